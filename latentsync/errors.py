@@ -1,0 +1,29 @@
+"""The failures a user can meet: each says in one sentence what is wrong, where, and what to do."""
+
+
+class LatentSyncError(Exception):
+    """A failure with a sentence for the user; a command prints it and ends with `exit_code`."""
+
+    exit_code = 1
+
+
+class InputError(LatentSyncError):
+    """What the user handed in cannot be used: a file, an argument, a picture without a face."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A configuration holds an unknown key or a value that this code cannot honour."""
+
+
+class WeightsError(InputError):
+    """A weight file is missing, is no checkpoint, or belongs to another network than the configuration names."""
+
+
+class OutputError(LatentSyncError):
+    """A result could not be written: a full disk, a folder without permission, an encoder that gave up."""
+
+
+class OutOfMemoryError(LatentSyncError):
+    """The device ran out of memory even at the smallest batch."""
