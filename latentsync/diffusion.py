@@ -1,0 +1,132 @@
+"""The diffusion process, shared by training and inference: noise, schedule, guidance, the channels the denoiser sees.
+
+Denoising diffusion implicit models (arXiv 2010.02502) with Stable Diffusion's schedule (arXiv 2112.10752); classifier-free guidance
+(arXiv 2207.12598); noise mixed from a part shared by all frames and a part of each frame's own (arXiv 2305.10474).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDIMScheduler
+from einops import rearrange
+
+from latentsync.constants import LATENT_CHANNELS
+
+Denoiser = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # (b 13 f h w), timestep, audio (b f) n d -> (b 4 f h w)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the denoiser is shown beside the noisy latents; every tensor (b, c, f, h, w)."""
+
+    mask: torch.Tensor  # c = 1; 1 = keep, 0 = generate
+    masked: torch.Tensor  # latents of the faces with the region to generate blanked out
+    reference: torch.Tensor  # latents of the same person with the mouth visible
+
+
+def make_scheduler() -> DDIMScheduler:
+    """Stable Diffusion's schedule: 1000 steps, betas linear in their square roots, leading spacing, epsilon prediction."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+        prediction_type="epsilon",
+        timestep_spacing="leading",
+    )
+
+
+def shared_noise(latent_size: int, generator: torch.Generator) -> torch.Tensor:
+    """One frame of standard normal noise, (1, 4, 1, h, w), to be repeated over every frame of a video."""
+    return torch.randn((1, LATENT_CHANNELS, 1, latent_size, latent_size), generator=generator, device=generator.device)
+
+
+def mixed_noise(shared: torch.Tensor, independent: torch.Tensor, alpha: float = 1.0) -> torch.Tensor:
+    """Noise of variance 1 whose frames correlate by alpha² / (1 + alpha²) (arXiv 2305.10474, section 4.1).
+
+    Args:
+        shared: normal noise (b, c, f, h, w) of which frame 0 serves all frames.
+        independent: normal noise (b, c, f, h, w).
+    """
+    variance = 1 + alpha**2
+    return independent * (1 / variance) ** 0.5 + (shared * (alpha**2 / variance) ** 0.5)[:, :, :1]
+
+
+def unet_input(noisy: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+    """The 13 channels of the denoiser in the order of its checkpoints: noisy latents 4, mask 1, masked 4, reference 4."""
+    return torch.cat([noisy, conditions.mask, conditions.masked, conditions.reference], dim=1)
+
+
+def guide(unconditional: torch.Tensor, conditional: torch.Tensor, scale: float) -> torch.Tensor:
+    """Classifier-free guidance (arXiv 2207.12598, equation 6 with w = scale - 1)."""
+    return unconditional + scale * (conditional - unconditional)
+
+
+def one_step_x0(noisy: torch.Tensor, epsilon: torch.Tensor, alphas_cumprod: torch.Tensor) -> torch.Tensor:
+    """The clean latents that a noise prediction implies (arXiv 2010.02502, equation 9), not clipped.
+
+    Args:
+        noisy: x_t (b, c, f, h, w).
+        epsilon: predicted noise, like `noisy`.
+        alphas_cumprod: the running product at each item's timestep (b,); taken to the precision of `epsilon`.
+    """
+    alpha = alphas_cumprod.to(epsilon)[:, None, None, None, None]
+    return (noisy - (1 - alpha) ** 0.5 * epsilon) / alpha**0.5
+
+
+def predict_noise(unet: Denoiser, noisy: torch.Tensor, timestep: torch.Tensor, conditions: Conditions, audio: torch.Tensor, scale: float) -> torch.Tensor:
+    """The guided noise prediction; without guidance (scale at most 1) the denoiser runs once, not twice.
+
+    Args:
+        noisy: latents (b, 4, f, h, w).
+        audio: windows (b, f, n, d). The unconditional half hears zeros.
+    """
+    sample = unet_input(noisy, conditions)
+    if scale <= 1:
+        return unet(sample, timestep, rearrange(audio, "b f n d -> (b f) n d"))
+    both = rearrange(torch.stack([torch.zeros_like(audio), audio]), "g b f n d -> (g b f) n d")
+    unconditional, conditional = unet(torch.cat([sample, sample]), timestep, both).chunk(2)
+    return guide(unconditional, conditional, scale)
+
+
+def denoise(
+    unet: Denoiser,
+    scheduler: DDIMScheduler,
+    noise: torch.Tensor,
+    conditions: Conditions,
+    audio: torch.Tensor,
+    *,
+    guidance_scale: float,
+    dtype: torch.dtype = torch.float32,
+    on_step: Callable[[int], None] | None = None,
+) -> torch.Tensor:
+    """Noise to latents along the scheduler's timesteps.
+
+    The running latents stay in float32; the denoiser alone works in `dtype`.
+
+    Args:
+        unet: the denoiser.
+        scheduler: with its timesteps set.
+        noise: (b, 4, f, h, w).
+        conditions: see `Conditions`.
+        audio: windows (b, f, n, d).
+        guidance_scale: 1 or less switches guidance off.
+        dtype: the denoiser's own precision.
+        on_step: called with the number of steps done.
+
+    Returns:
+        Scaled latents, float32 (b, 4, f, h, w).
+    """
+    latents = noise.float() * scheduler.init_noise_sigma
+    conditions = Conditions(conditions.mask.to(dtype), conditions.masked.to(dtype), conditions.reference.to(dtype))
+    audio = audio.to(dtype)
+    for done, timestep in enumerate(scheduler.timesteps, start=1):
+        epsilon = predict_noise(unet, latents.to(dtype), timestep, conditions, audio, guidance_scale)
+        latents = scheduler.step(epsilon.float(), timestep, latents).prev_sample
+        if on_step is not None:
+            on_step(done)
+    return latents

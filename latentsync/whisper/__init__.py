@@ -1,0 +1,1 @@
+"""What the sound says at each video frame: Whisper's encoder, tapped at every depth."""

@@ -1,0 +1,144 @@
+"""Audio features against the numbers of the published code, and what this project promises beyond them."""
+
+import wave
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+import whisper
+from golden_recipe import GOLDEN, load_case, weights_sha256
+from whisper.model import AudioEncoder
+
+from latentsync.errors import WeightsError
+from latentsync.whisper.audio2feature import Audio2Feature
+from latentsync.whisper.loading import load_whisper_encoder
+from latentsync.whisper.log_mel import LogMel
+
+CASE, NUMBERS = load_case("whisper_features")
+TOLERANCE = CASE["tolerance"]
+
+
+@pytest.fixture(scope="module")
+def extractor() -> Audio2Feature:
+    return Audio2Feature(load_whisper_encoder(GOLDEN / "whisper_reduced.pt"))
+
+
+@pytest.fixture(scope="module")
+def speech() -> np.ndarray:
+    with wave.open(str(GOLDEN / "speech_3p2s_16k.wav")) as file:
+        return np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.float32) / 32768
+
+
+@pytest.fixture(scope="module")
+def long_noise() -> np.ndarray:
+    noise = 3000 * np.random.RandomState(5005).standard_normal(496333)
+    return np.clip(noise, -32768, 32767).astype("<i2").astype(np.float32) / 32768
+
+
+def test_weights_are_those_of_the_case() -> None:
+    state = torch.load(GOLDEN / "whisper_reduced.pt", weights_only=True)["model_state_dict"]
+    assert weights_sha256(state) == CASE["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
+
+
+def test_log_mel(speech: np.ndarray, long_noise: np.ndarray) -> None:
+    mel = LogMel(speech)
+    torch.testing.assert_close(mel.columns(0, mel.num_columns), NUMBERS["mel"], **TOLERANCE)
+    long = LogMel(long_noise)
+    assert long.num_columns == CASE["shapes"]["long_mel"][1]
+    ours = torch.stack([long.columns(i, i + 1)[:, 0] for i in (0, 2999, 3000, long.num_columns - 1)])
+    torch.testing.assert_close(ours, NUMBERS["long_mel_col_0_2999_3000_last"], **TOLERANCE)
+
+
+@pytest.mark.parametrize("length", [1, 150, 399, 400, 401, 800, 1599, 16000])
+def test_log_mel_of_short_sound_is_whispers(speech: np.ndarray, length: int) -> None:
+    samples = speech[20000 : 20000 + length]
+    padded = np.pad(samples, (0, max(0, 400 - length)))
+    mel = LogMel(samples)
+    expected = whisper.audio.log_mel_spectrogram(torch.from_numpy(padded))
+    torch.testing.assert_close(mel.columns(0, mel.num_columns), expected, **TOLERANCE)
+    pieces = [mel.columns(i, i + 1) for i in range(mel.num_columns)]
+    torch.testing.assert_close(torch.cat(pieces, dim=1), expected, **TOLERANCE)
+
+
+def test_digital_silence_is_finite(extractor: Audio2Feature) -> None:
+    assert extractor.windows(np.zeros(16000, np.float32)).frames(0, 25).isfinite().all()
+
+
+def test_features(extractor: Audio2Feature, speech: np.ndarray) -> None:
+    windows = extractor.windows(speech)
+    assert windows.num_steps == CASE["shapes"]["features"][0]
+    torch.testing.assert_close(windows.features(0, windows.num_steps), NUMBERS["features"], **TOLERANCE)
+
+
+def test_windows(extractor: Audio2Feature, speech: np.ndarray) -> None:
+    windows = extractor.windows(speech).frames(0, CASE["shapes"]["n_chunks_for_3p2s"])
+    assert list(windows.shape[1:]) == CASE["shapes"]["chunk"] == [extractor.tokens_per_window, extractor.width]
+    for frame in (0, 40, 79):
+        torch.testing.assert_close(windows[frame], NUMBERS[f"chunk_frame{frame}"], **TOLERANCE)
+    torch.testing.assert_close(windows[[7, 22]], NUMBERS["train_window_start7_first_last"], **TOLERANCE)
+
+
+@pytest.mark.parametrize(("fps", "frame"), [(30, 5), (30, 17), (24, 5), (24, 17)])
+def test_windows_at_other_rates(extractor: Audio2Feature, speech: np.ndarray, fps: int, frame: int) -> None:
+    windows = extractor.windows(speech, Fraction(fps))
+    steps = CASE["selected_indices_other_fps"][f"fps{fps}_frame{frame}"]
+    expected = windows.features(0, windows.num_steps)[steps].flatten(0, 1)
+    torch.testing.assert_close(windows.frames(frame, frame + 1)[0], expected)
+
+
+def test_windows_at_the_edges_repeat_the_last_step(extractor: Audio2Feature, speech: np.ndarray) -> None:
+    windows = extractor.windows(speech)
+    features = windows.features(0, windows.num_steps)
+    for frame in (0, 1, 78, 81):
+        torch.testing.assert_close(windows.frames(frame, frame + 1)[0], features[CASE["selected_indices"][str(frame)]].flatten(0, 1))
+
+
+@pytest.fixture(scope="module")
+def short_sighted() -> Audio2Feature:
+    """An encoder with a context of 3 s, so that seams come soon; random weights."""
+    torch.manual_seed(0)
+    return Audio2Feature(AudioEncoder(n_mels=80, n_ctx=150, n_state=32, n_head=2, n_layer=2).eval())
+
+
+def test_long_sound_keeps_the_first_piece_and_its_length(extractor: Audio2Feature, long_noise: np.ndarray) -> None:
+    windows = extractor.windows(long_noise)
+    assert windows.num_steps == CASE["shapes"]["long_features"][0]
+    whole = extractor.encode(windows.log_mel.columns(0, 3000))
+    torch.testing.assert_close(windows.features(0, 1000), whole[:1000], **TOLERANCE)
+
+
+def test_features_do_not_jump_between_pieces(short_sighted: Audio2Feature) -> None:
+    """Steady noise: the step from one piece to the next must be no larger than steps within a piece."""
+    noise = np.random.RandomState(1).standard_normal(16000 * 12).astype(np.float32) * 0.1
+    windows = short_sighted.windows(noise)
+    assert windows.num_pieces > 4
+    features = windows.features(0, windows.num_steps)
+    assert features.shape[0] == windows.num_steps == 600
+    jumps = (features[1:] - features[:-1]).flatten(1).norm(dim=1)
+    assert jumps.max() < 1.5 * jumps[5:80].max()
+
+
+def test_any_slice_of_features_equals_the_whole(short_sighted: Audio2Feature) -> None:
+    noise = np.random.RandomState(2).standard_normal(16000 * 9).astype(np.float32) * 0.1
+    windows = short_sighted.windows(noise)
+    whole = windows.features(0, windows.num_steps)
+    for start, stop in ((0, 10), (95, 130), (140, 160), (90, 260), (440, 450)):
+        torch.testing.assert_close(windows.features(start, stop), whole[start:stop])
+    assert len(windows._pieces) <= 2
+
+
+def test_shares_add_up_to_one(short_sighted: Audio2Feature) -> None:
+    windows = short_sighted.windows(np.zeros(16000 * 20, np.float32))
+    steps = torch.arange(windows.num_steps)
+    torch.testing.assert_close(sum(windows._share(k, steps) for k in range(windows.num_pieces)), torch.ones(windows.num_steps))
+
+
+def test_a_file_that_is_not_whispers_is_named(tmp_path) -> None:
+    path = tmp_path / "tiny.pt"
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(WeightsError, match=r"tiny\.pt is not a Whisper checkpoint"):
+        load_whisper_encoder(path)
+    torch.save({"dims": {**CASE["config"]["dims"], "n_audio_layer": 3}, "model_state_dict": {}}, path)
+    with pytest.raises(WeightsError, match=r"tiny\.pt"):
+        load_whisper_encoder(path)
