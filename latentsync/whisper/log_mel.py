@@ -66,3 +66,19 @@ class LogMel:
         low, high = min(low, total - reach), max(high, reach)
         samples = torch.from_numpy(np.asarray(self.samples[low:high], dtype=np.float32))
         return F.pad(samples[None], missing, mode="reflect")[0]
+
+
+class FollowedBySilence:
+    """Samples that go on with digital silence (or are cut) to a length of `total`."""
+
+    def __init__(self, samples: Samples, total: int) -> None:
+        self.samples = samples
+        self.total = total
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        start, stop, _ = key.indices(self.total)
+        sound = np.asarray(self.samples[min(start, len(self.samples)) : min(stop, len(self.samples))], dtype=np.float32)
+        return np.pad(sound, (0, stop - start - len(sound)))

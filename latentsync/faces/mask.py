@@ -1,0 +1,71 @@
+"""The fixed mask: which part of an aligned face is generated, drawn from its outline at any resolution."""
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentsync.constants import TEMPLATE_RESOLUTION, VAE_FACTOR
+from latentsync.errors import ConfigError
+
+# Outlines on a 256 x 256 face, (x, y) of pixel centres, clockwise from the upper left corner.
+JAW = (
+    *((9, 128), (247, 128), (247, 134), (245, 162), (244, 169), (240, 177), (228, 195), (223, 201), (210, 214), (202, 220), (196, 224)),
+    *((191, 227), (183, 231), (164, 239), (152, 242), (131, 242), (108, 241), (99, 239), (95, 238), (87, 235), (82, 233), (60, 222)),
+    *((52, 217), (49, 215), (45, 212), (40, 208), (34, 202), (26, 193), (22, 188), (16, 178), (12, 170), (11, 163), (9, 135)),
+)
+MOUTH = (
+    *((39, 128), (217, 128), (217, 136), (216, 143), (215, 148), (214, 152), (211, 161), (205, 173), (202, 178), (200, 181), (197, 185)),
+    *((186, 196), (178, 202), (173, 205), (161, 211), (152, 214), (148, 215), (143, 216), (136, 217), (120, 217), (113, 216), (108, 215)),
+    *((100, 213), (97, 212), (90, 209), (86, 207), (78, 202), (70, 196), (59, 185), (56, 181), (54, 178), (51, 173), (45, 161), (42, 152)),
+    *((41, 148), (40, 143), (39, 136)),
+)
+CHEEKS = (((9, 95), (77, 95), (77, 127), (9, 127)), ((178, 95), (246, 95), (246, 127), (178, 127)))  # beside the nose, which stays
+NOSE_AND_CHEEKS = ((9, 60), (246, 60), (246, 127), (9, 127))
+
+HIDDEN = {  # convex polygons whose union is generated
+    "mask": (JAW, *CHEEKS),
+    "mask2": (JAW,),
+    "mask3": (MOUTH,),
+    "mask4": (JAW, NOSE_AND_CHEEKS),
+}
+
+
+def fixed_mask(resolution: int, name: str = "mask") -> Tensor:
+    """The mask of a face of `resolution` x `resolution` pixels, float32 [h w] in [0, 1]: 1 = keep, 0 = generate.
+
+    Drawn at 256 without grey values and brought to other sizes as an 8-bit picture with a Lanczos-4 filter, so that
+    edges hold intermediate values there. Raises ConfigError for a name that is not one of `HIDDEN`.
+    """
+    if name not in HIDDEN:
+        raise ConfigError(f"data.mask is '{name}', which is no mask of this project: use one of {', '.join(HIDDEN)}.")
+    keep = np.full((TEMPLATE_RESOLUTION, TEMPLATE_RESOLUTION), 255, dtype=np.uint8)
+    for polygon in HIDDEN[name]:
+        keep[inside_convex(polygon, TEMPLATE_RESOLUTION)] = 0
+    if resolution != TEMPLATE_RESOLUTION:
+        keep = cv2.resize(keep, (resolution, resolution), interpolation=cv2.INTER_LANCZOS4)
+    return torch.from_numpy(keep.astype(np.float32) / 255.0)
+
+
+def inside_convex(polygon: tuple[tuple[int, int], ...], side: int) -> np.ndarray:
+    """Which of `side` x `side` pixel centres lie inside or on a convex polygon given clockwise; bool [h w]."""
+    y, x = np.mgrid[0:side, 0:side]
+    inside = np.ones((side, side), dtype=bool)
+    for (x0, y0), (x1, y1) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
+        inside &= (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0) >= 0
+    return inside
+
+
+def latent_mask(mask: Tensor) -> Tensor:
+    """A mask [h w] at latent resolution [h/8 w/8]: every eighth row and column (nearest neighbour)."""
+    return mask[::VAE_FACTOR, ::VAE_FACTOR]
+
+
+def masked_pixels(pixels: Tensor, mask: Tensor) -> Tensor:
+    """Pixels [... 3 h w] in [-1, 1] with what is to be generated set to 0, which is mid grey."""
+    return pixels * mask.to(device=pixels.device, dtype=pixels.dtype)
+
+
+def to_pixels(faces: Tensor) -> Tensor:
+    """Faces uint8 [... h w 3] as pixels float32 [... 3 h w] in [-1, 1]: the one place that fixes range and channel order."""
+    return (faces.movedim(-1, -3).float() / 255.0 - 0.5) / 0.5

@@ -1,0 +1,124 @@
+"""Frame -> aligned face: the bilinear warp of the published alignment, computed over the part of the frame it reads."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentsync.faces.align import face_size
+
+FILL = 127.0  # what lies outside the picture
+
+LANCZOS_TAPS = 8
+LANCZOS_BITS = 11  # fixed-point bits of one filter weight
+
+
+def warp_faces(frames: Sequence[np.ndarray], matrices: Tensor, resolution: int, device: torch.device | str = "cpu") -> Tensor:
+    """Aligned faces of frames: uint8 [f R R 3] on `device`.
+
+    frames: f arrays uint8 [h w 3]; matrices: [f 2 3], picture -> crop. Only the box that the face touches travels to
+    the device and becomes float; the numbers equal those of the whole frame.
+    """
+    size = face_size(resolution)
+    crops = [warp_crop(frame, matrix, size, device) for frame, matrix in zip(frames, torch.as_tensor(matrices), strict=True)]
+    return torch.stack([resize_lanczos4(crop, resolution) for crop in crops])
+
+
+def warp_crop(frame: np.ndarray, matrix: Tensor, size: tuple[int, int], device: torch.device | str) -> Tensor:
+    """The crop of one frame before it is made square; uint8 [height width 3], truncated; `size` is (width, height).
+
+    Integer coordinates are pixel centres. Outside the picture: sample + 127 (1 - share of the sample that is inside).
+    """
+    (height, width), device = frame.shape[:2], torch.device(device)
+    theta = sampling_matrix(matrix, (width, height), size)
+    grid = F.affine_grid(theta[None].to(device), [1, 1, size[1], size[0]], align_corners=True)  # 1 h w 2 in [-1, 1] of the frame
+    box = bounding_box(matrix, size, (width, height))
+    if box is None:
+        return torch.full((size[1], size[0], 3), int(FILL), dtype=torch.uint8, device=device)
+    x0, y0, x1, y1 = box
+    half_x, half_y = half_extent(x1 - x0), half_extent(y1 - y0)
+    allocate = torch.zeros if x1 == width or y1 == height else torch.empty  # beyond an inner edge nothing is read
+    patch = allocate(1, 4, 2 * half_y + 1, 2 * half_x + 1, device=device)  # colours and "is inside"
+    patch[0, :3, : y1 - y0, : x1 - x0] = torch.from_numpy(frame[y0:y1, x0:x1]).to(device).permute(2, 0, 1)
+    patch[0, 3, : y1 - y0, : x1 - x0] = 1
+    x = ((grid[..., 0] + 1) * ((width - 1) / 2) - x0) / half_x - 1
+    y = ((grid[..., 1] + 1) * ((height - 1) / 2) - y0) / half_y - 1
+    sample = F.grid_sample(patch, torch.stack([x, y], dim=-1), mode="bilinear", padding_mode="zeros", align_corners=True)[0]
+    return (sample[:3] + FILL * (1 - sample[3:])).clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+
+
+def half_extent(length: int) -> int:
+    """A power of two so that 2 n + 1 holds `length` pixels: scaling a coordinate by it loses no bit of a float."""
+    return 1 << max((length // 2 - 1).bit_length(), 0)
+
+
+def pixels_to_unit(size: tuple[int, int]) -> Tensor:
+    """The matrix float32 [3 3] that maps pixel centres 0 .. n - 1 of (width, height) to [-1, 1]."""
+    width, height = size
+    return torch.tensor([[2 / max(width - 1, 1), 0, -1], [0, 2 / max(height - 1, 1), -1], [0, 0, 1]], dtype=torch.float32)
+
+
+def sampling_matrix(matrix: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Where each point of the target, in [-1, 1], lies in the source, in [-1, 1]; float32 [2 3].
+
+    matrix: [2 3], pixels of the source -> pixels of the target; sizes are (width, height). The order of the products
+    and float32 are those of the published alignment: the grid is then equal to the last bit.
+    """
+    full = torch.eye(3)
+    full[:2] = matrix.float().cpu()
+    return torch.linalg.inv(pixels_to_unit(target) @ (full @ torch.linalg.inv(pixels_to_unit(source))))[:2]
+
+
+def bounding_box(matrix: Tensor, size: tuple[int, int], picture: tuple[int, int], margin: int = 3) -> tuple[int, int, int, int] | None:
+    """The box x0 y0 x1 y1 (half open) of a picture (width, height) that a crop can touch, or None when they do not meet.
+
+    `margin` pixels are added around the corners of the crop, themselves taken one crop pixel outwards, which is as far as
+    a bilinear sample reaches.
+    """
+    full = torch.eye(3, dtype=torch.float64)
+    full[:2] = matrix.double().cpu()
+    right, bottom = float(size[0]), float(size[1])
+    corners = torch.tensor([[-1, -1, 1], [right, -1, 1], [-1, bottom, 1], [right, bottom, 1]], dtype=torch.float64).T
+    x, y = (torch.linalg.inv(full) @ corners)[:2]
+    x0, x1 = max(int(x.min().floor()) - margin, 0), min(int(x.max().ceil()) + margin + 1, picture[0])
+    y0, y1 = max(int(y.min().floor()) - margin, 0), min(int(y.max().ceil()) + margin + 1, picture[1])
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def resize_lanczos4(face: Tensor, resolution: int) -> Tensor:
+    """A crop uint8 [h w 3] stretched to [R R 3] with the 8-tap Lanczos filter of OpenCV.
+
+    On the CPU OpenCV does it; elsewhere the same fixed-point sums run on the device, so that nothing has to travel.
+    """
+    if face.device.type == "cpu":
+        return torch.from_numpy(cv2.resize(face.numpy(), (resolution, resolution), interpolation=cv2.INTER_LANCZOS4))
+    rows = filter_axis(face.int(), resolution, dim=1)
+    total = filter_axis(rows, resolution, dim=0)
+    return ((total + (1 << (2 * LANCZOS_BITS - 1))) >> (2 * LANCZOS_BITS)).clamp(0, 255).to(torch.uint8)
+
+
+def filter_axis(image: Tensor, length: int, dim: int) -> Tensor:
+    """One axis of an int32 image resampled to `length`, as sums scaled by 2^11."""
+    places, weights = lanczos4_taps(image.shape[dim], length)
+    shape = [-1 if axis == dim else 1 for axis in range(image.ndim)]
+    total = 0
+    for tap in range(LANCZOS_TAPS):
+        index = torch.from_numpy(places[:, tap]).to(image.device)
+        total = total + image.index_select(dim, index) * torch.from_numpy(weights[:, tap]).to(image.device).view(shape)
+    return total
+
+
+@lru_cache(maxsize=16)
+def lanczos4_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the taps of each target pixel lie (int64 [n 8], edges repeated) and their fixed-point weights (int32 [n 8])."""
+    centre = (np.arange(target) + 0.5) * (source / target) - 0.5
+    first = np.floor(centre).astype(np.int64)
+    distance = (centre - first)[:, None] + 3 - np.arange(LANCZOS_TAPS)[None]  # of each tap from the centre
+    weights = np.sinc(distance) * np.sinc(distance / 4)
+    weights /= weights.sum(axis=1, keepdims=True)
+    places = np.clip(first[:, None] - 3 + np.arange(LANCZOS_TAPS)[None], 0, source - 1)
+    return places, np.rint(weights * (1 << LANCZOS_BITS)).astype(np.int32)

@@ -1,0 +1,241 @@
+"""What a media file holds, as ffprobe tells it: its picture, its sound, its clock, or one sentence on why it is of no use."""
+
+import json
+import stat
+import subprocess
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from latentsync.errors import InputError
+from latentsync.media.process import file_url, require_program
+
+SQUARE_ENOUGH = Fraction(115, 100)  # pixels up to 15 % wider or taller than square are left as they are
+PROBE_SECONDS = 120  # a file that ffprobe cannot describe in this time (a stalled network disk) is refused
+_NOT_MEDIA = frozenset({"tty", "ffmetadata", "hls", "dash", "concat", "srt", "ass", "webvtt", "lrc", "sdp"})  # text that ffmpeg plays
+_SWAPPED = {90, 270}
+_USUAL_RATES = tuple(Fraction(n, d) for n, d in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001), (60, 1)))
+
+
+@dataclass(frozen=True)
+class Colour:
+    """Colour tags in ffmpeg's words; None where the file says nothing."""
+
+    range: str | None = None  # tv (16..235) or pc (0..255)
+    space: str | None = None  # the YUV matrix: bt709, smpte170m, ...; gbr for RGB
+    primaries: str | None = None
+    transfer: str | None = None
+
+
+@dataclass(frozen=True)
+class VideoStream:
+    """The picture of a file as this project decodes it: upright, on the grid it is stored on."""
+
+    index: int  # stream number in the file
+    codec: str
+    pixel_format: str
+    width: int  # pixels of a decoded frame: after rotation, and after the stretch of far from square pixels
+    height: int
+    rotation: int  # degrees clockwise that bring the stored picture upright: 0, 90, 180, 270 (others are left to ffmpeg)
+    sample_aspect: Fraction  # width / height of one pixel of a decoded frame; 1 after a stretch
+    stretched: bool  # the stored pixels were far from square: frames are scaled to square ones
+    interlaced: bool
+    colour: Colour
+    average_fps: Fraction  # frames / seconds
+    native_fps: Fraction  # the constant rate that shows every frame of the file once, or nearly so
+    start_time: float | None  # seconds on the file's clock of the first frame; None when the file has no clock
+    duration: float | None  # seconds, of this stream alone; None when the file does not say
+    frame_count: int | None  # as the file says, or duration * rate: an estimate
+
+
+@dataclass(frozen=True)
+class AudioStream:
+    """The sound of a file: its first audio stream."""
+
+    index: int
+    codec: str
+    sample_rate: int
+    channels: int
+    start_time: float | None  # seconds on the file's clock
+    duration: float | None  # seconds; None when the file does not say
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What `probe` found in one file."""
+
+    path: Path
+    container: str  # ffmpeg's name of the format: "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", ...
+    duration: float | None  # seconds
+    start_time: float  # seconds on the file's clock: the earliest stream
+    video: VideoStream | None
+    audio: AudioStream | None
+
+    @property
+    def has_video(self) -> bool:
+        """Whether there is a moving picture (cover art is none)."""
+        return self.video is not None
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is sound."""
+        return self.audio is not None
+
+    def require_video(self) -> VideoStream:
+        """The picture, or InputError."""
+        if self.video is None:
+            what = "only sound" if self.has_audio else "neither picture nor sound"
+            raise InputError(f"{self.path} holds {what}: a video with a picture is needed here")
+        return self.video
+
+    def require_audio(self) -> AudioStream:
+        """The sound, or InputError."""
+        if self.audio is None:
+            raise InputError(f"{self.path} has no audio track: give a file with sound")
+        return self.audio
+
+
+def probe(path: str | Path) -> MediaInfo:
+    """Look into a media file without decoding it.
+
+    Raises InputError when it does not exist, is a folder or empty, may not be read or is no media file.
+    """
+    path = Path(path)
+    check_readable(path)
+    report = _ask_ffprobe(path)
+    container = report["format"].get("format_name", "")
+    if _NOT_MEDIA & set(container.split(",")):
+        raise InputError(f"{path} is not a media file (it looks like text): give a video or an audio file")
+    streams = report["streams"]
+    video = next((s for s in streams if s.get("codec_type") == "video" and not _is_cover(s) and s.get("width")), None)
+    audio = next((s for s in streams if s.get("codec_type") == "audio" and int(s.get("sample_rate", 0))), None)
+    if video is None and audio is None:
+        raise InputError(f"{path} holds neither a picture nor sound that ffmpeg can read: give a video or an audio file")
+    duration = _seconds(report["format"].get("duration"))
+    return MediaInfo(
+        path=path,
+        container=container,
+        duration=duration,
+        start_time=_seconds(report["format"].get("start_time")) or 0.0,
+        video=_video_stream(video, None if audio else duration) if video else None,
+        audio=_audio_stream(audio) if audio else None,
+    )
+
+
+def check_readable(path: Path) -> None:
+    """Raise InputError, with the reason, unless `path` is a file with at least one byte that may be read."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path} is a folder: give a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is not a regular file: give a video or an audio file")
+        if status.st_size == 0:
+            raise InputError(f"{path} is empty (0 bytes): copy or download it again")
+        with path.open("rb"):
+            pass
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: check the path") from None
+    except PermissionError:
+        raise InputError(f"{path} may not be read: give yourself permission to read it") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path!s} cannot be opened: {error}") from None
+
+
+def _ask_ffprobe(path: Path) -> dict[str, Any]:
+    require_program("ffprobe")
+    arguments = ["ffprobe", "-v", "error", "-protocol_whitelist", "file", "-show_format", "-show_streams", "-of", "json", file_url(path)]
+    how = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": PROBE_SECONDS, "start_new_session": True}
+    try:
+        answer = subprocess.run(arguments, check=False, **how)
+    except subprocess.TimeoutExpired:
+        raise InputError(f"{path} could not be read within {PROBE_SECONDS} s: copy it to a local disk and try again") from None
+    report = json.loads(answer.stdout.decode("utf-8", "replace") or "{}")
+    if answer.returncode or "format" not in report:
+        lines = [line.strip() for line in answer.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+        detail = lines[-1].replace(file_url(path) + ": ", "") if lines else "no known format"
+        if any("moov atom not found" in line for line in lines):
+            detail = "its index is missing, so it is cut short or no video at all"
+        raise InputError(f"{path} is not a media file that ffmpeg can read: {detail}")
+    report.setdefault("streams", [])
+    return report
+
+
+def _video_stream(stream: dict[str, Any], fallback_duration: float | None) -> VideoStream:
+    rotation = _rotation(stream)
+    width, height, aspect = int(stream["width"]), int(stream["height"]), _ratio(stream.get("sample_aspect_ratio"), ":") or Fraction(1)
+    if rotation in _SWAPPED:
+        width, height, aspect = height, width, 1 / aspect
+    stretched = max(aspect, 1 / aspect) > SQUARE_ENOUGH
+    if stretched:
+        width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+    average = _ratio(stream.get("avg_frame_rate"), "/") or _ratio(stream.get("r_frame_rate"), "/") or Fraction(25)
+    duration = _seconds(stream.get("duration")) or fallback_duration
+    count = int(stream["nb_frames"]) if str(stream.get("nb_frames", "")).isdigit() else None
+    return VideoStream(
+        index=int(stream["index"]),
+        codec=stream.get("codec_name", "unknown"),
+        pixel_format=stream.get("pix_fmt", "unknown"),
+        width=width,
+        height=height,
+        rotation=rotation,
+        sample_aspect=Fraction(1) if stretched else aspect,
+        stretched=stretched,
+        interlaced=stream.get("field_order", "unknown") in {"tt", "bb", "tb", "bt"},
+        colour=Colour(*(_tag(stream.get(key)) for key in ("color_range", "color_space", "color_primaries", "color_transfer"))),
+        average_fps=average,
+        native_fps=_native_fps(average, _ratio(stream.get("r_frame_rate"), "/")),
+        start_time=_seconds(stream.get("start_time")),
+        duration=duration,
+        frame_count=count or (round(duration * average) if duration else None),
+    )
+
+
+def _audio_stream(stream: dict[str, Any]) -> AudioStream:
+    return AudioStream(
+        index=int(stream["index"]),
+        codec=stream.get("codec_name", "unknown"),
+        sample_rate=int(stream["sample_rate"]),
+        channels=int(stream.get("channels", 1)),
+        start_time=_seconds(stream.get("start_time")),
+        duration=_seconds(stream.get("duration")),
+    )
+
+
+def _native_fps(average: Fraction, nominal: Fraction | None) -> Fraction:
+    """The nominal rate where it is near what the file holds (some frames missing); else the average, or a usual rate within 2 % of it."""
+    if nominal and average <= nominal <= min(2 * average, Fraction(60)):
+        return nominal
+    nearest = min(_USUAL_RATES, key=lambda rate: abs(rate - average))
+    if abs(nearest - average) <= average / 50:
+        return nearest
+    return average.limit_denominator(1001)
+
+
+def _rotation(stream: dict[str, Any]) -> int:
+    """Degrees clockwise to upright, from the display matrix (which counts the other way round)."""
+    for side in stream.get("side_data_list", ()):
+        if "rotation" in side:
+            return round(-float(side["rotation"])) % 360
+    return 0
+
+
+def _is_cover(stream: dict[str, Any]) -> bool:
+    return bool(stream.get("disposition", {}).get("attached_pic"))
+
+
+def _tag(value: str | None) -> str | None:
+    return None if value in (None, "", "unknown", "unspecified", "reserved") else value
+
+
+def _seconds(value: str | None) -> float | None:
+    return None if value in (None, "N/A") else float(value)
+
+
+def _ratio(value: str | None, separator: str) -> Fraction | None:
+    """A fraction like "30000/1001" or "16:15"; None when absent or not positive."""
+    numerator, _, denominator = (value or "").partition(separator)
+    if not (numerator.isdigit() and denominator.isdigit()) or not int(denominator) or not int(numerator):
+        return None
+    return Fraction(int(numerator), int(denominator))

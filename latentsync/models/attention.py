@@ -1,0 +1,105 @@
+"""Attention within one frame: among the cells of its picture, and from its picture to its sound."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentsync.constants import ATTENTION_HEADS
+
+LAYER_NORM_EPS = 1e-5
+TOKEN_NORM_EPS = 1e-6  # of the GroupNorm in front of a transformer, along space or time
+
+
+class Attention(nn.Module):
+    """Multi-head attention with as many heads at every width; q, k and v without bias, the output projection with one."""
+
+    def __init__(self, dim: int, context_dim: int | None = None) -> None:
+        super().__init__()
+        context_dim = context_dim or dim
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(context_dim, dim, bias=False)
+        self.to_v = nn.Linear(context_dim, dim, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])  # a list of one: the published name is "to_out.0"
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Tokens n s c that look at tokens n t d (by default at themselves) -> n s c."""
+        context = x if context is None else context
+        q, k, v = (split_heads(project(tokens)) for project, tokens in ((self.to_q, x), (self.to_k, context), (self.to_v, context)))
+        out = F.scaled_dot_product_attention(q, k, v)  # n heads s e
+        return self.to_out[0](out.transpose(1, 2).flatten(2))  # n s c
+
+
+def split_heads(tokens: Tensor) -> Tensor:
+    """n s (heads e) -> n heads s e, without a copy."""
+    return tokens.unflatten(-1, (ATTENTION_HEADS, -1)).transpose(1, 2)
+
+
+class GEGLU(nn.Module):
+    """Linear to twice the width; one half, through an exact GELU, gates the other (Shazeer 2020, arXiv 2002.05202)."""
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(dim, 2 * hidden_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU to four times the width and back."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        # The published names of the two are net.0 and net.2.
+        self.net = nn.Sequential(GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class AudioTransformerBlock(nn.Module):
+    """Self-attention, attention to the frame's own audio tokens, feed-forward; each after a LayerNorm and added to its input."""
+
+    def __init__(self, dim: int, audio_dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attn1 = Attention(dim)
+        self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attn2 = Attention(dim, audio_dim)
+        self.norm3 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.ff = FeedForward(dim)
+
+    def forward(self, x: Tensor, audio: Tensor | None) -> Tensor:
+        """Tokens (b f) (h w) c, audio (b f) s d; without audio its sub-layer is skipped."""
+        x = x + self.attn1(self.norm1(x))
+        if audio is not None:
+            x = x + self.attn2(self.norm2(x), audio)
+        return x + self.ff(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    """The cells of each frame as tokens: GroupNorm over the single frame, 1x1 convolution, one block, 1x1 convolution, plus the input."""
+
+    def __init__(self, channels: int, audio_dim: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=TOKEN_NORM_EPS)
+        self.proj_in = nn.Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList([AudioTransformerBlock(channels, audio_dim)])
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, audio: Tensor | None) -> Tensor:
+        """x (b f) c h w, audio (b f) s d or None -> (b f) c h w."""
+        tokens = to_tokens(self.proj_in(self.norm(x)))  # (b f) (h w) c
+        tokens = self.transformer_blocks[0](tokens, audio)
+        return x + self.proj_out(to_map(tokens, x.shape[-2:]))  # (b f) c h w
+
+
+def to_tokens(x: Tensor) -> Tensor:
+    """n c h w -> n (h w) c; a view where x lies in memory channels last."""
+    return x.flatten(2).transpose(1, 2)
+
+
+def to_map(tokens: Tensor, size: torch.Size) -> Tensor:
+    """n (h w) c -> n c h w, in memory channels last: a view of contiguous tokens."""
+    return tokens.transpose(1, 2).unflatten(2, tuple(size))

@@ -1,0 +1,116 @@
+"""Pixels to latents and back: the autoencoder of Stable Diffusion, with its scale, its sampling and its memory in one place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, LATENT_SHIFT
+from latentsync.errors import WeightsError
+from latentsync.weights import load_strict, read_state_dict
+
+WEIGHT_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")  # in a diffusers folder, best first
+OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}  # attention before diffusers 0.15
+_HINT = "use the folder of stabilityai/sd-vae-ft-mse"
+
+
+class LatentCodec(nn.Module):
+    """An `AutoencoderKL` behind the project's conventions.
+
+    *Pixels* are n 3 h w in [-1, 1], *latents* n 4 h/8 w/8 with about unit variance: (sample - LATENT_SHIFT) * LATENT_SCALE. Both
+    calls take pictures of any number and work on `slice_size` of them at a time, so that memory is bounded; gradients pass.
+
+    Attributes:
+        slice_size: pictures in one call of the network; None for all at once.
+    """
+
+    def __init__(self, vae: AutoencoderKL, slice_size: int | None = None) -> None:
+        super().__init__()
+        self.vae = vae
+        self.slice_size = slice_size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights, and so of pixels and latents."""
+        return self.vae.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.vae.device
+
+    def encode(self, pixels: Tensor, noise: Tensor) -> Tensor:
+        """A sample of the posterior, as the method was trained on (never its mean).
+
+        Args:
+            pixels: n 3 h w in [-1, 1]; h and w multiples of 8.
+            noise: n 4 h/8 w/8, standard normal: what the sample is drawn with.
+
+        Returns:
+            Latents n 4 h/8 w/8.
+        """
+        size = self.slice_size or len(pixels)
+        return torch.cat([self._encode(*part) for part in zip(pixels.split(size), noise.split(size), strict=True)])
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents n 4 h w -> pixels n 3 8h 8w, nominally in [-1, 1] and not clamped."""
+        parts = latents.split(self.slice_size or len(latents))
+        return torch.cat([self.vae.decode(part / LATENT_SCALE + LATENT_SHIFT).sample for part in parts])
+
+    def _encode(self, pixels: Tensor, noise: Tensor) -> Tensor:
+        posterior = self.vae.encode(pixels).latent_dist  # its log-variance is clamped to [-30, 20]
+        return (posterior.mean + posterior.std * noise - LATENT_SHIFT) * LATENT_SCALE
+
+
+def load_vae(path: Path | str, dtype: torch.dtype = torch.float32) -> LatentCodec:
+    """The autoencoder of a diffusers folder, on the CPU, in evaluation mode and without gradients of its own.
+
+    Args:
+        path: a folder with config.json and the weights as .safetensors or .bin, with attention names of any diffusers release.
+
+    Raises:
+        WeightsError: a file is missing or unreadable, or the folder holds another network.
+    """
+    folder = Path(path)
+    file = next((folder / name for name in WEIGHT_NAMES if (folder / name).is_file()), None)
+    if file is None:
+        advice = "run `python -m scripts.download_weights`, which fetches it or says where to get it"
+        raise WeightsError(f"{folder} holds no {' or '.join(WEIGHT_NAMES)}: {advice}.")
+    vae = _build(folder / "config.json")
+    state_dict = {_new_name(key): value for key, value in read_state_dict(file)[0].items()}
+    load_strict(vae, state_dict, file, _HINT, assign=True)
+    return LatentCodec(vae).to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _build(config_path: Path) -> AutoencoderKL:
+    """The network that config.json describes, without memory for its weights."""
+    config = _read_config(config_path)
+    if config.get("latent_channels", LATENT_CHANNELS) != LATENT_CHANNELS or config.get("scaling_factor", LATENT_SCALE) != LATENT_SCALE:
+        raise WeightsError(f"{config_path} describes an autoencoder with other latents than Stable Diffusion 1.5's: {_HINT}.")
+    try:
+        with torch.device("meta"):
+            return AutoencoderKL.from_config(config)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{config_path} does not describe an AutoencoderKL ({error}): {_HINT}.") from error
+
+
+def _read_config(config_path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{config_path} cannot be read ({error.strerror}): it belongs beside the autoencoder's weights.") from error
+    except ValueError as error:
+        raise WeightsError(f"{config_path} is not valid JSON ({error}): {_HINT}.") from error
+    if not isinstance(config, dict) or config.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
+        raise WeightsError(f"{config_path} does not describe an AutoencoderKL: {_HINT}.")
+    return config
+
+
+def _new_name(key: str) -> str:
+    """The current name of an attention entry; other names pass."""
+    for old, new in OLD_NAMES.items():
+        key = key.replace(old, new)
+    return key

@@ -1,0 +1,1 @@
+"""The product: a video and a voice in, a lip-synced video out."""

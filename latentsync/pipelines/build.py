@@ -1,0 +1,187 @@
+"""Configuration, weight files and device in; a ready pipeline out. The one place where inference loads and places things."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import latentsync
+from latentsync.config import Config, load_config
+from latentsync.diffusion import make_scheduler
+from latentsync.errors import ConfigError, InputError, WeightsError
+from latentsync.faces.build import build_detector
+from latentsync.models.unet_weights import load_unet
+from latentsync.models.vae import load_vae
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+from latentsync.weights import CHECKPOINTS, VERSIONS, WEIGHTS
+from latentsync.whisper.audio2feature import Audio2Feature
+from latentsync.whisper.loading import load_whisper_encoder
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(latentsync.__file__).resolve().parents[1]
+CONFIGS = {"1.6": "stage2_512.yaml", "1.5": "stage2.yaml", "1.0": "v1.0.yaml"}  # of each published version, in configs/unet
+WHISPER_BY_WIDTH = {384: "whisper-tiny", 768: "whisper-small"}  # width of an audio token -> published audio encoder
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+VAE_SLICE_PIXELS = 16 * 256 * 256  # pixels that go through the autoencoder at once: 16 faces at 256, 4 at 512
+HALF_PRECISION_SINCE = 7  # major CUDA capability from which half precision is fast
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where everything is loaded from."""
+
+    config: Path
+    unet: Path
+    vae: Path
+    whisper: Path
+    face_boxes: Path  # the two files of the face-alignment detector, which need not be there
+    face_landmarks: Path
+
+
+def find_version(checkpoints: Path) -> str:
+    """The newest published version whose denoiser is there.
+
+    Raises:
+        WeightsError: none is there.
+    """
+    for version in VERSIONS:
+        if (checkpoints / WEIGHTS[f"unet-{version}"].path).is_file():
+            return version
+    newest = WEIGHTS[f"unet-{VERSIONS[0]}"]
+    raise WeightsError(
+        f"No denoiser was found in {checkpoints}: put {newest.origin} at {checkpoints / newest.path} (./setup_env.sh tries to), "
+        "or name a checkpoint with --inference_ckpt_path and its --unet_config_path."
+    )
+
+
+def locate_models(
+    config_path: Path | None = None,
+    unet_path: Path | None = None,
+    vae_path: Path | None = None,
+    whisper_path: Path | None = None,
+    checkpoints: Path | None = None,
+    overrides: Sequence[str] = (),
+) -> tuple[Config, ModelFiles]:
+    """Read the configuration and settle which files it needs: an argument wins over the configuration, that over the default place.
+
+    Raises:
+        ConfigError, WeightsError: the configuration is wrong, or a file is not where it should be; all missing files are named at once.
+    """
+    checkpoints = checkpoints or ROOT / CHECKPOINTS
+    if config_path is None and unet_path is not None:
+        raise ConfigError(
+            f"{unet_path} alone does not say what it was trained for: name its --unet_config_path too (one of {ROOT / 'configs' / 'unet'}: "
+            + ", ".join(f"{name} for {version}" for version, name in CONFIGS.items())
+            + ")."
+        )
+    version = find_version(checkpoints) if config_path is None else None
+    config_path = config_path or ROOT / "configs" / "unet" / CONFIGS[version]
+    config = load_config(config_path, overrides)
+    files = ModelFiles(
+        config=config_path,
+        unet=unet_path or config.weights.unet or checkpoints / WEIGHTS[f"unet-{version or _version_of(config_path)}"].path,
+        vae=vae_path or config.weights.vae or (checkpoints / WEIGHTS["vae"].path).parent,
+        whisper=whisper_path or config.weights.whisper or checkpoints / WEIGHTS[_whisper_name(config)].path,
+        face_boxes=checkpoints / WEIGHTS["s3fd"].path,
+        face_landmarks=checkpoints / WEIGHTS["2dfan4"].path,
+    )
+    missing = [str(path) for path in (files.unet, files.vae, files.whisper) if not path.exists()]
+    if missing:
+        raise WeightsError(
+            f"Weights are missing: {', '.join(missing)}; run ./setup_env.sh or `python -m scripts.download_weights`, which says where each comes from."
+        )
+    return config, files
+
+
+def _version_of(config_path: Path) -> str:
+    """The published version that a configuration belongs to by its file name; the newest for other names."""
+    return next((version for version, name in CONFIGS.items() if name == config_path.name), VERSIONS[0])
+
+
+def _whisper_name(config: Config) -> str:
+    width = config.model.cross_attention_dim
+    if width not in WHISPER_BY_WIDTH:
+        widths = ", ".join(f"{key} ({name})" for key, name in WHISPER_BY_WIDTH.items())
+        raise ConfigError(f"No published audio encoder is {width} wide (model.cross_attention_dim): name your own with weights.whisper, or use {widths}.")
+    return WHISPER_BY_WIDTH[width]
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """ "auto" takes CUDA, else Apple's MPS, else the CPU; other names are taken as they are.
+
+    Raises:
+        InputError: the device does not exist here.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name} is unknown: give auto, cuda, cuda:1, mps or cpu.") from error
+    if not available.get(device.type, False) or (device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"--device {name} is not there on this machine: give auto or cpu.")
+    return device
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """ "auto" takes float16 on GPUs that are fast at it, float32 elsewhere."""
+    if name != "auto":
+        return DTYPES[name]
+    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= HALF_PRECISION_SINCE:
+        return torch.float16
+    return torch.float16 if device.type == "mps" else torch.float32
+
+
+def build_pipeline(
+    config_path: Path | None = None,
+    unet_path: Path | None = None,
+    vae_path: Path | None = None,
+    whisper_path: Path | None = None,
+    *,
+    checkpoints: Path | None = None,
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    dtype: str = "auto",
+    detector: str = "auto",
+) -> LipsyncPipeline:
+    """A pipeline ready to be called.
+
+    Args:
+        config_path: YAML of the denoiser; by default that of the newest published version whose weights are there.
+        unet_path, vae_path, whisper_path: weights, where they are not in their default places.
+        checkpoints: the folder of default places; by default `checkpoints` in the project.
+        overrides: dotted settings such as "data.num_frames=8".
+        device: "auto", "cuda", "cuda:1", "mps" or "cpu".
+        dtype: "auto", "fp16", "bf16" or "fp32", for the denoiser and the autoencoder.
+        detector: "auto", "face-alignment" or "mtcnn".
+
+    Raises:
+        ConfigError, WeightsError, InputError: one sentence on what is wrong.
+    """
+    config, files = locate_models(config_path, unet_path, vae_path, whisper_path, checkpoints, overrides)
+    place, precision = resolve_device(device), resolve_dtype(dtype, resolve_device(device))
+    logger.info("Loading %s for %s", files.unet, files.config)
+    encoder = load_whisper_encoder(files.whisper)
+    audio_encoder = Audio2Feature(encoder, tuple(config.data.audio_feat_length))
+    if audio_encoder.width != config.model.cross_attention_dim:
+        raise WeightsError(
+            f"{files.whisper} gives audio tokens {audio_encoder.width} wide, but {files.config} wants {config.model.cross_attention_dim} "
+            "(model.cross_attention_dim): use the Whisper file that the denoiser was trained with."
+        )
+    unet = load_unet(config.model, files.unet, dtype=precision)
+    vae = load_vae(files.vae, dtype=precision)
+    vae.slice_size = max(1, VAE_SLICE_PIXELS // config.data.resolution**2)
+    return LipsyncPipeline(
+        vae.to(place),
+        audio_encoder.to(place),
+        unet.to(place),
+        make_scheduler(),
+        build_detector(detector, files.face_boxes, files.face_landmarks, place),
+        resolution=config.data.resolution,
+        num_frames=config.data.num_frames,
+        mask_name=config.data.mask,
+    )

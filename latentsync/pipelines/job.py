@@ -1,0 +1,121 @@
+"""One run of the pipeline: what was asked, what was found out on the way, and what is reported in the end."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from latentsync.constants import AUDIO_SAMPLE_RATE
+from latentsync.errors import InputError
+from latentsync.faces.plan import FacePlan
+from latentsync.media.audio import AudioSamples
+from latentsync.media.files import check_target
+from latentsync.media.video import VideoSource
+from latentsync.pipelines.options import LipsyncOptions
+from latentsync.pipelines.report import LipsyncResult, Stopwatch, describe_skipped, spans_of
+from latentsync.pipelines.timeline import frames_in
+from latentsync.whisper.log_mel import FollowedBySilence, Samples
+
+logger = logging.getLogger(__name__)
+
+ProgressCallback = Callable[[str, int, int | None], None]  # stage ("look" or "make"), frames done, frames in all where known
+SEED_LIMIT = 2**32  # fresh seeds are small enough to be typed again
+
+
+@dataclass
+class Job:
+    """State of one run; made per call and thrown away with it."""
+
+    video_path: Path
+    audio_path: Path
+    output_path: Path
+    options: LipsyncOptions
+    clock: Stopwatch
+    callback: ProgressCallback | None = None
+    total: int | None = None  # output frames, once they are known
+    sound_length: float | None = None  # seconds of sound, as decoded
+    warnings: list[str] = field(default_factory=list)
+    seed: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seed = self.options.seed if self.options.seed >= 0 else secrets.randbelow(SEED_LIMIT)
+
+    def check_output(self) -> None:
+        """Refuse, before any work, an output that cannot be written or that would cost the user a file.
+
+        Raises:
+            InputError, OutputError: why.
+        """
+        check_target(self.output_path, [self.video_path, self.audio_path])
+        if not self.options.overwrite and self.output_path.exists() and self.output_path.stat().st_size > 0:
+            raise InputError(f"{self.output_path} exists already: name another output, or say --overwrite to replace it.")
+
+    def warn(self, message: str) -> None:
+        """Tell the user now and in the result."""
+        logger.warning("%s", message)
+        self.warnings.append(message)
+
+    def progress(self, stage: str, done: int, total: int | None) -> None:
+        """Pass progress on to who asked for it."""
+        if self.callback is not None:
+            self.callback(stage, done, total)
+
+    def hear(self, samples: AudioSamples, source: VideoSource) -> None:
+        """Measure the sound: it decides how long the result is, unless the video does."""
+        if len(samples) == 0:
+            raise InputError(f"{self.audio_path} holds no sound (0 samples): give a recording of the words to be said.")
+        self.sound_length = samples.duration
+        if samples.is_silent:
+            self.warn(f"{self.audio_path} is silent: there are no words to move the mouth to.")
+        if self.options.length == "audio":
+            self.total = frames_in(Fraction(len(samples), AUDIO_SAMPLE_RATE), source.fps)
+
+    def settle(self, plan: FacePlan, source: VideoSource, samples: AudioSamples) -> Samples:
+        """Fix the length of the result now that the video was seen; returns the sound of that length.
+
+        Raises:
+            InputError: there is no face to work on.
+        """
+        if not plan.spans:
+            raise InputError(f"No face to work on in {self.video_path} ({describe_skipped(plan)}): choose a video in which one is clearly visible.")
+        if source.problem:
+            self.warn(f"{self.video_path}: {source.problem}.")
+        if self.total is None:
+            self.total = plan.num_frames
+            sound = Fraction(len(samples), AUDIO_SAMPLE_RATE) * source.fps
+            if sound < self.total:
+                return FollowedBySilence(samples, int(self.total / source.fps * AUDIO_SAMPLE_RATE))
+        elif self.total > plan.num_frames:
+            self.warn(
+                f"The sound ({self.total} frames) is longer than the video ({plan.num_frames} frames): the video plays forwards and backwards."
+            )
+        if plan.skipped:
+            self.warn(f"Left as they are: {describe_skipped(plan)}.")
+        return samples
+
+    def result(self, source: VideoSource, plan: FacePlan, generated: int) -> LipsyncResult:
+        """The outcome, after the output file has appeared."""
+        device = self.clock.device
+        return LipsyncResult(
+            video_path=self.video_path,
+            audio_path=self.audio_path,
+            output_path=self.output_path,
+            width=source.width,
+            height=source.height,
+            fps=float(source.fps),
+            frames=self.total,
+            source_frames=plan.num_frames,
+            generated=generated,
+            duration=float(self.total / source.fps),
+            seed=self.seed,
+            batch_clips=self.options.batch_clips,
+            spans=spans_of(plan),
+            skipped=plan.skipped,
+            warnings=tuple(self.warnings),
+            seconds={stage: round(seconds, 3) for stage, seconds in self.clock.seconds.items()},
+            peak_device_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
+        )

@@ -1,0 +1,239 @@
+"""The six steps of inference, streaming: look, hear, encode, denoise, decode, restore (LatentSync, arXiv 2412.09262, figure 2).
+
+Two passes over the video. *Look* decodes, detects and tracks; a few numbers a frame are kept. *Make* decodes again, gives the faces
+new mouths clip by clip and encodes; a bounded number of pictures is held. Decoding and encoding run beside the networks.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DiffusionPipeline
+
+from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
+from latentsync.diffusion import shared_noise
+from latentsync.faces.choice import FaceChoice
+from latentsync.faces.detector import FaceDetector
+from latentsync.faces.look import plan_spans
+from latentsync.faces.plan import FacePlan
+from latentsync.faces.restore import restore_faces
+from latentsync.faces.warp import warp_faces
+from latentsync.media.audio import AudioSamples
+from latentsync.media.overlap import prefetch
+from latentsync.media.sink import AudioTrack, VideoSink
+from latentsync.media.video import VideoSource
+from latentsync.models.unet import UNet3DConditionModel
+from latentsync.models.vae import LatentCodec
+from latentsync.pipelines.generator import FaceGenerator, latent_size
+from latentsync.pipelines.job import Job, ProgressCallback
+from latentsync.pipelines.memory import describe_bytes, estimate_bytes
+from latentsync.pipelines.options import LipsyncOptions
+from latentsync.pipelines.report import LipsyncResult, Stopwatch
+from latentsync.pipelines.timeline import Clip, batches, clips, pieces
+from latentsync.whisper.audio2feature import Audio2Feature, AudioWindows
+
+logger = logging.getLogger(__name__)
+
+FRAMES_AHEAD = 16  # decoded pictures that may wait for the networks
+
+
+class LipsyncPipeline(DiffusionPipeline):
+    """A video and a voice in, a lip-synced video out.
+
+    Args:
+        vae: pixels to latents and back.
+        audio_encoder: sound to windows of features.
+        unet: the denoiser.
+        scheduler: the denoising schedule.
+        face_detector: finds faces and their anchors in a picture.
+        resolution: side of the aligned face in pixels that the denoiser was trained at.
+        num_frames: frames in one clip.
+        mask_name: which fixed mask the denoiser was trained with.
+
+    Example:
+        >>> pipeline = build_pipeline()
+        >>> result = pipeline("talk.mp4", "words.wav", "dubbed.mp4", LipsyncOptions(guidance_scale=2.0))
+        >>> result.skipped
+    """
+
+    def __init__(
+        self,
+        vae: LatentCodec,
+        audio_encoder: Audio2Feature,
+        unet: UNet3DConditionModel,
+        scheduler: DDIMScheduler,
+        face_detector: FaceDetector,
+        *,
+        resolution: int,
+        num_frames: int = 16,
+        mask_name: str = "mask",
+    ) -> None:
+        super().__init__()
+        self.register_modules(vae=vae, audio_encoder=audio_encoder, unet=unet, scheduler=scheduler)
+        self.face_detector = face_detector
+        self.resolution = resolution
+        self.num_frames = num_frames
+        self.mask_name = mask_name
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        video_path: Path | str,
+        audio_path: Path | str,
+        video_out_path: Path | str,
+        options: LipsyncOptions | None = None,
+        callback: ProgressCallback | None = None,
+    ) -> LipsyncResult:
+        """Give the person in a video other words.
+
+        Args:
+            video_path: any video that ffmpeg reads; never changed.
+            audio_path: any sound that ffmpeg reads, the sound of a video too; never changed.
+            video_out_path: the result, .mp4, .mov, .mkv or .webm; it appears whole or not at all.
+            options: see `LipsyncOptions`.
+            callback: told of progress; raising from it stops the job and leaves no output.
+
+        Raises:
+            InputError: an input cannot be used, or no face was found in it.
+            OutputError: the result cannot be written.
+            OutOfMemoryError: a single clip is too much for the device.
+        """
+        job = Job(
+            Path(video_path), Path(audio_path), Path(video_out_path), options or LipsyncOptions(), Stopwatch(self.unet.device), callback
+        )
+        job.check_output()
+        source = VideoSource(job.video_path, None if job.options.keep_fps else Fraction(VIDEO_FPS))
+        with job.clock("total"), AudioSamples(job.audio_path, AUDIO_SAMPLE_RATE) as samples:
+            job.hear(samples, source)
+            plan = self._look(source, job)
+            windows = self.audio_encoder.windows(job.settle(plan, source, samples), source.fps)
+            self._announce(job, plan, source)
+            generated = self._make(source, plan, windows, job)
+        return job.result(source, plan, generated)
+
+    def _look(self, source: VideoSource, job: Job) -> FacePlan:
+        """First pass: which frames show which face, and how it lies. Frames that the result does not need are not looked at."""
+        expected = source.expected_frames
+        total = min(job.total, expected) if job.total and expected else job.total or expected
+        with job.clock("look"), self.progress_bar(total=total) as bar:
+            bar.set_description("look")
+
+            def advance(done: int) -> None:
+                bar.update(done - bar.n)
+                job.progress("look", done, total)
+
+            frames = prefetch(source.frames(0, job.total), FRAMES_AHEAD)
+            choice = FaceChoice.parse(job.options.face)
+            return plan_spans(frames, self.face_detector, self.resolution, float(source.fps), choice, progress=advance)
+
+    def _announce(self, job: Job, plan: FacePlan, source: VideoSource) -> None:
+        """The preflight line: what is about to happen, and what it takes."""
+        guided = 2 if job.options.guidance_scale > 1 else 1
+        need = estimate_bytes(
+            self.unet, self.vae, self.audio_encoder, resolution=self.resolution, unet_frames=guided * job.options.batch_clips * self.num_frames
+        )
+        covered = sum(span.stop - span.start for span in plan.spans)
+        logger.info(
+            "%s: %d frames at %.5g fps, %dx%d; %d span%s with a face over %d of %d source frames; face %d px, %d step%s on %s in %s, about %s of memory",
+            job.output_path,
+            job.total,
+            float(source.fps),
+            source.width,
+            source.height,
+            len(plan.spans),
+            "" if len(plan.spans) == 1 else "s",
+            covered,
+            plan.num_frames,
+            self.resolution,
+            job.options.inference_steps,
+            "" if job.options.inference_steps == 1 else "s",
+            self.unet.device.type,
+            str(self.unet.dtype).removeprefix("torch."),
+            describe_bytes(need),
+        )
+
+    def _make(self, source: VideoSource, plan: FacePlan, windows: AudioWindows, job: Job) -> int:
+        """Second pass: decode, generate, encode; returns how many frames were generated."""
+        options, generated = job.options, sum(stop - start for start, stop, span in pieces(plan, job.total, self.num_frames) if span is not None)
+        sink = VideoSink(
+            job.output_path,
+            source.width,
+            source.height,
+            source.fps,
+            like=source.info,
+            audio=AudioTrack(job.audio_path, duration=float(job.total / source.fps), length=job.sound_length),
+            codec=options.codec,
+            crf=options.crf,
+            preset=options.preset,
+            lossless=options.lossless,
+        )
+        with job.clock("make"), sink, self.progress_bar(total=job.total) as bar:
+            bar.set_description("make")
+            frames = prefetch(source.ping_pong(job.total, plan.num_frames), FRAMES_AHEAD)
+            on_step = lambda step: bar.set_postfix_str(f"step {step}/{options.inference_steps}")  # noqa: E731 - one line of its own
+            for done, frame in enumerate(self.generate(frames, plan, job.total, windows, options, job.seed, job.clock, on_step), start=1):
+                with job.clock("write"):
+                    sink.write(frame)
+                bar.update()
+                job.progress("make", done, job.total)
+        return generated
+
+    @torch.no_grad()
+    def generate(
+        self,
+        frames: Iterable[np.ndarray],
+        plan: FacePlan,
+        total: int,
+        windows: AudioWindows,
+        options: LipsyncOptions,
+        seed: int,
+        clock: Stopwatch | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """The frames of the result, one after the other, for callers that decode and encode themselves.
+
+        Args:
+            frames: pictures uint8 (h, w, 3) of the output's timeline, `total` of them.
+            plan: which face lies where in the *source*; output frames beyond it play backwards and forwards again.
+            windows: the sound, a window a frame.
+            seed: noise is drawn from it on the CPU (first the start of all clips, then clip by clip), so neither device nor batch size matters.
+            on_step: called after each denoising step.
+
+        Yields:
+            uint8 (h, w, 3): generated where the plan has a face, the very input elsewhere.
+        """
+        clock, size, random = clock or Stopwatch(self.unet.device), latent_size(self.resolution), torch.Generator().manual_seed(seed)
+        self.scheduler.set_timesteps(options.inference_steps)
+        make_faces = FaceGenerator(
+            self.vae,
+            self.unet,
+            self.scheduler,
+            resolution=self.resolution,
+            mask_name=self.mask_name,
+            noise=shared_noise(size, random),
+            guidance_scale=options.guidance_scale,
+            clock=clock,
+            on_step=on_step,
+        )
+        for batch in batches(clips(frames, plan, total, self.num_frames, size, random), options.batch_clips):
+            yield from self._render(batch, make_faces, windows, clock)
+
+    def _render(self, batch: list[Clip], make_faces: FaceGenerator, windows: AudioWindows, clock: Stopwatch) -> Iterator[np.ndarray]:
+        """The output frames of neighbouring clips; clips of one length go through the networks together."""
+        restored: dict[int, list[np.ndarray]] = {clip.start: clip.frames for clip in batch if clip.matrices is None}
+        waiting = [clip for clip in batch if clip.matrices is not None]
+        for length in sorted({len(clip.frames) for clip in waiting}, reverse=True):
+            group = [clip for clip in waiting if len(clip.frames) == length]
+            with clock("align"):
+                faces = [warp_faces(clip.frames, clip.matrices, self.resolution, self.unet.device) for clip in group]
+            with clock("hear"):
+                heard = [windows.frames(clip.start, clip.stop) for clip in group]
+            pixels = make_faces(faces, [clip.noise for clip in group], heard)
+            with clock("restore"):
+                for clip, new in zip(group, pixels, strict=True):
+                    restored[clip.start] = restore_faces(clip.frames, new, clip.matrices)
+        for clip in batch:
+            yield from restored.pop(clip.start)

@@ -1,0 +1,55 @@
+"""What a person may choose for one job, checked as soon as it is chosen."""
+
+from dataclasses import dataclass
+
+from latentsync.errors import InputError
+from latentsync.faces.choice import FaceChoice
+
+LENGTHS = ("audio", "video")
+LARGEST_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class LipsyncOptions:
+    """The choices of one job.
+
+    Args:
+        inference_steps: denoising steps, 1 to 1000; more is slower and finer. The published setting is 20.
+        guidance_scale: how strongly the sound steers the mouth; 1 switches guidance off and halves the work.
+        seed: the same seed gives the same video; -1 draws a fresh one.
+        face: whose mouth: "largest", "left", "right", an index from the left, or "x,y@seconds".
+        length: "audio": the video is played forwards and backwards or cut to the sound; "video": the sound is cut or followed by silence.
+        keep_fps: keep the frame rate of the video instead of the 25 frames a second the networks were trained at.
+        batch_clips: clips of 16 frames that go through the networks at once.
+        codec: "h264", "hevc", "vp9" or "av1"; None lets the container choose.
+        crf: constant rate factor of the one lossy encode, lower is better; None takes the codec's own default.
+        preset: the encoder's speed preset; None takes the default.
+        lossless: encode without any loss.
+        overwrite: replace an output file that exists.
+    """
+
+    inference_steps: int = 20
+    guidance_scale: float = 1.5
+    seed: int = 1247
+    face: str = "largest"
+    length: str = "audio"
+    keep_fps: bool = False
+    batch_clips: int = 1
+    codec: str | None = None
+    crf: int | None = None
+    preset: str | None = None
+    lossless: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.inference_steps <= 1000:
+            raise InputError(f"inference_steps is {self.inference_steps}: give a number from 1 to 1000 (20 is the published setting).")
+        if not 0 <= self.guidance_scale <= 100:
+            raise InputError(f"guidance_scale is {self.guidance_scale}: give a number from 0 to 100 (1.5 is usual, 1 switches it off).")
+        if not -1 <= self.seed <= LARGEST_SEED:
+            raise InputError(f"seed is {self.seed}: give a whole number from 0 up, or -1 for a fresh one.")
+        if self.batch_clips < 1:
+            raise InputError(f"batch_clips is {self.batch_clips}: give 1 or more.")
+        if self.length not in LENGTHS:
+            raise InputError(f"length is {self.length!r}: give one of {', '.join(LENGTHS)}.")
+        FaceChoice.parse(self.face)

@@ -1,0 +1,87 @@
+"""What a job did, for a person and for a program: frames, spans, what was left alone and why, where the time went."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from latentsync.faces.plan import FacePlan, SkippedRun
+
+LONGEST_LIST = 5  # runs named in a line for a person; the report holds all of them
+
+
+@dataclass(frozen=True)
+class SpanReport:
+    """A run of source frames (half open) in which one face was given new words."""
+
+    start: int
+    stop: int
+    shot: int
+
+
+@dataclass(frozen=True)
+class LipsyncResult:
+    """The outcome of one job.
+
+    Attributes:
+        frames: frames in the output; `generated` of them have a new mouth.
+        spans, skipped: in frames of the source at the output's frame rate, half open.
+        seconds: wall time of each stage; stages overlap, so they need not add up to the total.
+        peak_device_bytes: most memory held on the GPU at once, None on other devices.
+    """
+
+    video_path: Path
+    audio_path: Path
+    output_path: Path
+    width: int
+    height: int
+    fps: float
+    frames: int
+    source_frames: int
+    generated: int
+    duration: float
+    seed: int
+    batch_clips: int
+    spans: tuple[SpanReport, ...]
+    skipped: tuple[SkippedRun, ...]
+    warnings: tuple[str, ...]
+    seconds: dict[str, float]
+    peak_device_bytes: int | None
+
+    def as_dict(self) -> dict:
+        """For JSON: paths as text, the rest as plain numbers, lists and dictionaries."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+
+@dataclass
+class Stopwatch:
+    """Wall time of named stages, in seconds; on a GPU a stage ends when the device has finished it."""
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the time of a block to a stage."""
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - start
+
+
+def spans_of(plan: FacePlan) -> tuple[SpanReport, ...]:
+    """The spans of a plan without their matrices."""
+    return tuple(SpanReport(span.start, span.stop, span.shot) for span in plan.spans)
+
+
+def describe_skipped(plan: FacePlan) -> str:
+    """The runs that stay untouched, in one line: "frames 30-49: no face"; empty when there are none."""
+    named = [f"frames {run.start}-{run.stop - 1}: {run.reason}" for run in plan.skipped[:LONGEST_LIST]]
+    more = len(plan.skipped) - len(named)
+    return "; ".join([*named, f"and {more} more runs"] if more > 0 else named)

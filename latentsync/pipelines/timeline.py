@@ -1,0 +1,92 @@
+"""Which source frame, which face and which clip each output frame belongs to; numbers only, no pictures."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import groupby, islice
+
+import numpy as np
+import torch
+
+from latentsync.constants import LATENT_CHANNELS
+from latentsync.faces.plan import FacePlan
+from latentsync.media.video import source_index
+
+
+@dataclass
+class Clip:
+    """Up to `num_frames` neighbouring output frames that share one face, or none.
+
+    Attributes:
+        start: index of its first output frame.
+        frames: uint8 pictures (h, w, 3).
+        matrices: float32 (f, 2, 3), picture to aligned face; None where the pictures stay as they are.
+        noise: standard normal (2, f, 4, h/8, w/8) for sampling the masked and the reference latents; None without a face.
+    """
+
+    start: int
+    frames: list[np.ndarray]
+    matrices: np.ndarray | None = None
+    noise: torch.Tensor | None = None
+
+    @property
+    def stop(self) -> int:
+        """Index behind its last output frame."""
+        return self.start + len(self.frames)
+
+
+def frames_in(seconds: Fraction, fps: Fraction) -> int:
+    """Whole frames nearest to a duration, at least one."""
+    return max(1, int(seconds * fps + Fraction(1, 2)))
+
+
+def pieces(plan: FacePlan, total: int, num_frames: int) -> Iterator[tuple[int, int, int | None]]:
+    """Cut `total` output frames into clips: (start, stop, index of the span in the plan or None).
+
+    Frames beyond the source play backwards and forwards again; a clip may hold a turn, since nothing is cut there, but never two spans.
+    """
+    span_of = np.full(plan.num_frames, -1, dtype=np.int32)
+    for index, span in enumerate(plan.spans):
+        span_of[span.start : span.stop] = index
+    for index, run in groupby(range(total), key=lambda i: int(span_of[source_index(i, plan.num_frames)])):
+        start = next(run)
+        stop = start + 1 + sum(1 for _ in run)
+        for begin in range(start, stop, num_frames):
+            yield begin, min(begin + num_frames, stop), None if index < 0 else index
+
+
+def clips(
+    frames: Iterable[np.ndarray], plan: FacePlan, total: int, num_frames: int, latent_size: int, generator: torch.Generator
+) -> Iterator[Clip]:
+    """The output frames as clips, in order, each with its noise.
+
+    Noise is drawn clip by clip (masked, then reference), so that it does not depend on how clips are batched later.
+
+    Args:
+        frames: the pictures of the output's timeline, `total` of them.
+    """
+    stream = iter(frames)
+    for start, stop, index in pieces(plan, total, num_frames):
+        clip = Clip(start, list(islice(stream, stop - start)))
+        if not clip.frames:
+            return
+        if index is not None:
+            span = plan.spans[index]
+            sources = [source_index(i, plan.num_frames) for i in range(start, clip.stop)]
+            clip.matrices = span.matrices[np.array(sources) - span.start]
+            shape = (len(clip.frames), LATENT_CHANNELS, latent_size, latent_size)
+            clip.noise = torch.stack([torch.randn(shape, generator=generator) for _ in ("masked", "reference")])
+        yield clip
+
+
+def batches(stream: Iterable[Clip], batch_clips: int) -> Iterator[list[Clip]]:
+    """Neighbouring clips, in order, until `batch_clips` of them have a face or as many again have none."""
+    batch: list[Clip] = []
+    for clip in stream:
+        batch.append(clip)
+        with_face = sum(clip.matrices is not None for clip in batch)
+        if with_face >= batch_clips or len(batch) - with_face > batch_clips:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

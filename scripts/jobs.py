@@ -1,0 +1,148 @@
+"""Jobs of the inference command: read from a file, run one after the other with one set of models, reported."""
+
+import csv
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from latentsync.errors import InputError, LatentSyncError
+from latentsync.media.files import write_json
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+from latentsync.pipelines.options import LipsyncOptions
+from latentsync.pipelines.report import LipsyncResult
+
+logger = logging.getLogger("latentsync.jobs")
+
+PATH_KEYS = ("video_path", "audio_path", "video_out_path")
+TRUE_WORDS, FALSE_WORDS = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """One video, one sound, one output."""
+
+    video_path: Path
+    audio_path: Path
+    video_out_path: Path
+    options: LipsyncOptions
+
+
+def read_jobs(path: Path, defaults: LipsyncOptions) -> list[JobSpec]:
+    """The jobs of a .csv file (with a header) or a .yaml file (a list of mappings).
+
+    Args:
+        path: the file; the paths in it are relative to its folder.
+        defaults: options of jobs that do not name them.
+
+    Raises:
+        InputError: the file cannot be read, or a job is wrong; the sentence names the job.
+    """
+    rows = read_rows(path)
+    if not rows:
+        raise InputError(f"{path} holds no jobs: give at least one with {', '.join(PATH_KEYS)}.")
+    jobs = [job_of(row, f"{path}, job {number}", path.parent, defaults) for number, row in enumerate(rows, start=1)]
+    outputs = [job.video_out_path.resolve() for job in jobs]
+    twice = next((job.video_out_path for job, output in zip(jobs, outputs, strict=True) if outputs.count(output) > 1), None)
+    if twice is not None:
+        raise InputError(f"{path} names the output {twice} more than once: give each job its own.")
+    return jobs
+
+
+def read_rows(path: Path) -> list[Mapping[str, Any]]:
+    """The rows of a jobs file as mappings."""
+    try:
+        if path.suffix.lower() == ".csv":
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                return [{key: value for key, value in row.items() if value not in (None, "")} for row in csv.DictReader(file)]
+        if path.suffix.lower() in (".yaml", ".yml"):
+            rows = OmegaConf.to_container(OmegaConf.load(path))
+        else:
+            raise InputError(f"{path} is not a jobs file: give a .csv or a .yaml file.")
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path.") from error
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}): it must be a list of jobs.") from error
+    if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+        raise InputError(f"{path} must be a list of jobs, each with {', '.join(PATH_KEYS)}.")
+    return rows
+
+
+def job_of(row: Mapping[str, Any], where: str, folder: Path, defaults: LipsyncOptions) -> JobSpec:
+    """One row as a job."""
+    missing = [key for key in PATH_KEYS if not row.get(key)]
+    if missing:
+        raise InputError(f"{where}: {' and '.join(missing)} missing.")
+    kinds = {field.name: type(getattr(LipsyncOptions(), field.name)) for field in fields(LipsyncOptions)} | {"codec": str, "crf": int, "preset": str}
+    unknown = [str(key) for key in row if key not in kinds and key not in PATH_KEYS]
+    if unknown:
+        raise InputError(f"{where}: {', '.join(unknown)} is no option; the options are {', '.join(kinds)}.")
+    try:
+        choices = {key: converted(value, kinds[key]) for key, value in row.items() if key in kinds}
+        options = replace(defaults, **choices)
+    except (ValueError, InputError) as error:
+        raise InputError(f"{where}: {error}") from error
+    return JobSpec(*(folder / str(row[key]) for key in PATH_KEYS), options)
+
+
+def converted(value: Any, kind: type) -> Any:
+    """A value of a file as the type of an option."""
+    if kind is not bool:
+        return kind(value)
+    word = str(value).lower()
+    if word not in TRUE_WORDS + FALSE_WORDS:
+        raise ValueError(f"{value!r} is neither true nor false.")
+    return word in TRUE_WORDS
+
+
+def run_jobs(jobs: Sequence[JobSpec], build: Callable[[], LipsyncPipeline], *, write_report: bool, as_batch: bool) -> int:
+    """Run jobs one after the other; the exit code.
+
+    Args:
+        build: makes the pipeline, once and only if there is work.
+        write_report: put OUTPUT.report.json beside each output.
+        as_batch: skip outputs that exist, and go on after a failure, which is told at the end.
+    """
+    pending = [job for job in jobs if not (as_batch and is_finished(job))]
+    for job in jobs:
+        if job not in pending:
+            logger.info("%s exists: skipped.", job.video_out_path)
+    if not pending:
+        return 0
+    pipeline, failures = build(), 0
+    for number, job in enumerate(pending, start=1):
+        if as_batch:
+            logger.info("Job %d of %d: %s", number, len(pending), job.video_out_path)
+        try:
+            result = pipeline(job.video_path, job.audio_path, job.video_out_path, job.options)
+        except LatentSyncError as error:
+            if not as_batch:
+                raise
+            failures += 1
+            logger.error("%s was not made: %s", job.video_out_path, error)
+            continue
+        finish(result, write_report)
+    if as_batch:
+        print(f"{len(pending) - failures} made, {failures} failed, {len(jobs) - len(pending)} skipped")
+    return 1 if failures else 0
+
+
+def is_finished(job: JobSpec) -> bool:
+    """Whether a job was done before: outputs appear whole or not at all, so one that is there is finished."""
+    return not job.options.overwrite and job.video_out_path.is_file() and job.video_out_path.stat().st_size > 0
+
+
+def finish(result: LipsyncResult, write_report: bool) -> None:
+    """Tell the user what was made."""
+    if write_report:
+        write_json(result.output_path.with_suffix(".report.json"), result.as_dict())
+    total = result.seconds["total"]
+    print(
+        f"{result.output_path}: {result.frames} frames ({result.duration:.2f} s), {result.generated} with a new mouth, "
+        f"in {total:.1f} s ({result.frames / total:.1f} frames a second)"
+    )

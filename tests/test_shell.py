@@ -1,0 +1,110 @@
+"""The commands of the root folder: from any folder, with any file name, twice, and inside somebody else's shell."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = Path(sys.prefix)
+SET_UP = (ENVIRONMENT / ".latentsync-setup").is_file()
+IS_ENVIRONMENT = any((ENVIRONMENT / mark).exists() for mark in ("pyvenv.cfg", "conda-meta"))
+needs_set_up = pytest.mark.skipif(not SET_UP, reason="this environment was not made by setup_env.sh, and a test installs nothing")
+
+PYTHON_DOUBLE = """#!/bin/sh
+# Stands in for python: says what it was called with.
+[ "$1" = "-V" ] && { echo "Python 3.11.0"; exit 0; }
+[ "$1" = "-m" ] || exit 0
+echo "cwd=$PWD"
+echo "path=$PYTHONPATH"
+for word in "$@"; do echo "word=$word"; done
+"""
+
+
+def shell(command: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash, downloads off."""
+    environment = os.environ | {"LATENTSYNC_DOWNLOAD": "0"} | variables
+    return subprocess.run(["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def with_environment(folder: Path) -> dict[str, str]:
+    """Variables under which the environment of this test run is the active one."""
+    return {"VIRTUAL_ENV": str(folder), "PATH": f"{folder}/bin:{os.environ['PATH']}"}
+
+
+@pytest.fixture
+def double(tmp_path: Path) -> dict[str, str]:
+    """An active environment whose python only says what it was called with; nothing gets installed."""
+    folder = tmp_path / "an environment"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").write_text(PYTHON_DOUBLE)
+    (folder / "bin" / "python").chmod(0o755)
+    return with_environment(folder) | {"LATENTSYNC_SETUP": "0"}
+
+
+@pytest.mark.parametrize("name", ["setup_env.sh", "inference.sh", "run_tests.sh", ".ci/run"])
+def test_scripts_can_be_executed_and_parsed(name: str) -> None:
+    assert os.access(ROOT / name, os.X_OK)
+    assert subprocess.run(["bash", "-n", str(ROOT / name)]).returncode == 0
+
+
+def test_inference_passes_its_arguments_on_from_any_folder(tmp_path: Path, double: dict[str, str]) -> None:
+    arguments = ["--video_path", "-a b'c\"é.mp4", "--flag", "", "$HOME", "*"]
+    words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in arguments)
+    done = shell(f"'{ROOT}/inference.sh' {words}", tmp_path, **double)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert lines[0] == f"cwd={tmp_path}", "relative paths of the caller would not be found"
+    assert lines[1].removeprefix("path=").split(":")[0] == str(ROOT)
+    assert lines[2:] == [f"word={word}" for word in ("-m", "scripts.inference", *arguments)]
+
+
+def test_run_tests_passes_its_arguments_on_from_any_folder(tmp_path: Path, double: dict[str, str]) -> None:
+    lines = shell(f"'{ROOT}/run_tests.sh' -k 'a or b'", tmp_path, **double).stdout.splitlines()
+    assert lines[0] == f"cwd={ROOT}"
+    assert lines[2:] == [f"word={word}" for word in ("-m", "pytest", "-k", "a or b")]
+
+
+def test_sourcing_leaves_the_callers_shell_alone(double: dict[str, str]) -> None:
+    line = "source ./setup_env.sh; command -v python; set -o; compgen -v | grep -i latentsync_; declare -F"
+    before = shell("set -o", **double).stdout
+    done = shell(line, **double)
+    assert done.stdout == f"{double['VIRTUAL_ENV']}/bin/python\n{before}LATENTSYNC_DOWNLOAD\nLATENTSYNC_SETUP\n"
+    strict = shell("set -euo pipefail; source ./setup_env.sh; echo alive", **double)
+    assert strict.stdout == "alive\n", strict.stderr
+
+
+@pytest.mark.skipif(not IS_ENVIRONMENT, reason="Python runs outside an environment, and a test makes none")
+def test_a_failed_set_up_does_not_end_the_callers_shell(tmp_path: Path) -> None:
+    (tmp_path / "setup_env.sh").write_text((ROOT / "setup_env.sh").read_text())
+    (tmp_path / "requirements.txt").write_text("no such requirement ==\n")
+    (tmp_path / "requirements-nodeps.txt").write_text("")
+    active = with_environment(ENVIRONMENT)
+    stamp = ENVIRONMENT / ".latentsync-setup"
+    before = stamp.read_text() if SET_UP else None
+    done = shell(f"source '{tmp_path}/setup_env.sh' || echo went on $?", **active)
+    assert done.stdout == "went on 1\n"
+    assert "could not be installed" in done.stderr
+    assert (stamp.read_text() if stamp.exists() else None) == before
+
+
+@needs_set_up
+def test_second_set_up_is_quick_and_changes_nothing() -> None:
+    stamp = ENVIRONMENT / ".latentsync-setup"
+    before = stamp.stat().st_mtime_ns
+    start = time.monotonic()
+    done = shell("./setup_env.sh", **with_environment(ENVIRONMENT))
+    assert time.monotonic() - start < 3
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{ENVIRONMENT}\n", "")
+    assert stamp.stat().st_mtime_ns == before
+
+
+@needs_set_up
+def test_inference_explains_itself_from_another_folder(tmp_path: Path) -> None:
+    done = shell(f"'{ROOT}/inference.sh' --help", tmp_path, **with_environment(ENVIRONMENT))
+    assert done.returncode == 0, done.stderr
+    assert "--video_path" in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,139 @@
+"""Pixels to latents and back against reference numbers, in slices, with gradients; and folders that hold something else."""
+
+import json
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from golden_recipe import load_case, seeded_state_dict, weights_sha256
+from safetensors.torch import load_file, save_file
+from test_unet import published_shapes
+
+from benchmarks.write_random_checkpoint import vae_config, write_vae
+from latentsync.errors import WeightsError
+from latentsync.models.vae import LatentCodec, load_vae
+
+
+@pytest.fixture(scope="module")
+def golden():
+    """The codec with the weights of the case, its tensors, its tolerance."""
+    sidecar, tensors = load_case("vae_tiny")
+    vae = AutoencoderKL(**sidecar["config"])
+    weights = seeded_state_dict(vae.state_dict(), sidecar["seed"])
+    assert weights_sha256(weights) == sidecar["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
+    vae.load_state_dict(weights)
+    return LatentCodec(vae.eval()), tensors, sidecar["tolerance"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny autoencoder on disk."""
+    write_vae(tmp_path / "vae", vae_config(tiny=True))
+    return tmp_path / "vae"
+
+
+@torch.no_grad()
+def test_encode_samples_with_the_given_noise(golden):
+    codec, tensors, tolerance = golden
+    torch.testing.assert_close(codec.encode(tensors["input"], tensors["noise"]), tensors["latents_scaled"], **tolerance)
+    mean = codec.encode(tensors["input"], torch.zeros_like(tensors["noise"]))
+    torch.testing.assert_close(mean, tensors["mean"] * 0.18215, **tolerance)
+
+
+@torch.no_grad()
+def test_decode_undoes_the_scale(golden):
+    codec, tensors, tolerance = golden
+    torch.testing.assert_close(codec.decode(tensors["z"] * 0.18215), tensors["decoded_z"], **tolerance)
+    torch.testing.assert_close(codec.decode(tensors["z"]), tensors["decoded_from_scaled_z"], **tolerance)
+
+
+@torch.no_grad()
+def test_slices_change_nothing_but_the_size_of_a_call(golden):
+    codec, tensors, tolerance = golden
+    pixels, noise = tensors["input"].repeat(3, 1, 1, 1)[:5], tensors["noise"].repeat(3, 1, 1, 1)[:5]
+    whole = codec.encode(pixels, noise)
+    sizes = []
+    hook = codec.vae.encoder.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
+    codec.slice_size = 2
+    try:
+        torch.testing.assert_close(codec.encode(pixels, noise), whole, **tolerance)
+        assert sizes == [2, 2, 1]
+        torch.testing.assert_close(codec.decode(whole[:2]), codec.decode(whole)[:2], **tolerance)
+    finally:
+        codec.slice_size = None
+        hook.remove()
+
+
+def test_log_variance_is_clamped(golden):
+    codec, tensors, _ = golden
+    hook = codec.vae.quant_conv.register_forward_hook(
+        lambda module, args, output: torch.cat([output[:, :4] * 0, output[:, 4:] * 0 + 99], dim=1)
+    )
+    try:
+        latents = codec.encode(tensors["input"], torch.ones_like(tensors["noise"]))
+    finally:
+        hook.remove()
+    torch.testing.assert_close(latents, torch.full_like(latents, torch.tensor(20.0).mul(0.5).exp().item() * 0.18215))
+
+
+def test_gradients_pass_through_a_frozen_codec(folder):
+    codec = load_vae(folder)
+    codec.slice_size = 1
+    latents = torch.randn(2, 4, 4, 4, requires_grad=True)
+    codec.decode(latents).square().mean().backward()
+    assert all(part.abs().sum() > 0 for part in latents.grad)
+    assert not any(parameter.requires_grad for parameter in codec.parameters())
+
+
+def test_names_and_shapes_are_those_of_the_published_file():
+    n_parameters, shapes = published_shapes("vae_sd")
+    with torch.device("meta"):
+        vae = AutoencoderKL.from_config(vae_config())
+    assert {key: list(value.shape) for key, value in vae.state_dict().items()} == shapes
+    assert sum(parameter.numel() for parameter in vae.parameters()) == n_parameters
+
+
+@torch.no_grad()
+def test_a_folder_with_old_names_loads_like_one_with_new_names(folder, tmp_path):
+    old_file = load_file(folder / "diffusion_pytorch_model.safetensors")
+    assert "encoder.mid_block.attentions.0.query.weight" in old_file
+    codec = load_vae(folder, dtype=torch.bfloat16)
+    assert codec.dtype == torch.bfloat16
+    new = tmp_path / "new"
+    new.mkdir()
+    (new / "config.json").write_text((folder / "config.json").read_text())
+    torch.save({key: value.float() for key, value in codec.vae.state_dict().items()}, new / "diffusion_pytorch_model.bin")
+    latents = torch.randn(1, 4, 4, 4)
+    torch.testing.assert_close(load_vae(folder).decode(latents), load_vae(new).decode(latents), rtol=0.1, atol=0.05)
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def drop_an_entry(folder):
+    weights = load_file(folder / "diffusion_pytorch_model.safetensors")
+    del weights["quant_conv.bias"]
+    save_file(weights, folder / "diffusion_pytorch_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda folder: (folder / "diffusion_pytorch_model.safetensors").unlink(), r"holds no diffusion_pytorch_model\.safetensors or"),
+        (lambda folder: (folder / "config.json").unlink(), r"config\.json cannot be read"),
+        (lambda folder: (folder / "config.json").write_text("{"), r"config\.json is not valid JSON"),
+        (lambda folder: (folder / "config.json").write_text("[]"), r"does not describe an AutoencoderKL"),
+        (lambda folder: edit_config(folder, _class_name="UNet2DConditionModel"), r"does not describe an AutoencoderKL"),
+        (lambda folder: edit_config(folder, down_block_types=["NoSuchBlock"] * 4), r"does not describe an AutoencoderKL"),
+        (lambda folder: edit_config(folder, scaling_factor=0.13025), r"other latents than Stable Diffusion 1\.5's"),
+        (lambda folder: edit_config(folder, block_out_channels=[8, 16, 16, 32]), r"of another shape"),
+        (drop_an_entry, r"1 missing \(such as quant_conv\.bias\)"),
+    ],
+)
+def test_a_wrong_folder_is_one_sentence(folder, damage, sentence):
+    damage(folder)
+    with pytest.raises(WeightsError, match=sentence) as caught:
+        load_vae(folder)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)

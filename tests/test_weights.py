@@ -1,0 +1,301 @@
+"""Weight files: the table, safe reading, strict loading with sentences that help, the start from Stable Diffusion, the download."""
+
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from benchmarks.write_random_checkpoint import (
+    WHISPER_MINUTE,
+    random_weights,
+    unet_config,
+    vae_config,
+    write_checkpoint,
+    write_unet,
+    write_vae,
+    write_whisper,
+)
+from latentsync import weights
+from latentsync.config import UNetConfig
+from latentsync.errors import WeightsError
+from latentsync.models.motion_module import MAX_FRAMES, position_table
+from latentsync.models.unet import UNet3DConditionModel
+from latentsync.models.unet_weights import load_unet, plan_start, refuse_misfits, start_from_stable_diffusion
+from latentsync.models.vae import load_vae
+from latentsync.whisper.loading import load_whisper_encoder
+from scripts import download_weights
+
+
+class Program:
+    """An object whose unpickling runs a command."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def meta_weights(config):
+    with torch.device("meta"):
+        return UNet3DConditionModel(config).state_dict()
+
+
+def sentence_of(call, *args):
+    with pytest.raises(WeightsError) as caught:
+        call(*args)
+    assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
+    return str(caught.value)
+
+
+# The table
+
+
+def test_each_missing_file_is_one_line(tmp_path):
+    lines = weights.missing_weights(tmp_path)
+    assert lines.keys() == weights.WEIGHTS.keys()
+    assert "ByteDance/LatentSync-1.6" in lines["unet-1.6"] and str(tmp_path / "latentsync-1.6/latentsync_unet.pt") in lines["unet-1.6"]
+    (tmp_path / "whisper").mkdir()
+    (tmp_path / "whisper/tiny.pt").write_bytes(b"x")
+    assert weights.missing_weights(tmp_path, versions=["1.5"]).keys() == lines.keys() - {"whisper-tiny", "unet-1.6", "unet-1.0"}
+
+
+# Reading
+
+
+@pytest.mark.parametrize("wrap", [lambda state: {"global_step": 7, "state_dict": state}, lambda state: state], ids=["wrapped", "bare"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_files_of_both_kinds_are_read(tmp_path, wrap, zipped):
+    state = {"a.weight": torch.arange(6.0).view(2, 3)}
+    torch.save(wrap(state), tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    read, step = weights.read_state_dict(tmp_path / "x.pt")
+    assert read.keys() == state.keys() and torch.equal(read["a.weight"], state["a.weight"])
+    assert step == (7 if "global_step" in wrap(state) else None)
+
+
+def test_safetensors_and_the_prefix_of_distributed_training(tmp_path, caplog):
+    save_file({"module.a": torch.ones(2), "module.b": torch.ones(1)}, tmp_path / "x.safetensors")
+    assert weights.read_state_dict(tmp_path / "x.safetensors")[0].keys() == {"a", "b"}
+    assert "taken off" in caplog.text
+    torch.save({"module.a": torch.ones(2), "b": torch.ones(1)}, tmp_path / "y.pt")
+    assert weights.read_state_dict(tmp_path / "y.pt")[0].keys() == {"module.a", "b"}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_with_a_program_is_refused_and_not_run(tmp_path, zipped):
+    ran = tmp_path / "ran"
+    program = {"state_dict": Program(f"touch {ran}")}
+    torch.save(program, tmp_path / "evil.pt", _use_new_zipfile_serialization=zipped)
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps(program, protocol=2))
+    assert "refused" in sentence_of(weights.read_checkpoint, tmp_path / "evil.pt")
+    assert "evil.pth" in sentence_of(weights.read_checkpoint, tmp_path / "evil.pth")
+    assert not ran.exists()
+    pickle.loads((tmp_path / "evil.pth").read_bytes())
+    assert ran.exists()  # a careless reader would have run it
+
+
+def test_files_that_are_no_checkpoint_are_one_sentence(tmp_path):
+    def refusal(name, content=b""):
+        (tmp_path / name).write_bytes(content)
+        sentence = sentence_of(weights.read_state_dict, tmp_path / name)
+        assert name in sentence
+        return sentence
+
+    torch.save({"a": torch.zeros(5000)}, tmp_path / "whole.pt")
+    torch.save({"a": torch.zeros(5000)}, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
+    save_file({"a": torch.zeros(5000)}, tmp_path / "whole.safetensors")
+    assert "is empty" in refusal("empty.pt")
+    assert "is not a checkpoint" in refusal("page.pt", b"<!DOCTYPE html><title>404</title>" * 9)
+    assert "is not a checkpoint" in refusal("noise.pt", bytes(range(7, 200)) * 30)
+    for whole in ("whole.pt", "legacy.pt", "whole.safetensors"):
+        content = (tmp_path / whole).read_bytes()
+        for share in (0.02, 0.5, 0.99):
+            assert "cut short or damaged" in refusal("cut-" + whole, content[: int(len(content) * share)])
+    assert "is a folder" in sentence_of(weights.read_checkpoint, tmp_path)
+    assert "does not exist" in sentence_of(weights.read_checkpoint, tmp_path / "none.pt")
+    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
+    assert "holds Tensor data" in sentence_of(weights.read_checkpoint, tmp_path / "tensor.pt")
+    torch.save({"lr": 1e-3, "steps": [1, 2]}, tmp_path / "numbers.pt")
+    assert "holds 'lr', 'steps' but no plain dictionary of tensors" in sentence_of(weights.read_state_dict, tmp_path / "numbers.pt")
+
+
+def test_strict_loading_counts_and_names_what_does_not_fit():
+    module = torch.nn.Linear(2, 3)
+    state = {"weight": torch.ones(3, 4), "extra": torch.ones(1)}
+    sentence = sentence_of(weights.load_strict, module, state, "x.pt", "do this")
+    expected = "1 missing (such as bias), 1 unexpected (such as extra), 1 of another shape (such as weight [3, 4] instead of [3, 2])"
+    assert sentence == f"x.pt does not fit Linear: of 2 entries {expected}; do this."
+
+
+# The denoiser
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Tiny files of every published kind, by stage."""
+    folder = tmp_path_factory.mktemp("unets")
+    for stage in ("stage1", "stage2", "stage2_efficient", "v1.0"):
+        write_unet(folder / f"{stage}.pt", unet_config(stage, tiny=True), seed=5, version="1.0" if stage == "v1.0" else "1.6")
+    return {path.stem: path for path in folder.iterdir()}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("stage", ["stage1", "stage2", "stage2_efficient", "v1.0"])
+def test_each_published_kind_loads(files, stage):
+    model = load_unet(unet_config(stage, tiny=True), files[stage])
+    out = model(torch.randn(1, 13, 2, 8, 8), 400, torch.randn(2, 50, 64))
+    assert out.isfinite().all() and out.std() > 0.05
+    assert not model.training
+    assert {parameter.dtype for parameter in load_unet(unet_config(stage, tiny=True), files[stage], torch.bfloat16).parameters()} == {
+        torch.bfloat16
+    }
+
+
+def test_version_10_differs_in_names_alone(files):
+    raw = weights.read_state_dict(files["v1.0"])[0]
+    assert any(".audio_cross_attn.attn.to_k." in key for key in raw) and not any(".attn2." in key for key in raw)
+    config = unet_config("stage1", tiny=True)
+    old, new = load_unet(config, files["v1.0"]).state_dict(), load_unet(config, files["stage1"]).state_dict()
+    assert all(torch.equal(old[key], new[key]) for key in new)
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "parts"),
+    [
+        ("v1.0", "stage2", ["of version 1.0 with no attention along time", "in all layers", "configs/unet/v1.0.yaml"]),
+        ("stage1", "stage2", ["with no attention along time where", "configs/unet/stage1.yaml"]),
+        ("stage2", "stage1", ["attention along time in all layers where", "asks for no attention along time", "configs/unet/stage2.yaml"]),
+        ("stage2_efficient", "stage2", ["in the up path only where", "configs/unet/stage2_efficient.yaml"]),
+        ("stage2", "stage2_efficient", ["asks for attention along time in the up path only", "motion_module_decoder_only=false"]),
+    ],
+)
+def test_a_file_of_another_stage_names_the_configuration_to_use(files, held, asked, parts):
+    sentence = sentence_of(load_unet, unet_config(asked, tiny=True), files[held])
+    assert all(part in sentence for part in [str(files[held]), *parts]), sentence
+
+
+def test_other_sizes_name_the_setting(files):
+    sentence = sentence_of(load_unet, UNetConfig(), files["stage2"])
+    assert "widths [32, 32, 32, 32]" in sentence and "asks for widths [320, 640, 1280, 1280]" in sentence
+    assert "set model.block_out_channels=[32, 32, 32, 32], model.layers_per_block=1, model.cross_attention_dim=64." in sentence
+    small = meta_weights(UNetConfig(cross_attention_dim=768))
+    sentence = sentence_of(refuse_misfits, UNetConfig(), small, "small.pt")
+    assert "768-wide audio tokens (Whisper small) where the configuration asks for 384-wide audio tokens (Whisper tiny)" in sentence
+    assert sentence.endswith("set model.cross_attention_dim=768.")
+
+
+def test_files_of_other_networks_are_named(tmp_path, files):
+    config = unet_config(tiny=True)
+    write_vae(tmp_path / "vae", vae_config(tiny=True))
+    assert "holds a VAE" in sentence_of(load_unet, config, tmp_path / "vae/diffusion_pytorch_model.safetensors")
+    torch.save(
+        {"global_step": 1, "state_dict": {"visual_encoder.conv_in.weight": torch.ones(1)}, "train_loss_list": []}, tmp_path / "sync.pt"
+    )
+    assert "holds a SyncNet" in sentence_of(load_unet, config, tmp_path / "sync.pt")
+    write_whisper(tmp_path / "tiny.pt", WHISPER_MINUTE)
+    assert "tiny.pt" in sentence_of(load_unet, config, tmp_path / "tiny.pt")
+    torch.save({"fc.weight": torch.ones(1)}, tmp_path / "other.pt")
+    assert "holds no U-Net (its first entry is 'fc.weight')" in sentence_of(load_unet, config, tmp_path / "other.pt")
+    state = weights.read_state_dict(files["stage2"])[0]
+    del state["conv_out.bias"]
+    torch.save(state, tmp_path / "lacks.pt")
+    assert "1 missing (such as conv_out.bias)" in sentence_of(load_unet, config, tmp_path / "lacks.pt")
+
+
+@pytest.mark.parametrize("length", [16, 32])
+def test_position_tables_of_another_length_are_rebuilt(tmp_path, files, length):
+    state = weights.read_state_dict(files["stage2"])[0]
+    state = {key: torch.full((1, length, value.shape[-1]), 9.0) if key.endswith(".pe") else value for key, value in state.items()}
+    torch.save({"global_step": 1, "state_dict": state}, tmp_path / "x.pt")
+    tables = [value for key, value in load_unet(unet_config(tiny=True), tmp_path / "x.pt").state_dict().items() if key.endswith(".pe")]
+    assert len(tables) == 24 and all(torch.equal(table, position_table(MAX_FRAMES, 32)) for table in tables)
+
+
+# Stable Diffusion as a start
+
+
+def stable_diffusion(config, audio_dim):
+    """Names and shapes of a 2-D U-Net of the same widths, conditioned on text."""
+    state = meta_weights(UNetConfig(config.block_out_channels, config.layers_per_block, 32, audio_dim, use_motion_module=False))
+    return {**state, "conv_in.weight": torch.empty(config.block_out_channels[0], 4, 3, 3, device="meta")}
+
+
+@pytest.mark.parametrize(("stage", "initialised"), [("stage1", 32), ("stage2", 32 + 560)])
+def test_counts_at_full_size(stage, initialised):
+    given = stable_diffusion(UNetConfig(), audio_dim=768)
+    report = plan_start(meta_weights(unet_config(stage)), given, "sd.pt")
+    assert (len(report.kept), report.widened, len(report.initialised)) == (653, ["conv_in.weight"], initialised)
+    assert "conv_in.bias" in report.kept
+    assert str(report) == f"653 entries kept, 1 widened with zeros, {initialised} initialised"
+
+
+@torch.no_grad()
+def test_stable_diffusion_starts_a_training_but_is_no_denoiser(tmp_path):
+    config = unet_config("stage2", tiny=True)
+    given = random_weights(stable_diffusion(config, audio_dim=96), seed=8)
+    torch.save(given, tmp_path / "sd.pt")
+    assert "holds a Stable Diffusion U-Net" in sentence_of(load_unet, config, tmp_path / "sd.pt")
+    model, report = start_from_stable_diffusion(config, tmp_path / "sd.pt")
+    own = model.state_dict()
+    assert all(torch.equal(own[key], given[key]) for key in report.kept)
+    assert torch.equal(own["conv_in.weight"][:, :4], given["conv_in.weight"]) and not own["conv_in.weight"][:, 4:].any()
+    assert not own["down_blocks.0.motion_modules.0.temporal_transformer.proj_out.weight"].any()
+    assert own["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"].any()
+
+
+def test_stage_1_starts_stage_2_and_other_widths_start_nothing(files):
+    model, report = start_from_stable_diffusion(unet_config("stage2", tiny=True), files["stage1"])
+    assert not report.widened and all(".motion_modules." in key for key in report.initialised)
+    given = weights.read_state_dict(files["stage1"])[0]
+    assert torch.equal(model.conv_in.weight, given["conv_in.weight"])
+    wide = UNetConfig([32, 32, 32, 64], 1, 32, 64, use_motion_module=False)
+    assert "cannot start this U-Net" in sentence_of(start_from_stable_diffusion, wide, files["stage1"])
+
+
+# The files that benchmarks and tests use, and the download
+
+
+def test_random_checkpoint_loads_everywhere(tmp_path):
+    write_checkpoint(tmp_path, tiny=True, seed=1)
+    write_checkpoint(tmp_path / "again", tiny=True, seed=1)
+    model, again = (load_unet(unet_config(tiny=True), folder / "latentsync_unet.pt") for folder in (tmp_path, tmp_path / "again"))
+    assert torch.equal(model.conv_in.weight, again.conv_in.weight)
+    encoder = load_whisper_encoder(tmp_path / "whisper/tiny.pt")
+    assert encoder.positional_embedding.shape == (1500, 64)
+    assert load_vae(tmp_path / "sd-vae-ft-mse").decode(torch.randn(1, 4, 2, 2)).shape == (1, 3, 16, 16)
+
+
+def test_download_without_a_connection_tries_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(download_weights, "reachable", lambda address: False)
+    monkeypatch.setattr(download_weights, "fetch", lambda *args: pytest.fail("nothing may be fetched"))
+    assert download_weights.main(["--checkpoints", str(tmp_path), "--versions", "1.5"]) == 0
+    told = capsys.readouterr().out
+    assert str(tmp_path / "latentsync-1.5/latentsync_unet.pt") in told and "latentsync-1.6/" not in told
+    assert not any(tmp_path.iterdir())
+
+
+def test_download_leaves_whole_files_or_none(tmp_path, monkeypatch, capsys):
+    source = tmp_path / "server"
+    source.mkdir()
+    monkeypatch.setattr(download_weights, "reachable", lambda address: True)
+    table = {"good": b"good", "wrong": b"evil", "mine": b"theirs", "gone": None}
+    for name, content in table.items():
+        if content is not None:
+            (source / name).write_bytes(content)
+    entries = {
+        name: weights.WeightFile(
+            weights.Path(f"x/{name}.pt"), None, (source / name).as_uri(), "-", "a test", "770e607624" if name != "mine" else None
+        )
+        for name in table
+    }
+    for module in (weights, download_weights):
+        monkeypatch.setattr(module, "WEIGHTS", entries)
+    checkpoints = tmp_path / "checkpoints"
+    (checkpoints / "x").mkdir(parents=True)
+    (checkpoints / "x/mine.pt").write_bytes(b"mine")
+    assert download_weights.main(["--checkpoints", str(checkpoints)]) == 0
+    assert {path.name: path.read_bytes() for path in (checkpoints / "x").iterdir()} == {"good.pt": b"good", "mine.pt": b"mine"}
+    told = capsys.readouterr().out
+    assert "wrong.pt" in told and "checksum" in told and "gone.pt: missing" in told
