@@ -78,7 +78,9 @@ def one_step_x0(noisy: torch.Tensor, epsilon: torch.Tensor, alphas_cumprod: torc
     return (noisy - (1 - alpha) ** 0.5 * epsilon) / alpha**0.5
 
 
-def predict_noise(unet: Denoiser, noisy: torch.Tensor, timestep: torch.Tensor, conditions: Conditions, audio: torch.Tensor, scale: float) -> torch.Tensor:
+def predict_noise(
+    unet: Denoiser, noisy: torch.Tensor, timestep: torch.Tensor, conditions: Conditions, audio: torch.Tensor, scale: float
+) -> torch.Tensor:
     """The guided noise prediction; without guidance (scale at most 1) the denoiser runs once, not twice.
 
     Args:

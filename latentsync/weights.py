@@ -201,13 +201,17 @@ def read_state_dict(path: Path | str) -> tuple[dict[str, torch.Tensor], int | No
     """
     checkpoint = read_checkpoint(path)
     state_dict, step = checkpoint.get("state_dict", checkpoint), checkpoint.get("global_step")
-    if not isinstance(state_dict, dict) or not state_dict or not all(isinstance(value, torch.Tensor) for value in state_dict.values()):
+    if not isinstance(state_dict, dict) or not state_dict or not all(_is_named_tensor(*item) for item in state_dict.items()):
         names = ", ".join(repr(key) for key in list(checkpoint)[:4])
         raise WeightsError(f"{path} holds {names} but no plain dictionary of tensors: name a file that holds only this network's weights.")
     if all(key.startswith(_DDP_PREFIX) for key in state_dict):
         logger.warning("%s: every name begins with %r, as distributed training writes it; taken off.", path, _DDP_PREFIX)
         state_dict = {key.removeprefix(_DDP_PREFIX): value for key, value in state_dict.items()}
     return dict(state_dict), step if isinstance(step, int) else None
+
+
+def _is_named_tensor(key: object, value: object) -> bool:
+    return isinstance(key, str) and isinstance(value, torch.Tensor)
 
 
 def load_strict(module: nn.Module, state_dict: Mapping[str, torch.Tensor], path: Path | str, hint: str = "", assign: bool = False) -> None:

@@ -6,9 +6,13 @@ import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latentsync.errors import InputError, LatentSyncError
-from scripts.jobs import JobSpec, read_jobs, run_jobs
+
+if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
+    from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+    from scripts.jobs import JobSpec
 
 logger = logging.getLogger("latentsync")
 
@@ -20,12 +24,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="inference.sh",
         description="Make the mouth in a video say the words of a recording.",
-        epilog="Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted. Inputs are never changed; outputs appear whole or not at all.",
+        epilog="Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted. "
+        "Inputs are never changed; outputs appear whole or not at all.",
     )
     add_job_arguments(parser)
     add_choice_arguments(parser)
     add_model_arguments(parser)
-    parser.add_argument("--report", action="store_true", help="write OUTPUT.report.json: spans, frames left alone and why, seconds of each stage")
+    parser.add_argument(
+        "--report", action="store_true", help="write OUTPUT.report.json: spans, frames left alone and why, seconds of each stage"
+    )
     parser.add_argument("--print_config", action="store_true", help="print the configuration with all overrides and stop")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress bars")
     parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
@@ -43,8 +50,9 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=Path,
         metavar="FILE",
-        help="many jobs with one loading of the models: a .csv or .yaml file with video_path, audio_path, video_out_path and, where wanted, "
-        "any option below by its name; paths are relative to the file; outputs that exist are skipped; one failure does not stop the others",
+        help="many jobs with one loading of the models: a .csv or .yaml file with video_path, audio_path, video_out_path and, "
+        "where wanted, any option below by its name; paths are relative to the file; outputs that exist are skipped; "
+        "one failure does not stop the others",
     )
 
 
@@ -52,18 +60,35 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     """How to do it; the names are the fields of `LipsyncOptions`."""
     group = parser.add_argument_group("how")
     group.add_argument("--inference_steps", type=int, default=20, help="denoising steps (default 20); fewer are faster and coarser")
-    group.add_argument("--guidance_scale", type=float, default=1.5, help="how strongly the sound steers the mouth (default 1.5); 1 switches guidance off and halves the time")
+    group.add_argument(
+        "--guidance_scale",
+        type=float,
+        default=1.5,
+        help="how strongly the sound steers the mouth (default 1.5); 1 switches this off and halves the time",
+    )
     group.add_argument("--seed", type=int, default=1247, help="the same seed gives the same video (default 1247); -1 draws a fresh one")
     group.add_argument(
         "--face",
         default="largest",
         metavar="WHO",
-        help="whose mouth: largest (default), left, right, a number counted from the left from 0, or x,y@seconds: whoever is at that pixel then "
-        "(several, one a shot, separated by ;)",
+        help="whose mouth: largest (default), left, right, a number counted from the left from 0, or x,y@seconds: "
+        "whoever is at that pixel then (several, one a shot, separated by ;)",
     )
-    group.add_argument("--length", choices=("audio", "video"), default="audio", help="what decides how long the result is (default audio: a longer sound plays the video back and forth)")
-    group.add_argument("--keep_fps", action="store_true", help="keep the video's frame rate (default: 25 frames a second, as the networks were trained)")
-    group.add_argument("--batch_clips", type=int, default=1, help="clips of 16 frames in one pass of the networks (default 1); more is faster on a large GPU")
+    group.add_argument(
+        "--length",
+        choices=("audio", "video"),
+        default="audio",
+        help="what decides how long the result is (default audio: a longer sound plays the video back and forth)",
+    )
+    group.add_argument(
+        "--keep_fps", action="store_true", help="keep the video's frame rate (default: 25 frames a second, as the networks were trained)"
+    )
+    group.add_argument(
+        "--batch_clips",
+        type=int,
+        default=1,
+        help="clips of 16 frames in one pass of the networks (default 1); more is faster on a large GPU",
+    )
     group.add_argument("--codec", choices=("h264", "hevc", "vp9", "av1"), help="video codec (default h264, in .webm vp9)")
     group.add_argument("--crf", type=int, help="quality of the one encode, lower is better (default: visually lossless for the codec)")
     group.add_argument("--preset", help="speed preset of the encoder (default: a fast one)")
@@ -73,20 +98,31 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do it with."""
     group = parser.add_argument_group("with what")
-    group.add_argument("--unet_config_path", type=Path, help="YAML of the denoiser (default: that of the newest version found in checkpoints/)")
+    group.add_argument(
+        "--unet_config_path", type=Path, help="YAML of the denoiser (default: that of the newest version found in checkpoints/)"
+    )
     group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights")
     group.add_argument("--vae_path", type=Path, help="folder of the autoencoder (default checkpoints/sd-vae-ft-mse)")
     group.add_argument("--whisper_path", type=Path, help="the audio encoder's weights (default checkpoints/whisper/tiny.pt)")
-    group.add_argument("--checkpoints", type=Path, help="another folder in place of checkpoints/")
-    group.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector (default: face-alignment if its weights are there, else mtcnn)")
+    group.add_argument(
+        "--detector",
+        choices=("auto", "face-alignment", "mtcnn"),
+        default="auto",
+        help="face detector (default: face-alignment if its weights are there, else mtcnn)",
+    )
     group.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
-    group.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision (default: what the device does well)")
-    group.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the configuration, such as data.num_frames=8")
+    group.add_argument(
+        "--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision (default: what the device does well)"
+    )
+    group.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that win over the configuration, such as data.num_frames=8"
+    )
 
 
-def jobs_of(arguments: argparse.Namespace) -> list[JobSpec]:
+def jobs_of(arguments: argparse.Namespace) -> "list[JobSpec]":
     """The jobs of a command line, checked before anything is loaded."""
     from latentsync.pipelines.options import LipsyncOptions
+    from scripts.jobs import JobSpec, read_jobs
 
     options = LipsyncOptions(**{field.name: getattr(arguments, field.name) for field in fields(LipsyncOptions)})
     paths = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
@@ -103,10 +139,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says; the exit code."""
     from latentsync.config import dump_config
     from latentsync.pipelines.build import build_pipeline, locate_models
+    from scripts.jobs import run_jobs
 
     models = (arguments.unet_config_path, arguments.inference_ckpt_path, arguments.vae_path, arguments.whisper_path)
     if arguments.print_config:
-        config, _ = locate_models(*models, arguments.checkpoints, arguments.overrides)
+        config, _ = locate_models(*models, arguments.overrides)
         print(dump_config(config), end="")
         return 0
     jobs = jobs_of(arguments)
@@ -114,7 +151,6 @@ def run(arguments: argparse.Namespace) -> int:
     def build() -> "LipsyncPipeline":
         pipeline = build_pipeline(
             *models,
-            checkpoints=arguments.checkpoints,
             overrides=arguments.overrides,
             device=arguments.device,
             dtype=arguments.dtype,
@@ -141,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         logger.error("Interrupted: no output was written.")
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last door: whatever happened, the user reads a sentence
+    except Exception as error:
         logger.error("Unexpected failure (%s: %s): run again with --verbose to see where.", type(error).__name__, error)
         logger.debug("Where it happened:", exc_info=error)
         return 1

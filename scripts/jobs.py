@@ -61,7 +61,7 @@ def read_rows(path: Path) -> list[Mapping[str, Any]]:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 return [{key: value for key, value in row.items() if value not in (None, "")} for row in csv.DictReader(file)]
         if path.suffix.lower() in (".yaml", ".yml"):
-            rows = OmegaConf.to_container(OmegaConf.load(path))
+            rows = OmegaConf.to_container(OmegaConf.load(path)) or []
         else:
             raise InputError(f"{path} is not a jobs file: give a .csv or a .yaml file.")
     except OSError as error:
@@ -78,7 +78,11 @@ def job_of(row: Mapping[str, Any], where: str, folder: Path, defaults: LipsyncOp
     missing = [key for key in PATH_KEYS if not row.get(key)]
     if missing:
         raise InputError(f"{where}: {' and '.join(missing)} missing.")
-    kinds = {field.name: type(getattr(LipsyncOptions(), field.name)) for field in fields(LipsyncOptions)} | {"codec": str, "crf": int, "preset": str}
+    kinds = {field.name: type(getattr(LipsyncOptions(), field.name)) for field in fields(LipsyncOptions)} | {
+        "codec": str,
+        "crf": int,
+        "preset": str,
+    }
     unknown = [str(key) for key in row if key not in kinds and key not in PATH_KEYS]
     if unknown:
         raise InputError(f"{where}: {', '.join(unknown)} is no option; the options are {', '.join(kinds)}.")

@@ -149,7 +149,7 @@ def keywords(node: ast.Call) -> dict[str, object]:
 def faults(name: str, tree: ast.Module) -> list[str]:
     """Lines of a module that break a house rule."""
     found = []
-    if not ast.get_docstring(tree):
+    if tree.body and not ast.get_docstring(tree):
         found.append(f"{name}: no docstring")
     for node in ast.walk(tree):
         place = f"{name}:{getattr(node, 'lineno', 0)}"

@@ -124,9 +124,7 @@ def test_latents_without_a_denoiser_or_without_guidance(speech: np.ndarray, sile
     generator, (clip, _), windows = prepared(pipeline, speech, guidance)
     pixels = to_pixels(warp_faces(clip.frames, clip.matrices, pipeline.resolution))[None]
     conditions, noise = generator.encode(pixels, clip.noise[None]), generator.noise.expand(-1, -1, 16, -1, -1)
-    latents = denoise(
-        pipeline.unet, pipeline.scheduler, noise, conditions, windows.frames(0, 16)[None], guidance_scale=guidance
-    )
+    latents = denoise(pipeline.unet, pipeline.scheduler, noise, conditions, windows.frames(0, 16)[None], guidance_scale=guidance)
     torch.testing.assert_close(latents, NUMBERS[f"{expected}_final_latents_chunk0"], **LATENTS)
     if silent:
         pasted = generator.paste(generator.decode(latents), pixels)[0, 0]
@@ -140,7 +138,8 @@ def test_batches_change_nothing_but_rounding(speech: np.ndarray) -> None:
     shown = [source[source_index(i, len(source))] for i in range(70)]
     windows = pipeline.audio_encoder.windows(long)
     one, three = (
-        np.stack(list(pipeline.generate(shown, plan, 70, windows, replace(OPTIONS, inference_steps=1, batch_clips=n), SEED))) for n in (1, 3)
+        np.stack(list(pipeline.generate(shown, plan, 70, windows, replace(OPTIONS, inference_steps=1, batch_clips=n), SEED)))
+        for n in (1, 3)
     )
     difference = np.abs(one.astype(int) - three.astype(int))
     assert difference.max() <= 1
@@ -156,7 +155,9 @@ def plan_of(*runs: tuple[int, int, int | None]) -> FacePlan:
     """A plan from (start, stop, span or None)."""
     eye = np.eye(2, 3, dtype=np.float32)
     spans = tuple(
-        Span(a, b, 0, np.stack([eye * (index + 1)] * (b - a)), np.zeros((b - a, 4), np.float32)) for a, b, index in runs if index is not None
+        Span(a, b, 0, np.stack([eye * (index + 1)] * (b - a)), np.zeros((b - a, 4), np.float32))
+        for a, b, index in runs
+        if index is not None
     )
     return FacePlan(runs[-1][1], 1, spans, tuple(SkippedRun(a, b, "no face") for a, b, index in runs if index is None))
 

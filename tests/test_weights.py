@@ -39,6 +39,7 @@ class Program:
 
 
 def meta_weights(config):
+    """Names and shapes without memory."""
     with torch.device("meta"):
         return UNet3DConditionModel(config).state_dict()
 
@@ -50,9 +51,6 @@ def sentence_of(call, *args):
     return str(caught.value)
 
 
-# The table
-
-
 def test_each_missing_file_is_one_line(tmp_path):
     lines = weights.missing_weights(tmp_path)
     assert lines.keys() == weights.WEIGHTS.keys()
@@ -60,9 +58,6 @@ def test_each_missing_file_is_one_line(tmp_path):
     (tmp_path / "whisper").mkdir()
     (tmp_path / "whisper/tiny.pt").write_bytes(b"x")
     assert weights.missing_weights(tmp_path, versions=["1.5"]).keys() == lines.keys() - {"whisper-tiny", "unet-1.6", "unet-1.0"}
-
-
-# Reading
 
 
 @pytest.mark.parametrize("wrap", [lambda state: {"global_step": 7, "state_dict": state}, lambda state: state], ids=["wrapped", "bare"])
@@ -127,9 +122,6 @@ def test_strict_loading_counts_and_names_what_does_not_fit():
     sentence = sentence_of(weights.load_strict, module, state, "x.pt", "do this")
     expected = "1 missing (such as bias), 1 unexpected (such as extra), 1 of another shape (such as weight [3, 4] instead of [3, 2])"
     assert sentence == f"x.pt does not fit Linear: of 2 entries {expected}; do this."
-
-
-# The denoiser
 
 
 @pytest.fixture(scope="module")
@@ -213,9 +205,6 @@ def test_position_tables_of_another_length_are_rebuilt(tmp_path, files, length):
     assert len(tables) == 24 and all(torch.equal(table, position_table(MAX_FRAMES, 32)) for table in tables)
 
 
-# Stable Diffusion as a start
-
-
 def stable_diffusion(config, audio_dim):
     """Names and shapes of a 2-D U-Net of the same widths, conditioned on text."""
     state = meta_weights(UNetConfig(config.block_out_channels, config.layers_per_block, 32, audio_dim, use_motion_module=False))
@@ -252,9 +241,6 @@ def test_stage_1_starts_stage_2_and_other_widths_start_nothing(files):
     assert torch.equal(model.conv_in.weight, given["conv_in.weight"])
     wide = UNetConfig([32, 32, 32, 64], 1, 32, 64, use_motion_module=False)
     assert "cannot start this U-Net" in sentence_of(start_from_stable_diffusion, wide, files["stage1"])
-
-
-# The files that benchmarks and tests use, and the download
 
 
 def test_random_checkpoint_loads_everywhere(tmp_path):

@@ -1,5 +1,8 @@
 """The offline detector: MTCNN from facenet-pytorch, whose weights come with its package."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import cv2
 import numpy as np
 import torch
@@ -37,7 +40,8 @@ class MtcnnDetector:
         """All faces of a picture uint8 [h w 3] with a score over 0.95; pictures too small to hold one give none."""
         if min(picture.shape[:2]) < MIN_FACE:
             return []
-        boxes, scores, points = self._networks.detect(np.ascontiguousarray(picture), landmarks=True)
+        with one_thread():
+            boxes, scores, points = self._networks.detect(np.ascontiguousarray(picture), landmarks=True)
         if boxes is None:
             return []
         found = zip(np.asarray(boxes, np.float32), np.asarray(scores, np.float32), np.asarray(points, np.float32), strict=True)
@@ -51,10 +55,22 @@ class MtcnnDetector:
         squares = np.stack([look_square(face.box, look) for face in faces for look in LOOKS])  # n 3: x0, y0, side
         looks = np.stack([cut_square(picture, square) for square in squares])  # n 48 48 3
         inputs = (torch.from_numpy(looks).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
-        shifts, points, scores = (output.cpu().numpy() for output in self._networks.onet(inputs))
+        with one_thread():
+            shifts, points, scores = (output.cpu().numpy() for output in self._networks.onet(inputs))
         boxes, points = to_picture(squares, shifts, points)
         groups = np.split(np.arange(len(squares)), len(faces))
         return [merge(boxes[group], points[group], scores[group, 1]) for group in groups]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Networks this small lose more to threads that wait for each other than they gain, and the decoder wants the other core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def anchors_from_points(points: np.ndarray) -> np.ndarray:

@@ -47,7 +47,7 @@ def paste(frame: np.ndarray, crop: Tensor, matrix: Tensor) -> np.ndarray:
     grid = torch.stack([x, y], dim=-1)[None]
     sample = F.grid_sample(crop[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
     sample.add_((1 - cover).mul_(FILL)).mul_(0.5).add_(0.5).clamp_(0, 1).mul_(255)  # 3 h w
-    patch = torch.from_numpy(frame[y0:y1, x0:x1]).to(crop.device).permute(2, 0, 1).float()
+    patch = torch.from_numpy(np.array(frame[y0:y1, x0:x1])).to(crop.device).permute(2, 0, 1).float()
     blend = sample.mul_(soft * eroded).add_(patch.mul_(1 - soft))
     restored[y0:y1, x0:x1] = blend.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     return restored

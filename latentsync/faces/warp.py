@@ -43,7 +43,7 @@ def warp_crop(frame: np.ndarray, matrix: Tensor, size: tuple[int, int], device: 
     half_x, half_y = half_extent(x1 - x0), half_extent(y1 - y0)
     allocate = torch.zeros if x1 == width or y1 == height else torch.empty  # beyond an inner edge nothing is read
     patch = allocate(1, 4, 2 * half_y + 1, 2 * half_x + 1, device=device)  # colours and "is inside"
-    patch[0, :3, : y1 - y0, : x1 - x0] = torch.from_numpy(frame[y0:y1, x0:x1]).to(device).permute(2, 0, 1)
+    patch[0, :3, : y1 - y0, : x1 - x0] = torch.from_numpy(np.array(frame[y0:y1, x0:x1])).to(device).permute(2, 0, 1)
     patch[0, 3, : y1 - y0, : x1 - x0] = 1
     x = ((grid[..., 0] + 1) * ((width - 1) / 2) - x0) / half_x - 1
     y = ((grid[..., 1] + 1) * ((height - 1) / 2) - y0) / half_y - 1

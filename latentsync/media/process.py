@@ -59,9 +59,14 @@ class Child:
         self._drain.join()
         return status
 
-    def kill(self) -> None:
-        """End it at once, and reap it."""
+    def interrupt(self) -> None:
+        """End it at once, and reap it, but leave the pipes: for a thread that may still be writing and is about to notice."""
         self._process.kill()
+        self._process.wait()
+
+    def kill(self) -> None:
+        """End it at once, reap it and close the pipes."""
+        self.interrupt()
         self.finish()
 
     def errors(self) -> list[str]:

@@ -105,7 +105,7 @@ class VideoSink:
                 self._writer.finish()
                 self._finish_encoder()
             except BaseException:
-                self._child.kill()
+                self._child.interrupt()
                 self._writer.abandon()
                 raise
 
@@ -125,7 +125,7 @@ class VideoSink:
             frame = np.pad(frame, ((0, self._pad[0]), (0, self._pad[1]), (0, 0)), mode="edge")  # h w c
         try:
             write_all(self._child.stdin, np.ascontiguousarray(frame))
-        except (BrokenPipeError, ValueError):  # ValueError: the pipe was closed by `kill`
+        except OSError:  # the encoder is gone
             self._child.finish()
             raise self._failure() from None
 
@@ -138,11 +138,11 @@ class VideoSink:
         size = (self.width + self._pad[1], self.height + self._pad[0])
         rate = f"{self.fps.numerator}/{self.fps.denominator}"
         inputs = [ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", video_size=size, framerate=rate)["v:0"]]
-        options = {"vf": self._filters(), "map_metadata": -1, **self.encoding.options(), **tag_options(self._colour())}
+        options = {"vf": self._filters(), "map_metadata": -1, "map_chapters": -1, **self.encoding.options(), **tag_options(self._colour())}
         if self._audio is not None:
             info = probe(self._audio.path)
             stream = info.require_audio()
-            tolerance = 0.5 / float(self.fps)
+            tolerance = 0.501 / float(self.fps)
             how = {"duration": self._audio.duration, "length": self._audio.length, "tolerance": tolerance}
             before, after = audio_options(self.encoding.container, stream, **how)
             late = (stream.start_time or info.start_time) - info.start_time

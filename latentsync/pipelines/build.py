@@ -41,15 +41,16 @@ class ModelFiles:
     face_landmarks: Path
 
 
-def find_version(checkpoints: Path) -> str:
-    """The newest published version whose denoiser is there.
+def find_config() -> Path:
+    """The configuration of the newest published version whose denoiser is there.
 
     Raises:
         WeightsError: none is there.
     """
-    for version in VERSIONS:
+    checkpoints = ROOT / CHECKPOINTS
+    for version, name in CONFIGS.items():
         if (checkpoints / WEIGHTS[f"unet-{version}"].path).is_file():
-            return version
+            return ROOT / "configs" / "unet" / name
     newest = WEIGHTS[f"unet-{VERSIONS[0]}"]
     raise WeightsError(
         f"No denoiser was found in {checkpoints}: put {newest.origin} at {checkpoints / newest.path} (./setup_env.sh tries to), "
@@ -62,7 +63,6 @@ def locate_models(
     unet_path: Path | None = None,
     vae_path: Path | None = None,
     whisper_path: Path | None = None,
-    checkpoints: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> tuple[Config, ModelFiles]:
     """Read the configuration and settle which files it needs: an argument wins over the configuration, that over the default place.
@@ -70,19 +70,21 @@ def locate_models(
     Raises:
         ConfigError, WeightsError: the configuration is wrong, or a file is not where it should be; all missing files are named at once.
     """
-    checkpoints = checkpoints or ROOT / CHECKPOINTS
+    checkpoints = ROOT / CHECKPOINTS
     if config_path is None and unet_path is not None:
+        known = ", ".join(f"{name} for {version}" for version, name in CONFIGS.items())
         raise ConfigError(
-            f"{unet_path} alone does not say what it was trained for: name its --unet_config_path too (one of {ROOT / 'configs' / 'unet'}: "
-            + ", ".join(f"{name} for {version}" for version, name in CONFIGS.items())
-            + ")."
+            f"{unet_path} alone does not say what it was trained for: name its --unet_config_path too, "
+            f"one of {ROOT / 'configs' / 'unet'} ({known}) or your own."
         )
-    version = find_version(checkpoints) if config_path is None else None
-    config_path = config_path or ROOT / "configs" / "unet" / CONFIGS[version]
+    config_path = config_path or find_config()
     config = load_config(config_path, overrides)
+    unet = unet_path or config.weights.unet
+    if unet is None:
+        raise ConfigError(f"{config_path} names no checkpoint (weights.unet): name one with --inference_ckpt_path.")
     files = ModelFiles(
         config=config_path,
-        unet=unet_path or config.weights.unet or checkpoints / WEIGHTS[f"unet-{version or _version_of(config_path)}"].path,
+        unet=unet,
         vae=vae_path or config.weights.vae or (checkpoints / WEIGHTS["vae"].path).parent,
         whisper=whisper_path or config.weights.whisper or checkpoints / WEIGHTS[_whisper_name(config)].path,
         face_boxes=checkpoints / WEIGHTS["s3fd"].path,
@@ -91,21 +93,19 @@ def locate_models(
     missing = [str(path) for path in (files.unet, files.vae, files.whisper) if not path.exists()]
     if missing:
         raise WeightsError(
-            f"Weights are missing: {', '.join(missing)}; run ./setup_env.sh or `python -m scripts.download_weights`, which says where each comes from."
+            f"Weights are missing: {', '.join(missing)}; run ./setup_env.sh or `python -m scripts.download_weights`, "
+            "which says where each comes from."
         )
     return config, files
-
-
-def _version_of(config_path: Path) -> str:
-    """The published version that a configuration belongs to by its file name; the newest for other names."""
-    return next((version for version, name in CONFIGS.items() if name == config_path.name), VERSIONS[0])
 
 
 def _whisper_name(config: Config) -> str:
     width = config.model.cross_attention_dim
     if width not in WHISPER_BY_WIDTH:
         widths = ", ".join(f"{key} ({name})" for key, name in WHISPER_BY_WIDTH.items())
-        raise ConfigError(f"No published audio encoder is {width} wide (model.cross_attention_dim): name your own with weights.whisper, or use {widths}.")
+        raise ConfigError(
+            f"No published audio encoder is {width} wide (model.cross_attention_dim): name your own with weights.whisper, or use {widths}."
+        )
     return WHISPER_BY_WIDTH[width]
 
 
@@ -142,7 +142,6 @@ def build_pipeline(
     vae_path: Path | None = None,
     whisper_path: Path | None = None,
     *,
-    checkpoints: Path | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
     dtype: str = "auto",
@@ -153,7 +152,6 @@ def build_pipeline(
     Args:
         config_path: YAML of the denoiser; by default that of the newest published version whose weights are there.
         unet_path, vae_path, whisper_path: weights, where they are not in their default places.
-        checkpoints: the folder of default places; by default `checkpoints` in the project.
         overrides: dotted settings such as "data.num_frames=8".
         device: "auto", "cuda", "cuda:1", "mps" or "cpu".
         dtype: "auto", "fp16", "bf16" or "fp32", for the denoiser and the autoencoder.
@@ -162,7 +160,7 @@ def build_pipeline(
     Raises:
         ConfigError, WeightsError, InputError: one sentence on what is wrong.
     """
-    config, files = locate_models(config_path, unet_path, vae_path, whisper_path, checkpoints, overrides)
+    config, files = locate_models(config_path, unet_path, vae_path, whisper_path, overrides)
     place, precision = resolve_device(device), resolve_dtype(dtype, resolve_device(device))
     logger.info("Loading %s for %s", files.unet, files.config)
     encoder = load_whisper_encoder(files.whisper)

@@ -105,7 +105,8 @@ class FaceGenerator:
         batch, frames = pixels.shape[:2]
         both = torch.stack([masked_pixels(pixels, self.mask), pixels], dim=1)
         latents = self.vae.encode(
-            rearrange(both, "b k f c h w -> (b k f) c h w").to(self.vae.dtype), rearrange(noises, "b k f c h w -> (b k f) c h w").to(self.vae.dtype)
+            rearrange(both, "b k f c h w -> (b k f) c h w").to(self.vae.dtype),
+            rearrange(noises, "b k f c h w -> (b k f) c h w").to(self.vae.dtype),
         )
         masked, reference = rearrange(latents.float(), "(b k f) c h w -> k b c f h w", b=batch, k=2)
         mask = repeat(latent_mask(self.mask), "h w -> b 1 f h w", b=batch, f=frames)

@@ -81,7 +81,9 @@ class Job:
             InputError: there is no face to work on.
         """
         if not plan.spans:
-            raise InputError(f"No face to work on in {self.video_path} ({describe_skipped(plan)}): choose a video in which one is clearly visible.")
+            raise InputError(
+                f"No face to work on in {self.video_path} ({describe_skipped(plan)}): name a video in which one is clearly visible."
+            )
         if source.problem:
             self.warn(f"{self.video_path}: {source.problem}.")
         if self.total is None:
@@ -91,7 +93,8 @@ class Job:
                 return FollowedBySilence(samples, int(self.total / source.fps * AUDIO_SAMPLE_RATE))
         elif self.total > plan.num_frames:
             self.warn(
-                f"The sound ({self.total} frames) is longer than the video ({plan.num_frames} frames): the video plays forwards and backwards."
+                f"The sound ({self.total} frames) is longer than the video ({plan.num_frames} frames): "
+                "the video plays forwards and backwards."
             )
         if plan.skipped:
             self.warn(f"Left as they are: {describe_skipped(plan)}.")

@@ -133,11 +133,16 @@ class LipsyncPipeline(DiffusionPipeline):
         """The preflight line: what is about to happen, and what it takes."""
         guided = 2 if job.options.guidance_scale > 1 else 1
         need = estimate_bytes(
-            self.unet, self.vae, self.audio_encoder, resolution=self.resolution, unet_frames=guided * job.options.batch_clips * self.num_frames
+            self.unet,
+            self.vae,
+            self.audio_encoder,
+            resolution=self.resolution,
+            unet_frames=guided * job.options.batch_clips * self.num_frames,
         )
         covered = sum(span.stop - span.start for span in plan.spans)
         logger.info(
-            "%s: %d frames at %.5g fps, %dx%d; %d span%s with a face over %d of %d source frames; face %d px, %d step%s on %s in %s, about %s of memory",
+            "%s: %d frames at %.5g fps, %dx%d; %d span%s with a face over %d of %d source frames; "
+            "face %d px, %d step%s on %s in %s, about %s of memory",
             job.output_path,
             job.total,
             float(source.fps),
@@ -157,7 +162,10 @@ class LipsyncPipeline(DiffusionPipeline):
 
     def _make(self, source: VideoSource, plan: FacePlan, windows: AudioWindows, job: Job) -> int:
         """Second pass: decode, generate, encode; returns how many frames were generated."""
-        options, generated = job.options, sum(stop - start for start, stop, span in pieces(plan, job.total, self.num_frames) if span is not None)
+        options, generated = (
+            job.options,
+            sum(stop - start for start, stop, span in pieces(plan, job.total, self.num_frames) if span is not None),
+        )
         sink = VideoSink(
             job.output_path,
             source.width,
@@ -199,7 +207,8 @@ class LipsyncPipeline(DiffusionPipeline):
             frames: pictures uint8 (h, w, 3) of the output's timeline, `total` of them.
             plan: which face lies where in the *source*; output frames beyond it play backwards and forwards again.
             windows: the sound, a window a frame.
-            seed: noise is drawn from it on the CPU (first the start of all clips, then clip by clip), so neither device nor batch size matters.
+            seed: noise is drawn from it on the CPU (first the start of all clips, then clip by clip), so that neither device nor
+                batch size matters.
             on_step: called after each denoising step.
 
         Yields:

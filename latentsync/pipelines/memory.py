@@ -76,5 +76,6 @@ def in_smaller_batches(
     if can_shrink:
         return in_smaller_batches(work, items, on_shrink)
     raise OutOfMemoryError(
-        f"The device ran out of memory with a single clip ({reason}): use a config of lower resolution, --dtype fp16, or a device with more memory."
+        f"The device ran out of memory with a single clip ({reason}): "
+        "use a config of lower resolution, --dtype fp16, or a device with more memory."
     )

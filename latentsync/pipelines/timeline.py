@@ -48,11 +48,12 @@ def pieces(plan: FacePlan, total: int, num_frames: int) -> Iterator[tuple[int, i
     span_of = np.full(plan.num_frames, -1, dtype=np.int32)
     for index, span in enumerate(plan.spans):
         span_of[span.start : span.stop] = index
+    start = 0
     for index, run in groupby(range(total), key=lambda i: int(span_of[source_index(i, plan.num_frames)])):
-        start = next(run)
-        stop = start + 1 + sum(1 for _ in run)
+        stop = start + sum(1 for _ in run)
         for begin in range(start, stop, num_frames):
             yield begin, min(begin + num_frames, stop), None if index < 0 else index
+        start = stop
 
 
 def clips(

@@ -19,7 +19,9 @@ def load_whisper_encoder(path: Path) -> AudioEncoder:
     """
     checkpoint = read_checkpoint(path)
     if not {"dims", "model_state_dict"} <= checkpoint.keys():
-        raise WeightsError(f"{path} is not a Whisper checkpoint (no 'dims' and 'model_state_dict' in it): use tiny.pt or small.pt as published.")
+        raise WeightsError(
+            f"{path} is not a Whisper checkpoint (no 'dims' and 'model_state_dict' in it): use tiny.pt or small.pt as published."
+        )
     try:
         dims = ModelDimensions(**checkpoint["dims"])
     except TypeError as error:

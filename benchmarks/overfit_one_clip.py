@@ -1,0 +1,169 @@
+"""Teach a small network one clip by heart, from nothing: the shortest proof that every part of the pipeline fits every other.
+
+    python -m benchmarks.overfit_one_clip CLIP OUT_DIR [--minutes 12]
+    ./inference.sh --unet_config_path OUT_DIR/config.yaml --video_path CLIP --audio_path CLIP --video_out_path result.mp4
+
+The autoencoder learns the faces of the clip first, then the denoiser learns to paint their mouths from the sound; the audio encoder
+keeps its random weights, which tell sounds apart well enough for one clip. Everything is written in the published formats.
+"""
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from einops import rearrange, repeat
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from benchmarks.write_random_checkpoint import TINY_AUDIO_DIM, WHISPER_MINUTE, vae_config, write_whisper
+from latentsync.config import UNetConfig
+from latentsync.constants import LATENT_SCALE, VIDEO_FPS
+from latentsync.diffusion import Conditions, make_scheduler, mixed_noise, predict_noise
+from latentsync.faces.build import build_detector
+from latentsync.faces.look import plan_spans
+from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pixels
+from latentsync.faces.warp import warp_faces
+from latentsync.media.audio import AudioSamples
+from latentsync.media.video import VideoSource
+from latentsync.models.unet import UNet3DConditionModel
+from latentsync.models.vae import LatentCodec
+from latentsync.whisper.audio2feature import Audio2Feature
+from latentsync.whisper.loading import load_whisper_encoder
+
+logger = logging.getLogger("overfit")
+
+RESOLUTION, NUM_FRAMES = 128, 16
+VAE_SHARE = 0.35  # of the time that goes into the autoencoder
+UNET = UNetConfig([64, 128, 128, 128], layers_per_block=1, norm_num_groups=32, cross_attention_dim=TINY_AUDIO_DIM)
+VAE = vae_config(tiny=True) | {"block_out_channels": [32, 64, 64, 64], "norm_num_groups": 8}
+
+
+def faces_and_sound(clip: Path, whisper: Path) -> tuple[Tensor, Tensor]:
+    """Pixels (t, 3, R, R) of the first span of a clip, and the windows of its sound (t, n, d)."""
+    source = VideoSource(clip, Fraction(VIDEO_FPS))
+    plan = plan_spans(source.frames(), build_detector("mtcnn", Path(), Path()), RESOLUTION, VIDEO_FPS)
+    span = plan.spans[0]
+    pixels = to_pixels(warp_faces(list(source.frames(span.start, span.stop)), torch.from_numpy(span.matrices), RESOLUTION))
+    with AudioSamples(clip) as samples:
+        windows = Audio2Feature(load_whisper_encoder(whisper)).windows(samples).frames(span.start, span.stop)
+    return pixels, windows
+
+
+def until(deadline: float, name: str) -> Iterator[tuple[int, float]]:
+    """(step, share of the time that is gone) until a moment; says now and then how it goes."""
+    start, step = time.monotonic(), 0
+    while (now := time.monotonic()) < deadline:
+        if step % 200 == 0:
+            logger.info("%s: step %d, %.0f s", name, step, now - start)
+        yield step, (now - start) / (deadline - start)
+        step += 1
+
+
+def train_vae(pixels: Tensor, deadline: float, generator: torch.Generator) -> LatentCodec:
+    """An autoencoder of one clip whose latents have the variance that the method counts on."""
+    vae = AutoencoderKL.from_config(VAE).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3)
+    for step, gone in until(deadline, "autoencoder"):
+        optimizer.param_groups[0]["lr"] = 2e-3 * min(1, (step + 1) / 50) * (1 - gone) + 1e-5
+        batch = pixels[torch.randint(len(pixels), (6,), generator=generator)]
+        posterior = vae.encode(batch).latent_dist
+        decoded = vae.decode(posterior.mean + 0.1 * posterior.std * torch.randn(posterior.mean.shape, generator=generator)).sample
+        loss = F.l1_loss(decoded, batch) + 0.5 * edge_loss(decoded, batch) + 1e-5 * posterior.kl().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    logger.info("autoencoder: last loss %.4f", loss.item())
+    return normalised(vae.eval().requires_grad_(False), pixels)
+
+
+def edge_loss(ours: Tensor, theirs: Tensor) -> Tensor:
+    """How far the slopes of two pictures lie apart: keeps lips and teeth sharp."""
+    return F.l1_loss(ours.diff(dim=-1), theirs.diff(dim=-1)) + F.l1_loss(ours.diff(dim=-2), theirs.diff(dim=-2))
+
+
+@torch.no_grad()
+def normalised(vae: AutoencoderKL, pixels: Tensor) -> LatentCodec:
+    """Fold a factor into the convolutions around the latents, so that scaled latents have variance 1 and a small posterior."""
+    factor = 1 / (LATENT_SCALE * torch.cat([vae.encode(part).latent_dist.mean for part in pixels.split(16)]).std())
+    channels = vae.config.latent_channels
+    vae.quant_conv.weight[:channels] *= factor
+    vae.quant_conv.bias[:channels] *= factor
+    vae.quant_conv.weight[channels:] = 0
+    vae.quant_conv.bias[channels:] = -6
+    vae.post_quant_conv.weight /= factor
+    return LatentCodec(vae, slice_size=16)
+
+
+def train_unet(codec: LatentCodec, pixels: Tensor, windows: Tensor, deadline: float, generator: torch.Generator) -> UNet3DConditionModel:
+    """A denoiser that knows one clip: the published first-stage loss, with references far from their targets."""
+    unet, scheduler, mask = UNet3DConditionModel(UNET), make_scheduler(), fixed_mask(RESOLUTION)
+    torch.nn.init.kaiming_uniform_(unet.conv_in.weight, a=5**0.5)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=5e-4)
+    averaged = torch.optim.swa_utils.AveragedModel(unet, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))
+    with torch.no_grad():
+        target, masked = (
+            codec.encode(part, torch.zeros(len(part), 4, *[RESOLUTION // 8] * 2)) for part in (pixels, masked_pixels(pixels, mask))
+        )
+    latent = repeat(latent_mask(mask), "h w -> 1 1 f h w", f=NUM_FRAMES)
+    last = len(pixels) - NUM_FRAMES
+    for step, gone in until(deadline, "denoiser"):
+        optimizer.param_groups[0]["lr"] = 5e-4 * min(1, (step + 1) / 100) * (1 - gone) + 1e-6
+        start, reference = (int(torch.randint(last + 1, (1,), generator=generator)) for _ in range(2))
+        clip, far, hidden = (clip_of(part, k) for part, k in ((target, start), (target, reference), (masked, start)))
+        noise = mixed_noise(torch.randn(clip.shape, generator=generator), torch.randn(clip.shape, generator=generator))
+        timestep = torch.randint(1000, (1,), generator=generator)
+        noisy = scheduler.add_noise(clip, noise, timestep)
+        audio = windows[None, start : start + NUM_FRAMES]
+        loss = F.mse_loss(predict_noise(unet, noisy, timestep, Conditions(latent, hidden, far), audio, scale=1), noise)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        optimizer.step()
+        averaged.update_parameters(unet)
+    return averaged.module.eval()
+
+
+def clip_of(latents: Tensor, start: int) -> Tensor:
+    """The clip (1, 4, f, h, w) that begins at a frame of latents (t, 4, h, w)."""
+    return rearrange(latents[start : start + NUM_FRAMES], "f c h w -> 1 c f h w")
+
+
+def write_files(out_dir: Path, codec: LatentCodec, unet: UNet3DConditionModel) -> None:
+    """Denoiser, autoencoder and a configuration that names them, beside the audio encoder that is there already."""
+    torch.save({"global_step": 0, "state_dict": unet.state_dict()}, out_dir / "latentsync_unet.pt")
+    codec.vae.save_pretrained(out_dir / "vae")
+    weights = {"unet": "latentsync_unet.pt", "vae": "vae", "whisper": "whisper/tiny.pt"}
+    settings = {"data": {"resolution": RESOLUTION, "num_frames": NUM_FRAMES}, "model": asdict(UNET), "weights": weights}
+    OmegaConf.save(OmegaConf.create(settings), out_dir / "config.yaml")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Overfit a small network to one clip.")
+    parser.add_argument("clip", type=Path, help="a short video of one person talking, with its sound")
+    parser.add_argument("out_dir", type=Path)
+    parser.add_argument("--minutes", type=float, default=12, help="time for learning (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.manual_seed(arguments.seed)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    write_whisper(arguments.out_dir / "whisper" / "tiny.pt", WHISPER_MINUTE)
+    pixels, windows = faces_and_sound(arguments.clip, arguments.out_dir / "whisper" / "tiny.pt")
+    logger.info("%d faces, %s", len(pixels), json.dumps({"audio": list(windows.shape)}))
+    start, seconds = time.monotonic(), arguments.minutes * 60
+    codec = train_vae(pixels, start + VAE_SHARE * seconds, generator)
+    unet = train_unet(codec, pixels, windows, start + seconds, generator)
+    write_files(arguments.out_dir, codec, unet)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Tiny clips for the tests, drawn by ffmpeg itself."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+TEST_PICTURE = "testsrc2=size=96x64:rate=25:duration=3"  # every frame differs from the others
+TEST_SOUND = "aevalsrc=0.4*sin(2*PI*t*(300+500*t)):sample_rate=44100:duration=3"  # a sweep: it matches itself at one shift only
+
+
+def run_ffmpeg(*arguments: str | Path) -> None:
+    """Run ffmpeg; what it writes to standard error becomes the failure."""
+    command = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-nostdin", "-y", *(str(argument) for argument in arguments)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+
+
+def make_clip(path: Path, *options: str, picture: str = TEST_PICTURE, sound: str | None = None) -> Path:
+    """A clip of `picture` (and `sound`) encoded with `options` (default: H.264 with a key frame every 20 frames)."""
+    quick = ("-c:v", "libx264", "-preset", "ultrafast", "-g", "20", "-pix_fmt", "yuv420p") if "-c:v" not in options else ()
+    sources = ["-f", "lavfi", "-i", picture] + (["-f", "lavfi", "-i", sound] if sound else [])
+    run_ffmpeg(*sources, *quick, *options, f"file:{path}")
+    return path
+
+
+def make_sound(path: Path, *options: str, sound: str = TEST_SOUND) -> Path:
+    """A sound file; the codec is the usual one of its ending unless `options` name another."""
+    run_ffmpeg("-f", "lavfi", "-i", sound, *options, f"file:{path}")
+    return path
+
+
+def smooth_frames(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
+    """Frames (uint8 h w 3) with soft colour ramps, which 4:2:0 keeps."""
+    y, x = np.mgrid[0:height, 0:width]
+    frames = []
+    for k in range(count):
+        ramps = (np.sin(x / 17 + k / 3), np.cos(y / 13 - k / 4), np.sin((x + y) / 23 + k / 5))
+        frames.append(np.stack([127 + 90 * ramp for ramp in ramps], axis=-1).astype(np.uint8))  # h w c
+    return frames
+
+
+def encode_frames(path: Path, frames: list[np.ndarray], filters: str, *options: str) -> Path:
+    """Write frames with ffmpeg alone (none of this project's code), through the given filters."""
+    height, width, _ = frames[0].shape
+    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}", "-framerate", "25", "-i", "pipe:0"]
+    command = ["ffmpeg", "-loglevel", "error", "-y", *source, "-vf", filters, *options, str(path)]
+    subprocess.run(command, input=b"".join(frame.tobytes() for frame in frames), check=True)
+    return path
+
+
+def children() -> list[str]:
+    """Command names of this process' children, zombies included (Linux)."""
+    names = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = status.read_text().rpartition(")")
+        except OSError:
+            continue
+        if rest.split()[1] == str(os.getpid()):
+            names.append(name.partition("(")[2])
+    return names

@@ -1,0 +1,282 @@
+"""The inference command from files to files: a real face, real ffmpeg, real networks at tiny sizes."""
+
+import json
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage.data import astronaut
+
+from benchmarks.write_random_checkpoint import write_checkpoint
+from latentsync.media.audio import read_audio
+from latentsync.media.ffmpeg import probe
+from latentsync.media.sink import VideoSink
+from latentsync.media.video import VideoSource
+from latentsync.pipelines.options import LipsyncOptions
+from scripts.inference import main
+from scripts.jobs import read_jobs
+
+CONFIG = """
+data: {resolution: 64, num_frames: 8}
+model: {block_out_channels: [32, 32, 32, 32], layers_per_block: 1, cross_attention_dim: 64}
+weights: {unet: latentsync_unet.pt, vae: sd-vae-ft-mse, whisper: whisper/tiny.pt}
+"""
+FACE = (slice(20, 232), slice(100, 300))  # rows and columns of the picture that the face, brow to chin, lies well inside of
+
+
+def picture(k: int) -> np.ndarray:
+    """A portrait (NASA, public domain) that drifts to the right: 256 rows, 384 columns."""
+    return np.ascontiguousarray(astronaut()[:256, 40 - k : 424 - k])
+
+
+def write_video(path: Path, frames: list[np.ndarray], fps: int = 25) -> Path:
+    height, width = frames[0].shape[:2]
+    with VideoSink(path, width, height, fps, crf=5) as sink:
+        for frame in frames:
+            sink.write(frame)
+    return path
+
+
+def write_sound(path: Path, seconds: float, rate: int = 22050) -> Path:
+    """Chirps, louder and softer: sound whose place in time can be told."""
+    t = np.arange(int(seconds * rate)) / rate
+    samples = np.sin(2 * np.pi * (200 + 300 * t) * t) * (0.2 + 0.6 * (np.sin(2 * np.pi * 3 * t) > 0))
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, rate, len(t), "NONE", ""))
+        file.writeframes((samples * 30000).astype("<i2").tobytes())
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Inputs and networks, in a folder whose name asks for trouble."""
+    folder = tmp_path_factory.mktemp("in put 'é")
+    write_checkpoint(folder, tiny=True)
+    (folder / "config.yaml").write_text(CONFIG)
+    write_video(folder / "-talk.mp4", [picture(k) for k in range(20)])
+    write_video(folder / "gone.mp4", [picture(k) if k < 10 or k >= 22 else np.full((256, 384, 3), 90, np.uint8) for k in range(32)])
+    write_video(folder / "nobody.mp4", [np.full((96, 128, 3), k, np.uint8) for k in range(10)])
+    write_sound(folder / "words.wav", 0.97)
+    return folder
+
+
+def run(folder: Path, video: str, audio: str, output: Path, *more: str) -> int:
+    arguments = ["--video_path", str(folder / video), "--audio_path", str(folder / audio), "--video_out_path", str(output)]
+    settings = ["--unet_config_path", str(folder / "config.yaml"), "--inference_steps", "1", "--device", "cpu", "--quiet"]
+    return main([f"{key}={value}" for key, value in zip(arguments[::2], arguments[1::2], strict=True)] + settings + list(more))
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> Path:
+    """A sound of 24 frames and a bit on a video of 20 frames."""
+    output = folder / "results" / "-out put.mp4"
+    assert run(folder, "-talk.mp4", "words.wav", output, "--report") == 0
+    return output
+
+
+def test_the_result_is_as_long_as_the_sound_to_a_frame(result: Path) -> None:
+    frames = list(VideoSource(result, None).frames())
+    info = probe(result)
+    assert len(frames) == 24
+    assert info.video.average_fps == 25
+    assert info.audio.sample_rate == 22050  # the user's own sound, not what the networks hear
+    assert len(read_audio(result)) / 16000 == pytest.approx(24 / 25, abs=0.025)
+
+
+def test_the_sound_is_the_users_and_in_step(folder: Path, result: Path) -> None:
+    ours, theirs = read_audio(result), read_audio(folder / "words.wav")
+    length = min(len(ours), len(theirs)) - 1600
+    lags = range(-800, 801, 8)
+    match = [float(np.dot(ours[800 + lag : length + lag], theirs[800:length])) for lag in lags]
+    assert abs(lags[int(np.argmax(match))]) <= 16  # a thousandth of a second
+
+
+def test_only_the_face_changes_and_the_video_turns_round(folder: Path, result: Path) -> None:
+    source, made = list(VideoSource(folder / "-talk.mp4").frames()), list(VideoSource(result).frames())
+    outside = np.ones(source[0].shape[:2], dtype=bool)
+    outside[FACE] = False
+    for shown, frame in ((0, 0), (19, 19), (19, 20), (16, 23)):
+        difference = np.abs(source[shown].astype(int) - made[frame].astype(int))
+        assert difference[outside].mean() < 2.5
+        assert difference[~outside].mean() > 5
+
+
+def test_the_report_says_what_was_done(result: Path) -> None:
+    report = json.loads(result.with_suffix(".report.json").read_text())
+    assert (report["frames"], report["source_frames"], report["generated"]) == (24, 20, 24)
+    assert report["spans"] == [{"start": 0, "stop": 20, "shot": 0}]
+    assert report["skipped"] == []
+    assert any("forwards and backwards" in warning for warning in report["warnings"])
+    assert {"look", "hear", "align", "encode", "denoise", "decode", "restore", "write", "total"} <= report["seconds"].keys()
+
+
+def test_inputs_and_folder_hold_nothing_else(folder: Path, result: Path) -> None:
+    assert {path.name for path in result.parent.iterdir()} == {"-out put.mp4", "-out put.report.json"}
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_frames_without_a_face_pass_through(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.mkv"
+    assert run(folder, "gone.mp4", "words.wav", output, "--length=video", "--lossless", "--report") == 0
+    source, made = list(VideoSource(folder / "gone.mp4").frames()), list(VideoSource(output).frames())
+    report = json.loads(output.with_suffix(".report.json").read_text())
+    assert len(made) == len(source) == 32
+    assert report["skipped"] == [{"start": 10, "stop": 22, "reason": "no face"}]
+    changed = [(a != b).any() for a, b in zip(source, made, strict=True)]
+    assert changed == [k < 10 or k >= 22 for k in range(32)]
+    assert probe(output).audio.duration is None or probe(output).audio.duration == pytest.approx(32 / 25, abs=0.03)
+
+
+def test_the_same_seed_gives_the_same_video_whatever_the_batch(folder: Path, tmp_path: Path) -> None:
+    options = {"one": ["--batch_clips=1"], "two": ["--batch_clips=3"], "other": ["--seed=7"]}
+    made = {}
+    for name, more in options.items():
+        assert run(folder, "-talk.mp4", "words.wav", tmp_path / f"{name}.mkv", "--lossless", *more) == 0
+        made[name] = np.stack(list(VideoSource(tmp_path / f"{name}.mkv").frames())).astype(int)
+    assert np.abs(made["one"] - made["two"]).max() <= 1
+    assert np.abs(made["one"] - made["other"]).max() > 1
+
+
+def test_keep_fps(folder: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "fast.mp4", [picture(k) for k in range(30)], fps=50)
+    assert run(tmp_path, "fast.mp4", "sound.wav", tmp_path / "out.mp4", "--keep_fps") == 2  # there is no such sound
+    write_sound(tmp_path / "sound.wav", 0.5)
+    assert main([*fast_arguments(folder, tmp_path), "--keep_fps"]) == 0
+    info = probe(tmp_path / "out.mp4").video
+    assert (info.average_fps, info.frame_count) == (50, 25)
+
+
+def fast_arguments(folder: Path, tmp_path: Path) -> list[str]:
+    paths = {"video_path": "fast.mp4", "audio_path": "sound.wav", "video_out_path": "out.mp4"}
+    files = [f"--{key}={tmp_path / name}" for key, name in paths.items()]
+    return [*files, f"--unet_config_path={folder / 'config.yaml'}", "--inference_steps=1", "--device=cpu", "--quiet"]
+
+
+@pytest.mark.parametrize(
+    ("video", "audio", "sentence"),
+    [
+        ("nobody.mp4", "words.wav", "No face to work on"),
+        ("words.wav", "words.wav", "only sound"),
+        ("-talk.mp4", "-talk.mp4", "no audio track"),
+        ("missing.mp4", "words.wav", "does not exist"),
+        ("config.yaml", "words.wav", "not a media file"),
+        ("-talk.mp4", "config.yaml", "not a media file"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(folder: Path, tmp_path: Path, caplog, video: str, audio: str, sentence: str) -> None:
+    assert run(folder, video, audio, tmp_path / "out.mp4") == 2
+    assert sentence in caplog.messages[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_exists_is_kept(folder: Path, tmp_path: Path, caplog) -> None:
+    kept = tmp_path / "mine.mp4"
+    kept.write_bytes(b"precious")
+    assert run(folder, "-talk.mp4", "words.wav", kept) == 2
+    assert "--overwrite" in caplog.messages[-1]
+    assert kept.read_bytes() == b"precious"
+    assert run(folder, "-talk.mp4", "words.wav", folder / "-talk.mp4", "--overwrite") == 2  # never over an input
+    assert run(folder, "-talk.mp4", "words.wav", kept, "--overwrite") == 0
+    assert probe(kept).has_video
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--inference_steps=0"],
+        ["--face=somebody"],
+        ["--batch_clips=0"],
+        ["--device=abacus"],
+        ["data.resolutoin=64"],
+        ["--inference_ckpt_path=/does/not/exist.pt"],
+    ],
+)
+def test_bad_options_are_refused(folder: Path, tmp_path: Path, more: list[str]) -> None:
+    assert run(folder, "-talk.mp4", "words.wav", tmp_path / "out.mp4", *more) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_without_its_configuration_is_refused(folder: Path, tmp_path: Path, caplog) -> None:
+    paths = [f"--video_path={folder / '-talk.mp4'}", f"--audio_path={folder / 'words.wav'}", f"--video_out_path={tmp_path / 'out.mp4'}"]
+    assert main([*paths, f"--inference_ckpt_path={folder / 'latentsync_unet.pt'}"]) == 2
+    assert "--unet_config_path" in caplog.messages[-1]
+
+
+def test_print_config(folder: Path, capsys) -> None:
+    assert main([f"--unet_config_path={folder / 'config.yaml'}", "--print_config", "data.num_frames=4"]) == 0
+    assert "num_frames: 4" in capsys.readouterr().out
+
+
+def test_jobs_go_on_after_a_failure_and_skip_what_is_done(folder: Path, tmp_path: Path, capsys) -> None:
+    rows = [
+        ("-talk.mp4", "words.wav", "a.mp4", "largest"),
+        ("nobody.mp4", "words.wav", "b.mp4", ""),
+        ("-talk.mp4", "words.wav", "c.mp4", "0"),
+    ]
+    lines = [f"{folder / video},{folder / audio},{output},{face}" for video, audio, output, face in rows]
+    (tmp_path / "jobs.csv").write_text("video_path,audio_path,video_out_path,face\n" + "\n".join(lines) + "\n")
+    arguments = [f"--jobs={tmp_path / 'jobs.csv'}", f"--unet_config_path={folder / 'config.yaml'}", "--inference_steps=1", "--quiet"]
+    assert main(arguments) == 1
+    assert "2 made, 1 failed, 0 skipped" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "c.mp4", "jobs.csv"]
+    assert main(arguments) == 1
+    assert "0 made, 1 failed, 2 skipped" in capsys.readouterr().out
+
+
+def test_jobs_of_a_yaml_file(tmp_path: Path) -> None:
+    (tmp_path / "jobs.yaml").write_text(
+        "- {video_path: a.mp4, audio_path: b.wav, video_out_path: out/c.mp4, keep_fps: true, crf: 20}\n"
+        "- {video_path: a.mp4, audio_path: b.wav, video_out_path: d.mp4, guidance_scale: 2}\n"
+    )
+    first, second = read_jobs(tmp_path / "jobs.yaml", LipsyncOptions(seed=5))
+    assert first.video_out_path == tmp_path / "out" / "c.mp4"
+    assert (first.options.keep_fps, first.options.crf, first.options.seed) == (True, 20, 5)
+    assert (second.options.keep_fps, second.options.guidance_scale) == (False, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "no jobs"),
+        ("video_path: a.mp4\n", "list of jobs"),
+        ("- {video_path: a, audio_path: b}\n", "video_out_path missing"),
+        ("- {video_path: a, audio_path: b, video_out_path: c.mp4, stepz: 3}\n", "stepz is no option"),
+        ("- {video_path: a, audio_path: b, video_out_path: c.mp4, keep_fps: perhaps}\n", "neither true nor false"),
+        ("- {video_path: a, audio_path: b, video_out_path: c.mp4, crf: high}\n", "job 1"),
+        (
+            "- {video_path: a, audio_path: b, video_out_path: c.mp4}\n- {video_path: a, audio_path: b, video_out_path: c.mp4}\n",
+            "more than once",
+        ),
+    ],
+)
+def test_a_wrong_jobs_file_is_refused(tmp_path: Path, caplog, text: str, sentence: str) -> None:
+    (tmp_path / "jobs.yaml").write_text(text)
+    assert main([f"--jobs={tmp_path / 'jobs.yaml'}"]) == 2
+    assert sentence in caplog.messages[-1]
+
+
+def test_progress_can_be_followed_and_stopped(folder: Path, tmp_path: Path) -> None:
+    from latentsync.pipelines.build import build_pipeline
+
+    pipeline = build_pipeline(folder / "config.yaml", device="cpu")
+    pipeline.set_progress_bar_config(disable=True)
+    seen: list[tuple[str, int, int | None]] = []
+
+    def stop(stage: str, done: int, total: int | None) -> None:
+        seen.append((stage, done, total))
+        if (stage, done) == ("make", 5):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline(folder / "-talk.mp4", folder / "words.wav", tmp_path / "out.mp4", LipsyncOptions(inference_steps=1), callback=stop)
+    assert [entry for entry in seen if entry[0] == "look"][-1] == ("look", 20, 20)
+    assert seen[-1] == ("make", 5, 24)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fractions_of_a_frame_round_to_the_nearest() -> None:
+    from latentsync.pipelines.timeline import frames_in
+
+    assert [frames_in(Fraction(k, 1000), Fraction(25)) for k in (1, 19, 20, 59, 60, 100, 979, 980)] == [1, 1, 1, 1, 2, 3, 24, 25]

@@ -1,0 +1,163 @@
+"""Frames out of a video: exact from anywhere, forwards and back, by time, in the right colours, and no process left over."""
+
+import logging
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from media_fixtures import children, encode_frames, make_clip, run_ffmpeg, smooth_frames
+
+from latentsync.errors import InputError
+from latentsync.media.video import VideoSource, source_index
+
+H264 = ("-c:v", "libx264", "-preset", "veryfast", "-g", "20", "-pix_fmt", "yuv420p")
+SLOW_START = "-output_ts_offset"
+CLIPS = {  # name -> encoder options, rate of the frames asked for
+    "plain.mp4": (H264, 25),
+    "bframes.mkv": ((*H264, "-bf", "3"), 25),
+    "late.mp4": ((*H264, SLOW_START, "0.7"), 25),
+    "late.mkv": ((*H264, SLOW_START, "0.7"), 30),
+    "uneven.mkv": ((*H264, "-vf", "select='lt(mod(n,25),9)+eq(mod(n,25),20)'", "-vsync", "vfr"), 25),
+    "uneven.mp4": ((*H264, "-vf", "select='lt(mod(n,25),9)+eq(mod(n,25),20)'", "-vsync", "vfr"), None),
+    "a.webm": (("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "16", "-g", "30"), 25),
+    "a.mpg": (("-c:v", "mpeg2video", "-g", "12"), 25),
+    "a.ts": (H264, 25),
+    "a.gif": (("-c:v", "gif", "-r", "10"), 25),
+    "a.avi": (("-c:v", "mpeg4"), None),
+}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_any_part_equals_the_slice(tmp_path, name):
+    options, fps = CLIPS[name]
+    source = VideoSource(make_clip(tmp_path / name, *options), fps and Fraction(fps))
+    whole = list(source.frames())
+    last_shown = 71 if name.startswith("uneven") else 75  # at 25 fps; what comes after it in an uneven file is not known
+    assert abs(len(whole) - last_shown * source.fps / 25) <= (2 if name.endswith((".gif", ".ts", ".mpg")) else 1)
+    for start, stop in ((40, 47), (len(whole) - 2, None), (61, 63), (3, 5), (len(whole), None)):
+        part = list(source.frames(start, stop))
+        assert len(part) == len(whole[start:stop])
+        assert all(np.array_equal(a, b) for a, b in zip(part, whole[start:stop], strict=True)), (start, stop)
+
+
+def test_seeking_is_used_where_it_can_be(tmp_path):
+    source = VideoSource(make_clip(tmp_path / "a.mp4"))
+    list(source.frames(60, 62))
+    assert source._seekable
+    assert source._open_near(60, 62) is not None
+
+
+def test_a_rate_is_changed_by_time(tmp_path):
+    clip = make_clip(tmp_path / "a.mp4", picture="testsrc2=size=96x64:rate=50:duration=2")
+    native = list(VideoSource(clip, None).frames())
+    assert len(native) == 100
+    half = list(VideoSource(clip, Fraction(25)).frames())
+    assert len(half) == 50
+    for k in (0, 10, 30, 49):  # frame k is one of the two that are shown around k / 25 s
+        assert any(np.array_equal(half[k], native[n]) for n in (2 * k - 1, 2 * k, 2 * k + 1) if 0 <= n < 100)
+
+
+def test_the_index_goes_to_and_fro():
+    assert [source_index(i, 3) for i in range(13)] == [0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 1, 0, 0]
+    assert [source_index(i, 1) for i in range(3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("held", [1, 7, 1000])
+def test_ping_pong(tmp_path, held):
+    source = VideoSource(make_clip(tmp_path / "a.mp4", picture="testsrc2=size=32x32:rate=25:duration=0.8"))
+    whole = list(source.frames())
+    assert len(whole) == 20
+    count = 67 if held > 1 else 25
+    played = list(source.ping_pong(count, 20, segment_bytes=held * 32 * 32 * 3))
+    assert len(played) == count
+    assert all(np.array_equal(frame, whole[source_index(i, 20)]) for i, frame in enumerate(played))
+
+
+TAGS = {  # what the filter writes -> what the file says
+    "bt709": ("bt709", "tv", ("-colorspace", "bt709", "-color_range", "tv")),
+    "bt601": ("smpte170m", "tv", ("-colorspace", "smpte170m", "-color_range", "tv")),
+    "bt709 full": ("bt709", "pc", ("-colorspace", "bt709", "-color_range", "pc")),
+    "bt2020": ("bt2020nc", "tv", ("-colorspace", "bt2020nc", "-color_range", "tv")),
+    "bt601 untagged": (None, "tv", ()),
+}
+
+
+@pytest.mark.parametrize("matrix", TAGS)
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuv444p10le"])
+def test_colours_follow_the_tags(tmp_path, matrix, pixels):
+    frames = smooth_frames(3)
+    _, span, tags = TAGS[matrix]
+    filters = f"scale=out_color_matrix={matrix.split()[0]}:out_range={span}:flags=accurate_rnd,format={pixels}"
+    encode_frames(tmp_path / "a.mkv", frames, filters, *tags, "-c:v", "libx264", "-qp", "1")
+    read = list(VideoSource(tmp_path / "a.mkv").frames())
+    difference = np.stack(read).astype(float) - np.stack(frames)  # f h w c
+    assert np.abs(difference).mean() < 2
+    assert np.abs(difference.mean((0, 1, 2))).max() < 0.7
+
+
+def test_odd_size_deep_colour_and_frames_one_may_write_to(tmp_path):
+    odd = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv444p10le")
+    clip = make_clip(tmp_path / "a.mkv", *odd, picture="testsrc2=size=51x37:rate=25:duration=0.2")
+    frames = list(VideoSource(clip).frames())
+    assert [frame.shape for frame in frames] == [(37, 51, 3)] * 5
+    frames[0][:] = 0
+
+
+def test_a_cut_off_file_gives_what_it_has(tmp_path, caplog):
+    make_clip(tmp_path / "whole.mp4", "-movflags", "+faststart")
+    data = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "a.mp4").write_bytes(data[: len(data) * 6 // 10])
+    source = VideoSource(tmp_path / "a.mp4")
+    with caplog.at_level(logging.WARNING):
+        count = sum(1 for _ in source.frames())
+    assert 20 < count < 70
+    assert f"only {count} of about 75 frames" in source.problem
+    assert len(caplog.records) == 1
+
+
+def test_nothing_to_decode_is_refused(tmp_path):
+    data = bytearray(make_clip(tmp_path / "whole.mp4", "-movflags", "+faststart").read_bytes())
+    data[data.index(b"mdat") + 4 :] = b""
+    (tmp_path / "a.mp4").write_bytes(data)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        list(VideoSource(tmp_path / "a.mp4").frames())
+
+
+def test_a_change_of_size_inside_the_stream_keeps_the_frames_whole(tmp_path):
+    make_clip(tmp_path / "a.ts", picture="testsrc2=size=96x64:rate=25:duration=1")
+    make_clip(tmp_path / "b.ts", picture="testsrc2=size=64x48:rate=25:duration=1")
+    (tmp_path / "c.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    frames = list(VideoSource(tmp_path / "c.ts").frames())
+    assert {frame.shape for frame in frames} == {(64, 96, 3)}
+    assert abs(len(frames) - 50) <= 2
+
+
+def test_an_iterator_closed_early_leaves_no_process(tmp_path):
+    source = VideoSource(make_clip(tmp_path / "a.mp4", picture="testsrc2=size=640x480:rate=25:duration=2"))
+    frames = source.frames()
+    next(frames)
+    assert "ffmpeg" in children()
+    frames.close()
+    assert "ffmpeg" not in children()
+    backwards = source.ping_pong(90, 50, segment_bytes=4 * 640 * 480 * 3)
+    for _ in range(60):
+        next(backwards)
+    backwards.close()
+    assert "ffmpeg" not in children()
+
+
+def test_interlaced_video_is_deinterlaced(tmp_path):
+    interlace = ("-vf", "tinterlace=interleave_top,fieldorder=tff", "-flags", "+ilme+ildct", "-c:v", "mpeg2video", "-qscale:v", "2")
+    clip = make_clip(tmp_path / "a.mpg", *interlace, picture="testsrc2=size=96x64:rate=50:duration=1")
+    source = VideoSource(clip)
+    assert source.video.interlaced
+    plain = tmp_path / "plain.mkv"
+    run_ffmpeg("-i", clip, "-vf", "setfield=prog", "-c:v", "ffv1", "-field_order", "progressive", plain)
+    combed = _combing(np.stack(list(VideoSource(plain).frames())))
+    assert _combing(np.stack(list(source.frames()))) < 0.7 * combed
+
+
+def _combing(frames: np.ndarray) -> float:
+    """How much every second line differs from its neighbours (f h w c)."""
+    lines = frames.astype(float)
+    return float(np.abs(lines[:, 1:-1] - (lines[:, :-2] + lines[:, 2:]) / 2).mean())
