@@ -20,8 +20,8 @@ from torch import Tensor
 from whisper.model import ModelDimensions, Whisper
 
 from latentsync.config import UNetConfig
-from latentsync.constants import LATENT_CHANNELS
-from latentsync.models.motion_module import MAX_FRAMES, position_table
+from latentsync.constants import LATENT_CHANNELS, MAX_FRAMES
+from latentsync.models.motion_module import position_table
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import V10_NAMES
 from latentsync.models.vae import OLD_NAMES, WEIGHT_NAMES

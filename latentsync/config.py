@@ -10,14 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from latentsync.constants import ATTENTION_HEADS, VAE_FACTOR
+from latentsync.constants import ATTENTION_HEADS, MAX_FRAMES, MOTION_NORM_GROUPS, VAE_FACTOR
 from latentsync.errors import ConfigError
 from latentsync.published_config import MASK_NAMES, living_values, summary
 
 logger = logging.getLogger(__name__)
 
-MAX_FRAMES = 24  # longest clip: rows of the published position tables of attention along time
-MOTION_NORM_GROUPS = 32  # groups of the norms in attention along time, whatever `norm_num_groups` says
 LEVELS = 4  # levels of the denoiser: three with attention, one without
 MIN_RESOLUTION = 64  # pixels: eight latent cells, the least that three halvings leave something of
 

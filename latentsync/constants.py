@@ -16,6 +16,8 @@ UNET_IN_CHANNELS = LATENT_CHANNELS + 1 + LATENT_CHANNELS + LATENT_CHANNELS  # no
 
 # Networks
 ATTENTION_HEADS = 8  # heads of every attention layer, spatial, audio and temporal
+MAX_FRAMES = 24  # rows of the published position tables of attention along time: the longest clip
+MOTION_NORM_GROUPS = 32  # groups of the norms in attention along time, whatever those of the convolution blocks
 
 # Faces
 TEMPLATE_RESOLUTION = 256  # face size, in pixels, that the alignment template was drawn for

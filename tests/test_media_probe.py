@@ -25,7 +25,9 @@ def test_rotation_swaps_the_sides(tmp_path):
     make_clip(tmp_path / "flat.mp4")
     source = ("-i", tmp_path / "flat.mp4", "-c", "copy")
     by_input_option = b"display_rotation" in subprocess.run(["ffmpeg", "-h", "full"], capture_output=True, check=True).stdout  # ffmpeg 6
-    run_ffmpeg(*(("-display_rotation", "90", *source) if by_input_option else (*source, "-metadata:s:v:0", "rotate=270")), tmp_path / "a.mp4")
+    run_ffmpeg(
+        *(("-display_rotation", "90", *source) if by_input_option else (*source, "-metadata:s:v:0", "rotate=270")), tmp_path / "a.mp4"
+    )
     video = probe(tmp_path / "a.mp4").video
     assert (video.width, video.height, video.rotation % 180) == (64, 96, 90)
     assert next(VideoSource(tmp_path / "a.mp4").frames()).shape == (96, 64, 3)
@@ -91,7 +93,7 @@ def test_missing_ffmpeg(tmp_path, monkeypatch):
         probe(path)
 
 
-@pytest.mark.parametrize("name", ["-leading dash.mp4", "it's \"quoted\".mp4", "dëv 目录 é.mp4", "a%03d[1]:b;$(x)&.mp4", "http:x.mp4"])
+@pytest.mark.parametrize("name", ["-leading dash.mp4", 'it\'s "quoted".mp4', "dëv 目录 é.mp4", "a%03d[1]:b;$(x)&.mp4", "http:x.mp4"])
 def test_any_name_is_safe(tmp_path, monkeypatch, name):
     make_clip(tmp_path / "plain.mp4", picture="testsrc2=size=32x32:rate=25:duration=0.2", sound="sine=duration=0.2").rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)

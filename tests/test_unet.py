@@ -9,9 +9,10 @@ from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, w
 
 from benchmarks.write_random_checkpoint import random_weights, unet_config
 from latentsync.config import UNetConfig
+from latentsync.constants import MAX_FRAMES
 from latentsync.errors import InputError
 from latentsync.models.attention import SpatialTransformer
-from latentsync.models.motion_module import MAX_FRAMES, TemporalTransformer, position_table
+from latentsync.models.motion_module import TemporalTransformer, position_table
 from latentsync.models.resnet import ClipGroupNorm
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import V10_NAMES, with_current_names

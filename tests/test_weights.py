@@ -19,8 +19,9 @@ from benchmarks.write_random_checkpoint import (
 )
 from latentsync import weights
 from latentsync.config import UNetConfig
+from latentsync.constants import MAX_FRAMES
 from latentsync.errors import WeightsError
-from latentsync.models.motion_module import MAX_FRAMES, position_table
+from latentsync.models.motion_module import position_table
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import load_unet, plan_start, refuse_misfits, start_from_stable_diffusion
 from latentsync.models.vae import load_vae

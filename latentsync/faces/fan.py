@@ -1,38 +1,45 @@
 """The 68-point detector: face-alignment's S3FD and 2DFAN-4, loaded from files of this machine only."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from face_alignment import FaceAlignment, LandmarksType
+from face_alignment.detection.sfd.net_s3fd import s3fd
 from face_alignment.models import FAN
 
-from latentsync.errors import WeightsError
 from latentsync.faces.align import anchors_from_landmarks
 from latentsync.faces.cuts import shrink
 from latentsync.faces.detector import Face, Smoothing
+from latentsync.weights import load_strict, read_state_dict
 
 BOX_SIDE = 640  # pixels of the long side that boxes are looked for in; landmarks are found in the picture itself
 MIN_SCORE = 0.5  # of a box
+HINT = "use the file of the face-alignment project, or the detector 'mtcnn', which needs none"
 
 
 class LocalFaceAlignment(FaceAlignment):
     """face-alignment with its landmark network read from a given file instead of a download."""
 
-    def __init__(self, detector_path: Path, landmarks_path: Path, device: str) -> None:
+    def __init__(self, boxes_path: Path, landmarks_path: Path, device: str) -> None:
         self._landmarks_path = landmarks_path
+        with torch.device("meta"):
+            boxes = s3fd()
+        load_strict(boxes, read_state_dict(boxes_path)[0], boxes_path, HINT, assign=True)  # the library reads it unchecked
         super().__init__(
             LandmarksType.TWO_D,
             device=device,
             compile=False,
             face_detector="sfd",
-            face_detector_kwargs={"path_to_detector": str(detector_path), "filter_threshold": MIN_SCORE},
+            face_detector_kwargs={"path_to_detector": str(boxes_path), "filter_threshold": MIN_SCORE},
         )
 
     def _load_native(self, network_name: str, network_size: int, device: str, dtype: torch.dtype) -> torch.nn.Module:
-        network = FAN(network_size)
-        network.load_state_dict(torch.load(self._landmarks_path, map_location=device, weights_only=True))
+        with torch.device("meta"):
+            network = FAN(network_size)
+        load_strict(network, read_state_dict(self._landmarks_path)[0], self._landmarks_path, HINT, assign=True)
         return network.to(device, dtype=dtype).eval()
 
 
@@ -43,27 +50,25 @@ class FanDetector:
     smoothing: Smoothing = "laplacian"
     long_side: int | None = None
 
-    def __init__(self, detector_path: Path, landmarks_path: Path, device: torch.device | str = "cpu") -> None:
+    def __init__(self, boxes_path: Path, landmarks_path: Path, device: torch.device | str = "cpu") -> None:
         """Raises WeightsError when a file is missing or does not hold the network it is named for."""
-        for path in (detector_path, landmarks_path):
-            if not path.is_file():
-                raise WeightsError(f"{path} is missing: put the file of the face-alignment project there, or use the detector 'mtcnn'.")
-        try:
-            self._networks: Any = LocalFaceAlignment(detector_path, landmarks_path, str(device))
-        except (RuntimeError, ValueError, KeyError, EOFError, OSError, AttributeError, TypeError) as error:
-            hint = f"{detector_path} or {landmarks_path} is not the network it should be"
-            raise WeightsError(f"{hint} ({type(error).__name__}): fetch both again, or use the detector 'mtcnn'.") from error
+        with own_cudnn_flags():
+            self._networks: Any = LocalFaceAlignment(boxes_path, landmarks_path, str(device))
 
     def detect(self, picture: np.ndarray) -> list[Face]:
         """All faces of a picture uint8 [h w 3]."""
         small = shrink(picture, BOX_SIDE)
         scale = max(picture.shape[:2]) / max(small.shape[:2])
-        found = self._networks.face_detector.detect_from_image(np.ascontiguousarray(small))
-        boxes = [np.array([*(np.asarray(box[:4]) * scale), box[4]]) for box in found if box[2] > box[0] and box[3] > box[1]]
-        if not boxes:
-            return []
-        landmarks = self._networks.get_landmarks_from_image(picture, detected_faces=boxes)
+        with own_cudnn_flags():
+            found = self._networks.face_detector.detect_from_image(np.ascontiguousarray(small))
+            boxes = [np.array([*(np.asarray(box[:4]) * scale), box[4]]) for box in found if box[2] > box[0] and box[3] > box[1]]
+            landmarks = self._networks.get_landmarks_from_image(picture, detected_faces=boxes) if boxes else []
         return [
             Face(box[:4].astype(np.float32), float(box[4]), anchors_from_landmarks(points), np.asarray(points, np.float64))
             for box, points in zip(boxes, landmarks, strict=True)
         ]
+
+
+def own_cudnn_flags() -> AbstractContextManager[None]:
+    """The library switches cuDNN's benchmark mode on for the whole program; what it does inside is undone at the end."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True)

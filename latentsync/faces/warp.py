@@ -96,9 +96,7 @@ def resize_lanczos4(face: Tensor, resolution: int) -> Tensor:
     """
     if face.device.type == "cpu":
         return torch.from_numpy(cv2.resize(face.numpy(), (resolution, resolution), interpolation=cv2.INTER_LANCZOS4))
-    rows = filter_axis(face.int(), resolution, dim=1)
-    total = filter_axis(rows, resolution, dim=0)
-    return ((total + (1 << (2 * LANCZOS_BITS - 1))) >> (2 * LANCZOS_BITS)).clamp(0, 255).to(torch.uint8)
+    return from_fixed_point(filter_axis(filter_axis(face.int(), resolution, dim=1), resolution, dim=0))
 
 
 def filter_axis(image: Tensor, length: int, dim: int) -> Tensor:
@@ -110,6 +108,11 @@ def filter_axis(image: Tensor, length: int, dim: int) -> Tensor:
         index = torch.from_numpy(places[:, tap]).to(image.device)
         total = total + image.index_select(dim, index) * torch.from_numpy(weights[:, tap]).to(image.device).view(shape)
     return total
+
+
+def from_fixed_point(total: Tensor) -> Tensor:
+    """Sums scaled by 2^22, after both axes, rounded to uint8."""
+    return ((total + (1 << (2 * LANCZOS_BITS - 1))) >> (2 * LANCZOS_BITS)).clamp(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=16)

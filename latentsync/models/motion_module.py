@@ -5,10 +5,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from latentsync.constants import MAX_FRAMES, MOTION_NORM_GROUPS
 from latentsync.models.attention import LAYER_NORM_EPS, TOKEN_NORM_EPS, Attention, FeedForward, to_map, to_tokens
 
-MAX_FRAMES = 24  # rows of the published position tables: the longest clip
-MOTION_NORM_GROUPS = 32  # whatever the groups of the convolution blocks
 POSITION_BASE = 10_000.0  # ratio of the longest to the shortest wavelength of the table
 
 

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentsync.config import UNetConfig
-from latentsync.constants import LATENT_CHANNELS, UNET_IN_CHANNELS
+from latentsync.constants import LATENT_CHANNELS, MAX_FRAMES, UNET_IN_CHANNELS
 from latentsync.errors import InputError
-from latentsync.models.motion_module import MAX_FRAMES
 from latentsync.models.resnet import ClipGroupNorm
 from latentsync.models.unet_blocks import DownBlock, Level, LevelSizes, MidBlock, UpBlock
 

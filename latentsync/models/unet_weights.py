@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from latentsync.config import UNetConfig
-from latentsync.constants import LATENT_CHANNELS, UNET_IN_CHANNELS
+from latentsync.constants import LATENT_CHANNELS, MAX_FRAMES, UNET_IN_CHANNELS
 from latentsync.errors import WeightsError
-from latentsync.models.motion_module import MAX_FRAMES, position_table
+from latentsync.models.motion_module import position_table
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.weights import load_strict, read_state_dict
 

@@ -1,0 +1,111 @@
+"""Similarity transforms, crops and landmark smoothing against the reference numbers."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from faces_fixtures import reference_frame
+from golden_recipe import load_case
+
+from latentsync.faces import warp
+from latentsync.faces.align import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks, face_size, fit_similarity, template
+from latentsync.faces.warp import bounding_box, resize_lanczos4, sampling_matrix, warp_crop, warp_faces
+
+SIDECAR, GOLDEN = load_case("affine_v16")
+MATRIX_TOLERANCE = SIDECAR["tolerance"]["matrices"]
+
+
+def difference(ours: torch.Tensor, theirs: torch.Tensor) -> tuple[int, float]:
+    distance = (ours.int() - theirs.int()).abs()
+    return distance.max().item(), distance.float().mean().item()
+
+
+def test_template_and_sizes():
+    assert face_size(256) == (210, 280) and face_size(512) == (420, 560)
+    assert torch.allclose(template(256), torch.tensor(SIDECAR["config"]["face_template"]))
+
+
+@pytest.mark.parametrize(("resolution", "key"), [(256, "affine_matrices"), (512, "affine_matrices_512")])
+def test_smoothed_matrices(resolution, key):
+    matrices = AlignmentSmoother(resolution)(GOLDEN["landmarks3"])
+    assert torch.allclose(matrices, GOLDEN[key], rtol=0, atol=MATRIX_TOLERANCE)
+
+
+def test_smoother_goes_on_where_it_stopped():
+    whole, parts = AlignmentSmoother(256)(GOLDEN["landmarks3"]), AlignmentSmoother(256)
+    assert torch.equal(torch.cat([parts(GOLDEN["landmarks3"][:2]), parts(GOLDEN["landmarks3"][2:])]), whole)
+
+
+def test_single_fits_and_mirrored_landmarks():
+    matrices, _ = fit_similarity(torch.stack([GOLDEN["landmarks3"][0], GOLDEN["mirrored_landmarks"]]), 256)
+    assert torch.allclose(matrices[0], GOLDEN["affine_matrix_frame0_smooth_false"], atol=MATRIX_TOLERANCE)
+    assert torch.allclose(matrices[1], GOLDEN["mirrored_matrix_smooth_false"], atol=MATRIX_TOLERANCE)
+
+
+def test_first_bias_is_added_whole():
+    matrices, biases = fit_similarity(GOLDEN["landmarks3"][:1], 256)
+    assert torch.allclose(biases, GOLDEN["p_bias"][:1], atol=1e-6)
+    assert torch.allclose(AlignmentSmoother(256)(GOLDEN["landmarks3"][:1])[0, :, 2], matrices[0, :, 2] + biases[0])
+
+
+@pytest.mark.parametrize("k", [0, 4])
+def test_aligned_faces(k):
+    crop = warp_crop(reference_frame(k), GOLDEN["affine_matrices"][k], (210, 280), "cpu")
+    largest, mean = difference(crop, GOLDEN[f"aligned_face_frame{k}"])
+    assert largest <= 1 and mean < 1e-4
+
+
+def test_square_face_and_large_crop():
+    face = warp_faces([reference_frame(0)], GOLDEN["affine_matrices"][:1], 256)
+    assert face.shape == (1, 256, 256, 3) and face.dtype == torch.uint8
+    assert difference(face[0], GOLDEN["aligned_face_frame0_256_lanczos"])[0] <= 2
+    crop = warp_crop(reference_frame(0), GOLDEN["affine_matrices_512"][0], (420, 560), "cpu")
+    assert difference(crop[200:260], GOLDEN["aligned_face_512_frame0_rows200_260"])[0] <= 1
+
+
+@pytest.mark.parametrize("shift", [(-500.0, -200.0), (-40.0, -20.0), (-1300.0, -600.0), (90.0, 120.0)])
+def test_region_of_interest_gives_the_numbers_of_the_whole_frame(shift):
+    frame = np.random.default_rng(0).integers(0, 256, (540, 960, 3), dtype=np.uint8)
+    frame[:, 400:] = 200
+    matrix = torch.tensor([[0.9, 0.06, shift[0]], [-0.06, 0.9, shift[1]]])
+    theta = sampling_matrix(matrix, (960, 540), (210, 280))
+    grid = F.affine_grid(theta[None], [1, 1, 280, 210], align_corners=True)
+    layers = torch.cat([torch.from_numpy(frame).permute(2, 0, 1), torch.ones(1, 540, 960)])[None]
+    sample = F.grid_sample(layers, grid, align_corners=True)[0]
+    whole = (sample[:3] + 127 * (1 - sample[3:])).clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+    largest, mean = difference(warp_crop(frame, matrix, (210, 280), "cpu"), whole)
+    assert largest <= 1 and mean < 1e-3
+
+
+def test_face_beside_the_picture_is_grey():
+    matrix = torch.tensor([[1.0, 0.0, 5000.0], [0.0, 1.0, 0.0]])
+    assert bounding_box(matrix, (210, 280), (400, 300)) is None
+    assert warp_crop(reference_frame(0), matrix, (210, 280), "cpu").eq(127).all()
+
+
+@pytest.mark.parametrize("resolution", [64, 256, 512])
+def test_lanczos_off_the_cpu_equals_opencv(resolution):
+    crop = torch.randint(0, 256, (280, 210, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    rows = warp.filter_axis(warp.filter_axis(crop.int(), resolution, dim=1), resolution, dim=0)
+    largest, mean = difference(warp.from_fixed_point(rows), resize_lanczos4(crop, resolution))
+    assert largest <= 1 and mean < 0.01
+
+
+def test_read_only_frames_are_no_trouble(recwarn):
+    frame = reference_frame(0)
+    frame.flags.writeable = False
+    warp_faces([frame], torch.tensor([[[0.1, 0.0, 50.0], [0.0, 0.1, 50.0]]]), 256)
+    assert not [warning for warning in recwarn if "writable" in str(warning.message)]
+
+
+def test_landmark_smoothing():
+    sidecar, golden = load_case("landmark_smoothing")
+    smooth = LandmarkSmoother()
+    ours = np.stack([smooth(points) for points in golden["lap_in"].numpy()])
+    assert np.allclose(ours, golden["lap_out"].numpy(), rtol=0, atol=sidecar["tolerance"]["lap"])
+
+
+def test_anchors_of_68_points():
+    points = np.zeros((68, 2))
+    points[17:22], points[22:27], points[27:36] = [1, 2], [3, 4], [5, 6]
+    assert anchors_from_landmarks(points).tolist() == [[1, 2], [3, 4], [5, 6]]

@@ -1,0 +1,133 @@
+"""The two back ends: the offline one on real clips where they are at hand, the 68-point one with weights made up here."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from latentsync.errors import InputError, WeightsError
+from latentsync.faces.build import build_detector
+from latentsync.faces.detector import FaceDetector, FaceFollower
+from latentsync.faces.look import plan_spans
+from latentsync.faces.mtcnn import MtcnnDetector, anchors_from_points, cut_square, look_square, one_thread
+
+CLIPS = Path(__file__).parents[2] / "shared" / "clips"
+needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason="the clips are not at hand")
+
+
+@pytest.fixture(scope="module")
+def detector() -> MtcnnDetector:
+    return MtcnnDetector()
+
+
+def read(name: str, width: int, height: int, count: int, skip: int = 0) -> list[np.ndarray]:
+    """Frames of a clip as uint8 [h w 3]."""
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-i",
+        str(CLIPS / name),
+        "-vf",
+        f"trim=start_frame={skip},setpts=PTS-STARTPTS",
+        "-frames:v",
+        str(count),
+    ]
+    raw = subprocess.run([*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True, check=True).stdout
+    return list(np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3))
+
+
+def test_anchors_of_upright_and_turned_faces():
+    points = np.array([[40, 50], [60, 50], [50, 65], [43, 75], [57, 75]], np.float32)
+    expected = np.array([[50 - 12.14, 50 - 5.94], [50 + 11.56, 50 - 6.16], [50, 50 + 14.1]])
+    assert np.allclose(anchors_from_points(points), expected, atol=1e-4)
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    assert np.allclose(anchors_from_points(points @ turn.T), expected @ turn.T, atol=1e-4)
+
+
+def test_squares_reach_beyond_the_picture():
+    picture = np.full((40, 60, 3), 200, np.uint8)
+    assert look_square(np.array([10, 0, 30, 40]), (0.0, 0.0)) == (0, 0, 40)
+    assert cut_square(picture, np.array([0, 0, 40])).min() == 200
+    half = cut_square(picture, np.array([-20, 0, 40]))
+    assert half.shape == (48, 48, 3) and half[:, :22].max() == 0 and half[:, 26:].min() == 200
+    assert cut_square(picture, np.array([500, 500, 40])).max() == 0
+
+
+def test_pictures_without_faces(detector):
+    assert detector.detect(np.zeros((90, 120, 3), np.uint8)) == [] and detector.detect(np.zeros((4, 4, 3), np.uint8)) == []
+    assert detector.follow(np.zeros((90, 120, 3), np.uint8), []) == []
+    assert isinstance(detector, FaceFollower)
+
+
+@needs_clips
+def test_a_followed_face_is_where_full_detection_finds_it(detector):
+    frames = read("dev/GRID_lbax4n.mpg", 360, 288, 8)
+    face, errors = detector.detect(frames[0])[0], []
+    for frame in frames[1:]:
+        [face] = detector.follow(frame, [face])
+        [truth] = detector.detect(frame)
+        errors.append(np.linalg.norm(face.anchors - truth.anchors, axis=1) / np.linalg.norm(truth.anchors[1] - truth.anchors[0]))
+    assert np.mean(errors) < 0.04 and np.max(errors) < 0.1
+    assert detector.follow(np.zeros_like(frames[0]), [face]) == [None]
+
+
+@needs_clips
+def test_spans_of_a_clip_with_a_cutaway(detector):
+    plan = plan_spans(read("dev_hard/16_cutaway_middle.mp4", 360, 288, 36, skip=22), detector, 256, 25.0)
+    assert [(span.start, span.stop, span.shot) for span in plan.spans] == [(0, 8, 0), (28, 36, 2)]
+    assert [(run.start, run.stop, run.reason) for run in plan.skipped] == [(8, 28, "no face")]
+
+
+def test_threads_are_given_back(detector):
+    before = torch.get_num_threads()
+    detector.detect(np.zeros((64, 64, 3), np.uint8))
+    assert torch.get_num_threads() == before
+
+
+def test_builder(tmp_path):
+    nowhere = tmp_path / "none.pth"
+    assert build_detector("auto", nowhere, nowhere).name == "mtcnn"
+    with pytest.raises(InputError, match="no face detector 'haar': use one of auto, mtcnn, face-alignment"):
+        build_detector("haar", nowhere, nowhere)
+    with pytest.raises(WeightsError, match=r"none\.pth"):
+        build_detector("face-alignment", nowhere, nowhere)
+
+
+@pytest.fixture(scope="module")
+def made_up_weights(tmp_path_factory) -> tuple[Path, Path]:
+    """Files of the right names and shapes: a box network that is sure of nothing, random landmarks."""
+    from face_alignment.detection.sfd.net_s3fd import s3fd
+    from face_alignment.models import FAN
+
+    folder = tmp_path_factory.mktemp("auxiliary")
+    torch.manual_seed(0)
+    torch.save({key: torch.zeros_like(value) for key, value in s3fd().state_dict().items()}, folder / "s3fd.pth")
+    torch.save(FAN(4).state_dict(), folder / "fan.pth.tar")
+    return folder / "s3fd.pth", folder / "fan.pth.tar"
+
+
+def test_68_points_from_local_files(made_up_weights, monkeypatch):
+    from face_alignment import utils
+
+    for name in ("_get_preds_fromhm", "transform_np"):  # plain Python: compiling them takes longer than all other tests here
+        monkeypatch.setattr(utils, name, getattr(utils, name).py_func)
+    detector: FaceDetector = build_detector("auto", *made_up_weights)
+    assert detector.name == "face-alignment" and detector.smoothing == "laplacian" and not isinstance(detector, FaceFollower)
+    picture = np.random.default_rng(0).integers(0, 256, (64, 960, 3), dtype=np.uint8)
+    assert detector.detect(picture[:, :64]) == []
+    boxes = [np.array([20.0, 5.0, 50.0, 40.0, 0.9])]
+    monkeypatch.setattr(detector._networks.face_detector, "detect_from_image", lambda small: boxes if small.shape[1] == 640 else [])
+    monkeypatch.setattr(detector._networks, "flip_input", False)  # one pass is enough here
+    with one_thread():
+        [face] = detector.detect(picture)
+    assert face.box.tolist() == [30, 7.5, 75, 60] and face.score == pytest.approx(0.9)
+    assert face.landmarks.shape == (68, 2) and np.allclose(face.anchors[2], face.landmarks[27:36].mean(axis=0))
+
+
+def test_exchanged_files_are_refused(made_up_weights):
+    boxes, landmarks = made_up_weights
+    with pytest.raises(WeightsError, match=r"fan.pth.tar does not fit s3fd.*use the file of the face-alignment project"):
+        build_detector("face-alignment", landmarks, boxes)

@@ -1,0 +1,177 @@
+"""Tracks, spans, reasons and the choice of a person, from detections that are given."""
+
+import numpy as np
+import pytest
+import torch
+from faces_fixtures import square_face
+from golden_recipe import load_case
+
+from latentsync.errors import InputError
+from latentsync.faces.align import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks
+from latentsync.faces.choice import FaceChoice
+from latentsync.faces.detector import Face, is_plausible, overlap
+from latentsync.faces.plan import NO_FACE, TOO_SHORT, TOO_SMALL, FacePlan, PlanBuilder
+from latentsync.faces.track import smooth_window
+
+
+def plan_of(frames: list[list[Face]], cuts: tuple[int, ...] = (), choice: str = "largest", smoothing: str = "none") -> FacePlan:
+    builder = PlanBuilder(256, 25.0, FaceChoice.parse(choice), smoothing)
+    for index, faces in enumerate(frames):
+        builder.add(faces, index in cuts)
+    plan = builder.finish()
+    owners = [(span.start, span.stop) for span in plan.spans] + [(run.start, run.stop) for run in plan.skipped]
+    assert sorted(frame for start, stop in owners for frame in range(start, stop)) == list(range(len(frames)))
+    return plan
+
+
+def spans(plan: FacePlan) -> list[tuple[int, int]]:
+    return [(span.start, span.stop) for span in plan.spans]
+
+
+def skipped(plan: FacePlan) -> list[tuple[int, int, str]]:
+    return [(run.start, run.stop, run.reason) for run in plan.skipped]
+
+
+def left_of(plan: FacePlan) -> list[float]:
+    return [round(float(span.boxes[:, 0].mean())) for span in plan.spans]
+
+
+A, B, BIG = square_face(20, 50), square_face(200, 50), square_face(180, 20, 110)
+
+
+def test_one_face_is_one_span():
+    plan = plan_of([[A]] * 20)
+    assert spans(plan) == [(0, 20)] and plan.skipped == () and plan.num_frames == 20 and plan.num_shots == 1
+    assert plan.spans[0].matrices.shape == (20, 2, 3) and plan.spans[0].matrices.dtype == np.float32
+    assert plan.spans[0].boxes.shape == (20, 4)
+
+
+def test_matrices_are_those_of_the_smoother_over_the_frames():
+    anchors = load_case("affine_v16")[1]["landmarks3"].float().numpy()
+    box = np.array([120, 80, 270, 270], np.float32)
+    plan = plan_of([[Face(box, 1.0, points)] for points in anchors])
+    assert np.array_equal(plan.spans[0].matrices, AlignmentSmoother(256)(torch.from_numpy(anchors)).numpy())
+
+
+def test_short_gaps_are_bridged_and_long_ones_end_the_span():
+    moved = square_face(38, 50)
+    plan = plan_of([[A]] * 5 + [[]] * 8 + [[moved]] * 5)
+    assert spans(plan) == [(0, 18)]
+    assert np.allclose(plan.spans[0].boxes[4:14, 0], np.linspace(20, 38, 10))
+    plan = plan_of([[A]] * 5 + [[]] * 9 + [[moved]] * 5)
+    assert spans(plan) == [(0, 5), (14, 19)] and skipped(plan) == [(5, 14, NO_FACE)]
+
+
+def test_cuts_end_everything_and_reset_the_smoothing():
+    wandering = [square_face(20 + 2 * k, 50) for k in range(12)]
+    plan = plan_of([[face] for face in wandering], cuts=(0, 6))
+    assert spans(plan) == [(0, 6), (6, 12)] and [span.shot for span in plan.spans] == [0, 1] and plan.num_shots == 2
+    fresh = plan_of([[face] for face in wandering[6:]])
+    assert np.array_equal(plan.spans[1].matrices, fresh.spans[0].matrices)
+
+
+def test_gap_at_a_cut_is_not_bridged():
+    plan = plan_of([[A]] * 5 + [[]] * 4 + [[A]] * 5, cuts=(7,))
+    assert spans(plan) == [(0, 5), (9, 14)] and skipped(plan) == [(5, 9, NO_FACE)]
+
+
+def test_short_and_small_faces_are_left_alone():
+    small = square_face(200, 100, 20)
+    assert skipped(plan_of([[]] * 5 + [[A]] * 2 + [[]] * 5)) == [(0, 5, NO_FACE), (5, 7, TOO_SHORT), (7, 12, NO_FACE)]
+    assert skipped(plan_of([[small]] * 6)) == [(0, 6, TOO_SMALL)]
+    assert spans(plan_of([[A]] * 2)) == [(0, 2)]  # the whole shot is that short
+    flat = Face(np.array([0, 0, 90, 40], np.float32), 1.0, A.anchors)
+    assert skipped(plan_of([[flat]] * 6)) == [(0, 6, NO_FACE)]
+
+
+def test_largest_is_a_person_and_does_not_flip():
+    breathing = [[square_face(20, 50, 60 + 8 * (k % 2)), square_face(200, 50, 63)] for k in range(20)]
+    plan = plan_of(breathing)
+    assert spans(plan) == [(0, 20)] and left_of(plan) == [20]
+    passer_by = [[A, BIG] if 8 <= k < 12 else [A] for k in range(20)]
+    plan = plan_of(passer_by)
+    assert spans(plan) == [(0, 20)] and left_of(plan) == [20]
+
+
+def test_left_right_and_numbers():
+    frames = [[B, A, BIG.scaled(1.0)] if k % 2 else [A, B] for k in range(10)]
+    assert left_of(plan_of(frames, choice="left")) == [20]
+    assert left_of(plan_of([[B, A]] * 9, choice="right")) == [200]
+    assert left_of(plan_of([[B, A]] * 9, choice="1")) == [200]
+    assert skipped(plan_of([[B, A]] * 9, choice="2")) == [(0, 9, "no face number 2 in this shot")]
+
+
+def test_frames_with_only_somebody_else_say_so():
+    plan = plan_of([[A, B]] * 10 + [[B]] * 10, choice="left")
+    assert spans(plan) == [(0, 10)] and skipped(plan) == [(10, 20, "face of another person")]
+
+
+def test_a_person_who_comes_back_is_the_same():
+    frames = [[A, BIG]] * 10 + [[BIG]] * 10 + [[A, BIG]] * 10
+    plan = plan_of(frames, choice="left")
+    assert spans(plan) == [(0, 10), (20, 30)] and left_of(plan) == [20, 20]
+
+
+def test_points_name_a_person_per_shot():
+    frames = [[A, B]] * 20
+    plan = plan_of(frames, cuts=(10,), choice="230,80@0.1; 50,80@0.5")
+    assert spans(plan) == [(0, 10), (10, 20)] and left_of(plan) == [200, 20]
+    plan = plan_of(frames, cuts=(10,), choice="230,80@0.1")
+    assert spans(plan) == [(0, 10)] and skipped(plan) == [(10, 20, "no face was named in this shot")]
+
+
+def test_points_that_hold_no_face_are_refused():
+    with pytest.raises(InputError, match=r"no face at 140,80@0\.1"):
+        plan_of([[A, B]] * 10, choice="140,80@0.1")
+    with pytest.raises(InputError, match=r"9 seconds is after the end of the video, which lasts 0\.40 seconds"):
+        plan_of([[A, B]] * 10, choice="50,80@9")
+
+
+@pytest.mark.parametrize("text", ["", "middle", "-1", "1.5", "10,20", "10@3", "1,2@3;", "1,2@x"])
+def test_malformed_choices_are_refused(text):
+    with pytest.raises(InputError, match="does not say which face"):
+        FaceChoice.parse(text)
+
+
+def test_window_smoothing_renormalises_at_the_ends():
+    line = np.arange(7, dtype=np.float32)[:, None, None] * np.ones((7, 3, 2), np.float32)
+    smooth = smooth_window(line)
+    assert np.allclose(smooth[2:5], line[2:5]) and np.allclose(smooth[0], (3 * 0 + 2 * 1 + 1 * 2) / 6)
+    assert np.allclose(smooth_window(line[:1]), line[:1]) and np.allclose(smooth_window(line[:2]), [[[0.4]], [[0.6]]])
+    spike = np.zeros((9, 3, 2), np.float32)
+    spike[4] = 9
+    assert np.allclose(smooth_window(spike)[:, 0, 0], [0, 0, 1, 2, 3, 2, 1, 0, 0])
+
+
+def test_smoothing_of_a_plan_follows_the_detector():
+    shaky = [[square_face(20 + 3 * (k % 2), 50)] for k in range(12)]
+    raw, calm = plan_of(shaky).spans[0], plan_of(shaky, smoothing="window").spans[0]
+    assert np.ptp(calm.matrices[2:-2, 0, 2]) < 0.5 * np.ptp(raw.matrices[2:-2, 0, 2])
+
+
+def test_68_points_are_smoothed_in_their_track():
+    rng = np.random.default_rng(0)
+    points = rng.normal(0, 1, (6, 68, 2)) + np.linspace([30, 60], [70, 100], 68)
+    faces = [Face(A.box, 1.0, anchors_from_landmarks(p), p) for p in points]
+    smooth, plan = LandmarkSmoother(), plan_of([[face] for face in faces], smoothing="laplacian")
+    anchors = np.stack([anchors_from_landmarks(smooth(p)) for p in points])
+    assert np.array_equal(plan.spans[0].matrices, AlignmentSmoother(256)(torch.from_numpy(anchors)).numpy())
+
+
+def test_overlap_and_plausible():
+    assert overlap(A.box, A.box) == pytest.approx(1) and overlap(A.box, B.box) == 0
+    assert overlap(np.array([0, 0, 2, 2.0]), np.array([1, 0, 3, 2.0])) == pytest.approx(1 / 3)
+    assert is_plausible(A) and not is_plausible(Face(A.box, 1.0, np.full((3, 2), 7.0, np.float32)))
+    assert not is_plausible(Face(A.box, 1.0, np.full((3, 2), np.nan, np.float32)))
+
+
+def test_scaled_faces_keep_pixel_centres():
+    face = Face(np.array([0, 0, 2, 4], np.float32), 1.0, np.array([[0, 0], [1, 0], [0.5, 1]], np.float32), np.zeros((68, 2)))
+    doubled = face.scaled(2)
+    assert (
+        doubled.box.tolist() == [0, 0, 4, 8] and doubled.anchors[0].tolist() == [0.5, 0.5] and doubled.landmarks[0].tolist() == [0.5, 0.5]
+    )
+
+
+def test_an_empty_video_has_an_empty_plan():
+    assert plan_of([]) == FacePlan(0, 0, (), ())

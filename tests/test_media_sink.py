@@ -1,0 +1,269 @@
+"""Frames and sound into a file: colours, sizes, lengths, sync; whole or not at all, whatever goes wrong."""
+
+import subprocess
+import threading
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from media_fixtures import TEST_SOUND, children, encode_frames, make_clip, make_sound, smooth_frames
+
+from latentsync.errors import InputError, LatentSyncError, OutputError
+from latentsync.media.audio import read_audio
+from latentsync.media.encoding import CODECS, CONTAINERS, check_output, choose_encoding, require_encoder
+from latentsync.media.ffmpeg import probe
+from latentsync.media.sink import AudioTrack, VideoSink
+from latentsync.media.video import VideoSource
+
+RATE = 16_000
+
+
+def write(path: Path, frames: list[np.ndarray], **options: object) -> VideoSource:
+    """All frames through a sink, and the file that came of it."""
+    height, width, _ = frames[0].shape
+    with VideoSink(path, width, height, 25, preset="ultrafast", **options) as sink:
+        for frame in frames:
+            sink.write(frame)
+    return VideoSource(path)
+
+
+TAGS = {
+    "bt709": ("bt709", "tv", ("-colorspace", "bt709", "-color_range", "tv", "-color_primaries", "bt709", "-color_trc", "bt709")),
+    "bt601": ("smpte170m", "tv", ("-colorspace", "smpte170m", "-color_range", "tv")),
+    "bt709 full": ("bt709", "pc", ("-colorspace", "bt709", "-color_range", "pc")),
+    "bt601 untagged": (None, None, ()),
+}
+
+
+@pytest.mark.parametrize("matrix", TAGS)
+def test_untouched_frames_stay_what_they_were(tmp_path, matrix):
+    space, span, tags = TAGS[matrix]
+    filters = f"scale=out_color_matrix={matrix.split()[0]}:out_range={span or 'tv'}:flags=accurate_rnd,format=yuv420p"
+    source = VideoSource(encode_frames(tmp_path / "in.mp4", smooth_frames(4), filters, *tags, "-c:v", "libx264", "-qp", "1"))
+    assert source.video.colour.space == space
+    before = np.stack(list(source.frames()))  # f h w c
+    result = write(tmp_path / "out.mp4", list(before), like=source.info, crf=1)
+    assert result.video.colour == source.video.colour
+    after = np.stack(list(result.frames())).astype(float)
+    assert np.abs(after - before).mean() < 1
+    assert np.abs((after - before).mean((0, 1, 2))).max() < 0.3  # no drift of brightness or hue
+
+
+def test_a_picture_from_nowhere_is_tagged(tmp_path):
+    frames = smooth_frames(3)
+    result = write(tmp_path / "a.mp4", frames, crf=1)
+    assert (result.video.colour.space, result.video.colour.range) == ("bt709", "tv")
+    assert np.abs(np.stack(list(result.frames())).astype(float) - np.stack(frames)).mean() < 1.5
+
+
+def test_pixel_shape_is_kept(tmp_path):
+    source = VideoSource(make_clip(tmp_path / "in.mp4", "-vf", "setsar=16/15"))
+    result = write(tmp_path / "out.mp4", list(source.frames(0, 3)), like=source.info)
+    assert result.video.sample_aspect == Fraction(16, 15)
+
+
+def test_odd_sizes(tmp_path):
+    frames = smooth_frames(3, 37, 51)
+    result = write(tmp_path / "a.mp4", frames, crf=1)
+    read = np.stack(list(result.frames()))
+    assert read.shape == (3, 38, 52, 3)
+    assert np.abs(read[:, :37, :51].astype(float) - np.stack(frames)).mean() < 2
+    assert np.abs(read[:, :, 51].astype(float) - read[:, :, 50]).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm"])
+def test_lossless_keeps_every_value(tmp_path, name):
+    frames = [np.random.default_rng(k).integers(0, 256, (37, 51, 3), np.uint8) for k in range(3)]
+    assert np.array_equal(np.stack(list(write(tmp_path / name, frames, lossless=True).frames())), np.stack(frames))
+
+
+@pytest.mark.parametrize(("ending", "codec"), [(ending, codec) for ending in CONTAINERS for codec in CONTAINERS[ending].codecs])
+def test_every_codec_in_every_container(tmp_path, ending, codec):
+    try:
+        require_encoder(CODECS[codec].encoder)
+    except LatentSyncError:
+        pytest.skip(f"this ffmpeg has no {CODECS[codec].encoder}")
+    frames = smooth_frames(4, 64, 64)
+    result = write(tmp_path / f"a{ending}", frames, codec=codec)
+    read = np.stack(list(result.frames()))
+    assert (result.video.codec, len(read)) == (codec, 4)
+    assert np.abs(read.astype(float) - np.stack(frames)).mean() < 4
+
+
+SOUNDS = {  # the user's file -> the sound in .mp4, .mkv when nothing must be added
+    "a.wav": ("aac", "pcm_s16le"),
+    "a.mp3": ("mp3", "mp3"),
+    "a.m4a": ("aac", "aac"),
+    "a.flac": ("aac", "flac"),
+    "a.opus": ("aac", "opus"),
+}
+
+
+CASES = [(name, ending, None) for name in SOUNDS for ending in (".mp4", ".mkv")]  # as long as the sound
+CASES += [
+    ("a.wav", ".mp4", 90),
+    ("a.m4a", ".mp4", 90),
+    ("a.m4a", ".mp4", 50),
+    ("a.mp3", ".mp4", 50),
+    ("a.flac", ".mkv", 50),
+    ("a.flac", ".mkv", 90),
+]
+
+
+@pytest.mark.parametrize(("name", "ending", "count"), CASES)
+def test_sound_is_in_sync_and_as_long_as_asked(tmp_path, name, ending, count):
+    track = make_sound(tmp_path / name)
+    heard = read_audio(track)
+    count = count or round(len(heard) / RATE * 25)
+    out = tmp_path / f"out{ending}"
+    sound = AudioTrack(track, count / 25, len(heard) / RATE)
+    result = write(out, smooth_frames(2, 32, 32) * (count // 2) + smooth_frames(count % 2, 32, 32), audio=sound)
+    copied = count <= 75
+    if copied:
+        assert result.info.audio.codec == SOUNDS[name][ending == ".mkv"]
+    assert sum(1 for _ in result.frames()) == count
+    assert result.info.duration == pytest.approx(count / 25, abs=0.045 if ending == ".mp4" else 0.07)  # .mkv counts the lead-in
+    clock = (result.info.audio.start_time or 0) - (result.video.start_time or 0)
+    played = read_audio(out)
+    shared = min(len(played), len(heard), round(count / 25 * RATE))
+    if not (name == "a.opus" and ending == ".mkv" and copied):  # there the clock holds a lead-in that the decoder takes off
+        assert abs(_lag(played[:shared], heard[:shared]) / RATE + clock) < 0.002
+    rest = played[round(3.2 * RATE) :]
+    assert count < 80 or (len(rest) and np.abs(rest).max() < 0.01)
+
+
+def _lag(later: np.ndarray, earlier: np.ndarray) -> int:
+    """By how many samples `later` must be moved forward to match `earlier`."""
+    size = 1 << (len(later) + len(earlier)).bit_length()
+    match = np.fft.irfft(np.fft.rfft(later, size) * np.conj(np.fft.rfft(earlier, size)), size)
+    best = int(match.argmax())
+    return best if best < size // 2 else best - size
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_a_track_that_starts_late_in_its_file_starts_with_frame_0(tmp_path, ending):
+    make_clip(tmp_path / "plain.mp4", picture="testsrc2=size=32x32:rate=25:duration=3")
+    make_sound(tmp_path / "a.m4a", sound=TEST_SOUND.replace("duration=3", "duration=2"))
+    late = ["-i", tmp_path / "plain.mp4", "-itsoffset", "0.8", "-i", tmp_path / "a.m4a", "-map", "0:v", "-map", "1:a", "-c", "copy"]
+    subprocess.run(["ffmpeg", "-loglevel", "error", *map(str, late), str(tmp_path / "late.mp4")], check=True)
+    assert probe(tmp_path / "late.mp4").audio.start_time == pytest.approx(0.8, abs=0.05)
+    heard = read_audio(tmp_path / "late.mp4")
+    count = round(len(heard) / RATE * 25)
+    track = AudioTrack(tmp_path / "late.mp4", count / 25, len(heard) / RATE)
+    result = write(tmp_path / f"out{ending}", smooth_frames(1, 32, 32) * count, audio=track)
+    assert result.info.audio.codec == "aac"
+    clock = (result.info.audio.start_time or 0) - (result.video.start_time or 0)
+    assert abs(_lag(read_audio(tmp_path / f"out{ending}")[: len(heard)], heard) / RATE + clock) < 0.03
+    assert result.info.duration == pytest.approx(count / 25, abs=0.07)
+
+
+def test_choices_that_do_not_fit_are_refused():
+    for options, words in {
+        ("a.xyz",): "use .mp4, .mov, .mkv or .webm",
+        ("noending",): r"\(none\)",
+        ("a.webm", "h264"): "does not hold h264",
+        ("a.mp4", "h265"): "not known, use h264",
+        ("a.mp4", "h264", 60): "crf 60 is out of range",
+        ("a.mp4", "h264", 18, "quick"): "preset 'quick' is not known",
+    }.items():
+        with pytest.raises(InputError, match=words):
+            choose_encoding(*options)
+    with pytest.raises(InputError, match="lossless av1"):
+        choose_encoding("a.mkv", "av1", lossless=True)
+    assert choose_encoding("a.webm").codec_name == "vp9"
+    with pytest.raises(LatentSyncError, match="no encoder"):
+        require_encoder("libnothing")
+
+
+def test_outputs_are_checked_before_the_work(tmp_path):
+    video = make_clip(tmp_path / "in.mp4")
+    (tmp_path / "link.mp4").symlink_to(video)
+    (tmp_path / "file").write_text("x")
+    check_output(tmp_path / "new" / "deep" / "a.mp4", [video])
+    check_output(tmp_path / "a.mp4", [video, tmp_path / "absent.wav"])
+    for path, words in {
+        tmp_path: "ending",
+        video: "one of the inputs",
+        tmp_path / "link.mp4": "one of the inputs",
+        tmp_path / "file" / "a.mp4": "is a file|not a directory",
+        tmp_path / "file" / "deep" / "a.mp4": "is a file|not a directory",
+        tmp_path / ("x" * 300 + ".mp4"): "cannot be written",
+    }.items():
+        with pytest.raises(InputError, match=words):
+            check_output(path, [video])
+    (tmp_path / "folder.mp4").mkdir()
+    with pytest.raises(InputError, match="is a folder"):
+        check_output(tmp_path / "folder.mp4")
+    with pytest.raises(OutputError, match="cannot write into"):
+        check_output("/proc/a.mp4")
+    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path):
+    target = tmp_path / "a.mp4"
+    target.write_bytes(b"an older result")
+    for failure in (KeyboardInterrupt, RuntimeError):
+        with pytest.raises(failure), VideoSink(target, 64, 48, 25) as sink:
+            sink.write(smooth_frames(1)[0])
+            assert len(list(tmp_path.iterdir())) == 2
+            raise failure
+    with pytest.raises(OutputError, match="no frame"), VideoSink(target, 64, 48, 25):
+        pass
+    with pytest.raises(InputError, match="no audio track"):
+        VideoSink(target, 64, 48, 25, audio=AudioTrack(make_clip(tmp_path / "mute.mp4"), 1)).__enter__()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "mute.mp4"}
+    assert target.read_bytes() == b"an older result"
+    assert "ffmpeg" not in children()
+    write(target, smooth_frames(2))
+    assert VideoSource(target).video.frame_count == 2
+
+
+def test_folders_are_made_and_any_name_will_do(tmp_path):
+    target = tmp_path / "new folder" / "dëv 目录" / "-it's %03d [1]:,b.mp4"
+    assert sum(1 for _ in write(target, smooth_frames(3)).frames()) == 3
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    names = ["a.mp4", "a.mkv", "a.mp4"]
+    threads = [threading.Thread(target=write, args=(tmp_path / name, smooth_frames(20))) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "a.mkv"}
+    assert all(VideoSource(path).expected_frames == 20 for path in (tmp_path / "a.mp4", tmp_path / "a.mkv"))
+
+
+def test_the_encoder_dies(tmp_path):
+    with pytest.raises(OutputError, match="ffmpeg stopped"), VideoSink(tmp_path / "a.mp4", 640, 480, 25) as sink:
+        frame = np.zeros((480, 640, 3), np.uint8)
+        sink.write(frame)
+        sink._child._process.kill()
+        for _ in range(200):
+            sink.write(frame)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 300 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(folder)], capture_output=True, check=False)
+    if mount.returncode:
+        pytest.skip("no right to mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_a_full_disk(small_disk, ending):
+    noise = np.random.default_rng(0)
+    with pytest.raises(OutputError, match="No space left"), VideoSink(small_disk / f"a{ending}", 128, 96, 25) as sink:
+        for _ in range(200):
+            sink.write(noise.integers(0, 256, (96, 128, 3), np.uint8))
+    assert not list(small_disk.iterdir())
+    assert "ffmpeg" not in children()
