@@ -42,8 +42,8 @@ logger = logging.getLogger("overfit")
 
 RESOLUTION, NUM_FRAMES = 128, 16
 VAE_SHARE = 0.35  # of the time that goes into the autoencoder
-UNET = UNetConfig([64, 128, 128, 128], layers_per_block=1, norm_num_groups=32, cross_attention_dim=TINY_AUDIO_DIM)
-VAE = vae_config(tiny=True) | {"block_out_channels": [32, 64, 64, 64], "norm_num_groups": 8}
+UNET = UNetConfig([32, 64, 128, 128], layers_per_block=1, norm_num_groups=32, cross_attention_dim=TINY_AUDIO_DIM)
+VAE = vae_config(tiny=True) | {"block_out_channels": [16, 32, 64, 64], "norm_num_groups": 8}
 
 
 def faces_and_sound(clip: Path, whisper: Path) -> tuple[Tensor, Tensor]:
@@ -73,7 +73,7 @@ def train_vae(pixels: Tensor, deadline: float, generator: torch.Generator) -> La
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3)
     for step, gone in until(deadline, "autoencoder"):
         optimizer.param_groups[0]["lr"] = 2e-3 * min(1, (step + 1) / 50) * (1 - gone) + 1e-5
-        batch = pixels[torch.randint(len(pixels), (6,), generator=generator)]
+        batch = pixels[torch.randint(len(pixels), (4,), generator=generator)]
         posterior = vae.encode(batch).latent_dist
         decoded = vae.decode(posterior.mean + 0.1 * posterior.std * torch.randn(posterior.mean.shape, generator=generator)).sample
         loss = F.l1_loss(decoded, batch) + 0.5 * edge_loss(decoded, batch) + 1e-5 * posterior.kl().mean()

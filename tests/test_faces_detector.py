@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from skimage.data import astronaut
 
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.build import build_detector
@@ -60,6 +61,17 @@ def test_pictures_without_faces(detector):
     assert detector.detect(np.zeros((90, 120, 3), np.uint8)) == [] and detector.detect(np.zeros((4, 4, 3), np.uint8)) == []
     assert detector.follow(np.zeros((90, 120, 3), np.uint8), []) == []
     assert isinstance(detector, FaceFollower)
+
+
+def test_a_face_is_found_and_followed_through_a_moving_picture(detector):
+    portrait = astronaut()[:300, 50:400]
+    frames = [np.ascontiguousarray(portrait[2 * k : 2 * k + 260, 3 * k : 3 * k + 300]) for k in range(10)]
+    [face] = detector.detect(frames[0])
+    assert face.anchors[0, 0] < face.anchors[2, 0] < face.anchors[1, 0] and face.anchors[:2, 1].max() < face.anchors[2, 1]
+    [span] = plan_spans(iter(frames), detector, 256, 25.0).spans
+    assert (span.start, span.stop) == (0, 10)
+    motion = np.diff(span.boxes, axis=0).mean(axis=0)
+    assert np.allclose(motion, [-3, -2, -3, -2], atol=0.6)
 
 
 @needs_clips

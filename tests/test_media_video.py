@@ -15,9 +15,9 @@ CLIPS = {  # name -> encoder options, rate of the frames asked for
     "plain.mp4": (H264, 25),
     "late.mkv": ((*H264, "-bf", "3", "-output_ts_offset", "0.7"), 30),
     "late.mp4": ((*H264, "-output_ts_offset", "0.7"), 25),
-    "uneven.mkv": ((*H264, "-vf", "select='lt(mod(n,25),9)+eq(mod(n,25),20)'", "-vsync", "vfr"), 25),
-    "uneven.mp4": ((*H264, "-vf", "select='lt(mod(n,25),9)+eq(mod(n,25),20)'", "-vsync", "vfr"), None),
-    "gap.mp4": ((*H264, "-vf", "select='lt(n,20)+gt(n,72)'", "-vsync", "vfr"), 25),  # one picture stands for two seconds
+    "uneven.mkv": ((*H264, "-vf", "select='lt(mod(n,25),9)+eq(mod(n,25),20)'", "-fps_mode", "vfr"), 25),
+    "uneven.mp4": ((*H264, "-vf", "select='lt(mod(n,25),9)+eq(mod(n,25),20)'", "-fps_mode", "vfr"), None),
+    "gap.mp4": ((*H264, "-vf", "select='lt(n,20)+gt(n,72)'", "-fps_mode", "vfr"), 25),  # one picture stands for two seconds
     "a.webm": (("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "16", "-g", "30"), 25),
     "a.mpg": (("-c:v", "mpeg2video", "-g", "12"), 25),
     "a.ts": (H264, 25),
@@ -37,13 +37,10 @@ def test_any_part_equals_the_slice(tmp_path, name):
         part = list(source.frames(start, stop))
         assert len(part) == len(whole[start:stop])
         assert all(np.array_equal(a, b) for a, b in zip(part, whole[start:stop], strict=True)), (start, stop)
-
-
-def test_seeking_is_used_where_it_can_be(tmp_path):
-    source = VideoSource(make_clip(tmp_path / "a.mp4"))
-    list(source.frames(60, 62))
-    assert source._seekable
-    assert source._open_near(60, 62) is not None
+    entered = source._open_near(40, 47)
+    assert (entered is not None) == name.endswith((".mp4", ".mkv", ".webm"))
+    if entered:
+        entered.kill()
 
 
 def test_a_rate_is_changed_by_time(tmp_path):
@@ -126,7 +123,7 @@ def test_a_change_of_size_inside_the_stream_keeps_the_frames_whole(tmp_path):
     (tmp_path / "c.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
     frames = list(VideoSource(tmp_path / "c.ts").frames())
     assert {frame.shape for frame in frames} == {(64, 96, 3)}
-    assert abs(len(frames) - 50) <= 2
+    assert len(frames) == 50
 
 
 def test_an_iterator_closed_early_leaves_no_process(tmp_path):

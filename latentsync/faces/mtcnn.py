@@ -33,7 +33,7 @@ class MtcnnDetector:
 
     def __init__(self, device: torch.device | str = "cpu", stride: int = 8) -> None:
         self.stride = stride
-        self.device = torch.device(device)
+        self.device = torch.device("cpu" if torch.device(device).type == "mps" else device)  # Metal lacks the area filter it needs
         self._networks = MTCNN(keep_all=True, min_face_size=MIN_FACE, device=self.device).eval()
 
     def detect(self, picture: np.ndarray) -> list[Face]:

@@ -18,7 +18,7 @@ from latentsync.media.process import QUIET, Child, file_url, read_exactly
 logger = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 512 << 20  # frames held at once while a video plays backwards
-_SEEK_MARGIN = 1.0  # seconds that are decoded before the first frame wanted
+_SEEK_MARGINS = (1.0, 15.0)  # seconds to enter before the first frame wanted: tried in this order
 _SEEKABLE = frozenset({"mov", "matroska"})  # containers with an index of key frames and a clock without jumps
 _ANNOUNCE = "metadata=add:key=lavfi.latentsync:value=1:enable=eq(n\\,0),metadata=print:file=pipe\\\\:2:direct=1:enable=eq(n\\,0)"
 
@@ -133,23 +133,26 @@ class VideoSource:
             raise InputError(f"{self.path} gave {count} frames instead of {stop - start} from frame {start} on: did it change meanwhile?")
 
     def _open_near(self, start: int, stop: int | None) -> Child | None:
-        """Start decoding shortly before `start`; None when the file must be decoded from its beginning instead."""
-        offset = (self.video.start_time or 0.0) - self.info.start_time
-        seek = float(start / self.fps) + offset - _SEEK_MARGIN
-        if not self._seekable or seek <= 0:
+        """Start decoding shortly before `start`; None when the file must be decoded from its beginning instead.
+
+        Containers seek by decoding time, so beside a long still picture the entry may come too late; the first frame's time tells.
+        """
+        if not self._seekable or self.video.start_time is None:
             return None
-        child = self._open(start, stop, seek)
-        first = None
-        try:
-            first = child.first_frame_time()
-        finally:
-            if first is None:
+        wanted = float(start / self.fps) + self.video.start_time  # seconds on the file's clock
+        for margin in _SEEK_MARGINS:
+            seek = wanted - margin - self.info.start_time
+            if seek <= 0:
+                return None
+            child = self._open(start, stop, seek)
+            try:
+                first = child.first_frame_time()
+            except BaseException:
                 child.kill()
-        if first is not None and (first - (self.video.start_time or 0.0)) * self.fps <= start:
-            return child
-        child.kill()
-        self._seekable = False
-        logger.debug("%s cannot be entered at %.2f s: decoding from its beginning", self.path, seek)
+                raise
+            if first is not None and (first - self.video.start_time) * self.fps <= start:
+                return child
+            child.kill()
         return None
 
     def _open(self, start: int, stop: int | None, seek: float | None) -> Child:

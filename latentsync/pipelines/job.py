@@ -13,7 +13,7 @@ from latentsync.constants import AUDIO_SAMPLE_RATE
 from latentsync.errors import InputError
 from latentsync.faces.plan import FacePlan
 from latentsync.media.audio import AudioSamples
-from latentsync.media.files import check_target
+from latentsync.media.encoding import check_output, choose_encoding
 from latentsync.media.video import VideoSource
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.report import LipsyncResult, Stopwatch, describe_skipped, spans_of
@@ -50,8 +50,10 @@ class Job:
         Raises:
             InputError, OutputError: why.
         """
-        check_target(self.output_path, [self.video_path, self.audio_path])
-        if not self.options.overwrite and self.output_path.exists() and self.output_path.stat().st_size > 0:
+        options = self.options
+        choose_encoding(self.output_path, options.codec, options.crf, options.preset, lossless=options.lossless)
+        check_output(self.output_path, [self.video_path, self.audio_path], options.codec, lossless=options.lossless)
+        if not options.overwrite and self.output_path.exists() and self.output_path.stat().st_size > 0:
             raise InputError(f"{self.output_path} exists already: name another output, or say --overwrite to replace it.")
 
     def warn(self, message: str) -> None:
