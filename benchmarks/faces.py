@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--video", type=Path, help="a clip with a face, for the look pass")
     parser.add_argument("--frames", type=int, default=250, help="frames of the clip that are looked at")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch and OpenCV")
+    parser.add_argument("--threads", type=int, default=2, help="threads of OpenCV (torch uses one here)")
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -12,7 +12,8 @@ from latentsync.errors import InputError, WeightsError
 from latentsync.faces.build import build_detector
 from latentsync.faces.detector import FaceDetector, FaceFollower
 from latentsync.faces.look import plan_spans
-from latentsync.faces.mtcnn import MtcnnDetector, anchors_from_points, cut_square, look_square, one_thread
+from latentsync.faces.mtcnn import MtcnnDetector, anchors_from_points, cut_square, look_square
+from latentsync.faces.threads import one_thread
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason="the clips are not at hand")

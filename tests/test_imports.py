@@ -17,7 +17,6 @@ FOLDERS = ("latentsync", "scripts", "preprocess", "eval", "benchmarks", "tests")
 NOT_IMPORTED = {
     "ruff": "a command: the style check of .ci/run",
     "torchvision": "facenet-pytorch imports it, and it has to fit torch",
-    "scikit-image": "face-alignment imports it, and is installed without its dependencies",
 }
 
 

@@ -1,14 +1,12 @@
 """The offline detector: MTCNN from facenet-pytorch, whose weights come with its package."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import cv2
 import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 
 from latentsync.faces.detector import Face, Smoothing
+from latentsync.faces.threads import one_thread
 
 MIN_FACE = 20  # pixels of the shrunken picture
 MIN_SCORE = 0.95  # of a face that full detection reports: leaves no false box on real clips
@@ -60,17 +58,6 @@ class MtcnnDetector:
         boxes, points = to_picture(squares, shifts, points)
         groups = np.split(np.arange(len(squares)), len(faces))
         return [merge(boxes[group], points[group], scores[group, 1]) for group in groups]
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Networks this small lose more to threads that wait for each other than they gain, and the decoder wants the other core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def anchors_from_points(points: np.ndarray) -> np.ndarray:

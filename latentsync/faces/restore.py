@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentsync.faces.align import face_size
+from latentsync.faces.threads import one_thread
 from latentsync.faces.warp import FILL, bounding_box, sampling_matrix
 
 EDGE_DIVISOR = 20  # the soft edge is as wide as the root of the face's area over this
@@ -26,8 +27,9 @@ def restore_faces(frames: Sequence[np.ndarray], faces: Tensor, matrices: Tensor)
     over the box that the face can touch; the rest of a frame is byte for byte the input.
     """
     width, height = face_size(faces.shape[-1])
-    crops = F.interpolate(faces.float(), (height, width), mode="bicubic", antialias=True, align_corners=False)
-    return [paste(frame, crop, matrix) for frame, crop, matrix in zip(frames, crops, torch.as_tensor(matrices), strict=True)]
+    with one_thread():
+        crops = F.interpolate(faces.float(), (height, width), mode="bicubic", antialias=True, align_corners=False)
+        return [paste(frame, crop, matrix) for frame, crop, matrix in zip(frames, crops, torch.as_tensor(matrices), strict=True)]
 
 
 def paste(frame: np.ndarray, crop: Tensor, matrix: Tensor) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from latentsync.faces.align import face_size
+from latentsync.faces.threads import one_thread
 
 FILL = 127.0  # what lies outside the picture
 
@@ -23,9 +24,9 @@ def warp_faces(frames: Sequence[np.ndarray], matrices: Tensor, resolution: int, 
     frames: f arrays uint8 [h w 3]; matrices: [f 2 3], picture -> crop. Only the box that the face touches travels to
     the device and becomes float; the numbers equal those of the whole frame.
     """
-    size = face_size(resolution)
-    crops = [warp_crop(frame, matrix, size, device) for frame, matrix in zip(frames, torch.as_tensor(matrices), strict=True)]
-    return torch.stack([resize_lanczos4(crop, resolution) for crop in crops])
+    size, pairs = face_size(resolution), zip(frames, torch.as_tensor(matrices), strict=True)
+    with one_thread():
+        return torch.stack([resize_lanczos4(warp_crop(frame, matrix, size, device), resolution) for frame, matrix in pairs])
 
 
 def warp_crop(frame: np.ndarray, matrix: Tensor, size: tuple[int, int], device: torch.device | str) -> Tensor:

@@ -1,0 +1,110 @@
+"""How fast everything but the networks is, and whether memory grows with length.
+
+    python -m benchmarks.pipeline speed VIDEO AUDIO [--size 1280x720]
+    python -m benchmarks.pipeline memory VIDEO AUDIO [--size 640x360] [--seconds 10 300]
+
+VIDEO and AUDIO are looped and scaled to what is wanted. `speed` replaces the networks by nothing (the face goes back as it came) and
+tells frames a second of the look pass and of the make pass, and what each stage took. `memory` runs one job with a tiny network in
+a process of its own for each length and tells the peak memory of its process.
+"""
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.hard_inputs import CONFIG, ROOT
+from benchmarks.write_random_checkpoint import write_checkpoint
+from latentsync.faces.mask import to_pixels
+from latentsync.pipelines.build import build_pipeline
+from latentsync.pipelines.generator import FaceGenerator
+from latentsync.pipelines.options import LipsyncOptions
+
+
+def looped(video: Path, audio: Path, folder: Path, size: str, seconds: float) -> tuple[Path, Path]:
+    """The inputs at a size and a length."""
+    width, height = size.split("x")
+    picture, sound = folder / f"talk_{seconds:g}.mp4", folder / f"words_{seconds:g}.wav"
+    scale = f"scale={width}:{height}:force_original_aspect_ratio=increase,crop={width}:{height},fps=25"
+    quiet = ["ffmpeg", "-v", "error", "-y", "-stream_loop", "-1"]
+    encode = ["-t", str(seconds), "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", "-pix_fmt", "yuv420p"]
+    subprocess.run([*quiet, "-i", f"file:{video}", "-vf", scale, *encode, str(picture)], check=True)
+    subprocess.run([*quiet, "-i", f"file:{audio}", "-t", str(seconds), "-ar", "16000", "-ac", "1", str(sound)], check=True)
+    return picture, sound
+
+
+def models(folder: Path, resolution: int) -> Path:
+    """A tiny network with random weights; its configuration."""
+    write_checkpoint(folder, tiny=True)
+    (folder / "config.yaml").write_text(CONFIG.replace("128", str(resolution)))
+    return folder / "config.yaml"
+
+
+def returned(self: FaceGenerator, faces: list[torch.Tensor], noises: list[torch.Tensor], windows: list[torch.Tensor]) -> list[torch.Tensor]:
+    """In place of the networks: the faces as they came."""
+    return [to_pixels(face) for face in faces]
+
+
+def speed(arguments: argparse.Namespace, folder: Path) -> None:
+    """Frames a second of both passes without networks."""
+    video, audio = looped(arguments.video, arguments.audio, folder, arguments.size or "1280x720", arguments.seconds[0])
+    FaceGenerator.__call__ = returned
+    pipeline = build_pipeline(models(folder, 256), device=arguments.device)
+    pipeline.set_progress_bar_config(disable=True)
+    for attempt in range(arguments.rounds):
+        result = pipeline(video, audio, folder / f"result_{attempt}.mp4", LipsyncOptions())
+        took = result.seconds
+        print(f"{result.width}x{result.height}, {result.frames} frames, {result.generated} with a face, {torch.get_num_threads()} threads")
+        print(f"look: {result.source_frames / took['look']:.1f} frames a second; make: {result.frames / took['make']:.1f} frames a second")
+        print("ms a frame: " + ", ".join(f"{name} {1000 * seconds / result.frames:.1f}" for name, seconds in took.items()), flush=True)
+
+
+def memory(arguments: argparse.Namespace, folder: Path) -> None:
+    """Peak memory of the command for each length."""
+    config, peaks = models(folder, 64), []
+    for seconds in arguments.seconds:
+        video, audio = looped(arguments.video, arguments.audio, folder, arguments.size or "640x360", seconds)
+        words = ["one", str(video), str(audio), str(folder / f"result_{seconds:g}.mp4"), str(config)]
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.pipeline", *words], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+        )
+        peaks.append(float(done.stdout.split()[-1]))
+        print(done.stdout.strip(), flush=True)
+    print(f"ratio of the last to the first: {peaks[-1] / peaks[0]:.3f}")
+
+
+def one(video: str, audio: str, output: str, config: str) -> None:
+    """One job, and how much memory its process took at most."""
+    pipeline = build_pipeline(Path(config), device="cpu")
+    pipeline.set_progress_bar_config(disable=True)
+    result = pipeline(video, audio, output, LipsyncOptions(inference_steps=1, guidance_scale=1))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    print(f"{result.width}x{result.height}, {result.frames} frames in {result.seconds['total']:.0f} s; peak memory, MB: {peak:.0f}")
+
+
+def main() -> None:
+    """The command."""
+    if sys.argv[1:2] == ["one"]:
+        one(*sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(description="Measure the pipeline around the networks.")
+    parser.add_argument("what", choices=("speed", "memory"))
+    parser.add_argument("video", type=Path)
+    parser.add_argument("audio", type=Path)
+    parser.add_argument("--size", help="WIDTHxHEIGHT (default: 1280x720 for speed, 640x360 for memory)")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[10, 300])
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with tempfile.TemporaryDirectory() as folder:
+        {"speed": speed, "memory": memory}[arguments.what](arguments, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
