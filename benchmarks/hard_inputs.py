@@ -2,7 +2,7 @@
 
     python -m benchmarks.hard_inputs CLIPS_DIR OUT_DIR --video VIDEO --audio SOUND
 
-CLIPS_DIR holds any videos and sounds; every video is paired with one sound, every sound with one video. A tiny network with random
+CLIPS_DIR holds any videos and sounds; every video is paired with one sound and keeps its length, every sound with one video. A tiny network with random
 weights stands in for a real one: it is the pipeline that is put to the test. Each line: exit code, frames and seconds of the result,
 and what the user read last.
 """
@@ -74,8 +74,9 @@ def clips_of(folder: Path, config: Path, out_dir: Path, video: Path, audio: Path
     """Every file of the folder: videos with the sound given, sounds with the video given; inputs must come out unchanged."""
     for path in [*walk_media(folder, VIDEO_EXTENSIONS), *walk_media(folder, AUDIO_EXTENSIONS)]:
         before, output = hashlib.sha256(path.read_bytes()).hexdigest(), out_dir / f"{path.stem}_{path.suffix[1:]}.mp4"
-        pair = (video, path) if path.suffix.lower() in AUDIO_EXTENSIONS else (path, audio)
-        outcome = run(path.name, command(*pair, output, config, "--overwrite"), output)
+        is_sound = path.suffix.lower() in AUDIO_EXTENSIONS
+        words = command(video, path, output, config) if is_sound else command(path, audio, output, config, "--length=video")
+        outcome = run(path.name, [*words, "--overwrite"], output)
         if hashlib.sha256(path.read_bytes()).hexdigest() != before:
             outcome = Outcome(outcome.name, outcome.code, outcome.result, outcome.said + " INPUT CHANGED")
         yield outcome
