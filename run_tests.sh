@@ -4,4 +4,5 @@ set -euo pipefail
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 export LATENTSYNC_DOWNLOAD=0
 source ./setup_env.sh
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" # threads that wait leave the cores to others
 exec python -m pytest "$@"

@@ -79,18 +79,22 @@ def main() -> None:
         predict_noise(unet, noisy, timestep, conditions, audio, GUIDANCE)
 
     def naive() -> None:
-        unet.to(memory_format=torch.contiguous_format)
         F.scaled_dot_product_attention = written_out_attention
-        for clip in range(batch):
-            one = Conditions(*(part[clip : clip + 1] for part in (conditions.mask, conditions.masked, conditions.reference)))
-            for heard in (torch.zeros_like(audio), audio):
-                predict_noise(unet, noisy[clip : clip + 1], timestep, one, heard[clip : clip + 1], 1)
-        F.scaled_dot_product_attention = attention
+        try:
+            for clip in range(batch):
+                one = Conditions(*(part[clip : clip + 1] for part in (conditions.mask, conditions.masked, conditions.reference)))
+                for heard in (torch.zeros_like(audio), audio):
+                    predict_noise(unet, noisy[clip : clip + 1], timestep, one, heard[clip : clip + 1], 1)
+        finally:
+            F.scaled_dot_product_attention = attention
 
-    contenders = {"ours": ours} if arguments.skip_naive else {"ours": ours, "naive": naive}
+    contenders = {"ours": (ours, torch.channels_last), "naive": (naive, torch.contiguous_format)}
+    if arguments.skip_naive:
+        del contenders["naive"]
     best: dict[str, float] = {}
     for _ in range(arguments.rounds):
-        for name, work in contenders.items():
+        for name, (work, memory_format) in contenders.items():
+            unet.to(memory_format=memory_format)
             best[name] = min(best.get(name, math.inf), timed(work, device))
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{where}, {arguments.dtype}, {arguments.resolution} px, {batch} clip(s) of {NUM_FRAMES} frames, one guided step")

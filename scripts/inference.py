@@ -4,7 +4,7 @@ import argparse
 import logging
 import signal
 import sys
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,27 +57,27 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
-    """How to do it; the names are the fields of `LipsyncOptions`."""
+    """How to do it; names and defaults are those of `LipsyncOptions`."""
+    from latentsync.media.encoding import CODECS
+    from latentsync.pipelines.options import LENGTHS, LipsyncOptions
+
     group = parser.add_argument_group("how")
-    group.add_argument("--inference_steps", type=int, default=20, help="denoising steps (default 20); fewer are faster and coarser")
+    group.add_argument("--inference_steps", type=int, help="denoising steps (default %(default)s); fewer are faster and coarser")
     group.add_argument(
         "--guidance_scale",
         type=float,
-        default=1.5,
-        help="how strongly the sound steers the mouth (default 1.5); 1 switches this off and halves the time",
+        help="how strongly the sound steers the mouth (default %(default)s); 1 switches this off and halves the time",
     )
-    group.add_argument("--seed", type=int, default=1247, help="the same seed gives the same video (default 1247); -1 draws a fresh one")
+    group.add_argument("--seed", type=int, help="the same seed gives the same video (default %(default)s); -1 draws a fresh one")
     group.add_argument(
         "--face",
-        default="largest",
         metavar="WHO",
         help="whose mouth: largest (default), left, right, a number counted from the left from 0, or x,y@seconds: "
         "whoever is at that pixel then (several, one a shot, separated by ;)",
     )
     group.add_argument(
         "--length",
-        choices=("audio", "video"),
-        default="audio",
+        choices=LENGTHS,
         help="what decides how long the result is (default audio: a longer sound plays the video back and forth)",
     )
     group.add_argument(
@@ -86,13 +86,13 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--batch_clips",
         type=int,
-        default=1,
-        help="clips of 16 frames in one pass of the networks (default 1); more is faster on a large GPU",
+        help="clips of 16 frames in one pass of the networks (default %(default)s); more is faster on a large GPU",
     )
-    group.add_argument("--codec", choices=("h264", "hevc", "vp9", "av1"), help="video codec (default h264, in .webm vp9)")
+    group.add_argument("--codec", choices=tuple(CODECS), help="video codec (default h264, in .webm vp9)")
     group.add_argument("--crf", type=int, help="quality of the one encode, lower is better (default: visually lossless for the codec)")
     group.add_argument("--preset", help="speed preset of the encoder (default: a fast one)")
     group.add_argument("--lossless", action="store_true", help="encode without any loss: large files")
+    parser.set_defaults(**asdict(LipsyncOptions()))
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,12 +138,12 @@ def jobs_of(arguments: argparse.Namespace) -> "list[JobSpec]":
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says; the exit code."""
     from latentsync.config import dump_config
-    from latentsync.pipelines.build import build_pipeline, locate_models
+    from latentsync.pipelines.build import build_pipeline, read_config
     from scripts.jobs import run_jobs
 
     models = (arguments.unet_config_path, arguments.inference_ckpt_path, arguments.vae_path, arguments.whisper_path)
     if arguments.print_config:
-        config, _ = locate_models(*models, arguments.overrides)
+        config, _ = read_config(arguments.unet_config_path, arguments.inference_ckpt_path, arguments.overrides)
         print(dump_config(config), end="")
         return 0
     jobs = jobs_of(arguments)
@@ -168,14 +168,16 @@ def main(arguments: list[str] | None = None) -> int:
     level = logging.WARNING if parsed.quiet else logging.DEBUG if parsed.verbose else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(level)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill cleans up like Ctrl-C
+    for polite in (signal.SIGTERM, signal.SIGHUP):  # a polite kill and a closed terminal clean up like Ctrl-C
+        if signal.getsignal(polite) is not signal.SIG_IGN:
+            signal.signal(polite, signal.default_int_handler)
     try:
         return run(parsed)
     except LatentSyncError as error:
         logger.error("%s", error)
         return error.exit_code
     except KeyboardInterrupt:
-        logger.error("Interrupted: no output was written.")
+        logger.error("Interrupted: the output in work was not written.")
         return INTERRUPTED
     except Exception as error:
         logger.error("Unexpected failure (%s: %s): run again with --verbose to see where.", type(error).__name__, error)

@@ -5,21 +5,24 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
+import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.files import write_json
+from latentsync.pipelines.job import Job
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.report import LipsyncResult
+from latentsync.pipelines.report import Stopwatch
 
 logger = logging.getLogger("latentsync.jobs")
 
 PATH_KEYS = ("video_path", "audio_path", "video_out_path")
+TOO_MANY = "too many cells"  # key under which the csv reader puts what the header has no name for
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 
@@ -59,8 +62,8 @@ def read_rows(path: Path) -> list[Mapping[str, Any]]:
     try:
         if path.suffix.lower() == ".csv":
             with path.open(newline="", encoding="utf-8-sig") as file:
-                return [{key: value for key, value in row.items() if value not in (None, "")} for row in csv.DictReader(file)]
-        if path.suffix.lower() in (".yaml", ".yml"):
+                rows = list(csv.DictReader(file, restkey=TOO_MANY))
+        elif path.suffix.lower() in (".yaml", ".yml"):
             rows = OmegaConf.to_container(OmegaConf.load(path)) or []
         else:
             raise InputError(f"{path} is not a jobs file: give a .csv or a .yaml file.")
@@ -70,7 +73,7 @@ def read_rows(path: Path) -> list[Mapping[str, Any]]:
         raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}): it must be a list of jobs.") from error
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise InputError(f"{path} must be a list of jobs, each with {', '.join(PATH_KEYS)}.")
-    return rows
+    return [{key: value for key, value in row.items() if value not in (None, "")} for row in rows]
 
 
 def job_of(row: Mapping[str, Any], where: str, folder: Path, defaults: LipsyncOptions) -> JobSpec:
@@ -78,11 +81,9 @@ def job_of(row: Mapping[str, Any], where: str, folder: Path, defaults: LipsyncOp
     missing = [key for key in PATH_KEYS if not row.get(key)]
     if missing:
         raise InputError(f"{where}: {' and '.join(missing)} missing.")
-    kinds = {field.name: type(getattr(LipsyncOptions(), field.name)) for field in fields(LipsyncOptions)} | {
-        "codec": str,
-        "crf": int,
-        "preset": str,
-    }
+    if TOO_MANY in row:
+        raise InputError(f"{where}: there are more cells than the header has names.")
+    kinds = option_kinds()
     unknown = [str(key) for key in row if key not in kinds and key not in PATH_KEYS]
     if unknown:
         raise InputError(f"{where}: {', '.join(unknown)} is no option; the options are {', '.join(kinds)}.")
@@ -94,14 +95,29 @@ def job_of(row: Mapping[str, Any], where: str, folder: Path, defaults: LipsyncOp
     return JobSpec(*(folder / str(row[key]) for key in PATH_KEYS), options)
 
 
+def option_kinds() -> dict[str, type]:
+    """The type that each option is read as; one that may be None counts by its other type."""
+    hints = get_type_hints(LipsyncOptions)
+    return {
+        field.name: next(kind for kind in (bool, int, float, str) if kind in (get_args(hints[field.name]) or (hints[field.name],)))
+        for field in fields(LipsyncOptions)
+    }
+
+
 def converted(value: Any, kind: type) -> Any:
-    """A value of a file as the type of an option."""
-    if kind is not bool:
-        return kind(value)
-    word = str(value).lower()
-    if word not in TRUE_WORDS + FALSE_WORDS:
-        raise ValueError(f"{value!r} is neither true nor false.")
-    return word in TRUE_WORDS
+    """A value of a file as the type of an option.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if kind is bool:
+        word = str(value).lower()
+        if word not in TRUE_WORDS + FALSE_WORDS:
+            raise ValueError(f"{value!r} is neither true nor false.")
+        return word in TRUE_WORDS
+    if kind is int and isinstance(value, float):
+        raise ValueError(f"{value!r} is not a whole number.")
+    return kind(value)
 
 
 def run_jobs(jobs: Sequence[JobSpec], build: Callable[[], LipsyncPipeline], *, write_report: bool, as_batch: bool) -> int:
@@ -118,31 +134,39 @@ def run_jobs(jobs: Sequence[JobSpec], build: Callable[[], LipsyncPipeline], *, w
             logger.info("%s exists: skipped.", job.video_out_path)
     if not pending:
         return 0
-    pipeline, failures = build(), 0
-    for number, job in enumerate(pending, start=1):
+    ready = [job for job in pending if attempt(lambda job=job: check_job(job), job, as_batch)]  # before the models are loaded
+    pipeline, made = build() if ready else None, 0
+    for number, job in enumerate(ready, start=1):
         if as_batch:
-            logger.info("Job %d of %d: %s", number, len(pending), job.video_out_path)
-        try:
-            result = pipeline(job.video_path, job.audio_path, job.video_out_path, job.options)
-        except LatentSyncError as error:
-            if not as_batch:
-                raise
-            failures += 1
-            logger.error("%s was not made: %s", job.video_out_path, error)
-            continue
-        finish(result, write_report)
+            logger.info("Job %d of %d: %s", number, len(ready), job.video_out_path)
+        made += attempt(lambda job=job: make(pipeline, job, write_report), job, as_batch)
     if as_batch:
-        print(f"{len(pending) - failures} made, {failures} failed, {len(jobs) - len(pending)} skipped")
-    return 1 if failures else 0
+        print(f"{made} made, {len(pending) - made} failed, {len(jobs) - len(pending)} skipped")
+    return 1 if made < len(pending) else 0
 
 
-def is_finished(job: JobSpec) -> bool:
-    """Whether a job was done before: outputs appear whole or not at all, so one that is there is finished."""
-    return not job.options.overwrite and job.video_out_path.is_file() and job.video_out_path.stat().st_size > 0
+def attempt(work: Callable[[], None], job: JobSpec, go_on: bool) -> bool:
+    """Do one job's work; in a batch a failure, whatever it is, is told and the others go on. Returns whether it went well."""
+    try:
+        work()
+    except Exception as error:
+        if not go_on:
+            raise
+        reason = error if isinstance(error, LatentSyncError) else f"unexpected failure ({type(error).__name__}: {error})"
+        logger.error("%s was not made: %s", job.video_out_path, reason)
+        logger.debug("Where it happened:", exc_info=error)
+        return False
+    return True
 
 
-def finish(result: LipsyncResult, write_report: bool) -> None:
-    """Tell the user what was made."""
+def check_job(job: JobSpec) -> None:
+    """Refuse at once what can be refused without the models."""
+    Job(job.video_path, job.audio_path, job.video_out_path, job.options, Stopwatch(torch.device("cpu"))).check()
+
+
+def make(pipeline: LipsyncPipeline, job: JobSpec, write_report: bool) -> None:
+    """One job from inputs to output and what the user is told."""
+    result = pipeline(job.video_path, job.audio_path, job.video_out_path, job.options)
     if write_report:
         write_json(result.output_path.with_suffix(".report.json"), result.as_dict())
     total = result.seconds["total"]
@@ -150,3 +174,8 @@ def finish(result: LipsyncResult, write_report: bool) -> None:
         f"{result.output_path}: {result.frames} frames ({result.duration:.2f} s), {result.generated} with a new mouth, "
         f"in {total:.1f} s ({result.frames / total:.1f} frames a second)"
     )
+
+
+def is_finished(job: JobSpec) -> bool:
+    """Whether a job was done before: outputs appear whole or not at all, so one that is there is finished."""
+    return not job.options.overwrite and job.video_out_path.is_file() and job.video_out_path.stat().st_size > 0

@@ -123,7 +123,7 @@ def test_points_name_a_person_per_shot():
 def test_points_that_hold_no_face_are_refused():
     with pytest.raises(InputError, match=r"no face at 140,80@0\.1"):
         plan_of([[A, B]] * 10, choice="140,80@0.1")
-    with pytest.raises(InputError, match=r"9 seconds is after the end of the video, which lasts 0\.40 seconds"):
+    with pytest.raises(InputError, match=r"9 seconds is after the last frame in use, at 0\.40 seconds"):
         plan_of([[A, B]] * 10, choice="50,80@9")
 
 
@@ -174,4 +174,4 @@ def test_scaled_faces_keep_pixel_centres():
 
 
 def test_an_empty_video_has_an_empty_plan():
-    assert plan_of([]) == FacePlan(0, 0, (), ())
+    assert plan_of([]) == FacePlan(0, 0, 0, (), ())

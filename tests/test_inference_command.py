@@ -1,7 +1,9 @@
 """The inference command from files to files: a real face, real ffmpeg, real networks at tiny sizes."""
 
 import json
+import subprocess
 import wave
+from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,13 +12,15 @@ import pytest
 from skimage.data import astronaut
 
 from benchmarks.write_random_checkpoint import write_checkpoint
+from latentsync.errors import InputError
 from latentsync.media.audio import read_audio
 from latentsync.media.ffmpeg import probe
 from latentsync.media.sink import VideoSink
 from latentsync.media.video import VideoSource
 from latentsync.pipelines.options import LipsyncOptions
+from latentsync.pipelines.report import LipsyncResult
 from scripts.inference import main
-from scripts.jobs import read_jobs
+from scripts.jobs import JobSpec, read_jobs, run_jobs
 
 CONFIG = """
 data: {resolution: 64, num_frames: 8}
@@ -118,12 +122,15 @@ def test_inputs_and_folder_hold_nothing_else(folder: Path, result: Path) -> None
 
 
 def test_frames_without_a_face_pass_through(folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / "out.mkv"
-    assert run(folder, "gone.mp4", "words.wav", output, "--length=video", "--lossless", "--report") == 0
-    source, made = list(VideoSource(folder / "gone.mp4").frames()), list(VideoSource(output).frames())
+    gone, output = folder / "gone.mkv", tmp_path / "out.mkv"  # this container tells no length of its picture
+    remux = ["ffmpeg", "-v", "error", "-y", "-i", f"file:{folder / 'gone.mp4'}", "-i", f"file:{folder / 'words.wav'}"]
+    subprocess.run([*remux, "-c:v", "copy", "-c:a", "flac", f"file:{gone}"], check=True)
+    assert run(folder, "gone.mkv", "words.wav", output, "--length=video", "--lossless", "--report") == 0
+    source, made = list(VideoSource(gone).frames()), list(VideoSource(output).frames())
     report = json.loads(output.with_suffix(".report.json").read_text())
     assert len(made) == len(source) == 32
     assert report["skipped"] == [{"start": 10, "stop": 22, "reason": "no face"}]
+    assert report["warnings"] == ["Left as they are: frames 10-21 (0.4-0.9 s): no face."]
     changed = [(a != b).any() for a, b in zip(source, made, strict=True)]
     assert changed == [k < 10 or k >= 22 for k in range(32)]
     assert probe(output).audio.duration is None or probe(output).audio.duration == pytest.approx(32 / 25, abs=0.03)
@@ -186,6 +193,7 @@ def test_an_output_that_exists_is_kept(folder: Path, tmp_path: Path, caplog) -> 
     "more",
     [
         ["--inference_steps=0"],
+        ["--inference_steps=1000"],
         ["--face=somebody"],
         ["--batch_clips=0"],
         ["--device=abacus"],
@@ -225,14 +233,40 @@ def test_jobs_go_on_after_a_failure_and_skip_what_is_done(folder: Path, tmp_path
     assert "0 made, 1 failed, 2 skipped" in capsys.readouterr().out
 
 
+def test_a_job_that_fails_unexpectedly_does_not_stop_the_others(folder: Path, tmp_path: Path, capsys, caplog) -> None:
+    done: list[Path] = []
+
+    class Fragile:
+        """Stands in for a pipeline: it breaks on its first job."""
+
+        def __call__(self, video: Path, audio: Path, output: Path, options: LipsyncOptions) -> LipsyncResult:
+            done.append(output)
+            if len(done) == 1:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            numbers = {field.name: None for field in fields(LipsyncResult)} | {"seconds": {"total": 1.0}, "duration": 1.0}
+            return LipsyncResult(**numbers | {"frames": 25, "generated": 25, "output_path": output})
+
+    jobs = [JobSpec(folder / "-talk.mp4", folder / "words.wav", tmp_path / f"{k}.mp4", LipsyncOptions()) for k in range(3)]
+    assert run_jobs(jobs, Fragile, write_report=False, as_batch=True) == 1
+    assert done == [job.video_out_path for job in jobs]
+    assert "2 made, 1 failed" in capsys.readouterr().out
+    assert "illegal memory access" in caplog.text
+
+
+def test_inputs_are_looked_at_before_models_are_loaded(folder: Path, tmp_path: Path) -> None:
+    job = JobSpec(folder / "missing.mp4", folder / "words.wav", tmp_path / "a.mp4", LipsyncOptions())
+    with pytest.raises(InputError, match="does not exist"):
+        run_jobs([job], lambda: pytest.fail("the models were loaded"), write_report=False, as_batch=False)
+
+
 def test_jobs_of_a_yaml_file(tmp_path: Path) -> None:
     (tmp_path / "jobs.yaml").write_text(
-        "- {video_path: a.mp4, audio_path: b.wav, video_out_path: out/c.mp4, keep_fps: true, crf: 20}\n"
+        "- {video_path: a.mp4, audio_path: b.wav, video_out_path: out/c.mp4, keep_fps: true, crf: 20, codec: }\n"
         "- {video_path: a.mp4, audio_path: b.wav, video_out_path: d.mp4, guidance_scale: 2}\n"
     )
     first, second = read_jobs(tmp_path / "jobs.yaml", LipsyncOptions(seed=5))
     assert first.video_out_path == tmp_path / "out" / "c.mp4"
-    assert (first.options.keep_fps, first.options.crf, first.options.seed) == (True, 20, 5)
+    assert (first.options.keep_fps, first.options.crf, first.options.seed, first.options.codec) == (True, 20, 5, None)
     assert (second.options.keep_fps, second.options.guidance_scale) == (False, 2.0)
 
 
@@ -245,6 +279,7 @@ def test_jobs_of_a_yaml_file(tmp_path: Path) -> None:
         ("- {video_path: a, audio_path: b, video_out_path: c.mp4, stepz: 3}\n", "stepz is no option"),
         ("- {video_path: a, audio_path: b, video_out_path: c.mp4, keep_fps: perhaps}\n", "neither true nor false"),
         ("- {video_path: a, audio_path: b, video_out_path: c.mp4, crf: high}\n", "job 1"),
+        ("- {video_path: a, audio_path: b, video_out_path: c.mp4, seed: 2.7}\n", "not a whole number"),
         (
             "- {video_path: a, audio_path: b, video_out_path: c.mp4}\n- {video_path: a, audio_path: b, video_out_path: c.mp4}\n",
             "more than once",
@@ -260,7 +295,8 @@ def test_a_wrong_jobs_file_is_refused(tmp_path: Path, caplog, text: str, sentenc
 def test_progress_can_be_followed_and_stopped(folder: Path, tmp_path: Path) -> None:
     from latentsync.pipelines.build import build_pipeline
 
-    pipeline = build_pipeline(folder / "config.yaml", device="cpu")
+    pipeline = build_pipeline(str(folder / "config.yaml"), device="cpu")
+    assert pipeline.components.keys() == {"vae", "audio_encoder", "unet", "scheduler"}
     pipeline.set_progress_bar_config(disable=True)
     seen: list[tuple[str, int, int | None]] = []
 

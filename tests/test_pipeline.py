@@ -17,7 +17,7 @@ from latentsync.faces.plan import FacePlan, SkippedRun, Span
 from latentsync.faces.warp import warp_faces
 from latentsync.media.video import source_index
 from latentsync.pipelines.generator import FaceGenerator, latent_size
-from latentsync.pipelines.memory import in_smaller_batches
+from latentsync.pipelines.memory import in_smaller_batches, is_out_of_memory
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.report import Stopwatch
 from latentsync.pipelines.timeline import batches, clips, pieces
@@ -146,6 +146,16 @@ def test_batches_change_nothing_but_rounding(speech: np.ndarray) -> None:
     assert (difference > 0).mean() < 0.001
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_gives_about_the_same_video(speech: np.ndarray, dtype: torch.dtype) -> None:
+    pipeline, options = reference_pipeline(), replace(OPTIONS, inference_steps=1)
+    expected = make(pipeline, speech, options).astype(int)
+    pipeline = reference_pipeline()
+    pipeline.unet.to(dtype)
+    pipeline.vae.to(dtype)
+    assert np.abs(make(pipeline, speech, options).astype(int) - expected).mean() < 2
+
+
 def test_another_seed_gives_another_video(speech: np.ndarray) -> None:
     one, other = (make(reference_pipeline(), speech, replace(OPTIONS, inference_steps=1, seed=seed)) for seed in (1, 2))
     assert (one != other).any()
@@ -159,7 +169,7 @@ def plan_of(*runs: tuple[int, int, int | None]) -> FacePlan:
         for a, b, index in runs
         if index is not None
     )
-    return FacePlan(runs[-1][1], 1, spans, tuple(SkippedRun(a, b, "no face") for a, b, index in runs if index is None))
+    return FacePlan(runs[-1][1], 1, 1, spans, tuple(SkippedRun(a, b, "no face") for a, b, index in runs if index is None))
 
 
 def test_clips_never_mix_spans_and_cover_every_frame() -> None:
@@ -196,7 +206,7 @@ def test_batches_hold_a_bounded_number_of_clips() -> None:
 def test_frames_without_a_face_come_out_as_they_went_in(speech: np.ndarray) -> None:
     pipeline, source = reference_pipeline(), reference_frames()
     whole = plan_spans(source, pipeline.face_detector, pipeline.resolution, 25.0)
-    plan = FacePlan(12, 1, (replace(whole.spans[0], stop=5, matrices=whole.spans[0].matrices[:5]),), (SkippedRun(5, 12, "no face"),))
+    plan = FacePlan(12, 1, 1, (replace(whole.spans[0], stop=5, matrices=whole.spans[0].matrices[:5]),), (SkippedRun(5, 12, "no face"),))
     windows = pipeline.audio_encoder.windows(speech)
     made = list(pipeline.generate(source, plan, 12, windows, replace(OPTIONS, inference_steps=1), SEED))
     assert all((made[i] == source[i]).all() for i in range(5, 12))
@@ -222,6 +232,13 @@ def test_out_of_memory_with_one_clip_is_told() -> None:
 
     with pytest.raises(OutOfMemoryError, match="a single clip"):
         in_smaller_batches(work, [1], lambda failed: False)
+
+
+@pytest.mark.parametrize(
+    "message", ["CUDA error: out of memory", "MPS backend out of memory (allocated 1 GB)", "CUBLAS_STATUS_ALLOC_FAILED"]
+)
+def test_untyped_lack_of_memory_is_recognised(message: str) -> None:
+    assert is_out_of_memory(RuntimeError(message))
 
 
 def test_other_failures_are_not_taken_for_lack_of_memory() -> None:

@@ -11,7 +11,7 @@ from benchmarks.write_random_checkpoint import random_weights, unet_config
 from latentsync.config import UNetConfig
 from latentsync.constants import MAX_FRAMES
 from latentsync.errors import InputError
-from latentsync.models.attention import SpatialTransformer
+from latentsync.models.attention import Attention, SpatialTransformer
 from latentsync.models.motion_module import TemporalTransformer, position_table
 from latentsync.models.resnet import ClipGroupNorm
 from latentsync.models.unet import UNet3DConditionModel
@@ -202,3 +202,10 @@ def test_gradient_checkpointing_gives_the_same_gradients_and_keeps_less():
     for name, gradient in plain.items():
         torch.testing.assert_close(again[name], gradient, rtol=1e-3, atol=1e-6)
     assert again_kept < plain_kept / 3
+
+
+def test_more_sequences_than_one_fused_call_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    attention, tokens = Attention(32), torch.randn(7, 3, 32)
+    expected = attention(tokens)
+    monkeypatch.setattr("latentsync.models.attention.MOST_SEQUENCES", 3)
+    torch.testing.assert_close(attention(tokens), expected)

@@ -86,10 +86,12 @@ class FaceChoice:
         return chosen, "no face was named in this shot" if chosen is None else "face of another person"
 
     def check_times(self, num_frames: int, fps: float) -> None:
-        """Raises InputError for a point after the end of the video."""
+        """Raises InputError for a point after the frames that are used: the shorter of video and sound."""
         for point in self.points:
             if point_frame(point, fps) >= num_frames:
-                raise InputError(f"{point.seconds:g} seconds is after the end of the video, which lasts {num_frames / fps:.2f} seconds.")
+                raise InputError(
+                    f"{point.seconds:g} seconds is after the last frame in use, at {num_frames / fps:.2f} seconds: name an earlier moment."
+                )
 
 
 def point_frame(point: Point, fps: float) -> int:

@@ -46,6 +46,7 @@ class FacePlan:
 
     num_frames: int
     num_shots: int
+    most_faces: int  # people in the shot that has most of them
     spans: tuple[Span, ...]
     skipped: tuple[SkippedRun, ...]
 
@@ -55,7 +56,7 @@ class PlanBuilder:
 
     def __init__(self, resolution: int, fps: float, choice: FaceChoice, smoothing: Smoothing) -> None:
         self._resolution, self._fps, self._choice, self._smoothing = resolution, fps, choice, smoothing
-        self._num_frames, self._shot_start, self._num_shots = 0, 0, 0
+        self._num_frames, self._shot_start, self._num_shots, self._most_faces = 0, 0, 0, 0
         self._tracker = Tracker(smoothing)
         self._spans: list[Span] = []
         self._skipped: list[SkippedRun] = []
@@ -72,7 +73,7 @@ class PlanBuilder:
         if self._num_frames > self._shot_start:
             self._end_shot()
         self._choice.check_times(self._num_frames, self._fps)
-        return FacePlan(self._num_frames, self._num_shots, tuple(self._spans), tuple(merge_runs(self._skipped)))
+        return FacePlan(self._num_frames, self._num_shots, self._most_faces, tuple(self._spans), tuple(merge_runs(self._skipped)))
 
     def _end_shot(self) -> None:
         start, stop = self._shot_start, self._num_frames
@@ -84,6 +85,7 @@ class PlanBuilder:
             else:
                 write_reason(reasons, track, start, reason)
         people = group_people(usable, stop - start)
+        self._most_faces = max(self._most_faces, len(people))
         chosen, others = self._choice.pick(people, start, stop, self._fps)
         for track in usable:
             write_reason(reasons, track, start, others)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from latentsync.constants import ATTENTION_HEADS
 
 LAYER_NORM_EPS = 1e-5
+MOST_SEQUENCES = 65_535  # of one fused call: the limit of a CUDA grid axis, which attention along time can pass
 TOKEN_NORM_EPS = 1e-6  # of the GroupNorm in front of a transformer, along space or time
 
 
@@ -25,8 +26,15 @@ class Attention(nn.Module):
         """Tokens n s c that look at tokens n t d (by default at themselves) -> n s c."""
         context = x if context is None else context
         q, k, v = (split_heads(project(tokens)) for project, tokens in ((self.to_q, x), (self.to_k, context), (self.to_v, context)))
-        out = F.scaled_dot_product_attention(q, k, v)  # n heads s e
-        return self.to_out[0](out.transpose(1, 2).flatten(2))  # n s c
+        return self.to_out[0](attend(q, k, v).transpose(1, 2).flatten(2))  # n s c
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention of n sequences (n heads s e each), however many they are."""
+    if len(q) <= MOST_SEQUENCES:
+        return F.scaled_dot_product_attention(q, k, v)
+    parts = zip(q.split(MOST_SEQUENCES), k.split(MOST_SEQUENCES), v.split(MOST_SEQUENCES), strict=True)
+    return torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
 
 
 def split_heads(tokens: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ from latentsync.whisper.loading import load_whisper_encoder
 
 logger = logging.getLogger(__name__)
 
+PathLike = Path | str | None
+
 ROOT = Path(latentsync.__file__).resolve().parents[1]
 CONFIGS = {"1.6": "stage2_512.yaml", "1.5": "stage2.yaml", "1.0": "v1.0.yaml"}  # of each published version, in configs/unet
 WHISPER_BY_WIDTH = {384: "whisper-tiny", 768: "whisper-small"}  # width of an audio token -> published audio encoder
@@ -58,35 +60,43 @@ def find_config() -> Path:
     )
 
 
-def locate_models(
-    config_path: Path | None = None,
-    unet_path: Path | None = None,
-    vae_path: Path | None = None,
-    whisper_path: Path | None = None,
-    overrides: Sequence[str] = (),
-) -> tuple[Config, ModelFiles]:
-    """Read the configuration and settle which files it needs: an argument wins over the configuration, that over the default place.
+def read_config(config_path: PathLike = None, unet_path: PathLike = None, overrides: Sequence[str] = ()) -> tuple[Config, Path]:
+    """The configuration that a job runs with, and the file it was read from.
 
     Raises:
-        ConfigError, WeightsError: the configuration is wrong, or a file is not where it should be; all missing files are named at once.
+        ConfigError, WeightsError: it cannot be told or read.
     """
-    checkpoints = ROOT / CHECKPOINTS
     if config_path is None and unet_path is not None:
         known = ", ".join(f"{name} for {version}" for version, name in CONFIGS.items())
         raise ConfigError(
             f"{unet_path} alone does not say what it was trained for: name its --unet_config_path too, "
             f"one of {ROOT / 'configs' / 'unet'} ({known}) or your own."
         )
-    config_path = config_path or find_config()
-    config = load_config(config_path, overrides)
-    unet = unet_path or config.weights.unet
+    path = Path(config_path) if config_path is not None else find_config()
+    return load_config(path, overrides), path
+
+
+def locate_models(
+    config_path: PathLike = None,
+    unet_path: PathLike = None,
+    vae_path: PathLike = None,
+    whisper_path: PathLike = None,
+    overrides: Sequence[str] = (),
+) -> tuple[Config, ModelFiles]:
+    """Settle which files a configuration needs: an argument wins over the configuration, that over the default place.
+
+    Raises:
+        ConfigError, WeightsError: the configuration is wrong, or a file is not where it should be; all missing files are named at once.
+    """
+    config, config_path = read_config(config_path, unet_path, overrides)
+    unet, checkpoints = unet_path or config.weights.unet, ROOT / CHECKPOINTS
     if unet is None:
         raise ConfigError(f"{config_path} names no checkpoint (weights.unet): name one with --inference_ckpt_path.")
     files = ModelFiles(
         config=config_path,
-        unet=unet,
-        vae=vae_path or config.weights.vae or (checkpoints / WEIGHTS["vae"].path).parent,
-        whisper=whisper_path or config.weights.whisper or checkpoints / WEIGHTS[_whisper_name(config)].path,
+        unet=Path(unet),
+        vae=Path(vae_path or config.weights.vae or (checkpoints / WEIGHTS["vae"].path).parent),
+        whisper=Path(whisper_path or config.weights.whisper or checkpoints / WEIGHTS[_whisper_name(config)].path),
         face_boxes=checkpoints / WEIGHTS["s3fd"].path,
         face_landmarks=checkpoints / WEIGHTS["2dfan4"].path,
     )
@@ -137,10 +147,10 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def build_pipeline(
-    config_path: Path | None = None,
-    unet_path: Path | None = None,
-    vae_path: Path | None = None,
-    whisper_path: Path | None = None,
+    config_path: PathLike = None,
+    unet_path: PathLike = None,
+    vae_path: PathLike = None,
+    whisper_path: PathLike = None,
     *,
     overrides: Sequence[str] = (),
     device: str = "auto",

@@ -1,5 +1,6 @@
 """Faces and sound in, faces with a new mouth out: the networks' part of the pipeline, batch by batch, without files."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
@@ -14,6 +15,8 @@ from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.pipelines.memory import in_smaller_batches
 from latentsync.pipelines.report import Stopwatch
+
+logger = logging.getLogger(__name__)
 
 
 class FaceGenerator:
@@ -69,6 +72,7 @@ class FaceGenerator:
     def _shrink(self, failed: int) -> bool:
         """Remember that a batch was too large; a single clip may still fit when the autoencoder sees fewer frames at once."""
         self.largest_batch = max(1, failed // 2)
+        logger.warning("Memory ran out with %d clip(s) at once: going on with less.", failed)
         if failed > 1 or self.vae.slice_size == 1:
             return False
         self.vae.slice_size = max(1, (self.vae.slice_size or 16) // 2)

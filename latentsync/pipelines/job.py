@@ -14,6 +14,7 @@ from latentsync.errors import InputError
 from latentsync.faces.plan import FacePlan
 from latentsync.media.audio import AudioSamples
 from latentsync.media.encoding import check_output, choose_encoding
+from latentsync.media.ffmpeg import probe
 from latentsync.media.video import VideoSource
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.report import LipsyncResult, Stopwatch, describe_skipped, spans_of
@@ -44,12 +45,14 @@ class Job:
     def __post_init__(self) -> None:
         self.seed = self.options.seed if self.options.seed >= 0 else secrets.randbelow(SEED_LIMIT)
 
-    def check_output(self) -> None:
-        """Refuse, before any work, an output that cannot be written or that would cost the user a file.
+    def check(self) -> None:
+        """Refuse, before any work, inputs that cannot be used and an output that cannot be written or would cost the user a file.
 
         Raises:
             InputError, OutputError: why.
         """
+        probe(self.video_path).require_video()
+        probe(self.audio_path).require_audio()
         options = self.options
         choose_encoding(self.output_path, options.codec, options.crf, options.preset, lossless=options.lossless)
         check_output(self.output_path, [self.video_path, self.audio_path], options.codec, lossless=options.lossless)
@@ -83,11 +86,11 @@ class Job:
             InputError: there is no face to work on.
         """
         if not plan.spans:
-            raise InputError(
-                f"No face to work on in {self.video_path} ({describe_skipped(plan)}): name a video in which one is clearly visible."
-            )
+            raise InputError(f"No face to work on in {self.video_path} ({describe_skipped(plan, source.fps)}): {self._advice(plan)}.")
         if source.problem:
             self.warn(f"{self.video_path}: {source.problem}.")
+        if plan.skipped:
+            self.warn(f"Left as they are: {describe_skipped(plan, source.fps)}.")
         if self.total is None:
             self.total = plan.num_frames
             sound = Fraction(len(samples), AUDIO_SAMPLE_RATE) * source.fps
@@ -98,9 +101,13 @@ class Job:
                 f"The sound ({self.total} frames) is longer than the video ({plan.num_frames} frames): "
                 "the video plays forwards and backwards."
             )
-        if plan.skipped:
-            self.warn(f"Left as they are: {describe_skipped(plan)}.")
         return samples
+
+    def _advice(self, plan: FacePlan) -> str:
+        """What to do when no face can be worked on."""
+        if plan.most_faces:
+            return f"choose another person with --face (now {self.options.face}), or a video in which the face is larger"
+        return "name a video in which a face is clearly visible"
 
     def result(self, source: VideoSource, plan: FacePlan, generated: int) -> LipsyncResult:
         """The outcome, after the output file has appeared."""

@@ -6,8 +6,10 @@ new mouths clip by clip and encodes; a bounded number of pictures is held. Decod
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +39,8 @@ from latentsync.whisper.audio2feature import Audio2Feature, AudioWindows
 
 logger = logging.getLogger(__name__)
 
-FRAMES_AHEAD = 16  # decoded pictures that may wait for the networks
+FRAMES_AHEAD = 16  # decoded pictures that may wait for the networks, or as many as a batch takes
+BYTES_AHEAD = 512 << 20  # ... but never more than this
 
 
 class LipsyncPipeline(DiffusionPipeline):
@@ -78,6 +81,11 @@ class LipsyncPipeline(DiffusionPipeline):
         self.num_frames = num_frames
         self.mask_name = mask_name
 
+    @property
+    def components(self) -> dict[str, Any]:
+        """The registered parts: what diffusers moves, offloads and lists."""
+        return {name: getattr(self, name) for name in ("vae", "audio_encoder", "unet", "scheduler")}
+
     @torch.no_grad()
     def __call__(
         self,
@@ -104,7 +112,9 @@ class LipsyncPipeline(DiffusionPipeline):
         job = Job(
             Path(video_path), Path(audio_path), Path(video_out_path), options or LipsyncOptions(), Stopwatch(self.unet.device), callback
         )
-        job.check_output()
+        job.check()
+        if self.unet.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.unet.device)
         source = VideoSource(job.video_path, None if job.options.keep_fps else Fraction(VIDEO_FPS))
         with job.clock("total"), AudioSamples(job.audio_path, AUDIO_SAMPLE_RATE) as samples:
             job.hear(samples, source)
@@ -118,16 +128,16 @@ class LipsyncPipeline(DiffusionPipeline):
         """First pass: which frames show which face, and how it lies. Frames that the result does not need are not looked at."""
         expected = source.expected_frames
         total = min(job.total, expected) if job.total and expected else job.total or expected
-        with job.clock("look"), self.progress_bar(total=total) as bar:
+        with job.clock("look"), self.progress_bar(total=total or 0) as bar:  # 0: unknown
             bar.set_description("look")
 
             def advance(done: int) -> None:
                 bar.update(done - bar.n)
                 job.progress("look", done, total)
 
-            frames = prefetch(source.frames(0, job.total), FRAMES_AHEAD)
             choice = FaceChoice.parse(job.options.face)
-            return plan_spans(frames, self.face_detector, self.resolution, float(source.fps), choice, progress=advance)
+            with closing(prefetch(source.frames(0, job.total), FRAMES_AHEAD)) as frames:
+                return plan_spans(frames, self.face_detector, self.resolution, float(source.fps), choice, progress=advance)
 
     def _announce(self, job: Job, plan: FacePlan, source: VideoSource) -> None:
         """The preflight line: what is about to happen, and what it takes."""
@@ -141,8 +151,8 @@ class LipsyncPipeline(DiffusionPipeline):
         )
         covered = sum(span.stop - span.start for span in plan.spans)
         logger.info(
-            "%s: %d frames at %.5g fps, %dx%d; %d span%s with a face over %d of %d source frames; "
-            "face %d px, %d step%s on %s in %s, about %s of memory",
+            "%s: %d frames at %.5g fps, %dx%d; %d span%s with a face over %d of %d source frames, at most %d face%s at once; "
+            "network for %d px, %d step%s on %s in %s, seed %d, about %s of memory",
             job.output_path,
             job.total,
             float(source.fps),
@@ -152,11 +162,14 @@ class LipsyncPipeline(DiffusionPipeline):
             "" if len(plan.spans) == 1 else "s",
             covered,
             plan.num_frames,
+            plan.most_faces,
+            "" if plan.most_faces == 1 else "s",
             self.resolution,
             job.options.inference_steps,
             "" if job.options.inference_steps == 1 else "s",
             self.unet.device.type,
             str(self.unet.dtype).removeprefix("torch."),
+            job.seed,
             describe_bytes(need),
         )
 
@@ -178,9 +191,10 @@ class LipsyncPipeline(DiffusionPipeline):
             preset=options.preset,
             lossless=options.lossless,
         )
-        with job.clock("make"), sink, self.progress_bar(total=job.total) as bar:
+        with ExitStack() as stack, job.clock("make"), sink, self.progress_bar(total=job.total) as bar:
             bar.set_description("make")
-            frames = prefetch(source.ping_pong(job.total, plan.num_frames), FRAMES_AHEAD)
+            ahead = min(max(FRAMES_AHEAD, options.batch_clips * self.num_frames), max(1, BYTES_AHEAD // (source.width * source.height * 3)))
+            frames = stack.enter_context(closing(prefetch(source.ping_pong(job.total, plan.num_frames), ahead)))
             on_step = lambda step: bar.set_postfix_str(f"step {step}/{options.inference_steps}")  # noqa: E731 - one line of its own
             for done, frame in enumerate(self.generate(frames, plan, job.total, windows, options, job.seed, job.clock, on_step), start=1):
                 with job.clock("write"):
@@ -215,11 +229,12 @@ class LipsyncPipeline(DiffusionPipeline):
             uint8 (h, w, 3): generated where the plan has a face, the very input elsewhere.
         """
         clock, size, random = clock or Stopwatch(self.unet.device), latent_size(self.resolution), torch.Generator().manual_seed(seed)
-        self.scheduler.set_timesteps(options.inference_steps)
+        scheduler = self.scheduler.from_config(self.scheduler.config)  # its own timesteps for each run
+        scheduler.set_timesteps(options.inference_steps)
         make_faces = FaceGenerator(
             self.vae,
             self.unet,
-            self.scheduler,
+            scheduler,
             resolution=self.resolution,
             mask_name=self.mask_name,
             noise=shared_noise(size, random),

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 UNET_VALUES_PER_CHANNEL = 30  # most values alive at once per latent cell, frame and channel of the first level; measured at full size
 VAE_VALUES_PER_CHANNEL = 10  # the same per decoded pixel and channel of the autoencoder's first level
-CPU_OUT_OF_MEMORY = "DefaultCPUAllocator"
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")  # in the messages of failures that have no type of their own
 
 
 def parameter_bytes(*modules: nn.Module) -> int:
@@ -43,9 +43,17 @@ def describe_bytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
 
 
+def release_cached_memory() -> None:
+    """Give what the allocators hold in reserve back to the device."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether a failure is the device's or the machine's lack of memory."""
-    return isinstance(error, torch.OutOfMemoryError) or CPU_OUT_OF_MEMORY in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def in_smaller_batches(
@@ -67,8 +75,7 @@ def in_smaller_batches(
         if not is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0]
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release_cached_memory()
     can_shrink = on_shrink(len(items))
     if len(items) > 1:
         half = (len(items) + 1) // 2
@@ -77,5 +84,5 @@ def in_smaller_batches(
         return in_smaller_batches(work, items, on_shrink)
     raise OutOfMemoryError(
         f"The device ran out of memory with a single clip ({reason}): "
-        "use a config of lower resolution, --dtype fp16, or a device with more memory."
+        "use half precision (--dtype fp16 or bf16), a configuration of lower resolution, or a device with more memory."
     )

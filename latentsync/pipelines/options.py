@@ -7,6 +7,7 @@ from latentsync.faces.choice import FaceChoice
 
 LENGTHS = ("audio", "video")
 LARGEST_SEED = 2**63 - 1
+MOST_STEPS = 999  # the schedule has 1000 steps and leaves the first one out
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class LipsyncOptions:
     """The choices of one job.
 
     Args:
-        inference_steps: denoising steps, 1 to 1000; more is slower and finer. The published setting is 20.
+        inference_steps: denoising steps, 1 to 999; more is slower and finer. The published setting is 20.
         guidance_scale: how strongly the sound steers the mouth; 1 switches guidance off and halves the work.
         seed: the same seed gives the same video; -1 draws a fresh one.
         face: whose mouth: "largest", "left", "right", an index from the left, or "x,y@seconds".
@@ -42,8 +43,10 @@ class LipsyncOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.inference_steps <= 1000:
-            raise InputError(f"inference_steps is {self.inference_steps}: give a number from 1 to 1000 (20 is the published setting).")
+        if not 1 <= self.inference_steps <= MOST_STEPS:
+            raise InputError(
+                f"inference_steps is {self.inference_steps}: give a number from 1 to {MOST_STEPS} (20 is the published setting)."
+            )
         if not 0 <= self.guidance_scale <= 100:
             raise InputError(f"guidance_scale is {self.guidance_scale}: give a number from 0 to 100 (1.5 is usual, 1 switches it off).")
         if not -1 <= self.seed <= LARGEST_SEED:

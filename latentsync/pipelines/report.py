@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
 
@@ -70,8 +71,8 @@ class Stopwatch:
         try:
             yield
         finally:
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            if self.device.type in ("cuda", "mps"):
+                getattr(torch, self.device.type).synchronize()
             self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - start
 
 
@@ -80,8 +81,11 @@ def spans_of(plan: FacePlan) -> tuple[SpanReport, ...]:
     return tuple(SpanReport(span.start, span.stop, span.shot) for span in plan.spans)
 
 
-def describe_skipped(plan: FacePlan) -> str:
-    """The runs that stay untouched, in one line: "frames 30-49: no face"; empty when there are none."""
-    named = [f"frames {run.start}-{run.stop - 1}: {run.reason}" for run in plan.skipped[:LONGEST_LIST]]
+def describe_skipped(plan: FacePlan, fps: Fraction) -> str:
+    """The runs that stay untouched, in one line: "frames 30-49 (1.2-2.0 s): no face"; empty when there are none."""
+    named = [
+        f"frames {run.start}-{run.stop - 1} ({float(run.start / fps):.1f}-{float(run.stop / fps):.1f} s): {run.reason}"
+        for run in plan.skipped[:LONGEST_LIST]
+    ]
     more = len(plan.skipped) - len(named)
     return "; ".join([*named, f"and {more} more runs"] if more > 0 else named)
