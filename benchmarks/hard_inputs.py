@@ -4,7 +4,7 @@
 
 CLIPS_DIR holds any videos and sounds; every video is paired with one sound and keeps its length, every sound with one video. A tiny
 network with random weights stands in for a real one: it is the pipeline that is put to the test. Each line: exit code, frames and seconds
-of the result, and what the user read last.
+of the result, and what the user read.
 """
 
 import argparse
@@ -57,11 +57,11 @@ def run(name: str, arguments: list[str], output: Path) -> Outcome:
         done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         return Outcome(name, -1, "no file", f"HANGS for {PATIENCE} s")
-    return judge(name, done.returncode, done.stdout + done.stderr, output)
+    return judge(name, done.returncode, done.stderr + done.stdout, output)
 
 
 def judge(name: str, code: int, text: str, output: Path) -> Outcome:
-    """The outcome of a run: the file it left, and the last thing it said; a traceback or left-over file is shouted about."""
+    """The outcome of a run: the file it left, and what it said; a traceback or left-over file is shouted about."""
     said = [line for line in text.splitlines() if line.strip()]
     result = "no file"
     if output.is_file():
@@ -70,7 +70,7 @@ def judge(name: str, code: int, text: str, output: Path) -> Outcome:
     folder = output.parent
     debris = [path.name for path in folder.iterdir() if path.name.startswith(".")] if folder.is_dir() else []
     trouble = (" TRACEBACK" if "Traceback" in text else "") + (f" LEFT BEHIND {debris}" if debris else "")
-    return Outcome(name, code, result, (said[-1] if said else "") + trouble)
+    return Outcome(name, code, result, " / ".join(line.replace(f"{folder}/", "") for line in said) + trouble)
 
 
 def clips_of(folder: Path, config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[Outcome]:
@@ -154,7 +154,7 @@ def main() -> None:
     write_checkpoint(models, tiny=True)
     (models / "config.yaml").write_text(CONFIG)
     pair = (models / "config.yaml", arguments.out_dir, arguments.video.resolve(), arguments.audio.resolve())
-    print("| input | exit code | result | last words |\n|---|---|---|---|", flush=True)
+    print("| input | exit code | result | what was said |\n|---|---|---|---|", flush=True)
     outcomes = clips_of(arguments.clips_dir.resolve(), *pair)
     for outcome in outcomes:
         print(outcome, flush=True)

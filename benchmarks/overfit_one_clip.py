@@ -103,7 +103,7 @@ def normalised(vae: AutoencoderKL, pixels: Tensor) -> LatentCodec:
 
 
 def train_unet(codec: LatentCodec, pixels: Tensor, windows: Tensor, deadline: float, generator: torch.Generator) -> UNet3DConditionModel:
-    """A denoiser that knows one clip: the published first-stage loss, with references far from their targets."""
+    """A denoiser that knows one clip: the loss of the published first stage, weighted towards noisy steps for speed."""
     unet, scheduler, mask = UNet3DConditionModel(UNET), make_scheduler(), fixed_mask(RESOLUTION)
     torch.nn.init.kaiming_uniform_(unet.conv_in.weight, a=5**0.5)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=5e-4)
@@ -122,7 +122,9 @@ def train_unet(codec: LatentCodec, pixels: Tensor, windows: Tensor, deadline: fl
         timestep = torch.randint(1000, (1,), generator=generator)
         noisy = scheduler.add_noise(clip, noise, timestep)
         audio = windows[None, start : start + NUM_FRAMES]
-        loss = F.mse_loss(predict_noise(unet, noisy, timestep, Conditions(latent, hidden, far), audio, scale=1), noise)
+        alpha = scheduler.alphas_cumprod[timestep]
+        weight = ((1 - alpha) / alpha).clamp(0.5, 5)  # the shape of the mouth is settled where there is much noise
+        loss = weight * F.mse_loss(predict_noise(unet, noisy, timestep, Conditions(latent, hidden, far), audio, scale=1), noise)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
