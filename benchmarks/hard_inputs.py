@@ -10,6 +10,7 @@ of the result, and what the user read.
 import argparse
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,7 +87,8 @@ def clips_of(folder: Path, config: Path, out_dir: Path, video: Path, audio: Path
 
 
 def misuse(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[Outcome]:
-    """What goes wrong around the clips: outputs that cannot be written, a full disk, Ctrl-C, two runs at once."""
+    """What goes wrong around the clips: odd sizes and names, outputs that cannot be written, a full disk, Ctrl-C, two runs at once."""
+    yield from unusual(config, out_dir, video, audio)
     fresh = out_dir / "new" / "folders" / "result.mp4"
     yield run("output folder does not exist", command(video, audio, fresh, config, "--overwrite"), fresh)
     wrong = out_dir / "result.xyz"
@@ -97,6 +99,21 @@ def misuse(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[Ou
     yield full_disk(config, out_dir, video, audio)
     yield interrupted(config, out_dir, video, audio)
     yield from two_at_once(config, out_dir, video, audio)
+
+
+def unusual(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[Outcome]:
+    """A picture of 3840x2160, a twentieth of a second of sound, names with quotes and signs."""
+    made = out_dir / "made"
+    made.mkdir(exist_ok=True)
+    large, short, odd = made / "4k.mp4", made / "short.wav", made / '-it\'s "odd" $HOME; [0] %d 100%.mp4'
+    quiet = ["ffmpeg", "-v", "error", "-y", "-i"]
+    scale = ["-vf", "scale=3840:2160:force_original_aspect_ratio=increase,crop=3840:2160", "-preset", "ultrafast"]
+    subprocess.run([*quiet, f"file:{video}", *scale, "-an", f"file:{large}"], check=True)
+    subprocess.run([*quiet, f"file:{audio}", "-t", "0.05", f"file:{short}"], check=True)
+    shutil.copyfile(video, odd)
+    for name, picture, sound in (("4K", large, audio), ("0.05 s of sound", video, short), (odd.name, odd, audio)):
+        output = out_dir / f"result {picture.stem} {sound.stem}.mp4"
+        yield run(name, command(picture, sound, output, config, "--overwrite"), output)
 
 
 def full_disk(config: Path, out_dir: Path, video: Path, audio: Path) -> Outcome:

@@ -2,10 +2,11 @@
 
     python -m benchmarks.pipeline speed VIDEO AUDIO [--size 1280x720]
     python -m benchmarks.pipeline memory VIDEO AUDIO [--size 640x360] [--seconds 10 300]
+    python -m benchmarks.pipeline whole VIDEO AUDIO --config DIR/config.yaml [--batch_clips 1 2 4 8] [--device cuda] [--dtype fp16]
 
 VIDEO and AUDIO are looped and scaled to what is wanted. `speed` replaces the networks by nothing (the face goes back as it came) and
 tells frames a second of the look pass and of the make pass, and what each stage took. `memory` runs one job with a tiny network in
-a process of its own for each length and tells the peak memory of its process.
+a process of its own for each length and tells its peak memory. `whole` runs the networks of a configuration at their full size.
 """
 
 import argparse
@@ -64,6 +65,24 @@ def speed(arguments: argparse.Namespace, folder: Path) -> None:
         print("ms a frame: " + ", ".join(f"{name} {1000 * seconds / result.frames:.1f}" for name, seconds in took.items()), flush=True)
 
 
+def whole(arguments: argparse.Namespace, folder: Path) -> None:
+    """Frames a second from file to file with the networks of a configuration, for each size of batch."""
+    video, audio = looped(arguments.video, arguments.audio, folder, arguments.size or "1280x720", arguments.seconds[0])
+    pipeline = build_pipeline(arguments.config, device=arguments.device, dtype=arguments.dtype)
+    pipeline.set_progress_bar_config(disable=True)
+    for count in arguments.batch_clips:
+        options = LipsyncOptions(
+            inference_steps=arguments.steps, guidance_scale=arguments.guidance_scale, batch_clips=count, overwrite=True
+        )
+        result = pipeline(video, audio, folder / "result.mp4", options)
+        took, peak = result.seconds, result.peak_device_bytes
+        shares = ", ".join(
+            f"{name} {100 * seconds / took['total']:.0f} %" for name, seconds in took.items() if name not in ("total", "make")
+        )
+        held = f"{peak / 1e9:.2f} GB" if peak else "not measured"
+        print(f"batch_clips {count}: {result.frames / took['total']:.2f} frames a second, peak device memory {held}; {shares}", flush=True)
+
+
 def memory(arguments: argparse.Namespace, folder: Path) -> None:
     """Peak memory of the command for each length."""
     config, peaks = models(folder, 64), []
@@ -83,8 +102,9 @@ def one(video: str, audio: str, output: str, config: str) -> None:
     pipeline = build_pipeline(Path(config), device="cpu")
     pipeline.set_progress_bar_config(disable=True)
     result = pipeline(video, audio, output, LipsyncOptions(inference_steps=1, guidance_scale=1))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    print(f"{result.width}x{result.height}, {result.frames} frames in {result.seconds['total']:.0f} s; peak memory, MB: {peak:.0f}")
+    own, child = (resource.getrusage(who).ru_maxrss / 1000 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    size = f"{result.width}x{result.height}, {result.frames} frames in {result.seconds['total']:.0f} s"
+    print(f"{size}; largest ffmpeg {child:.0f} MB; peak memory, MB: {own:.0f}")
 
 
 def main() -> None:
@@ -93,17 +113,22 @@ def main() -> None:
         one(*sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description="Measure the pipeline around the networks.")
-    parser.add_argument("what", choices=("speed", "memory"))
+    parser.add_argument("what", choices=("speed", "memory", "whole"))
     parser.add_argument("video", type=Path)
     parser.add_argument("audio", type=Path)
     parser.add_argument("--size", help="WIDTHxHEIGHT (default: 1280x720 for speed, 640x360 for memory)")
     parser.add_argument("--seconds", type=float, nargs="+", default=[10, 300])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--config", type=Path, help="for `whole`: a configuration that names its weights")
+    parser.add_argument("--batch_clips", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--guidance_scale", type=float, default=1.5)
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with tempfile.TemporaryDirectory() as folder:
-        {"speed": speed, "memory": memory}[arguments.what](arguments, Path(folder))
+        {"speed": speed, "memory": memory, "whole": whole}[arguments.what](arguments, Path(folder))
 
 
 if __name__ == "__main__":
