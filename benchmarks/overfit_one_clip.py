@@ -4,7 +4,8 @@
     ./inference.sh --unet_config_path OUT_DIR/config.yaml --video_path CLIP --audio_path CLIP --video_out_path result.mp4
 
 The autoencoder learns the faces of the clip first, then the denoiser learns to paint their mouths from the sound; the audio encoder
-keeps its random weights, which tell sounds apart well enough for one clip. Everything is written in the published formats.
+keeps its random weights, which tell sounds apart well enough for one clip. Everything is written in the published formats. The same
+command again goes on from what OUT_DIR holds, with the denoiser alone.
 """
 
 import argparse
@@ -34,13 +35,15 @@ from latentsync.faces.warp import warp_faces
 from latentsync.media.audio import AudioSamples
 from latentsync.media.video import VideoSource
 from latentsync.models.unet import UNet3DConditionModel
-from latentsync.models.vae import LatentCodec
+from latentsync.models.unet_weights import load_unet
+from latentsync.models.vae import LatentCodec, load_vae
 from latentsync.whisper.audio2feature import Audio2Feature
 from latentsync.whisper.loading import load_whisper_encoder
 
 logger = logging.getLogger("overfit")
 
 RESOLUTION, NUM_FRAMES = 128, 16
+VAE_SLICE = 16  # faces that go through the autoencoder at once
 VAE_SHARE = 0.35  # of the time that goes into the autoencoder
 UNET = UNetConfig([32, 64, 128, 128], layers_per_block=1, norm_num_groups=32, cross_attention_dim=TINY_AUDIO_DIM)
 VAE = vae_config(tiny=True) | {"block_out_channels": [16, 32, 64, 64], "norm_num_groups": 8}
@@ -99,13 +102,21 @@ def normalised(vae: AutoencoderKL, pixels: Tensor) -> LatentCodec:
     vae.quant_conv.weight[channels:] = 0
     vae.quant_conv.bias[channels:] = -6
     vae.post_quant_conv.weight /= factor
-    return LatentCodec(vae, slice_size=16)
+    return LatentCodec(vae, slice_size=VAE_SLICE)
 
 
-def train_unet(codec: LatentCodec, pixels: Tensor, windows: Tensor, deadline: float, generator: torch.Generator) -> UNet3DConditionModel:
-    """A denoiser that knows one clip: the loss of the published first stage, weighted towards noisy steps for speed."""
-    unet, scheduler, mask = UNet3DConditionModel(UNET), make_scheduler(), fixed_mask(RESOLUTION)
+def fresh_unet() -> UNet3DConditionModel:
+    """A denoiser that knows nothing, and whose first layer is not all zero, which speeds up the beginning."""
+    unet = UNet3DConditionModel(UNET)
     torch.nn.init.kaiming_uniform_(unet.conv_in.weight, a=5**0.5)
+    return unet
+
+
+def train_unet(
+    unet: UNet3DConditionModel, codec: LatentCodec, pixels: Tensor, windows: Tensor, deadline: float, generator: torch.Generator
+) -> UNet3DConditionModel:
+    """A denoiser that knows one clip: the loss of the published first stage, weighted towards noisy steps for speed."""
+    scheduler, mask = make_scheduler(), fixed_mask(RESOLUTION)
     optimizer = torch.optim.AdamW(unet.parameters(), lr=5e-4)
     averaged = torch.optim.swa_utils.AveragedModel(unet, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))
     with torch.no_grad():
@@ -161,10 +172,14 @@ def main() -> None:
     write_whisper(arguments.out_dir / "whisper" / "tiny.pt", WHISPER_MINUTE)
     pixels, windows = faces_and_sound(arguments.clip, arguments.out_dir / "whisper" / "tiny.pt")
     logger.info("%d faces, %s", len(pixels), json.dumps({"audio": list(windows.shape)}))
-    start, seconds = time.monotonic(), arguments.minutes * 60
-    codec = train_vae(pixels, start + VAE_SHARE * seconds, generator)
-    unet = train_unet(codec, pixels, windows, start + seconds, generator)
-    write_files(arguments.out_dir, codec, unet)
+    start, seconds, denoiser = time.monotonic(), arguments.minutes * 60, arguments.out_dir / "latentsync_unet.pt"
+    if denoiser.is_file():
+        codec, unet = load_vae(arguments.out_dir / "vae"), load_unet(UNET, denoiser).train().requires_grad_(True)
+        codec.slice_size = VAE_SLICE
+        generator.manual_seed(denoiser.stat().st_mtime_ns % 2**32)  # other draws than last time
+    else:
+        codec, unet = train_vae(pixels, start + VAE_SHARE * seconds, generator), fresh_unet()
+    write_files(arguments.out_dir, codec, train_unet(unet, codec, pixels, windows, start + seconds, generator))
 
 
 if __name__ == "__main__":
