@@ -117,7 +117,7 @@ def train_unet(
 ) -> UNet3DConditionModel:
     """A denoiser that knows one clip: the loss of the published first stage, weighted towards noisy steps for speed."""
     scheduler, mask = make_scheduler(), fixed_mask(RESOLUTION)
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=5e-4)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=8e-4)
     averaged = torch.optim.swa_utils.AveragedModel(unet, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99))
     with torch.no_grad():
         target, masked = (
@@ -126,7 +126,7 @@ def train_unet(
     latent = repeat(latent_mask(mask), "h w -> 1 1 f h w", f=NUM_FRAMES)
     last = len(pixels) - NUM_FRAMES
     for step, gone in until(deadline, "denoiser"):
-        optimizer.param_groups[0]["lr"] = 5e-4 * min(1, (step + 1) / 100) * (1 - gone) + 1e-6
+        optimizer.param_groups[0]["lr"] = 8e-4 * min(1, (step + 1) / 100) * (1 - gone) + 1e-6
         start, reference = (int(torch.randint(last + 1, (1,), generator=generator)) for _ in range(2))
         clip, far, hidden = (clip_of(part, k) for part, k in ((target, start), (target, reference), (masked, start)))
         noise = mixed_noise(torch.randn(clip.shape, generator=generator), torch.randn(clip.shape, generator=generator))
