@@ -167,6 +167,7 @@ def main() -> None:
     parser.add_argument("--skip_misuse", action="store_true")
     arguments = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job hands on that Ctrl-C is ignored
     models = arguments.out_dir / "models"
     write_checkpoint(models, tiny=True)
     (models / "config.yaml").write_text(CONFIG)

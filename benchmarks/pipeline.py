@@ -102,9 +102,8 @@ def one(video: str, audio: str, output: str, config: str) -> None:
     pipeline = build_pipeline(Path(config), device="cpu")
     pipeline.set_progress_bar_config(disable=True)
     result = pipeline(video, audio, output, LipsyncOptions(inference_steps=1, guidance_scale=1))
-    own, child = (resource.getrusage(who).ru_maxrss / 1000 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    size = f"{result.width}x{result.height}, {result.frames} frames in {result.seconds['total']:.0f} s"
-    print(f"{size}; largest ffmpeg {child:.0f} MB; peak memory, MB: {own:.0f}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+    print(f"{result.width}x{result.height}, {result.frames} frames in {result.seconds['total']:.0f} s; peak memory, MB: {peak:.0f}")
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ class Job:
         if not plan.spans:
             raise InputError(f"No face to work on in {self.video_path} ({describe_skipped(plan, source.fps)}): {self._advice(plan)}.")
         if source.problem:
-            self.warn(f"{self.video_path}: {source.problem}.")
+            self.warnings.append(f"{self.video_path}: {source.problem}.")  # the source has said so itself
         if plan.skipped:
             self.warn(f"Left as they are: {describe_skipped(plan, source.fps)}.")
         if self.total is None:
