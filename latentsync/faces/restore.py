@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentsync.faces.align import face_size
 from latentsync.faces.threads import one_thread
-from latentsync.faces.warp import FILL, bounding_box, sampling_matrix
+from latentsync.faces.warp import FILL, bounding_box, sampling_matrix, to_picture, to_planes
 
 EDGE_DIVISOR = 20  # the soft edge is as wide as the root of the face's area over this
 
@@ -49,9 +49,9 @@ def paste(frame: np.ndarray, crop: Tensor, matrix: Tensor) -> np.ndarray:
     grid = torch.stack([x, y], dim=-1)[None]
     sample = F.grid_sample(crop[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
     sample.add_((1 - cover).mul_(FILL)).mul_(0.5).add_(0.5).clamp_(0, 1).mul_(255)  # 3 h w
-    patch = torch.from_numpy(np.array(frame[y0:y1, x0:x1])).to(crop.device).permute(2, 0, 1).float()
+    patch = to_planes(frame[y0:y1, x0:x1]).to(crop.device).float()
     blend = sample.mul_(soft * eroded).add_(patch.mul_(1 - soft))
-    restored[y0:y1, x0:x1] = blend.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    restored[y0:y1, x0:x1] = to_picture(blend.to(torch.uint8).cpu()).numpy()
     return restored
 
 

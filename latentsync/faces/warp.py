@@ -44,12 +44,24 @@ def warp_crop(frame: np.ndarray, matrix: Tensor, size: tuple[int, int], device: 
     half_x, half_y = half_extent(x1 - x0), half_extent(y1 - y0)
     allocate = torch.zeros if x1 == width or y1 == height else torch.empty  # beyond an inner edge nothing is read
     patch = allocate(1, 4, 2 * half_y + 1, 2 * half_x + 1, device=device)  # colours and "is inside"
-    patch[0, :3, : y1 - y0, : x1 - x0] = torch.from_numpy(np.array(frame[y0:y1, x0:x1])).to(device).permute(2, 0, 1)
+    patch[0, :3, : y1 - y0, : x1 - x0] = to_planes(frame[y0:y1, x0:x1]).to(device)
     patch[0, 3, : y1 - y0, : x1 - x0] = 1
     x = ((grid[..., 0] + 1) * ((width - 1) / 2) - x0) / half_x - 1
     y = ((grid[..., 1] + 1) * ((height - 1) / 2) - y0) / half_y - 1
     sample = F.grid_sample(patch, torch.stack([x, y], dim=-1), mode="bilinear", padding_mode="zeros", align_corners=True)[0]
-    return (sample[:3] + FILL * (1 - sample[3:])).clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+    return to_picture((sample[:3] + FILL * (1 - sample[3:])).clamp_(0, 255).to(torch.uint8))
+
+
+def to_planes(picture: np.ndarray) -> Tensor:
+    """A picture uint8 [h w 3], also a part of one, as planes uint8 [3 h w]; OpenCV does this ten times faster than a strided copy."""
+    return torch.from_numpy(np.stack(cv2.split(picture)))
+
+
+def to_picture(planes: Tensor) -> Tensor:
+    """Planes uint8 [3 h w] as a picture [h w 3] on the same device."""
+    if planes.device.type != "cpu":
+        return planes.permute(1, 2, 0)
+    return torch.from_numpy(cv2.merge(list(planes.numpy())))
 
 
 def half_extent(length: int) -> int:
