@@ -3,8 +3,9 @@
     python -m benchmarks.overfit_one_clip CLIP OUT_DIR [--minutes 12]
     ./inference.sh --unet_config_path OUT_DIR/config.yaml --video_path CLIP --audio_path CLIP --video_out_path result.mp4
 
-The autoencoder learns the faces of the clip first, then the denoiser learns to paint their mouths from the sound; the audio encoder
-keeps its random weights, which tell sounds apart well enough for one clip. Everything is written in the published formats. The same
+The autoencoder learns the faces of the clip first, then the denoiser learns to paint their mouths from the rest of the picture and the
+sound; the audio encoder keeps its random weights. What is learnt by heart need not be learnt from the sound: other words on the same clip
+bring back the old mouth. Everything is written in the published formats. The same
 command again goes on from what OUT_DIR holds, with the denoiser alone.
 """
 
