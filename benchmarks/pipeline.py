@@ -10,7 +10,6 @@ a process of its own for each length and tells its peak memory. `whole` runs the
 """
 
 import argparse
-import os
 import resource
 import subprocess
 import sys
@@ -125,7 +124,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance_scale", type=float, default=1.5)
     arguments = parser.parse_args()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with tempfile.TemporaryDirectory() as folder:
         {"speed": speed, "memory": memory, "whole": whole}[arguments.what](arguments, Path(folder))
 

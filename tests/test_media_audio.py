@@ -21,7 +21,7 @@ def test_parts_length_and_rate(tmp_path):
     whole = read_audio(path)
     with AudioSamples(path) as samples:
         assert isinstance(samples._samples, np.memmap)
-        assert (samples.num_samples, samples.duration) == (len(whole), len(whole) / 16000)
+        assert (len(samples), samples.duration) == (len(whole), len(whole) / 16000)
         assert samples.duration == pytest.approx(3, abs=1e-3)
         assert np.array_equal(samples[100:-7], whole[100:-7])
         assert not samples.is_silent

@@ -61,11 +61,6 @@ class AudioSamples:
         return self._samples[part].astype(np.float32) / np.float32(FULL_SCALE)  # t
 
     @property
-    def num_samples(self) -> int:
-        """Number of samples."""
-        return len(self)
-
-    @property
     def duration(self) -> float:
         """Seconds, exact to a sample."""
         return len(self) / self.sample_rate

@@ -130,12 +130,20 @@ def choose_encoding(
     return Encoding(container, name, CODECS[name].crf if crf is None else crf, preset or DEFAULT_PRESET, lossless)
 
 
-def check_output(path: str | Path, inputs: Iterable[str | Path] = (), codec: str | None = None, *, lossless: bool = False) -> None:
+def check_output(
+    path: str | Path,
+    inputs: Iterable[str | Path] = (),
+    codec: str | None = None,
+    crf: int | None = None,
+    preset: str | None = None,
+    *,
+    lossless: bool = False,
+) -> None:
     """Everything that can be known before the work: will this video be writable, in this codec, without touching an input?
 
     Raises InputError or OutputError with the reason, LatentSyncError when the ffmpeg at hand cannot encode it. Leaves nothing behind.
     """
-    encoding = choose_encoding(path, codec, lossless=lossless)
+    encoding = choose_encoding(path, codec, crf, preset, lossless=lossless)
     check_target(path, inputs)
     require_encoder(encoding.encoder)
 

@@ -53,7 +53,6 @@ class UNet3DConditionModel(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.max_frames = MAX_FRAMES if config.use_motion_module else None  # None: clips of any length
         widths = list(config.block_out_channels)
         time_dim, last = 4 * widths[0], len(widths) - 1
         skips = [widths[0]]  # widths of the states that the way up takes back in

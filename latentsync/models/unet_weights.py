@@ -20,7 +20,7 @@ V10_NAMES = {  # audio attention in version 1.0 -> in 1.5 and 1.6
     "transformer_blocks.0.audio_cross_attn.attn.": "transformer_blocks.0.attn2.",
 }
 FOREIGN = {"visual_encoder.": "a SyncNet", "quant_conv.": "a VAE", "encoder.positional_embedding": "a Whisper model"}
-WHISPER_BY_WIDTH = {384: "Whisper tiny", 768: "Whisper small"}  # whose states the audio tokens are
+WHISPER_NAMES = {384: "Whisper tiny", 768: "Whisper small"}  # whose states the audio tokens are
 _TABLE = ".pos_encoder.pe"
 _AUDIO_INPUT = re.compile(r"\.attn2\.to_[kv]\.weight$")
 _TIME_LAYER = ".motion_modules."
@@ -54,7 +54,7 @@ class UNetSizes:
 
     def in_words(self) -> list[tuple[str, str]]:
         """Each size as a person would say it, and as the configuration would."""
-        whisper = WHISPER_BY_WIDTH.get(self.cross_attention_dim, "an unpublished Whisper")
+        whisper = WHISPER_NAMES.get(self.cross_attention_dim, "an unpublished Whisper")
         return [
             (f"widths {self.block_out_channels}", f"model.block_out_channels={self.block_out_channels}"),
             (f"{self.layers_per_block} layers in each block", f"model.layers_per_block={self.layers_per_block}"),

@@ -13,7 +13,7 @@ from latentsync.constants import AUDIO_SAMPLE_RATE
 from latentsync.errors import InputError
 from latentsync.faces.plan import FacePlan
 from latentsync.media.audio import AudioSamples
-from latentsync.media.encoding import check_output, choose_encoding
+from latentsync.media.encoding import check_output
 from latentsync.media.ffmpeg import probe
 from latentsync.media.video import VideoSource
 from latentsync.pipelines.options import LipsyncOptions
@@ -54,8 +54,8 @@ class Job:
         probe(self.video_path).require_video()
         probe(self.audio_path).require_audio()
         options = self.options
-        choose_encoding(self.output_path, options.codec, options.crf, options.preset, lossless=options.lossless)
-        check_output(self.output_path, [self.video_path, self.audio_path], options.codec, lossless=options.lossless)
+        inputs = [self.video_path, self.audio_path]
+        check_output(self.output_path, inputs, options.codec, options.crf, options.preset, lossless=options.lossless)
         if not options.overwrite and self.output_path.exists() and self.output_path.stat().st_size > 0:
             raise InputError(f"{self.output_path} exists already: name another output, or say --overwrite to replace it.")
 
