@@ -26,7 +26,8 @@ for word in "$@"; do echo "word=$word"; done
 
 def shell(command: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a line of bash, downloads off."""
-    environment = os.environ | {"LATENTSYNC_DOWNLOAD": "0"} | variables
+    inherited = {key: value for key, value in os.environ.items() if key != "LATENTSYNC_SETUP"}
+    environment = inherited | {"LATENTSYNC_DOWNLOAD": "0"} | variables
     return subprocess.run(["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
