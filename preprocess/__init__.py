@@ -1,0 +1,1 @@
+"""Data: rendered talking heads with known truth."""
