@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes this project ready to run: a Python environment, its packages, ffmpeg, and the published weights as far as they can be had.
-#   ./setup_env.sh         sets up
-#   source setup_env.sh    sets up and leaves the environment active in your shell
+#   ./setup_env.sh                  sets up
+#   ./setup_env.sh --with-speech    sets up, and installs flite and espeak-ng: the voices of the rendered talking heads
+#   source setup_env.sh             sets up and leaves the environment active in your shell
 # It uses the conda or virtual environment that is active, or else .venv beside this file. What was done is remembered: a second call
 # takes a moment and needs no network. LATENTSYNC_DOWNLOAD=0 leaves the weights alone, LATENTSYNC_SETUP=0 installs nothing at all.
 # Messages go to stderr; the one line on stdout is the folder of the environment.
@@ -109,6 +110,11 @@ install_ffmpeg() {
     apt_install ffmpeg || fail "ffmpeg is missing and could not be installed; install ffmpeg (with ffprobe) and run this again"
 }
 
+install_speech() {
+    if command -v flite >/dev/null && command -v espeak-ng >/dev/null; then return; fi
+    apt_install flite espeak-ng || fail "flite or espeak-ng is missing and could not be installed; install both and run this again"
+}
+
 download_weights() { # tried at most once a day: without network, or with every file at hand, the next calls are quick
     local tried="$here/.setup/weights-tried"
     if [[ "${LATENTSYNC_DOWNLOAD:-1}" == 0 || -n "$(find "$tried" -mmin -1440 2>/dev/null)" ]]; then return; fi
@@ -116,12 +122,19 @@ download_weights() { # tried at most once a day: without network, or with every 
     mkdir -p "$here/.setup" && touch "$tried"
 }
 
+with_speech=0
+for argument in "$@"; do
+    [[ "$argument" == --with-speech ]] || fail "the argument $argument is unknown; the only one is --with-speech"
+    with_speech=1
+done
+
 if [[ "${LATENTSYNC_SETUP:-1}" == 0 ]]; then
     env_dir="${VIRTUAL_ENV:-${CONDA_PREFIX:-$venv}}"
 else
     choose_environment
     install_packages
     install_ffmpeg
+    if ((with_speech)); then install_speech; fi
     download_weights
 fi
 echo "$env_dir"

@@ -1,6 +1,7 @@
 """The commands of the root folder: from any folder, with any file name, twice, and inside somebody else's shell."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,13 @@ PYTHON_DOUBLE = """#!/bin/sh
 echo "cwd=$PWD"
 echo "path=$PYTHONPATH"
 for word in "$@"; do echo "word=$word"; done
+"""
+
+APT_DOUBLE = """#!/bin/sh
+# Stands in for apt-get: notes what it was called with; `install` makes commands of that name beside it.
+echo "$@" >>"$0.log"
+[ "$1" = install ] || exit 0
+for word in "$@"; do case "$word" in flite | espeak-ng) echo '#!/bin/sh' >"${0%/*}/$word" && chmod +x "${0%/*}/$word" ;; esac; done
 """
 
 
@@ -109,3 +117,45 @@ def test_inference_explains_itself_from_another_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "--video_path" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def bare_machine(tmp_path: Path, double: dict[str, str]) -> dict[str, str]:
+    """The double's environment on a machine with ffmpeg and apt-get, but without programs that speak; the user is root."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "sh", "cat", "chmod", "cksum", "dirname", "env", "find", "flock", "mkdir", "touch"):
+        if found := shutil.which(name):
+            (tools / name).symlink_to(found)
+    programs = {"apt-get": APT_DOUBLE, "id": "#!/bin/sh\necho 0\n", "ffmpeg": "#!/bin/sh\n", "ffprobe": "#!/bin/sh\n"}
+    for name, text in programs.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    return double | {"PATH": f"{double['VIRTUAL_ENV']}/bin:{tools}", "LATENTSYNC_SETUP": "1"}
+
+
+def test_speech_is_installed_when_asked_for_and_once(tmp_path: Path, bare_machine: dict[str, str]) -> None:
+    log = tmp_path / "tools" / "apt-get.log"
+    plain = shell("./setup_env.sh", **bare_machine)
+    assert plain.returncode == 0, plain.stderr
+    assert not log.exists()
+    first = shell("./setup_env.sh --with-speech", **bare_machine)
+    assert (first.returncode, first.stdout) == (0, f"{bare_machine['VIRTUAL_ENV']}\n"), first.stderr
+    installed = log.read_text().splitlines()
+    assert installed[-1].startswith("install ") and installed[-1].endswith(" flite espeak-ng")
+    second = shell("./setup_env.sh --with-speech", **bare_machine)
+    assert (second.returncode, second.stderr) == (0, "")
+    assert log.read_text().splitlines() == installed
+
+
+def test_speech_that_cannot_be_installed_is_named(tmp_path: Path, bare_machine: dict[str, str]) -> None:
+    (tmp_path / "tools" / "apt-get").write_text("#!/bin/sh\nexit 1\n")
+    done = shell("./setup_env.sh --with-speech", **bare_machine)
+    assert done.returncode == 1
+    assert "install both and run this again" in done.stderr.splitlines()[-1]
+
+
+def test_set_up_refuses_an_unknown_argument(double: dict[str, str]) -> None:
+    done = shell("./setup_env.sh --with-sound", **double)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--with-sound" in done.stderr

@@ -61,7 +61,7 @@ class Expression:
         """Share of the jaw's motion that each vertex follows (v)."""
         mu, low = self.skin.sheet.mu, -np.sin(self.skin.sheet.alpha)
         reach = np.abs(low) ** 0.8
-        at_lips = np.where(low > 0, _CORNER + (1 - _CORNER) * reach, _CORNER * (1 - reach))
+        at_lips = np.where(low > 0, _CORNER + (0.93 - _CORNER) * reach, _CORNER * (1 - reach))
         at_face = smooth(-3.4, -8.6, t)
         near = np.exp(-((mu / 0.85) ** 2))
         weight = near * at_lips + (1 - near) * at_face

@@ -9,7 +9,7 @@ from preprocess.talking_heads.skull import smooth
 from preprocess.talking_heads.template import INNER_CANTHUS, OUTER_CANTHUS, PUPIL
 
 EYE_RADIUS = 1.26  # cm; a little more than the real 1.2 so that it fills the lids' corners
-_LID = 0.1  # cm: thickness of a lid
+_LID = 0.15  # cm: a lid stands off the ball by its thickness and the cornea's bulge
 _HALF = (OUTER_CANTHUS[0] - INNER_CANTHUS[0]) / 2
 _MIDDLE = (OUTER_CANTHUS[0] + INNER_CANTHUS[0]) / 2 - PUPIL[0]
 
@@ -37,7 +37,9 @@ class Eyelids:
         self.shape, self.side, self.centre = shape, side, centre
         angle = np.linspace(0, 2 * np.pi, EYE_ANGLES, endpoint=False)
         self._u, self._upper = np.cos(angle), np.sin(angle) >= 0
-        self._open = np.where(self._upper, lid_height(self._u, np.full_like(self._upper, True)), -lid_height(self._u, np.full_like(self._upper, False)))
+        self._open = np.where(
+            self._upper, lid_height(self._u, np.full_like(self._upper, True)), -lid_height(self._u, np.full_like(self._upper, False))
+        )
         self._open *= shape.height
         outward = np.stack([_HALF * self._u, self._open + 0.25 * np.sin(angle)], -1)
         self._outward = outward / np.linalg.norm(outward, axis=1, keepdims=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from preprocess.talking_heads.eyelids import EYE_RADIUS, EyeShape, Eyelids
+from preprocess.talking_heads.eyelids import EYE_RADIUS, Eyelids, EyeShape
 from preprocess.talking_heads.lips import LipShape, raise_lips
 from preprocess.talking_heads.nose import NoseShape, raise_nose
 from preprocess.talking_heads.sheet import Sheet, skin_sheet
@@ -42,7 +42,9 @@ class Skin:
         self.held = [lids.held()[..., None] for lids in self.lids]
         self.vertices = self.with_lids(base, 0.0, 0.0)
 
-    def with_lids(self, vertices: np.ndarray, closed_left: float, closed_right: float, squint: float = 0.0, look_down: float = 0.0) -> np.ndarray:
+    def with_lids(
+        self, vertices: np.ndarray, closed_left: float, closed_right: float, squint: float = 0.0, look_down: float = 0.0
+    ) -> np.ndarray:
         """`vertices` (v 3) with the rings around the eyes laid on the eyeballs; a copy."""
         laid = vertices.copy()
         for rings, lids, held, closed in zip(self.sheet.eyes, self.lids, self.held, (closed_left, closed_right), strict=True):

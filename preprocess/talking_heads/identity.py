@@ -47,8 +47,8 @@ def _skull(draw: _Draw, masculine: float, old: float, full: float, breadth: floa
         middle=draw(1.0 + 0.03 * masculine, 0.045),
         lower=draw(1.0 + 0.07 * masculine, 0.05),
         cheekbone=draw(0.02 - 0.1 * masculine, 0.17),
-        cheek=draw(0.42 * full - 0.22 * old, 0.2),
-        jaw=draw(0.62 * masculine + 0.22 * full, 0.28),
+        cheek=draw(0.4 * full - 0.22 * old, 0.18),
+        jaw=draw(0.66 * masculine + 0.12 * full, 0.26),
         jaw_drop=draw(0.5 * masculine, 0.25),
         chin_width=draw(0.35 * masculine, 0.2),
         chin_depth=draw(0.25 * masculine, 0.28),
@@ -58,7 +58,7 @@ def _skull(draw: _Draw, masculine: float, old: float, full: float, breadth: floa
         temple=max(draw(0.05 + 0.2 * old - 0.15 * full, 0.12), -0.15),
         mouth_depth=draw(0.08 * breadth, 0.17),
         double_chin=max(0.0, draw(0.75 * max(full, 0) + 0.22 * old, 0.14)),
-        neck=draw(0.98 + 0.16 * masculine + 0.07 * full, 0.03),
+        neck=draw(1.0 + 0.17 * masculine + 0.07 * full, 0.03),
         skew=draw(0.0, 0.07),
     )
 

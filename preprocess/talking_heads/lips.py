@@ -12,8 +12,12 @@ from preprocess.talking_heads.skull import bump, smooth
 _UPPER_RED = PchipInterpolator([0, 0.12, 0.215, 0.4, 0.6, 0.8, 0.92, 1.0], [0.73, 0.80, 0.88, 0.76, 0.55, 0.29, 0.12, 0.0])
 _LOWER_RED = PchipInterpolator([0, 0.2, 0.4, 0.6, 0.8, 0.92, 1.0], [1.02, 1.0, 0.90, 0.70, 0.38, 0.15, 0.0])
 # Forward bulge over the head's surface along the share of the red: 0 where the lips meet, 1 at the border
-_UPPER_BULGE = PchipInterpolator([0, 0.15, 0.35, 0.6, 0.85, 1.0, 1.12, 1.4, 1.9, 2.6, 3.2], [0.26, 0.44, 0.62, 0.70, 0.68, 0.63, 0.55, 0.46, 0.34, 0.14, 0.0])
-_LOWER_BULGE = PchipInterpolator([0, 0.15, 0.35, 0.6, 0.82, 1.0, 1.15, 1.45, 1.9, 2.6], [0.24, 0.42, 0.64, 0.72, 0.64, 0.46, 0.30, 0.12, 0.02, 0.0])
+_UPPER_BULGE = PchipInterpolator(
+    [0, 0.15, 0.35, 0.6, 0.85, 1.0, 1.12, 1.4, 1.9, 2.6, 3.2], [0.26, 0.44, 0.62, 0.70, 0.68, 0.63, 0.55, 0.46, 0.34, 0.14, 0.0]
+)
+_LOWER_BULGE = PchipInterpolator(
+    [0, 0.15, 0.35, 0.6, 0.82, 1.0, 1.15, 1.45, 1.9, 2.6], [0.24, 0.42, 0.64, 0.72, 0.64, 0.46, 0.30, 0.12, 0.02, 0.0]
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""One clip: a person who says something, rendered into a video with its sound and the truth beside it."""
+
+import wave
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
+from latentsync.media.files import write_text
+from latentsync.media.sink import AudioTrack, VideoSink
+from preprocess.talking_heads.acoustics import augment
+from preprocess.talking_heads.head import Pose
+from preprocess.talking_heads.performance import motion_of, mouth_of, poses
+from preprocess.talking_heads.speech import Speech, excerpt, speak
+from preprocess.talking_heads.splits import ClipPlan
+from preprocess.talking_heads.studio import Frame, Studio
+from preprocess.talking_heads.traits import stream
+from preprocess.talking_heads.truth import Truth, dump_truth
+
+_LEAD = 0.24  # s of silence before the first word
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """How clips are made, whatever they show."""
+
+    width: int = 512
+    height: int = 512
+    clean_sound: bool = False  # no room, no noise, no equaliser
+    gestures: bool = False  # head and brows stress the words of the clip's own speech
+    crf: int = 16  # quality of the video, x264's scale
+    threads: int = 1  # frames that are rendered side by side
+
+
+def speech_of(plan: ClipPlan, seconds: float) -> Speech:
+    """What the clip says, exactly round(25 seconds) frames long."""
+    frames = round(seconds * VIDEO_FPS)
+    return excerpt(speak(plan.text, plan.voice, lead=_LEAD), 0.0, frames / VIDEO_FPS)
+
+
+def frame_count(speech: Speech) -> int:
+    """Frames of a clip with this speech; a rest of less than a frame has none."""
+    return max(int(speech.duration * VIDEO_FPS + 1e-6), 1)
+
+
+class Clip:
+    """A planned clip, ready to be rendered; with another speech, the same person and motion say something else."""
+
+    def __init__(self, plan: ClipPlan, speech: Speech, settings: ClipSettings, beats: Speech | None = None) -> None:
+        """`beats` is the speech that gestures stress when it is not `speech` itself: that of the clip before it was redriven."""
+        self.plan, self.speech, self.settings = plan, speech, settings
+        self.frames = frame_count(speech)
+        self.mouth = mouth_of(speech, self.frames, plan.identity)
+        self.motion = motion_of(plan.seed, self.frames, (beats or speech) if settings.gestures else None)
+        self.poses: list[Pose] = list(poses(self.mouth, self.motion))
+
+    def render(self) -> Iterator[Frame]:
+        """The frames in order."""
+        studio = Studio(self.plan.identity, self.plan.seed, self.settings.width, self.settings.height)
+        if self.settings.threads == 1:
+            yield from (studio.frame(pose, index) for index, pose in enumerate(self.poses))
+            return
+        with ThreadPoolExecutor(self.settings.threads) as pool:
+            waiting = []
+            for index, pose in enumerate(self.poses):
+                waiting.append(pool.submit(studio.frame, pose, index))
+                if len(waiting) > 2 * self.settings.threads:
+                    yield waiting.pop(0).result()
+            yield from (frame.result() for frame in waiting)
+
+    def sound(self) -> np.ndarray:
+        """The samples of the clip's sound track (float32 t)."""
+        samples = self.speech.samples[: round(self.frames / VIDEO_FPS * AUDIO_SAMPLE_RATE)]
+        return samples if self.settings.clean_sound else augment(samples, stream(self.plan.seed, "acoustics"))
+
+    def write(self, path: Path) -> Path:
+        """Render into `path` (.mp4) and write the truth beside it (.json), which comes last; returns the path of the truth."""
+        truth = Truth.empty(self.plan, self.speech, asdict(self.settings), self.mouth, self.motion)
+        with TemporaryDirectory(prefix="latentsync-") as folder:
+            sound = Path(folder) / "speech.wav"
+            write_wave(sound, self.sound())
+            track = AudioTrack(sound, self.frames / VIDEO_FPS)
+            settings = self.settings
+            with VideoSink(path, settings.width, settings.height, VIDEO_FPS, audio=track, crf=settings.crf) as sink:
+                for frame in self.render():
+                    sink.write(frame.picture)
+                    truth.add(frame)
+        beside = path.with_suffix(".json")
+        write_text(beside, dump_truth(truth))
+        return beside
+
+
+def write_wave(path: Path, samples: np.ndarray) -> None:
+    """Mono float samples in [-1, 1] into a 16-bit wave file."""
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(AUDIO_SAMPLE_RATE)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())

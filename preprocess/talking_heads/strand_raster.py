@@ -1,0 +1,218 @@
+"""Draws strands as ribbons that face the camera into the samples of a picture.
+
+A strand thinner than the samples can show is drawn as wide as they need and covers only some of the four samples of a pixel: which ones is the
+strand's own choice, the same all along it and in every frame, so that thin hair is faint instead of broken.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from preprocess.talking_heads.raster import SAMPLE_COLUMNS, SAMPLES, STRAND, Samples, project
+from preprocess.talking_heads.shading import Lights
+from preprocess.talking_heads.shadow import ShadowMaps, strand_light
+from preprocess.talking_heads.solids import Camera, Strands
+from preprocess.talking_heads.strand_shading import shade_strand, strand_noise
+from preprocess.talking_heads.vectors import Vector, along, clamp, dot, kernel, load, minus, smoothstep, unit
+
+THINNEST = 0.36  # pixels: narrower ribbons slip between samples
+LIFT = 0.04  # cm by which strands win against the surface they lie on
+HIDDEN = 0.5  # cm behind a surface at which a point of a strand counts as out of sight
+MANY = 1500  # strands of one kind from which on some are left out where the picture is small
+LONG = 3.0  # cm from its root at which a strand follows the hairdo instead of the skin
+SCALE_TILT = 0.16  # radians: how far the tilt of the scales differs between strands
+
+
+class Group(NamedTuple):
+    """Strands of one kind, ready to be drawn."""
+
+    points: np.ndarray  # float32 s k 3, cm
+    screen: np.ndarray  # float32 s k 3, pixels and inverse distance
+    radius: np.ndarray  # float32 s k, pixels at distance 1 cm
+    colour: np.ndarray  # float32 s 3
+    root_normals: np.ndarray  # float32 s 3
+    occlusion: np.ndarray  # float32 s k
+    shine: float
+    middle: Vector  # cm: of the roots
+    order: np.ndarray  # int64: the strands to be drawn, the nearest first
+
+
+class Canvas(NamedTuple):
+    """Samples of a picture and the colours of the strands in them."""
+
+    depth: np.ndarray  # float32 4h w
+    ids: np.ndarray  # int32 4h w
+    paint: np.ndarray  # float32 4h w 3
+
+
+@kernel
+def _hidden(screen: np.ndarray, strand: int, knot: int, depth: np.ndarray) -> bool:
+    """Whether a knot lies clearly behind all that is seen in its pixel, or cannot be projected."""
+    x, y, z = screen[strand, knot, 0], screen[strand, knot, 1], screen[strand, knot, 2]
+    if z <= 0.0:
+        return True
+    rows, width = depth.shape
+    column, row = int(x), int(y) * SAMPLES
+    if x < 0 or y < 0 or column >= width or row >= rows:
+        return False
+    nearest = min(min(depth[row, column], depth[row + 1, column]), min(depth[row + 2, column], depth[row + 3, column]))
+    return z < nearest * (1.0 - HIDDEN * z)
+
+
+@kernel
+def _knot(points: np.ndarray, strand: int, knot: int) -> Vector:
+    """A point of a strand."""
+    return points[strand, knot, 0], points[strand, knot, 1], points[strand, knot, 2]
+
+
+@kernel
+def _point_colour(group: Group, strand: int, knot: int, eye: Vector, maps: ShadowMaps, lights: Lights) -> Vector:
+    """Colour of a knot of a strand."""
+    last = group.points.shape[1] - 1
+    place = _knot(group.points, strand, knot)
+    tangent = unit(minus(_knot(group.points, strand, min(knot + 1, last)), _knot(group.points, strand, max(knot - 1, 0))))
+    outwards = unit(minus(place, group.middle))
+    from_root = minus(place, _knot(group.points, strand, 0))
+    far = smoothstep(0.0, LONG, math.sqrt(dot(from_root, from_root)))
+    root_normal = load(group.root_normals, strand)
+    normal = unit(along((root_normal[0] * (1 - far), root_normal[1] * (1 - far), root_normal[2] * (1 - far)), outwards, far))
+    visible = strand_light(maps, place)
+    tilt = SCALE_TILT * (strand_noise(strand, 1) - 0.5)
+    view = unit(minus(eye, place))
+    return shade_strand(tangent, normal, view, group.colour[strand], group.shine, group.occlusion[strand, knot], visible, lights, tilt)
+
+
+@kernel
+def _across(screen: np.ndarray, strand: int, knot: int) -> tuple[float, float]:
+    """Unit vector across the strand in the picture at a knot."""
+    before, after = max(knot - 1, 0), min(knot + 1, screen.shape[1] - 1)
+    dx, dy = screen[strand, after, 0] - screen[strand, before, 0], screen[strand, after, 1] - screen[strand, before, 1]
+    scale = 1.0 / math.sqrt(max(dx * dx + dy * dy, 1e-12))
+    return -dy * scale, dx * scale
+
+
+@kernel
+def _crossing(row: int, xa: float, ya: float, xb: float, yb: float, span: tuple[float, float]) -> tuple[float, float]:
+    """The span of x of a row, widened to where the edge from a to b crosses it."""
+    if (ya <= row) == (yb <= row):
+        return span
+    x = xa + (row - ya) * (xb - xa) / (yb - ya)
+    return min(span[0], x), max(span[1], x)
+
+
+@kernel
+def _corner(group: Group, strand: int, knot: int, side: float) -> tuple[float, float]:
+    """Corner of the ribbon at a knot, on one side (1 or -1): x in pixels, y in rows of samples."""
+    half = max(group.radius[strand, knot] * group.screen[strand, knot, 2], 0.5 * THINNEST) * side
+    across = _across(group.screen, strand, knot)
+    return group.screen[strand, knot, 0] + half * across[0], (group.screen[strand, knot, 1] + half * across[1]) * SAMPLES - 0.5
+
+
+@kernel
+def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, mask: int, canvas: Canvas) -> None:
+    """Draws the ribbon from a knot to the next. colours: float32 k 3. mask: bit i set: sample i of a pixel may be covered."""
+    rows, width = canvas.depth.shape
+    a, b = _corner(group, strand, knot, 1.0), _corner(group, strand, knot, -1.0)
+    c, d = _corner(group, strand, knot + 1, -1.0), _corner(group, strand, knot + 1, 1.0)
+    start, end = _knot(group.screen, strand, knot), _knot(group.screen, strand, knot + 1)
+    dx, dy = end[0] - start[0], end[1] - start[1]
+    square = max(dx * dx + dy * dy, 1e-9)
+    first_row = max(0, math.ceil(min(min(a[1], b[1]), min(c[1], d[1]))))
+    last_row = min(rows - 1, math.floor(max(max(a[1], b[1]), max(c[1], d[1]))))
+    for row in range(first_row, last_row + 1):
+        if not (mask >> (row & 3)) & 1:
+            continue
+        span = _crossing(row, a[0], a[1], b[0], b[1], (1e9, -1e9))
+        span = _crossing(row, b[0], b[1], c[0], c[1], span)
+        span = _crossing(row, c[0], c[1], d[0], d[1], span)
+        span = _crossing(row, d[0], d[1], a[0], a[1], span)
+        offset = SAMPLE_COLUMNS[row & 3]
+        for column in range(max(0, math.ceil(span[0] - offset)), min(width, math.ceil(span[1] - offset))):
+            t = clamp(((column + offset - start[0]) * dx + ((row + 0.5) / SAMPLES - start[1]) * dy) / square, 0.0, 1.0)
+            z = start[2] + t * (end[2] - start[2])
+            z += LIFT * z * z
+            if z > canvas.depth[row, column]:
+                canvas.depth[row, column] = z
+                canvas.ids[row, column] = STRAND
+                for channel in range(3):
+                    canvas.paint[row, column, channel] = colours[knot, channel] * (1.0 - t) + colours[knot + 1, channel] * t
+
+
+@kernel
+def _mask(strand: int, covered: float) -> int:
+    """Which of a pixel's samples a strand may cover (bits) to cover this share of what it is drawn over."""
+    if covered >= 1.0:
+        return 15
+    count = int(covered * SAMPLES + strand_noise(strand, 2))
+    turn = int(strand_noise(strand, 3) * SAMPLES)
+    run = (1 << min(count, SAMPLES)) - 1
+    return ((run << turn) | (run >> (SAMPLES - turn))) & 15
+
+
+@kernel
+def _draw_group(group: Group, eye: Vector, maps: ShadowMaps, lights: Lights, canvas: Canvas) -> None:
+    """Shades and draws all strands of a group."""
+    last = group.points.shape[1] - 1
+    hidden = np.empty(last + 1, np.bool_)
+    shaded = np.empty(last + 1, np.bool_)
+    colours = np.empty((last + 1, 3), np.float32)
+    for strand in group.order:
+        for knot in range(last + 1):
+            hidden[knot] = _hidden(group.screen, strand, knot, canvas.depth)
+            shaded[knot] = False
+        for knot in range(last):
+            if (hidden[knot] and hidden[knot + 1]) or group.screen[strand, knot, 2] <= 0 or group.screen[strand, knot + 1, 2] <= 0:
+                continue
+            width = group.radius[strand, knot] * group.screen[strand, knot, 2]
+            width += group.radius[strand, knot + 1] * group.screen[strand, knot + 1, 2]
+            mask = _mask(strand, width / THINNEST)
+            if not mask:
+                continue
+            for end in (knot, knot + 1):
+                if not shaded[end]:
+                    colour = _point_colour(group, strand, end, eye, maps, lights)
+                    colours[end, 0], colours[end, 1], colours[end, 2] = colour
+                    shaded[end] = True
+            _draw_piece(group, strand, knot, colours, mask, canvas)
+
+
+def _group(strands: Strands, normals: np.ndarray, camera: Camera, width: int, height: int) -> Group:
+    """A kind of strands with what its drawing needs."""
+    screen = project(strands.points, camera, width, height)
+    pixels = float(height * camera.focal)
+    middle = strands.points[:, 0].mean(0, dtype=np.float64)
+    per_cm = pixels / max(float(camera.eye[2] - middle[2]), 1.0)
+    stride = 2 if len(strands) > MANY and per_cm < 5.0 else 1
+    nearest = np.argsort(-screen[..., 2].max(1), kind="stable")
+    order = nearest[nearest % stride == 0]
+    occlusion = np.ones(strands.radius.shape, np.float32) if strands.occlusion is None else strands.occlusion
+    return Group(
+        points=np.ascontiguousarray(strands.points, np.float32),
+        screen=screen,
+        radius=np.asarray(strands.radius * (pixels * stride**0.8), np.float32),
+        colour=np.ascontiguousarray(strands.colour, np.float32),
+        root_normals=normals[strands.root],
+        occlusion=np.ascontiguousarray(occlusion, np.float32),
+        shine=float(strands.shine),
+        middle=tuple(float(value) for value in middle),
+        order=order,
+    )
+
+
+def draw_strands(
+    strands: Sequence[Strands], normals: np.ndarray, camera: Camera, maps: ShadowMaps, lights: Lights, samples: Samples
+) -> np.ndarray:
+    """Draws strands over the surfaces in `samples` (in place) and returns their colours (float32 4h w 3), set where the id is STRAND.
+
+    normals: float32 v 3, of the mesh whose vertices carry the strands.
+    """
+    rows, width = samples.depth.shape
+    canvas = Canvas(samples.depth, samples.ids, np.zeros((rows, width, 3), np.float32))
+    eye = tuple(float(value) for value in camera.eye)
+    for kind in strands:
+        if len(kind):
+            group = _group(kind, normals, camera, width, rows // SAMPLES)
+            _draw_group(group, eye, maps, lights, canvas)
+    return canvas.paint
