@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from latentsync.constants import VIDEO_FPS
 from preprocess.talking_heads.clip import Clip, ClipSettings, speech_of
 from preprocess.talking_heads.sentences import draw_text
 from preprocess.talking_heads.speech import speak
@@ -49,12 +50,12 @@ class Task:
 
     def run(self) -> Path:
         """Render it."""
-        own = speech_of(self.plan, self.seconds)
+        own, frames = speech_of(self.plan, self.seconds), round(self.seconds * VIDEO_FPS)
         if self.redrive is not None:
-            speech = read_speech(self.redrive)
+            speech, frames = read_speech(self.redrive), None
         else:
             speech = speech_of(replace(self.plan, text=self._other_text()), self.seconds) if self.other_words else own
-        return Clip(self.plan, speech, self.settings, beats=own).write(self.path)
+        return Clip(self.plan, speech, self.settings, own, frames).write(self.path)
 
     def _other_text(self) -> str:
         rng = stream(self.plan.seed, "other words")

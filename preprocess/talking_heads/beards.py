@@ -73,7 +73,8 @@ def beard(traits: Traits, skin: RestSkin) -> Strands | None:
     upper, cheek = ramp(-6.75, -6.4, t) * ramp(3.6, 3.0, side), ramp(3.2, 5.0, side)
     length = upper * style.moustache + (1 - upper) * (cheek * style.cheeks + (1 - cheek) * style.chin)
     length = length * np.interp(lip_distance(s, t), [0.1, 0.8], [0.6, 1.0]) * np.exp(0.18 * rng.normal(size=len(roots)))
-    points = _grown(skin, roots, upper, _clear_of_lips(roots, upper, length), rng)
+    flow = _flow(roots, upper, rng)
+    points = _grown(skin, roots, flow, _clear_of_lips(roots, flow, length), rng)
     radius = taper(style.radius, _POINTS, np.exp(0.2 * rng.normal(size=len(roots))))
     tint = natural_tint(traits, 0.85, float(np.clip(1.3 * traits.grey, 0, 1)))
     strands = colours(tint, rng.integers(0, max(len(roots) // 12, 1), len(roots)), rng)
@@ -81,18 +82,17 @@ def beard(traits: Traits, skin: RestSkin) -> Strands | None:
     return Strands(points, radius, strands, roots.vertex, 0.3, light)
 
 
-def _flow(roots: Roots, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Directions s, t (n each) on the plane: the moustache away from the middle, the rest down and back."""
-    s, t = roots.st.T
+def _flow(roots: Roots, upper: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Directions on the plane (n 2, unit): the moustache (`upper`, 0..1) away from the middle, the rest down."""
+    s, _ = roots.st.T
     side = np.abs(s)
     outward = np.sign(s) * (upper * (0.35 + 0.35 * ramp(0.2, 1.5, side)) + (1 - upper) * 0.10 * ramp(0.0, 3.0, side))
-    return outward, -np.ones_like(t)
+    flow = np.stack([outward + (0.30 - 0.18 * upper) * rng.normal(size=len(roots)), -np.ones(len(roots))], -1)
+    return flow / np.linalg.norm(flow, axis=1, keepdims=True)
 
 
-def _clear_of_lips(roots: Roots, upper: np.ndarray, length: np.ndarray) -> np.ndarray:
+def _clear_of_lips(roots: Roots, flow: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Lengths (n) shortened until no hair reaches the red of the lips."""
-    flow = np.stack(_flow(roots, upper), -1)
-    flow = flow / np.linalg.norm(flow, axis=1, keepdims=True)
     kept = np.zeros_like(length)
     blocked = np.zeros(len(length), bool)
     for share in np.linspace(0.1, 1.0, 10):
@@ -102,13 +102,11 @@ def _clear_of_lips(roots: Roots, upper: np.ndarray, length: np.ndarray) -> np.nd
     return np.maximum(kept, 0.05)
 
 
-def _grown(skin: RestSkin, roots: Roots, upper: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _grown(skin: RestSkin, roots: Roots, flow: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Points (n k 3): out of the skin along the flow, sinking with their weight, clear of the throat."""
     count = len(roots)
-    flow_s, flow_t = _flow(roots, upper)
     short = ramp(1.2, 0.3, length)[:, None]
-    heading = roots.tangent(flow_s + 0.30 * rng.normal(size=count) * (1 - upper), flow_t) + 0.12 * rng.normal(size=(count, 3))
-    heading = unit(heading + roots.normals * (0.35 + 0.25 * short + 0.12 * rng.random((count, 1))))
+    heading = unit(roots.tangent(*flow.T) + roots.normals * (0.42 + 0.25 * short + 0.12 * rng.random((count, 1))))
     along = np.linspace(0, 1, _POINTS, dtype=np.float32)
     hanging = unit(0.55 * heading + np.array([0, -1.0, 0.05]) * (1 - 0.8 * short))
     path = heading[:, None] * along[None, :, None] + 0.5 * (hanging - heading)[:, None] * along[None, :, None] ** 2

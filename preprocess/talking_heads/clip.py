@@ -37,23 +37,28 @@ class ClipSettings:
 
 
 def speech_of(plan: ClipPlan, seconds: float) -> Speech:
-    """What the clip says, exactly round(25 seconds) frames long."""
-    frames = round(seconds * VIDEO_FPS)
-    return excerpt(speak(plan.text, plan.voice, lead=_LEAD), 0.0, frames / VIDEO_FPS)
+    """What the clip says: at least `seconds` long, with silence at the end where the words are few."""
+    speech = speak(plan.text, plan.voice, lead=_LEAD)
+    return speech if speech.duration >= seconds else excerpt(speech, 0.0, seconds)
 
 
 def frame_count(speech: Speech) -> int:
-    """Frames of a clip with this speech; a rest of less than a frame has none."""
+    """Frames that fit into a speech; a rest of less than a frame has none."""
     return max(int(speech.duration * VIDEO_FPS + 1e-6), 1)
 
 
 class Clip:
     """A planned clip, ready to be rendered; with another speech, the same person and motion say something else."""
 
-    def __init__(self, plan: ClipPlan, speech: Speech, settings: ClipSettings, beats: Speech | None = None) -> None:
-        """`beats` is the speech that gestures stress when it is not `speech` itself: that of the clip before it was redriven."""
+    def __init__(
+        self, plan: ClipPlan, speech: Speech, settings: ClipSettings, beats: Speech | None = None, frames: int | None = None
+    ) -> None:
+        """`beats` is the speech that gestures stress when it is not `speech` itself: that of the clip before it was redriven.
+
+        `frames` cuts the clip short of the speech; the mouth then moves as if the speech went on.
+        """
         self.plan, self.speech, self.settings = plan, speech, settings
-        self.frames = frame_count(speech)
+        self.frames = frame_count(speech) if frames is None else min(frames, frame_count(speech))
         self.mouth = mouth_of(speech, self.frames, plan.identity)
         self.motion = motion_of(plan.seed, self.frames, (beats or speech) if settings.gestures else None)
         self.poses: list[Pose] = list(poses(self.mouth, self.motion))
@@ -79,7 +84,8 @@ class Clip:
 
     def write(self, path: Path) -> Path:
         """Render into `path` (.mp4) and write the truth beside it (.json), which comes last; returns the path of the truth."""
-        truth = Truth.empty(self.plan, self.speech, asdict(self.settings), self.mouth, self.motion)
+        spoken = excerpt(self.speech, 0.0, self.frames / VIDEO_FPS)
+        truth = Truth.empty(self.plan, spoken, asdict(self.settings), self.mouth, self.motion)
         with TemporaryDirectory(prefix="latentsync-") as folder:
             sound = Path(folder) / "speech.wav"
             write_wave(sound, self.sound())

@@ -38,8 +38,8 @@ def melanin_density(melanin: float) -> float:
 
 
 def mean_blood(traits: Traits) -> float:
-    """The amount of blood in a person's skin, 0.55 .. 1.65; deeper skin shows less of it."""
-    return float((0.55 + 1.1 * traits.redness) * (1 - 0.2 * traits.melanin))
+    """The amount of blood in a person's skin, 0.45 .. 1.45; deeper skin shows less of it."""
+    return float((0.55 + 0.9 * traits.redness) * (1 - 0.2 * traits.melanin))
 
 
 def carotene(traits: Traits) -> float:

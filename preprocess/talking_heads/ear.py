@@ -1,7 +1,7 @@
 """The outer ear: rolled rim, folds, bowl, tragus and lobe as one grid mesh.
 
-Ear space: cm, origin at the ear canal, x away from the head, y up, z forwards. It is drawn as the ear on the right of the picture; the other
-one is its mirror image. In the side view a runs backwards and b upwards, before the ear is turned out and leans back.
+Ear space: cm, origin at the ear canal, x away from the head, y up, z forwards. It is drawn as the ear on the right of the picture; the
+other one is its mirror image. In the side view a runs backwards and b upwards, before the ear is turned out and leans back.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,14 @@ from preprocess.talking_heads.traits import Traits, stream
 COLUMNS = 40  # around the ear, from the front over the top to the back and the lobe
 FRONT_ROWS = 14  # from the bowl to the rim
 SINK = 0.5  # cm that the edge lies under the skin of the head
-FLOOR = 0.14  # cm that the bottom of the bowl stands above the skin, so that the head does not cut through it
+FLOOR = 0.30  # cm that the bottom of the bowl stands above the skin, so that the head does not cut through it
 TEXTURE = 96
 _TEXTURE_CORNER, _TEXTURE_SIZE = np.array([-1.1, -3.9]), np.array([4.4, 7.6])  # a, b covered by the texture
 
 # The rows run from here outwards: middle of the bowl
 _CENTRE = np.array([0.62, -0.1])
-_TUBE_ANGLE = np.radians([172, 135, 98, 60, 20, -25, -70])  # around the rolled rim, from its inner side over the crest
+_ROLLED = np.radians([172, 135, 98, 60, 20, -25, -70])  # around the rolled rim, from its inner side over the crest
+_ROUND = np.radians([85, 65, 45, 20, -10, -40, -70])  # around the plain edge of the lobe
 _BACK = np.array([0.22, 0.48, 0.76, 1.0])  # share of the way from the rim down the ear's back into the head
 
 # Outline: a, b, whether it stands off the head (1) or is grown to the cheek (0), radius of the rim, height of the rim over the sheet
@@ -40,12 +41,12 @@ _OUTLINE = np.array(
         (2.50, 0.65, 1.00, 0.18, 0.07),
         (2.36, -0.15, 1.00, 0.16, 0.05),
         (2.08, -0.90, 1.00, 0.14, 0.00),
-        (1.70, -1.60, 1.00, 0.14, -0.07),
-        (1.32, -2.25, 1.00, 0.17, -0.14),
-        (0.88, -2.78, 1.00, 0.20, -0.18),
-        (0.34, -2.96, 1.00, 0.20, -0.18),
-        (-0.10, -2.70, 0.80, 0.17, -0.15),
-        (-0.40, -2.20, 0.25, 0.10, -0.08),
+        (1.70, -1.60, 1.00, 0.14, 0.00),
+        (1.32, -2.25, 1.00, 0.17, 0.00),
+        (0.88, -2.78, 1.00, 0.20, 0.00),
+        (0.34, -2.96, 1.00, 0.20, 0.00),
+        (-0.10, -2.70, 0.80, 0.17, 0.00),
+        (-0.40, -2.20, 0.25, 0.10, 0.00),
         (-0.62, -1.50, 0.00, 0.05, 0.00),
         (-0.78, -0.80, 0.00, 0.05, 0.00),
         (-0.78, -0.05, 0.00, 0.05, 0.00),
@@ -85,7 +86,7 @@ class EarShape:
     def placed(self, canal: np.ndarray, outward: np.ndarray, side: int) -> "EarShape":
         """The ear with its canal at `canal` (3, cm, head space) and its x axis along `outward` (3), which is taken level.
 
-        `side` is 1 for the ear on the right of the picture and -1 for the mirror image on the left; `outward` points away from the head there.
+        `side` is 1 for the ear on the right of the picture, -1 for the mirror image on the left; `outward` points away from the head there.
         """
         turn = np.arctan2(-float(outward[2]), abs(float(outward[0])))
         rotation = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
@@ -142,10 +143,10 @@ def _draw_form(traits: Traits, side: int) -> _Form:
     """Ears grow with age, lobes most; masculine ones are larger. Both sides share the draw but for a few per cent."""
     rng, own = stream(traits.seed, "ear"), stream(traits.seed, f"ear {side}")
     age = float(np.clip((traits.age - 20) / 60, 0, 1))
-    size = (1.06 - 0.07 * traits.femininity + 0.07 * age) * (1 + 0.03 * rng.normal())
+    size = (1.03 - 0.07 * traits.femininity + 0.07 * age) * (1 + 0.03 * rng.normal())
     return _Form(
         height=size * (1 + 0.01 * own.normal()),
-        width=size * float(np.clip(1 + 0.04 * rng.normal(), 0.92, 1.1)),
+        width=0.94 * size * float(np.clip(1 + 0.04 * rng.normal(), 0.92, 1.1)),
         protrusion=float(np.clip(0.40 + 0.09 * rng.normal() + 0.02 * own.normal(), 0.26, 0.61)),
         tilt=float(np.clip(0.27 + 0.05 * rng.normal() + 0.01 * own.normal(), 0.15, 0.4)),
         lobe=float(np.clip(0.9 + 0.12 * rng.normal() + 0.25 * age, 0.65, 1.4)),
@@ -176,16 +177,19 @@ def _surface(form: _Form) -> tuple[np.ndarray, np.ndarray]:
     reach = np.linalg.norm(outline[:, :2] - _CENTRE, axis=1)
     outwards = (outline[:, :2] - _CENTRE) / reach[:, None]
     share = np.linspace(0.0, 1.0, FRONT_ROWS)[:, None]
-    front_reach = share * (reach - 1.6 * radius * free)
+    rolled = np.clip((outline[:, 1] + 2.2) / 1.2, 0, 1)  # the rim unrolls towards the lobe
+    front_reach = share * (reach - (1.0 + 0.6 * rolled) * radius * free)
     front = _CENTRE + front_reach[..., None] * outwards
     front_x = _front_height(front, form)
     fade = np.clip((share - 0.72) / 0.28, 0, 1)
     front_x = front_x + (1 - free) * fade * fade * (3 - 2 * fade) * (-0.08 - front_x)
 
-    crest_x = _sheet(outline[:, :2], form) + lift
-    tube_reach = reach - radius + radius * np.cos(_TUBE_ANGLE)[:, None]
-    tube_x = crest_x + radius * np.sin(_TUBE_ANGLE)[:, None]
-    step = (np.arange(len(_TUBE_ANGLE)) + 1)[:, None] / len(_TUBE_ANGLE)
+    angle = _ROUND[:, None] + rolled * (_ROLLED - _ROUND)[:, None]
+    plain = front_x[-1] - radius
+    middle_x = plain + rolled * (_sheet(outline[:, :2], form) + lift - plain)
+    tube_reach = reach - radius + radius * np.cos(angle)
+    tube_x = middle_x + radius * np.sin(angle)
+    step = (np.arange(len(_ROLLED)) + 1)[:, None] / len(_ROLLED)
     tube_reach = free * tube_reach + (1 - free) * (reach + 0.1 * step)
     tube_x = free * tube_x + (1 - free) * (-0.08 - (SINK - 0.08) * step)
 
@@ -216,7 +220,7 @@ def _front_height(flat: np.ndarray, form: _Form) -> np.ndarray:
     tragus = np.exp(-(((a + 0.42) / 0.25) ** 2) - ((b + 0.32) / 0.42) ** 2)
     antitragus = np.exp(-(((a - 0.62) / 0.3) ** 2) - ((b + 1.22) / 0.24) ** 2)
     lobe = np.exp(-(((a - 0.42) / 0.6) ** 2) - ((b + 2.2) / 0.55) ** 2)
-    return x + 0.34 * root + form.tragus * tragus + 0.20 * antitragus + 0.12 * lobe
+    return x + 0.34 * root + form.tragus * tragus + 0.12 * antitragus + 0.12 * lobe
 
 
 def _inside(flat: np.ndarray, corners: list[tuple[float, float]], soft: float) -> np.ndarray:

@@ -68,7 +68,7 @@ class Eyelids:
         y = rest + (margin - self._open)[None] * along + self._corner_line[None]
         z = self._shell(x, y)
         x, y, z = self._thicken(x, y, z)
-        turned = np.stack([x, y + x * self.shape.slant, z - 0.0 * x], -1) * self.shape.size
+        turned = np.stack([x, y + x * self.shape.slant, z], -1) * self.shape.size
         turned[..., 0] *= self.side
         return self.centre + turned
 
@@ -84,9 +84,8 @@ class Eyelids:
         return radius * np.sqrt(under) - 0.16 * x + 0.03 * x * x + bag
 
     def _thicken(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The innermost ring turned in, so that the margin has a thickness and the corners have a floor."""
+        """The innermost ring drawn into the ball, so that the margin has a thickness and the corners have a floor."""
         x, y, z = x.copy(), y.copy(), z.copy()
-        ball = np.sqrt(np.clip(EYE_RADIUS**2 - x[0] ** 2 - y[0] ** 2, 0.0, None))
-        z[0] = np.minimum(z[0] - 0.12, ball - 0.04)
-        y[0] -= np.where(self._upper, 0.02, -0.03)
+        x[0], y[0] = _MIDDLE + 0.8 * (x[0] - _MIDDLE), 0.62 * y[0] + 0.38 * self._corner_line
+        z[0] = np.sqrt(np.clip(EYE_RADIUS**2 - x[0] ** 2 - y[0] ** 2, 0.04, None)) - 0.12
         return x, y, z

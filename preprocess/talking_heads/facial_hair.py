@@ -73,7 +73,7 @@ def eyelashes(traits: Traits, skin: RestSkin) -> Strands:
     points, vertex = (np.concatenate(part) for part in zip(*rows, strict=True))
     colour = traits.hair_colour * 0.5 * (1 - 0.6 * female) + np.array([0.012, 0.009, 0.008])
     shades = (colour * np.exp(0.15 * rng.normal(size=(len(points), 1)))).astype(np.float32)
-    return Strands(points, taper(0.011 + 0.004 * female, _LASH_POINTS, np.ones(len(points)), 0.2), shades, vertex, 0.1)
+    return Strands(points, taper(0.009 + 0.004 * female, _LASH_POINTS, np.ones(len(points)), 0.2), shades, vertex, 0.1)
 
 
 def _lash_row(skin: RestSkin, side: int, upper: bool, female: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -82,13 +82,15 @@ def _lash_row(skin: RestSkin, side: int, upper: bool, female: float, rng: np.ran
     angle = np.pi * (0.06 + 0.78 * (np.arange(count) + rng.uniform(0.2, 0.8, count)) / count)
     s, t = eye_outline(angle if upper else -angle)
     gap, near = cKDTree(skin.st).query(np.stack([side * s, t], -1), k=4)
-    share = 1 / (gap + 0.01) ** 2
-    base = np.einsum("nk,nkd->nd", share / share.sum(1, keepdims=True), skin.vertices[near])
+    margin = skin.vertices[near]
+    foremost = np.exp(12 * (margin[..., 2] - margin[..., 2].max(1, keepdims=True)))  # the outer of the two edges of the lid
+    share = foremost / (gap + 0.03) ** 2
+    base = np.einsum("nk,nkd->nd", share / share.sum(1, keepdims=True), margin)
     fan = side * (np.where(angle < np.pi / 2, 0.75, 0.35) * np.cos(angle) + 0.12) + 0.10 * rng.normal(size=count)
-    size = (0.62 + 0.22 * female if upper else 0.34 + 0.10 * female) * (0.72 + 0.28 * np.sin(angle)) * np.exp(0.12 * rng.normal(size=count))
+    size = (0.62 + 0.22 * female if upper else 0.28 + 0.10 * female) * (0.72 + 0.28 * np.sin(angle)) * np.exp(0.12 * rng.normal(size=count))
     rise = np.where(upper, -0.05, -0.25)
     heading = unit(np.stack([fan, np.full(count, rise), np.ones(count)], -1))
     bent = unit(np.stack([fan, np.full(count, 1.5 if upper else -1.2), np.full(count, 0.45)], -1))
     along = np.linspace(0, 1, _LASH_POINTS)[None, :, None]
     path = heading[:, None] * along + 0.5 * (bent - heading)[:, None] * along**2
-    return (base[:, None] + size[:, None, None] * path).astype(np.float32), near[:, 0].astype(np.int32)
+    return (base[:, None] + size[:, None, None] * path).astype(np.float32), near[np.arange(count), share.argmax(1)].astype(np.int32)

@@ -5,9 +5,9 @@ import numpy as np
 from preprocess.talking_heads.diorama import Diorama, Lamp, even_noise
 
 _WOODS = np.array([[0.36, 0.22, 0.11], [0.20, 0.11, 0.055], [0.50, 0.36, 0.21], [0.09, 0.05, 0.03], [0.68, 0.66, 0.62]])
-_BOOKS = np.array(
-    [[0.32, 0.06, 0.04], [0.05, 0.10, 0.20], [0.55, 0.50, 0.40], [0.07, 0.15, 0.09], [0.03, 0.03, 0.035], [0.45, 0.28, 0.10], [0.6, 0.6, 0.6], [0.2, 0.2, 0.22]]
-)
+_REDS = [[0.28, 0.07, 0.05], [0.42, 0.27, 0.11]]
+_COLD = [[0.06, 0.10, 0.18], [0.08, 0.14, 0.09], [0.03, 0.03, 0.035], [0.2, 0.2, 0.22]]
+_BOOKS = np.array([*_REDS, *_COLD, [0.55, 0.50, 0.40], [0.6, 0.6, 0.6]])
 _TEXTILES = np.array([[0.30, 0.29, 0.27], [0.10, 0.12, 0.15], [0.45, 0.38, 0.28], [0.13, 0.19, 0.20], [0.32, 0.12, 0.07], [0.60, 0.57, 0.52]])
 
 
@@ -134,16 +134,16 @@ def plant(scene: Diorama, rng: np.random.Generator, x: float, base: float, z: fl
         left, right = x + radius * np.sin(turn - 0.2), x + radius * np.sin(turn + 0.2)
         corners = rectangle(left, right, base, base + 0.3 * height, z - radius * np.cos(turn))
         scene.polygon(corners, pot, normal=np.array([np.sin(turn), 0.0, -np.cos(turn)]))
-    green = np.array([0.07, 0.15, 0.035]) * rng.uniform(0.6, 1.5)
+    green = np.array([0.075, 0.125, 0.045]) * rng.uniform(0.5, 1.2)
     blades = rng.random() < 0.35
-    for _ in range(26 if blades else 42):
+    for _ in range(26 if blades else 60):
         start = np.array([x + rng.normal(0, 0.3 * radius), base + 0.28 * height, z + rng.normal(0, 0.3 * radius)])
         lean = np.array([rng.normal(0, 0.42), rng.uniform(0.5, 1.0), rng.normal(0, 0.3)])
         end = start + lean * height * rng.uniform(0.35, 0.8)
         normal = rng.normal(0, 1, 3) + [0, 0.8, -0.8]
         colour = green * np.array([rng.uniform(0.7, 1.5), rng.uniform(0.8, 1.3), rng.uniform(0.7, 1.2)])
-        length = 1.0 if blades else rng.uniform(0.22, 0.4)
-        _leaf(scene, end + (start - end) * length, end, (0.035 if blades else 0.085) * height, normal / np.linalg.norm(normal), colour)
+        length = 1.0 if blades else rng.uniform(0.16, 0.3)
+        _leaf(scene, end + (start - end) * length, end, (0.03 if blades else 0.06) * height, normal / np.linalg.norm(normal), colour)
 
 
 def _leaf(scene: Diorama, root: np.ndarray, tip: np.ndarray, width: float, normal: np.ndarray, colour: np.ndarray) -> None:

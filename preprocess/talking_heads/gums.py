@@ -8,7 +8,7 @@ from preprocess.talking_heads.solids import Material, Mesh, grid_faces
 from preprocess.talking_heads.traits import Traits, stream
 
 _COLUMNS = np.array([0.06, 0.35, 0.65, 0.94])  # of one tooth, in shares of its width
-# Rows from the fold of the lip over the margin to the palate: height above the margin in cm, and distance out of the face of the tooth's neck
+# Rows from the fold of the lip over the margin to the palate: cm above the margin, and cm out of the face of the tooth's neck
 _SCALLOP = np.array([0.0, 0.45, 0.9, 1.0, 1.0, 1.0, 0.85, 0.2])  # how much of the margin's scallops a row follows
 _HEIGHT = np.array([1.0, 0.55, 0.2, 0.03, 0.03, 0.05, 0.2, 0.75])
 _OUT_OF_FACE = np.array([-0.22, 0.0, 0.05, 0.03, -0.10])  # the last three lie behind the tooth, see _BEHIND
@@ -44,7 +44,7 @@ def _band(crown: Crown, dentition: Dentition, lower: bool) -> np.ndarray:
 
 
 def paint_gum(dentition: Dentition, traits: Traits, lower: bool) -> np.ndarray:
-    """Albedo (float32 32 224 3): coral pink, redder in the fold and at the papillae, with brown patches where skin is dark; dim at the back."""
+    """Albedo (float32 32 224 3): coral pink, redder in the fold of the lip, with brown patches where skin is dark; dim at the back."""
     rng = stream(dentition.seed, "gum lower" if lower else "gum upper")
     height, width = 32, 224
     coarse = cv2.resize(rng.normal(size=(5, 30)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)

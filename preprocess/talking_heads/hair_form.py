@@ -59,7 +59,7 @@ class HeadForm:
         return points + towards * np.maximum(reach + clearance - distance, 0)[..., None]
 
     def hold(self, points: np.ndarray, clearance: np.ndarray, cling: np.ndarray) -> np.ndarray:
-        """Points (n 3) moved out to `clearance` (n, cm) off the head; those beyond come closer by the share `cling` (n) of what is too much."""
+        """Points (n 3) moved out to `clearance` (n, cm) off the head; those beyond come closer by the share `cling` (n)."""
         towards, distance, reach = self.locate(points)
         off = reach + clearance - distance
         return points + towards * np.where(off > 0, off, cling * off)[:, None]
@@ -84,10 +84,10 @@ class HeadForm:
 
 
 def drape(points: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Points (n 3) of hair kept clear of neck and shoulders: where `before` (n) in front of them, else behind."""
-    x, y, z = points.T
+    """Points (... 3) of hair kept clear of neck and shoulders: where `before` (...) in front of them, else behind."""
+    x, y, z = np.moveaxis(points, -1, 0)
     front = np.interp(y, _FALL_Y, _FRONT_Z) - 0.012 * np.maximum(np.abs(x) - 4, 0) ** 2
     back = np.interp(y, _FALL_Y, _BACK_Z) + 0.01 * np.maximum(np.abs(x) - 4, 0) ** 2
-    low = ramp(-14.5, -20.5, y)
-    shift = low * np.where(before, np.maximum(front - z, 0), np.minimum(back - z, 0))
-    return points + np.stack([np.zeros_like(shift), np.zeros_like(shift), shift], -1)
+    draped = points.copy()
+    draped[..., 2] += ramp(-13.0, -18.5, y) * np.where(before, np.maximum(front - z, 0), np.minimum(back - z, 0))
+    return draped

@@ -69,7 +69,7 @@ def grow(form: HeadForm, style: Style, roots: Roots, locks: Locks, length: np.nd
     points = _combed(form, style, roots, locks, length, rng)
     along = np.linspace(0, 1, style.points, dtype=np.float32)
     points = _clumped(style, points, locks, along)
-    points = points + _curls(style, points, locks, length, along, rng)
+    points = drape(points + _curls(style, points, locks, length, along, rng), locks.before[:, None])
     clear = np.minimum(_CLEAR, 0.6 * along)
     flat = form.push_out(points, clear[None])
     flat[:, 0] = points[:, 0]
@@ -189,5 +189,4 @@ def tie(form: HeadForm, style: Style, rng: np.random.Generator) -> tuple[np.ndar
     fall = style.tail * np.exp(0.12 * rng.normal(size=(count, 1, 1))) * along**1.2
     width = 0.35 * size * (0.25 + 1.1 * np.sin(np.minimum(along * 2.6, 2.2)))
     points = rise + _DOWN * fall + swing[:, None] * width
-    behind = np.stack([drape(points[:, k], np.zeros(count, bool)) for k in range(points.shape[1])], 1)
-    return behind.astype(np.float32), lock
+    return drape(points, np.zeros((count, 1), bool)).astype(np.float32), lock

@@ -10,7 +10,7 @@ from preprocess.talking_heads.template import BROW, CUPID_BOW, HAIRLINE, LIP_BOT
 # Behind the sideburn the edge of the scalp climbs over the ear, descends behind it and crosses the nape
 _BEHIND = ((8.9, -0.9), (9.35, 2.2), (11.8, 2.5), (12.7, -1.0), (13.4, -4.4), (15.5, -6.6), (19.0, -7.8), (24.0, -8.2))
 _EDGE_S, _EDGE_T = np.array((*HAIRLINE, *_BEHIND)).T
-LIP_CLEARANCE = 0.15  # cm on the plane between the red of the lips and the nearest hair
+LIP_CLEARANCE = 0.17  # cm on the plane between the red of the lips and the nearest hair
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def lip_distance(s: np.ndarray, t: np.ndarray) -> np.ndarray:
     upper = np.interp(side, [0, CUPID_BOW[0], 1.5, corner_s], [LIP_TOP[1], CUPID_BOW[1], -5.98, corner_t])
     lower = np.interp(side, [0, 1.2, 2.0, corner_s], [LIP_BOTTOM[1], -7.46, -7.1, corner_t])
     inside = np.maximum(t - upper, lower - t) * 0.9
-    beyond = np.hypot(np.maximum(side - corner_s, 0), t - corner_t)
+    beyond = 0.8 * np.hypot(np.maximum(side - corner_s, 0), t - corner_t)
     return np.where(side > corner_s, beyond, inside)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 Density = Callable[[np.ndarray, np.ndarray], np.ndarray]  # plane coordinates s, t (cm) -> 0..1
 
 SEAM = 12.0  # cm: a triangle wider than this in s crosses the seam at the back, where s jumps
-SLIVER = 1e-4  # cm2: triangles this small on the plane are seams drawn shut, in space they may cut through the head
+SLIVER = 0.03  # height over length of triangles that only close the rim of the plane; in space they may cut through the head
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,7 @@ def strew(skin: RestSkin, density: Density, count: int, rng: np.random.Generator
     at_middles = density(plane[..., 0].mean(1), plane[..., 1].mean(1))
     highest = np.maximum(at_vertices[skin.faces].max(1), at_middles)
     area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    flat = plane[:, 1:] - plane[:, :1]
-    sliver = np.abs(flat[:, 0, 0] * flat[:, 1, 1] - flat[:, 0, 1] * flat[:, 1, 0]) < SLIVER
-    area[sliver] = 0
+    area[_slivers(plane)] = 0
     total = np.cumsum(area * highest, dtype=np.float64)
     drawn = 3 * count
     triangle = np.searchsorted(total, (np.arange(drawn) + rng.random(drawn)) / drawn * total[-1]).clip(0, len(total) - 1)
@@ -84,6 +82,13 @@ def strew(skin: RestSkin, density: Density, count: int, rng: np.random.Generator
     chosen = np.flatnonzero(rng.random(drawn) * highest[triangle] < density(st[:, 0], st[:, 1]))
     chosen = np.sort(rng.permutation(chosen)[:count])
     return _roots(skin, triangle[chosen], weights[chosen], st[chosen])
+
+
+def _slivers(plane: np.ndarray) -> np.ndarray:
+    """Which triangles (f 3 2) of the plane are hardly more than a line (bool f)."""
+    first, second = plane[:, 1] - plane[:, 0], plane[:, 2] - plane[:, 0]
+    longest = np.maximum.reduce([np.square(edge).sum(1) for edge in (first, second, first - second)])
+    return np.abs(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]) < SLIVER * longest
 
 
 def _barycentric(count: int, rng: np.random.Generator) -> np.ndarray:

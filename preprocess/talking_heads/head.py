@@ -79,7 +79,7 @@ class Head:
         self.strands, self._kinds = self._grow()
 
     def _skin_mesh(self, size: int) -> Mesh:
-        sheet, material = self.skin.sheet, paint_skin(self.traits, size)
+        sheet, material = self.skin.sheet, paint_skin(self.traits, size, self.skin.shape.eyes.crease)
         shade = scalp_shade(self.traits, size)[..., None]
         hair = self.traits.hair_colour * (1 - self.traits.grey) + 0.25 * self.traits.grey
         albedo = (material.albedo * (1 - 0.9 * shade) + 0.9 * shade * 0.7 * hair).astype(np.float32)

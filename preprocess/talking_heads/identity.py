@@ -35,7 +35,7 @@ def draw_face(traits: Traits) -> FaceShape:
         fold=float(np.clip(draw(0.28 + 0.5 * old + 0.1 * full, 0.15), 0.05, 1.0)),
         jowl=float(np.clip(draw(0.7 * old + 0.35 * max(full, 0), 0.15), 0, 1)),
         cheek_drop=float(np.clip(draw(0.3 * old, 0.08), 0, 0.5)),
-        asymmetry=(draw(0, 0.04), draw(0, 0.07), draw(0, 0.05), draw(0, 0.08), draw(0, 0.07), draw(0, 0.05)),
+        asymmetry=(draw(0, 0.025), draw(0, 0.05), draw(0, 0.03), draw(0, 0.05), draw(0, 0.05), draw(0, 0.03)),
     )
 
 
@@ -59,7 +59,7 @@ def _skull(draw: _Draw, masculine: float, old: float, full: float, breadth: floa
         mouth_depth=draw(0.08 * breadth, 0.17),
         double_chin=max(0.0, draw(0.75 * max(full, 0) + 0.22 * old, 0.14)),
         neck=draw(1.0 + 0.17 * masculine + 0.07 * full, 0.03),
-        skew=draw(0.0, 0.07),
+        skew=draw(0.0, 0.04),
     )
 
 
@@ -73,7 +73,7 @@ def _nose(draw: _Draw, masculine: float, old: float, breadth: float) -> NoseShap
         tip=draw(1.0 + 0.1 * masculine + 0.08 * breadth + 0.06 * old, 0.1),
         tip_up=draw(-0.22 * masculine - 0.12 * old, 0.16),
         wings=draw(1.0 + 0.06 * breadth, 0.08),
-        bend=draw(0.0, 0.06),
+        bend=draw(0.0, 0.04),
         philtrum=draw(1.0 - 0.3 * old, 0.35),
     )
 
@@ -94,7 +94,7 @@ def _eyes(draw: _Draw, masculine: float, old: float) -> EyeShape:
     hooded = max(draw(0.35 * old, 0.2), 0.0)
     return EyeShape(
         size=draw(0.985 - 0.03 * masculine, 0.03),
-        height=max(draw(0.86 - 0.12 * masculine - 0.1 * old, 0.09), 0.55),
+        height=max(draw(0.98 - 0.13 * masculine - 0.1 * old, 0.09), 0.62),
         slant=draw(0.02 - 0.05 * masculine - 0.03 * old, 0.045),
         depth=draw(0.16 * masculine + 0.06, 0.09),
         spread=draw(0.0, 0.10),

@@ -140,9 +140,10 @@ def _office(scene: Diorama, ambience: Ambience, rng: np.random.Generator, wall: 
     else:
         scene.box([right - 55, FLOOR, wall - 45], [right + 55, rng.uniform(-30, 40), wall], np.full(3, rng.uniform(0.15, 0.6)))
         furniture.plant(scene, rng, right + rng.uniform(-30, 30), -20, wall - 60, rng.uniform(60, 100))
-    for x in rng.uniform(-reach, reach, 2):
-        scene.box([x - 70, FLOOR + 70, wall - 190], [x + 70, FLOOR + 74, wall - 110], np.full(3, 0.55))
-        scene.box([x - 28, FLOOR + 84, wall - 150], [x + 28, FLOOR + 118, wall - 146], np.full(3, 0.03))
+    if rng.random() < 0.6:
+        x = rng.uniform(-reach, reach)
+        scene.box([x - 70, FLOOR + 70, wall - 120], [x + 70, FLOOR + 74, wall - 50], np.full(3, 0.55))
+        scene.box([x - 26, FLOOR + 84, wall - 80], [x + 26, FLOOR + 114, wall - 77], np.full(3, 0.03))
     return lamps
 
 

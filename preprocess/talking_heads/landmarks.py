@@ -1,4 +1,4 @@
-"""The 68 points of a face, as vertices of the skin: the order that face trackers share (jaw, brows, nose, eyes, mouth), picture left to right."""
+"""The 68 points of a face as vertices of the skin, in the order that face trackers share: jaw, brows, nose, eyes, mouth."""
 
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ COUNT = 68
 MOUTH_LEFT, MOUTH_RIGHT = 48, 54  # corners, as in the picture
 LIP_INNER_TOP, LIP_INNER_BOTTOM = 62, 66
 
-_JAW = ((9.4, 0.0), (9.3, -2.0), (9.2, -4.0), (9.0, -6.3), (8.0, -8.9), (6.3, -10.5), (4.2, -11.1), (2.1, -11.4), (0.0, -11.4))
+_JAW = ((9.4, 0.0), (9.3, -2.0), (9.2, -4.3), (9.0, -7.0), (8.2, -10.2), (6.3, -11.0), (4.2, -11.2), (2.1, -11.35), (0.0, -11.4))
 _NOSE_BACK = ((0.0, 0.3), (0.0, -1.0), (0.0, -2.3), (0.0, -3.55))
 _NOSE_FOOT = ((1.35, -4.45), (0.68, -4.62), (0.0, -4.62))
 

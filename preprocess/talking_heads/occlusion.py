@@ -3,10 +3,10 @@
 import numpy as np
 
 from preprocess.talking_heads.normals import vertex_normals, weld
-from preprocess.talking_heads.shadow import depth_map, light_axes, to_map
+from preprocess.talking_heads.shadow import bounds, depth_map, light_axes, to_map
 from preprocess.talking_heads.solids import Mesh
 
-MAP = 144  # texels of a depth map
+MAP = 224  # texels of a depth map
 SMOOTHING = 2  # rounds of averaging with the neighbours
 
 
@@ -19,8 +19,12 @@ def even_directions(count: int) -> np.ndarray:
 
 
 def _seen(depth: np.ndarray, mapped: np.ndarray, softness: float) -> np.ndarray:
-    """Share (v) of the four texels around each mapped point that do not cover it; a step of `softness` cm instead of a hard one."""
+    """Share (v) of the four texels around each mapped point that do not cover it; a step of `softness` cm instead of a hard one.
+
+    Points outside the map see everything.
+    """
     size = len(depth)
+    inside = ((mapped[:, :2] > 0.5) & (mapped[:, :2] < size - 0.5)).all(1)
     place = np.clip(mapped[:, :2] - 0.5, 0, size - 1.001)
     column, row = place[:, 0].astype(np.int32), place[:, 1].astype(np.int32)
     fx, fy = place[:, 0] - column, place[:, 1] - row
@@ -29,7 +33,7 @@ def _seen(depth: np.ndarray, mapped: np.ndarray, softness: float) -> np.ndarray:
         for right, weight_x in ((0, 1 - fx), (1, fx)):
             gap = depth[row + down, column + right] - mapped[:, 2]
             share += weight_x * weight_y * np.clip(1 - gap / softness, 0, 1)
-    return share
+    return np.where(inside, share, 1.0)
 
 
 def _smoothed(values: np.ndarray, faces: np.ndarray, rounds: int) -> np.ndarray:
@@ -49,8 +53,7 @@ def bake_occlusion(mesh: Mesh, directions: int = 48) -> np.ndarray:
     """
     owner = weld(mesh)
     normals = vertex_normals(mesh.vertices, mesh.faces, owner)
-    low, high = mesh.vertices.min(0), mesh.vertices.max(0)
-    centre, radius = (low + high) / 2, float(np.linalg.norm(high - low)) / 2 + 0.1
+    centre, radius = bounds(mesh.vertices)
     texel = 2 * radius / MAP
     seen, whole = np.zeros(len(normals), np.float32), np.full(len(normals), 1e-6, np.float32)
     for direction in even_directions(directions):

@@ -23,7 +23,8 @@ _RING_HALF_WIDTH = np.array([2.5, 2.75, 3.0, 3.2, 3.3, 3.1, 2.5, 1.6, 0.0])
 _RING_TOP = np.array([0.15, 1.0, 1.6, 1.9, 2.2, 2.4, 2.1, 1.5, -0.4])
 _RING_BOTTOM = np.array([0.15, -0.9, -1.4, -1.75, -1.9, -2.0, -2.0, -1.8, -0.4])
 _RING_FOLLOWS_JAW = np.array([1.0, 1.0, 1.0, 1.0, 0.95, 0.85, 0.6, 0.3, 0.15])
-_RING_FOLLOWS_CORNERS = np.array([0.0, 0.85, 0.6, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0])
+_RING_FOLLOWS_CORNERS = np.array([0.0, 1.0, 0.65, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0])
+_BEYOND_CORNER = 0.2  # cm that the second ring lies outside and behind the first at the corners of the mouth
 _OVERLAP = 0.05  # cm that the first ring lies outside the rim of the wet lip
 _WET_DEPTH, _WET_RISE = 0.8, 0.35  # cm that this rim lies behind and beyond the line where the lips meet, if it is not given
 
@@ -85,16 +86,15 @@ class Oral:
         return tongue_shift(points, self.tongue_along, tip, front + scale * np.asarray(TIP_UP), out_target, tongue_up, tongue_out)
 
     def _lay_to_lips(self, sack: np.ndarray, lips: LipOpening) -> None:
-        """Lays the first ring of the sack (rings ring 3, in place) to the rim of the wet lip, and draws the next ones along with the corners."""
+        """Lays the first ring of the sack (rings ring 3, in place) to the wet lip's rim; the next ones are drawn along with the corners."""
         angle = 2 * np.pi * np.arange(CAVITY_RING) / CAVITY_RING
-        for corner, sign, at in ((lips.right, 1, 0), (lips.left, -1, CAVITY_RING // 2)):
-            away = sign * (float(corner[0]) - float(sack[1, at, 0])) - 0.1
-            share = np.clip(sign * np.cos(angle), 0, 1).astype(np.float32) ** 2
-            back = min(float(corner[2] - sack[1, at, 2]) - 0.15, 0.0)
-            follow = _RING_FOLLOWS_CORNERS[:, None].astype(np.float32) * share
-            sack[..., 0] += sign * max(away, -0.9) * follow
-            sack[..., 2] += back * follow
         sack[0] = _edge(lips, angle)
+        for sign, at in ((1, 0), (-1, CAVITY_RING // 2)):
+            out, _, forward = sack[0, at] - sack[1, at]
+            share = np.clip(sign * np.cos(angle), 0, 1).astype(np.float32) ** 2
+            follow = _RING_FOLLOWS_CORNERS[:, None].astype(np.float32) * share
+            sack[..., 0] += sign * max(float(sign * out) + _BEYOND_CORNER, -0.9) * follow
+            sack[..., 2] += min(float(forward) - _BEYOND_CORNER, 0.0) * follow
 
 
 def _edge(lips: LipOpening, angle: np.ndarray) -> np.ndarray:
@@ -164,7 +164,7 @@ def _light_through(points: np.ndarray, lips: LipOpening) -> np.ndarray:
 
     The product of the form factors of two crossed strips stands for that of the opening.
     """
-    depth = np.clip(np.float32(0.5 * (lips.top[2] + lips.bottom[2])) - points[:, 2], 0.25, None)
+    depth = np.clip(np.float32(0.5 * (lips.top[2] + lips.bottom[2])) - points[:, 2], 0.3, None)
     square = depth * depth
 
     def strip(low: float, high: float, at: np.ndarray) -> np.ndarray:
@@ -173,5 +173,5 @@ def _light_through(points: np.ndarray, lips: LipOpening) -> np.ndarray:
 
     across = strip(float(lips.left[0]), float(lips.right[0]), points[:, 0])
     upright = strip(float(lips.bottom[1]), float(lips.top[1]), points[:, 1])
-    hidden = 1 - np.clip(across * upright, 0, 1)
-    return np.sqrt(1 - hidden * np.sqrt(hidden))  # walls inside pass light on, so that it falls off more slowly than straight light
+    through = across * upright
+    return np.float32(1.3) * through / (through + np.float32(0.3))  # walls inside pass light on, so that it falls off more slowly

@@ -16,39 +16,9 @@ SILENCE = "sil"
 BILABIALS = ("p", "b", "m")
 LABIODENTALS = ("f", "v")
 VOICELESS_STOPS = ("p", "t", "k", "ch")
-VOWELS = ("aa", "ae", "ah", "ax", "ao", "a", "eh", "e", "er", "ih", "iy", "o", "oe", "uh", "uw", "ue", "aw", "ay", "ey", "ow", "oy")
-CONSONANTS = (
-    "p",
-    "b",
-    "bh",
-    "m",
-    "f",
-    "v",
-    "th",
-    "dh",
-    "t",
-    "d",
-    "dx",
-    "n",
-    "l",
-    "r",
-    "rr",
-    "q",
-    "s",
-    "z",
-    "sh",
-    "zh",
-    "ch",
-    "jh",
-    "k",
-    "g",
-    "ng",
-    "x",
-    "hy",
-    "y",
-    "w",
-    "hh",
-)
+_VOWEL_TEXT = "aa ae ah ax ao a eh e er ih iy o oe uh uw ue aw ay ey ow oy"
+_CONSONANT_TEXT = "p b bh m f v th dh t d dx n l r rr q s z sh zh ch jh k g ng x hy y w hh"
+VOWELS, CONSONANTS = tuple(_VOWEL_TEXT.split()), tuple(_CONSONANT_TEXT.split())
 SYMBOLS = (SILENCE, *CONSONANTS, *VOWELS)
 _SLIVER = 1e-4  # s
 

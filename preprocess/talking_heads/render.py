@@ -8,15 +8,11 @@ import numpy as np
 from preprocess.talking_heads.normals import vertex_normals, weld
 from preprocess.talking_heads.raster import draw_mesh, empty_samples, project
 from preprocess.talking_heads.shading import pack_light
-from preprocess.talking_heads.shadow import cast_shadows
+from preprocess.talking_heads.shadow import bounds, cast_shadows
 from preprocess.talking_heads.solids import Camera, Light, Mesh, Strands
 from preprocess.talking_heads.strand_raster import draw_strands
 from preprocess.talking_heads.surface import Surface, resolve
 from preprocess.talking_heads.textures import Textures, pack, uv_density
-
-SHADOW_DEPTH = 36.0  # cm below the top of a scene that its shadow map reaches: head, neck and the top of the shoulders
-SHADOW_RADIUS = 21.0  # cm, the most it spans to each side
-MOTION = 2.0  # cm of room for what moves out of its place at rest
 
 
 @dataclass(frozen=True)
@@ -34,16 +30,9 @@ class Prepared:
     radius: float  # cm
 
 
-def _bounds(vertices: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre and radius (cm) of a ball around the upper part of a scene."""
-    upper = vertices[vertices[:, 1] > vertices[:, 1].max() - SHADOW_DEPTH]
-    low, high = upper.min(0), upper.max(0)
-    return ((low + high) / 2).astype(np.float32), min(float(np.linalg.norm(high - low)) / 2 + MOTION, SHADOW_RADIUS)
-
-
 def prepare(mesh: Mesh) -> Prepared:
     """Prepares a mesh at rest for `render`: textures with their pyramids, seams, extent."""
-    centre, radius = _bounds(mesh.vertices)
+    centre, radius = bounds(mesh.vertices)
     two_sided = np.array([material.two_sided for material in mesh.materials], bool)
     return Prepared(
         faces=np.ascontiguousarray(mesh.faces, np.int32),

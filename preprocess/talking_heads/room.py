@@ -22,9 +22,9 @@ def background(seed: int, width: int, height: int) -> np.ndarray:
     across = max(8, round(drawn * width / height))
     picture = _paint(seed, ambience, rng, across, drawn)
     sharp = rng.random() < 0.3  # a webcam or a telephone instead of a portrait lens
-    share = rng.uniform(0.008, 0.014) if sharp else rng.uniform(0.016, 0.042)
-    if ambience.place in ("park", "night"):
-        share = max(share, rng.uniform(0.016, 0.034))
+    share = rng.uniform(0.011, 0.017) if sharp else rng.uniform(0.018, 0.042)
+    if ambience.place in ("park", "street", "night"):
+        share = max(share, rng.uniform(0.02, 0.036))
     picture = defocus(np.minimum(picture, 40.0), max(share * drawn, 1.2))
     if (across, drawn) != (width, height):
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -11,10 +11,11 @@ import numpy as np
 
 from preprocess.talking_heads.solids import Light
 from preprocess.talking_heads.textures import ROUGHNESS, SCATTER, SPECULAR
-from preprocess.talking_heads.vectors import Vector, along, clamp, dot, kernel, unit
+from preprocess.talking_heads.vectors import Vector, along, clamp, dot, kernel, smoothstep, unit
 
 # Constants of the real spherical harmonics up to order 2
 _Y0, _Y1, _Y2, _Y20, _Y22 = 0.2820948, 0.4886025, 1.0925484, 0.3153916, 0.5462742
+WET_GAIN = 3.0  # of the highlights of eyes
 SHEEN = 0.35  # of the fine down on skin, seen edge-on, times `scatter`
 
 
@@ -93,7 +94,8 @@ def _mirror(point: Point, roughness: float, reflectance: float, ambient: np.ndar
     facing = clamp(dot(point.bumped, point.to_camera), 0.0, 1.0)
     falloff = min((1.0 - roughness) * (1.0 - roughness), math.exp(-6.432 * facing)) * (1.0 - roughness) + 0.0425 - 0.0275 * roughness
     share = reflectance * (1.04 - 0.572 * roughness - 1.04 * falloff) + 1.04 * falloff + 0.022 * roughness - 0.04
-    share = max(share, 0.0) * point.occlusion * point.occlusion
+    # at the rim a rough surface hides its own reflections
+    share = max(share, 0.0) * point.occlusion * point.occlusion * (1.0 - roughness * (1.0 - facing) * (1.0 - facing))
     mirrored = along((-point.to_camera[0], -point.to_camera[1], -point.to_camera[2]), point.bumped, 2.0 * facing)
     seen = irradiance(ambient, unit(mirrored))
     return share * seen[0], share * seen[1], share * seen[2]
@@ -128,7 +130,9 @@ def shade(point: Point, texel: np.ndarray, surfaces: np.ndarray, material: int, 
     square = roughness * roughness
     alpha = min(math.sqrt(square * square + 0.5 * min(point.curvature * point.curvature, 0.36)), 1.0)
     visible = point.visible * min(1.0, 2.0 * point.occlusion)
-    key = highlight(point.bumped, point.to_camera, lights.key, min(1.0, alpha + 0.5 * lights.spread), reflectance) * visible
+    # a wet surface mirrors the bright surroundings of the light, not only its disc
+    wet = 1.0 + WET_GAIN * (1.0 - smoothstep(0.06, 0.22, roughness))
+    key = highlight(point.bumped, point.to_camera, lights.key, min(1.0, alpha + 0.5 * lights.spread), reflectance) * visible * wet
     fill = highlight(point.bumped, point.to_camera, lights.fill, min(1.0, alpha + 0.25), reflectance) * point.occlusion
     mirrored = _mirror(point, math.sqrt(alpha), reflectance, lights.ambient)
     soft = irradiance(lights.ambient, point.bumped)

@@ -23,6 +23,9 @@ LAYERS = np.array([0.4, 1.2, 3.0, 8.0], np.float32)  # cm below the outermost ha
 HAIR_OPACITY = 0.9  # optical depth of strands that cover a texel once
 SHADOW_STRANDS = 2500  # strands of one kind that cast shadows; more are thinned out and weigh more
 SEARCH = 2.2  # cm: the widest penumbra (radius)
+REACH_DOWN = 36.0  # cm below the top of a scene that the maps reach: head, neck and the top of the shoulders
+MOST_RADIUS = 21.0  # cm, the most they span to each side
+MOTION = 2.0  # cm of room for what moves out of its place at rest
 _GOLDEN = 2.399963
 _COUNT = 16
 _TURN, _REACH = np.arange(_COUNT) * _GOLDEN, np.sqrt((np.arange(_COUNT) + 0.5) / _COUNT)
@@ -41,6 +44,13 @@ class ShadowMaps(NamedTuple):
     centre: Vector  # cm
     radius: float  # cm: the map covers a square of this half width
     spread: float  # tangent of the half angle of the light
+
+
+def bounds(vertices: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre and radius (cm) of a ball around the upper part of a scene."""
+    upper = vertices[vertices[:, 1] > vertices[:, 1].max() - REACH_DOWN]
+    low, high = upper.min(0), upper.max(0)
+    return ((low + high) / 2).astype(np.float32), min(float(np.linalg.norm(high - low)) / 2 + MOTION, MOST_RADIUS)
 
 
 def light_axes(direction: np.ndarray) -> np.ndarray:
@@ -99,15 +109,16 @@ def _hair_maps(
     top = np.full((HAIR_SIZE, HAIR_SIZE), FAR, np.float32)
     hair = np.zeros((HAIR_SIZE, HAIR_SIZE, len(LAYERS)), np.float32)
     texel = 2 * radius / HAIR_SIZE
+    width = 3 + 2 * round(min(spread, 0.3) * 0.6 / texel)
     mapped = [to_map(group.points, axes, centre, radius, HAIR_SIZE) for group in strands]
     strides = [1 + (len(group) - 1) // SHADOW_STRANDS for group in strands]
     for covering in (False, True):
         for group, points, stride in zip(strands, mapped, strides, strict=True):
             _splat(points, group.radius, stride, texel, top, hair, covering)
         if not covering:
-            top = cv2.dilate(top, np.ones((3, 3), np.uint8))
-    width = 3 + 2 * round(min(spread, 0.3) * 0.8 / texel)
-    return top, cv2.blur(hair, (width, width))
+            # hair is blurred below: its top reaches as far
+            top = cv2.dilate(top, np.ones((2 * width - 1, 2 * width - 1), np.uint8))
+    return top, cv2.blur(cv2.blur(hair, (width, width)), (width, width))
 
 
 def cast_shadows(

@@ -82,13 +82,16 @@ def _lip_pigment(
     uneven: np.ndarray,
 ) -> Pigment:
     """What lies in the red. `upper`, `toward_slit`, `inner`: 0..1, how much a texel is upper lip, near the slit, wet."""
-    kept = rng.uniform(0.25, 0.65) + 0.2 * traits.melanin**2  # how much of the skin's melanin the lips keep: pink against brown lips
+    kept = rng.uniform(0.35, 0.7) + 0.15 * traits.melanin**2  # how much of the skin's melanin the lips keep: pink against brown lips
     share = (kept + 0.30 * upper) * (1 - 0.25 * toward_slit * (1 - upper)) + 0.04 * uneven
     rim = np.clip(1 - toward_slit * 3.2, 0, 1)
     blood = mean_blood(traits) ** 0.4 * rng.uniform(3.2, 5.6) * (1 - 0.25 * _aged(traits)) * (1 + 0.10 * lines + 0.08 * uneven)
     return Pigment(
         melanin=melanin_density(traits.melanin) * share * (1 - 0.45 * inner) + rng.uniform(0.02, 0.12),
-        blood=np.maximum(blood, 2.4) * (1 + 0.8 * traits.melanin) * (0.8 + 0.25 * traits.femininity) * (1 + 0.45 * inner + 0.12 * upper + 0.12 * rim),
+        blood=np.maximum(blood, 2.4)
+        * (1 + 0.8 * traits.melanin)
+        * (0.8 + 0.25 * traits.femininity)
+        * (1 + 0.45 * inner + 0.12 * upper + 0.12 * rim),
         blue=np.full_like(upper, rng.uniform(0.02, 0.10)),
         shade=0.30 * traits.melanin**2
         + 0.07 * upper

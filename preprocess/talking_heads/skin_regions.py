@@ -89,7 +89,7 @@ def _weathered(traits: Traits) -> float:
 
 def _contrast(traits: Traits) -> float:
     """Factor on relative differences of the melanin: what is seen are differences of the density, which is large in dark skin."""
-    return 1 / (1 + 0.5 * melanin_density(traits.melanin))
+    return 1 / (1 + 0.9 * melanin_density(traits.melanin))
 
 
 def _melanin_pattern(rng: np.random.Generator, s: np.ndarray, t: np.ndarray, traits: Traits) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Draws strands as ribbons that face the camera into the samples of a picture.
 
-A strand thinner than the samples can show is drawn as wide as they need and covers only some of the four samples of a pixel: which ones is the
-strand's own choice, the same all along it and in every frame, so that thin hair is faint instead of broken.
+A strand thinner than the samples can show is drawn as wide as they need, but let through what lies behind it: thin hair is faint instead
+of broken. Strands are drawn nearest first; what is translucent collects in front of what comes later.
 """
 
 import math
@@ -18,9 +18,12 @@ from preprocess.talking_heads.strand_shading import shade_strand, strand_noise
 from preprocess.talking_heads.vectors import Vector, along, clamp, dot, kernel, load, minus, smoothstep, unit
 
 THINNEST = 0.36  # pixels: narrower ribbons slip between samples
+OPAQUE = 0.97  # share of light held back from which on a strand hides what is behind
 LIFT = 0.04  # cm by which strands win against the surface they lie on
 HIDDEN = 0.5  # cm behind a surface at which a point of a strand counts as out of sight
 MANY = 1500  # strands of one kind from which on some are left out where the picture is small
+SAG = 0.2  # pixels that a piece may lie off the curve
+MOST_PIECES = 4
 LONG = 3.0  # cm from its root at which a strand follows the hairdo instead of the skin
 SCALE_TILT = 0.16  # radians: how far the tilt of the scales differs between strands
 
@@ -44,7 +47,7 @@ class Canvas(NamedTuple):
 
     depth: np.ndarray  # float32 4h w
     ids: np.ndarray  # int32 4h w
-    paint: np.ndarray  # float32 4h w 3
+    paint: np.ndarray  # float32 4h w 4: colours of strands, weighted by the share of light they hold back, and that share
 
 
 @kernel
@@ -111,19 +114,18 @@ def _corner(group: Group, strand: int, knot: int, side: float) -> tuple[float, f
 
 
 @kernel
-def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, mask: int, canvas: Canvas) -> None:
-    """Draws the ribbon from a knot to the next. colours: float32 k 3. mask: bit i set: sample i of a pixel may be covered."""
+def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, canvas: Canvas) -> None:
+    """Draws the ribbon from a knot to the next. colours: float32 k 3."""
     rows, width = canvas.depth.shape
     a, b = _corner(group, strand, knot, 1.0), _corner(group, strand, knot, -1.0)
     c, d = _corner(group, strand, knot + 1, -1.0), _corner(group, strand, knot + 1, 1.0)
     start, end = _knot(group.screen, strand, knot), _knot(group.screen, strand, knot + 1)
+    first_cover, last_cover = _cover(group, strand, knot), _cover(group, strand, knot + 1)
     dx, dy = end[0] - start[0], end[1] - start[1]
     square = max(dx * dx + dy * dy, 1e-9)
     first_row = max(0, math.ceil(min(min(a[1], b[1]), min(c[1], d[1]))))
     last_row = min(rows - 1, math.floor(max(max(a[1], b[1]), max(c[1], d[1]))))
     for row in range(first_row, last_row + 1):
-        if not (mask >> (row & 3)) & 1:
-            continue
         span = _crossing(row, a[0], a[1], b[0], b[1], (1e9, -1e9))
         span = _crossing(row, b[0], b[1], c[0], c[1], span)
         span = _crossing(row, c[0], c[1], d[0], d[1], span)
@@ -134,21 +136,33 @@ def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, mask:
             z = start[2] + t * (end[2] - start[2])
             z += LIFT * z * z
             if z > canvas.depth[row, column]:
-                canvas.depth[row, column] = z
-                canvas.ids[row, column] = STRAND
-                for channel in range(3):
-                    canvas.paint[row, column, channel] = colours[knot, channel] * (1.0 - t) + colours[knot + 1, channel] * t
+                colour = (
+                    colours[knot, 0] + t * (colours[knot + 1, 0] - colours[knot, 0]),
+                    colours[knot, 1] + t * (colours[knot + 1, 1] - colours[knot, 1]),
+                    colours[knot, 2] + t * (colours[knot + 1, 2] - colours[knot, 2]),
+                )
+                _mix(canvas, row, column, z, colour, first_cover + t * (last_cover - first_cover))
 
 
 @kernel
-def _mask(strand: int, covered: float) -> int:
-    """Which of a pixel's samples a strand may cover (bits) to cover this share of what it is drawn over."""
-    if covered >= 1.0:
-        return 15
-    count = int(covered * SAMPLES + strand_noise(strand, 2))
-    turn = int(strand_noise(strand, 3) * SAMPLES)
-    run = (1 << min(count, SAMPLES)) - 1
-    return ((run << turn) | (run >> (SAMPLES - turn))) & 15
+def _cover(group: Group, strand: int, knot: int) -> float:
+    """Share of light that the ribbon holds back at a knot: less than 1 where the strand is thinner than the ribbon drawn for it."""
+    return min(1.0, 2.0 * group.radius[strand, knot] * group.screen[strand, knot, 2] / THINNEST)
+
+
+@kernel
+def _mix(canvas: Canvas, row: int, column: int, z: float, colour: Vector, cover: float) -> None:
+    """Lays a piece of a strand into one sample: over an opaque strand behind it, under the translucent ones drawn before."""
+    paint = canvas.paint
+    over = canvas.ids[row, column] == STRAND
+    weight = cover if over else cover * (1.0 - paint[row, column, 3])
+    keep = 1.0 - cover if over else 1.0
+    for channel in range(3):
+        paint[row, column, channel] = paint[row, column, channel] * keep + colour[channel] * weight
+    paint[row, column, 3] = paint[row, column, 3] * keep + weight
+    if paint[row, column, 3] > OPAQUE:
+        canvas.depth[row, column] = z
+        canvas.ids[row, column] = STRAND
 
 
 @kernel
@@ -165,51 +179,79 @@ def _draw_group(group: Group, eye: Vector, maps: ShadowMaps, lights: Lights, can
         for knot in range(last):
             if (hidden[knot] and hidden[knot + 1]) or group.screen[strand, knot, 2] <= 0 or group.screen[strand, knot + 1, 2] <= 0:
                 continue
-            width = group.radius[strand, knot] * group.screen[strand, knot, 2]
-            width += group.radius[strand, knot + 1] * group.screen[strand, knot + 1, 2]
-            mask = _mask(strand, width / THINNEST)
-            if not mask:
-                continue
             for end in (knot, knot + 1):
                 if not shaded[end]:
                     colour = _point_colour(group, strand, end, eye, maps, lights)
                     colours[end, 0], colours[end, 1], colours[end, 2] = colour
                     shaded[end] = True
-            _draw_piece(group, strand, knot, colours, mask, canvas)
+            _draw_piece(group, strand, knot, colours, canvas)
+
+
+@kernel
+def _refine(points: np.ndarray, pieces: int) -> np.ndarray:
+    """Strands (s k c) with every piece cut into `pieces`, bent as a Catmull-Rom curve."""
+    count, knots, channels = points.shape
+    fine = np.empty((count, (knots - 1) * pieces + 1, channels), np.float32)
+    for strand in range(count):
+        for knot in range(knots - 1):
+            before, after = max(knot - 1, 0), min(knot + 2, knots - 1)
+            for piece in range(pieces):
+                t = piece / pieces
+                for channel in range(channels):
+                    a, b = points[strand, knot, channel], points[strand, knot + 1, channel]
+                    start, end = 0.5 * (b - points[strand, before, channel]), 0.5 * (points[strand, after, channel] - a)
+                    turn = t * (1.0 - t) * ((1.0 - t) * (start - (b - a)) - t * (end - (b - a)))
+                    fine[strand, knot * pieces + piece, channel] = a + t * (b - a) + turn
+        for channel in range(channels):
+            fine[strand, -1, channel] = points[strand, knots - 1, channel]
+    return fine
+
+
+def _pieces(screen: np.ndarray) -> int:
+    """Into how many pieces the projected strands (s k 3) have to be cut so that their corners do not show."""
+    if screen.shape[1] < 3:
+        return 1
+    corners = screen[:: max(1, len(screen) // 400), :, :2]
+    sag = 0.125 * np.linalg.norm(corners[:, 2:] - 2 * corners[:, 1:-1] + corners[:, :-2], axis=-1)
+    return int(np.clip(np.ceil(np.sqrt(np.percentile(sag, 80) / SAG)), 1, MOST_PIECES))
 
 
 def _group(strands: Strands, normals: np.ndarray, camera: Camera, width: int, height: int) -> Group:
     """A kind of strands with what its drawing needs."""
-    screen = project(strands.points, camera, width, height)
+    occlusion = np.ones(strands.radius.shape, np.float32) if strands.occlusion is None else strands.occlusion
+    knots = np.concatenate([strands.points, strands.radius[..., None], occlusion[..., None]], -1, dtype=np.float32)
+    pieces = _pieces(project(strands.points, camera, width, height))
+    if pieces > 1:
+        knots = _refine(knots, pieces)
+    points = np.ascontiguousarray(knots[..., :3])
+    screen = project(points, camera, width, height)
     pixels = float(height * camera.focal)
     middle = strands.points[:, 0].mean(0, dtype=np.float64)
     per_cm = pixels / max(float(camera.eye[2] - middle[2]), 1.0)
     stride = 2 if len(strands) > MANY and per_cm < 5.0 else 1
     nearest = np.argsort(-screen[..., 2].max(1), kind="stable")
-    order = nearest[nearest % stride == 0]
-    occlusion = np.ones(strands.radius.shape, np.float32) if strands.occlusion is None else strands.occlusion
     return Group(
-        points=np.ascontiguousarray(strands.points, np.float32),
+        points=points,
         screen=screen,
-        radius=np.asarray(strands.radius * (pixels * stride**0.8), np.float32),
+        radius=np.maximum(knots[..., 3], 0) * np.float32(pixels * stride**0.8),
         colour=np.ascontiguousarray(strands.colour, np.float32),
         root_normals=normals[strands.root],
-        occlusion=np.ascontiguousarray(occlusion, np.float32),
+        occlusion=np.ascontiguousarray(knots[..., 4]),
         shine=float(strands.shine),
         middle=tuple(float(value) for value in middle),
-        order=order,
+        order=nearest[nearest % stride == 0],
     )
 
 
 def draw_strands(
     strands: Sequence[Strands], normals: np.ndarray, camera: Camera, maps: ShadowMaps, lights: Lights, samples: Samples
 ) -> np.ndarray:
-    """Draws strands over the surfaces in `samples` (in place) and returns their colours (float32 4h w 3), set where the id is STRAND.
+    """Draws strands over the surfaces in `samples` (in place) and returns their paint (float32 4h w 4, see `Canvas`).
 
     normals: float32 v 3, of the mesh whose vertices carry the strands.
     """
     rows, width = samples.depth.shape
-    canvas = Canvas(samples.depth, samples.ids, np.zeros((rows, width, 3), np.float32))
+    canvas = Canvas(samples.depth, samples.ids, np.zeros((rows, width, 4), np.float32))
     eye = tuple(float(value) for value in camera.eye)
     for kind in strands:
         if len(kind):

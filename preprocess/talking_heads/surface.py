@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from preprocess.talking_heads.raster import NOTHING, SAMPLE_COLUMNS, SAMPLES, STRAND
+from preprocess.talking_heads.raster import NOTHING, SAMPLE_COLUMNS, SAMPLES
 from preprocess.talking_heads.shading import Lights, Point, shade
 from preprocess.talking_heads.shadow import ShadowMaps, key_light
 from preprocess.talking_heads.textures import DETAIL_REPEAT, HAS_BUMP, HAS_DETAIL, SCATTER, TWO_SIDED, Textures, sample
@@ -174,6 +174,37 @@ def _one_surface(surface: Surface, face: int, other: int, depth: float, other_de
 
 
 @kernel
+def _gather(surface: Surface, pixel: float, depth: np.ndarray, ids: np.ndarray, row: int, column: int, owner: np.ndarray) -> None:
+    """Sets `owner` (int 4): for each sample of a pixel the first one of the same smooth surface, or NOTHING where no surface is seen."""
+    for index in range(SAMPLES):
+        sample_row = row * SAMPLES + index
+        face = ids[sample_row, column]
+        owner[index] = index if face >= 0 else NOTHING
+        if face < 0:
+            continue
+        for earlier in range(index):
+            if owner[earlier] != earlier:
+                continue
+            other_row = row * SAMPLES + earlier
+            if _one_surface(surface, face, ids[other_row, column], depth[sample_row, column], depth[other_row, column], pixel):
+                owner[index] = earlier
+                break
+
+
+@kernel
+def _middle(owner: np.ndarray, index: int, through: np.ndarray) -> Vector:
+    """Middle of the samples that share the shading of one (x, y in the pixel), and how many they are, weighted by what is seen of them."""
+    x, y, count, weight = 0.0, 0.0, 0, 0.0
+    for other in range(index, SAMPLES):
+        if owner[other] == index:
+            x += SAMPLE_COLUMNS[other]
+            y += (other + 0.5) / SAMPLES
+            count += 1
+            weight += through[other]
+    return x / count, y / count, weight
+
+
+@kernel
 def resolve(
     surface: Surface,
     textures: Textures,
@@ -186,41 +217,32 @@ def resolve(
     paint: np.ndarray,
     background: np.ndarray,
 ) -> np.ndarray:
-    """The picture (float32 h w 3): surfaces shaded, mixed with strands (`paint`, 4h w 3) and background (h w 3) by the samples of each pixel."""
+    """The picture (float32 h w 3): surfaces shaded, mixed with strands and background by the samples of each pixel.
+
+    eye: of the camera, cm. pixel: its width in cm at distance 1 cm. depth, ids: of the samples (4h w). paint: float32 4h w 4: colour of the
+    strands times the share of light they hold back, and that share. background: float32 h w 3.
+    """
     height, width = background.shape[:2]
     picture = np.zeros((height, width, 3), np.float32)
     texel, tile = np.empty(6, np.float32), np.empty(2, np.float32)
-    owner = np.empty(SAMPLES, np.int64)
+    owner, through = np.empty(SAMPLES, np.int64), np.empty(SAMPLES, np.float32)
     for row in range(height):
         for column in range(width):
+            _gather(surface, pixel, depth, ids, row, column, owner)
             for index in range(SAMPLES):
                 sample_row = row * SAMPLES + index
-                face = ids[sample_row, column]
-                owner[index] = index
-                if face == NOTHING:
-                    picture[row, column] += background[row, column]
-                elif face == STRAND:
-                    picture[row, column] += paint[sample_row, column]
-                else:
-                    for earlier in range(index):
-                        other = ids[row * SAMPLES + earlier, column]
-                        near, far = depth[sample_row, column], depth[row * SAMPLES + earlier, column]
-                        if owner[earlier] == earlier and other >= 0 and _one_surface(surface, face, other, near, far, pixel):
-                            owner[index] = earlier
-                            break
-            for index in range(SAMPLES):
-                face = ids[row * SAMPLES + index, column]
-                if face < 0 or owner[index] != index:
-                    continue
-                x, y, count = 0.0, 0.0, 0
-                for other in range(index, SAMPLES):
-                    if owner[other] == index:
-                        x += SAMPLE_COLUMNS[other]
-                        y += (other + 0.5) / SAMPLES
-                        count += 1
-                colour = _face_colour(surface, textures, lights, maps, eye, pixel, face, column + x / count, row + y / count, texel, tile)
+                through[index] = 1.0 - paint[sample_row, column, 3]
+                behind = through[index] if ids[sample_row, column] == NOTHING else 0.0
                 for channel in range(3):
-                    picture[row, column, channel] += count * colour[channel]
+                    picture[row, column, channel] += paint[sample_row, column, channel] + behind * background[row, column, channel]
+            for index in range(SAMPLES):
+                if owner[index] != index:
+                    continue
+                x, y, weight = _middle(owner, index, through)
+                face = ids[row * SAMPLES + index, column]
+                colour = _face_colour(surface, textures, lights, maps, eye, pixel, face, column + x, row + y, texel, tile)
+                for channel in range(3):
+                    picture[row, column, channel] += weight * colour[channel]
             for channel in range(3):
                 picture[row, column, channel] /= SAMPLES
     return picture

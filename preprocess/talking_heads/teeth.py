@@ -18,7 +18,7 @@ _THICK = np.array([0.95, 1.0, 0.90, 0.54, 0.18, 0.0, -0.35, -1.0])  # 1: depth a
 
 
 def crown_points(crown: Crown) -> np.ndarray:
-    """Vertices (rings * 10, 3) of one crown in arch space, ring by ring from under the gum, each ring from the right side over the outer face."""
+    """Vertices (rings * 10, 3) of one crown in arch space, ring by ring from under the gum, each from the right over the outer face."""
     angle = 2 * np.pi * np.arange(RING) / RING
     side = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.75
     front = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** 0.75
@@ -56,7 +56,7 @@ def teeth_mesh(dentition: Dentition, lower: bool) -> Mesh:
 
 
 def paint_teeth(dentition: Dentition, lower: bool) -> np.ndarray:
-    """Albedo (float32 32 x 14*16 x 3): ivory, yellower at the neck, bluish and clearer at the edge, dark where crowns meet, dim at the back."""
+    """Albedo (float32 32 x 14*16 x 3): ivory, yellower at the neck, bluish at the edge, dark where crowns meet, dim at the back."""
     rng = stream(dentition.seed, "teeth colour lower" if lower else "teeth colour upper")
     white, stained = np.array([0.80, 0.77, 0.69]), np.array([0.68, 0.60, 0.44])
     base = white + dentition.stain * (stained - white)

@@ -19,7 +19,7 @@ PUPIL = (3.15, 0.0)
 INNER_CANTHUS = (1.68, -0.12)
 OUTER_CANTHUS = (4.55, 0.12)
 EYE_TOP, EYE_BOTTOM = (3.1, 0.52), (3.2, -0.52)  # middle of the lid margins, eye open
-BROW = ((1.25, 1.75), (2.3, 2.25), (3.5, 2.55), (4.6, 2.3), (5.4, 1.7))  # middle line of the brow, from the nose outwards
+BROW = ((1.2, 1.55), (2.3, 1.85), (3.5, 2.1), (4.6, 1.95), (5.45, 1.45))  # middle line of the brow, from the nose outwards
 NASION = (0.0, 0.7)
 NOSE_TIP = (0.0, -3.55)
 ALA = (1.72, -3.85)  # the widest point of the nostril's wing
@@ -33,7 +33,7 @@ LIP_BOTTOM = (0.0, -7.62)
 MENTAL_FOLD = (0.0, -8.45)
 CHIN = (0.0, -9.9)  # the foremost point of the chin
 MENTON = (0.0, -11.3)  # the lowest
-JAW_ANGLE = (8.4, -7.6)
+JAW_ANGLE = (8.4, -10.3)
 CHEEKBONE = (5.4, -1.9)
 EAR = (10.6, -1.0)  # the ear canal; the ear is attached from t = -3.6 to t = 2
 HAIRLINE = ((0.0, 6.7), (3.0, 6.5), (5.2, 5.2), (6.2, 3.2), (7.4, 1.6), (8.3, -0.6))  # average, from the middle to the sideburn

@@ -75,8 +75,8 @@ def mouth_channels(
     filled = [*phones, Phone(SILENCE, end, max(end, frames / VIDEO_FPS) + 1.0)]
     factors = np.ones(len(filled)) if loudness is None else np.append(np.clip(np.power(np.maximum(loudness, 0.05), 0.3), 0.75, 1.2), 1.0)
     movement = _rounded_off(_blended(filled, factors, times, style))
-    _tuck_lips(movement, filled, times)
     _rest(movement, filled, times, style)
+    _tuck_lips(movement, filled, times)
     _close_lips(movement, filled, times)
     mean = movement.reshape(frames, _OVERSAMPLING, len(CHANNELS)).mean(1)
     lowest = np.where(np.arange(len(CHANNELS)) == _SPREAD, -0.3, 0.0)
