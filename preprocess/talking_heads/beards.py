@@ -46,7 +46,9 @@ def draw_beard(traits: Traits) -> BeardStyle | None:
         return BeardStyle(BeardShape(1.0, 0.0, 0.0, **edge), float(rng.uniform(0.7, 1.3)), 0.1, 0.1, 700, 0.024, 0.5)
     if kind == "goatee":
         size = float(rng.uniform(0.4, 1.6))
-        return BeardStyle(BeardShape(float(rng.choice([0.15, 1.0])), 1.0, 0.0, **edge), 0.6 + 0.2 * size, size, 0.1, 1300, 0.024, 0.5)
+        return BeardStyle(
+            BeardShape(float(rng.choice([0.0, 1.0], p=[0.3, 0.7])), 1.0, 0.0, **edge), 0.6 + 0.2 * size, size, 0.1, 1300, 0.024, 0.5
+        )
     full = BeardShape(1.0, 1.0, 1.0, patchy=0.4 * patchy, **edge)
     if kind == "short":
         size = float(rng.uniform(0.5, 1.3))

@@ -19,7 +19,7 @@ def frame_camera(seed: int, aspect: float = 1.0) -> Camera:
     `aspect` is width / height of the picture; the head stays inside it.
     """
     rng = stream(seed, "framing")
-    share = float(np.clip(rng.normal(0.55, 0.09), 0.35, 0.75)) * min(1.0, aspect / 0.75)
+    share = float(np.clip(rng.normal(0.58, 0.09), 0.35, 0.75)) * min(1.0, aspect / 0.75)
     wanted = float(np.exp(rng.uniform(np.log(55), np.log(160))))
     focal = float(np.clip(share * wanted / HEAD_HEIGHT, *_FOCAL_LIMITS))
     distance = float(np.clip(focal * HEAD_HEIGHT / share, 55, 160))
@@ -51,7 +51,7 @@ def draw_look(seed: int) -> CameraLook:
     """The look of a clip's camera: mostly a decent one, sometimes a poor webcam."""
     rng = stream(seed, "camera look")
     poor = rng.random() < 0.3
-    noise = rng.gamma(2.0, 1.1) * (2.2 if poor else 0.8)
+    noise = rng.gamma(2.0, 0.8) * (2.0 if poor else 0.7)
     warm = rng.normal(0, 0.035)
     gain = np.exp(rng.normal(0, 0.09)) * np.exp([warm, rng.normal(0, 0.012), -warm])
     return CameraLook(
@@ -59,8 +59,8 @@ def draw_look(seed: int) -> CameraLook:
         vignette=float(rng.beta(1.2, 4) * 0.45),
         blur=float(rng.uniform(0.0, 0.0042) if poor else rng.uniform(0.0, 0.0022)),
         sharpen=float(rng.beta(1.1, 2.5)),
-        noise=float(min(noise, 9.0)),
-        chroma_noise=float(min(noise, 9.0) * rng.uniform(0.3, 0.9)),
+        noise=float(min(noise, 6.0)),
+        chroma_noise=float(min(noise, 6.0) * rng.uniform(0.3, 0.9)),
         saturation=float(np.clip(rng.normal(1.0, 0.09), 0.75, 1.25)),
         quality=int(rng.integers(55, 80) if poor else rng.integers(75, 96)) if rng.random() < 0.7 else 100,
     )
@@ -76,7 +76,7 @@ def expose(look: CameraLook, linear: np.ndarray) -> np.ndarray:
 
 
 def apply(look: CameraLook, frame: np.ndarray, index: int, seed: int) -> np.ndarray:
-    """A finished frame (uint8 h w 3 RGB) -> the same with lens blur, noise, sharpening and compression; `index` is its place in the clip."""
+    """A finished frame (uint8 h w 3 RGB), the `index`-th of a clip -> the same with lens blur, noise, sharpening and compression."""
     picture = frame.astype(np.float32)
     sigma = look.blur * frame.shape[0]
     if sigma > 0.2:

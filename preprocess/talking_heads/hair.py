@@ -6,7 +6,7 @@ from preprocess.talking_heads.beards import beard, whisker_shade
 from preprocess.talking_heads.facial_hair import brow_shade, eyebrows, eyelashes
 from preprocess.talking_heads.hair_form import HeadForm
 from preprocess.talking_heads.hair_growth import draw_locks, grow, lengths, tie, trim
-from preprocess.talking_heads.hair_look import buried, colours, draw_tint, taper
+from preprocess.talking_heads.hair_look import buried, colours, draw_tint, mean_colour, taper
 from preprocess.talking_heads.hair_regions import scalp_density, scalp_margin
 from preprocess.talking_heads.hair_roots import RestSkin, ramp, strew
 from preprocess.talking_heads.hairstyles import draw_style
@@ -36,6 +36,11 @@ def scalp_shade(traits: Traits, size: int) -> np.ndarray:
     style = draw_style(traits)
     scalp = style.cover * scalp_density(style.line, s, t)
     return np.maximum.reduce([scalp, brow_shade(traits, s, t), whisker_shade(traits, s, t)]).astype(np.float32)
+
+
+def scalp_colour(traits: Traits) -> np.ndarray:
+    """The colour that goes with `scalp_shade`: linear RGB (float32 3), dyed and greyed as the hair is."""
+    return mean_colour(draw_tint(traits))
 
 
 def scalp_hair(traits: Traits, skin: RestSkin) -> Strands | None:

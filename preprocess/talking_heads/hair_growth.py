@@ -183,10 +183,11 @@ def tie(form: HeadForm, style: Style, rng: np.random.Generator) -> tuple[np.ndar
         ring = start[:, None] * np.cos(turn) + np.cross(axis, start)[:, None] * np.sin(turn)
         tilt = 0.45 * rng.normal(size=(locks, 1, 1))[lock] * axis[:, None]
         reach = size * (0.72 + 0.28 * rng.random((count, 1, 1)))
-        return (place + outward * 0.55 * size + reach * unit(ring + tilt)).astype(np.float32), lock
+        ball = place + outward * 0.55 * size + reach * unit(ring + tilt)
+        return form.push_out(ball, _CLEAR).astype(np.float32), lock
     swing = rng.normal(size=(locks, 3))[lock] * np.array([1.0, 0.3, 0.8]) + 0.35 * rng.normal(size=(count, 3))
     rise = place + outward * 2.2 * np.sin(np.minimum(along * 6, np.pi / 2)) + outward * 1.6 * along
     fall = style.tail * np.exp(0.12 * rng.normal(size=(count, 1, 1))) * along**1.2
     width = 0.35 * size * (0.25 + 1.1 * np.sin(np.minimum(along * 2.6, 2.2)))
     points = rise + _DOWN * fall + swing[:, None] * width
-    return drape(points, np.zeros((count, 1), bool)).astype(np.float32), lock
+    return form.push_out(drape(points, np.zeros((count, 1), bool)), _CLEAR).astype(np.float32), lock

@@ -29,13 +29,18 @@ def draw_tint(traits: Traits) -> Tint:
     rng = stream(traits.seed, "hair tint")
     base, grey = traits.hair_colour.astype(np.float64), traits.grey
     covered = rng.random() < 0.5 * traits.femininity
-    dyed = rng.random() < 0.05 + 0.10 * traits.femininity
+    dyed = rng.random() < 0.01 + 0.13 * traits.femininity
     dye = _DYES[rng.integers(len(_DYES))]
     base = dye if dyed else base
     grey = 0.08 * grey if covered or dyed else grey
     lighter = np.minimum(base * rng.uniform(1.5, 2.6) + 0.01, 0.6)
-    streaks = float(rng.uniform(0.1, 0.4)) if rng.random() < 0.15 + 0.35 * traits.femininity else 0.05
+    streaks = float(rng.uniform(0.1, 0.4)) if rng.random() < 0.05 + 0.45 * traits.femininity else 0.0
     return Tint(base.astype(np.float32), lighter.astype(np.float32), streaks, grey)
+
+
+def mean_colour(tint: Tint) -> np.ndarray:
+    """What hair of a tint looks like from afar: linear RGB (float32 3)."""
+    return (tint.base + tint.grey * (_GREY - tint.base)).astype(np.float32)
 
 
 def natural_tint(traits: Traits, darker: float, grey: float) -> Tint:
@@ -47,7 +52,7 @@ def colours(tint: Tint, clump: np.ndarray, rng: np.random.Generator) -> np.ndarr
     """Linear RGB (float32 n 3) of strands: shades vary from clump (int n) to clump and from hair to hair."""
     count = len(clump)
     mix = 0.6 * rng.random(count)[clump] + 0.4 * rng.random(count)
-    streak = (mix > 1 - ramp(0.0, 1.0, np.array(tint.streaks)) * 0.6 - 0.15)[:, None] * (tint.streaks > 0.06)
+    streak = (mix > 0.85 - 0.6 * tint.streaks)[:, None] & (tint.streaks > 0)
     colour = (
         np.where(streak, tint.streak, tint.base) * np.exp(0.16 * rng.normal(size=count)[clump] + 0.16 * rng.normal(size=count))[:, None]
     )

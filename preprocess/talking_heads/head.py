@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from preprocess.talking_heads.beards import beard
-from preprocess.talking_heads.ear import ear
+from preprocess.talking_heads.complexion import skin_colour
+from preprocess.talking_heads.ear import EarShape, ear
 from preprocess.talking_heads.expression import Expression, Mouth
 from preprocess.talking_heads.eyelids import EYE_RADIUS
 from preprocess.talking_heads.eyes import eyeball
 from preprocess.talking_heads.face import FaceShape, Skin
 from preprocess.talking_heads.facial_hair import eyebrows, eyelashes
-from preprocess.talking_heads.hair import scalp_hair, scalp_shade
+from preprocess.talking_heads.hair import scalp_colour, scalp_hair, scalp_shade
 from preprocess.talking_heads.hair_roots import RestSkin
 from preprocess.talking_heads.identity import draw_face
 from preprocess.talking_heads.landmarks import landmark_vertices
@@ -65,45 +66,43 @@ class Head:
         self._rest = self.skin.vertices.astype(np.float32)
         skin_mesh = self._skin_mesh(texture_size)
         self._eyes = [eyeball(traits, EYE_RADIUS * self.skin.eye_scale) for _ in (-1, 1)]
-        self.ears = [self._ear(side, skin_mesh) for side in (-1, 1)]
+        self.ears = [self._ear(side) for side in (-1, 1)]
         self.oral = build_oral(traits, self._oral_fit())
         neck = float(np.abs(self._rest[np.abs(self.skin.sheet.st[:, 1] + 19) < 0.8, 0]).max())
-        self._bust = bust(traits, neck, self._neck_colour(skin_mesh), skin_mesh.materials[0].scatter)
+        self._bust = bust(traits, neck, skin_colour(traits), skin_mesh.materials[0].scatter)
         rigid = [mesh for shape in self.ears for mesh in (shape.mesh,)]
         eyes = [self._placed_eye(index, (0.0, 0.0)) for index in (0, 1)]
         parts = [skin_mesh, *eyes, self.oral.mesh, *rigid, self._bust]
         self._starts = np.cumsum([0, *(len(part.vertices) for part in parts)])
         mesh = join(parts)
-        self.mesh = replace(mesh, occlusion=mesh.occlusion * bake_occlusion(mesh))
+        self.mesh = replace(mesh, occlusion=mesh.occlusion * self._inside_lips(bake_occlusion(mesh)))
         self._follows = self._head_share(self.mesh.vertices)
         self.strands, self._kinds = self._grow()
 
     def _skin_mesh(self, size: int) -> Mesh:
         sheet, material = self.skin.sheet, paint_skin(self.traits, size, self.skin.shape.eyes.crease)
         shade = scalp_shade(self.traits, size)[..., None]
-        hair = self.traits.hair_colour * (1 - self.traits.grey) + 0.25 * self.traits.grey
-        albedo = (material.albedo * (1 - 0.9 * shade) + 0.9 * shade * 0.7 * hair).astype(np.float32)
+        albedo = (material.albedo * (1 - 0.9 * shade) + 0.9 * shade * 0.7 * scalp_colour(self.traits)).astype(np.float32)
         uv = to_uv(*sheet.st.T.astype(np.float32))
         return Mesh.of(self._rest, sheet.faces, np.clip(uv, 0, 1), replace(material, albedo=albedo))
 
-    def _neck_colour(self, skin_mesh: Mesh) -> np.ndarray:
-        """Mean albedo (3) of the throat."""
-        albedo = skin_mesh.materials[0].albedo
-        size = len(albedo)
-        return albedo[int(0.96 * size) :, int(0.35 * size) : int(0.65 * size)].mean((0, 1)).astype(np.float32)
-
-    def _ear(self, side: int, skin_mesh: Mesh):
+    def _ear(self, side: int) -> EarShape:
         at = np.argmin(np.abs(self.skin.sheet.st - np.array([EAR[0] * side, EAR[1]])).sum(1))
-        cheek = skin_mesh.materials[0].albedo[
-            int(0.52 * len(skin_mesh.materials[0].albedo)), int((0.5 + 0.28 * side) * len(skin_mesh.materials[0].albedo))
-        ]
-        return ear(self.traits, cheek, side).placed(self._rest[at], np.array([float(side), 0.0, -0.12]), side)
+        shape = ear(self.traits, skin_colour(self.traits), side)
+        return shape.placed(self._rest[at], np.array([float(side), 0.0, -0.12]), side)
+
+    def _inside_lips(self, occlusion: np.ndarray) -> np.ndarray:
+        """`occlusion` (v) with the wet side of the lips as dark as it is in an open mouth: it is baked with the mouth shut."""
+        lit = np.linspace(0.25, 0.75, INNER_RINGS)
+        for ring, share in zip(self.skin.sheet.mouth, lit, strict=False):
+            occlusion[ring] = share
+        return occlusion
 
     def _oral_fit(self) -> OralFit:
         line = self.skin.sheet.mouth[INNER_RINGS]
         middle = self._rest[line[MOUTH_ANGLES // 4]]
         half = 0.5 * float(np.linalg.norm(self._rest[line[0]] - self._rest[line[MOUTH_ANGLES // 2]]))
-        return OralFit(np.array([middle[0], middle[1] - 0.24, middle[2] - 0.6], np.float32), half, self.skin.shape.skull.width)
+        return OralFit(np.array([middle[0], middle[1] - 0.22 - 0.1 * self.traits.femininity, middle[2] - 0.6], np.float32), half, self.skin.shape.skull.width)
 
     def _placed_eye(self, index: int, gaze: tuple[float, float]) -> Mesh:
         """The eyeball turned to a gaze, at its place."""
@@ -163,7 +162,8 @@ class Head:
     def _lip_opening(self, skin: np.ndarray) -> LipOpening:
         line = self.skin.sheet.mouth[INNER_RINGS]
         quarter = MOUTH_ANGLES // 4
-        return LipOpening(skin[line[2 * quarter]], skin[line[0]], skin[line[quarter]], skin[line[3 * quarter]])
+        corners = (skin[line[2 * quarter]], skin[line[0]])
+        return LipOpening(*corners, skin[line[quarter]], skin[line[3 * quarter]], loop=skin[self.skin.sheet.mouth[0]])
 
 
 def _tip_over(points: np.ndarray, angle: np.ndarray) -> np.ndarray:

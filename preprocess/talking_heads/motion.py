@@ -1,7 +1,7 @@
 """How a person moves besides speaking: head, gaze, blinks and expression per frame.
 
-`motion` knows nothing of the speech, so that one person can say two things with the same movement; `speech_gestures` is what the loudness of
-speech adds (nods and brows on stressed moments) and is nothing where there is silence.
+`motion` knows nothing of the speech, so that one person can say two things with the same movement; `speech_gestures` is what the
+loudness of speech adds (nods and brows on stressed moments) and is nothing where there is silence.
 
 Angles: yaw > 0 turns the nose to the right of the picture, pitch > 0 lifts it, roll > 0 tilts the crown to the left of the picture.
 """

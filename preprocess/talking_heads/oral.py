@@ -25,6 +25,7 @@ _RING_BOTTOM = np.array([0.15, -0.9, -1.4, -1.75, -1.9, -2.0, -2.0, -1.8, -0.4])
 _RING_FOLLOWS_JAW = np.array([1.0, 1.0, 1.0, 1.0, 0.95, 0.85, 0.6, 0.3, 0.15])
 _RING_FOLLOWS_CORNERS = np.array([0.0, 1.0, 0.65, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0])
 _BEYOND_CORNER = 0.2  # cm that the second ring lies outside and behind the first at the corners of the mouth
+_NARROWED = 0.9  # cm that its sides may come inwards with pursed lips
 _OVERLAP = 0.05  # cm that the first ring lies outside the rim of the wet lip
 _WET_DEPTH, _WET_RISE = 0.8, 0.35  # cm that this rim lies behind and beyond the line where the lips meet, if it is not given
 
@@ -60,7 +61,7 @@ class Oral:
     mesh: Mesh
     fit: OralFit
     jaw_weight: np.ndarray  # float32 v, how far a vertex follows the jaw
-    openness: np.ndarray  # float32 v, how much of the light from the lips reaches a vertex, by its place and the way it faces
+    openness: np.ndarray  # float32 v, how much of the light that comes in between the lips a vertex gets, by its depth at rest
     tongue_start: int  # vertices from here to cavity_start are the tongue
     cavity_start: int  # from here on the sack, ring by ring
     tongue_along: np.ndarray  # float32, of the tongue's vertices: 0 root .. 1 tip
@@ -93,7 +94,7 @@ class Oral:
             out, _, forward = sack[0, at] - sack[1, at]
             share = np.clip(sign * np.cos(angle), 0, 1).astype(np.float32) ** 2
             follow = _RING_FOLLOWS_CORNERS[:, None].astype(np.float32) * share
-            sack[..., 0] += sign * max(float(sign * out) + _BEYOND_CORNER, -0.9) * follow
+            sack[..., 0] += sign * max(float(sign * out) + _BEYOND_CORNER, -_NARROWED) * follow
             sack[..., 2] += min(float(forward) - _BEYOND_CORNER, 0.0) * follow
 
 

@@ -15,7 +15,7 @@ from preprocess.talking_heads.vectors import Vector, along, clamp, dot, kernel, 
 
 # Constants of the real spherical harmonics up to order 2
 _Y0, _Y1, _Y2, _Y20, _Y22 = 0.2820948, 0.4886025, 1.0925484, 0.3153916, 0.5462742
-WET_GAIN = 3.0  # of the highlights of eyes
+WET_SPREAD, WET_GAIN = 0.07, 3.0  # size (radians) and additional strength of the highlights of eyes
 SHEEN = 0.35  # of the fine down on skin, seen edge-on, times `scatter`
 
 
@@ -94,8 +94,9 @@ def _mirror(point: Point, roughness: float, reflectance: float, ambient: np.ndar
     facing = clamp(dot(point.bumped, point.to_camera), 0.0, 1.0)
     falloff = min((1.0 - roughness) * (1.0 - roughness), math.exp(-6.432 * facing)) * (1.0 - roughness) + 0.0425 - 0.0275 * roughness
     share = reflectance * (1.04 - 0.572 * roughness - 1.04 * falloff) + 1.04 * falloff + 0.022 * roughness - 0.04
-    # at the rim a rough surface hides its own reflections
-    share = max(share, 0.0) * point.occlusion * point.occlusion * (1.0 - roughness * (1.0 - facing) * (1.0 - facing))
+    # at its rim a rough surface hides its own reflections
+    rim = 1.0 - min(1.0, 2.0 * roughness) * (1.0 - smoothstep(0.0, 0.6, facing))
+    share = max(share, 0.0) * point.occlusion * point.occlusion * rim
     mirrored = along((-point.to_camera[0], -point.to_camera[1], -point.to_camera[2]), point.bumped, 2.0 * facing)
     seen = irradiance(ambient, unit(mirrored))
     return share * seen[0], share * seen[1], share * seen[2]
@@ -128,11 +129,12 @@ def shade(point: Point, texel: np.ndarray, surfaces: np.ndarray, material: int, 
     reflectance = clamp(surfaces[material, SPECULAR] * texel[3], 0.0, 1.0)
     # the surface turns within a pixel: a wider lobe instead of sparks
     square = roughness * roughness
-    alpha = min(math.sqrt(square * square + 0.5 * min(point.curvature * point.curvature, 0.36)), 1.0)
+    alpha = min(math.sqrt(square * square + 0.17 * min(point.curvature * point.curvature, 1.0)), 1.0)
     visible = point.visible * min(1.0, 2.0 * point.occlusion)
     # a wet surface mirrors the bright surroundings of the light, not only its disc
-    wet = 1.0 + WET_GAIN * (1.0 - smoothstep(0.06, 0.22, roughness))
-    key = highlight(point.bumped, point.to_camera, lights.key, min(1.0, alpha + 0.5 * lights.spread), reflectance) * visible * wet
+    wet = 1.0 - smoothstep(0.07, 0.15, roughness)
+    key_alpha = min(1.0, alpha + 0.5 * max(lights.spread, WET_SPREAD * wet))
+    key = highlight(point.bumped, point.to_camera, lights.key, key_alpha, reflectance) * visible * (1.0 + WET_GAIN * wet)
     fill = highlight(point.bumped, point.to_camera, lights.fill, min(1.0, alpha + 0.25), reflectance) * point.occlusion
     mirrored = _mirror(point, math.sqrt(alpha), reflectance, lights.ambient)
     soft = irradiance(lights.ambient, point.bumped)

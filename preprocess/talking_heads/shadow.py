@@ -116,9 +116,16 @@ def _hair_maps(
         for group, points, stride in zip(strands, mapped, strides, strict=True):
             _splat(points, group.radius, stride, texel, top, hair, covering)
         if not covering:
-            # hair is blurred below: its top reaches as far
-            top = cv2.dilate(top, np.ones((2 * width - 1, 2 * width - 1), np.uint8))
+            top = _spread_top(top, 2 * width - 1)
     return top, cv2.blur(cv2.blur(hair, (width, width)), (width, width))
+
+
+def _spread_top(top: np.ndarray, width: int) -> np.ndarray:
+    """The outermost hair, smooth and `width` texels wider than it is: as far as what it covers is blurred."""
+    top = cv2.dilate(top, np.ones((width, width), np.uint8))
+    there = (top > FAR).astype(np.float32)
+    mean = cv2.blur(top * there, (width, width)) / np.maximum(cv2.blur(there, (width, width)), 1e-6)
+    return np.where(there > 0, mean, np.float32(FAR)).astype(np.float32)
 
 
 def cast_shadows(

@@ -156,7 +156,9 @@ def _triangles(flat: np.ndarray, mouth_count: int, eye_count: int) -> np.ndarray
     inner_mouth = (simplices < MOUTH_ANGLES).all(1)
     eye = (simplices - mouth_count) // EYE_ANGLES
     inner_eye = (simplices >= mouth_count).all(1) & ((eye == 0).all(1) | (eye == len(EYE_RINGS)).all(1))
-    return simplices[~inner_mouth & ~inner_eye & (np.abs(turn) > 1e-9)].astype(np.int32)
+    on_rim = (np.abs(flat[:, 0]) > S_BACK - 1e-6) | (flat[:, 1] > T_CROWN - 1e-6) | (flat[:, 1] < T_NECK + 1e-6)
+    along_rim = on_rim[simplices].all(1)  # without area on the plane, but not in space
+    return simplices[~inner_mouth & ~inner_eye & ~along_rim].astype(np.int32)
 
 
 def _make_room(points: np.ndarray) -> np.ndarray:

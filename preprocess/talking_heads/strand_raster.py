@@ -17,13 +17,13 @@ from preprocess.talking_heads.solids import Camera, Strands
 from preprocess.talking_heads.strand_shading import shade_strand, strand_noise
 from preprocess.talking_heads.vectors import Vector, along, clamp, dot, kernel, load, minus, smoothstep, unit
 
-THINNEST = 0.36  # pixels: narrower ribbons slip between samples
-OPAQUE = 0.97  # share of light held back from which on a strand hides what is behind
+THINNEST = 0.7  # pixels: a narrower ribbon would beat with the grid of samples
+OPAQUE = 0.85  # share of light held back from which on a strand hides what is behind
 LIFT = 0.04  # cm by which strands win against the surface they lie on
-HIDDEN = 0.5  # cm behind a surface at which a point of a strand counts as out of sight
+HIDDEN = 0.3  # cm behind a surface at which a point of a strand counts as out of sight
 MANY = 1500  # strands of one kind from which on some are left out where the picture is small
-SAG = 0.2  # pixels that a piece may lie off the curve
-MOST_PIECES = 4
+SAG = 0.4  # pixels that a piece may lie off the curve
+MOST_PIECES = 3
 LONG = 3.0  # cm from its root at which a strand follows the hairdo instead of the skin
 SCALE_TILT = 0.16  # radians: how far the tilt of the scales differs between strands
 
@@ -39,6 +39,7 @@ class Group(NamedTuple):
     occlusion: np.ndarray  # float32 s k
     shine: float
     middle: Vector  # cm: of the roots
+    pieces: int  # into how many each piece between two knots was cut
     order: np.ndarray  # int64: the strands to be drawn, the nearest first
 
 
@@ -160,31 +161,40 @@ def _mix(canvas: Canvas, row: int, column: int, z: float, colour: Vector, cover:
     for channel in range(3):
         paint[row, column, channel] = paint[row, column, channel] * keep + colour[channel] * weight
     paint[row, column, 3] = paint[row, column, 3] * keep + weight
-    if paint[row, column, 3] > OPAQUE:
+    full = paint[row, column, 3]
+    if full > OPAQUE:
+        for channel in range(4):
+            paint[row, column, channel] /= full
         canvas.depth[row, column] = z
         canvas.ids[row, column] = STRAND
 
 
 @kernel
 def _draw_group(group: Group, eye: Vector, maps: ShadowMaps, lights: Lights, canvas: Canvas) -> None:
-    """Shades and draws all strands of a group."""
+    """Shades the knots (as many as before the strands were refined) and draws all strands of a group."""
+    pieces = group.pieces
     last = group.points.shape[1] - 1
     hidden = np.empty(last + 1, np.bool_)
-    shaded = np.empty(last + 1, np.bool_)
     colours = np.empty((last + 1, 3), np.float32)
     for strand in group.order:
         for knot in range(last + 1):
             hidden[knot] = _hidden(group.screen, strand, knot, canvas.depth)
-            shaded[knot] = False
-        for knot in range(last):
-            if (hidden[knot] and hidden[knot + 1]) or group.screen[strand, knot, 2] <= 0 or group.screen[strand, knot + 1, 2] <= 0:
+        shaded = -1
+        for start in range(0, last, pieces):
+            end = start + pieces
+            if hidden[start : end + 1].all():
                 continue
-            for end in (knot, knot + 1):
-                if not shaded[end]:
-                    colour = _point_colour(group, strand, end, eye, maps, lights)
-                    colours[end, 0], colours[end, 1], colours[end, 2] = colour
-                    shaded[end] = True
-            _draw_piece(group, strand, knot, colours, canvas)
+            if shaded != start:
+                colours[start, 0], colours[start, 1], colours[start, 2] = _point_colour(group, strand, start, eye, maps, lights)
+            colours[end, 0], colours[end, 1], colours[end, 2] = _point_colour(group, strand, end, eye, maps, lights)
+            shaded = end
+            for knot in range(start, end):
+                t = (knot - start) / pieces
+                for channel in range(3):
+                    colours[knot, channel] = colours[start, channel] * (1.0 - t) + colours[end, channel] * t
+            for knot in range(start, end):
+                if not (hidden[knot] and hidden[knot + 1]) and group.screen[strand, knot, 2] > 0 and group.screen[strand, knot + 1, 2] > 0:
+                    _draw_piece(group, strand, knot, colours, canvas)
 
 
 @kernel
@@ -239,6 +249,7 @@ def _group(strands: Strands, normals: np.ndarray, camera: Camera, width: int, he
         occlusion=np.ascontiguousarray(knots[..., 4]),
         shine=float(strands.shine),
         middle=tuple(float(value) for value in middle),
+        pieces=pieces,
         order=nearest[nearest % stride == 0],
     )
 

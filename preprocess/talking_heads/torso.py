@@ -22,10 +22,10 @@ _DOWN = np.array([0.0, 0.15, 0.3, 0.45, 0.6, 1.0])
 _SIDE = {
     "height": [-19.0, -24.0, -26.5, -27.5, -29.5, -47.0],
     "out": [0.0, 4.5, 10.5, 13.0, 13.0, 13.0],
-    "rise": [34.0, 78.0, 82.0, 42.0, 2.0, 0.0],
+    "rise": [52.0, 78.0, 82.0, 42.0, 2.0, 0.0],
 }
 _FRONT = {"height": [-19.0, -21.5, -24.5, -28.0, -32.0, -47.0], "out": [0.0] * 6, "rise": [30.0, 24.0, 16.0, 7.0, 0.0, 0.0]}
-_BACK = {"height": [-19.0, -22.5, -25.5, -28.5, -32.0, -47.0], "out": [0.0] * 6, "rise": [36.0, 46.0, 34.0, 16.0, 0.0, 0.0]}
+_BACK = {"height": [-19.0, -22.5, -25.5, -28.5, -32.0, -47.0], "out": [0.0] * 6, "rise": [52.0, 48.0, 34.0, 16.0, 0.0, 0.0]}
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,20 @@ class Torso:
         """How far points (n 3) lie outside of the skin in cm (float32 n), about; negative inside."""
         return _distances(self.cones, self.melt, np.ascontiguousarray(points, np.float32))
 
+    def lift(self, points: np.ndarray, margin: np.ndarray | float = 0.03, width: float = 0.45) -> np.ndarray:
+        """Points (n 3) of which those inside of the skin are moved straight out to `margin` cm above it, the others stay.
+
+        Points up to `width` cm above the margin rise a little too, so that a sheet that dips in meets the skin without a crease.
+        """
+        points = np.ascontiguousarray(points, np.float32)
+        here = self.distance(points)
+        step = 0.1 * np.eye(3, dtype=np.float32)
+        slope = np.stack([self.distance(points + axis) - self.distance(points - axis) for axis in step], -1)
+        slope /= np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-6)
+        above = here - margin
+        wanted = np.where(above > width, above, np.clip(above + width, 0, None) ** 2 / (4 * width))
+        return points + (wanted - above)[:, None] * slope
+
 
 def build_torso(traits: Traits, neck_radius: float) -> Torso:
     """The body of a person; `neck_radius` in cm as the head ends, about 5 (feminine) .. 6.2 (masculine)."""
@@ -58,14 +72,15 @@ def build_torso(traits: Traits, neck_radius: float) -> Torso:
     deep = 8.2 - 1.2 * fem + 1.4 * full
     wide = 6.4 - 0.8 * fem + 0.6 * full
     trapezius = 2.6 - 0.8 * fem + 0.3 * full
-    root = neck_radius - 0.35
     middle = [
-        [0.0, -10.0, NECK_Z, root, 0.0, -24.0, NECK_Z - 0.6, root + 0.3],
-        [0.0, -19.4, -1.0, 4.2, 0.0, -30.0, 0.2, 6.5],
+        [0.0, -12.0, -1.35, neck_radius - 0.6, 0.0, -19.5, -1.3, neck_radius + 0.06],  # leaves the neck at a flat angle
+        [0.0, -20.2, -0.75, neck_radius, 0.0, -30.0, 0.2, 6.5],  # the pit of the throat, just outside of the neck's lower rim
+        [0.0, -17.0, -4.6, 2.6, 0.0, -26.0, -6.5, 4.0],
     ]
     chest = 0.9 * (1 - fem) + 0.2
     right = [
-        [3.0, -14.0, -4.2, trapezius, half - 6.5, top, -2.0, trapezius],
+        [1.7, -13.0, -4.2, 0.65 * trapezius, half - 6.5, top, -2.0, trapezius],
+        [1.4, -20.0, -0.45, neck_radius - 0.85, 4.0, -30.0, -0.2, 5.5],
         [2.2, -20.6, 3.2, 0.9, half - 5.5, top + 0.6, 0.8, 1.0],
         [half - arm - 0.4, top - 1.6, -1.2, arm - 0.2, half - arm + 0.8, -52.0, -0.6, arm],
         [wide, -27.0, -1.8, deep, wide - 0.6, -52.0, -1.2, deep - 0.2],
