@@ -114,7 +114,7 @@ def _button_band(ends: np.ndarray, material: Material) -> Mesh:
     """The front of the band that a collar stands on, between its two ends (2 3)."""
     across = np.linspace(-0.6, 1.6, 9)[:, None]
     line = ends[1] + (ends[0] - ends[1]) * across - [0, 0, 0.12] - 0.5 * (across - 0.5) ** 2 * [0, 0, 1]
-    return sheet(np.stack([line + [0, 1.5, -0.35], line + [0, 0.7, 0.0], line - [0, 0.7, -0.25]]), material)
+    return sheet(np.stack([line + np.array([0, 1.5, -0.35]), line + np.array([0, 0.7, 0.0]), line - np.array([0, 0.7, -0.25])]), material)
 
 
 def lapels(torso: Torso, neckline: Neckline, material: Material, distance: float, width: float) -> Mesh:

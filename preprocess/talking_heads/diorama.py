@@ -44,7 +44,9 @@ class Diorama:
         view = _clip(corners @ self._turn.T)
         if len(view) < 3:
             return
-        pixels = np.stack([0.5 * self.width + view[:, 0] / view[:, 2] * self._scale, 0.5 * self.height - view[:, 1] / view[:, 2] * self._scale], -1)
+        pixels = np.stack(
+            [0.5 * self.width + view[:, 0] / view[:, 2] * self._scale, 0.5 * self.height - view[:, 1] / view[:, 2] * self._scale], -1
+        )
         low = np.clip(np.floor(pixels.min(0)), 0, [self.width, self.height]).astype(int)
         high = np.clip(np.ceil(pixels.max(0)) + 1, 0, [self.width, self.height]).astype(int)
         if (high <= low).any():
@@ -63,7 +65,9 @@ class Diorama:
         """Writes the pixels of a polygon that are nearer than what stands there."""
         flat = np.cross(view[1] - view[0], view[2] - view[0])
         flat = flat / max(float(np.linalg.norm(flat)), 1e-9)
-        ray = np.stack([(column + 0.5 - 0.5 * self.width) / self._scale, (0.5 * self.height - row - 0.5) / self._scale, np.ones(len(row))], -1)
+        ray = np.stack(
+            [(column + 0.5 - 0.5 * self.width) / self._scale, (0.5 * self.height - row - 0.5) / self._scale, np.ones(len(row))], -1
+        )
         slope = ray @ flat
         depth = (flat @ view[0]) / np.where(np.abs(slope) < 1e-6, 1e-6, slope)
         seen = (depth > 0.5 * _NEAR) & (depth < self._depth[row, column])
@@ -114,7 +118,7 @@ def _clip(corners: np.ndarray) -> np.ndarray:
 
 
 def defocus(picture: np.ndarray, radius: float) -> np.ndarray:
-    """Linear RGB (float32 h w 3) through a lens whose blur disc has `radius` pixels: even, with the slightly brighter rim of real lenses."""
+    """Linear RGB (float32 h w 3) through a lens whose blur disc has `radius` pixels: even, with the brighter rim of real lenses."""
     reach = int(np.ceil(radius + 1))
     offset = np.arange(-reach, reach + 1, dtype=np.float32)
     distance = np.hypot(offset[:, None], offset[None])
@@ -126,4 +130,6 @@ def even_noise(points: np.ndarray, size: float) -> np.ndarray:
     """Smooth noise (n) in about -1 .. 1 of scene points (n 3) with features of `size` cm; the same for the same points."""
     p = points / size
     x, y, z = p[:, 0], p[:, 1], p[:, 2]
-    return (np.sin(2.1 * x + 1.3 * np.sin(1.7 * y + z)) + np.sin(1.9 * y + 1.1 * np.sin(2.3 * z - x)) + np.sin(2.7 * z + np.sin(1.3 * x + y))) / 3
+    return (
+        np.sin(2.1 * x + 1.3 * np.sin(1.7 * y + z)) + np.sin(1.9 * y + 1.1 * np.sin(2.3 * z - x)) + np.sin(2.7 * z + np.sin(1.3 * x + y))
+    ) / 3

@@ -90,10 +90,10 @@ def folds(rng: np.random.Generator, looseness: float) -> np.ndarray:
             end = np.array([side * rng.uniform(-1, 9), start[1] + rng.uniform(-5, 8)])
         elif rng.random() < 0.6:  # hanging down
             start = np.array([side * rng.uniform(1, 12), rng.uniform(-32, -24)])
-            end = start + [rng.normal(0, 2.5), -rng.uniform(8, 18)]
+            end = start + np.array([rng.normal(0, 2.5), -rng.uniform(8, 18)])
         else:  # across the sleeve
             start = np.array([side * rng.uniform(15, 19), rng.uniform(-42, -28)])
-            end = start + [side * rng.uniform(2, 6), rng.normal(0, 3)]
+            end = start + np.array([side * rng.uniform(2, 6), rng.normal(0, 3)])
         along, away = _along(x, y, start, end, bend=rng.normal(0, 0.12))
         width = rng.uniform(0.5, 1.3)
         taper = np.clip(along * 4, 0, 1) * np.clip((1 - along) * 1.6, 0, 1)

@@ -23,6 +23,7 @@ class FaceShape:
     fold: float = 0.35  # 0 .. 1: depth of the nasolabial fold
     jowl: float = 0.0  # 0 .. 1: sagging beside the chin
     cheek_drop: float = 0.0
+    larynx: float = 0.1  # cm that it stands out
     asymmetry: tuple[float, ...] = (0.0,) * 6  # cm: seeded differences of the left half
 
 
@@ -34,6 +35,7 @@ class Skin:
         s, t = self.sheet.st.T
         base = surface(shape.skull, s, t)
         self._relax_folds(base, s, t)
+        self._shape_neck(base, s, t)
         base += raise_nose(shape.nose, s, t) * smooth(-1.0, 3.0, base[:, 2])[:, None]
         base += raise_lips(shape.lips, self.sheet)
         base += self._uneven(s, t)
@@ -71,6 +73,19 @@ class Skin:
         base[:, 0] += 0.25 * self.shape.jowl * jowl * np.sign(s)
         base[:, 2] += 0.2 * self.shape.jowl * jowl
         base[:, 1] -= self.shape.cheek_drop * bump(away - 4.2, 1.8) * bump(t + 4.5, 2.2)
+
+    def _shape_neck(self, base: np.ndarray, s: np.ndarray, t: np.ndarray) -> None:
+        """The muscles from behind the ears to the collar bones, and the larynx, raised from the neck in `base`."""
+        away = np.abs(s)
+        line = np.interp(t, [-20.0, -17.0, -14.0, -11.0], [1.5, 3.6, 6.6, 9.6])
+        along = smooth(-21.0, -18.5, t) * (1 - smooth(-13.5, -11.0, t))
+        ridge = bump(away - line, 0.95) * along
+        hollow = bump(away - line + 1.7, 0.9) * along
+        strength = 0.26 - 0.12 * max(self.shape.skull.double_chin, 0.0)
+        outward = base * np.array([1.0, 0.0, 1.0]) + np.array([0.0, 0.0, 1.2])
+        outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
+        base += outward * (strength * ridge - 0.16 * hollow)[:, None]
+        base[:, 2] += self.shape.larynx * bump(s, 0.75) * bump(t + 15.2, 1.1)
 
     def _uneven(self, s: np.ndarray, t: np.ndarray) -> np.ndarray:
         """Small differences of the two halves."""

@@ -1,5 +1,7 @@
 """Things that stand and hang in rooms, built of polygons in a `Diorama`. Walls are planes z = constant, seen from smaller z."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from preprocess.talking_heads.diorama import Diorama, Lamp, even_noise
@@ -8,7 +10,9 @@ _WOODS = np.array([[0.36, 0.22, 0.11], [0.20, 0.11, 0.055], [0.50, 0.36, 0.21], 
 _REDS = [[0.28, 0.07, 0.05], [0.42, 0.27, 0.11]]
 _COLD = [[0.06, 0.10, 0.18], [0.08, 0.14, 0.09], [0.03, 0.03, 0.035], [0.2, 0.2, 0.22]]
 _BOOKS = np.array([*_REDS, *_COLD, [0.55, 0.50, 0.40], [0.6, 0.6, 0.6]])
-_TEXTILES = np.array([[0.30, 0.29, 0.27], [0.10, 0.12, 0.15], [0.45, 0.38, 0.28], [0.13, 0.19, 0.20], [0.32, 0.12, 0.07], [0.60, 0.57, 0.52]])
+_TEXTILES = np.array(
+    [[0.30, 0.29, 0.27], [0.10, 0.12, 0.15], [0.45, 0.38, 0.28], [0.13, 0.19, 0.20], [0.32, 0.12, 0.07], [0.60, 0.57, 0.52]]
+)
 
 
 def wood(rng: np.random.Generator) -> np.ndarray:
@@ -108,7 +112,7 @@ def curtain(scene: Diorama, rng: np.random.Generator, x0: float, x1: float, y0: 
     colour = textile(rng) + rng.uniform(0, 0.25)
     count = max(6, int((x1 - x0) / rng.uniform(2.5, 4.5)))
     edges = np.linspace(x0, x1, count + 1)
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges):
         tilt = np.sin(2 * np.pi * rng.random()) * 0.8
         normal = np.array([np.sin(tilt), 0.0, -np.cos(tilt)])
         scene.polygon(rectangle(left, right, y0, y1, z - 6 - 2 * np.sin(3 * tilt)), colour * rng.uniform(0.8, 1.05), normal=normal)
@@ -140,7 +144,7 @@ def plant(scene: Diorama, rng: np.random.Generator, x: float, base: float, z: fl
         start = np.array([x + rng.normal(0, 0.3 * radius), base + 0.28 * height, z + rng.normal(0, 0.3 * radius)])
         lean = np.array([rng.normal(0, 0.42), rng.uniform(0.5, 1.0), rng.normal(0, 0.3)])
         end = start + lean * height * rng.uniform(0.35, 0.8)
-        normal = rng.normal(0, 1, 3) + [0, 0.8, -0.8]
+        normal = rng.normal(0, 1, 3) + np.array([0, 0.8, -0.8])
         colour = green * np.array([rng.uniform(0.7, 1.5), rng.uniform(0.8, 1.3), rng.uniform(0.7, 1.2)])
         length = 1.0 if blades else rng.uniform(0.16, 0.3)
         _leaf(scene, end + (start - end) * length, end, (0.03 if blades else 0.06) * height, normal / np.linalg.norm(normal), colour)
@@ -177,7 +181,7 @@ def sofa(scene: Diorama, rng: np.random.Generator, x0: float, x1: float, floor: 
     scene.box([x0, floor, z - 85], [x1, floor + 45, z], colour)
     count = max(2, round((x1 - x0) / 75))
     edges = np.linspace(x0 + 14, x1 - 14, count + 1)
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges):
         scene.box([left + 0.8, floor + 40, z - 32], [right - 0.8, floor + 84, z - 4], colour * rng.uniform(0.92, 1.05))
     for left in (x0, x1 - 16):
         scene.box([left, floor, z - 88], [left + 16, floor + 62, z], colour * 0.95)

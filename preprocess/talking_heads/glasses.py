@@ -1,5 +1,6 @@
 """Glasses: rims around two lens outlines, a bridge and temples to the ears, fitted to a face. The lenses themselves are clear."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -47,7 +48,9 @@ _FRAMES = {
     "cat eye": _Frame(2.7, 0.74, 0.24, 0.1, 0.14, 0.15, True),
     "panto": _Frame(2.4, 0.86, 0.03, 0.1, 0.12, 0.13, True),
 }
-_ACETATE = np.array([[0.012, 0.012, 0.013], [0.05, 0.025, 0.013], [0.015, 0.025, 0.06], [0.09, 0.015, 0.02], [0.28, 0.27, 0.26], [0.16, 0.10, 0.05]])
+_ACETATE = np.array(
+    [[0.012, 0.012, 0.013], [0.05, 0.025, 0.013], [0.015, 0.025, 0.06], [0.09, 0.015, 0.02], [0.28, 0.27, 0.26], [0.16, 0.10, 0.05]]
+)
 
 
 def wears_glasses(traits: Traits) -> bool:
@@ -73,7 +76,7 @@ def make_glasses(seed: int, femininity: float, fit: FaceFit) -> Mesh:
     middle = 0.5 * (fit.pupil_left[1] + fit.pupil_right[1]) - 0.32
     top = min(middle + half * frame.height, fit.brow_y + 0.25)
     high = top - middle
-    front = max(0.5 * (fit.pupil_left[2] + fit.pupil_right[2]) + 1.35, fit.nose_bridge[2] + 0.2)
+    front = max(0.5 * (fit.pupil_left[2] + fit.pupil_right[2]) + 1.2, fit.nose_bridge[2] + 0.2)
     axis = 0.5 * (fit.pupil_left[0] + fit.pupil_right[0])
 
     def to_face(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -86,7 +89,9 @@ def make_glasses(seed: int, femininity: float, fit: FaceFit) -> Mesh:
         parts.append(_rim(frame, to_face(x, y), material))
         parts.append(_temple(frame, side, to_face(np.array(side * (gap + 2 * half)), np.array(middle + 0.55 * high)), fit, material))
         if frame.rim < 0.08:
-            parts.append(ball(to_face(np.array(side * 0.75), np.array(middle - 0.5)) - [0, 0, 0.55], np.array([0.12, 0.32, 0.16]), metal(SILVER)))
+            parts.append(
+                ball(to_face(np.array(side * 0.75), np.array(middle - 0.5)) - [0, 0, 0.55], np.array([0.12, 0.32, 0.16]), metal(SILVER))
+            )
     parts.append(_bridge(frame, to_face, gap, middle, high, material))
     return join(parts)
 
@@ -130,21 +135,25 @@ def _rim(frame: _Frame, edge: np.ndarray, material: Material) -> Mesh:
     )
 
 
-def _bridge(frame: _Frame, to_face, gap: float, middle: float, high: float, material: Material) -> Mesh:  # noqa: ANN001
+def _bridge(
+    frame: _Frame, to_face: Callable[[np.ndarray, np.ndarray], np.ndarray], gap: float, middle: float, high: float, material: Material
+) -> Mesh:
     """The arch over the nose."""
     x = np.linspace(-gap - 0.12, gap + 0.12, 11)
     lift = 0.16 + 0.22 * (1 - (x / gap) ** 2) * (0.5 if frame.rim > 0.15 else 1.0)
-    path = to_face(x, middle + high * lift) + [0, 0, 0.06]
+    path = to_face(x, middle + high * lift) + np.array([0, 0, 0.06])
     return tube(path, np.array([0.0, 1.0, 0.0]), max(frame.rim, 0.06), max(0.8 * frame.depth, 0.06), material, closed=False)
 
 
 def _temple(frame: _Frame, side: float, hinge: np.ndarray, fit: FaceFit, material: Material) -> Mesh:
     """From the hinge back to the ear and down behind it."""
     ear = np.asarray(fit.ear_left if side < 0 else fit.ear_right, np.float64)
-    knee = hinge + [side * 0.28, 0.0, -0.45]
-    points = [hinge, knee, 0.5 * (knee + ear) + [side * 0.1, 0.1, 0], ear, ear + [-side * 0.25, -0.9, -1.1], ear + [-side * 0.55, -2.8, -1.9]]
-    points = np.array(points)
+    knee = hinge + np.array([side * 0.28, 0.0, -0.45])
+    behind = ear + np.array([[0.0, 0.0, 0.0], [-side * 0.25, -0.9, -1.1], [-side * 0.55, -2.8, -1.9]])
+    points = np.stack([hinge, knee, 0.5 * (knee + ear) + np.array([side * 0.1, 0.1, 0.0]), *behind])
     share = np.linspace(0, len(points) - 1, 20)
     path = np.stack([np.interp(share, np.arange(len(points)), points[:, axis]) for axis in range(3)], -1)
     path[1:-1] = 0.25 * path[:-2] + 0.5 * path[1:-1] + 0.25 * path[2:]
-    return tube(path, np.array([0.0, 1.0, 0.15]), max(1.15 * frame.rim, 0.06), max(0.6 * frame.depth, 0.05), material, closed=False, sides=6)
+    return tube(
+        path, np.array([0.0, 1.0, 0.15]), max(1.15 * frame.rim, 0.06), max(0.6 * frame.depth, 0.05), material, closed=False, sides=6
+    )

@@ -35,6 +35,7 @@ def draw_face(traits: Traits) -> FaceShape:
         fold=float(np.clip(draw(0.28 + 0.5 * old + 0.1 * full, 0.15), 0.05, 1.0)),
         jowl=float(np.clip(draw(0.7 * old + 0.35 * max(full, 0), 0.15), 0, 1)),
         cheek_drop=float(np.clip(draw(0.3 * old, 0.08), 0, 0.5)),
+        larynx=max(draw(0.18 + 0.45 * masculine - 0.1 * full, 0.1), 0.0),
         asymmetry=(draw(0, 0.025), draw(0, 0.05), draw(0, 0.03), draw(0, 0.05), draw(0, 0.05), draw(0, 0.03)),
     )
 

@@ -88,7 +88,9 @@ def _living(scene: Diorama, ambience: Ambience, rng: np.random.Generator, wall: 
         middle = rng.uniform(-0.5, 0.5) * reach
         furniture.sofa(scene, rng, middle - 110, middle + 110, FLOOR + 12, wall - 2)
     if not ambience.daylight or rng.random() < 0.25:
-        lamps.append(furniture.floor_lamp(scene, rng, float(rng.choice([-1, 1])) * reach * rng.uniform(0.55, 0.9), FLOOR, wall - 35, _warm(ambience)))
+        lamps.append(
+            furniture.floor_lamp(scene, rng, float(rng.choice([-1, 1])) * reach * rng.uniform(0.55, 0.9), FLOOR, wall - 35, _warm(ambience))
+        )
     if rng.random() < 0.4:
         furniture.plant(scene, rng, float(rng.choice([-1, 1])) * reach * rng.uniform(0.6, 0.9), FLOOR + 10, wall - 70, rng.uniform(70, 120))
     return lamps
@@ -124,7 +126,12 @@ def _office(scene: Diorama, ambience: Ambience, rng: np.random.Generator, wall: 
     lamps = []
     for z in np.arange(0.35, 1.0, 0.3) * wall:
         for x in (-0.5 * reach, 0.5 * reach):
-            corners = [[x - 30, CEILING - 0.5, z - 30], [x + 30, CEILING - 0.5, z - 30], [x + 30, CEILING - 0.5, z + 30], [x - 30, CEILING - 0.5, z + 30]]
+            corners = [
+                [x - 30, CEILING - 0.5, z - 30],
+                [x + 30, CEILING - 0.5, z - 30],
+                [x + 30, CEILING - 0.5, z + 30],
+                [x - 30, CEILING - 0.5, z + 30],
+            ]
             scene.polygon(corners, np.full(3, 2.4), emission=True)
             lamps.append(Lamp(np.array([x, CEILING - 25.0, z]), np.ones(3), 0.35, 60.0))
     if rng.random() < 0.55:

@@ -7,7 +7,9 @@ from preprocess.talking_heads.ambience import Ambience, black_body
 from preprocess.talking_heads.diorama import Diorama, Lamp, even_noise
 from preprocess.talking_heads.furniture import rectangle
 
-_FACADES = np.array([[0.45, 0.38, 0.29], [0.34, 0.17, 0.11], [0.50, 0.48, 0.44], [0.28, 0.28, 0.29], [0.55, 0.47, 0.34], [0.20, 0.17, 0.15]])
+_FACADES = np.array(
+    [[0.45, 0.38, 0.29], [0.34, 0.17, 0.11], [0.50, 0.48, 0.44], [0.28, 0.28, 0.29], [0.55, 0.47, 0.34], [0.20, 0.17, 0.15]]
+)
 _GROUND = -150.0  # cm below the camera: a standing person
 
 
@@ -145,7 +147,9 @@ def _car(scene: Diorama, rng: np.random.Generator, x: float, z: float) -> None:
 def _night_lights(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Street lamps, signs, traffic lights and cars far away, as points far brighter than the rest."""
     height, width = picture.shape[:2]
-    colours = np.array([[1.0, 0.55, 0.2], [1.0, 0.62, 0.28], [1.0, 0.8, 0.55], [0.85, 0.92, 1.0], [1.0, 0.12, 0.06], [0.15, 0.9, 0.45], [0.3, 0.5, 1.0]])
+    colours = np.array(
+        [[1.0, 0.55, 0.2], [1.0, 0.62, 0.28], [1.0, 0.8, 0.55], [0.85, 0.92, 1.0], [1.0, 0.12, 0.06], [0.15, 0.9, 0.45], [0.3, 0.5, 1.0]]
+    )
     weights = np.array([0.28, 0.22, 0.2, 0.12, 0.1, 0.04, 0.04])
     level = height * rng.uniform(0.4, 0.6)
     for _ in range(int(rng.uniform(35, 110))):

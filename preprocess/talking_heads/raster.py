@@ -2,7 +2,7 @@
 
 Samples of a pixel lie on a rotated grid: every sample has a row and a column of its own, so that an edge along a row or a column
 passes them one by one and its coverage takes five values instead of three. A buffer therefore has four rows a pixel and one column.
-Depth is the inverse of the distance for the camera (linear in the picture, larger is nearer) and the height towards the light in a shadow map.
+Depth is the inverse of the distance for the camera (linear in the picture, larger is nearer), the height towards the light in a shadow map.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Shadows of the key light: a depth map of the surfaces with penumbras, and a map of how much hair lies in the way.
 
-The map is drawn in the light's own frame, fitted to the head, whatever the size of the picture. Hair is not solid: its map holds how much of
-the light is covered down to four depths below the outermost hair (deep opacity maps, Yuksel and Keyser 2008), so that hair shades itself softly.
+The map is drawn in the light's own frame, fitted to the head, whatever the size of the picture. Hair is not solid: its map holds how much
+of the light is covered down to four depths below the outermost hair (deep opacity maps, Yuksel and Keyser 2008): hair shades itself softly.
 """
 
 import math

@@ -85,55 +85,34 @@ def _point_colour(group: Group, strand: int, knot: int, eye: Vector, maps: Shado
     visible = strand_light(maps, place)
     tilt = SCALE_TILT * (strand_noise(strand, 1) - 0.5)
     view = unit(minus(eye, place))
-    return shade_strand(tangent, normal, view, group.colour[strand], group.shine, group.occlusion[strand, knot], visible, lights, tilt)
-
-
-@kernel
-def _across(screen: np.ndarray, strand: int, knot: int) -> tuple[float, float]:
-    """Unit vector across the strand in the picture at a knot."""
-    before, after = max(knot - 1, 0), min(knot + 1, screen.shape[1] - 1)
-    dx, dy = screen[strand, after, 0] - screen[strand, before, 0], screen[strand, after, 1] - screen[strand, before, 1]
-    scale = 1.0 / math.sqrt(max(dx * dx + dy * dy, 1e-12))
-    return -dy * scale, dx * scale
-
-
-@kernel
-def _crossing(row: int, xa: float, ya: float, xb: float, yb: float, span: tuple[float, float]) -> tuple[float, float]:
-    """The span of x of a row, widened to where the edge from a to b crosses it."""
-    if (ya <= row) == (yb <= row):
-        return span
-    x = xa + (row - ya) * (xb - xa) / (yb - ya)
-    return min(span[0], x), max(span[1], x)
-
-
-@kernel
-def _corner(group: Group, strand: int, knot: int, side: float) -> tuple[float, float]:
-    """Corner of the ribbon at a knot, on one side (1 or -1): x in pixels, y in rows of samples."""
-    half = max(group.radius[strand, knot] * group.screen[strand, knot, 2], 0.5 * THINNEST) * side
-    across = _across(group.screen, strand, knot)
-    return group.screen[strand, knot, 0] + half * across[0], (group.screen[strand, knot, 1] + half * across[1]) * SAMPLES - 0.5
+    return shade_strand(
+        tangent, normal, view, load(group.colour, strand), group.shine, group.occlusion[strand, knot], visible, lights, tilt
+    )
 
 
 @kernel
 def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, canvas: Canvas) -> None:
-    """Draws the ribbon from a knot to the next. colours: float32 k 3."""
+    """Draws the ribbon from a knot to the next: what lies between its ends and within half its width. colours: float32 k 3."""
     rows, width = canvas.depth.shape
-    a, b = _corner(group, strand, knot, 1.0), _corner(group, strand, knot, -1.0)
-    c, d = _corner(group, strand, knot + 1, -1.0), _corner(group, strand, knot + 1, 1.0)
     start, end = _knot(group.screen, strand, knot), _knot(group.screen, strand, knot + 1)
     first_cover, last_cover = _cover(group, strand, knot), _cover(group, strand, knot + 1)
     dx, dy = end[0] - start[0], end[1] - start[1]
-    square = max(dx * dx + dy * dy, 1e-9)
-    first_row = max(0, math.ceil(min(min(a[1], b[1]), min(c[1], d[1]))))
-    last_row = min(rows - 1, math.floor(max(max(a[1], b[1]), max(c[1], d[1]))))
+    dx, dy = math.copysign(max(abs(dx), 1e-5), dx), math.copysign(max(abs(dy), 1e-5), dy)
+    square = dx * dx + dy * dy
+    half = 0.5 * (_half_width(group, strand, knot) + _half_width(group, strand, knot + 1)) / math.sqrt(square)  # of the length
+    side = half * square / abs(dy)  # from the middle line to the rim along a row
+    reach = half * abs(dx)
+    first_row = max(0, math.ceil((min(start[1], end[1]) - reach) * SAMPLES - 0.5))
+    last_row = min(rows - 1, math.floor((max(start[1], end[1]) + reach) * SAMPLES - 0.5))
     for row in range(first_row, last_row + 1):
-        span = _crossing(row, a[0], a[1], b[0], b[1], (1e9, -1e9))
-        span = _crossing(row, b[0], b[1], c[0], c[1], span)
-        span = _crossing(row, c[0], c[1], d[0], d[1], span)
-        span = _crossing(row, d[0], d[1], a[0], a[1], span)
+        down = (row + 0.5) / SAMPLES - start[1]
+        middle = start[0] + down * dx / dy
+        one, two = start[0] - down * dy / dx, start[0] + (square - down * dy) / dx  # where the row passes the two ends
         offset = SAMPLE_COLUMNS[row & 3]
-        for column in range(max(0, math.ceil(span[0] - offset)), min(width, math.ceil(span[1] - offset))):
-            t = clamp(((column + offset - start[0]) * dx + ((row + 0.5) / SAMPLES - start[1]) * dy) / square, 0.0, 1.0)
+        first = max(0, math.ceil(max(middle - side, min(one, two)) - offset))
+        last = min(width, math.ceil(min(middle + side, max(one, two)) - offset))
+        for column in range(first, last):
+            t = clamp(((column + offset - start[0]) * dx + down * dy) / square, 0.0, 1.0)
             z = start[2] + t * (end[2] - start[2])
             z += LIFT * z * z
             if z > canvas.depth[row, column]:
@@ -143,6 +122,12 @@ def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, canva
                     colours[knot, 2] + t * (colours[knot + 1, 2] - colours[knot, 2]),
                 )
                 _mix(canvas, row, column, z, colour, first_cover + t * (last_cover - first_cover))
+
+
+@kernel
+def _half_width(group: Group, strand: int, knot: int) -> float:
+    """Half the width in pixels at which a strand is drawn at a knot."""
+    return max(group.radius[strand, knot] * group.screen[strand, knot, 2], 0.5 * THINNEST)
 
 
 @kernel

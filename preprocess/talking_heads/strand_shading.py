@@ -1,7 +1,7 @@
 """What colour a hair shows under the lights of a scene.
 
-Two highlights lie across a hair, shifted apart by its scales: a white one from its surface and a coloured one from inside (after Marschner et al. 2003);
-diffuse light falls along it as after Kajiya and Kay (1989), and a light from behind shines through.
+Two highlights lie across a hair, shifted apart by its scales: a white one from its surface and a coloured one from inside (after Marschner
+et al. 2003). Diffuse light depends on its direction as after Kajiya and Kay (1989), and a light from behind shines through.
 """
 
 import math
@@ -26,27 +26,28 @@ def strand_noise(strand: int, salt: int) -> float:
 
 
 @kernel
-def _lobe(tangent: Vector, normal: Vector, half: Vector, shift: float, width: float) -> float:
-    """A highlight along a hair: a bell in the angle between the half vector and the plane across the (tilted) hair."""
-    angle = dot(unit(along(tangent, normal, shift)), half)
-    return math.exp(-0.5 * angle * angle / (width * width))
+def _along(tangent: Vector, normal: Vector, towards: Vector) -> float:
+    """Diffuse light on a hair: by the side of the hairdo it lies on, and by its angle to the light."""
+    cosine = dot(tangent, towards)
+    return 0.85 * wrapped(dot(normal, towards), 0.6) * (0.4 + 0.6 * math.sqrt(max(0.0, 1.0 - cosine * cosine)))
 
 
 @kernel
-def _one_light(
-    tangent: Vector, normal: Vector, view: Vector, towards: Vector, spread: float, tilt: float
-) -> tuple[float, float, float, float]:
-    """Weights of diffuse light, of the surface's and of the inner highlight, and of light that shines through, for one light."""
-    sine = math.sqrt(max(0.0, 1.0 - dot(tangent, towards) ** 2))
-    facing = wrapped(dot(normal, towards), 0.6)
-    half = unit((towards[0] + view[0], towards[1] + view[1], towards[2] + view[2]))
-    lit = smoothstep(-0.2, 0.5, dot(normal, towards)) * sine
-    surface_width = math.sqrt(SURFACE_WIDTH**2 + 0.25 * spread * spread)
-    inner_width = math.sqrt(INNER_WIDTH**2 + 0.25 * spread * spread)
-    surface = _lobe(tangent, normal, half, SURFACE_SHIFT + tilt, surface_width) * SURFACE_WIDTH / surface_width
-    inner = _lobe(tangent, normal, half, INNER_SHIFT + tilt, inner_width) * INNER_WIDTH / inner_width
-    behind = clamp(-dot(towards, view), 0.0, 1.0)
-    return 0.85 * facing * (0.4 + 0.6 * sine), surface * lit, inner * lit, behind * behind * behind * sine
+def _highlights(tangent: Vector, normal: Vector, view: Vector, lights: Lights, tilt: float) -> tuple[float, float, float]:
+    """Weights of the surface's and of the inner highlight, and of light that shines through, for the key light."""
+    across_key = math.sqrt(max(0.0, 1.0 - dot(tangent, lights.key) ** 2))
+    half = unit((lights.key[0] + view[0], lights.key[1] + view[1], lights.key[2] + view[2]))
+    lean, lift = dot(tangent, half), dot(normal, half)
+    lit = smoothstep(-0.2, 0.5, dot(normal, lights.key)) * across_key
+    blur = 0.25 * lights.spread * lights.spread
+    surface, inner = lean + (SURFACE_SHIFT + tilt) * lift, lean + (INNER_SHIFT + tilt) * lift
+    surface_width, inner_width = SURFACE_WIDTH**2 + blur, INNER_WIDTH**2 + blur
+    behind = clamp(-dot(lights.key, view), 0.0, 1.0)
+    return (
+        lit * math.exp(-0.5 * surface * surface / surface_width) * SURFACE_WIDTH**2 / surface_width,
+        lit * math.exp(-0.5 * inner * inner / inner_width) * INNER_WIDTH**2 / inner_width,
+        behind * behind * behind * across_key,
+    )
 
 
 @kernel
@@ -54,7 +55,7 @@ def shade_strand(
     tangent: Vector,
     normal: Vector,
     view: Vector,
-    colour: np.ndarray,
+    colour: Vector,
     shine: float,
     open_share: float,
     visible: float,
@@ -63,37 +64,29 @@ def shade_strand(
 ) -> Vector:
     """Linear RGB of a point of a hair.
 
-    tangent: unit, root to tip. normal: unit, out of the hairdo. colour: float32 3. shine: weight of the highlights. open_share: share of the
-    surroundings seen. visible: share of the key light seen. tilt: of this strand's scales, radians.
+    tangent: unit, root to tip. normal: unit, out of the hairdo. view: unit, to the camera. colour: linear RGB. shine: weight of the highlights.
+    open_share: share of the surroundings it sees. visible: share of the key light it sees. tilt: of this strand's scales, radians.
     """
-    across = unit(along(view, tangent, -dot(view, tangent)))
-    soft_normal = unit(along(normal, across, 0.5))
-    soft = irradiance(lights.ambient, soft_normal)
-    key = _one_light(tangent, soft_normal, view, lights.key, lights.spread, tilt)
-    fill = _one_light(tangent, soft_normal, view, lights.fill, 0.3, tilt)
-    fill_share = 0.6 * open_share + 0.4 * open_share * open_share
+    across = along(view, tangent, -dot(view, tangent))
+    facing = unit(along(normal, across, 0.5))
+    soft = irradiance(lights.ambient, facing)
     key_share = visible * (0.35 + 0.65 * open_share)
+    diffuse = _along(tangent, facing, lights.key) * key_share
+    fill = _along(tangent, facing, lights.fill) * open_share
+    surface, inner, through = _highlights(tangent, facing, view, lights, tilt)
+    surface, inner, through = SURFACE_WEIGHT * shine * surface * key_share, INNER_WEIGHT * shine * inner, THROUGH_WEIGHT * through
+    inner, through = inner * key_share, through * key_share
     return (
-        _channel(colour[0], shine, key, lights.key_colour[0] * key_share, fill, lights.fill_colour[0] * fill_share, soft[0] * open_share),
-        _channel(colour[1], shine, key, lights.key_colour[1] * key_share, fill, lights.fill_colour[1] * fill_share, soft[1] * open_share),
-        _channel(colour[2], shine, key, lights.key_colour[2] * key_share, fill, lights.fill_colour[2] * fill_share, soft[2] * open_share),
+        _channel(colour[0], diffuse, surface, inner, through, lights.key_colour[0])
+        + colour[0] * (fill * lights.fill_colour[0] + soft[0] * open_share),
+        _channel(colour[1], diffuse, surface, inner, through, lights.key_colour[1])
+        + colour[1] * (fill * lights.fill_colour[1] + soft[1] * open_share),
+        _channel(colour[2], diffuse, surface, inner, through, lights.key_colour[2])
+        + colour[2] * (fill * lights.fill_colour[2] + soft[2] * open_share),
     )
 
 
 @kernel
-def _channel(
-    colour: float,
-    shine: float,
-    key: tuple[float, float, float, float],
-    key_light: float,
-    fill: tuple[float, float, float, float],
-    fill_light: float,
-    soft: float,
-) -> float:
-    """One channel of a hair: each light's weights (see `_one_light`) times how the hair tints them."""
-    tint = math.sqrt(max(colour, 0.0))  # light from inside has crossed the hair: brighter and more saturated than its diffuse colour
-    key_part = (
-        colour * key[0] + shine * (SURFACE_WEIGHT * key[1] + INNER_WEIGHT * colour * key[2]) + THROUGH_WEIGHT * colour * tint * key[3]
-    )
-    fill_part = colour * fill[0] + 0.6 * shine * (SURFACE_WEIGHT * fill[1] + INNER_WEIGHT * colour * fill[2])
-    return key_part * key_light + fill_part * fill_light + (colour + 0.02 * shine) * soft
+def _channel(colour: float, diffuse: float, surface: float, inner: float, through: float, light: float) -> float:
+    """One channel of the key light on a hair. What shines through has crossed the hair: more saturated than its diffuse colour."""
+    return light * (colour * (diffuse + inner + through * math.sqrt(max(colour, 0.0))) + surface)

@@ -30,7 +30,7 @@ def draw_traits(seed: int) -> Traits:
     rng = stream(seed, "traits")
     age = float(rng.uniform(17, 60) if rng.random() < 0.75 else rng.uniform(55, 80))
     femininity = float(np.clip(rng.choice([0.12, 0.88]) + 0.1 * rng.normal(), 0, 1))
-    melanin = float(rng.uniform(0, 1))
+    melanin = float(rng.uniform(0, 0.92))
     grey = float(np.clip(rng.normal((age - 52) / 22, 0.25), 0, 1)) if age > 33 else 0.0
     return Traits(
         seed=seed,

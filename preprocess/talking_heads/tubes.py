@@ -5,7 +5,9 @@ import numpy as np
 from preprocess.talking_heads.solids import Material, Mesh, grid_faces
 
 
-def tube(path: np.ndarray, across: np.ndarray, half_across: float, half_along: float, material: Material, closed: bool, sides: int = 8) -> Mesh:
+def tube(
+    path: np.ndarray, across: np.ndarray, half_across: float, half_along: float, material: Material, closed: bool, sides: int = 8
+) -> Mesh:
     """A tube along a polyline (k 3, cm) with a rounded section.
 
     `across` (3 or k 3) is a direction roughly at right angles to the path; the section is `half_across` cm wide to both sides of the path

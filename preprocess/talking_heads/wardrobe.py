@@ -8,6 +8,7 @@ import numpy as np
 from preprocess.talking_heads import collars
 from preprocess.talking_heads.collars import Neckline, Shape, fit_neckline, sheet
 from preprocess.talking_heads.fabrics import Cloth, cut, dye
+from preprocess.talking_heads.jewellery import necklace
 from preprocess.talking_heads.solids import Material, Mesh, join
 from preprocess.talking_heads.torso import Torso, build_torso
 from preprocess.talking_heads.traits import Traits, stream
@@ -21,8 +22,8 @@ _STAND = Shape(half_width=6.7, depth=-19.8, back=0.08)  # of shirt collars
 def bust(traits: Traits, neck_radius: float, skin_albedo: np.ndarray, skin_scatter: tuple[float, float, float] = (0.5, 0.2, 0.12)) -> Mesh:
     """Chest skin and clothes of a person.
 
-    `neck_radius` (cm) is that of the lower rim of the head's skin, a ring at y = -19 about the axis z = -1.5, which lies inside of the bust;
-    `skin_albedo` (float32 3, linear RGB) and `skin_scatter` are those of the neck.
+    `neck_radius` (cm) is that of the lower rim of the head's skin, a ring at y = -19 about the axis z = -1.5, which lies inside of the
+    bust; `skin_albedo` (float32 3, linear RGB) and `skin_scatter` are those of the neck.
     """
     torso = build_torso(traits, neck_radius)
     rng = stream(traits.seed, "wardrobe")
@@ -30,7 +31,23 @@ def bust(traits: Traits, neck_radius: float, skin_albedo: np.ndarray, skin_scatt
     share = np.array([masculine + traits.femininity * (feminine - masculine) for masculine, feminine, _ in weights])
     outfit = weights[rng.choice(len(names), p=share / share.sum())][2]
     skin = Material(np.full((1, 1, 3), skin_albedo, np.float32), roughness=0.5, specular=0.028, scatter=skin_scatter)
-    return join(outfit(torso, rng, skin, neck_radius))
+    worn = outfit(torso, rng, skin, neck_radius)
+    wearing = stream(traits.seed, "necklace")
+    if wearing.random() < 0.35 * traits.femininity:
+        worn.append(necklace(torso, wearing))
+    return join(worn)
+
+
+def settle_neck(traits: Traits, neck_radius: float, vertices: np.ndarray) -> np.ndarray:
+    """Skin of the head at rest (float32 v 3) -> the same with the foot of the neck spread over the chest of `bust`, without a seam.
+
+    Only what lies below y = -12.5 moves, at most about 1 cm; the lowest rim dives under the skin of the chest.
+    """
+    low = np.nonzero(vertices[:, 1] < -12.5)[0]
+    margin = np.interp(vertices[low, 1], [-19.2, -17.8], [-0.25, 0.06]).astype(np.float32)
+    settled = np.array(vertices, np.float32)
+    settled[low] = build_torso(traits, neck_radius).lift(settled[low], margin)
+    return settled
 
 
 def breathe(vertices: np.ndarray, amount: float) -> np.ndarray:
