@@ -96,6 +96,12 @@ def claim_path(target: Path) -> Path:
     return target.with_name(f".{target.name}.claim")
 
 
+def is_claimed(target: Path, expiry: float = EXPIRY) -> bool:
+    """Whether somebody who seems alive is about to write a file."""
+    path = claim_path(target)
+    return path.is_file() and not is_void(path, expiry)
+
+
 def is_void(path: Path, expiry: float) -> bool:
     """Whether a claim's owner is known to be gone, or has shown no sign of life for `expiry` seconds; False where there is no claim."""
     try:

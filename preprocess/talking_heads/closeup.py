@@ -21,8 +21,8 @@ _UNIT = 1000  # pixels: height of the imagined picture in which the framing is w
 def close_up(identity: int, seed: int, moves: Motion, resolution: int) -> Studio:
     """A person before a camera that shows the aligned face, and little else, in all frames of a clip.
 
-    The distance, and with it the perspective, is that of `frame_camera`; the picture is about as large as the crop that inference cuts for a
-    face of `resolution` pixels, so that rendering wastes neither pixels nor sharpness.
+    The distance, and with it the perspective, is that of `frame_camera`; the picture is about as large as the crop that inference cuts
+    for a face of `resolution` pixels, so that rendering wastes neither pixels nor sharpness.
     """
     shape = Skin(draw_face(draw_traits(identity)))
     rest = shape.vertices[landmark_vertices()]

@@ -64,6 +64,11 @@ def _outward(angle: np.ndarray) -> np.ndarray:
     return np.stack([np.sin(angle), np.zeros_like(angle), np.cos(angle)], -1)
 
 
+def _once_around(columns: int) -> np.ndarray:
+    """Angles from the back over the front to the back again, where the seam of a texture is out of sight."""
+    return np.linspace(-np.pi, np.pi, columns)
+
+
 def _own_uv(rows: int, columns: int, height: float) -> np.ndarray:
     """Texture coordinates (rows columns 2) of a sheet that has the texture to itself; `height` is its share of it."""
     v, u = np.meshgrid(np.linspace(0, height, rows), np.linspace(0, 1, columns), indexing="ij")
@@ -72,11 +77,11 @@ def _own_uv(rows: int, columns: int, height: float) -> np.ndarray:
 
 def band(torso: Torso, neckline: Neckline, material: Material, distance: float, width: float) -> Mesh:
     """A ribbed band along a neckline: a rounded hem that lies on the skin at its inner edge, so that no gap shows."""
-    angle = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    angle = _once_around(73)
     edge = neckline.down(angle)
     rows = [(-0.9, 0.0), (-1.0, 0.7), (-0.6, 1.0), (0.0, 1.0), (0.35, 0.35)]
     points = [torso.surface(angle, edge + shift * width, distance * lift + 0.12 * (lift > 0)) for shift, lift in rows]
-    return sheet(np.stack(points), material, _own_uv(len(rows), len(angle), 0.06), closed=True)
+    return sheet(np.stack(points), material, _own_uv(len(rows), len(angle), 0.06))
 
 
 def flaps(torso: Torso, neckline: Neckline, material: Material, distance: float, opening: float, size: float) -> Mesh:
@@ -157,11 +162,11 @@ def tie(torso: Torso, material: Material, distance: float, start: float) -> Mesh
 
 
 def rolled_neck(torso: Torso, neckline: Neckline, material: Material, neck_radius: float, height: float) -> Mesh:
-    """A turtleneck: up the neck to `height` (cm, about -14.5), folded over and down again."""
-    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    """A turtleneck: up the neck to `height` (cm, about -14), folded over and down again."""
+    angle = _once_around(65)
     centre = np.array([0.0, 0.0, NECK_Z])
     base = torso.surface(angle, neckline.down(angle) + 0.03, 0.45)
-    tilt = 0.9 * np.cos(angle)  # lower in front
+    tilt = 0.5 * np.cos(angle)  # lower in front
 
     def ring(radius: float, level: float) -> np.ndarray:
         circle = centre + (neck_radius + radius) * _outward(angle)
@@ -171,12 +176,12 @@ def rolled_neck(torso: Torso, neckline: Neckline, material: Material, neck_radiu
     rows = [ring(0.02, height - 0.6), ring(0.15, height), ring(0.5, height + 0.12), ring(0.85, height - 0.3), ring(1.0, height - 1.6)]
     rows += [0.55 * ring(1.0, height - 2.4) + 0.45 * base, 0.3 * ring(1.0, height - 3.4) + 0.7 * base, base]
     points = np.stack(rows)
-    return sheet(points, material, _own_uv(len(rows), len(angle), 0.1), closed=True)
+    return sheet(points, material, _own_uv(len(rows), len(angle), 0.1))
 
 
 def hood(torso: Torso, neckline: Neckline, material: Material) -> Mesh:
     """A hood that lies back: a soft roll around the neck, thick behind, thin where it meets at the throat."""
-    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    angle = _once_around(65)
     back = 0.5 - 0.5 * np.cos(angle)
     base = torso.surface(angle, neckline.down(angle) + 0.02, 0.3)
     thick = 0.7 + 1.7 * back**0.9 + 0.2 * np.sin(5 * angle + 1.0) * back
@@ -184,7 +189,7 @@ def hood(torso: Torso, neckline: Neckline, material: Material) -> Mesh:
     turns = np.linspace(np.pi * 1.1, -0.35 * np.pi, 9)
     centre = base + thick[:, None] * (0.55 * away + [0, 0.2, 0])
     rows = [centre + thick[:, None] * (1.25 * np.cos(t) * away + 0.95 * np.sin(t) * np.array([0, 1.0, 0])) for t in turns]
-    return sheet(np.stack(rows), material, _own_uv(len(rows), len(angle), 0.12), closed=True)
+    return sheet(np.stack(rows), material, _own_uv(len(rows), len(angle), 0.12))
 
 
 def cords(torso: Torso, material: Material, start: float, length: float) -> Mesh:

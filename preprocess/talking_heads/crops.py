@@ -61,6 +61,12 @@ def speeches_of(plan: ClipPlan, collection: Collection) -> tuple[Speech, ...]:
     return own, speech_of(replace(plan, text=text), collection.seconds)
 
 
+def make_clip(collection: Collection, shard: int, number: int) -> StoredClip:
+    """Render one clip of a shard: a pure function of its arguments. Raises InputError when a synthesiser is missing."""
+    plan = plan_of(collection, shard, number)
+    return record(plan, speeches_of(plan, collection), collection.frames, collection.resolution, collection.clean_sound)
+
+
 def record(plan: ClipPlan, speeches: tuple[Speech, ...], frames: int, resolution: int, clean_sound: bool = False) -> StoredClip:
     """Render a person saying one thing, or two with the same movements, and align the faces.
 

@@ -7,7 +7,7 @@ import numpy as np
 from preprocess.talking_heads.face import Skin
 from preprocess.talking_heads.jaw import jaw_motion
 from preprocess.talking_heads.lips import red_share
-from preprocess.talking_heads.sheet import INNER_RINGS, MOUTH_ANGLES, MOUTH_T
+from preprocess.talking_heads.sheet import INNER_RINGS, MOUTH_ANGLES
 from preprocess.talking_heads.skull import bump, smooth
 
 _CORNER = 0.4  # share of the jaw's motion that the mouth's corners follow
@@ -55,7 +55,6 @@ class Expression:
         self._frown = bump(t - 2.2, 1.2) * bump(away - 1.3, 1.1) * self._front
         self._chin = bump(s, 1.6) * bump(t + 9.2, 0.9) * self._front
         self._side = np.sign(s)
-        self._centre = self._mouth_line(skin.base)
 
     def _jaw_weight(self, s: np.ndarray, t: np.ndarray) -> np.ndarray:
         """Share of the jaw's motion that each vertex follows (v)."""
@@ -68,10 +67,6 @@ class Expression:
         bone = smooth(-1.5, 3.0, self.skin.base[:, 2])
         throat = smooth(-16.5, -11.6, t)
         return weight * bone * throat
-
-    def _mouth_line(self, vertices: np.ndarray) -> float:
-        """Height of the line where the lips meet, at its middle."""
-        return float(vertices[self.skin.sheet.mouth[INNER_RINGS, MOUTH_ANGLES // 4], 1])
 
     def skin_at(self, mouth: Mouth, brow_raise: float = 0.0, brow_knit: float = 0.0) -> np.ndarray:
         """Skin vertices (float64 v 3) in head space with the eyes' rings still where the face leaves them."""
@@ -150,5 +145,3 @@ class Expression:
         width = np.linalg.norm(vertices[line[0]] - vertices[line[2 * quarter]])
         return float(max(gap[1] - rest[1], 0.0)), float(width)
 
-
-__all__ = ["MOUTH_T", "Expression", "Mouth"]

@@ -80,7 +80,7 @@ def _white(traits: Traits, rng: np.random.Generator, angle: np.ndarray, around: 
     """The sclera: off-white, pinker and veined to the corners, yellower with age and in dark skin, bluish in the young."""
     aged = float(np.clip((traits.age - 25) / 50, 0, 1))
     yellow = 0.5 * aged + 0.5 * traits.melanin * rng.uniform(0.3, 1)
-    base = np.array([0.58, 0.535, 0.50]) * rng.uniform(0.92, 1.06) * (1 - yellow * np.array([0.06, 0.10, 0.24]))
+    base = np.array([0.51, 0.475, 0.445]) * rng.uniform(0.92, 1.06) * (1 - yellow * np.array([0.06, 0.10, 0.24]))
     corner = smoothstep(0.5, 1.35, angle) * (0.45 + 0.55 * np.abs(np.cos(around)))
     veins = _veins(rng, angle, around) * smoothstep(0.6, 1.1, angle) * np.abs(np.cos(around)) ** 0.7
     red = (rng.uniform(0.25, 0.6) * corner + rng.uniform(0.25, 0.8) * veins)[..., None]

@@ -4,12 +4,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from preprocess.talking_heads.eyelids import EYE_RADIUS, Eyelids, EyeShape
+from preprocess.talking_heads.eyelids import Eyelids, EyeShape
 from preprocess.talking_heads.lips import LipShape, raise_lips
 from preprocess.talking_heads.nose import NoseShape, raise_nose
-from preprocess.talking_heads.sheet import Sheet, skin_sheet
-from preprocess.talking_heads.skull import SkullShape, bump, moved_height, smooth, surface
+from preprocess.talking_heads.sheet import skin_sheet
+from preprocess.talking_heads.skull import SkullShape, bump, smooth, surface
 from preprocess.talking_heads.template import PUPIL
+
+_NECK_FOOT = -19.0  # t
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,19 @@ class Skin:
         base += raise_nose(shape.nose, s, t) * smooth(-1.0, 3.0, base[:, 2])[:, None]
         base += raise_lips(shape.lips, self.sheet)
         base += self._uneven(s, t)
-        self.base = base
         self.lids = tuple(Eyelids(shape.eyes, side, self._eye_centre(side)) for side in (-1, 1))
         self.held = [lids.held()[..., None] for lids in self.lids]
+        self.rest_on(base)
+
+    def rest_on(self, base: np.ndarray) -> None:
+        """Take `base` (v 3, the skin but for the lids) as the skin at rest."""
+        self.base = base
         self.vertices = self.with_lids(base, 0.0, 0.0)
+
+    @property
+    def neck_radius(self) -> float:
+        """Half the width of the neck at its foot, in cm."""
+        return float(np.abs(self.base[np.abs(self.sheet.st[:, 1] - _NECK_FOOT) < 0.8, 0]).max())
 
     def with_lids(
         self, vertices: np.ndarray, closed_left: float, closed_right: float, squint: float = 0.0, look_down: float = 0.0
@@ -108,14 +119,6 @@ class Skin:
         """Factor from the average eyeball's size to this person's."""
         return self.shape.eyes.size
 
-    def height(self, y: float) -> float:
-        """Where a feature at height y of the average face lies on this one."""
-        return moved_height(y, self.shape.skull)
-
-
-def average() -> Skin:
-    """The skin of the average adult."""
-    return Skin(FaceShape())
-
-
-__all__ = ["EYE_RADIUS", "FaceShape", "Sheet", "Skin", "average"]
+    def nearest(self, s: float, t: float) -> int:
+        """The vertex whose place on the template plane is nearest to (s, t)."""
+        return int(np.argmin(np.square(self.sheet.st - (s, t)).sum(1)))

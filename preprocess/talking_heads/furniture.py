@@ -95,13 +95,13 @@ def window(scene: Diorama, rng: np.random.Generator, x0: float, x1: float, y0: f
         leaves = green * (1 + 0.5 * even_noise(points, 6.0)[:, None])
         return leaves + (sky * (1 + 0.1 * even_noise(points, 50.0)[:, None]) - leaves) * share
 
-    scene.polygon(rectangle(x0, x1, y0, y1, z - 0.5), outside, emission=True)
+    scene.polygon(rectangle(x0, x1, y0, y1, z - 2.0), outside, emission=True)
     paint = np.full(3, rng.choice([0.72, 0.72, 0.12]))
     bars = [x0, *np.linspace(x0, x1, int(rng.integers(2, 4)) + 1)[1:-1] - 2, x1 - 4]
     for x in bars:
-        scene.box([x, y0, z - 5], [x + 4, y1, z - 1], paint)
+        scene.box([x, y0, z - 5], [x + 4, y1, z - 3], paint)
     for y in (y0, y1 - 4, *([0.5 * (y0 + y1)] if rng.random() < 0.4 else [])):
-        scene.box([x0, y, z - 5], [x1, y + 4, z - 1], paint)
+        scene.box([x0, y, z - 5], [x1, y + 4, z - 3], paint)
     scene.box([x0 - 8, y0 - 4, z - 16], [x1 + 8, y0, z], paint)
     middle = np.array([0.5 * (x0 + x1), 0.5 * (y0 + y1), z - 30])
     return Lamp(middle, np.array([0.92, 1.0, 1.1]), 0.6 * glow * (x1 - x0) * (y1 - y0) / 1e4, 0.5 * (x1 - x0))

@@ -61,6 +61,7 @@ def weld(mesh: Mesh) -> np.ndarray:
     _, first, group = np.unique(np.column_stack([place, material]), axis=0, return_index=True, return_inverse=True)
     owner = first[group.reshape(-1)].astype(np.int32)
     normals = vertex_normals(mesh.vertices, mesh.faces)
-    hard = (normals * normals[owner]).sum(1) < CREASE
+    known = (normals * normals).sum(1) > 0.5  # a vertex of nothing but folded faces, as at a pole, has no normal of its own
+    hard = known & known[owner] & ((normals * normals[owner]).sum(1) < CREASE)
     owner[hard] = np.flatnonzero(hard)
     return owner

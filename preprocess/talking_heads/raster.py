@@ -26,11 +26,13 @@ class Samples(NamedTuple):
 
     depth: np.ndarray  # float32 4h w, inverse distance in 1/cm; 0 where nothing is
     ids: np.ndarray  # int32 4h w: a face, NOTHING or STRAND
+    paint: np.ndarray  # float32 4h w 4: colours of strands, weighted by the share of light they hold back, and that share
 
 
 def empty_samples(width: int, height: int) -> Samples:
     """Samples of a picture in which nothing has been drawn."""
-    return Samples(np.zeros((SAMPLES * height, width), np.float32), np.full((SAMPLES * height, width), NOTHING, np.int32))
+    rows = SAMPLES * height
+    return Samples(np.zeros((rows, width), np.float32), np.full((rows, width), NOTHING, np.int32), np.zeros((rows, width, 4), np.float32))
 
 
 def project(points: np.ndarray, camera: Camera, width: int, height: int) -> np.ndarray:

@@ -7,11 +7,12 @@ import numpy as np
 
 from preprocess.talking_heads.normals import vertex_normals, weld
 from preprocess.talking_heads.raster import draw_mesh, empty_samples, project
+from preprocess.talking_heads.resolve import Scene, resolve
 from preprocess.talking_heads.shading import pack_light
 from preprocess.talking_heads.shadow import bounds, cast_shadows
 from preprocess.talking_heads.solids import Camera, Light, Mesh, Strands
 from preprocess.talking_heads.strand_raster import draw_strands
-from preprocess.talking_heads.surface import Surface, resolve
+from preprocess.talking_heads.surface import Surface
 from preprocess.talking_heads.textures import Textures, pack, uv_density
 
 
@@ -69,10 +70,9 @@ def render(
     samples = empty_samples(width, height)
     draw_mesh(screen, prepared.faces, prepared.one_sided, samples)
     maps = cast_shadows(vertices, prepared.faces, strands, lights, prepared.centre, prepared.radius)
-    paint = draw_strands(strands, normals, camera, maps, lights, samples)
+    draw_strands(strands, normals, camera, maps, lights, samples)
     occlusion = np.ascontiguousarray(mesh.occlusion, np.float32)
     surface = Surface(vertices, normals, screen, occlusion, prepared.faces, prepared.face_material, prepared.uv, prepared.uv_density)
     eye = tuple(float(value) for value in camera.eye)
-    pixel = 1.0 / (height * camera.focal)
-    backdrop = np.ascontiguousarray(background, np.float32)
-    return resolve(surface, prepared.textures, lights, maps, eye, pixel, samples.depth, samples.ids, paint, backdrop)
+    scene = Scene(surface, prepared.textures, lights, maps, eye, 1.0 / (height * camera.focal))
+    return resolve(scene, samples, np.ascontiguousarray(background, np.float32))

@@ -1,7 +1,7 @@
 """What colour a surface shows under the lights of a scene.
 
-Diffuse light wraps around the terminator per channel (light that scatters under the skin). Highlights follow the microfacet model with the
-GGX distribution (Walter et al. 2007) and Hammon's visibility term. Soft light from all around comes as spherical harmonics of the irradiance.
+Diffuse light wraps around the terminator per channel (light that scatters under the skin). Highlights follow the microfacet model with
+the GGX distribution (Walter et al. 2007) and Hammon's visibility term. Soft light from all around comes as spherical harmonics.
 """
 
 import math

@@ -12,7 +12,6 @@ import torch
 
 from latentsync.errors import LatentSyncError
 from preprocess.talking_heads.claims import EXPIRY, claimed
-from preprocess.talking_heads.crops import plan_of, record, speeches_of
 from preprocess.talking_heads.shard_format import Collection, StoredClip, shard_bytes, write_shard
 
 Make = Callable[[Collection, int, int], StoredClip]  # collection, shard, number in it -> clip
@@ -21,14 +20,8 @@ _POLL = 0.5  # s between two looks at shards that others are rendering
 _GRACE = 10.0  # s that a process has to clean up
 
 
-def make_clip(collection: Collection, shard: int, number: int) -> StoredClip:
-    """Render one clip of a shard. Raises InputError when a synthesiser is missing."""
-    plan = plan_of(collection, shard, number)
-    return record(plan, speeches_of(plan, collection), collection.frames, collection.resolution, collection.clean_sound)
-
-
-def render_shard(folder: Path, collection: Collection, index: int, make: Make = make_clip, expiry: float = EXPIRY) -> bool:
-    """Render a shard unless it is there or somebody else is at it; whether this call wrote it. Raises OutputError."""
+def render_shard(folder: Path, collection: Collection, index: int, make: Make, expiry: float = EXPIRY) -> bool:
+    """Render a shard unless it is there or somebody else is at it; whether this call wrote it. Raises OutputError and what `make` raises."""
     path = collection.shard_path(folder, index)
     if path.is_file():
         return False
@@ -44,7 +37,7 @@ def render_shard(folder: Path, collection: Collection, index: int, make: Make = 
     return True
 
 
-def fill(folder: Path, collection: Collection, indices: Iterable[int], make: Make = make_clip, expiry: float = EXPIRY) -> Iterator[int]:
+def fill(folder: Path, collection: Collection, indices: Iterable[int], make: Make, expiry: float = EXPIRY) -> Iterator[int]:
     """Render shards until all are there; yields those that were written here. What others have claimed is waited for, and taken over when
     they fall silent."""
     missing = list(indices)
@@ -61,8 +54,8 @@ def fill(folder: Path, collection: Collection, indices: Iterable[int], make: Mak
 class Renderer:
     """A process that fills shards beside this one."""
 
-    def __init__(self, folder: Path, collection: Collection, indices: Iterable[int], make: Make = make_clip) -> None:
-        """Starts at once."""
+    def __init__(self, folder: Path, collection: Collection, indices: Iterable[int], make: Make) -> None:
+        """Starts at once. `make` is a function of a module, since the process imports it anew."""
         context = multiprocessing.get_context("spawn")
         self.indices = tuple(indices)
         self._news, ours = context.Pipe(duplex=False)

@@ -1,5 +1,6 @@
 """In which order the clips of shards are read: shuffled, the same every time, shared out among ranks without overlap."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,7 +47,7 @@ class Schedule:
         while starts[-1] < len(mine):
             starts.append(starts[-1] + min(size, self.mix))
             size = max(starts[-1], 1)
-        return [mine[start:stop] for start, stop in zip(starts[:-1], starts[1:], strict=True)]
+        return [mine[start:stop] for start, stop in itertools.pairwise(starts)]
 
     def order(self, epoch: int) -> np.ndarray:
         """Shard and clip of every place of an epoch: int64 epoch_length 2."""

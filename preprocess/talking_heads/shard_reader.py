@@ -27,8 +27,6 @@ Choose = Callable[[np.random.Generator, int], np.ndarray]  # a random stream and
 
 _POLL = 0.2  # s between two looks whether a shard is there
 _CENSUS = 3.0  # s between two looks whether anything in the folder has changed
-_MOST_WORKERS = 255
-_STOPPED, _WORKERS = 0, 1  # of the shared numbers: whether rendering has failed, how many processes read; then a place each
 
 
 class Sample(NamedTuple):
@@ -67,6 +65,38 @@ class Window:
         return rng.integers(frames - self.length + 1) + np.arange(self.length)
 
 
+class Readers:
+    """Where each process that reads a source is, in memory that they share with the process that made it."""
+
+    MOST = 255
+
+    def __init__(self) -> None:
+        self._failed, self._count = torch.zeros(2, 1, dtype=torch.int64).share_memory_()
+        self._places = torch.zeros(self.MOST, dtype=torch.int64).share_memory_()
+
+    def begin(self, worker: int, workers: int, place: int) -> None:
+        """A worker, counted from 0, starts at a place."""
+        self._places[worker] = place
+        self._count[0] = workers
+
+    def move(self, worker: int, place: int) -> None:
+        """A worker has read everything of its own before this place."""
+        self._places[worker] = place
+
+    def lowest(self, start: int) -> int:
+        """The place before which everything has been read; `start` while nobody reads."""
+        count = int(self._count)
+        return int(self._places[:count].min()) if count else start
+
+    def fail(self) -> None:
+        """Tell everybody that no more shards will come."""
+        self._failed[0] = 1
+
+    def has_failed(self) -> bool:
+        """Whether `fail` was called in any process."""
+        return bool(self._failed)
+
+
 class ShardSource(IterableDataset[Sample]):
     """Samples of a folder of shards, without end or for some epochs.
 
@@ -80,34 +110,19 @@ class ShardSource(IterableDataset[Sample]):
     def __init__(
         self,
         folder: Path,
+        collection: Collection,
+        schedule: Schedule,
         *,
-        name: str | None = None,
-        shards: int | None = None,
-        seed: int = 0,
-        mix: int = 4,
-        rank: int = 0,
-        ranks: int = 1,
         choose: Choose = all_frames,
         epochs: int | None = None,
         patience: float = 600.0,
     ) -> None:
-        """`shards` is the number of shards, counted from 0; None: as many as there are now. Ranks that start while the folder still fills
-        must say the number. `patience` is how long (s) a shard is waited for while nothing in the folder moves.
-
-        Raises InputError when the folder holds no collection, or several and `name` does not say which.
-        """
+        """`patience` is how long (s) a shard is waited for while nothing in the folder moves."""
         super().__init__()
-        collection = read_collection(folder, name)
-        count = len(list(folder.glob(f"{collection.name}-*.npz"))) if shards is None else shards
-        self._set_up(folder, collection, Schedule(seed, count, collection.clips, mix, rank, ranks), choose, epochs, patience)
-
-    def _set_up(
-        self, folder: Path, collection: Collection, schedule: Schedule, choose: Choose, epochs: int | None, patience: float
-    ) -> None:
         self.folder, self.collection, self.schedule = folder, collection, schedule
+        self.readers = Readers()
         self._choose, self._epochs, self._patience = choose, epochs, patience
         self._progress = Progress()
-        self._shared = torch.full((2 + _MOST_WORKERS,), 0, dtype=torch.int64).share_memory_()
 
     @property
     def mask(self) -> Tensor:
@@ -118,11 +133,10 @@ class ShardSource(IterableDataset[Sample]):
         """The samples from the current position on. Raises InputError for a damaged shard and for one that does not appear."""
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        if workers > _MOST_WORKERS:
-            raise InputError(f"{workers} workers read shards: use {_MOST_WORKERS} at most")
+        if workers > Readers.MOST:
+            raise InputError(f"{workers} workers read shards: use {Readers.MOST} at most")
         progress = Progress(self._progress.done, self._progress.beyond)
-        self._shared[2 + worker] = progress.done
-        self._shared[_WORKERS] = workers
+        self.readers.begin(worker, workers, progress.done)
         open_shards = _OpenShards(self.schedule.mix)
         epoch, order = -1, np.empty((0, 2), np.int64)
         try:
@@ -132,7 +146,7 @@ class ShardSource(IterableDataset[Sample]):
                 if place // self.schedule.epoch_length != epoch:
                     epoch = place // self.schedule.epoch_length
                     order = self.schedule.order(epoch)
-                self._shared[2 + worker] = place
+                self.readers.move(worker, place)
                 shard, number = order[place % self.schedule.epoch_length].tolist()
                 clip = open_shards.get(self._await(shard)).clip(number)
                 if info is None:
@@ -164,6 +178,11 @@ class ShardSource(IterableDataset[Sample]):
         self._progress = Progress(done, (done + distance for distance in state["ahead"]))
 
     @property
+    def position(self) -> int:
+        """The place of the first clip that has not been consumed."""
+        return self._progress.done
+
+    @property
     def _total(self) -> int | None:
         return None if self._epochs is None else self._epochs * self.schedule.epoch_length
 
@@ -183,7 +202,7 @@ class ShardSource(IterableDataset[Sample]):
         path = self.collection.shard_path(self.folder, shard)
         seen, moved, looked = None, time.monotonic(), -_CENSUS
         while not path.is_file():
-            if int(self._shared[_STOPPED]):
+            if self.readers.has_failed():
                 raise LatentSyncError(f"{path} will not be rendered: the renderer beside this training has failed")
             now = time.monotonic()
             if now - looked > min(_CENSUS, self._patience / 2):
@@ -215,6 +234,19 @@ class ShardSource(IterableDataset[Sample]):
             identity=torch.tensor(clip.about["identity"]),
             place=torch.tensor(place),
         )
+
+
+def open_folder(
+    folder: Path, *, name: str | None = None, shards: int | None = None, seed: int = 0, rank: int = 0, ranks: int = 1, **how: Any
+) -> ShardSource:
+    """The source of a folder that holds shards, or is being filled with them. `how` goes to `ShardSource`.
+
+    `shards` is their number, counted from 0; None: as many as there are now, which ranks that start while the folder still fills must not
+    rely on. Raises InputError when the folder holds no collection, or several and `name` does not say which.
+    """
+    collection = read_collection(folder, name)
+    count = len(list(folder.glob(f"{collection.name}-*.npz"))) if shards is None else shards
+    return ShardSource(folder, collection, Schedule(seed, count, collection.clips, rank=rank, ranks=ranks), **how)
 
 
 class _OpenShards:

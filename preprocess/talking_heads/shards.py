@@ -8,11 +8,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from latentsync.errors import InputError, LatentSyncError
 from preprocess.talking_heads.splits import SPLITS
+
+if TYPE_CHECKING:
+    from preprocess.talking_heads.shard_format import Collection
 
 logger = logging.getLogger("preprocess.talking_heads.shards")
 
@@ -25,8 +29,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.talking_heads.shards",
         description="Render talking heads as training clips: aligned faces, sound, log-mel and the truth, in shards that training streams.",
-        epilog="Start the same command on as many machines as share the folder: each shard is rendered once. The same command goes on where "
-        "it stopped. Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted.",
+        epilog="Start the same command on as many machines as share the folder: each shard is rendered once. The same command goes on "
+        "where it stopped. Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted.",
     )
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for the shards; made if it is missing")
     parser.add_argument("--shards", type=int, default=16, help="how many shards (default %(default)s)")
@@ -89,11 +93,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _fill(folder: Path, collection: "Collection", missing: list[int], workers: int, show_progress: bool) -> int:  # noqa: F821
+def _fill(folder: Path, collection: "Collection", missing: list[int], workers: int, show_progress: bool) -> int:
     """Render shards in processes until all are there; how many were written by them. Raises what the first failing one raised."""
+    from preprocess.talking_heads.crops import make_clip
     from preprocess.talking_heads.shard_fill import Renderer
 
-    renderers = [Renderer(folder, collection, missing) for _ in range(min(workers, len(missing)))]
+    renderers = [Renderer(folder, collection, missing, make_clip) for _ in range(min(workers, len(missing)))]
     written = 0
     try:
         with tqdm(total=len(missing), unit="shard", disable=None if show_progress else True) as bar:

@@ -179,7 +179,3 @@ def _stretched(y: np.ndarray, shape: SkullShape) -> np.ndarray:
     neck = np.minimum(y + 4.55 + 6.9, 0)
     return above + middle + lower + neck
 
-
-def moved_height(y: float, shape: SkullShape) -> float:
-    """Where a feature at height y of the average face lies on this one."""
-    return float(_stretched(np.array(y), shape))

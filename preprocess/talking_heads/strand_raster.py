@@ -14,7 +14,7 @@ from preprocess.talking_heads.raster import SAMPLE_COLUMNS, SAMPLES, STRAND, Sam
 from preprocess.talking_heads.shading import Lights
 from preprocess.talking_heads.shadow import ShadowMaps, strand_light
 from preprocess.talking_heads.solids import Camera, Strands
-from preprocess.talking_heads.strand_shading import shade_strand, strand_noise
+from preprocess.talking_heads.strand_shading import HairPoint, shade_strand, strand_noise
 from preprocess.talking_heads.vectors import Vector, along, clamp, dot, kernel, load, minus, smoothstep, unit
 
 THINNEST = 0.7  # pixels: a narrower ribbon would beat with the grid of samples
@@ -41,14 +41,6 @@ class Group(NamedTuple):
     middle: Vector  # cm: of the roots
     pieces: int  # into how many each piece between two knots was cut
     order: np.ndarray  # int64: the strands to be drawn, the nearest first
-
-
-class Canvas(NamedTuple):
-    """Samples of a picture and the colours of the strands in them."""
-
-    depth: np.ndarray  # float32 4h w
-    ids: np.ndarray  # int32 4h w
-    paint: np.ndarray  # float32 4h w 4: colours of strands, weighted by the share of light they hold back, and that share
 
 
 @kernel
@@ -84,16 +76,14 @@ def _point_colour(group: Group, strand: int, knot: int, eye: Vector, maps: Shado
     normal = unit(along((root_normal[0] * (1 - far), root_normal[1] * (1 - far), root_normal[2] * (1 - far)), outwards, far))
     visible = strand_light(maps, place)
     tilt = SCALE_TILT * (strand_noise(strand, 1) - 0.5)
-    view = unit(minus(eye, place))
-    return shade_strand(
-        tangent, normal, view, load(group.colour, strand), group.shine, group.occlusion[strand, knot], visible, lights, tilt
-    )
+    point = HairPoint(tangent, normal, unit(minus(eye, place)), group.occlusion[strand, knot], visible, tilt)
+    return shade_strand(point, load(group.colour, strand), group.shine, lights)
 
 
 @kernel
-def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, canvas: Canvas) -> None:
+def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, samples: Samples) -> None:
     """Draws the ribbon from a knot to the next: what lies between its ends and within half its width. colours: float32 k 3."""
-    rows, width = canvas.depth.shape
+    rows, width = samples.depth.shape
     start, end = _knot(group.screen, strand, knot), _knot(group.screen, strand, knot + 1)
     first_cover, last_cover = _cover(group, strand, knot), _cover(group, strand, knot + 1)
     dx, dy = end[0] - start[0], end[1] - start[1]
@@ -115,13 +105,13 @@ def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, canva
             t = clamp(((column + offset - start[0]) * dx + down * dy) / square, 0.0, 1.0)
             z = start[2] + t * (end[2] - start[2])
             z += LIFT * z * z
-            if z > canvas.depth[row, column]:
+            if z > samples.depth[row, column]:
                 colour = (
                     colours[knot, 0] + t * (colours[knot + 1, 0] - colours[knot, 0]),
                     colours[knot, 1] + t * (colours[knot + 1, 1] - colours[knot, 1]),
                     colours[knot, 2] + t * (colours[knot + 1, 2] - colours[knot, 2]),
                 )
-                _mix(canvas, row, column, z, colour, first_cover + t * (last_cover - first_cover))
+                _mix(samples, row, column, z, colour, first_cover + t * (last_cover - first_cover))
 
 
 @kernel
@@ -137,10 +127,10 @@ def _cover(group: Group, strand: int, knot: int) -> float:
 
 
 @kernel
-def _mix(canvas: Canvas, row: int, column: int, z: float, colour: Vector, cover: float) -> None:
+def _mix(samples: Samples, row: int, column: int, z: float, colour: Vector, cover: float) -> None:
     """Lays a piece of a strand into one sample: over an opaque strand behind it, under the translucent ones drawn before."""
-    paint = canvas.paint
-    over = canvas.ids[row, column] == STRAND
+    paint = samples.paint
+    over = samples.ids[row, column] == STRAND
     weight = cover if over else cover * (1.0 - paint[row, column, 3])
     keep = 1.0 - cover if over else 1.0
     for channel in range(3):
@@ -150,12 +140,12 @@ def _mix(canvas: Canvas, row: int, column: int, z: float, colour: Vector, cover:
     if full > OPAQUE:
         for channel in range(4):
             paint[row, column, channel] /= full
-        canvas.depth[row, column] = z
-        canvas.ids[row, column] = STRAND
+        samples.depth[row, column] = z
+        samples.ids[row, column] = STRAND
 
 
 @kernel
-def _draw_group(group: Group, eye: Vector, maps: ShadowMaps, lights: Lights, canvas: Canvas) -> None:
+def _draw_group(group: Group, eye: Vector, maps: ShadowMaps, lights: Lights, samples: Samples) -> None:
     """Shades the knots (as many as before the strands were refined) and draws all strands of a group."""
     pieces = group.pieces
     last = group.points.shape[1] - 1
@@ -163,7 +153,7 @@ def _draw_group(group: Group, eye: Vector, maps: ShadowMaps, lights: Lights, can
     colours = np.empty((last + 1, 3), np.float32)
     for strand in group.order:
         for knot in range(last + 1):
-            hidden[knot] = _hidden(group.screen, strand, knot, canvas.depth)
+            hidden[knot] = _hidden(group.screen, strand, knot, samples.depth)
         shaded = -1
         for start in range(0, last, pieces):
             end = start + pieces
@@ -179,7 +169,7 @@ def _draw_group(group: Group, eye: Vector, maps: ShadowMaps, lights: Lights, can
                     colours[knot, channel] = colours[start, channel] * (1.0 - t) + colours[end, channel] * t
             for knot in range(start, end):
                 if not (hidden[knot] and hidden[knot + 1]) and group.screen[strand, knot, 2] > 0 and group.screen[strand, knot + 1, 2] > 0:
-                    _draw_piece(group, strand, knot, colours, canvas)
+                    _draw_piece(group, strand, knot, colours, samples)
 
 
 @kernel
@@ -241,16 +231,10 @@ def _group(strands: Strands, normals: np.ndarray, camera: Camera, width: int, he
 
 def draw_strands(
     strands: Sequence[Strands], normals: np.ndarray, camera: Camera, maps: ShadowMaps, lights: Lights, samples: Samples
-) -> np.ndarray:
-    """Draws strands over the surfaces in `samples` (in place) and returns their paint (float32 4h w 4, see `Canvas`).
-
-    normals: float32 v 3, of the mesh whose vertices carry the strands.
-    """
+) -> None:
+    """Draws strands over the surfaces in `samples`, in place. normals: float32 v 3, of the mesh whose vertices carry the strands."""
     rows, width = samples.depth.shape
-    canvas = Canvas(samples.depth, samples.ids, np.zeros((rows, width, 4), np.float32))
     eye = tuple(float(value) for value in camera.eye)
     for kind in strands:
         if len(kind):
-            group = _group(kind, normals, camera, width, rows // SAMPLES)
-            _draw_group(group, eye, maps, lights, canvas)
-    return canvas.paint
+            _draw_group(_group(kind, normals, camera, width, rows // SAMPLES), eye, maps, lights, samples)

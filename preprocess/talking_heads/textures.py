@@ -1,7 +1,7 @@
 """Materials packed for the shading kernel: one pyramid of texels for all surfaces, one for all detail tiles.
 
-A texel of a surface holds red, green, blue, gloss and the slopes of the bump map along u and v (cm per unit of uv), one of a tile its slopes.
-Slopes instead of heights can be averaged: a bump that is too fine for the picture fades out in the smaller levels.
+A texel of a surface holds red, green, blue, gloss and the slopes of the bump map along u and v (cm per unit of uv), that of a tile two
+slopes. Slopes instead of heights can be averaged: a bump that is too fine for the picture fades out in the smaller levels.
 """
 
 import math

@@ -33,7 +33,7 @@ def bust(traits: Traits, neck_radius: float, skin_albedo: np.ndarray, skin_scatt
     skin = Material(np.full((1, 1, 3), skin_albedo, np.float32), roughness=0.5, specular=0.028, scatter=skin_scatter)
     worn = outfit(torso, rng, skin, neck_radius)
     wearing = stream(traits.seed, "necklace")
-    if wearing.random() < 0.35 * traits.femininity:
+    if outfit in (_t_shirt, _v_neck, _dress) and wearing.random() < 0.4 * traits.femininity:
         worn.append(necklace(torso, wearing))
     return join(worn)
 
@@ -182,9 +182,9 @@ def _hoodie(torso: Torso, rng: np.random.Generator, skin: Material, _: float) ->
 
 def _roll_neck(torso: Torso, rng: np.random.Generator, skin: Material, neck_radius: float) -> list[Mesh]:
     cloth = _cloth(rng, {"plain": 4, "melange": 1.5}, "knit")
-    neckline = fit_neckline(torso, _HIGH)
+    neckline = fit_neckline(torso, replace(_HIGH, half_width=neck_radius + 0.4))
     body = garment(torso, neckline, cut(rng, cloth, rng.uniform(0.4, 0.8)), 0.6, 0.4, edge=1.0)
-    neck = collars.rolled_neck(torso, neckline, cut(rng, cloth, 0.05), neck_radius, rng.uniform(-15.6, -14.4))
+    neck = collars.rolled_neck(torso, neckline, cut(rng, cloth, 0.05), neck_radius, rng.uniform(-14.6, -13.6))
     return [skin_sheet(torso, skin, neckline), body, neck]
 
 
