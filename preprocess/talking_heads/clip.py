@@ -3,7 +3,7 @@
 import wave
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -86,18 +86,24 @@ class Clip:
         """Render into `path` (.mp4) and write the truth beside it (.json), which comes last; returns the path of the truth."""
         spoken = excerpt(self.speech, 0.0, self.frames / VIDEO_FPS)
         truth = Truth.empty(self.plan, spoken, asdict(self.settings), self.mouth, self.motion)
+        for frame in self.write_video(path):
+            truth.add(frame)
+        beside = path.with_suffix(".json")
+        write_text(beside, dump_truth(truth))
+        return beside
+
+    def write_video(self, path: Path) -> list[Frame]:
+        """Render into `path` (.mp4); what is known of its frames, without the pictures."""
+        settings, seen = self.settings, []
         with TemporaryDirectory(prefix="latentsync-") as folder:
             sound = Path(folder) / "speech.wav"
             write_wave(sound, self.sound())
             track = AudioTrack(sound, self.frames / VIDEO_FPS)
-            settings = self.settings
             with VideoSink(path, settings.width, settings.height, VIDEO_FPS, audio=track, crf=settings.crf) as sink:
                 for frame in self.render():
                     sink.write(frame.picture)
-                    truth.add(frame)
-        beside = path.with_suffix(".json")
-        write_text(beside, dump_truth(truth))
-        return beside
+                    seen.append(replace(frame, picture=frame.picture[:0]))
+        return seen
 
 
 def write_wave(path: Path, samples: np.ndarray) -> None:

@@ -21,7 +21,7 @@ _GRACE = 10.0  # s that a process has to clean up
 
 
 def render_shard(folder: Path, collection: Collection, index: int, make: Make, expiry: float = EXPIRY) -> bool:
-    """Render a shard unless it is there or somebody else is at it; whether this call wrote it. Raises OutputError and what `make` raises."""
+    """Render a shard unless it is there or somebody else is at it; whether this call wrote it. Raises OutputError, and what `make` does."""
     path = collection.shard_path(folder, index)
     if path.is_file():
         return False
