@@ -37,7 +37,7 @@ def test_jaw_motion_is_rigid_and_identity_at_zero() -> None:
     assert np.allclose(np.linalg.norm(moved[:, None] - moved[None], axis=-1), before, atol=1e-4)
     assert np.allclose(jaw_motion(points, 0.8, 0.5), 0.5 * (points + moved), atol=1e-4)
     incisor = np.array([0.0, -6.7, 9.5])
-    assert incisor[1] - jaw_motion(incisor, 1.0)[1] > 2.0
+    assert incisor[1] - jaw_motion(incisor, 1.0)[1] > 1.7
     assert np.allclose(jaw_motion(np.array(PIVOT), 1.0)[:2], PIVOT[:2])
 
 

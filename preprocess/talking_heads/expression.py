@@ -88,7 +88,7 @@ class Expression:
         forward = (0.72 * mouth.pucker + 0.52 * mouth.funnel) * self._near * (0.45 + 0.55 * self._sine)
         moved[:, 2] += forward - 0.08 * mouth.jaw * self._wide
         apart = (0.10 * mouth.pucker + 0.30 * mouth.funnel) * open_share
-        lift = (0.42 * mouth.upper_lip + 0.10 * mouth.smile) * self._upper + 0.46 * mouth.lower_lip * (1 - self._upper)
+        lift = (0.42 * mouth.upper_lip + 0.10 * mouth.smile) * self._upper + 0.36 * mouth.lower_lip * (1 - self._upper)
         moved[:, 1] += sign * (apart * self._lip + lift * open_share * self._near) * self._sine
         self._roll(moved, mouth, sign)
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 PIVOT = (0.0, -1.2, 1.0)  # cm, head space: middle of the axis through the jaw joints, which runs along x
-OPEN_ANGLE = 0.30  # radians at jaw = 1
-OPEN_GLIDE = 0.3  # cm that the joints slide forwards at jaw = 1
+OPEN_ANGLE = 0.25  # radians at jaw = 1
+OPEN_GLIDE = 0.25  # cm that the joints slide forwards at jaw = 1
 
 
 def jaw_motion(points: np.ndarray, jaw: float, weight: float | np.ndarray = 1.0) -> np.ndarray:

@@ -121,7 +121,8 @@ class ShardSource(IterableDataset[Sample]):
         super().__init__()
         self.folder, self.collection, self.schedule = folder, collection, schedule
         self.readers = Readers()
-        self._choose, self._epochs, self._patience = choose, epochs, patience
+        self.epochs = epochs
+        self._choose, self._patience = choose, patience
         self._progress = Progress()
 
     @property
@@ -184,7 +185,7 @@ class ShardSource(IterableDataset[Sample]):
 
     @property
     def _total(self) -> int | None:
-        return None if self._epochs is None else self._epochs * self.schedule.epoch_length
+        return None if self.epochs is None else self.epochs * self.schedule.epoch_length
 
     def _made_for(self) -> dict[str, Any]:
         plan = self.schedule

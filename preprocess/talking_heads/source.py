@@ -88,7 +88,7 @@ class RenderAhead:
         if now != self._epoch:
             self._epoch, self._present = now, set()
         busy = {index for renderer, _ in self._running for index in renderer.indices}
-        for epoch in (now, now + 1):
+        for epoch in range(now, min(now + 2, self._source.epochs or now + 2)):
             until = epoch * schedule.epoch_length
             for block in schedule.blocks(epoch):
                 until += len(block) * schedule.clips

@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from preprocess.talking_heads.vectors import Vector, along, cross, dot, kernel, load, minus, unit
+from preprocess.talking_heads.vectors import Vector, along, cross, dot, inlined, load, minus, unit
 
 Corners = tuple[int, int, int]
 
+OVERSHOOT = 0.6  # of a face's extent beyond its edges
 STEEPEST_BUMP = 1.2  # cm per cm
 
 
@@ -25,35 +26,39 @@ class Surface(NamedTuple):
     density: np.ndarray  # float32 v: units of uv a cm
 
 
-@kernel
+@inlined
 def corners(surface: Surface, face: int) -> Corners:
     """The vertices of a face."""
     return surface.faces[face, 0], surface.faces[face, 1], surface.faces[face, 2]
 
 
-@kernel
+@inlined
 def weights(screen: np.ndarray, corners: Corners, x: float, y: float) -> Vector:
-    """Perspective-correct weights of a face's corners at a point of the picture, held inside the face."""
+    """Perspective-correct weights of a face's corners at a point of the picture, held in its neighbourhood.
+
+    The middle of the samples of a pixel need not lie in the face that the first of them shows: a smooth surface goes on a little.
+    """
     a, b, c = corners[0], corners[1], corners[2]
     xa, ya, xb, yb, xc, yc = screen[a, 0] - x, screen[a, 1] - y, screen[b, 0] - x, screen[b, 1] - y, screen[c, 0] - x, screen[c, 1] - y
     area = (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya)
     sign = 1.0 if area >= 0.0 else -1.0
-    wa = max(sign * (xb * yc - xc * yb), 0.0) * screen[a, 2]
-    wb = max(sign * (xc * ya - xa * yc), 0.0) * screen[b, 2]
-    wc = max(sign * (xa * yb - xb * ya), 0.0) * screen[c, 2]
+    least = -OVERSHOOT * abs(area)
+    wa = max(sign * (xb * yc - xc * yb), least) * screen[a, 2]
+    wb = max(sign * (xc * ya - xa * yc), least) * screen[b, 2]
+    wc = max(sign * (xa * yb - xb * ya), least) * screen[c, 2]
     total = wa + wb + wc
     if total <= 0.0:
         return 1.0, 0.0, 0.0
     return wa / total, wb / total, wc / total
 
 
-@kernel
+@inlined
 def mixed(values: np.ndarray, corners: Corners, w: Vector) -> float:
     """A scalar of the vertices at a place in a face."""
     return w[0] * values[corners[0]] + w[1] * values[corners[1]] + w[2] * values[corners[2]]
 
 
-@kernel
+@inlined
 def mixed_vector(values: np.ndarray, corners: Corners, w: Vector) -> Vector:
     """A vector of the vertices at a place in a face."""
     a, b, c = corners[0], corners[1], corners[2]
@@ -64,7 +69,7 @@ def mixed_vector(values: np.ndarray, corners: Corners, w: Vector) -> Vector:
     )
 
 
-@kernel
+@inlined
 def uphill(surface: Surface, corners: Corners, along_u: float, along_v: float) -> Vector:
     """The gradient along a face (cm per cm) of a height with the given slopes per unit of u and v."""
     a, b, c = corners[0], corners[1], corners[2]
@@ -84,14 +89,14 @@ def uphill(surface: Surface, corners: Corners, along_u: float, along_v: float) -
     return gradient[0] * scale, gradient[1] * scale, gradient[2] * scale
 
 
-@kernel
+@inlined
 def towards_viewer(normal: Vector, view: Vector) -> Vector:
     """The normal, bent just enough to be seen: smooth normals and bumps may look away at the rim of a surface."""
     facing = dot(normal, view)
     return normal if facing >= 0.05 else unit(along(normal, view, 0.05 - facing))
 
 
-@kernel
+@inlined
 def curvature(surface: Surface, corners: Corners, footprint: float) -> float:
     """Turn of the smooth normal (radians) over a footprint in cm."""
     a, b, c = corners[0], corners[1], corners[2]
@@ -103,7 +108,7 @@ def curvature(surface: Surface, corners: Corners, footprint: float) -> float:
     return math.sqrt(turn) * footprint
 
 
-@kernel
+@inlined
 def seen_from_behind(surface: Surface, corners: Corners, towards_eye: Vector) -> bool:
     """Whether the camera sees the inner side of a face."""
     a = load(surface.vertices, corners[0])
