@@ -28,6 +28,7 @@ from preprocess.talking_heads.wardrobe import bust, settle_neck
 SIDES = (-1, 1)  # left and right of the picture
 _EAR_TURN = np.array([1.0, 0.0, -0.12])  # the way the head faces at the ear canal, on the right
 _NECK_LIT = -15.8  # cm: below, the neck lies on the chest and is as light as it
+_UNDER_LASHES = 0.75  # share of the light that lashes and the rim of the lids leave to an eye
 _UNDER_HAIR = 0.9  # how far the skin between the roots takes the hair's colour
 
 
@@ -64,6 +65,8 @@ def assemble(traits: Traits, skin: Skin, texture_size: int) -> Person:
     parts = {name: slice(start, stop) for name, start, stop in zip(meshes, starts, starts[1:], strict=False)}
     mesh = join(list(meshes.values()))
     occlusion = mesh.occlusion * bake_occlusion(mesh)
+    for eye_part in ("left eye", "right eye"):
+        occlusion[parts[eye_part]] *= _UNDER_LASHES
     foot = np.flatnonzero(rest[:, 1] < _NECK_LIT)
     occlusion[foot] = np.maximum(occlusion[foot], np.interp(rest[foot, 1], [_NECK_LIT - 1.5, _NECK_LIT], [0.78, 0.0]))  # not buried
     for ring, light in zip(skin.sheet.mouth, np.linspace(0.25, 0.75, INNER_RINGS), strict=False):

@@ -47,7 +47,7 @@ def draw_traits(seed: int) -> Traits:
 def _hair_colour(rng: np.random.Generator, melanin: float) -> np.ndarray:
     """Natural hair: a path from black through brown to blond by eumelanin, turned to red by pheomelanin; dark skin has dark hair."""
     lightest = float(np.clip(1.25 - 1.9 * melanin, 0.06, 1.0))
-    lightness = lightest * float(rng.beta(1.1, 1.4))
+    lightness = lightest * float(rng.beta(1.3, 1.15))
     red = float(rng.random() < 0.12) * float(rng.uniform(0.4, 1.0)) * (lightness > 0.15)
     steps = np.array([[0.011, 0.008, 0.006], [0.035, 0.020, 0.012], [0.10, 0.055, 0.028], [0.27, 0.165, 0.080], [0.50, 0.37, 0.21]])
     place = lightness * (len(steps) - 1)
