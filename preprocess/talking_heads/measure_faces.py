@@ -24,8 +24,8 @@ _REFERENCE = 3  # frames at the start, before anybody speaks, that show the clos
 _SIDE = 96  # pixels of the square around the mouth
 _SPAN = 1.7  # its side in distances of the eyes
 _MIDDLE = (0.5, 0.42)  # where the mouth lies in it
-_LIPS = (slice(22, 72), slice(14, 82))  # rows and columns of it in which the mouth opens
-_COARSE = 40  # pixels a side at which what is new is sought: coarse enough for small faces
+_LIPS = (slice(24, 72), slice(22, 74))  # rows and columns of it in which the mouth opens
+_COARSE = 48  # pixels a side at which what is new is sought: coarse enough for small faces
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _coarse_lab(square: np.ndarray) -> np.ndarray:
 
 
 def width_of(squares: np.ndarray, half: float) -> np.ndarray:
-    """How far the skin about the corners, `half` pixels beside the middle of each square (n s s 3), moves apart against the closed mouth."""
+    """How far the corners, `half` pixels beside the middle of each square (n s s 3), move apart against the closed mouth."""
     greys = [cv2.GaussianBlur(cv2.cvtColor(square, cv2.COLOR_RGB2GRAY), (0, 0), 1.2) for square in squares]
     closed = np.mean(greys[:_REFERENCE], 0).round().astype(np.uint8)
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)

@@ -21,7 +21,7 @@ from preprocess.talking_heads.surface import (
     weights,
 )
 from preprocess.talking_heads.textures import DETAIL_REPEAT, HAS_BUMP, HAS_DETAIL, SCATTER, TWO_SIDED, Textures, sample
-from preprocess.talking_heads.vectors import Vector, along, dot, kernel, load, minus, unit
+from preprocess.talking_heads.vectors import Vector, along, dot, inlined, kernel, load, minus, unit
 
 STEEPEST = 4.0  # pixels of depth a pixel of width: samples further apart belong to different surfaces
 SAME_FACING = 0.8  # cosine of the angle between normals that count as one smooth surface
@@ -38,7 +38,7 @@ class Scene(NamedTuple):
     pixel: float  # width of a pixel in cm at distance 1 cm
 
 
-@kernel
+@inlined
 def _face_colour(scene: Scene, face: int, x: float, y: float, texel: np.ndarray, tile: np.ndarray) -> Vector:
     """Linear RGB of a face at a point of the picture. texel, tile: float32 6 and 2, room for samples."""
     surface, traits = scene.surface, scene.textures.surface
@@ -63,7 +63,7 @@ def _face_colour(scene: Scene, face: int, x: float, y: float, texel: np.ndarray,
     return shade(point, texel, traits, material, scene.lights)
 
 
-@kernel
+@inlined
 def _texture(scene: Scene, three: Corners, w: Vector, extent: float, material: int, texel: np.ndarray, tile: np.ndarray) -> Vector:
     """Reads the material at a place into `texel` and returns the gradient of its bumps (cm per cm). extent: of a pixel, in units of uv."""
     surface, textures = scene.surface, scene.textures
@@ -79,7 +79,7 @@ def _texture(scene: Scene, three: Corners, w: Vector, extent: float, material: i
     return uphill(surface, three, texel[4] + repeat * tile[0], texel[5] + repeat * tile[1])
 
 
-@kernel
+@inlined
 def _one_surface(surface: Surface, face: int, other: int, depth: float, other_depth: float, pixel: float) -> bool:
     """Whether two samples of a pixel lie on one smooth surface and may share their shading."""
     if face == other:
@@ -91,7 +91,7 @@ def _one_surface(surface: Surface, face: int, other: int, depth: float, other_de
     return dot(load(surface.normals, surface.faces[face, 0]), load(surface.normals, surface.faces[other, 0])) > SAME_FACING
 
 
-@kernel
+@inlined
 def _gather(scene: Scene, samples: Samples, row: int, column: int, owner: np.ndarray) -> None:
     """Sets `owner` (int 4): for each sample of a pixel the first one of the same smooth surface, or NOTHING where no surface is seen."""
     depth, ids = samples.depth, samples.ids
@@ -110,7 +110,7 @@ def _gather(scene: Scene, samples: Samples, row: int, column: int, owner: np.nda
                 break
 
 
-@kernel
+@inlined
 def _middle(owner: np.ndarray, index: int, through: np.ndarray) -> Vector:
     """Middle of the samples that share the shading of one (x, y in the pixel), and how many they are, weighted by what is seen of them."""
     x, y, count, weight = 0.0, 0.0, 0, 0.0

@@ -11,7 +11,7 @@ import numpy as np
 
 from preprocess.talking_heads.solids import Light
 from preprocess.talking_heads.textures import ROUGHNESS, SCATTER, SPECULAR
-from preprocess.talking_heads.vectors import Vector, along, clamp, dot, kernel, smoothstep, unit
+from preprocess.talking_heads.vectors import Vector, along, clamp, dot, inlined, kernel, smoothstep, unit
 
 # Constants of the real spherical harmonics up to order 2
 _Y0, _Y1, _Y2, _Y20, _Y22 = 0.2820948, 0.4886025, 1.0925484, 0.3153916, 0.5462742
@@ -88,7 +88,7 @@ def highlight(n: Vector, view: Vector, towards: Vector, alpha: float, reflectanc
     return square / (spread * spread) * visibility * fresnel * cosine
 
 
-@kernel
+@inlined
 def _mirror(point: Point, roughness: float, reflectance: float, ambient: np.ndarray) -> Vector:
     """What a surface mirrors of the soft light (3 channels): Karis' fit of the environment integral, less where surroundings are hidden."""
     facing = clamp(dot(point.bumped, point.to_camera), 0.0, 1.0)
@@ -102,7 +102,7 @@ def _mirror(point: Point, roughness: float, reflectance: float, ambient: np.ndar
     return share * seen[0], share * seen[1], share * seen[2]
 
 
-@kernel
+@inlined
 def _diffuse(channel: int, point: Point, albedo: float, scatter: float, lights: Lights, visible: float, soft: float) -> float:
     """Light of one channel that leaves the surface in all directions."""
     blur = min(1.0, 1.6 * scatter)  # scattered light does not see small bumps
@@ -119,7 +119,7 @@ def _diffuse(channel: int, point: Point, albedo: float, scatter: float, lights: 
     return albedo * (lit * key * lights.key_colour[channel] + filled * (fill * lights.fill_colour[channel] + soft * down))
 
 
-@kernel
+@inlined
 def shade(point: Point, texel: np.ndarray, surfaces: np.ndarray, material: int, lights: Lights) -> Vector:
     """Linear RGB that a point sends to the camera.
 

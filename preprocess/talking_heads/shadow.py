@@ -14,7 +14,7 @@ import numpy as np
 from preprocess.talking_heads.raster import ONE_SAMPLE, draw_faces
 from preprocess.talking_heads.shading import Lights
 from preprocess.talking_heads.solids import Strands
-from preprocess.talking_heads.vectors import Vector, along, clamp, dot, kernel, load, minus, smoothstep
+from preprocess.talking_heads.vectors import Vector, along, clamp, dot, inlined, kernel, load, minus, smoothstep
 
 SIZE = 384  # texels of the surface map
 HAIR_SIZE = 192
@@ -169,7 +169,7 @@ def _blocker_gap(depth: np.ndarray, x: float, y: float, height: float, slope: tu
     return total / found if found else 0.0
 
 
-@kernel
+@inlined
 def _surface_light(maps: ShadowMaps, offset: Vector, normal: Vector, facing: float) -> float:
     """Share of the key light past the surfaces, at a place relative to the centre of the map."""
     size = len(maps.depth)
@@ -194,20 +194,20 @@ def _surface_light(maps: ShadowMaps, offset: Vector, normal: Vector, facing: flo
 
 
 @kernel
-def _covered(maps: ShadowMaps, row: int, column: int, height: float) -> float:
+def _covered(hair_top: np.ndarray, hair: np.ndarray, row: int, column: int, height: float) -> float:
     """How often hair covers a height in a texel of its map, read between the layers."""
-    below = maps.hair_top[row, column] - height
+    below = hair_top[row, column] - height
     if below <= 0.0:
         return 0.0
     upper, covered = 0.0, 0.0
     for layer in range(len(LAYERS)):
         if below < LAYERS[layer]:
-            return covered + (maps.hair[row, column, layer] - covered) * (below - upper) / (LAYERS[layer] - upper)
-        upper, covered = LAYERS[layer], maps.hair[row, column, layer]
+            return covered + (hair[row, column, layer] - covered) * (below - upper) / (LAYERS[layer] - upper)
+        upper, covered = LAYERS[layer], hair[row, column, layer]
     return covered
 
 
-@kernel
+@inlined
 def hair_light(maps: ShadowMaps, offset: Vector) -> float:
     """Share of the key light that passes the hair above a place (relative to the centre of the map)."""
     size = len(maps.hair_top)
@@ -219,12 +219,16 @@ def hair_light(maps: ShadowMaps, offset: Vector) -> float:
     if column < 0 or row < 0 or column >= size - 1 or row >= size - 1:
         return 1.0
     fx, fy = x - column, y - row
-    above = (1.0 - fx) * _covered(maps, row, column, height) + fx * _covered(maps, row, column + 1, height)
-    below = (1.0 - fx) * _covered(maps, row + 1, column, height) + fx * _covered(maps, row + 1, column + 1, height)
+    above = (1.0 - fx) * _covered(maps.hair_top, maps.hair, row, column, height) + fx * _covered(
+        maps.hair_top, maps.hair, row, column + 1, height
+    )
+    below = (1.0 - fx) * _covered(maps.hair_top, maps.hair, row + 1, column, height) + fx * _covered(
+        maps.hair_top, maps.hair, row + 1, column + 1, height
+    )
     return math.exp(-HAIR_OPACITY * (above + fy * (below - above)))
 
 
-@kernel
+@inlined
 def key_light(maps: ShadowMaps, place: Vector, normal: Vector, scatter: float) -> float:
     """Share of the key light that reaches a point of a surface, 0..1.
 

@@ -15,7 +15,7 @@ from preprocess.talking_heads.shading import Lights
 from preprocess.talking_heads.shadow import ShadowMaps, strand_light
 from preprocess.talking_heads.solids import Camera, Strands
 from preprocess.talking_heads.strand_shading import HairPoint, shade_strand, strand_noise
-from preprocess.talking_heads.vectors import Vector, along, clamp, dot, kernel, load, minus, smoothstep, unit
+from preprocess.talking_heads.vectors import Vector, along, clamp, dot, inlined, kernel, load, minus, smoothstep, unit
 
 THINNEST = 0.7  # pixels: a narrower ribbon would beat with the grid of samples
 OPAQUE = 0.85  # share of light held back from which on a strand hides what is behind
@@ -63,7 +63,7 @@ def _knot(points: np.ndarray, strand: int, knot: int) -> Vector:
     return points[strand, knot, 0], points[strand, knot, 1], points[strand, knot, 2]
 
 
-@kernel
+@inlined
 def _point_colour(group: Group, strand: int, knot: int, eye: Vector, maps: ShadowMaps, lights: Lights) -> Vector:
     """Colour of a knot of a strand."""
     last = group.points.shape[1] - 1
@@ -80,7 +80,7 @@ def _point_colour(group: Group, strand: int, knot: int, eye: Vector, maps: Shado
     return shade_strand(point, load(group.colour, strand), group.shine, lights)
 
 
-@kernel
+@inlined
 def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, samples: Samples) -> None:
     """Draws the ribbon from a knot to the next: what lies between its ends and within half its width. colours: float32 k 3."""
     rows, width = samples.depth.shape
@@ -114,19 +114,19 @@ def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, sampl
                 _mix(samples, row, column, z, colour, first_cover + t * (last_cover - first_cover))
 
 
-@kernel
+@inlined
 def _half_width(group: Group, strand: int, knot: int) -> float:
     """Half the width in pixels at which a strand is drawn at a knot."""
     return max(group.radius[strand, knot] * group.screen[strand, knot, 2], 0.5 * THINNEST)
 
 
-@kernel
+@inlined
 def _cover(group: Group, strand: int, knot: int) -> float:
     """Share of light that the ribbon holds back at a knot: less than 1 where the strand is thinner than the ribbon drawn for it."""
     return min(1.0, 2.0 * group.radius[strand, knot] * group.screen[strand, knot, 2] / THINNEST)
 
 
-@kernel
+@inlined
 def _mix(samples: Samples, row: int, column: int, z: float, colour: Vector, cover: float) -> None:
     """Lays a piece of a strand into one sample: over an opaque strand behind it, under the translucent ones drawn before."""
     paint = samples.paint

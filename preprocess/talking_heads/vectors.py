@@ -9,6 +9,7 @@ Vector = tuple[float, float, float]
 
 # One thread, no lock held: frames are drawn side by side. Division follows IEEE 754: checks for zero would cost time in every pixel.
 kernel = njit(cache=True, nogil=True, error_model="numpy")
+# For what takes a table of arrays: handing dozens of them on costs more than many a function does.
 inlined = njit(cache=True, nogil=True, error_model="numpy", inline="always")
 
 

@@ -1,0 +1,220 @@
+"""Clips of talking heads: the same seed gives the same frames, the truth is where the picture says, and the command makes whole files."""
+
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latentsync.constants import VIDEO_FPS
+from latentsync.media.audio import read_audio
+from latentsync.media.ffmpeg import probe
+from latentsync.media.video import VideoSource
+from preprocess.talking_heads.__main__ import main
+from preprocess.talking_heads.camera import frame_camera
+from preprocess.talking_heads.clip import Clip, ClipSettings, write_wave
+from preprocess.talking_heads.expression import Mouth
+from preprocess.talking_heads.head import Head, Pose
+from preprocess.talking_heads.landmarks import MOUTH_LEFT, MOUTH_RIGHT
+from preprocess.talking_heads.lips import red_height
+from preprocess.talking_heads.motion import Motion
+from preprocess.talking_heads.performance import mouth_of, poses
+from preprocess.talking_heads.phones import Phone
+from preprocess.talking_heads.render import prepare, render
+from preprocess.talking_heads.solids import Light, Material, Mesh
+from preprocess.talking_heads.speech import Speech
+from preprocess.talking_heads.splits import ClipPlan
+from preprocess.talking_heads.studio import Studio
+from preprocess.talking_heads.template import MOUTH_CORNER, plane
+from preprocess.talking_heads.traits import draw_traits
+from preprocess.talking_heads.voices import Voice
+
+IDENTITY, SCENE, SIZE = 11, 4, 96
+PEOPLE = (11, 23, 58)
+CONTACTS = ("p", "b", "m")
+SPOKEN = Pose(mouth=Mouth(jaw=0.5, spread=0.2, upper_lip=0.2, lower_lip=0.3), turn=(0.1, -0.05, 0.02), gaze=(0.1, 0.0))
+
+needs_voice = pytest.mark.skipif(shutil.which("flite") is None or shutil.which("espeak-ng") is None, reason="flite or espeak-ng is missing")
+
+
+def speech(*spoken: str, length: float = 0.12) -> Speech:
+    """A silent speech of given phones between two pauses."""
+    symbols = ("sil", *spoken, "sil")
+    phones = tuple(Phone(symbol, index * length, (index + 1) * length) for index, symbol in enumerate(symbols))
+    return Speech(np.zeros(round(len(symbols) * length * 16000), np.float32), phones, " ".join(spoken), Voice("flite", "slt"))
+
+
+@pytest.fixture(scope="module")
+def studio() -> Studio:
+    return Studio(IDENTITY, SCENE, SIZE, SIZE)
+
+
+@pytest.fixture(scope="module")
+def heads() -> dict[int, Head]:
+    return {identity: Head(draw_traits(identity), texture_size=64) for identity in PEOPLE}
+
+
+def test_a_fresh_process_renders_the_same_bytes(studio: Studio) -> None:
+    code = (
+        "import hashlib, sys; from tests.test_heads_clip import *;"
+        "print(hashlib.sha256(Studio(IDENTITY, SCENE, SIZE, SIZE).frame(SPOKEN, 3).picture.tobytes()).hexdigest())"
+    )
+    other = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
+    studio.frame(Pose(), 0)  # what was rendered before must not matter
+    assert other.stdout.strip() == hashlib.sha256(studio.frame(SPOKEN, 3).picture.tobytes()).hexdigest()
+
+
+def test_person_scene_and_frame_number_change_the_picture(studio: Studio) -> None:
+    frame = studio.frame(SPOKEN, 3)
+    somebody = Studio(IDENTITY + 1, SCENE, SIZE, SIZE).frame(SPOKEN, 3)
+    elsewhere = Studio(IDENTITY, SCENE + 1, SIZE, SIZE).frame(SPOKEN, 3)
+    assert np.abs(somebody.landmarks - frame.landmarks).max() > 0.5
+    assert np.mean(elsewhere.picture != frame.picture) > 0.5
+    later = studio.frame(SPOKEN, 4)
+    assert np.array_equal(later.landmarks, frame.landmarks) and not np.array_equal(later.picture, frame.picture)
+
+
+@pytest.mark.parametrize("identity", PEOPLE)
+@pytest.mark.parametrize("smile", [0.0, 0.3])
+def test_lips_meet_in_the_skin_and_vowels_part_them(heads: dict[int, Head], identity: int, smile: float) -> None:
+    said = speech("aa", "p", "aa", "b", "ae", "m", "ow", "m", "iy", "b", "uw", "p", "ah")
+    frames = int(said.duration * VIDEO_FPS)
+    mouths = [pose.mouth for pose in Clip(plan(identity), said, ClipSettings()).poses]
+    gaps = [heads[identity].pose(Pose(mouth=replace(mouth, smile=smile))).lip_gap for mouth in mouths]
+    assert len(gaps) == frames
+    for phone in said.phones:
+        middle = min(int((phone.start + phone.end) / 2 * VIDEO_FPS), frames - 1)
+        if phone.symbol in CONTACTS:
+            assert gaps[middle] <= 0.02, phone
+        if phone.symbol in ("aa", "ae"):
+            assert gaps[middle] > 0.25, phone
+
+
+def test_silence_keeps_the_mouth_shut(heads: dict[int, Head]) -> None:
+    said = speech("aa", "sil", "sil", "sil", "aa")
+    frames = int(said.duration * VIDEO_FPS)
+    gaps = [heads[IDENTITY].pose(pose).lip_gap for pose in poses(mouth_of(said, frames, IDENTITY), still(frames))]
+    pause = int(0.42 * VIDEO_FPS)
+    assert max(gaps[pause - 1 : pause + 2]) <= 0.02 and gaps[0] <= 0.02 < 0.2 < max(gaps)
+
+
+def plan(identity: int) -> ClipPlan:
+    return ClipPlan("train", identity, Voice("flite", "slt"), "", SCENE)
+
+
+def still(frames: int) -> Motion:
+    """The motion of a person who does nothing."""
+    moves = Clip(plan(IDENTITY), speech("aa", length=frames / 3 / VIDEO_FPS), ClipSettings()).motion
+    return replace(moves, **{name: np.zeros((frames, *value.shape[1:]), np.float32) for name, value in vars(moves).items()})
+
+
+def green_lips(head: Head) -> Mesh:
+    """The mesh of `head` in materials that are black but for the red of the lips, which is green."""
+    s, t = plane(1024)
+    above = t > MOUTH_CORNER[1]
+    red = (np.abs(s) <= MOUTH_CORNER[0]) & (np.abs(t - MOUTH_CORNER[1]) <= red_height(s, above))
+    lips = Material((red[..., None] * np.array([0, 1, 0])).astype(np.float32), specular=0.0)
+    black = Material(np.zeros((1, 1, 3), np.float32), specular=0.0)
+    return replace(head.mesh, materials=(lips, *(black for _ in head.mesh.materials[1:])))
+
+
+EVEN_LIGHT = Light(
+    np.array([0, 0, 1], np.float32),
+    np.zeros(3, np.float32),
+    0.1,
+    np.concatenate([np.full((1, 3), 3.5), np.zeros((8, 3))]).astype(np.float32),
+)
+SHAPES = (
+    Pose(),
+    Pose(mouth=Mouth(jaw=0.8, lower_lip=0.3), turn=(0.2, 0.05, 0.05), translation=(0.5, 0.2, 0.0)),
+    Pose(mouth=Mouth(spread=0.9, upper_lip=0.3, lower_lip=0.3, smile=0.3), turn=(-0.2, -0.08, 0.0)),
+    Pose(mouth=Mouth(jaw=0.2, pucker=0.9, funnel=0.4), turn=(0.05, 0.1, -0.06)),
+)
+
+
+@pytest.mark.parametrize("identity", PEOPLE)
+def test_landmarks_lie_on_the_corners_of_the_painted_mouth(heads: dict[int, Head], identity: int) -> None:
+    size, unit = 512, 2  # pixels of the picture; of it a pixel of a picture of 256
+    head, camera, dark = heads[identity], frame_camera(identity), np.zeros((512, 512, 3), np.float32)
+    mesh = green_lips(head)
+    prepared = prepare(mesh)
+    for pose in SHAPES:
+        posed = head.pose(pose)
+        moved = replace(mesh, vertices=posed.vertices, occlusion=np.ones_like(posed.occlusion))
+        green = render(moved, [], EVEN_LIGHT, camera, dark, size, size, prepared)[..., 1] > 0.25
+        rows, columns = np.nonzero(green)
+        landmarks = camera.project(posed.landmarks, size, size)[:, :2]
+        for number, column in ((MOUTH_LEFT, columns.min()), (MOUTH_RIGHT, columns.max())):
+            seen = np.array([column + 0.5, rows[columns == column].mean() + 0.5])
+            assert np.linalg.norm(landmarks[number] - seen) <= 2 * unit, (identity, pose, number)
+
+
+def test_other_words_change_the_mouth_alone(studio: Studio) -> None:
+    one, other = speech("aa", "m", "iy", "aa"), speech("uw", "s", "ow", "m")
+    settings = ClipSettings(SIZE, SIZE, gestures=True)
+    first, second = Clip(plan(IDENTITY), one, settings), Clip(plan(IDENTITY), other, settings, beats=one)
+    for name, value in vars(first.motion).items():
+        assert np.array_equal(value, getattr(second.motion, name)), name
+    assert not np.array_equal(first.mouth, second.mouth)
+    index = 4
+    frames = [studio.frame(clip.poses[index], index) for clip in (first, second)]
+    eyes = [frame.landmarks[36:48] for frame in frames]
+    assert np.abs(eyes[0] - eyes[1]).max() < 0.01
+    assert np.abs(frames[0].landmarks[48:] - frames[1].landmarks[48:]).max() > 0.5
+    brows = int(min(frame.landmarks[17:27, 1].min() for frame in frames)) - 8  # a block of the camera's compression further up
+    assert np.array_equal(frames[0].picture[:brows], frames[1].picture[:brows])
+    assert not np.array_equal(frames[0].picture, frames[1].picture)
+
+
+@needs_voice
+def test_the_command_renders_resumes_and_redrives(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    order = ["--output_dir", str(folder), "--clips", "1", "--seconds", "0.6", "--size", "64", "--workers", "1", "--quiet"]
+    assert main([*order, "--pairs"]) == 0
+    clip, other = folder / "clip_000000.mp4", folder / "clip_000000_other.mp4"
+    info = probe(clip)
+    assert info.video.native_fps == VIDEO_FPS and (info.video.width, info.video.height) == (64, 64)
+    assert len(list(VideoSource(clip).frames())) == 15
+    assert abs(info.video.duration - 0.6) < 1e-3 and abs(len(read_audio(clip)) / 16000 - 0.6) < 0.04
+    truth, another = (json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for path in (clip, other))
+    assert truth["frames"] == len(truth["landmarks"]) == len(truth["lip_gap_cm"]) == 15
+    assert truth["motion"] == another["motion"] and truth["plan"] == another["plan"]
+    assert truth["said"]["text"] != another["said"]["text"] and truth["mouth"] != another["mouth"]
+    written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert main([*order, "--pairs"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
+    assert main([*order, "--redrive", str(other)]) == 0
+    driven = json.loads((folder / "clip_000000_redriven.json").read_text(encoding="utf-8"))
+    assert driven["motion"] == truth["motion"] and driven["mouth"] == another["mouth"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--clips", "0"], "--clips 0"),
+        (["--seconds", "0.01"], "--seconds 0.01"),
+        (["--size", "33"], "--size 33"),
+        (["--width", "40"], "--width 40"),
+        (["--crf", "60"], "--crf 60"),
+        (["--redrive", "a.mp4", "--pairs"], "--redrive and --pairs"),
+    ],
+)
+def test_numbers_that_make_no_clip_are_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture, arguments: list[str], named: str) -> None:
+    with caplog.at_level(logging.ERROR):
+        assert main(["--output_dir", str(tmp_path / "clips"), *arguments]) == 2
+    assert named in caplog.text and len(caplog.records) == 1
+    assert not (tmp_path / "clips").exists()
+
+
+def test_sound_without_the_times_of_its_phones_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sound = tmp_path / "voice.wav"
+    write_wave(sound, np.zeros(1600, np.float32))
+    with caplog.at_level(logging.ERROR):
+        assert main(["--output_dir", str(tmp_path / "clips"), "--clips", "1", "--redrive", str(sound)]) == 2
+    assert "voice.json" in caplog.text and len(caplog.records) == 1
