@@ -150,25 +150,27 @@ def test_landmarks_lie_on_the_corners_of_the_painted_mouth(heads: dict[int, Head
         green = render(moved, [], EVEN_LIGHT, camera, dark, size, size, prepared)[..., 1] > 0.25
         rows, columns = np.nonzero(green)
         landmarks = camera.project(posed.landmarks, size, size)[:, :2]
-        for number, column in ((MOUTH_LEFT, columns.min()), (MOUTH_RIGHT, columns.max())):
-            seen = np.array([column + 0.5, rows[columns == column].mean() + 0.5])
-            assert np.linalg.norm(landmarks[number] - seen) <= 2 * unit, (identity, pose, number)
+        for number, end in ((MOUTH_LEFT, columns.min()), (MOUTH_RIGHT, columns.max() + 1)):
+            x, y = landmarks[number]
+            assert abs(x - end) <= 2 * unit, (identity, pose, number)
+            assert np.hypot(columns + 0.5 - x, rows + 0.5 - y).min() <= 2 * unit, (identity, pose, number)
 
 
 def test_other_words_change_the_mouth_alone(studio: Studio) -> None:
-    one, other = speech("aa", "m", "iy", "aa"), speech("uw", "s", "ow", "m")
+    one, other = speech("aa", "m", "iy", "aa", length=0.25), speech("uw", "s", "ow", "m", length=0.25)
     settings = ClipSettings(SIZE, SIZE, gestures=True)
     first, second = Clip(plan(IDENTITY), one, settings), Clip(plan(IDENTITY), other, settings, beats=one)
     for name, value in vars(first.motion).items():
         assert np.array_equal(value, getattr(second.motion, name)), name
     assert not np.array_equal(first.mouth, second.mouth)
-    index = 4
+    index = 10  # in the first vowel
     frames = [studio.frame(clip.poses[index], index) for clip in (first, second)]
     eyes = [frame.landmarks[36:48] for frame in frames]
     assert np.abs(eyes[0] - eyes[1]).max() < 0.01
     assert np.abs(frames[0].landmarks[48:] - frames[1].landmarks[48:]).max() > 0.5
-    brows = int(min(frame.landmarks[17:27, 1].min() for frame in frames)) - 8  # a block of the camera's compression further up
-    assert np.array_equal(frames[0].picture[:brows], frames[1].picture[:brows])
+    brow, apart = frames[0].landmarks[17:27, 1].min(), eyes[0][6:, 0].mean() - eyes[0][:6, 0].mean()
+    forehead = int(brow - apart) - 8  # the camera's compression carries changes 8 pixels far
+    assert forehead > 8 and np.array_equal(frames[0].picture[:forehead], frames[1].picture[:forehead])
     assert not np.array_equal(frames[0].picture, frames[1].picture)
 
 
@@ -181,7 +183,8 @@ def test_the_command_renders_resumes_and_redrives(tmp_path: Path) -> None:
     info = probe(clip)
     assert info.video.native_fps == VIDEO_FPS and (info.video.width, info.video.height) == (64, 64)
     assert len(list(VideoSource(clip).frames())) == 15
-    assert abs(info.video.duration - 0.6) < 1e-3 and abs(len(read_audio(clip)) / 16000 - 0.6) < 0.04
+    assert info.video.duration == pytest.approx(0.6, abs=1e-3) and info.audio.duration == pytest.approx(0.6, abs=1e-3)
+    assert info.audio.sample_rate == 16000 and np.abs(read_audio(clip)).max() > 0.01
     truth, another = (json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) for path in (clip, other))
     assert truth["frames"] == len(truth["landmarks"]) == len(truth["lip_gap_cm"]) == 15
     assert truth["motion"] == another["motion"] and truth["plan"] == another["plan"]
@@ -191,7 +194,12 @@ def test_the_command_renders_resumes_and_redrives(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
     assert main([*order, "--redrive", str(other)]) == 0
     driven = json.loads((folder / "clip_000000_redriven.json").read_text(encoding="utf-8"))
-    assert driven["motion"] == truth["motion"] and driven["mouth"] == another["mouth"]
+    for name, values in truth["motion"].items():
+        assert driven["motion"][name][:15] == values, name  # the sound of a file may end a frame later than its pictures
+    values = [np.array(content["mouth"]["values"][:14]) for content in (driven, another, truth)]  # loudness is heard in the file's sound
+    assert np.abs(values[0] - values[1]).max() < 0.1 < np.abs(values[0] - values[2]).max()
+    heard = [[phone for phone in content["said"]["phones"] if phone[2] <= 0.6] for content in (driven, another)]
+    assert heard[0] == heard[1] and driven["said"]["text"] == another["said"]["text"]
 
 
 @pytest.mark.parametrize(

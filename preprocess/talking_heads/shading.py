@@ -135,7 +135,7 @@ def shade(point: Point, texel: np.ndarray, surfaces: np.ndarray, material: int, 
     wet = 1.0 - smoothstep(0.07, 0.15, roughness)
     key_alpha = min(1.0, alpha + 0.5 * max(lights.spread, WET_SPREAD * wet))
     key = highlight(point.bumped, point.to_camera, lights.key, key_alpha, reflectance) * visible * (1.0 + WET_GAIN * wet)
-    fill = highlight(point.bumped, point.to_camera, lights.fill, min(1.0, alpha + 0.25), reflectance) * point.occlusion
+    fill = highlight(point.bumped, point.to_camera, lights.fill, min(1.0, alpha + 0.25 - 0.2 * wet), reflectance) * point.occlusion
     mirrored = _mirror(point, math.sqrt(alpha), reflectance, lights.ambient)
     soft = irradiance(lights.ambient, point.bumped)
     red = _diffuse(0, point, texel[0], surfaces[material, SCATTER], lights, visible, soft[0])
