@@ -20,8 +20,9 @@ from preprocess.talking_heads.occlusion import bake_occlusion
 from preprocess.talking_heads.oral import Oral, OralFit, build_oral
 from preprocess.talking_heads.sheet import INNER_RINGS, MOUTH_ANGLES
 from preprocess.talking_heads.skin import paint_skin
+from preprocess.talking_heads.skull import smooth
 from preprocess.talking_heads.solids import Mesh, Strands, join
-from preprocess.talking_heads.template import BROW, EAR, to_uv
+from preprocess.talking_heads.template import BROW, EAR, plane, to_uv
 from preprocess.talking_heads.traits import Traits
 from preprocess.talking_heads.wardrobe import bust, settle_neck
 
@@ -83,7 +84,9 @@ def _skin_mesh(traits: Traits, skin: Skin, rest: np.ndarray, size: int) -> Mesh:
     """The painted skin, with the colour of hair under the hair."""
     material = paint_skin(traits, size, skin.shape.eyes.crease)
     shade = _UNDER_HAIR * scalp_shade(traits, size)[..., None]
-    albedo = (material.albedo * (1 - shade) + shade * 0.7 * scalp_colour(traits)).astype(np.float32)
+    albedo = material.albedo * (1 - shade) + shade * 0.7 * scalp_colour(traits)
+    throat = smooth(-11.6, -14.0, plane(size)[1])[..., None]  # runs out into the plain skin of the chest
+    albedo = (albedo + throat * (skin_colour(traits) - albedo)).astype(np.float32)
     uv = to_uv(*skin.sheet.st.T.astype(np.float32))
     return Mesh.of(rest, skin.sheet.faces, np.clip(uv, 0, 1), replace(material, albedo=albedo))
 

@@ -43,6 +43,8 @@ class Expression:
         self._upper = (np.sin(alpha) >= 0) * 1.0
         self._share = red_share(mu, alpha)
         self._wide, self._near, self._lip = (np.exp(-((mu / reach) ** 2)) for reach in (1.1, 0.92, 0.5))
+        below_eyes = 1 - smooth(-3.6, -1.0, t)
+        self._wide, self._near = self._wide * below_eyes, self._near * below_eyes
         self._edge = np.abs(self._cosine) ** 3
         self._jaw = self._jaw_weight(s, t)
         away = np.abs(s)
@@ -144,4 +146,3 @@ class Expression:
         rest = self.skin.base[line[quarter]] - self.skin.base[line[-quarter]]
         width = np.linalg.norm(vertices[line[0]] - vertices[line[2 * quarter]])
         return float(max(gap[1] - rest[1], 0.0)), float(width)
-

@@ -155,8 +155,7 @@ def speech_gestures(seed: int, envelope: np.ndarray) -> Motion:
     strength = rng.uniform(0.3, 1.3)
     loudness = np.clip(np.asarray(envelope, np.float32), 0, 1)
     frames = len(loudness)
-    smooth = np.convolve(loudness, np.hanning(9) / np.hanning(9).sum(), "same")
-    slow = np.convolve(loudness, np.hanning(33) / np.hanning(33).sum(), "same")
+    smooth, slow = _smoothed(loudness, 9), _smoothed(loudness, 33)
     nod, tilt, brow = np.zeros(frames), np.zeros(frames), np.zeros(frames)
     time = np.arange(frames)
     last = -100
@@ -174,6 +173,12 @@ def speech_gestures(seed: int, envelope: np.ndarray) -> Motion:
     zero = np.zeros(frames, np.float32)
     lift = (0.6 * strength * brow).astype(np.float32)
     return Motion(pose.astype(np.float32), translation.astype(np.float32), gaze.astype(np.float32), still, lift, zero, zero, zero, zero)
+
+
+def _smoothed(values: np.ndarray, width: int) -> np.ndarray:
+    """Values (n) averaged over a raised cosine of `width` frames; as many, however few they are."""
+    window = np.hanning(width)
+    return np.convolve(np.pad(values, width // 2), window / window.sum(), "valid")
 
 
 def add(base: Motion, offset: Motion) -> Motion:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from latentsync.constants import VIDEO_FPS
+from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.errors import InputError
 from latentsync.media.audio import read_audio
 from preprocess.talking_heads import phones
@@ -93,4 +93,6 @@ def read_speech(audio: Path) -> Speech:
     if not beside.is_file():
         raise InputError(f"{audio} has no {beside.name} beside it with the times of its phones: give the sound of a rendered clip")
     said = read_truth(beside)["said"]
-    return Speech(read_audio(audio), phones.from_json(said["phones"]), said["text"], Voice(**said["voice"]))
+    spoken = phones.from_json(said["phones"])
+    samples = read_audio(audio)[: round(spoken[-1].end * AUDIO_SAMPLE_RATE)]  # encoders pad the end
+    return Speech(samples, spoken, said["text"], Voice(**said["voice"]))
