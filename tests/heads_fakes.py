@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from latentsync.errors import InputError
-from preprocess.talking_heads.shard_format import Collection, StoredClip, Take, encode_face
+from preprocess.talking_heads.shards.format import Collection, StoredClip, Take, encode_face
 
 SIZE = 64  # pixels a side of a face
 

@@ -17,23 +17,23 @@ from latentsync.media.audio import read_audio
 from latentsync.media.ffmpeg import probe
 from latentsync.media.video import VideoSource
 from preprocess.talking_heads.__main__ import main
-from preprocess.talking_heads.camera import frame_camera
+from preprocess.talking_heads.anatomy.expression import Mouth
+from preprocess.talking_heads.anatomy.landmarks import MOUTH_LEFT, MOUTH_RIGHT
+from preprocess.talking_heads.anatomy.lips import red_height
 from preprocess.talking_heads.clip import Clip, ClipSettings, write_wave
-from preprocess.talking_heads.expression import Mouth
 from preprocess.talking_heads.head import Head, Pose
-from preprocess.talking_heads.landmarks import MOUTH_LEFT, MOUTH_RIGHT
-from preprocess.talking_heads.lips import red_height
-from preprocess.talking_heads.motion import Motion
 from preprocess.talking_heads.performance import mouth_of, poses
-from preprocess.talking_heads.phones import Phone
-from preprocess.talking_heads.render import prepare, render
+from preprocess.talking_heads.render.picture import prepare, render
+from preprocess.talking_heads.scene.camera import frame_camera
+from preprocess.talking_heads.scene.motion import Motion
 from preprocess.talking_heads.solids import Light, Material, Mesh
-from preprocess.talking_heads.speech import Speech
-from preprocess.talking_heads.splits import ClipPlan
+from preprocess.talking_heads.speech.phones import Phone
+from preprocess.talking_heads.speech.splits import ClipPlan
+from preprocess.talking_heads.speech.synthesis import Speech
+from preprocess.talking_heads.speech.voices import Voice
 from preprocess.talking_heads.studio import Studio
 from preprocess.talking_heads.template import MOUTH_CORNER, plane
 from preprocess.talking_heads.traits import draw_traits
-from preprocess.talking_heads.voices import Voice
 
 IDENTITY, SCENE, SIZE = 11, 4, 96
 PEOPLE = (11, 23, 58)

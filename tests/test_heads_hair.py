@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from preprocess.talking_heads.beards import draw_beard
-from preprocess.talking_heads.face import Skin
-from preprocess.talking_heads.facial_hair import eyebrows
-from preprocess.talking_heads.hair import grow_hair, scalp_colour, scalp_hair, scalp_shade
-from preprocess.talking_heads.hair_growth import trim
-from preprocess.talking_heads.hair_regions import lip_distance
-from preprocess.talking_heads.hair_roots import RestSkin, strew
-from preprocess.talking_heads.hairstyles import draw_style
-from preprocess.talking_heads.identity import draw_face
-from preprocess.talking_heads.normals import vertex_normals
+from preprocess.talking_heads.anatomy.face import Skin
+from preprocess.talking_heads.anatomy.identity import draw_face
+from preprocess.talking_heads.hair.beards import draw_beard
+from preprocess.talking_heads.hair.facial_hair import eyebrows
+from preprocess.talking_heads.hair.grow import grow_hair, scalp_colour, scalp_hair, scalp_shade
+from preprocess.talking_heads.hair.growth import trim
+from preprocess.talking_heads.hair.regions import lip_distance
+from preprocess.talking_heads.hair.roots import RestSkin, strew
+from preprocess.talking_heads.hair.styles import draw_style
+from preprocess.talking_heads.render.normals import vertex_normals
 from preprocess.talking_heads.solids import Strands
 from preprocess.talking_heads.template import (
     BROW,

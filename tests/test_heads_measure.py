@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.talking_heads.expression import Mouth
+from preprocess.talking_heads.anatomy.expression import Mouth
 from preprocess.talking_heads.head import Pose
-from preprocess.talking_heads.measure import LAGS, correlations, main, summary
-from preprocess.talking_heads.measure_diversity import align, diversity, face_colours, neutral_landmarks
-from preprocess.talking_heads.measure_faces import FaceWatcher, Sighting, track_mouth
-from preprocess.talking_heads.measure_speed import Job
+from preprocess.talking_heads.measure.__main__ import LAGS, correlations, main, summary
+from preprocess.talking_heads.measure.diversity import align, diversity, face_colours, neutral_landmarks
+from preprocess.talking_heads.measure.faces import FaceWatcher, Sighting, track_mouth
+from preprocess.talking_heads.measure.speed import Job
 from preprocess.talking_heads.studio import Studio
 from preprocess.talking_heads.traits import draw_traits
 

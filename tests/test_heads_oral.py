@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from preprocess.talking_heads.dental_arch import BITE_SLOPE, crowns, draw_dentition
-from preprocess.talking_heads.ear import ear
-from preprocess.talking_heads.jaw import PIVOT, jaw_motion
-from preprocess.talking_heads.oral import LipOpening, Oral, OralFit, build_oral
-from preprocess.talking_heads.teeth import crown_points
+from preprocess.talking_heads.anatomy.dental_arch import BITE_SLOPE, crowns, draw_dentition
+from preprocess.talking_heads.anatomy.ear import ear
+from preprocess.talking_heads.anatomy.jaw import PIVOT, jaw_motion
+from preprocess.talking_heads.anatomy.oral import LipOpening, Oral, OralFit, build_oral
+from preprocess.talking_heads.anatomy.teeth import crown_points
 from preprocess.talking_heads.traits import draw_traits
 
 FRONT = np.array([0.0, -6.75, 9.75], np.float32)

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from preprocess.talking_heads.normals import vertex_normals, weld
-from preprocess.talking_heads.occlusion import bake_occlusion
-from preprocess.talking_heads.render import prepare, render
+from preprocess.talking_heads.render.normals import vertex_normals, weld
+from preprocess.talking_heads.render.occlusion import bake_occlusion
+from preprocess.talking_heads.render.picture import prepare, render
+from preprocess.talking_heads.render.textures import pack
+from preprocess.talking_heads.render.tone import tone
 from preprocess.talking_heads.solids import Camera, Light, Material, Mesh, Strands, grid_faces, join
-from preprocess.talking_heads.textures import pack
-from preprocess.talking_heads.tone import tone
 
 SIZE = 64
 CAMERA = Camera(np.array([0, 0, 100], np.float32), 5.0)  # at z = 0 the picture is 20 cm high

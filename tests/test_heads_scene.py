@@ -7,16 +7,16 @@ import cv2
 import numpy as np
 import pytest
 
-from preprocess.talking_heads.camera import CameraLook, apply, draw_look, expose, frame_camera
-from preprocess.talking_heads.glasses import FaceFit, make_glasses, wears_glasses
-from preprocess.talking_heads.jewellery import earrings
-from preprocess.talking_heads.lighting import harmonics, irradiance, light
-from preprocess.talking_heads.motion import FRAME_RATE, Motion, add, motion, place, rotation, speech_gestures
-from preprocess.talking_heads.room import background
+from preprocess.talking_heads.scene.camera import CameraLook, apply, draw_look, expose, frame_camera
+from preprocess.talking_heads.scene.glasses import FaceFit, make_glasses, wears_glasses
+from preprocess.talking_heads.scene.jewellery import earrings
+from preprocess.talking_heads.scene.lighting import harmonics, irradiance, light
+from preprocess.talking_heads.scene.motion import FRAME_RATE, Motion, add, motion, place, rotation, speech_gestures
+from preprocess.talking_heads.scene.room import background
+from preprocess.talking_heads.scene.torso import NECK_Z
+from preprocess.talking_heads.scene.wardrobe import breathe, bust, settle_neck
 from preprocess.talking_heads.solids import Mesh
-from preprocess.talking_heads.torso import NECK_Z
 from preprocess.talking_heads.traits import draw_traits
-from preprocess.talking_heads.wardrobe import breathe, bust, settle_neck
 
 _SKIN = np.array([0.5, 0.33, 0.25], np.float32)
 _FIT = FaceFit(

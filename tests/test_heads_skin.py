@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from preprocess.talking_heads.blemishes import freckle_density, paint_blemishes
-from preprocess.talking_heads.complexion import Pigment, carotene, colour, skin_colour
-from preprocess.talking_heads.eyes import IRIS_RADIUS, eyeball, paint_eye
-from preprocess.talking_heads.makeup import choose_makeup
-from preprocess.talking_heads.skin import paint_skin
-from preprocess.talking_heads.skin_eyes import margin_distance
+from preprocess.talking_heads.skin.blemishes import freckle_density, paint_blemishes
+from preprocess.talking_heads.skin.complexion import Pigment, carotene, colour, skin_colour
+from preprocess.talking_heads.skin.eyes import IRIS_RADIUS, eyeball, paint_eye
+from preprocess.talking_heads.skin.lids import margin_distance
+from preprocess.talking_heads.skin.makeup import choose_makeup
+from preprocess.talking_heads.skin.paint import paint_skin
+from preprocess.talking_heads.skin.wrinkles import wrinkle_strength, wrinkles
 from preprocess.talking_heads.template import INNER_CANTHUS, MOUTH_CORNER, NOSTRIL, OUTER_CANTHUS, to_uv
 from preprocess.talking_heads.traits import Traits, draw_traits
-from preprocess.talking_heads.wrinkles import wrinkle_strength, wrinkles
 
 SIZE = 512
 PLAIN = Traits(5, 30.0, 0.1, 0.2, 0.4, 0.0, np.full(3, 0.02, np.float32), 0.0)

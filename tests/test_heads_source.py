@@ -25,14 +25,14 @@ from latentsync.faces.mask import fixed_mask
 from latentsync.faces.plan import PlanBuilder
 from latentsync.faces.warp import warp_faces
 from latentsync.whisper.log_mel import LogMel
-from preprocess.talking_heads import shards, source
-from preprocess.talking_heads.claims import Claim, claim_path, claimed
 from preprocess.talking_heads.clip import Clip, ClipSettings
-from preprocess.talking_heads.closeup import close_up
-from preprocess.talking_heads.crops import Order, on_face, record
-from preprocess.talking_heads.phones import SILENCE, SYMBOLS, Phone
-from preprocess.talking_heads.shard_fill import Renderer, fill, render_shard
-from preprocess.talking_heads.shard_format import (
+from preprocess.talking_heads.shards import __main__ as shards
+from preprocess.talking_heads.shards import source
+from preprocess.talking_heads.shards.claims import Claim, claim_path, claimed
+from preprocess.talking_heads.shards.closeup import close_up
+from preprocess.talking_heads.shards.crops import Order, on_face, record
+from preprocess.talking_heads.shards.fill import Renderer, fill, render_shard
+from preprocess.talking_heads.shards.format import (
     Collection,
     Shard,
     StoredClip,
@@ -41,13 +41,14 @@ from preprocess.talking_heads.shard_format import (
     write_collection,
     write_shard,
 )
-from preprocess.talking_heads.shard_order import Schedule
-from preprocess.talking_heads.shard_reader import Sample, ShardSource, Window, open_folder
-from preprocess.talking_heads.source import TalkingHeadSource
-from preprocess.talking_heads.speech import Speech
-from preprocess.talking_heads.splits import ClipPlan
+from preprocess.talking_heads.shards.order import Schedule
+from preprocess.talking_heads.shards.reader import Sample, ShardSource, Window, open_folder
+from preprocess.talking_heads.shards.source import TalkingHeadSource
+from preprocess.talking_heads.speech.phones import SILENCE, SYMBOLS, Phone
+from preprocess.talking_heads.speech.splits import ClipPlan
+from preprocess.talking_heads.speech.synthesis import Speech
+from preprocess.talking_heads.speech.voices import Voice
 from preprocess.talking_heads.studio import Frame
-from preprocess.talking_heads.voices import Voice
 
 FRAMES, SECONDS = 10, 0.4
 VOICE = Voice("flite", "slt")
@@ -411,13 +412,13 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_reader_knows_nothing_of_the_renderer() -> None:
-    room, seen, waiting = Path(shards.__file__).parent, set(), ["shard_reader"]
+    room, seen, waiting = Path(shards.__file__).parent, set(), ["reader"]
     while waiting:
         seen.add(name := waiting.pop())
         for node in ast.walk(ast.parse((room / f"{name}.py").read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("preprocess"):
                 waiting += {node.module.split(".")[-1]} - seen
-    assert seen == {"shard_reader", "shard_format", "shard_order"}
+    assert seen == {"reader", "format", "order"}
 
 
 # The command

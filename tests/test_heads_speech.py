@@ -11,12 +11,12 @@ import pytest
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.errors import InputError
-from preprocess.talking_heads import acoustics, phones, speech, words
-from preprocess.talking_heads.measure_speech import accuracy
-from preprocess.talking_heads.phones import SILENCE, SYMBOLS, Phone, from_arpabet, from_ipa, tile
-from preprocess.talking_heads.sentences import LANGUAGES, draw_sentence, draw_text
-from preprocess.talking_heads.speech import Speech, excerpt, join, loudness, speak
-from preprocess.talking_heads.splits import (
+from preprocess.talking_heads.speech import acoustics, phones, words
+from preprocess.talking_heads.speech import synthesis as speech
+from preprocess.talking_heads.speech.measure import accuracy
+from preprocess.talking_heads.speech.phones import SILENCE, SYMBOLS, Phone, from_arpabet, from_ipa, tile
+from preprocess.talking_heads.speech.sentences import LANGUAGES, draw_sentence, draw_text
+from preprocess.talking_heads.speech.splits import (
     SPLITS,
     plan_clip,
     speakers_of,
@@ -24,9 +24,10 @@ from preprocess.talking_heads.splits import (
     split_of_speaker,
     split_of_topic,
 )
-from preprocess.talking_heads.splits import test_identities as identities_for_test
-from preprocess.talking_heads.visemes import CHANNELS, MouthStyle, draw_style, mouth_channels
-from preprocess.talking_heads.voices import SPEAKERS, Voice, draw_voice
+from preprocess.talking_heads.speech.splits import test_identities as identities_for_test
+from preprocess.talking_heads.speech.synthesis import Speech, excerpt, join, loudness, speak
+from preprocess.talking_heads.speech.visemes import CHANNELS, MouthStyle, draw_style, mouth_channels
+from preprocess.talking_heads.speech.voices import SPEAKERS, Voice, draw_voice
 
 
 def has_espeak() -> bool:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from latentsync.errors import InputError, LatentSyncError
-from preprocess.talking_heads.splits import SPLITS
+from preprocess.talking_heads.speech.splits import SPLITS
 
 logger = logging.getLogger("preprocess.talking_heads")
 

@@ -4,27 +4,27 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from preprocess.talking_heads.beards import beard
-from preprocess.talking_heads.complexion import skin_colour
-from preprocess.talking_heads.ear import EarShape, ear
-from preprocess.talking_heads.eyelids import EYE_RADIUS
-from preprocess.talking_heads.eyes import eyeball
-from preprocess.talking_heads.face import Skin
-from preprocess.talking_heads.facial_hair import eyebrows, eyelashes
-from preprocess.talking_heads.glasses import FaceFit, glasses
-from preprocess.talking_heads.hair import scalp_colour, scalp_hair, scalp_shade
-from preprocess.talking_heads.hair_roots import RestSkin
-from preprocess.talking_heads.jewellery import earrings
-from preprocess.talking_heads.normals import vertex_normals
-from preprocess.talking_heads.occlusion import bake_occlusion
-from preprocess.talking_heads.oral import Oral, OralFit, build_oral
-from preprocess.talking_heads.sheet import INNER_RINGS, MOUTH_ANGLES
-from preprocess.talking_heads.skin import paint_skin
-from preprocess.talking_heads.skull import smooth
+from preprocess.talking_heads.anatomy.ear import EarShape, ear
+from preprocess.talking_heads.anatomy.eyelids import EYE_RADIUS
+from preprocess.talking_heads.anatomy.face import Skin
+from preprocess.talking_heads.anatomy.oral import Oral, OralFit, build_oral
+from preprocess.talking_heads.anatomy.sheet import INNER_RINGS, MOUTH_ANGLES
+from preprocess.talking_heads.anatomy.skull import smooth
+from preprocess.talking_heads.hair.beards import beard
+from preprocess.talking_heads.hair.facial_hair import eyebrows, eyelashes
+from preprocess.talking_heads.hair.grow import scalp_colour, scalp_hair, scalp_shade
+from preprocess.talking_heads.hair.roots import RestSkin
+from preprocess.talking_heads.render.normals import vertex_normals
+from preprocess.talking_heads.render.occlusion import bake_occlusion
+from preprocess.talking_heads.scene.glasses import FaceFit, glasses
+from preprocess.talking_heads.scene.jewellery import earrings
+from preprocess.talking_heads.scene.wardrobe import bust, settle_neck
+from preprocess.talking_heads.skin.complexion import skin_colour
+from preprocess.talking_heads.skin.eyes import eyeball
+from preprocess.talking_heads.skin.paint import paint_skin
 from preprocess.talking_heads.solids import Mesh, Strands, join
 from preprocess.talking_heads.template import BROW, EAR, plane, to_uv
 from preprocess.talking_heads.traits import Traits
-from preprocess.talking_heads.wardrobe import bust, settle_neck
 
 SIDES = (-1, 1)  # left and right of the picture
 _EAR_TURN = np.array([1.0, 0.0, -0.12])  # the way the head faces at the ear canal, on the right

@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from latentsync.constants import VIDEO_FPS
 from preprocess.talking_heads.clip import Clip, ClipSettings, speech_of
-from preprocess.talking_heads.sentences import draw_text
-from preprocess.talking_heads.speech import speak
-from preprocess.talking_heads.splits import ClipPlan, Split, plan_clip, split_of_topic
+from preprocess.talking_heads.speech.sentences import draw_text
+from preprocess.talking_heads.speech.splits import ClipPlan, Split, plan_clip, split_of_topic
+from preprocess.talking_heads.speech.synthesis import speak
 from preprocess.talking_heads.traits import stream
 from preprocess.talking_heads.truth import read_speech
 

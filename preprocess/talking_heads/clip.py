@@ -12,11 +12,11 @@ import numpy as np
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.media.files import write_text
 from latentsync.media.sink import AudioTrack, VideoSink
-from preprocess.talking_heads.acoustics import augment
 from preprocess.talking_heads.head import Pose
 from preprocess.talking_heads.performance import motion_of, mouth_of, poses
-from preprocess.talking_heads.speech import Speech, excerpt, speak
-from preprocess.talking_heads.splits import ClipPlan
+from preprocess.talking_heads.speech.acoustics import augment
+from preprocess.talking_heads.speech.splits import ClipPlan
+from preprocess.talking_heads.speech.synthesis import Speech, excerpt, speak
 from preprocess.talking_heads.studio import Frame, Studio
 from preprocess.talking_heads.traits import stream
 from preprocess.talking_heads.truth import Truth, dump_truth

@@ -14,9 +14,9 @@ from tqdm import tqdm
 from latentsync.errors import LatentSyncError
 from latentsync.media.files import check_target, staged
 from preprocess.talking_heads.clip import Clip, ClipSettings, frame_count, write_wave
-from preprocess.talking_heads.speech import speak
-from preprocess.talking_heads.splits import ClipPlan, test_identities
-from preprocess.talking_heads.voices import Voice
+from preprocess.talking_heads.speech.splits import ClipPlan, test_identities
+from preprocess.talking_heads.speech.synthesis import speak
+from preprocess.talking_heads.speech.voices import Voice
 
 logger = logging.getLogger("preprocess.talking_heads")
 

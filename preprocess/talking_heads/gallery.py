@@ -20,12 +20,12 @@ from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.files import check_target, staged
 from latentsync.media.video import VideoSource
-from preprocess.talking_heads.expression import Mouth
+from preprocess.talking_heads.anatomy.expression import Mouth
 from preprocess.talking_heads.head import Pose
-from preprocess.talking_heads.motion import motion
 from preprocess.talking_heads.performance import poses
+from preprocess.talking_heads.scene.motion import motion
+from preprocess.talking_heads.speech.viseme_table import CHANNELS
 from preprocess.talking_heads.studio import Studio
-from preprocess.talking_heads.viseme_table import CHANNELS
 
 logger = logging.getLogger("preprocess.talking_heads")
 

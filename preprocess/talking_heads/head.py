@@ -4,18 +4,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from preprocess.talking_heads.anatomy.expression import Expression, Mouth
+from preprocess.talking_heads.anatomy.eyelids import EYE_RADIUS
+from preprocess.talking_heads.anatomy.face import FaceShape, Skin
+from preprocess.talking_heads.anatomy.identity import draw_face
+from preprocess.talking_heads.anatomy.landmarks import landmark_vertices
+from preprocess.talking_heads.anatomy.oral import LipOpening
+from preprocess.talking_heads.anatomy.sheet import INNER_RINGS, MOUTH_ANGLES
+from preprocess.talking_heads.anatomy.skull import smooth
 from preprocess.talking_heads.assembly import assemble
-from preprocess.talking_heads.expression import Expression, Mouth
-from preprocess.talking_heads.eyelids import EYE_RADIUS
-from preprocess.talking_heads.face import FaceShape, Skin
-from preprocess.talking_heads.identity import draw_face
-from preprocess.talking_heads.landmarks import landmark_vertices
-from preprocess.talking_heads.motion import place
-from preprocess.talking_heads.oral import LipOpening
-from preprocess.talking_heads.sheet import INNER_RINGS, MOUTH_ANGLES
-from preprocess.talking_heads.skull import smooth
+from preprocess.talking_heads.scene.motion import place
+from preprocess.talking_heads.scene.wardrobe import breathe
 from preprocess.talking_heads.traits import Traits
-from preprocess.talking_heads.wardrobe import breathe
 
 _TRUNK, _SKULL = -18.5, -12.0  # cm: below the first height the neck stays with the trunk, above the second it goes with the head
 _HAIR_TRUNK, _HAIR_SKULL = -26.0, -10.0  # the same of hair that falls over the shoulders

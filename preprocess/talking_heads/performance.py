@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from latentsync.constants import VIDEO_FPS
-from preprocess.talking_heads.expression import Mouth
+from preprocess.talking_heads.anatomy.expression import Mouth
 from preprocess.talking_heads.head import Pose
-from preprocess.talking_heads.motion import Motion, add, motion, speech_gestures
-from preprocess.talking_heads.speech import Speech, loudness
-from preprocess.talking_heads.visemes import CHANNELS, draw_style, mouth_channels
+from preprocess.talking_heads.scene.motion import Motion, add, motion, speech_gestures
+from preprocess.talking_heads.speech.synthesis import Speech, loudness
+from preprocess.talking_heads.speech.visemes import CHANNELS, draw_style, mouth_channels
 
 _SMILE_WHILE_SPEAKING = 0.6  # share of a smile that is left where the mouth works
 

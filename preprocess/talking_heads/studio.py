@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from preprocess.talking_heads.camera import apply, draw_look, expose, frame_camera
 from preprocess.talking_heads.head import Head, Pose
-from preprocess.talking_heads.lighting import light
-from preprocess.talking_heads.render import prepare, render
-from preprocess.talking_heads.room import background
-from preprocess.talking_heads.tone import tone
+from preprocess.talking_heads.render.picture import prepare, render
+from preprocess.talking_heads.render.tone import tone
+from preprocess.talking_heads.scene.camera import apply, draw_look, expose, frame_camera
+from preprocess.talking_heads.scene.lighting import light
+from preprocess.talking_heads.scene.room import background
 from preprocess.talking_heads.traits import draw_traits
 
 _FINE = 320  # pixels of picture height from which on textures are painted at full size

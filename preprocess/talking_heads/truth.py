@@ -10,13 +10,13 @@ import numpy as np
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.errors import InputError
 from latentsync.media.audio import read_audio
-from preprocess.talking_heads import phones
-from preprocess.talking_heads.motion import Motion
-from preprocess.talking_heads.speech import Speech
-from preprocess.talking_heads.splits import ClipPlan
+from preprocess.talking_heads.scene.motion import Motion
+from preprocess.talking_heads.speech import phones
+from preprocess.talking_heads.speech.splits import ClipPlan
+from preprocess.talking_heads.speech.synthesis import Speech
+from preprocess.talking_heads.speech.viseme_table import CHANNELS
+from preprocess.talking_heads.speech.voices import Voice
 from preprocess.talking_heads.studio import Frame
-from preprocess.talking_heads.viseme_table import CHANNELS
-from preprocess.talking_heads.voices import Voice
 
 VERSION = 1
 

@@ -1,0 +1,1 @@
+"""Hair as strands: styles, growth, brows, lashes and beards."""

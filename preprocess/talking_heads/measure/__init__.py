@@ -1,0 +1,1 @@
+"""What rendered clips are worth, in numbers: detection, tracking, diversity, speed."""

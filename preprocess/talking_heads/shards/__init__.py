@@ -1,0 +1,1 @@
+"""Aligned faces for training: rendered ahead into shards, read back as a stream."""

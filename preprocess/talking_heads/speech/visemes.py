@@ -1,0 +1,197 @@
+"""Phones to mouth movement: eleven channels at 25 frames a second, with coarticulation.
+
+Each phone is one viseme, or two for a diphthong. A viseme has a target and a dominance for every channel; the movement is the mean of the
+targets weighted by dominance functions that decay away from the phone (Cohen and Massaro, Modeling coarticulation in synthetic visual
+speech, 1993), further ahead of it than behind for rounding. What the eye does not forgive is then held: lips meet in p b m, the lower lip
+touches the teeth in f v, and a silence closes the mouth.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from latentsync.constants import VIDEO_FPS
+from preprocess.talking_heads.speech.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
+from preprocess.talking_heads.speech.viseme_table import CHANNELS, DOMINANCE, PHONE_VISEMES, TARGETS
+from preprocess.talking_heads.traits import stream
+
+__all__ = ["CHANNELS", "MouthStyle", "draw_style", "mouth_channels"]
+
+_OVERSAMPLING = 8  # steps of computation in a frame; a frame is their mean, as an exposed picture is
+_RATE = VIDEO_FPS * _OVERSAMPLING  # steps a second
+_PLATEAU = 0.6  # share of a phone during which its dominance is full
+_GLIDE = 0.55  # share of a diphthong that its first vowel takes
+_REACH = 10.0  # time constants after which a dominance function has no say
+_SMOOTHING = 0.05  # s: width of the raised cosine that rounds corners off
+_LONG_SILENCE = 0.2  # s: a silence from here on closes the mouth
+_FULL_TUCK = 0.92
+_CONTACT_RISE, _CONTACT_FALL = 0.05, 0.045  # s in which lips close before a p and part after it
+_JAW, _SPREAD, _PUCKER, _FUNNEL, _CLOSURE, _UPPER, _LOWER, _TUCK, _PRESS = range(9)
+
+# Time constants of the dominance functions relative to MouthStyle.reach, ahead of the phone and behind it
+_AHEAD = np.array([1.0, 1.1, 1.7, 1.6, 0.6, 0.9, 0.9, 0.6, 0.6, 0.6, 0.6])
+_BEHIND = np.array([1.05, 1.0, 1.1, 1.1, 0.6, 0.9, 0.9, 0.6, 0.6, 0.6, 0.6])
+
+
+@dataclass(frozen=True)
+class MouthStyle:
+    """How somebody articulates."""
+
+    strength: float = 1.0  # 0.75 (mumbles) .. 1.15 (declaims)
+    jaw_share: float = 1.0  # 0.85 (works with the lips) .. 1.15 (works with the jaw)
+    parting: float = 0.0  # 0 .. 0.04: how much less than shut the resting lips are
+    reach: float = 0.045  # 0.035 .. 0.058 s: time constant of coarticulation
+    smile: float = 0.0  # -0.08 .. 0.15: spread at rest and underneath all speech
+
+
+def draw_style(seed: int) -> MouthStyle:
+    """The style of an identity."""
+    rng = stream(seed, "mouth style")
+    return MouthStyle(
+        strength=float(rng.uniform(0.75, 1.15)),
+        jaw_share=float(rng.uniform(0.85, 1.15)),
+        parting=float(max(rng.uniform(-0.03, 0.04), 0.0)),
+        reach=float(rng.uniform(0.035, 0.058)),
+        smile=float(rng.uniform(-0.08, 0.15)),
+    )
+
+
+def mouth_channels(
+    phones: Sequence[Phone], frames: int, style: MouthStyle | None = None, loudness: Sequence[float] | np.ndarray | None = None
+) -> np.ndarray:
+    """The mouth at every frame: float32 n 11 in the order of CHANNELS, in [0, 1] (spread from -0.3).
+
+    Frame k is the mean over [k/25, (k+1)/25) s. `phones` tile the time from 0 on; past their end the mouth rests. `loudness` holds one
+    number a phone, 1 for an average vowel: loud ones open the jaw further. Raises ValueError when its length differs.
+    """
+    style = style or MouthStyle()
+    if loudness is not None and len(loudness) != len(phones):
+        raise ValueError(f"{len(loudness)} loudness values for {len(phones)} phones")
+    steps = frames * _OVERSAMPLING
+    times = (np.arange(steps) + 0.5) / _RATE  # t
+    end = phones[-1].end if phones else 0.0
+    filled = [*phones, Phone(SILENCE, end, max(end, frames / VIDEO_FPS) + 1.0)]
+    factors = np.ones(len(filled)) if loudness is None else np.append(np.clip(np.power(np.maximum(loudness, 0.05), 0.3), 0.75, 1.2), 1.0)
+    movement = _rounded_off(_blended(filled, factors, times, style))
+    _rest(movement, filled, times, style)
+    _tuck_lips(movement, filled, times)
+    _close_lips(movement, filled, times)
+    mean = movement.reshape(frames, _OVERSAMPLING, len(CHANNELS)).mean(1)
+    lowest = np.where(np.arange(len(CHANNELS)) == _SPREAD, -0.3, 0.0)
+    return np.clip(mean, lowest, 1.0).astype(np.float32)
+
+
+def _segments(phones: Sequence[Phone], factors: np.ndarray) -> list[tuple[str, float, float, float]]:
+    """(viseme, start, end, loudness factor) of all phones: diphthongs are two."""
+    found = []
+    for phone, factor in zip(phones, factors.tolist(), strict=True):
+        visemes = PHONE_VISEMES[phone.symbol]
+        middle = phone.start + _GLIDE * (phone.end - phone.start)
+        edges = (phone.start, phone.end) if len(visemes) == 1 else (phone.start, middle, phone.end)
+        found += [(viseme, *edge, factor) for viseme, edge in zip(visemes, itertools.pairwise(edges), strict=True)]
+    return found
+
+
+def _target(viseme: str, factor: float, style: MouthStyle) -> np.ndarray:
+    """Channels (11) that a viseme aims at in this style and loudness."""
+    scale = np.full(len(CHANNELS), style.strength)
+    scale[_JAW] *= style.jaw_share * factor
+    scale[[_SPREAD, _PUCKER, _FUNNEL, _UPPER, _LOWER]] *= 2 - style.jaw_share
+    scale[[_CLOSURE, _TUCK]] = 1.0
+    target = TARGETS[viseme] * scale
+    target[_SPREAD] += style.smile
+    return target
+
+
+def _blended(phones: Sequence[Phone], factors: np.ndarray, times: np.ndarray, style: MouthStyle) -> np.ndarray:
+    """Targets blended by dominance (t 11)."""
+    total = np.zeros((len(times), len(CHANNELS)))
+    weight = np.full((len(times), len(CHANNELS)), 1e-9)
+    reach = _REACH * style.reach * _AHEAD.max()
+    for viseme, start, end, factor in _segments(phones, factors):
+        first, last = np.searchsorted(times, (start - reach, end + reach))
+        half = 0.5 * (end - start)
+        offset = times[first:last] - (start + half)
+        distance = np.maximum(np.abs(offset) - _PLATEAU * half, 0.0)[:, None]  # t 1
+        constants = style.reach * np.where(offset[:, None] < 0, _AHEAD, _BEHIND)  # t 11
+        dominance = DOMINANCE[viseme] * np.exp(-distance / constants)
+        total[first:last] += dominance * _target(viseme, factor, style)
+        weight[first:last] += dominance
+    return total / weight
+
+
+def _rounded_off(movement: np.ndarray) -> np.ndarray:
+    """The movement without corners (t 11); its ends stay where they are."""
+    half = round(0.5 * _SMOOTHING * _RATE)
+    window = np.hanning(2 * half + 3)[1:-1]
+    if not len(movement):
+        return movement
+    padded = np.pad(movement, ((half, half), (0, 0)), mode="edge")
+    total = sum(share * padded[place : place + len(movement)] for place, share in enumerate(window))
+    return total / window.sum()
+
+
+def _hold(times: np.ndarray, start: float, end: float, rise: float, fall: float) -> tuple[slice, np.ndarray]:
+    """Where and how strongly (0 .. 1) something is held: fully from `start` to `end`, in and out along raised cosines."""
+    first, last = np.searchsorted(times, (start - rise, end + fall))
+    there = times[first:last]
+    away = np.maximum((start - there) / rise, (there - end) / fall).clip(0.0, 1.0)
+    return slice(first, last), 0.5 + 0.5 * np.cos(np.pi * away)
+
+
+def _frame_around(time: float) -> tuple[float, float]:
+    """Start and end of the frame whose exposure covers a time."""
+    frame = int(time * VIDEO_FPS + 1e-9)
+    return frame / VIDEO_FPS, (frame + 1) / VIDEO_FPS
+
+
+def _contact(phone: Phone, times: np.ndarray, rise: float, fall: float) -> tuple[slice, np.ndarray]:
+    """The hold of a consonant's contact: most of the phone, and all of the frame that covers its middle."""
+    length = phone.end - phone.start
+    start, end = _frame_around(0.5 * (phone.start + phone.end))
+    return _hold(times, min(start, phone.start + 0.25 * length), max(end, phone.end - 0.3 * length), rise, fall)
+
+
+def _close_lips(movement: np.ndarray, phones: Sequence[Phone], times: np.ndarray) -> None:
+    """Lips meet in every p b m; the rest of the mouth gives way."""
+    for phone in phones:
+        if phone.symbol not in BILABIALS:
+            continue
+        where, hold = _contact(phone, times, _CONTACT_RISE, _CONTACT_FALL)
+        part = movement[where]
+        part[:, _CLOSURE] = np.maximum(part[:, _CLOSURE], hold)
+        part[:, _JAW] *= 1 - 0.35 * hold
+        part[:, [_UPPER, _LOWER]] *= 1 - 0.8 * hold[:, None]
+        part[:, _PRESS] = np.maximum(part[:, _PRESS], hold * TARGETS["bilabial"][_PRESS])
+
+
+def _tuck_lips(movement: np.ndarray, phones: Sequence[Phone], times: np.ndarray) -> None:
+    """The lower lip meets the upper teeth in every f v, and the upper lip stays off it."""
+    for phone in phones:
+        if phone.symbol not in LABIODENTALS:
+            continue
+        where, hold = _contact(phone, times, _CONTACT_RISE, _CONTACT_FALL)
+        part = movement[where]
+        part[:, _TUCK] = np.maximum(part[:, _TUCK], _FULL_TUCK * hold)
+        part[:, _CLOSURE] *= 1 - hold
+        part[:, _JAW] = np.minimum(part[:, _JAW], 1 - 0.75 * hold)
+        part[:, _LOWER] *= 1 - hold
+
+
+def _rest(movement: np.ndarray, phones: Sequence[Phone], times: np.ndarray, style: MouthStyle) -> None:
+    """Every long silence closes the mouth, slower where there is time, and ends a little before the next sound."""
+    rest = np.zeros(len(CHANNELS))
+    rest[[_JAW, _SPREAD, _CLOSURE]] = TARGETS["silence"][_JAW], style.smile, 1 - style.parting
+    for phone in phones:
+        length = phone.end - phone.start
+        if phone.symbol != SILENCE or length < _LONG_SILENCE:
+            continue
+        rise = float(np.clip(0.55 * length, 0.11, 0.18))
+        fall = float(np.clip(0.5 * length, 0.09, 0.2))
+        start = phone.start + rise - 0.02 if phone.start > 0 else 0.0
+        end = phone.end - 0.7 * fall
+        middle = _frame_around(0.5 * (start + max(start, end)))
+        where, hold = _hold(times, min(start, middle[0]), max(end, middle[1]), rise, fall)
+        movement[where] += hold[:, None] * (rest - movement[where])
