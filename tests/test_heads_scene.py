@@ -14,7 +14,7 @@ from preprocess.talking_heads.scene.lighting import harmonics, irradiance, light
 from preprocess.talking_heads.scene.motion import FRAME_RATE, Motion, add, motion, place, rotation, speech_gestures
 from preprocess.talking_heads.scene.room import background
 from preprocess.talking_heads.scene.torso import NECK_Z
-from preprocess.talking_heads.scene.wardrobe import breathe, bust, settle_neck
+from preprocess.talking_heads.scene.wardrobe import NeckSeat, breathe, bust
 from preprocess.talking_heads.solids import Mesh
 from preprocess.talking_heads.traits import draw_traits
 
@@ -143,7 +143,7 @@ def test_neck_settles_on_the_chest() -> None:
     traits = draw_traits(2)
     angle, height = np.meshgrid(np.linspace(-1.3, 1.3, 12), np.linspace(-17.8, -10.0, 15))
     tube = np.stack([5.5 * np.sin(angle), height, NECK_Z + 5.5 * np.cos(angle)], -1).reshape(-1, 3).astype(np.float32)
-    settled = settle_neck(traits, 5.5, tube)
+    settled = NeckSeat(traits, 5.5, tube).settle(tube)
     moved = np.linalg.norm(settled - tube, axis=1)
     assert moved[tube[:, 1] > -12.5].max() == 0 and 0.02 < moved.max() < 1.5
 

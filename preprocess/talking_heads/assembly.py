@@ -18,7 +18,7 @@ from preprocess.talking_heads.render.normals import vertex_normals
 from preprocess.talking_heads.render.occlusion import bake_occlusion
 from preprocess.talking_heads.scene.glasses import FaceFit, glasses
 from preprocess.talking_heads.scene.jewellery import earrings
-from preprocess.talking_heads.scene.wardrobe import bust, settle_neck
+from preprocess.talking_heads.scene.wardrobe import NeckSeat, bust
 from preprocess.talking_heads.skin.complexion import skin_colour
 from preprocess.talking_heads.skin.eyes import eyeball
 from preprocess.talking_heads.skin.paint import paint_skin
@@ -42,12 +42,14 @@ class Person:
     strands: dict[str, Strands]  # scalp, brows, lashes, beard: those that the person has
     oral: Oral
     eyes: tuple[Mesh, Mesh]  # each about its own centre
+    seat: NeckSeat
 
 
 def assemble(traits: Traits, skin: Skin, texture_size: int) -> Person:
     """The parts of a person around a skin, whose neck is settled on the bust; the skin's textures have `texture_size` texels a side."""
     neck = skin.neck_radius
-    skin.rest_on(settle_neck(traits, neck, skin.base).astype(np.float64))
+    seat = NeckSeat(traits, neck, skin.base)
+    skin.rest_on(seat.settle(skin.base).astype(np.float64))
     rest = skin.vertices.astype(np.float32)
     cover = _skin_mesh(traits, skin, rest, texture_size)
     eye = eyeball(traits, EYE_RADIUS * skin.eye_scale)
@@ -72,7 +74,7 @@ def assemble(traits: Traits, skin: Skin, texture_size: int) -> Person:
     occlusion[foot] = np.maximum(occlusion[foot], np.interp(rest[foot, 1], [_NECK_LIT - 1.5, _NECK_LIT], [0.78, 0.0]))  # not buried
     for ring, light in zip(skin.sheet.mouth, np.linspace(0.25, 0.75, INNER_RINGS), strict=False):
         occlusion[ring] = light  # the wet side of the lips: baked with the mouth shut it would stay black in an open one
-    return Person(replace(mesh, occlusion=occlusion), parts, _grown(traits, skin, rest), oral, (eye, eye))
+    return Person(replace(mesh, occlusion=occlusion), parts, _grown(traits, skin, rest), oral, (eye, eye), seat)
 
 
 def moved(mesh: Mesh, shift: np.ndarray) -> Mesh:

@@ -73,7 +73,7 @@ class Head:
         for part, eye, centre in zip(("left eye", "right eye"), self._person.eyes, self.skin.eye_centres, strict=True):
             vertices[parts[part]] = eye.vertices @ _gaze_rotation(*pose.gaze).T + centre
         vertices[parts["bust"]] = breathe(self.mesh.vertices[parts["bust"]], pose.breath)
-        placed = _carried(vertices, self._with_head, pose)
+        placed = self._person.seat.settle(_carried(vertices, self._with_head, pose))
         strands = tuple(self._strand_points(kind, skin, pose) for kind in self._person.strands)
         gap, width = self.expression.opening(skin)
         return Posed(placed, occlusion, strands, placed[landmark_vertices()], gap, width)

@@ -38,16 +38,21 @@ def bust(traits: Traits, neck_radius: float, skin_albedo: np.ndarray, skin_scatt
     return join(worn)
 
 
-def settle_neck(traits: Traits, neck_radius: float, vertices: np.ndarray) -> np.ndarray:
-    """Skin of the head at rest (float32 v 3) -> the same with the foot of the neck spread over the chest of `bust`, without a seam.
+class NeckSeat:
+    """Keeps the foot of a head's neck on the chest of the same person's `bust`, at rest and while the head moves."""
 
-    Only what lies below y = -12.5 moves, at most about 1 cm; the lowest rim dives under the skin of the chest.
-    """
-    low = np.nonzero(vertices[:, 1] < -12.5)[0]
-    margin = np.interp(vertices[low, 1], [-19.2, -17.8], [-0.25, 0.06]).astype(np.float32)
-    settled = np.array(vertices, np.float32)
-    settled[low] = build_torso(traits, neck_radius).lift(settled[low], margin)
-    return settled
+    def __init__(self, traits: Traits, neck_radius: float, vertices: np.ndarray) -> None:
+        """`vertices` (v 3): the skin of the head at rest. Only what lies below y = -12.5 is ever moved."""
+        self.low = np.nonzero(vertices[:, 1] < -12.5)[0]
+        # the lowest rim dives under the skin of the chest
+        self._margin = np.interp(vertices[self.low, 1], [-18.0, -16.4], [-0.4, 0.08]).astype(np.float32)
+        self._torso = build_torso(traits, neck_radius)
+
+    def settle(self, vertices: np.ndarray) -> np.ndarray:
+        """Skin (v 3, or more vertices behind it) -> float32, the same with the neck's foot spread over the chest without a seam."""
+        settled = np.array(vertices, np.float32)
+        settled[self.low] = self._torso.lift(settled[self.low], self._margin)
+        return settled
 
 
 def breathe(vertices: np.ndarray, amount: float) -> np.ndarray:
@@ -182,9 +187,9 @@ def _hoodie(torso: Torso, rng: np.random.Generator, skin: Material, _: float) ->
 
 def _roll_neck(torso: Torso, rng: np.random.Generator, skin: Material, neck_radius: float) -> list[Mesh]:
     cloth = _cloth(rng, {"plain": 4, "melange": 1.5}, "knit")
-    neckline = fit_neckline(torso, replace(_HIGH, half_width=neck_radius + 0.4))
+    neckline = fit_neckline(torso, replace(_HIGH, half_width=neck_radius + 1.0))
     body = garment(torso, neckline, cut(rng, cloth, rng.uniform(0.4, 0.8)), 0.6, 0.4, edge=1.0)
-    neck = collars.rolled_neck(torso, neckline, cut(rng, cloth, 0.05), neck_radius, rng.uniform(-14.6, -13.6))
+    neck = collars.rolled_neck(torso, neckline, cut(rng, cloth, 0.05), neck_radius + 0.6, rng.uniform(-14.6, -13.6))
     return [skin_sheet(torso, skin, neckline), body, neck]
 
 
