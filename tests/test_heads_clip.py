@@ -9,18 +9,23 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from latentsync.constants import VIDEO_FPS
+from latentsync.errors import InputError
 from latentsync.media.audio import read_audio
 from latentsync.media.ffmpeg import probe
 from latentsync.media.video import VideoSource
+from preprocess.talking_heads import gallery
 from preprocess.talking_heads.__main__ import main
 from preprocess.talking_heads.anatomy.expression import Mouth
 from preprocess.talking_heads.anatomy.landmarks import MOUTH_LEFT, MOUTH_RIGHT
 from preprocess.talking_heads.anatomy.lips import red_height
+from preprocess.talking_heads.batch import Batch, render_batch
 from preprocess.talking_heads.clip import Clip, ClipSettings, write_wave
+from preprocess.talking_heads.demo import DEMOS
 from preprocess.talking_heads.head import Head, Pose
 from preprocess.talking_heads.performance import mouth_of, poses
 from preprocess.talking_heads.render.picture import prepare, render
@@ -28,12 +33,14 @@ from preprocess.talking_heads.scene.camera import frame_camera
 from preprocess.talking_heads.scene.motion import Motion
 from preprocess.talking_heads.solids import Light, Material, Mesh
 from preprocess.talking_heads.speech.phones import Phone
-from preprocess.talking_heads.speech.splits import ClipPlan
+from preprocess.talking_heads.speech.splits import ClipPlan, split_of_speaker
+from preprocess.talking_heads.speech.splits import test_identities as identities_for_testing
 from preprocess.talking_heads.speech.synthesis import Speech
-from preprocess.talking_heads.speech.voices import Voice
+from preprocess.talking_heads.speech.voices import SPEAKERS, Voice
 from preprocess.talking_heads.studio import Studio
 from preprocess.talking_heads.template import MOUTH_CORNER, plane
 from preprocess.talking_heads.traits import draw_traits
+from preprocess.talking_heads.truth import read_speech
 
 IDENTITY, SCENE, SIZE = 11, 4, 96
 PEOPLE = (11, 23, 58)
@@ -226,3 +233,60 @@ def test_sound_without_the_times_of_its_phones_is_refused(tmp_path: Path, caplog
     with caplog.at_level(logging.ERROR):
         assert main(["--output_dir", str(tmp_path / "clips"), "--clips", "1", "--redrive", str(sound)]) == 2
     assert "voice.json" in caplog.text and len(caplog.records) == 1
+
+
+def test_clips_of_other_settings_and_of_others_are_kept_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    batch = Batch(tmp_path, 1, "train", range(1), 0.2, "en", ClipSettings(64, 64))
+    foreign = tmp_path / "clip_000000.mp4"
+    foreign.write_bytes(b"somebody's")
+    with pytest.raises(InputError, match="not made by this command"):
+        render_batch(batch, 1, show_progress=False)
+    assert foreign.read_bytes() == b"somebody's"
+    foreign.unlink()
+    (tmp_path / "heads.json").write_text(json.dumps({"seed": 1, "split": "test"}))
+    with pytest.raises(InputError, match="split test, not train"):
+        render_batch(batch, 1, show_progress=False)
+    (tmp_path / "heads.json").write_text("{")
+    with pytest.raises(InputError, match="no description"):
+        render_batch(batch, 1, show_progress=False)
+
+
+def test_frames_are_not_kept_in_memory(tmp_path: Path) -> None:
+    clip = Clip(plan(PEOPLE[0]), speech("sil", "aa", "sil"), ClipSettings(64, 64, clean_sound=True))
+    seen = clip.write_video(tmp_path / "clip.mp4")
+    assert len(seen) == clip.frames > 3
+    assert all(frame.picture.base is None and frame.picture.size == 0 for frame in seen)
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"phones": [], "text": "", "voice": {}}, {"phones": [["sil", 0.0, 1.0]], "text": "", "voice": {"x": 1}}]
+)
+def test_a_sidecar_without_phones_or_voice_is_refused(tmp_path: Path, said: dict[str, object]) -> None:
+    (tmp_path / "clip.json").write_text(json.dumps({"version": 1, "said": said}))
+    with pytest.raises(InputError, match=r"clip\.json"):
+        read_speech(tmp_path / "clip.wav")
+
+
+def test_demo_people_and_voices_are_of_the_test_split() -> None:
+    for demo in DEMOS:
+        feminine = draw_traits(identities_for_testing()[demo.identity]).femininity > 0.5
+        for voice in (demo.voice, demo.other_voice):
+            assert split_of_speaker(voice.key) == "test"
+            assert next(speaker for speaker in SPEAKERS if speaker.key == voice.key).feminine == feminine
+
+
+@pytest.mark.parametrize("arguments", [["--identities", "0"], ["--size", "0"], ["--clip", "a.mp4", "--step", "0"], ["--seed", "-1"]])
+def test_a_gallery_of_nothing_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture, arguments: list[str]) -> None:
+    assert gallery.main([str(tmp_path / "sheet.png"), *arguments]) == 2
+    assert len(caplog.records) == 1 and not (tmp_path / "sheet.png").exists()
+
+
+def test_a_gallery_shows_people(tmp_path: Path) -> None:
+    assert gallery.main([str(tmp_path / "sheet.png"), "--identities", "2", "--size", "64", "--columns", "2"]) == 0
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape == (64, 128, 3) and sheet.std() > 10
+
+
+def test_an_interrupted_process_takes_no_further_clip() -> None:
+    code = "from preprocess.talking_heads.batch import _work\nclass Task:\n  def run(self): raise KeyboardInterrupt\n_work(Task())"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 130

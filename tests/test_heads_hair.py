@@ -60,7 +60,7 @@ def people() -> dict[str, Person]:
     for style in STYLES:
         traits = first_with(style)
         skin = rest_skin(traits)
-        strands = grow_hair(traits, skin.st, skin.vertices, skin.normals, skin.faces)
+        strands = list(grow_hair(traits, skin).values())
         found[style] = Person(traits, skin, strands, None if style == "bald" else strands[0])
     return found
 
@@ -69,7 +69,7 @@ def people() -> dict[str, Person]:
 def bearded() -> tuple[RestSkin, Strands]:
     traits = next(traits for traits in map(draw_traits, range(1000)) if (beard := draw_beard(traits)) and beard.chin > 2)
     skin = rest_skin(traits)
-    return skin, grow_hair(traits, skin.st, skin.vertices, skin.normals, skin.faces)[-1]
+    return skin, grow_hair(traits, skin)["beard"]
 
 
 def with_middles(points: np.ndarray) -> np.ndarray:
@@ -154,7 +154,7 @@ def test_each_strand_starts_near_the_vertex_that_carries_it(people):
 
 def test_same_person_same_bytes(people):
     person = people["messy"]
-    again = grow_hair(person.traits, person.skin.st, person.skin.vertices, person.skin.normals, person.skin.faces)
+    again = grow_hair(person.traits, person.skin).values()
     for first, second in zip(person.strands, again, strict=True):
         assert first.points.tobytes() == second.points.tobytes() and first.colour.tobytes() == second.colour.tobytes()
 

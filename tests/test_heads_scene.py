@@ -7,15 +7,20 @@ import cv2
 import numpy as np
 import pytest
 
+from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
+from preprocess.talking_heads.performance import envelope, motion_of
 from preprocess.talking_heads.scene.camera import CameraLook, apply, draw_look, expose, frame_camera
 from preprocess.talking_heads.scene.glasses import FaceFit, make_glasses, wears_glasses
 from preprocess.talking_heads.scene.jewellery import earrings
 from preprocess.talking_heads.scene.lighting import harmonics, irradiance, light
-from preprocess.talking_heads.scene.motion import FRAME_RATE, Motion, add, motion, place, rotation, speech_gestures
+from preprocess.talking_heads.scene.motion import Motion, add, motion, place, rotation, speech_gestures
 from preprocess.talking_heads.scene.room import background
 from preprocess.talking_heads.scene.torso import NECK_Z
 from preprocess.talking_heads.scene.wardrobe import NeckSeat, breathe, bust
 from preprocess.talking_heads.solids import Mesh
+from preprocess.talking_heads.speech.phones import Phone
+from preprocess.talking_heads.speech.synthesis import Speech
+from preprocess.talking_heads.speech.voices import Voice
 from preprocess.talking_heads.traits import draw_traits
 
 _SKIN = np.array([0.5, 0.33, 0.25], np.float32)
@@ -65,7 +70,7 @@ def test_lights_expose_skin_well_and_never_go_negative() -> None:
 
 def test_motion_is_smooth_and_within_human_range() -> None:
     for seed in range(20):
-        moved = motion(seed, 20 * FRAME_RATE)
+        moved = motion(seed, 20 * VIDEO_FPS)
         assert np.abs(np.diff(moved.pose, axis=0)).max() < np.radians(1.6), seed  # 40 degrees a second
         assert np.abs(np.diff(moved.pose, n=2, axis=0)).max() < np.radians(0.35), seed  # no jitter
         assert np.abs(np.diff(moved.translation, axis=0)).max() < 0.2, seed
@@ -75,7 +80,7 @@ def test_motion_is_smooth_and_within_human_range() -> None:
 def test_blinks_shut_reopen_and_come_at_a_human_rate() -> None:
     rates = []
     for seed in range(12):
-        lid = motion(seed, 120 * FRAME_RATE).blink
+        lid = motion(seed, 120 * VIDEO_FPS).blink
         shut = np.flatnonzero((lid[1:, 0] >= 1) & (lid[:-1, 0] < 1)) + 1
         rates.append(len(shut) / 2)
         for frame in shut[:-1]:
@@ -87,9 +92,40 @@ def test_blinks_shut_reopen_and_come_at_a_human_rate() -> None:
 
 
 def test_motion_of_a_longer_clip_begins_alike() -> None:
-    short, long = motion(5, 40), motion(5, 90)
-    for field in fields(Motion):
-        assert np.array_equal(getattr(short, field.name), getattr(long, field.name)[:40]), field.name
+    for seed in range(100):
+        short, long = motion(seed, 100), motion(seed, 130)
+        for field in fields(Motion):
+            assert np.array_equal(getattr(short, field.name), getattr(long, field.name)[:100]), (seed, field.name)
+
+
+def _syllables(seconds: float, silence: float = 0.0) -> Speech:
+    """Noise that swells four times a second, ever louder, and silence after it."""
+    time = np.arange(round(seconds * AUDIO_SAMPLE_RATE)) / AUDIO_SAMPLE_RATE
+    sound = np.random.default_rng(0).normal(0, 0.05, len(time)) * np.sin(4 * np.pi * time) ** 2 * (0.3 + time / seconds)
+    samples = np.append(sound, np.zeros(round(silence * AUDIO_SAMPLE_RATE))).astype(np.float32)
+    return Speech(samples, (Phone("aa", 0.0, seconds + silence),), "", Voice("flite", "slt"))
+
+
+def test_gestures_do_not_depend_on_how_much_of_a_speech_is_shown() -> None:
+    for seed in range(10):
+        spoken = _syllables(4.0)
+        short, long = motion_of(seed, 40, spoken), motion_of(seed, 150, spoken)
+        assert not np.array_equal(short.pose, motion(seed, 40).pose)
+        for field in fields(Motion):
+            assert np.array_equal(getattr(short, field.name), getattr(long, field.name)[:40]), (seed, field.name)
+        assert np.array_equal(long.pose[140:], motion(seed, 150).pose[140:])
+        assert np.abs(np.diff(long.pose - motion(seed, 150).pose, axis=0)).max() < 0.06, seed
+
+
+def test_loudness_is_beside_the_whole_speech() -> None:
+    spoken = _syllables(4.0)
+    whole = envelope(spoken, 100)
+    assert whole.max() == 1 and whole.dtype == np.float32
+    assert np.array_equal(envelope(spoken, 1), whole[:1]) and whole[0] < 0.2
+    assert np.array_equal(envelope(spoken, 120), np.append(whole, np.zeros(20, np.float32)))
+    assert np.allclose(envelope(_syllables(4.0, 2.0), 100), whole)
+    assert not envelope(_syllables(0.0, 0.04), 3).any()
+    assert envelope(_syllables(0.01), 1).shape == (1,)
 
 
 def test_speech_gestures_are_nothing_in_silence_and_follow_stress() -> None:

@@ -3,8 +3,10 @@
 import ctypes
 import itertools
 import json
+import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from preprocess.talking_heads.speech.phones import SILENCE, SYMBOLS, Phone, from
 from preprocess.talking_heads.speech.sentences import LANGUAGES, draw_sentence, draw_text
 from preprocess.talking_heads.speech.splits import (
     SPLITS,
+    Split,
+    other_text,
     plan_clip,
     speakers_of,
     split_of_identity,
@@ -25,9 +29,9 @@ from preprocess.talking_heads.speech.splits import (
     split_of_topic,
 )
 from preprocess.talking_heads.speech.splits import test_identities as identities_for_test
-from preprocess.talking_heads.speech.synthesis import Speech, excerpt, join, loudness, speak
+from preprocess.talking_heads.speech.synthesis import Speech, excerpt, loudness, speak
 from preprocess.talking_heads.speech.visemes import CHANNELS, MouthStyle, draw_style, mouth_channels
-from preprocess.talking_heads.speech.voices import SPEAKERS, Voice, draw_voice
+from preprocess.talking_heads.speech.voices import SPEAKERS, Voice, draw_voice, family_of
 
 
 def has_espeak() -> bool:
@@ -206,13 +210,12 @@ def lag(samples: np.ndarray, changed: np.ndarray) -> int:
 @pytest.mark.parametrize("seed", range(25))
 def test_acoustics_keeps_times(seed: int) -> None:
     samples = taps()
-    others = [np.random.default_rng(7).normal(size=9000).astype(np.float32)]
-    taken = acoustics.augment(samples, np.random.default_rng(seed), others)
+    taken = acoustics.augment(samples, np.random.default_rng(seed))
     assert taken.dtype == np.float32
     assert taken.shape == samples.shape
     assert np.abs(taken).max() <= 1
     assert abs(lag(samples, taken)) <= 1
-    assert np.array_equal(taken, acoustics.augment(samples, np.random.default_rng(seed), others))
+    assert np.array_equal(taken, acoustics.augment(samples, np.random.default_rng(seed)))
 
 
 def test_rooms_keep_the_direct_sound_first() -> None:
@@ -282,7 +285,60 @@ def test_every_split_has_all_it_needs() -> None:
     for split in SPLITS:
         assert {speaker.engine for speaker in speakers_of(split)} == {"flite", "espeak"}
         assert {speaker.feminine for speaker in speakers_of(split)} == {True, False}
-        assert all(any(split_of_topic(text) == split for text in texts) for texts in (words.PHRASES, *words.FOREIGN.values()))
+        for texts in (words.PHRASES, *words.FOREIGN.values()):
+            assert sum(split_of_topic(text) == split for text in texts) >= 4, (split, texts[0])
+
+
+def sentences(text: str) -> set[str]:
+    return {found.strip() for found in re.findall(r"[^.!?]+[.!?]", text)}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("split", SPLITS)
+def test_twins_say_other_sentences(split: Split, language: str) -> None:
+    for index in range(30):
+        count = 12 if index < 25 else 60
+        plan = plan_clip(4, index, split, count, language)
+        twin = other_text(plan, count, language)
+        assert len(twin.split()) >= count
+        assert sentences(twin) and not sentences(twin) & sentences(plan.text)
+        assert twin == other_text(plan, count, language)
+        if language != "en":
+            assert {split_of_topic(text) for text in sentences(twin)} == {split}
+
+
+def test_a_twin_without_words_of_its_own_is_refused() -> None:
+    plan = plan_clip(4, 0, "validation", 12, "fr")
+    everything = " ".join(text for text in words.FOREIGN["fr"] if split_of_topic(text) == "validation")
+    with pytest.raises(InputError, match="fewer words"):
+        other_text(replace(plan, text=everything), 12, "fr")
+
+
+def test_families_of_speakers_share_a_split() -> None:
+    keys = {speaker.key for speaker in SPEAKERS}
+    assert {family_of(speaker.key) for speaker in SPEAKERS} <= keys
+    for speaker in SPEAKERS:
+        assert split_of_speaker(speaker.key) == split_of_speaker(family_of(speaker.key))
+    for names in ("max RicishayMax RicishayMax2 RicishayMax3", "Hugo Henrique michel miguel Diogo", "f2 f5", "aunty belinda f4"):
+        assert {split_of_speaker(f"espeak/{name}") for name in names.split()} == {"test"}, names
+    assert split_of_speaker("flite/rms") == split_of_speaker("espeak/Andrea") == "test"
+
+
+def variant(folder: Path, name: str) -> set[str]:
+    """What an espeak-ng variant sets, a line each, without its name and comments."""
+    lines = (re.sub(r"(#|//).*", "", line).split() for line in (folder / name).read_text("utf-8", "replace").splitlines())
+    return {" ".join(line) for line in lines if line and line[0] not in ("name", "language", "gender")}
+
+
+def test_variants_of_two_splits_differ_in_most_lines() -> None:
+    folder = next(iter(Path("/usr").glob("*/*/espeak-ng-data/voices/!v")), None) or Path("/usr/share/espeak-ng-data/voices/!v")
+    if not folder.is_dir():
+        pytest.skip("the variants of espeak-ng are not installed")
+    lines = {speaker: variant(folder, speaker.name) for speaker in SPEAKERS if (folder / speaker.name).is_file()}
+    assert len(lines) > 50
+    for (one, own), (other, theirs) in itertools.combinations(lines.items(), 2):
+        if split_of_speaker(one.key) != split_of_speaker(other.key):
+            assert len(own & theirs) <= 0.5 * len(own | theirs), (one.name, other.name)
 
 
 def test_splits_share_nothing() -> None:
@@ -398,13 +454,20 @@ def test_missing_programs_name_the_set_up(monkeypatch: pytest.MonkeyPatch) -> No
             speak("Hello.", voice)
 
 
-def test_speeches_join_and_are_cut() -> None:
+def test_a_synthesiser_that_hangs_is_an_input_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "flite"
+    program.write_text("#!/bin/sh\nexec /bin/sleep 9\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(speech, "_TIMEOUT", 0.05)
+    with pytest.raises(InputError, match=r"flite was still at work after 0\.05 s"):
+        speak("Hello.", Voice("flite", "slt"))
+
+
+def test_speeches_are_cut() -> None:
     voice = Voice("flite", "slt")
-    one = Speech(np.ones(1600, np.float32), (Phone("aa", 0.0, 0.1),), "One.", voice)
-    two = Speech(np.full(800, 0.5, np.float32), (Phone("b", 0.0, 0.05),), "Two.", voice)
-    both = join([one, two])
-    assert (both.text, both.duration) == ("One. Two.", pytest.approx(0.15))
-    assert [phone.symbol for phone in both.phones] == ["aa", "b"]
+    samples = np.repeat(np.array([1.0, 0.5], np.float32), (1600, 800))
+    both = Speech(samples, (Phone("aa", 0.0, 0.1), Phone("b", 0.1, 0.15)), "One. Two.", voice)
     part = excerpt(both, 0.05, 0.2)
     assert [(phone.symbol, round(phone.start, 4), round(phone.end, 4)) for phone in part.phones] == [
         ("aa", 0.0, 0.05),
@@ -412,5 +475,3 @@ def test_speeches_join_and_are_cut() -> None:
         (SILENCE, 0.1, 0.2),
     ]
     assert part.samples[[0, 799, 800, 1599, 1600]].tolist() == [1.0, 1.0, 0.5, 0.5, 0.0]
-    with pytest.raises(ValueError, match="one voice"):
-        join([])

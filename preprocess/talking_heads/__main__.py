@@ -3,16 +3,14 @@
 import argparse
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 
-from latentsync.errors import InputError, LatentSyncError
+from latentsync.errors import InputError
+from preprocess.talking_heads.command import run_command
 from preprocess.talking_heads.speech.splits import SPLITS
 
 logger = logging.getLogger("preprocess.talking_heads")
-
-INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -20,8 +18,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.talking_heads",
         description="Render talking heads: video with sound (clip_000000.mp4) and the truth about it (clip_000000.json).",
-        epilog="Clips that are there already are left alone, so the same command goes on where it stopped. The same seed gives the same "
-        "frames. Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted.",
+        epilog="Clips of the same settings that are there already are left alone, so the same command goes on where it stopped. The same "
+        "seed gives the same frames. Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted.",
     )
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for the clips; made if it is missing")
     parser.add_argument("--clips", type=int, default=16, help="how many clips (default %(default)s)")
@@ -45,7 +43,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         metavar="AUDIO",
         help="let the people of these clips say AUDIO instead: a rendered clip, or sound with a clip's .json beside it "
-        "(writes clip_000000_redriven.mp4)",
+        "(writes clip_000000_redriven.mp4, as long as AUDIO)",
     )
     parser.add_argument("--workers", type=int, default=0, help="processes (default: one for each processor)")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress bar")
@@ -56,6 +54,8 @@ def check(arguments: argparse.Namespace) -> None:
     """Refuse numbers that make no clip, and files that are not there. Raises InputError."""
     if arguments.clips < 1 or arguments.first < 0:
         raise InputError(f"--clips {arguments.clips} --first {arguments.first}: ask for at least one clip, counted from 0")
+    if arguments.seed < 0 or arguments.workers < 0:
+        raise InputError(f"--seed {arguments.seed} --workers {arguments.workers}: give numbers from 0")
     if not 0.2 <= arguments.seconds <= 600:
         raise InputError(f"--seconds {arguments.seconds:g}: a clip lasts 0.2 to 600 seconds")
     for name, value in (("--size", arguments.size), ("--width", arguments.width or arguments.size)):
@@ -69,8 +69,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise InputError("--redrive and --pairs: choose one, both render the clip with other words")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Do what the command line says; the exit code."""
+def run(arguments: argparse.Namespace) -> None:
+    """Do what the command line says."""
     check(arguments)
     from preprocess.talking_heads.batch import Batch, render_batch
     from preprocess.talking_heads.clip import ClipSettings
@@ -90,24 +90,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     written, present = render_batch(batch, arguments.workers or os.cpu_count() or 1, show_progress=not arguments.quiet)
     logger.info("%d clips written to %s, %d were there already", written, arguments.output_dir, present)
-    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point: settings of the process, and every failure in one sentence."""
+    """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    logging.basicConfig(level=logging.WARNING if parsed.quiet else logging.INFO, format="%(message)s")
-    for polite in (signal.SIGTERM, signal.SIGHUP):  # a polite kill and a closed terminal clean up like Ctrl-C
-        if signal.getsignal(polite) is not signal.SIG_IGN:
-            signal.signal(polite, signal.default_int_handler)
-    try:
-        return run(parsed)
-    except LatentSyncError as error:
-        logger.error("%s", error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        logger.error("Interrupted: the clip in work was not written, those before it are whole.")
-        return INTERRUPTED
+    return run_command(lambda: run(parsed), "Interrupted: the clips in work were not written, those before them are whole.", parsed.quiet)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,7 @@ from preprocess.talking_heads.anatomy.face import Skin
 from preprocess.talking_heads.anatomy.oral import Oral, OralFit, build_oral
 from preprocess.talking_heads.anatomy.sheet import INNER_RINGS, MOUTH_ANGLES
 from preprocess.talking_heads.anatomy.skull import smooth
-from preprocess.talking_heads.hair.beards import beard
-from preprocess.talking_heads.hair.facial_hair import eyebrows, eyelashes
-from preprocess.talking_heads.hair.grow import scalp_colour, scalp_hair, scalp_shade
+from preprocess.talking_heads.hair.grow import grow_hair, scalp_colour, scalp_shade
 from preprocess.talking_heads.hair.roots import RestSkin
 from preprocess.talking_heads.render.normals import vertex_normals
 from preprocess.talking_heads.render.occlusion import bake_occlusion
@@ -123,6 +121,4 @@ def _face_fit(skin: Skin, rest: np.ndarray, ears: list[EarShape]) -> FaceFit:
 
 def _grown(traits: Traits, skin: Skin, rest: np.ndarray) -> dict[str, Strands]:
     bed = RestSkin(skin.sheet.st.astype(np.float32), rest, vertex_normals(rest, skin.sheet.faces), skin.sheet.faces)
-    kinds = {"scalp": scalp_hair, "brows": eyebrows, "lashes": eyelashes, "beard": beard}
-    grown = {name: grow(traits, bed) for name, grow in kinds.items()}
-    return {name: strands for name, strands in grown.items() if strands is not None and len(strands)}
+    return grow_hair(traits, bed)

@@ -2,7 +2,6 @@
 
 import wave
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +20,7 @@ from preprocess.talking_heads.studio import Frame, Studio
 from preprocess.talking_heads.traits import stream
 from preprocess.talking_heads.truth import Truth, dump_truth
 
+WORDS_PER_SECOND = 4.5  # more than anybody says, so that a clip is full of speech
 _LEAD = 0.24  # s of silence before the first word
 
 
@@ -33,7 +33,6 @@ class ClipSettings:
     clean_sound: bool = False  # no room, no noise, no equaliser
     gestures: bool = False  # head and brows stress the words of the clip's own speech
     crf: int = 16  # quality of the video, x264's scale
-    threads: int = 1  # frames that are rendered side by side
 
 
 def speech_of(plan: ClipPlan, seconds: float) -> Speech:
@@ -66,16 +65,7 @@ class Clip:
     def render(self) -> Iterator[Frame]:
         """The frames in order."""
         studio = Studio(self.plan.identity, self.plan.seed, self.settings.width, self.settings.height)
-        if self.settings.threads == 1:
-            yield from (studio.frame(pose, index) for index, pose in enumerate(self.poses))
-            return
-        with ThreadPoolExecutor(self.settings.threads) as pool:
-            waiting = []
-            for index, pose in enumerate(self.poses):
-                waiting.append(pool.submit(studio.frame, pose, index))
-                if len(waiting) > 2 * self.settings.threads:
-                    yield waiting.pop(0).result()
-            yield from (frame.result() for frame in waiting)
+        yield from (studio.frame(pose, index) for index, pose in enumerate(self.poses))
 
     def sound(self) -> np.ndarray:
         """The samples of the clip's sound track (float32 t)."""
@@ -102,7 +92,7 @@ class Clip:
             with VideoSink(path, settings.width, settings.height, VIDEO_FPS, audio=track, crf=settings.crf) as sink:
                 for frame in self.render():
                     sink.write(frame.picture)
-                    seen.append(replace(frame, picture=frame.picture[:0]))
+                    seen.append(replace(frame, picture=np.empty((0, 0, 3), np.uint8)))
         return seen
 
 

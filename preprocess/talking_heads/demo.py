@@ -4,25 +4,21 @@
 """
 
 import argparse
-import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from latentsync.errors import LatentSyncError
-from latentsync.media.files import check_target, staged
-from preprocess.talking_heads.clip import Clip, ClipSettings, frame_count, write_wave
+from latentsync.media.files import staged
+from preprocess.talking_heads.clip import Clip, ClipSettings, write_wave
+from preprocess.talking_heads.command import run_command
 from preprocess.talking_heads.speech.splits import ClipPlan, test_identities
 from preprocess.talking_heads.speech.synthesis import speak
 from preprocess.talking_heads.speech.voices import Voice
 
-logger = logging.getLogger("preprocess.talking_heads")
-
 ASSETS = Path(__file__).parents[2] / "assets"
-_SIZE = 640  # pixels of height
-_WIDTH = 640
+_SIZE = 640  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -49,9 +45,9 @@ DEMOS = (
     Demo(
         identity=61,
         scene=239,
-        voice=Voice("flite", "slt"),
+        voice=Voice("espeak", "f2"),
         text="My brother builds small boats from old furniture. Some of them even float for a while.",
-        other_voice=Voice("flite", "slt", rate=0.95, pitch=1.04, resample=1.05),
+        other_voice=Voice("espeak", "Andrea", rate=0.95),
         other_text="Do you remember the bakery on the corner? They have opened a second one by the bridge.",
     ),
     Demo(
@@ -69,26 +65,23 @@ def write_demo(number: int, demo: Demo, folder: Path) -> None:
     """Write the video and the recording of one demo (numbered from 1)."""
     speech, other = speak(demo.text, demo.voice), speak(demo.other_text, demo.other_voice)
     plan = ClipPlan("test", test_identities()[demo.identity], demo.voice, demo.text, demo.scene)
-    settings = ClipSettings(width=_WIDTH, height=_SIZE, gestures=True, clean_sound=True, crf=23)
-    Clip(plan, speech, settings, frames=frame_count(speech)).write_video(folder / f"demo{number}_video.mp4")
+    settings = ClipSettings(width=_SIZE, height=_SIZE, gestures=True, clean_sound=True, crf=23)
+    Clip(plan, speech, settings).write_video(folder / f"demo{number}_video.mp4")
     with staged(folder / f"demo{number}_audio.wav") as temporary:
         write_wave(temporary, other.samples)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point: every failure in one sentence."""
+    """Entry point; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m preprocess.talking_heads.demo", description="Make the demo inputs.")
     parser.add_argument("--output_dir", type=Path, default=ASSETS, help="folder for the three pairs (default: assets); files are replaced")
     folder = parser.parse_args(arguments).output_dir
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        check_target(folder / "demo1_video.mp4")
+
+    def work() -> None:
         for number, demo in enumerate(tqdm(DEMOS, unit="demo", disable=None), start=1):
             write_demo(number, demo, folder)
-    except LatentSyncError as error:
-        logger.error("%s", error)
-        return error.exit_code
-    return 0
+
+    return run_command(work, "Interrupted: the pair in work was not written.")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@
 
 import argparse
 import itertools
-import logging
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -17,17 +16,16 @@ import numpy as np
 from tqdm import tqdm
 
 from latentsync.constants import VIDEO_FPS
-from latentsync.errors import InputError, LatentSyncError
+from latentsync.errors import InputError
 from latentsync.media.files import check_target, staged
 from latentsync.media.video import VideoSource
 from preprocess.talking_heads.anatomy.expression import Mouth
+from preprocess.talking_heads.command import run_command
 from preprocess.talking_heads.head import Pose
 from preprocess.talking_heads.performance import poses
 from preprocess.talking_heads.scene.motion import motion
 from preprocess.talking_heads.speech.viseme_table import CHANNELS
 from preprocess.talking_heads.studio import Studio
-
-logger = logging.getLogger("preprocess.talking_heads")
 
 _SPEAKING = Mouth(jaw=0.3, spread=0.2, upper_lip=0.2, lower_lip=0.3)
 
@@ -79,6 +77,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def run(arguments: argparse.Namespace) -> None:
     """Make the sheet."""
+    least = {"identities": 1, "seed": 0, "start": 0, "step": 1, "count": 1, "size": 32, "columns": 1}
+    for name, low in least.items():
+        if getattr(arguments, name) < low:
+            raise InputError(f"--{name} {getattr(arguments, name):g}: give at least {low}")
     inputs = [arguments.clip] if arguments.clip else []
     check_target(arguments.output, inputs)
     if arguments.output.suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -94,14 +96,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point: every failure in one sentence."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
-        run(parse_arguments(arguments))
-    except LatentSyncError as error:
-        logger.error("%s", error)
-        return error.exit_code
-    return 0
+    """Entry point; the exit code."""
+    parsed = parse_arguments(arguments)
+    return run_command(lambda: run(parsed), "Interrupted: no picture was written.")
 
 
 if __name__ == "__main__":

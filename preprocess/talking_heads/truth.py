@@ -79,11 +79,6 @@ def read_truth(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_plan(content: dict[str, Any]) -> ClipPlan:
-    """The plan of a clip from its sidecar."""
-    return ClipPlan(**{**content["plan"], "voice": Voice(**content["plan"]["voice"])})
-
-
 def read_speech(audio: Path) -> Speech:
     """The speech of a rendered clip or of a recording that has such a clip's .json beside it.
 
@@ -93,6 +88,9 @@ def read_speech(audio: Path) -> Speech:
     if not beside.is_file():
         raise InputError(f"{audio} has no {beside.name} beside it with the times of its phones: give the sound of a rendered clip")
     said = read_truth(beside)["said"]
-    spoken = phones.from_json(said["phones"])
-    samples = read_audio(audio)[: round(spoken[-1].end * AUDIO_SAMPLE_RATE)]  # encoders pad the end
-    return Speech(samples, spoken, said["text"], Voice(**said["voice"]))
+    try:
+        spoken, text, voice = phones.from_json(said["phones"]), str(said["text"]), Voice(**said["voice"])
+        end = spoken[-1].end
+    except (KeyError, IndexError, TypeError):
+        raise InputError(f"{beside} does not say what is spoken when: give a clip that preprocess.talking_heads has written") from None
+    return Speech(read_audio(audio)[: round(end * AUDIO_SAMPLE_RATE)], spoken, text, voice)  # encoders pad the end

@@ -46,7 +46,7 @@ class Expression:
         below_eyes = 1 - smooth(-3.6, -1.0, t)
         self._wide, self._near = self._wide * below_eyes, self._near * below_eyes
         self._edge = np.abs(self._cosine) ** 3
-        self._jaw = self._jaw_weight(s, t)
+        self._jaw = self._jaw_weight(t)
         away = np.abs(s)
         self._front = smooth(2.0, 5.0, skin.base[:, 2])
         self._cheek = bump(away - 4.0, 1.35) * bump(t + 4.2, 1.5) * self._front
@@ -58,7 +58,7 @@ class Expression:
         self._chin = bump(s, 1.6) * bump(t + 9.2, 0.9) * self._front
         self._side = np.sign(s)
 
-    def _jaw_weight(self, s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    def _jaw_weight(self, t: np.ndarray) -> np.ndarray:
         """Share of the jaw's motion that each vertex follows (v)."""
         mu, low = self.skin.sheet.mu, -np.sin(self.skin.sheet.alpha)
         reach = np.abs(low) ** 0.8

@@ -9,7 +9,6 @@ from preprocess.talking_heads.anatomy.lips import red_share
 from preprocess.talking_heads.anatomy.sheet import EYE_ANGLES, INNER_RINGS, MOUTH_ANGLES, MOUTH_RINGS, Sheet, skin_sheet
 from preprocess.talking_heads.template import BROW
 
-COUNT = 68
 MOUTH_LEFT, MOUTH_RIGHT = 48, 54  # corners, as in the picture
 LIP_INNER_TOP, LIP_INNER_BOTTOM = 62, 66
 

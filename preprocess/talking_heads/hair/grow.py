@@ -17,17 +17,11 @@ from preprocess.talking_heads.traits import Traits, stream
 _STUMP = 0.12  # strands of which less is left are dropped
 
 
-def grow_hair(traits: Traits, st: np.ndarray, vertices: np.ndarray, normals: np.ndarray, faces: np.ndarray) -> list[Strands]:
-    """All strands of a person on the skin at rest.
-
-    `st` (v 2) is each vertex's place on the template plane, `vertices` (v 3) in cm and `normals` (v 3, unit) are the neutral face and
-    `faces` (f 3) its triangles. Scalp hair, brows and lashes come first, then the beard; kinds that a person lacks are left out.
-    """
-    skin = RestSkin(
-        np.asarray(st, np.float32), np.asarray(vertices, np.float32), np.asarray(normals, np.float32), np.asarray(faces, np.int32)
-    )
-    kinds = [scalp_hair(traits, skin), eyebrows(traits, skin), eyelashes(traits, skin), beard(traits, skin)]
-    return [strands for strands in kinds if strands is not None and len(strands)]
+def grow_hair(traits: Traits, skin: RestSkin) -> dict[str, Strands]:
+    """All strands of a person on the skin at rest: scalp, brows, lashes, beard, in this order; a kind that a person lacks is left out."""
+    kinds = {"scalp": scalp_hair, "brows": eyebrows, "lashes": eyelashes, "beard": beard}
+    grown = {name: kind(traits, skin) for name, kind in kinds.items()}
+    return {name: strands for name, strands in grown.items() if strands is not None and len(strands)}
 
 
 def scalp_shade(traits: Traits, size: int) -> np.ndarray:

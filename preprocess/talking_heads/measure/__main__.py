@@ -5,7 +5,6 @@ swell where the mouth opens; diversity: how far apart people are; speed: frames 
 """
 
 import argparse
-import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,20 +13,21 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from latentsync.errors import InputError, LatentSyncError
+from latentsync.constants import VIDEO_FPS
+from latentsync.errors import InputError
 from latentsync.media.files import walk_media, write_json
 from latentsync.media.video import VideoSource
+from preprocess.talking_heads.command import run_command
 from preprocess.talking_heads.measure.diversity import diversity
 from preprocess.talking_heads.measure.faces import FaceWatcher, track_mouth
 from preprocess.talking_heads.measure.speed import speeds
 from preprocess.talking_heads.performance import envelope
 from preprocess.talking_heads.truth import read_speech, read_truth
 
-logger = logging.getLogger("preprocess.talking_heads.measure")
-
 PARTS = ("clips", "diversity", "speed")
 LAGS = tuple(range(-3, 4))  # frames; positive: what is measured comes later than what it is held against
 _SPEED_PEOPLE = (1, 2, 3, 4)
+_LONGEST = 60 * VIDEO_FPS  # frames of a clip that are looked at: they are held in memory
 _RESULT = "measured.json"
 
 
@@ -49,7 +49,7 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
 def measure_clip(path: Path, watcher: FaceWatcher) -> dict[str, Any]:
     """Detection, tracking and sync of one clip with its truth beside it. Raises InputError where that is missing."""
     truth, speech = read_truth(path.with_suffix(".json")), read_speech(path)
-    frames = list(VideoSource(path).frames())
+    frames = list(VideoSource(path).frames(0, _LONGEST))
     count = min(len(frames), truth["frames"])
     frames, gap, width = frames[:count], np.array(truth["lip_gap_cm"][:count]), np.array(truth["lip_width_cm"][:count])
     sighting = watcher.watch(frames)
@@ -157,17 +157,15 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point: every failure in one sentence."""
+    """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+
+    def work() -> None:
         measured = run(parsed)
         write_json(parsed.folder / _RESULT, measured)
-    except LatentSyncError as error:
-        logger.error("%s", error)
-        return error.exit_code
-    print(table(measured))
-    return 0
+        print(table(measured))
+
+    return run_command(work, "Interrupted: nothing was written.")
 
 
 if __name__ == "__main__":

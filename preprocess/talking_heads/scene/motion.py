@@ -11,11 +11,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy.interpolate import BSpline
 
+from latentsync.constants import VIDEO_FPS
 from preprocess.talking_heads.traits import stream
 
-FRAME_RATE = 25  # frames a second
 NECK_PIVOT = np.array([0.0, -9.0, -1.5], np.float32)  # cm, about which the head turns
 GAZE_LIMIT = 0.5  # radians, an eye in its socket
+_BLINK_AHEAD = 6  # frames, more than lids take to shut: a blink behind the end of a clip may begin in it
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def drift(rng: np.random.Generator, frames: int, period: float, scale: float) ->
 
     Velocity stays below 6 `scale` a period, since knots are cut at 3 `scale`; the first frames do not depend on how many follow.
     """
-    seconds = np.arange(frames) / FRAME_RATE / period
+    seconds = np.arange(frames) / VIDEO_FPS / period
     count = int(np.ceil(seconds[-1])) + 5 if frames else 5
     values = np.clip(rng.normal(0, 1.0, count), -2, 2) * 1.5 * scale  # 1.5 makes up for what the spline averages away
     return BSpline(np.arange(count + 4) - 3.0, values, 3)(seconds).astype(np.float32)
@@ -83,10 +84,10 @@ def _gaze(seed: int, frames: int, pose: np.ndarray) -> np.ndarray:
     target = np.zeros((frames, 2), np.float32)
     frame, aim = 0, np.zeros(2)
     while frame < frames:
-        length = max(5, int(rng.gamma(2.2, 0.45) * FRAME_RATE))
+        length = max(5, int(rng.gamma(2.2, 0.45) * VIDEO_FPS))
         away = rng.random() < shyness
         following = rng.normal(0, [0.22, 0.12]) if away else rng.normal(0, [0.022, 0.016])
-        if np.abs(following - aim).max() > 0.08 and frame + 1 < frames:  # a wide saccade takes two frames
+        if np.abs(following - aim).max() > 0.08:  # a wide saccade takes two frames
             target[frame] = 0.55 * following + 0.45 * aim
             target[frame + 1 : frame + length] = following
         else:
@@ -101,8 +102,8 @@ def _blink(seed: int, frames: int) -> np.ndarray:
     mean = 60.0 / rng.uniform(12.5, 24.0)
     lag = rng.uniform(-0.12, 0.12)  # frames by which one eye leads
     lids = np.zeros((frames, 2), np.float32)
-    frame = int(rng.uniform(0.15, 1.0) * mean * FRAME_RATE)
-    while frame < frames:
+    frame = int(rng.uniform(0.15, 1.0) * mean * VIDEO_FPS)
+    while frame < frames + _BLINK_AHEAD:
         shut = rng.uniform(2.5, 3.7)
         opened = rng.uniform(4.5, 6.0)
         time = np.arange(frames)[:, None] - frame - np.array([0.0, lag])
@@ -110,7 +111,7 @@ def _blink(seed: int, frames: int) -> np.ndarray:
         opening = np.clip(1 - (time - 0.8) / opened, 0, 1)
         lid = np.minimum(_ease(closing), opening * opening * (3 - 2 * opening))
         lids = np.maximum(lids, np.where(np.abs(time) < 0.5, 1.0, lid))
-        frame += max(14, int(rng.gamma(4.0, mean / 4.0) * FRAME_RATE))
+        frame += max(14, int(rng.gamma(4.0, mean / 4.0) * VIDEO_FPS))
     return lids.astype(np.float32)
 
 
@@ -124,7 +125,7 @@ def motion(seed: int, frames: int) -> Motion:
     liveliness, warmth, tension = temperament.uniform(0.45, 1.5), temperament.beta(1.2, 2.5), temperament.beta(1.2, 4.0)
     breaths = temperament.uniform(0.2, 0.32)  # a second
     pose, translation = _pose(seed, frames, liveliness)
-    seconds = np.arange(frames) / FRAME_RATE
+    seconds = np.arange(frames) / VIDEO_FPS
     phase = breaths * seconds + temperament.random() + drift(stream(seed, "breath"), frames, 4.0, 0.04)
     breath = (0.5 - 0.5 * np.cos(2 * np.pi * phase)) ** 1.3
     translation[:, 1] += (0.12 * breath).astype(np.float32)

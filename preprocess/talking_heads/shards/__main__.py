@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from latentsync.errors import InputError, LatentSyncError
+from latentsync.errors import InputError
+from preprocess.talking_heads.command import run_command
 from preprocess.talking_heads.speech.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("preprocess.talking_heads.shards")
 
-INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
 _POLL = 0.3  # s
 
 
@@ -64,7 +63,7 @@ def check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--seed {arguments.seed} --workers {arguments.workers}: give numbers from 0 on")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> None:
     """Do what the command line says; the exit code."""
     check(arguments)
     from latentsync.faces.mask import fixed_mask
@@ -90,7 +89,6 @@ def run(arguments: argparse.Namespace) -> int:
     written = _fill(folder, collection, missing, arguments.workers or os.cpu_count() or 1, not arguments.quiet)
     others = len(missing) - written
     logger.info("%d shards written to %s, %d by others, %d were there already", written, folder, others, len(wanted) - len(missing))
-    return 0
 
 
 def _fill(folder: Path, collection: "Collection", missing: list[int], workers: int, show_progress: bool) -> int:
@@ -113,20 +111,9 @@ def _fill(folder: Path, collection: "Collection", missing: list[int], workers: i
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point: settings of the process, and every failure in one sentence."""
+    """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    logging.basicConfig(level=logging.WARNING if parsed.quiet else logging.INFO, format="%(message)s")
-    for polite in (signal.SIGTERM, signal.SIGHUP):  # a polite kill and a closed terminal clean up like Ctrl-C
-        if signal.getsignal(polite) is not signal.SIG_IGN:
-            signal.signal(polite, signal.default_int_handler)
-    try:
-        return run(parsed)
-    except LatentSyncError as error:
-        logger.error("%s", error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        logger.error("Interrupted: the shards in work were not written, those before them are whole.")
-        return INTERRUPTED
+    return run_command(lambda: run(parsed), "Interrupted: the shards in work were not written, those before them are whole.", parsed.quiet)
 
 
 if __name__ == "__main__":

@@ -13,18 +13,14 @@ from latentsync.faces.align import AlignmentSmoother, LandmarkSmoother, anchors_
 from latentsync.faces.warp import warp_faces
 from latentsync.media.audio import FULL_SCALE
 from latentsync.whisper.log_mel import LogMel
-from preprocess.talking_heads.clip import Clip, ClipSettings, speech_of
+from preprocess.talking_heads.clip import WORDS_PER_SECOND, Clip, ClipSettings, speech_of
 from preprocess.talking_heads.shards.closeup import close_up
 from preprocess.talking_heads.shards.format import Collection, StoredClip, Take, encode_face
 from preprocess.talking_heads.speech import phones
-from preprocess.talking_heads.speech.sentences import draw_text
-from preprocess.talking_heads.speech.splits import ClipPlan, Split, plan_clip, split_of_topic
+from preprocess.talking_heads.speech.splits import ClipPlan, Split, other_text, plan_clip
 from preprocess.talking_heads.speech.synthesis import Speech
 from preprocess.talking_heads.speech.viseme_table import CHANNELS
 from preprocess.talking_heads.studio import Frame, Studio
-from preprocess.talking_heads.traits import stream
-
-_WORDS_PER_SECOND = 3.6  # more than anybody says, so that a clip is full of speech
 
 
 @dataclass(frozen=True)
@@ -47,8 +43,7 @@ class Order:
 
 def plan_of(collection: Collection, shard: int, number: int) -> ClipPlan:
     """Who says what in clip `number` of a shard."""
-    words = int(collection.seconds * _WORDS_PER_SECOND) + 2
-    return plan_clip(collection.seed, shard * collection.clips + number, collection.split, words, collection.language)
+    return plan_clip(collection.seed, shard * collection.clips + number, collection.split, _words(collection), collection.language)
 
 
 def speeches_of(plan: ClipPlan, collection: Collection) -> tuple[Speech, ...]:
@@ -56,9 +51,12 @@ def speeches_of(plan: ClipPlan, collection: Collection) -> tuple[Speech, ...]:
     own = speech_of(plan, collection.seconds)
     if not collection.pairs:
         return (own,)
-    words = int(collection.seconds * _WORDS_PER_SECOND) + 2
-    text = draw_text(stream(plan.seed, "other words"), words, lambda topic: split_of_topic(topic) == plan.split, collection.language)
-    return own, speech_of(replace(plan, text=text), collection.seconds)
+    return own, speech_of(replace(plan, text=other_text(plan, _words(collection), collection.language)), collection.seconds)
+
+
+def _words(collection: Collection) -> int:
+    """Words that fill a clip."""
+    return int(collection.seconds * WORDS_PER_SECOND) + 2
 
 
 def make_clip(collection: Collection, shard: int, number: int) -> StoredClip:

@@ -1,7 +1,7 @@
 """Training clips from a folder of shards, as a PyTorch data set that streams, shuffles, resumes and waits for what is not there yet.
 
 This module and what it imports of its own room (`format`, `order`) know nothing of the renderer: a training machine that only
-reads shards needs neither synthesiser nor rasteriser, and the three files can stand on a lower floor if training is to import them.
+reads shards needs neither synthesiser nor rasteriser.
 """
 
 import itertools

@@ -4,7 +4,7 @@ Every function takes mono float32 samples at AUDIO_SAMPLE_RATE and returns as ma
 where it was, so phone times stay true.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
@@ -12,22 +12,20 @@ from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 from latentsync.constants import AUDIO_SAMPLE_RATE
 
 _SOUND_SPEED = 343.0  # m/s
-_NOISES = ("white", "pink", "brown", "hum", "babble")
+_NOISES = ("white", "pink", "brown", "hum")
 _REFLECTION_ORDER = 3  # walls that an early reflection has met at most
 _HEADROOM = 0.98
 
 
-def augment(samples: np.ndarray, rng: np.random.Generator, others: Sequence[np.ndarray] = ()) -> np.ndarray:
-    """A take of the same speech in a random place through a random microphone; `others` are voices for a babble behind it."""
+def augment(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A take of the same speech in a random place through a random microphone."""
     if not len(samples):
         return samples.copy()
     taken = samples
     if rng.random() < 0.5:
         taken = reverberate(taken, room_response(rng))
     if rng.random() < 0.75:
-        kinds = _NOISES if others else _NOISES[:-1]
-        kind = kinds[rng.integers(len(kinds))]
-        sound = babble(rng, len(samples), others) if kind == "babble" else noise(rng, len(samples), kind)
+        sound = noise(rng, len(samples), _NOISES[rng.integers(len(_NOISES))])
         taken = mixed(taken, sound, float(rng.uniform(8, 40)))
     if rng.random() < 0.6:
         taken = equalised(taken, rng)
@@ -73,16 +71,6 @@ def noise(rng: np.random.Generator, length: int, kind: str) -> np.ndarray:
         white = rng.normal(size=length)
         sound = _filtered(white, lambda frequencies: (np.maximum(frequencies, 30.0) / 1000) ** -slope)
     return (sound / max(float(np.std(sound)), 1e-9)).astype(np.float32)
-
-
-def babble(rng: np.random.Generator, length: int, others: Sequence[np.ndarray]) -> np.ndarray:
-    """Many voices at once: three to eight of `others` (none empty) from random places on, as loud as each other."""
-    sound = np.zeros(length)
-    for _ in range(int(rng.integers(3, 9))):
-        voice = others[rng.integers(len(others))]
-        start = int(rng.integers(len(voice)))
-        sound += np.resize(np.roll(voice, -start), length) / max(float(np.std(voice)), 1e-6)
-    return sound.astype(np.float32)
 
 
 def equalised(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -46,7 +46,7 @@ def draw_sentence(rng: np.random.Generator, allowed: Allowed | None = None, lang
         raise InputError(f"there are no sentences in {language!r}: choose one of {', '.join(LANGUAGES)}")
     permitted = allowed or (lambda topic: True)
     if language != "en":
-        return _single(rng, permitted, lambda: _one(rng, words.FOREIGN[language]))
+        return _single(permitted, lambda: _one(rng, words.FOREIGN[language]))
     kinds = (_statement, _question, _numbered, _list, _phrase)
     return kinds[rng.choice(len(kinds), p=(0.5, 0.2, 0.1, 0.08, 0.12))](rng, permitted)
 
@@ -64,7 +64,7 @@ def _until(permitted: Allowed, draw: Callable[[], str]) -> str:
     raise InputError(f"none of {_TRIES} topics was allowed, the last was {topic!r}: allow more of them")
 
 
-def _single(rng: np.random.Generator, permitted: Allowed, draw: Callable[[], str]) -> Sentence:
+def _single(permitted: Allowed, draw: Callable[[], str]) -> Sentence:
     """A sentence that is its own topic."""
     text = _until(permitted, draw)
     return Sentence(text, (text,))
@@ -148,4 +148,4 @@ def _list(rng: np.random.Generator, permitted: Allowed) -> Sentence:
 
 
 def _phrase(rng: np.random.Generator, permitted: Allowed) -> Sentence:
-    return _single(rng, permitted, lambda: _one(rng, words.PHRASES))
+    return _single(permitted, lambda: _one(rng, words.PHRASES))

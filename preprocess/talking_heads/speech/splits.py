@@ -6,7 +6,9 @@ drawn one by one, in any number of processes, from (seed, split, index).
 """
 
 import json
+import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -14,20 +16,24 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from preprocess.talking_heads.speech.sentences import draw_text
-from preprocess.talking_heads.speech.voices import SPEAKERS, Speaker, Voice, draw_voice
+from latentsync.errors import InputError
+from preprocess.talking_heads.speech import words as vocabulary
+from preprocess.talking_heads.speech.sentences import draw_sentence, draw_text
+from preprocess.talking_heads.speech.voices import SPEAKERS, Speaker, Voice, draw_voice, family_of
 from preprocess.talking_heads.traits import draw_traits, stream
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
-_TEST_VARIANTS = ("f2", "belinda", "Andrea", "aunty", "m3", "Alex", "Denis", "Hugo", "quincy", "david", "Nguyen", "max")
-_VALIDATION_VARIANTS = ("f4", "linda", "m7", "adam", "Diogo", "Michael", "Lee")
+# Of each family of speakers, the one who stands for it
+_TEST_VARIANTS = ("f2", "Andrea", "aunty", "m3", "Alex", "Denis", "Hugo", "quincy", "david", "Nguyen", "max")
+_VALIDATION_VARIANTS = ("Annie", "f3", "m7", "adam", "Michael", "Lee")
 _TEST_SPEAKERS = frozenset({"flite/rms", *(f"espeak/{name}" for name in _TEST_VARIANTS)})
 _VALIDATION_SPEAKERS = frozenset({"flite/awb", *(f"espeak/{name}" for name in _VALIDATION_VARIANTS)})
 _IDENTITY_SHARE = 16  # one identity in 16 that is not for testing is for validation
 _TOPIC_BUCKETS = 10  # one is for testing, one for validation
 _LARGEST_SEED = 2**31
+_TRIES = 10_000  # sentences that are drawn before none is held to be new
 
 
 @dataclass(frozen=True)
@@ -56,10 +62,11 @@ def split_of_identity(seed: int) -> Split:
 
 
 def split_of_speaker(key: str) -> Split:
-    """The one split that a speaker (the key of a Speaker or a Voice) belongs to, however its voice is resampled."""
-    if key in _TEST_SPEAKERS:
+    """The one split that a speaker (the key of a Speaker or a Voice) belongs to, with all who sound like it and however it is resampled."""
+    family = family_of(key)
+    if family in _TEST_SPEAKERS:
         return "test"
-    return "validation" if key in _VALIDATION_SPEAKERS else "train"
+    return "validation" if family in _VALIDATION_SPEAKERS else "train"
 
 
 def split_of_topic(topic: str) -> Split:
@@ -81,9 +88,47 @@ def plan_clip(seed: int, index: int, split: Split, words: int = 12, language: st
         split=split,
         identity=identity,
         voice=_draw_voice(rng, identity, split, language),
-        text=draw_text(rng, words, lambda topic: split_of_topic(topic) == split, language),
+        text=draw_text(rng, words, _own_topics(rng, split, language), language),
         seed=int(rng.integers(_LARGEST_SEED)),
     )
+
+
+def other_text(plan: ClipPlan, words: int, language: str = "en") -> str:
+    """At least `words` other words for the person of a plan: of the same split, without a sentence of the plan's text or its nouns.
+
+    Raises InputError where the split has no other sentence, which never happens with a plan by `plan_clip` of the same language.
+    """
+    rng = stream(plan.seed, "other words")
+    said = set(sentences_of(plan.text))
+    texts: list[str] = []
+    for _ in range(_TRIES):
+        sentence = draw_sentence(rng, lambda topic: split_of_topic(topic) == plan.split, language)
+        if sentence.text in said or any(_is_told(topic, plan.text) for topic in sentence.topics):
+            continue
+        texts.append(sentence.text)
+        if sum(len(text.split()) for text in texts) >= words:
+            return " ".join(texts)
+    raise InputError(f"no more than {len(texts)} of {_TRIES} sentences were other than {plan.text[:60]!r}: ask for fewer words")
+
+
+def sentences_of(text: str) -> list[str]:
+    """A text cut behind each full stop, question mark and exclamation mark."""
+    return re.split(r"(?<=[.!?])\s+", text)
+
+
+def _is_told(topic: str, text: str) -> bool:
+    """Whether a text is about a topic: it holds the sentence or the number that the topic is, or one of its nouns."""
+    if topic[-1] in ".!?":
+        return topic in text
+    return topic in text or any(word in text for word in topic.split() if word.isalpha())
+
+
+def _own_topics(rng: np.random.Generator, split: Split, language: str) -> Callable[[str], bool]:
+    """Which topics a clip may speak of: its split's, but of the few sentences of a foreign language only half, so that others are left."""
+    if language not in vocabulary.FOREIGN:
+        return lambda topic: split_of_topic(topic) == split
+    pool = [text for text in vocabulary.FOREIGN[language] if split_of_topic(text) == split]
+    return set(rng.permutation(pool)[: len(pool) // 2].tolist()).__contains__
 
 
 def _draw_identity(rng: np.random.Generator, split: Split) -> int:

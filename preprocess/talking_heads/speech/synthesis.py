@@ -49,7 +49,8 @@ class Speech:
 def speak(text: str, voice: Voice, lead: float = 0.3, tail: float = 0.3) -> Speech:
     """Speak a text of one or more sentences; `lead` and `tail` are the seconds of silence around it.
 
-    The same call gives the same samples. Raises InputError when the synthesiser is missing, knows no such voice or makes no sound of it.
+    The same call gives the same samples. Raises InputError when the synthesiser is missing, knows no such voice makes no sound of it, or
+    does not come to an end.
     """
     raw, rate, phones = _flite(text, voice) if voice.engine == "flite" else _espeak(text, voice)
     samples, stretch = _resampled(raw, rate, voice.resample)
@@ -60,20 +61,6 @@ def speak(text: str, voice: Voice, lead: float = 0.3, tail: float = 0.3) -> Spee
     samples, first = _framed(_levelled(samples, loud), loud[0].start, loud[-1].end, lead, tail)
     shifted = [Phone(phone.symbol, phone.start + first, phone.end + first) for phone in loud]
     return Speech(samples, tile(shifted, len(samples) / AUDIO_SAMPLE_RATE), text, voice)
-
-
-def join(parts: Sequence[Speech]) -> Speech:
-    """Several speeches of one voice, one after the other. Raises ValueError for none and for different voices."""
-    if len({part.voice for part in parts}) != 1:
-        raise ValueError("only speeches of one voice can be joined")
-    starts = np.cumsum([0.0, *(part.duration for part in parts)])
-    phones = [
-        Phone(phone.symbol, phone.start + start, phone.end + start)
-        for part, start in zip(parts, starts.tolist(), strict=False)
-        for phone in part.phones
-    ]
-    samples = np.concatenate([part.samples for part in parts])
-    return Speech(samples, tile(phones, len(samples) / AUDIO_SAMPLE_RATE), " ".join(part.text for part in parts), parts[0].voice)
 
 
 def excerpt(speech: Speech, start: float, duration: float) -> Speech:
@@ -127,8 +114,12 @@ def _framed(samples: np.ndarray, start: float, end: float, lead: float, tail: fl
     return framed, move / AUDIO_SAMPLE_RATE
 
 
-def _run(arguments: Sequence[str], request: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(list(arguments), input=request, capture_output=True, timeout=_TIMEOUT, check=False)
+def _run(program: str, arguments: Sequence[str], request: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """A finished call of a synthesiser; errors call it `program`."""
+    try:
+        return subprocess.run(list(arguments), input=request, capture_output=True, timeout=_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"{program} was still at work after {_TIMEOUT:g} s: give it less text, or try again later") from error
 
 
 def _flite(text: str, voice: Voice) -> tuple[np.ndarray, int, list[Phone]]:
@@ -140,7 +131,7 @@ def _flite(text: str, voice: Voice) -> tuple[np.ndarray, int, list[Phone]]:
         arguments += ["--setf", f"int_f0_target_mean={_FLITE_PITCH[voice.name] * voice.pitch:.2f}"]
     with tempfile.TemporaryDirectory(prefix="latentsync-") as folder:
         path = Path(folder) / "speech.wav"
-        done = _run([*arguments, "-t", text, "-o", str(path)])
+        done = _run("flite", [*arguments, "-t", text, "-o", str(path)])
         if done.returncode or not path.is_file():
             raise InputError(f"flite did not speak {text!r} with the voice {voice.name}: it ended with status {done.returncode}")
         with wave.open(str(path)) as file:
@@ -162,7 +153,7 @@ def _espeak(text: str, voice: Voice) -> tuple[np.ndarray, int, list[Phone]]:
         "pitch": round(min(max(50 + 50 * math.log2(voice.pitch), 0), 99)),
         "libraries": ESPEAK_LIBRARIES,
     }
-    done = _run([sys.executable, "-I", "-S", espeak_child.__file__], json.dumps(request).encode())
+    done = _run("espeak-ng", [sys.executable, "-I", "-S", espeak_child.__file__], json.dumps(request).encode())
     if done.returncode == espeak_child.NO_LIBRARY:
         raise InputError(_MISSING.format("the library of espeak-ng", voice.key, "espeak-ng"))
     if done.returncode == espeak_child.NO_VOICE:

@@ -54,7 +54,7 @@ def _speakers(engine: Engine, feminine: str, masculine: str) -> tuple[Speaker, .
     )
 
 
-# Variants of espeak-ng that whisper, croak, chirp or hum like machines are left out, and so are second names of the same voice.
+# Variants of espeak-ng that whisper, croak, chirp or hum like machines are left out.
 SPEAKERS = (
     *_speakers("flite", "slt", "awb kal16 rms"),
     *_speakers(
@@ -66,6 +66,29 @@ SPEAKERS = (
         " victor",
     ),
 )
+
+# Variants of espeak-ng that are one throat under several names: they differ in pitch, tone, echo or a formant or two.
+_FAMILIES = (
+    "adam benjamin caleb",
+    "aunty belinda f4 linda",
+    "edward edward2 klatt5",
+    "f2 f5",
+    "Gene Gene2",
+    "Hugo Diogo Henrique michel miguel",
+    "iven2 iven3 iven4",
+    "john norbert pedro Tweaky",
+    "klatt2 klatt3 klatt4",
+    "max RicishayMax RicishayMax2 RicishayMax3",
+    "Michael Mario gustave",
+    "Nguyen m8",
+    "quincy rob robert",
+)
+_FAMILY_OF = {f"espeak/{name}": f"espeak/{names.split()[0]}" for names in _FAMILIES for name in names.split()}
+
+
+def family_of(key: str) -> str:
+    """The key of the speaker who stands for all that sound like this one, often the speaker itself."""
+    return _FAMILY_OF.get(key, key)
 
 
 def draw_voice(rng: np.random.Generator, speakers: tuple[Speaker, ...], language: str = "en") -> Voice:

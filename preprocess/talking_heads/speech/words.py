@@ -109,6 +109,8 @@ FOREIGN = {
         "|Vielleicht treffen wir uns später vor dem Museum.|Wer früh aufsteht, sieht die Sonne über dem See."
         "|Mein Bruder baut ein Boot aus hellem Holz.|Diese Suppe braucht noch etwas Pfeffer und Petersilie."
         "|Wo haben Sie so gut Deutsch gelernt?|Am Wochenende backen wir gemeinsam Waffeln."
+        "|Möchten Sie lieber Tee oder Kaffee?|Der Film beginnt erst um Viertel nach acht."
+        "|Bring bitte frische Milch und vier Äpfel mit.|Die Kinder bauen am Strand eine Burg aus Sand."
     ),
     "es": _cut(
         "Buenos días, me alegro mucho de verte.|El pueblo duerme bajo un cielo lleno de estrellas."
@@ -118,6 +120,8 @@ FOREIGN = {
         "|Vamos a comprar pan, fruta y un poco de queso.|La biblioteca abre a las nueve y media."
         "|Un viejo barco cruza despacio la bahía.|Quizás llueva por la tarde, lleva el paraguas.|Bebemos agua fresca de la fuente."
         "|Todos los jueves jugamos al ajedrez en la plaza.|¡Qué sorpresa tan agradable!|Pablo pinta pequeñas mariposas de papel."
+        "|¿Quieres tomar un café conmigo esta tarde?|Perdone, ¿dónde está la parada del autobús?"
+        "|El maestro explica despacio la lección.|Mi primo trabaja en una panadería."
     ),
     "fr": _cut(
         "Bonjour madame, vous avez passé un bon voyage?|Nous voudrions deux cafés et une tarte aux pommes."
@@ -128,5 +132,8 @@ FOREIGN = {
         "|Les enfants cherchent des coquillages sur la plage.|Pouvez-vous répéter plus lentement?"
         "|La lune brille au-dessus des toits bleus.|Demain, mon frère prend le bateau pour la Corse."
         "|Chut, le bébé vient de s'endormir.|Fermez bien la fenêtre avant de partir."
+        "|Voulez-vous boire un thé ou un chocolat chaud?|Le vent pousse les nuages vers la mer."
+        "|Ta soeur parle très bien italien.|Combien coûte ce panier de cerises?"
+        "|Un bateau rouge traverse lentement la baie.|Bonsoir, je voudrais une chambre pour deux nuits."
     ),
 }
