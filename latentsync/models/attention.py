@@ -12,14 +12,14 @@ TOKEN_NORM_EPS = 1e-6  # of the GroupNorm in front of a transformer, along space
 
 
 class Attention(nn.Module):
-    """Multi-head attention with as many heads at every width; q, k and v without bias, the output projection with one."""
+    """Multi-head attention with as many heads at every width; `bias` is that of q, k and v, the output projection always has one."""
 
-    def __init__(self, dim: int, context_dim: int | None = None) -> None:
+    def __init__(self, dim: int, context_dim: int | None = None, bias: bool = False) -> None:
         super().__init__()
         context_dim = context_dim or dim
-        self.to_q = nn.Linear(dim, dim, bias=False)
-        self.to_k = nn.Linear(context_dim, dim, bias=False)
-        self.to_v = nn.Linear(context_dim, dim, bias=False)
+        self.to_q = nn.Linear(dim, dim, bias=bias)
+        self.to_k = nn.Linear(context_dim, dim, bias=bias)
+        self.to_v = nn.Linear(context_dim, dim, bias=bias)
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])  # a list of one: the published name is "to_out.0"
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
