@@ -9,7 +9,7 @@ from preprocess.talking_heads.anatomy.eyelids import EYE_RADIUS
 from preprocess.talking_heads.anatomy.face import Skin
 from preprocess.talking_heads.anatomy.oral import Oral, OralFit, build_oral
 from preprocess.talking_heads.anatomy.sheet import INNER_RINGS, MOUTH_ANGLES
-from preprocess.talking_heads.anatomy.skull import smooth
+from preprocess.talking_heads.curves import smooth
 from preprocess.talking_heads.hair.grow import grow_hair, scalp_colour, scalp_shade
 from preprocess.talking_heads.hair.roots import RestSkin
 from preprocess.talking_heads.render.normals import vertex_normals

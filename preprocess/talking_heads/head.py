@@ -11,8 +11,8 @@ from preprocess.talking_heads.anatomy.identity import draw_face
 from preprocess.talking_heads.anatomy.landmarks import landmark_vertices
 from preprocess.talking_heads.anatomy.oral import LipOpening
 from preprocess.talking_heads.anatomy.sheet import INNER_RINGS, MOUTH_ANGLES
-from preprocess.talking_heads.anatomy.skull import smooth
 from preprocess.talking_heads.assembly import assemble
+from preprocess.talking_heads.curves import smooth
 from preprocess.talking_heads.scene.motion import place
 from preprocess.talking_heads.scene.wardrobe import breathe
 from preprocess.talking_heads.traits import Traits

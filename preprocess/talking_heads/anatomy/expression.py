@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess.talking_heads.anatomy.face import Skin
+from preprocess.talking_heads.anatomy.face import Skin, nasolabial_line
 from preprocess.talking_heads.anatomy.jaw import jaw_motion
 from preprocess.talking_heads.anatomy.lips import red_share
 from preprocess.talking_heads.anatomy.sheet import INNER_RINGS, MOUTH_ANGLES
-from preprocess.talking_heads.anatomy.skull import bump, smooth
+from preprocess.talking_heads.curves import bump, smooth
 
 _CORNER = 0.4  # share of the jaw's motion that the mouth's corners follow
 
@@ -51,7 +51,7 @@ class Expression:
         self._front = smooth(2.0, 5.0, skin.base[:, 2])
         self._cheek = bump(away - 4.0, 1.35) * bump(t + 4.2, 1.5) * self._front
         self._hollow = bump(away - 4.3, 1.5) * bump(t + 6.2, 1.8) * self._front
-        line = 2.05 + 1.25 * smooth(-3.9, -6.4, t) + 0.15 * smooth(-6.4, -8.0, t)
+        line = nasolabial_line(t)
         self._fold = bump(away - line, 0.22) * smooth(-7.4, -6.0, t) * (1 - smooth(-4.4, -3.4, t))
         self._brow = bump(t - 2.5, 1.5) * (1 - smooth(5.0, 7.5, away)) * self._front
         self._frown = bump(t - 2.2, 1.2) * bump(away - 1.3, 1.1) * self._front

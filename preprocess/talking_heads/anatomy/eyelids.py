@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from preprocess.talking_heads.anatomy.sheet import EYE_ANGLES, EYE_RINGS, lid_height
-from preprocess.talking_heads.anatomy.skull import smooth
+from preprocess.talking_heads.curves import smooth
 from preprocess.talking_heads.template import INNER_CANTHUS, OUTER_CANTHUS, PUPIL
 
 EYE_RADIUS = 1.26  # cm; a little more than the real 1.2 so that it fills the lids' corners
@@ -25,7 +25,6 @@ class EyeShape:
     spread: float = 0.0  # cm further apart, each
     raised: float = 0.0  # cm
     crease: float = 0.5  # cm from the margin to the fold of the upper lid; small: a hooded lid
-    hood: float = 0.0  # 0 .. 1: skin of the brow over the lid's outer half (age), or a fold over its inner corner
     bag: float = 0.0  # cm of swelling under the eye
 
 

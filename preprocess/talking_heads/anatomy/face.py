@@ -8,7 +8,8 @@ from preprocess.talking_heads.anatomy.eyelids import Eyelids, EyeShape
 from preprocess.talking_heads.anatomy.lips import LipShape, raise_lips
 from preprocess.talking_heads.anatomy.nose import NoseShape, raise_nose
 from preprocess.talking_heads.anatomy.sheet import skin_sheet
-from preprocess.talking_heads.anatomy.skull import SkullShape, bump, smooth, surface
+from preprocess.talking_heads.anatomy.skull import SkullShape, surface
+from preprocess.talking_heads.curves import bump, smooth
 from preprocess.talking_heads.template import PUPIL
 
 _NECK_FOOT = -19.0  # t
@@ -27,6 +28,11 @@ class FaceShape:
     cheek_drop: float = 0.0
     larynx: float = 0.1  # cm that it stands out
     asymmetry: tuple[float, ...] = (0.0,) * 6  # cm: seeded differences of the left half
+
+
+def nasolabial_line(t: np.ndarray) -> np.ndarray:
+    """How far to the side (|s|, cm) the fold from the nose past the mouth runs at heights t of the plane."""
+    return 2.05 + 1.25 * smooth(-3.9, -6.4, t) + 0.15 * smooth(-6.4, -8.0, t)
 
 
 class Skin:
@@ -74,7 +80,7 @@ class Skin:
     def _relax_folds(self, base: np.ndarray, s: np.ndarray, t: np.ndarray) -> None:
         """Folds and sagging that come with age and smiling, worked into `base`."""
         away = np.abs(s)
-        line = 2.05 + 1.25 * smooth(-3.9, -6.4, t) + 0.15 * smooth(-6.4, -8.0, t)  # the nasolabial fold, s along t
+        line = nasolabial_line(t)
         along = smooth(-7.6, -6.2, t) * (1 - smooth(-4.4, -3.4, t))
         groove = bump(away - line, 0.24) * along
         pad = bump(away - line - 0.65, 0.6) * along

@@ -101,6 +101,5 @@ def _eyes(draw: _Draw, masculine: float, old: float) -> EyeShape:
         spread=draw(0.0, 0.10),
         raised=draw(0.0, 0.06),
         crease=float(np.clip(draw(0.5 - 0.15 * masculine - 0.3 * hooded, 0.13), 0.16, 0.75)),
-        hood=float(np.clip(hooded, 0, 1)),
         bag=float(np.clip(draw(0.03 + 0.1 * old, 0.035), 0, 0.22)),
     )

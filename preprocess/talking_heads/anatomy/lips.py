@@ -6,7 +6,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from preprocess.talking_heads.anatomy.sheet import FOCUS, INNER_RINGS, MOUTH_T, Sheet
-from preprocess.talking_heads.anatomy.skull import bump, smooth
+from preprocess.talking_heads.curves import bump, smooth
 
 # Height of the red over (under) the line where the lips meet, along |s| / half the mouth's width
 _UPPER_RED = PchipInterpolator([0, 0.12, 0.215, 0.4, 0.6, 0.8, 0.92, 1.0], [0.73, 0.80, 0.88, 0.76, 0.55, 0.29, 0.12, 0.0])

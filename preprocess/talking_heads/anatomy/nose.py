@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from preprocess.talking_heads.anatomy.skull import bump, smooth
+from preprocess.talking_heads.curves import bump, smooth
 
 # Height of the ridge over the surface (cm) along t, and the half width of the ridge
 _RIDGE = PchipInterpolator(

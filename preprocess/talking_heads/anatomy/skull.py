@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.interpolate import CubicSpline
 
+from preprocess.talking_heads.curves import bump, smooth
+
 COLUMNS = np.array([0.0, 1.6, 3.2, 4.8, 6.4, 8.4, 10.6, 13.5, 17.0, 21.0, 24.0])  # s of the columns; the last is the middle of the back
 S_BACK = float(COLUMNS[-1])
 T_CROWN, T_NECK = 17.0, -21.5
@@ -134,17 +136,6 @@ _ROWS: tuple[tuple[float, object, tuple[float, ...], tuple[float, ...]], ...] = 
         (3.7, 3.6, 3.2, 2.6, 1.75, 0.6, -0.8, -2.6, -4.7, -6.2, -6.5),
     ),
 )  # fmt: skip
-
-
-def smooth(low: float, high: float, x: np.ndarray) -> np.ndarray:
-    """0 below `low`, 1 above `high`, smooth in between."""
-    u = np.clip((x - low) / (high - low), 0.0, 1.0)
-    return u * u * (3 - 2 * u)
-
-
-def bump(x: np.ndarray, width: float) -> np.ndarray:
-    """A bell of height 1 around x = 0 that is 1/e high at `width`."""
-    return np.exp(-((x / width) ** 2))
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from preprocess.talking_heads.curves import smooth
 from preprocess.talking_heads.hair.form import HeadForm
 from preprocess.talking_heads.hair.look import buried, colours, natural_tint, taper
 from preprocess.talking_heads.hair.regions import LIP_CLEARANCE, BeardShape, beard_density, lip_distance
-from preprocess.talking_heads.hair.roots import RestSkin, Roots, ramp, strew, unit
+from preprocess.talking_heads.hair.roots import RestSkin, Roots, strew, unit
 from preprocess.talking_heads.solids import Strands
 from preprocess.talking_heads.traits import Traits, stream
 
@@ -72,7 +73,7 @@ def beard(traits: Traits, skin: RestSkin) -> Strands | None:
     roots = strew(skin, lambda s, t: beard_density(style.shape, s, t), style.strands, rng)
     s, t = roots.st.T
     side = np.abs(s)
-    upper, cheek = ramp(-6.75, -6.4, t) * ramp(3.6, 3.0, side), ramp(3.2, 5.0, side)
+    upper, cheek = smooth(-6.75, -6.4, t) * smooth(3.6, 3.0, side), smooth(3.2, 5.0, side)
     length = upper * style.moustache + (1 - upper) * (cheek * style.cheeks + (1 - cheek) * style.chin)
     length = length * np.interp(lip_distance(s, t), [0.1, 0.8], [0.6, 1.0]) * np.exp(0.18 * rng.normal(size=len(roots)))
     flow = _flow(roots, upper, rng)
@@ -88,7 +89,7 @@ def _flow(roots: Roots, upper: np.ndarray, rng: np.random.Generator) -> np.ndarr
     """Directions on the plane (n 2, unit): the moustache (`upper`, 0..1) away from the middle, the rest down."""
     s, _ = roots.st.T
     side = np.abs(s)
-    outward = np.sign(s) * (upper * (0.35 + 0.35 * ramp(0.2, 1.5, side)) + (1 - upper) * 0.10 * ramp(0.0, 3.0, side))
+    outward = np.sign(s) * (upper * (0.35 + 0.35 * smooth(0.2, 1.5, side)) + (1 - upper) * 0.10 * smooth(0.0, 3.0, side))
     flow = np.stack([outward + (0.30 - 0.18 * upper) * rng.normal(size=len(roots)), -np.ones(len(roots))], -1)
     return flow / np.linalg.norm(flow, axis=1, keepdims=True)
 
@@ -107,7 +108,7 @@ def _clear_of_lips(roots: Roots, flow: np.ndarray, length: np.ndarray) -> np.nda
 def _grown(skin: RestSkin, roots: Roots, flow: np.ndarray, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Points (n k 3): out of the skin along the flow, sinking with their weight, clear of the throat."""
     count = len(roots)
-    short = ramp(1.2, 0.3, length)[:, None]
+    short = smooth(1.2, 0.3, length)[:, None]
     heading = unit(roots.tangent(*flow.T) + roots.normals * (0.42 + 0.25 * short + 0.12 * rng.random((count, 1))))
     along = np.linspace(0, 1, _POINTS, dtype=np.float32)
     hanging = unit(0.55 * heading + np.array([0, -1.0, 0.05]) * (1 - 0.8 * short))

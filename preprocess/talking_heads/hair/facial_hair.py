@@ -4,9 +4,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from preprocess.talking_heads.anatomy.sheet import eye_outline
+from preprocess.talking_heads.curves import smooth
 from preprocess.talking_heads.hair.look import colours, natural_tint, taper
 from preprocess.talking_heads.hair.regions import BrowShape, brow_density, brow_middle
-from preprocess.talking_heads.hair.roots import RestSkin, Roots, ramp, strew, unit
+from preprocess.talking_heads.hair.roots import RestSkin, Roots, strew, unit
 from preprocess.talking_heads.solids import Strands
 from preprocess.talking_heads.traits import Traits, stream
 
@@ -41,7 +42,7 @@ def eyebrows(traits: Traits, skin: RestSkin) -> Strands:
     s, t = roots.st.T
     side, off = np.abs(s), (t - brow_middle(shape, np.abs(s))) / shape.thickness
     slope = (brow_middle(shape, side + 0.1) - brow_middle(shape, side - 0.1)) / 0.2
-    angle = np.interp(side, [1.0, 1.7, 2.6, 5.4], [1.25, 0.75, 0.35, 0.0]) - 0.30 * off * ramp(1.6, 2.6, side) + np.arctan(slope)
+    angle = np.interp(side, [1.0, 1.7, 2.6, 5.4], [1.25, 0.75, 0.35, 0.0]) - 0.30 * off * smooth(1.6, 2.6, side) + np.arctan(slope)
     angle = angle + 0.16 * rng.normal(size=len(roots))
     heading = roots.tangent(np.sign(s) * np.cos(angle), np.sin(angle))
     bent = roots.tangent(np.sign(s) * np.cos(angle - 0.5), np.sin(angle - 0.5))

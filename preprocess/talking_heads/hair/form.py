@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from preprocess.talking_heads.hair.roots import RestSkin, ramp
+from preprocess.talking_heads.curves import smooth
+from preprocess.talking_heads.hair.roots import RestSkin
 from preprocess.talking_heads.template import BROW, CHEEKBONE, CHIN
 
 _ROWS, _COLUMNS = 48, 96  # of the table of the head's radius by direction
@@ -73,7 +74,7 @@ class HeadForm:
     def beside_face(self, points: np.ndarray, side: np.ndarray, top: np.ndarray) -> np.ndarray:
         """Points (n 3) before the face and under the height `top` (n) moved to their side (n, -1 or 1) of it."""
         x, y, z = points.T
-        inside = ramp(top + 0.3, top - 0.9, y) * ramp(1.5, 3.5, z)
+        inside = smooth(top + 0.3, top - 0.9, y) * smooth(1.5, 3.5, z)
         shift = np.maximum(self.half_width(y) - x * side, 0) * side * inside
         return points + np.stack([shift, np.zeros_like(shift), np.zeros_like(shift)], -1)
 
@@ -89,5 +90,5 @@ def drape(points: np.ndarray, before: np.ndarray) -> np.ndarray:
     front = np.interp(y, _FALL_Y, _FRONT_Z) - 0.012 * np.maximum(np.abs(x) - 4, 0) ** 2
     back = np.interp(y, _FALL_Y, _BACK_Z) + 0.01 * np.maximum(np.abs(x) - 4, 0) ** 2
     draped = points.copy()
-    draped[..., 2] += ramp(-13.0, -18.5, y) * np.where(before, np.maximum(front - z, 0), np.minimum(back - z, 0))
+    draped[..., 2] += smooth(-13.0, -18.5, y) * np.where(before, np.maximum(front - z, 0), np.minimum(back - z, 0))
     return draped

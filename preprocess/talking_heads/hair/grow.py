@@ -2,13 +2,14 @@
 
 import numpy as np
 
+from preprocess.talking_heads.curves import smooth
 from preprocess.talking_heads.hair.beards import beard, whisker_shade
 from preprocess.talking_heads.hair.facial_hair import brow_shade, eyebrows, eyelashes
 from preprocess.talking_heads.hair.form import HeadForm
 from preprocess.talking_heads.hair.growth import draw_locks, grow, lengths, tie, trim
 from preprocess.talking_heads.hair.look import buried, colours, draw_tint, mean_colour, taper
 from preprocess.talking_heads.hair.regions import scalp_density, scalp_margin
-from preprocess.talking_heads.hair.roots import RestSkin, ramp, strew
+from preprocess.talking_heads.hair.roots import RestSkin, strew
 from preprocess.talking_heads.hair.styles import draw_style
 from preprocess.talking_heads.solids import Strands
 from preprocess.talking_heads.template import plane
@@ -49,7 +50,7 @@ def scalp_hair(traits: Traits, skin: RestSkin) -> Strands | None:
     points = grow(form, style, roots, locks, lengths(form, style, roots, rng), rng)
     points, left = trim(points, form.freedom(points, locks.top))
     edge = scalp_margin(style.line, roots.st[:, 0], roots.st[:, 1])
-    size = np.exp(0.2 * rng.normal(size=len(points))) * (1 - 0.45 * locks.stray) * (0.5 + 0.5 * ramp(0.0, 1.2, edge))
+    size = np.exp(0.2 * rng.normal(size=len(points))) * (1 - 0.45 * locks.stray) * (0.5 + 0.5 * smooth(0.0, 1.2, edge))
     keep = left > _STUMP
     points, size, clump, vertex = points[keep], size[keep], locks.clump[keep], roots.vertex[keep]
     if style.knot is not None:

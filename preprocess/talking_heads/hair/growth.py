@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from preprocess.talking_heads.curves import smooth
 from preprocess.talking_heads.hair.form import HeadForm, drape
 from preprocess.talking_heads.hair.regions import scalp_margin
-from preprocess.talking_heads.hair.roots import Roots, ramp, unit
+from preprocess.talking_heads.hair.roots import Roots, unit
 from preprocess.talking_heads.hair.styles import Style
 
 _DOWN, _FRONT, _RIGHT = np.array([0, -1, 0], np.float32), np.array([0, 0, 1], np.float32), np.array([1, 0, 0], np.float32)
@@ -33,9 +34,9 @@ def draw_locks(form: HeadForm, style: Style, roots: Roots, rng: np.random.Genera
     """Sort the strands into sides, layers and clumps."""
     count = len(roots)
     x, _, z = roots.points.T
-    side = np.where(x + 0.15 * rng.normal(size=count) > style.part * ramp(-1.0, 2.0, z), 1.0, -1.0)
+    side = np.where(x + 0.15 * rng.normal(size=count) > style.part * smooth(-1.0, 2.0, z), 1.0, -1.0)
     margin = scalp_margin(style.line, roots.st[:, 0], roots.st[:, 1])
-    front = ramp(5.0, 3.4, np.abs(roots.points[:, 0])) * ramp(6.5, 3.5, margin) * (z > 1.0)
+    front = smooth(5.0, 3.4, np.abs(roots.points[:, 0])) * smooth(6.5, 3.5, margin) * (z > 1.0)
     fringe = rng.random(count) < style.fringe * front
     split = np.quantile(z, 1 - 0.45 * style.before) if count else 0.0
     layer = rng.random(count)
@@ -55,12 +56,12 @@ def lengths(form: HeadForm, style: Style, roots: Roots, rng: np.random.Generator
     if style.knot is not None:
         return 1.25 * np.linalg.norm(knot_place(form, style) - roots.points, axis=1)
     towards, _, _ = form.locate(roots.points)
-    above = ramp(0.50, 0.92, towards[:, 1])
-    behind = ramp(-0.2, -0.7, towards[:, 2])
+    above = smooth(0.50, 0.92, towards[:, 1])
+    behind = smooth(-0.2, -0.7, towards[:, 2])
     margin = scalp_margin(style.line, roots.st[:, 0], roots.st[:, 1])
-    low = (style.side * (1 - behind) + style.back * behind) * (1 - style.fade * ramp(6.0, -3.0, roots.points[:, 1]))
+    low = (style.side * (1 - behind) + style.back * behind) * (1 - style.fade * smooth(6.0, -3.0, roots.points[:, 1]))
     length = low * (1 - above) + style.top * above
-    soft = 0.45 + 0.55 * ramp(0.0, 0.9, margin + 0.2 * rng.normal(size=len(roots)))
+    soft = 0.45 + 0.55 * smooth(0.0, 0.9, margin + 0.2 * rng.normal(size=len(roots)))
     return length * soft * np.exp(style.ragged * rng.normal(size=len(roots)))
 
 
@@ -87,13 +88,13 @@ def _combed(form: HeadForm, style: Style, roots: Roots, locks: Locks, length: np
     points = np.empty((count, steps + 1, 3), np.float32)
     points[:, 0] = place = roots.points
     for step in range(1, steps + 1):
-        pull = style.weight * (0.25 + 0.75 * ramp(7.0, -3.0, place[:, 1]))[:, None]
-        inwards = np.array([-0.06, 0, 0]) * (place[:, :1] / 8) * ramp(1.0, -5.0, place[:, 1:2])
+        pull = style.weight * (0.25 + 0.75 * smooth(7.0, -3.0, place[:, 1]))[:, None]
+        inwards = np.array([-0.06, 0, 0]) * (place[:, :1] / 8) * smooth(1.0, -5.0, place[:, 1:2])
         target = unit(_comb(form, style, locks, place) * (1 - pull) + (_DOWN + inwards) * pull)
         heading = unit(style.stiffness * heading + (1 - style.stiffness) * target + 0.15 * noise)
         moved = place + heading * (length / steps)[:, None]
-        raised = _CLEAR + style.volume * locks.layer * ramp(0.0, 0.4, np.full(count, step / steps))
-        moved = form.hold(moved, raised, style.cling * ramp(-8.0, 0.0, place[:, 1]))
+        raised = _CLEAR + style.volume * locks.layer * smooth(0.0, 0.4, np.full(count, step / steps))
+        moved = form.hold(moved, raised, style.cling * smooth(-8.0, 0.0, place[:, 1]))
         moved = drape(form.beside_face(moved, locks.side, locks.open), locks.before)
         heading = unit(moved - place)
         place = place + heading * (length / steps)[:, None]
@@ -104,7 +105,7 @@ def _combed(form: HeadForm, style: Style, roots: Roots, locks: Locks, length: np
 def _comb(form: HeadForm, style: Style, locks: Locks, place: np.ndarray) -> np.ndarray:
     """Directions (n 3, unit, along the head) that hair at `place` (n 3) is combed to."""
     towards, _, _ = form.locate(place)
-    above = ramp(0.30, 0.75, towards[:, 1])[:, None]
+    above = smooth(0.30, 0.75, towards[:, 1])[:, None]
     away = unit(towards - _WHORL)
     side = locks.side[:, None] * _RIGHT
     on_top = style.sideways * side + style.natural * away - style.backward * _FRONT
@@ -126,7 +127,7 @@ def knot_place(form: HeadForm, style: Style) -> np.ndarray:
 
 def _clumped(style: Style, points: np.ndarray, locks: Locks, along: np.ndarray) -> np.ndarray:
     """Strands drawn to the leader of their clump, more so towards the tips."""
-    keep = style.clumping * (1 - locks.stray)[:, None, None] * ramp(0.0, 0.9, along)[None, :, None]
+    keep = style.clumping * (1 - locks.stray)[:, None, None] * smooth(0.0, 0.9, along)[None, :, None]
     leaders = points[locks.clump]
     offset = points[:, :1] - leaders[:, :1]
     return points + keep * (leaders + 0.3 * offset - points)
@@ -142,14 +143,14 @@ def _curls(style: Style, points: np.ndarray, locks: Locks, length: np.ndarray, a
     phase = clump_phase + 0.5 * rng.normal(size=count) * (0.4 + locks.stray)
     turns = np.minimum(length / (style.pitch * clump_pitch), steps / 3.8)  # fewer points a turn would draw zigzags
     turn = phase[:, None] + 2 * np.pi * turns[:, None] * along[None]
-    size = style.curl * ramp(0.02, 0.45, along)[None] * np.exp(0.25 * rng.normal(size=(count, 1)))
+    size = style.curl * smooth(0.02, 0.45, along)[None] * np.exp(0.25 * rng.normal(size=(count, 1)))
     offset = (size * np.cos(turn))[..., None] * across + (0.8 * size * np.sin(turn))[..., None] * outward
     knots = rng.normal(size=(count, 5, 3)).astype(np.float32)
     place = 3.999 * along
     low = place.astype(np.int32)
-    blend = ramp(0, 1, place - low)[None, :, None]
+    blend = smooth(0, 1, place - low)[None, :, None]
     strays = knots[:, low] * (1 - blend) + knots[:, low + 1] * blend
-    return offset + style.frizz * (0.6 + 5 * locks.stray[:, None, None] ** 1.5) * ramp(0.0, 0.6, along)[None, :, None] * strays
+    return offset + style.frizz * (0.6 + 5 * locks.stray[:, None, None] ** 1.5) * smooth(0.0, 0.6, along)[None, :, None] * strays
 
 
 def trim(points: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from preprocess.talking_heads.hair.roots import ramp
+from preprocess.talking_heads.curves import smooth
 from preprocess.talking_heads.traits import Traits, stream
 
 _GREY = np.array([0.40, 0.385, 0.36])
@@ -66,7 +66,7 @@ def colours(tint: Tint, clump: np.ndarray, rng: np.random.Generator) -> np.ndarr
 def taper(radius: float, points: int, size: np.ndarray, tip: float = 0.25) -> np.ndarray:
     """Radii (float32 n points, cm): half at the root, full in the middle, the share `tip` at the tip; `size` (n) is a factor a strand."""
     along = np.linspace(0, 1, points)
-    return (radius * size[:, None] * (1 - 0.5 * ramp(0.2, 0.0, along) - (1 - tip) * along**2.5)).astype(np.float32)
+    return (radius * size[:, None] * (1 - 0.5 * smooth(0.2, 0.0, along) - (1 - tip) * along**2.5)).astype(np.float32)
 
 
 def buried(points: np.ndarray, radius: np.ndarray, middle: np.ndarray, strength: float = 1.0) -> np.ndarray:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess.talking_heads.hair.roots import ramp
+from preprocess.talking_heads.curves import smooth
 from preprocess.talking_heads.template import BROW, CUPID_BOW, HAIRLINE, LIP_BOTTOM, LIP_TOP, MENTON, MOUTH_CORNER, SUBNASALE
 
 # Behind the sideburn the edge of the scalp climbs over the ear, descends behind it and crosses the nape
@@ -35,7 +35,7 @@ def scalp_margin(line: Hairline, s: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def _edge(line: Hairline, s: np.ndarray, side: np.ndarray) -> np.ndarray:
-    front = ramp(7.5, 5.0, side)
+    front = smooth(7.5, 5.0, side)
     edge = np.interp(side, _EDGE_S, _EDGE_T) + line.height * front
     edge = edge + line.temples * np.exp(-(((side - 4.3) / 1.7) ** 2)) - line.peak * np.exp(-((side / 1.1) ** 2))
     edge = edge - line.sideburn * np.exp(-(((side - 8.6) / 0.6) ** 2))
@@ -44,11 +44,11 @@ def _edge(line: Hairline, s: np.ndarray, side: np.ndarray) -> np.ndarray:
 
 def scalp_density(line: Hairline, s: np.ndarray, t: np.ndarray) -> np.ndarray:
     """How dense hair grows on the scalp, 0..1."""
-    dense = ramp(-0.15, line.softness, scalp_margin(line, s, t))
+    dense = smooth(-0.15, line.softness, scalp_margin(line, s, t))
     if line.thin > 0:
-        dense = dense * (1 - line.thin * ramp(6.5, 9.5, t))
+        dense = dense * (1 - line.thin * smooth(6.5, 9.5, t))
     if line.rim is not None:
-        dense = dense * ramp(line.rim + 1.3, line.rim - 0.6, t + 0.2 * np.sin(1.7 * s + line.phase))
+        dense = dense * smooth(line.rim + 1.3, line.rim - 0.6, t + 0.2 * np.sin(1.7 * s + line.phase))
     return dense
 
 
@@ -76,7 +76,7 @@ def brow_density(shape: BrowShape, s: np.ndarray, t: np.ndarray) -> np.ndarray:
     known = np.array([0.9, 1.4, 2.3, 3.5, 4.6, 5.5])
     half = shape.thickness * np.interp(side, known, [0.6, 0.85, 1.0, 0.82, 0.55, 0.25])
     off = (t - brow_middle(shape, side)) / half
-    ends = ramp(1.05 - shape.reach, 1.75 - shape.reach, side) * ramp(5.5, 4.7, side)
+    ends = smooth(1.05 - shape.reach, 1.75 - shape.reach, side) * smooth(5.5, 4.7, side)
     return np.exp(-(np.clip(np.abs(off), 0, 4) ** 3.0)) * ends
 
 
@@ -108,15 +108,15 @@ def beard_density(shape: BeardShape, s: np.ndarray, t: np.ndarray) -> np.ndarray
     """How dense the beard grows, 0..1; nothing on the lips."""
     side = np.abs(s)
     cheek = np.interp(side, [0, 1.9, 2.6, 3.4, 4.6, 6.4, 7.7, 8.3, 9.3], [-4.7, -4.75, -5.0, -5.75, -5.9, -4.6, -2.4, -0.6, -0.6])
-    cheek = cheek - shape.cheek_line * ramp(3.0, 4.2, side) * ramp(8.2, 7.0, side)
+    cheek = cheek - shape.cheek_line * smooth(3.0, 4.2, side) * smooth(8.2, 7.0, side)
     neck = np.interp(side, [0, 3.0, 6.0, 8.4, 9.3], [MENTON[1] - 1.2, MENTON[1] - 0.9, -10.6, -8.4, -6.8]) + shape.neck_line
-    whole = ramp(-0.1, 0.55, cheek - t) * ramp(-0.3, 0.9, t - neck) * ramp(9.5, 9.0, side)
-    clear = ramp(LIP_CLEARANCE, LIP_CLEARANCE + 0.12, lip_distance(s, t)) * np.maximum(
-        ramp(0.05, 0.3, SUBNASALE[1] - t + 0.35 * ramp(0.8, 1.6, side)), ramp(2.4, 3.0, side)
+    whole = smooth(-0.1, 0.55, cheek - t) * smooth(-0.3, 0.9, t - neck) * smooth(9.5, 9.0, side)
+    clear = smooth(LIP_CLEARANCE, LIP_CLEARANCE + 0.12, lip_distance(s, t)) * np.maximum(
+        smooth(0.05, 0.3, SUBNASALE[1] - t + 0.35 * smooth(0.8, 1.6, side)), smooth(2.4, 3.0, side)
     )
-    upper = ramp(-6.75, -6.45, t) * ramp(3.5, 2.9, side)
-    ring = (1 - upper) * ramp(3.9, 3.0, side)
+    upper = smooth(-6.75, -6.45, t) * smooth(3.5, 2.9, side)
+    ring = (1 - upper) * smooth(3.9, 3.0, side)
     share = shape.moustache * upper + shape.chin * ring + shape.cheeks * (1 - upper - ring)
     bare = 0.75 * np.exp(-(((side - 1.5) / 0.5) ** 2) - ((t + 8.0) / 0.4) ** 2) + 0.35 * np.exp(-((side / 0.22) ** 2)) * (t > -6)
     spots = 0.5 + 0.5 * np.sin(1.9 * s + shape.phase) * np.sin(1.6 * t + 2 * shape.phase)
-    return whole * clear * share * (1 - bare) * (1 - shape.patchy * spots * ramp(3.2, 4.5, side))
+    return whole * clear * share * (1 - bare) * (1 - shape.patchy * spots * smooth(3.2, 4.5, side))

@@ -53,12 +53,6 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.sqrt(np.einsum("...i,...i->...", vectors, vectors)), 1e-9)[..., None]
 
 
-def ramp(low: float, high: float, x: np.ndarray) -> np.ndarray:
-    """0 below `low`, 1 above `high`, smooth in between; falls if `low` > `high`."""
-    u = np.clip((x - low) / (high - low), 0.0, 1.0)
-    return u * u * (3 - 2 * u)
-
-
 def strew(skin: RestSkin, density: Density, count: int, rng: np.random.Generator) -> Roots:
     """About `count` roots, as dense in space as `density` says on the plane.
 

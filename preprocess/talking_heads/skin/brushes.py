@@ -4,15 +4,10 @@ import cv2
 import numpy as np
 from numba import njit
 
+from preprocess.talking_heads.curves import smooth
 from preprocess.talking_heads.template import S_LIMIT, T_TOP
 
 EXTENT = 2 * S_LIMIT  # cm: side of the square plane
-
-
-def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
-    """0 at `low`, 1 at `high` (which may be the smaller one), smooth between."""
-    part = np.clip((value - low) / (high - low), 0.0, 1.0)
-    return part * part * (3.0 - 2.0 * part)
 
 
 def blob(s: np.ndarray, t: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:
@@ -55,7 +50,7 @@ def polygon(size: int, outline: list[tuple[float, float]], softness: float) -> n
 def rim_fade(size: int, band: float) -> np.ndarray:
     """1 inside the plane, 0 at its rim, where textures are continued by repeating the last texel (float32 size size)."""
     middle = (np.arange(size, dtype=np.float32) + 0.5) * EXTENT / size
-    edge = smoothstep(0.0, band, np.minimum(middle, EXTENT - middle))
+    edge = smooth(0.0, band, np.minimum(middle, EXTENT - middle))
     return edge[:, None] * edge[None]
 
 

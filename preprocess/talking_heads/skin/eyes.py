@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from preprocess.talking_heads.skin.brushes import smoothstep
+from preprocess.talking_heads.curves import smooth
 from preprocess.talking_heads.solids import Material, Mesh, grid_faces
 from preprocess.talking_heads.traits import Traits, stream
 
@@ -48,7 +48,7 @@ def paint_eye(traits: Traits, radius: float = 1.2) -> np.ndarray:
     share = radius * np.sin(np.minimum(angle, np.pi / 2)) / IRIS_RADIUS  # 1 at the rim of the iris
     white = _white(traits, rng, angle, around)
     iris = _iris(traits, rng, share, around)
-    inside = (1 - smoothstep(0.93, 1.05, share)) * (angle < np.pi / 2)
+    inside = (1 - smooth(0.93, 1.05, share)) * (angle < np.pi / 2)
     return np.clip(white + inside[..., None] * (iris - white), 0, 1).astype(np.float32)
 
 
@@ -81,8 +81,8 @@ def _white(traits: Traits, rng: np.random.Generator, angle: np.ndarray, around: 
     aged = float(np.clip((traits.age - 25) / 50, 0, 1))
     yellow = 0.5 * aged + 0.5 * traits.melanin * rng.uniform(0.3, 1)
     base = np.array([0.51, 0.475, 0.445]) * rng.uniform(0.92, 1.06) * (1 - yellow * np.array([0.06, 0.10, 0.24]))
-    corner = smoothstep(0.5, 1.35, angle) * (0.45 + 0.55 * np.abs(np.cos(around)))
-    veins = _veins(rng, angle, around) * smoothstep(0.6, 1.1, angle) * np.abs(np.cos(around)) ** 0.7
+    corner = smooth(0.5, 1.35, angle) * (0.45 + 0.55 * np.abs(np.cos(around)))
+    veins = _veins(rng, angle, around) * smooth(0.6, 1.1, angle) * np.abs(np.cos(around)) ** 0.7
     red = (rng.uniform(0.25, 0.6) * corner + rng.uniform(0.25, 0.8) * veins)[..., None]
     rim = (0.10 * np.exp(-(((angle - 0.56) / 0.08) ** 2)))[..., None]  # the white is thin and bluish next to the iris
     return base * (1 - red * np.array([0.14, 0.52, 0.46])) * (1 - rim * np.array([1.3, 1.0, 0.7]))
@@ -96,7 +96,7 @@ def _veins(rng: np.random.Generator, angle: np.ndarray, around: np.ndarray) -> n
         wave = place + bend * (angle - 0.6) + 0.05 * np.sin(angle * rng.uniform(9, 25) + place)
         turn = np.angle(np.exp(1j * (around - wave)))
         start = rng.uniform(0.55, 1.0)
-        lines = np.maximum(lines, np.exp(-((turn * angle / 0.022) ** 2)) * smoothstep(start, start + 0.35, angle))
+        lines = np.maximum(lines, np.exp(-((turn * angle / 0.022) ** 2)) * smooth(start, start + 0.35, angle))
     return lines
 
 
@@ -121,10 +121,10 @@ def _iris(traits: Traits, rng: np.random.Generator, share: np.ndarray, around: n
         for count, weight in zip(rng.uniform(14, 90, 9), (0.5, 0.5, 0.45, 0.4, 0.4, 0.35, 0.3, 0.3, 0.3), strict=True)
     )
     wreath = pupil + 0.20 + 0.03 * np.cos(5 * around + rng.uniform(0, 6)) + 0.02 * np.cos(11 * around)
-    near = 1 - smoothstep(-0.07, 0.10, share - wreath + 0.03 * fibres)
+    near = 1 - smooth(-0.07, 0.10, share - wreath + 0.03 * fibres)
     colour = outer + near[..., None] * (inner - outer)
-    light = 1 + 0.22 * fibres * smoothstep(pupil, pupil + 0.12, share) + 0.30 * np.exp(-(((share - wreath) / 0.06) ** 2))
-    limbal = 1 - rng.uniform(0.45, 0.85) * smoothstep(0.74, 0.98, share)
+    light = 1 + 0.22 * fibres * smooth(pupil, pupil + 0.12, share) + 0.30 * np.exp(-(((share - wreath) / 0.06) ** 2))
+    limbal = 1 - rng.uniform(0.45, 0.85) * smooth(0.74, 0.98, share)
     colour = colour * (np.maximum(light, 0.25) * limbal)[..., None]
-    open_pupil = 1 - smoothstep(pupil - 0.03, pupil + 0.035, share)
+    open_pupil = 1 - smooth(pupil - 0.03, pupil + 0.035, share)
     return colour + open_pupil[..., None] * (0.004 - colour)

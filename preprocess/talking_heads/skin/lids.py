@@ -3,7 +3,8 @@
 import numpy as np
 
 from preprocess.talking_heads.anatomy.sheet import lid_height
-from preprocess.talking_heads.skin.brushes import blob, crease, curve, smoothstep, window
+from preprocess.talking_heads.curves import smooth
+from preprocess.talking_heads.skin.brushes import blob, crease, curve, window
 from preprocess.talking_heads.skin.complexion import Pigment
 from preprocess.talking_heads.template import INNER_CANTHUS, OUTER_CANTHUS
 from preprocess.talking_heads.traits import Traits, stream
@@ -17,7 +18,7 @@ def margin_distance(s: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarra
     aside = np.maximum(np.abs(s) - OUTER_CANTHUS[0], 0) + np.maximum(INNER_CANTHUS[0] - np.abs(s), 0)
     vertical = np.maximum(t - top, bottom - t) * np.where(aside > 0, 1.0, 0.85)  # 0.85: the margin slopes
     distance = np.where(aside > 0, np.hypot(aside, np.maximum(vertical, 0)), vertical)
-    return distance, smoothstep(-0.05, 0.05, t - line)
+    return distance, smooth(-0.05, 0.05, t - line)
 
 
 def paint_eyelids(traits: Traits, pigment: Pigment, wet: np.ndarray, size: int) -> None:
@@ -29,8 +30,8 @@ def paint_eyelids(traits: Traits, pigment: Pigment, wet: np.ndarray, size: int) 
         part, s, t = window(size, (min(side * 0.8, side * 6.2), max(side * 0.8, side * 6.2)), (-1.3, 1.4))
         place = np.abs(s)
         distance, upper = margin_distance(s, t)
-        lashes = np.exp(-((np.maximum(distance - 0.02, 0) / 0.075) ** 2)) * smoothstep(INNER_CANTHUS[0] + 0.05, 2.4, place)
-        lashes *= 1 - smoothstep(OUTER_CANTHUS[0] + 0.05, OUTER_CANTHUS[0] + 0.3, place)
+        lashes = np.exp(-((np.maximum(distance - 0.02, 0) / 0.075) ** 2)) * smooth(INNER_CANTHUS[0] + 0.05, 2.4, place)
+        lashes *= 1 - smooth(OUTER_CANTHUS[0] + 0.05, OUTER_CANTHUS[0] + 0.3, place)
         pigment.shade[part] += lash * lashes * (0.18 + 1.0 * upper)
         margin = np.exp(-((np.maximum(distance, 0) / 0.05) ** 2)) * (1 - 0.8 * upper)
         caruncle = blob(place, t, (INNER_CANTHUS[0] + 0.06, INNER_CANTHUS[1]), (0.20, 0.14))

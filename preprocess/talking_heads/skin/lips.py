@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from preprocess.talking_heads.anatomy.lips import red_height
-from preprocess.talking_heads.skin.brushes import noise, smoothstep, window
+from preprocess.talking_heads.curves import smooth
+from preprocess.talking_heads.skin.brushes import noise, window
 from preprocess.talking_heads.skin.complexion import Pigment, mean_blood, melanin_density
 from preprocess.talking_heads.template import MOUTH_CORNER
 from preprocess.talking_heads.traits import Traits, stream
@@ -29,13 +30,13 @@ def paint_lips(traits: Traits, pigment: Pigment, size: int) -> LipPatch:
     part, s, t = window(size, (-3.6, 3.6), (-8.9, -4.9))
     uneven = noise(rng, size, 0.35)[part]
     depth, height = _inside(s, t, uneven)
-    upper = smoothstep(-0.10, 0.06, t - _SLIT)
-    red = smoothstep(-0.07, rng.uniform(0.07, 0.14), depth)
+    upper = smooth(-0.10, 0.06, t - _SLIT)
+    red = smooth(-0.07, rng.uniform(0.07, 0.14), depth)
     toward_slit = 1 - np.clip(np.abs(t - _SLIT) / np.maximum(height, 0.15), 0, 1)
-    inner = smoothstep(0.70, 0.98, toward_slit) * (np.abs(s) < MOUTH_CORNER[0])
+    inner = smooth(0.70, 0.98, toward_slit) * (np.abs(s) < MOUTH_CORNER[0])
     lines = _lines(rng, traits, s, t, size, part) * red
     _blend(pigment, part, red, _lip_pigment(traits, rng, upper, toward_slit, inner, lines, uneven))
-    roll = np.exp(-(((depth + 0.09) / 0.09) ** 2)) * (1 - smoothstep(1.5, 2.6, np.abs(s)))
+    roll = np.exp(-(((depth + 0.09) / 0.09) ** 2)) * (1 - smooth(1.5, 2.6, np.abs(s)))
     pigment.blood[part] *= 1 - 0.14 * roll
     pigment.melanin[part] *= 1 - 0.04 * roll
     corner = np.exp(-(((np.abs(s) - MOUTH_CORNER[0] - 0.02) / 0.22) ** 2) - ((t - _SLIT) / 0.13) ** 2)
@@ -93,12 +94,7 @@ def _lip_pigment(
         * (0.8 + 0.25 * traits.femininity)
         * (1 + 0.45 * inner + 0.12 * upper + 0.12 * rim),
         blue=np.full_like(upper, rng.uniform(0.02, 0.10)),
-        shade=0.30 * traits.melanin**2
-        + 0.07 * upper
-        + 0.05 * lines
-        + 0.16 * smoothstep(0.35, 1.0, toward_slit)
-        + 0.10 * inner
-        + 0.03 * rim,
+        shade=0.30 * traits.melanin**2 + 0.07 * upper + 0.05 * lines + 0.16 * smooth(0.35, 1.0, toward_slit) + 0.10 * inner + 0.03 * rim,
     )
 
 

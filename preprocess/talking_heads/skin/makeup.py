@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocess.talking_heads.skin.brushes import blob, smoothstep, window
+from preprocess.talking_heads.curves import smooth
+from preprocess.talking_heads.skin.brushes import blob, window
 from preprocess.talking_heads.skin.lids import margin_distance
 from preprocess.talking_heads.skin.lips import LipPatch
 from preprocess.talking_heads.template import INNER_CANTHUS, OUTER_CANTHUS
@@ -82,11 +83,11 @@ def _eye(makeup: MakeUp, albedo: np.ndarray, side: int) -> None:
     part, s, t = window(len(albedo), (min(side * 1.0, side * 6.4), max(side * 1.0, side * 6.4)), (-1.0, 2.2))
     place = np.abs(s)
     distance, upper = margin_distance(s, t)
-    lid = upper * np.exp(-((distance / 0.55) ** 2)) * smoothstep(INNER_CANTHUS[0] - 0.1, 2.4, place) * (1 - smoothstep(4.6, 5.3, place))
+    lid = upper * np.exp(-((distance / 0.55) ** 2)) * smooth(INNER_CANTHUS[0] - 0.1, 2.4, place) * (1 - smooth(4.6, 5.3, place))
     lid += 0.45 * blob(place, t, (4.5, 0.75), (0.6, 0.35))
     cover = (0.75 * makeup.shadow * np.minimum(lid, 1))[..., None]
-    liner = np.exp(-((distance / 0.075) ** 2)) * (0.25 + 0.75 * upper) * smoothstep(INNER_CANTHUS[0] + 0.1, 2.9, place)
-    liner *= 1 - smoothstep(OUTER_CANTHUS[0] + 0.1, OUTER_CANTHUS[0] + 0.35, place)
+    liner = np.exp(-((distance / 0.075) ** 2)) * (0.25 + 0.75 * upper) * smooth(INNER_CANTHUS[0] + 0.1, 2.9, place)
+    liner *= 1 - smooth(OUTER_CANTHUS[0] + 0.1, OUTER_CANTHUS[0] + 0.35, place)
     patch = albedo[part]
     patch += cover * (makeup.shadow_colour.astype(np.float32) * (0.5 + 1.2 * patch.mean(-1, keepdims=True)) - patch)
     patch *= 1 - (0.9 * makeup.liner * np.minimum(liner, 1))[..., None]

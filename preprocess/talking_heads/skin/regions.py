@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from preprocess.talking_heads.skin.brushes import blob, enlarge, noise, polygon, rim_fade, smoothstep, window
+from preprocess.talking_heads.curves import smooth
+from preprocess.talking_heads.skin.brushes import blob, enlarge, noise, polygon, rim_fade, window
 from preprocess.talking_heads.skin.complexion import Pigment, mean_blood, melanin_density
 from preprocess.talking_heads.template import ALA, BROW, CHIN, EAR, NOSE_TIP, NOSTRIL, plane
 from preprocess.talking_heads.traits import Traits, stream
@@ -64,7 +65,7 @@ def beard_area(size: int) -> np.ndarray:
 
 def stubble_strength(traits: Traits) -> float:
     """Density of the shade of a shaved beard, 0 .. 0.4: masculine people, most with dark hair on pale skin."""
-    man = float(smoothstep(0.55, 0.3, np.array(traits.femininity)))
+    man = float(smooth(0.55, 0.3, np.array(traits.femininity)))
     dark = float(np.clip(1.1 - 2.2 * float(traits.hair_colour.mean()), 0.25, 1)) * (1 - 0.5 * traits.grey)
     grown = stream(traits.seed, "stubble").beta(1.6, 1.8)
     return 0.42 * man * dark * float(np.clip((traits.age - 14) / 8, 0, 1)) * float(grown) * (1 - 0.3 * traits.melanin)
@@ -98,7 +99,7 @@ def _melanin_pattern(rng: np.random.Generator, s: np.ndarray, t: np.ndarray, tra
     pattern = 0.13 * blob(s, t, (0, 5.0), (6.0, 2.6)) - 0.08 * blob(s, t, (4.2, -3.0), (2.4, 2.0))
     pattern += rng.uniform(0.10, 0.45) * blob(s, t, (3.1, 0.2), (2.0, 1.25))
     pattern += rng.uniform(0.05, 0.25) * blob(s, t, (0, -6.6), (3.6, 2.1)) + 0.10 * blob(s, t, (0, -2.0), (0.9, 2.4))
-    pattern += 0.18 * smoothstep(-10.5, -12.5, t) - 0.12 * smoothstep(6.5, 8.5, t) + 0.12 * blob(s, t, (9.0, 0.0), (2.0, 4.0))
+    pattern += 0.18 * smooth(-10.5, -12.5, t) - 0.12 * smooth(6.5, 8.5, t) + 0.12 * blob(s, t, (9.0, 0.0), (2.0, 4.0))
     return tone * pattern
 
 
@@ -111,7 +112,7 @@ def _blood_pattern(rng: np.random.Generator, s: np.ndarray, t: np.ndarray, trait
         0.30 * blob(s, t, CHIN, (1.6, 1.1)) + 0.45 * blob(s, t, (3.1, 0.75), (1.6, 0.55)) + 0.25 * blob(s, t, (3.0, -0.8), (1.5, 0.5))
     )
     pattern += 0.50 * blob(s, t, EAR, (1.8, 3.0)) - 0.12 * blob(s, t, (0, -5.2), (1.0, 0.5)) - 0.2 * blob(s, t, (7.2, -4.5), (2.0, 2.5))
-    pattern += rng.uniform(-0.1, 0.35) * smoothstep(-11.0, -13.5, t)
+    pattern += rng.uniform(-0.1, 0.35) * smooth(-11.0, -13.5, t)
     return flush * pattern
 
 
@@ -126,12 +127,7 @@ def _blue_pattern(rng: np.random.Generator, s: np.ndarray, t: np.ndarray, traits
 
 def _shade_pattern(rng: np.random.Generator, s: np.ndarray, t: np.ndarray, traits: Traits) -> np.ndarray:
     """Hollows that light hardly reaches, and the shade under the brows' hairs."""
-    groove = (
-        0.22
-        * np.exp(-(((np.hypot(s - 1.35, (t + 3.75) * 1.05) - 0.62) / 0.13) ** 2))
-        * smoothstep(1.5, 1.85, s)
-        * smoothstep(-4.4, -3.9, t)
-    )
+    groove = 0.22 * np.exp(-(((np.hypot(s - 1.35, (t + 3.75) * 1.05) - 0.62) / 0.13) ** 2)) * smooth(1.5, 1.85, s) * smooth(-4.4, -3.9, t)
     socket = 0.10 * blob(s, t, (2.4, 0.95), (1.2, 0.35)) + 0.12 * blob(s, t, (1.6, 0.3), (0.35, 0.6))
     fold = 0.10 * blob(s, t, (0, -8.35), (1.3, 0.28))
     dark = float(np.clip(0.55 - float(traits.hair_colour.mean()), 0.1, 0.5)) * (1 - 0.6 * traits.grey)
@@ -143,5 +139,5 @@ def _brow_shade(s: np.ndarray, t: np.ndarray) -> np.ndarray:
     """1 on the middle line of the brow, soft to the sides."""
     line = np.array(BROW)
     middle = np.interp(s, line[:, 0], line[:, 1])
-    ends = smoothstep(line[0, 0] - 0.25, line[0, 0] + 0.45, s) * (1 - smoothstep(line[-1, 0] - 0.9, line[-1, 0] + 0.1, s))
+    ends = smooth(line[0, 0] - 0.25, line[0, 0] + 0.45, s) * (1 - smooth(line[-1, 0] - 0.9, line[-1, 0] + 0.1, s))
     return ends * np.exp(-(((t - middle) / 0.30) ** 2))
