@@ -1,18 +1,67 @@
-"""The YAML files published with versions 1.0, 1.5 and 1.6: which of their keys live here, which are pinned, which are dead."""
+"""The YAML files published with 1.0, 1.5 and 1.6: which of their keys live here under another name, are pinned, or are dead."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from latentsync.constants import ATTENTION_HEADS, AUDIO_SAMPLE_RATE, LATENT_CHANNELS, UNET_IN_CHANNELS, VIDEO_FPS
 from latentsync.errors import ConfigError
 
 MASK_NAMES = ("mask", "mask2", "mask3", "mask4")
+FIX_MASK = "fix_mask"  # the way of 1.0 to name its one fixed mask
 
-# Keys that published files set and that the method fixes: each is accepted at these values, because nothing else is built here.
+
+class Renamed(NamedTuple):
+    """A published key that means the same as a living one."""
+
+    key: str  # the living one
+    read: Callable[[Any, str], Any] = lambda value, sentence: value  # published value, start of a complaint -> living value
+
+
+@dataclass(frozen=True)
+class PublishedKeys:
+    """What one kind of published file says beyond the living keys; all by dotted name."""
+
+    pinned: Mapping[str, tuple[Any, ...]]  # fixed by the method: accepted at these values, because nothing else is built here
+    dead: frozenset[str]  # nothing here reads them
+    renamed: Mapping[str, Renamed]
+    switches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # false makes these living keys 0
+    foreign: Mapping[str, str] = field(default_factory=dict)  # start of a key of the other kind of file -> what to do
+
+    def known(self) -> frozenset[str]:
+        """Every key that is accepted beyond the living ones."""
+        return frozenset((*self.pinned, *self.dead, *self.renamed, *self.switches))
+
+
+def mask_of_picture(value: Any, sentence: str) -> str:
+    """The name of the fixed mask that a published picture path, such as "some/folder/mask2.png", stands for."""
+    name = PurePosixPath(str(value)).stem
+    if name not in MASK_NAMES:
+        raise ConfigError(f"{sentence}, but only the masks {', '.join(MASK_NAMES)} are built here")
+    return name
+
+
+def is_on(value: Any, sentence: str) -> bool:
+    """A switch."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{sentence}, but it must be true or false")
+    return value
+
+
+def precision(value: Any, sentence: str) -> str:
+    """The name of the precision that published training has with and without its switch."""
+    return "fp16" if is_on(value, sentence) else "no"
+
+
 PINNED: dict[str, tuple[Any, ...]] = {
     "data.audio_sample_rate": (AUDIO_SAMPLE_RATE,),
     "data.video_fps": (VIDEO_FPS,),
+    "optimizer.scale_lr": (False,),
+}
+UNET_PINNED: dict[str, tuple[Any, ...]] = {
+    **PINNED,
     "model.act_fn": ("silu",),
     "model.add_audio_layer": (True,),
     "model.attention_head_dim": (ATTENTION_HEADS,),  # the published name; it counts heads
@@ -44,94 +93,116 @@ PINNED: dict[str, tuple[Any, ...]] = {
     "model.up_block_types": (["UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"],),
 }
 
-# Keys that published files set and that nothing here reads: they belong to training, or were never used.
-DEAD: dict[str, tuple[str, ...]] = {
-    "data": (
-        "audio_cache_dir",
-        "audio_embeds_cache_dir",
-        "audio_mel_cache_dir",
-        "batch_size",
-        "data_dir",
-        "num_workers",
-        "syncnet_config_path",
-        "train_data_dir",
-        "train_fileslist",
-        "train_output_dir",
-        "val_audio_path",
-        "val_video_path",
+DEAD = (
+    "data.audio_cache_dir",
+    "data.audio_mel_cache_dir",
+    "data.data_dir",
+    "run.enable_xformers_memory_efficient_attention",
+    "run.max_train_epochs",
+)
+RENAMED = {"run.mixed_precision_training": Renamed("run.mixed_precision", precision)}
+
+UNET_KEYS = PublishedKeys(
+    UNET_PINNED,
+    frozenset((*DEAD, "data.audio_embeds_cache_dir", "model.sample_size")),
+    {
+        **RENAMED,
+        "data.mask_image_path": Renamed("data.mask", mask_of_picture),
+        "run.perceptual_loss_weight": Renamed("run.loss_weights.lpips"),
+        "run.recon_loss_weight": Renamed("run.loss_weights.recon"),
+        "run.sync_loss_weight": Renamed("run.loss_weights.sync"),
+        "run.trepa_loss_weight": Renamed("run.loss_weights.trepa"),
+    },
+    {
+        "run.pixel_space_supervise": ("run.loss_weights.sync", "run.loss_weights.lpips", "run.loss_weights.trepa"),
+        "run.use_syncnet": ("run.loss_weights.sync",),
+    },
+    {f"model.{name}_encoder": "is a key of SyncNet; give a file of configs/unet" for name in ("audio", "visual")},
+)
+SYNCNET_KEYS = PublishedKeys(
+    PINNED,
+    frozenset((*DEAD, "ckpt.inference_ckpt_path")),
+    {
+        **RENAMED,
+        "data.gradient_accumulation_steps": Renamed("run.gradient_accumulation_steps"),
+        "data.num_val_samples": Renamed("run.num_val_clips"),
+    },
+    foreign=dict.fromkeys(
+        ("model.block_out_channels", "model.cross_attention_dim", "model.use_motion_module", "data.syncnet_config_path"),
+        "is a key of the denoiser; give a file of configs/syncnet",
     ),
-    "ckpt": ("resume_ckpt_path", "save_ckpt_steps"),
-    "run": (
-        "enable_gradient_checkpointing",
-        "enable_xformers_memory_efficient_attention",
-        "guidance_scale",
-        "inference_steps",
-        "max_train_epochs",
-        "max_train_steps",
-        "mixed_noise_alpha",
-        "mixed_precision_training",
-        "perceptual_loss_weight",
-        "pixel_space_supervise",
-        "recon_loss_weight",
-        "seed",
-        "sync_loss_weight",
-        "trainable_modules",
-        "trepa_loss_weight",
-        "use_mixed_noise",
-        "use_syncnet",
-    ),
-    "optimizer": ("lr", "lr_scheduler", "lr_warmup_steps", "max_grad_norm", "scale_lr"),
-    "model": ("sample_size",),
-}
-DEAD_KEYS = frozenset(f"{section}.{key}" for section, keys in DEAD.items() for key in keys)
-MASK_PATH_KEY = "data.mask_image_path"  # the way of 1.5 and 1.6 to name a mask: a picture of it
-FIX_MASK = "fix_mask"  # the way of 1.0: it has one fixed mask
+)
 
 
-def living_values(tree: dict[str, Any], living: frozenset[str], where: str) -> tuple[dict[str, Any], list[str]]:
+def living_values(tree: dict[str, Any], living: frozenset[str], published: PublishedKeys, where: str) -> tuple[dict[str, Any], list[str]]:
     """Sort the keys of a YAML tree.
 
     Args:
         tree: nested mappings as they stand in the file.
         living: dotted names of the keys that this code reads.
+        published: the other keys that such a file may have.
         where: the file, for error messages.
 
     Returns:
         the living keys with their values, and the dead keys that were found; both by dotted name.
 
     Raises:
-        ConfigError: a key is unknown, or is pinned and has a value that this code does not honour.
+        ConfigError: a key is unknown, is pinned and has a value that this code does not honour, or says another thing than its living name.
     """
-    known = living | PINNED.keys() | DEAD_KEYS | {MASK_PATH_KEY}
+    known = living | published.known()
     values: dict[str, Any] = {}
+    theirs: dict[str, Any] = {}
     dead: list[str] = []
-    pictured: str | None = None
     for key, value in leaves(tree):
         if value is None and any(name.startswith(f"{key}.") for name in known):
             continue  # a section without entries
         if key not in known:
-            raise ConfigError(f"{where}: {unknown_key(key, known)}")
+            raise ConfigError(f"{where}: {unknown_key(key, known, published.foreign)}")
         if key in living:
-            values[key] = value
-        elif key in PINNED:
-            check_pinned(key, value, where)
-        elif key in DEAD_KEYS:
+            values[key] = usual_spelling(key, value)
+        elif key in published.pinned:
+            check_pinned(key, value, published.pinned[key], where)
+        elif key in published.dead:
             dead.append(key)
         else:
-            pictured = mask_of_picture(value, where)
-    if values.get("data.mask") == FIX_MASK:
-        values["data.mask"] = MASK_NAMES[0]
-    if pictured is not None and values.setdefault("data.mask", pictured) != pictured:
-        raise ConfigError(f"{where}: '{MASK_PATH_KEY}' and 'data.mask' name two different masks; keep one of them")
+            theirs[key] = value
+    for key, (name, value) in translated(theirs, published, where).items():
+        if values.setdefault(key, value) != value:
+            raise ConfigError(f"{where}: '{name}' and '{key}' say different things; keep one of them")
     return values, dead
 
 
-def mask_of_picture(value: Any, where: str) -> str:
-    """The name of the fixed mask that a published picture path, such as "some/folder/mask2.png", stands for."""
-    name = PurePosixPath(str(value)).stem
-    if name not in MASK_NAMES:
-        raise ConfigError(f"{where}: '{MASK_PATH_KEY}' is {value!r}, but only the masks {', '.join(MASK_NAMES)} are built here")
-    return name
+def translated(theirs: Mapping[str, Any], published: PublishedKeys, where: str) -> dict[str, tuple[str, Any]]:
+    """Published keys as living key -> (published key, living value); a switch that is off wins over a weight beside it."""
+    found: dict[str, tuple[str, Any]] = {}
+    for name, entry in published.renamed.items():
+        if name in theirs:
+            found[entry.key] = (name, entry.read(theirs[name], f"{where}: '{name}' is {theirs[name]!r}"))
+    for name, keys in published.switches.items():
+        if name in theirs and not is_on(theirs[name], f"{where}: '{name}' is {theirs[name]!r}"):
+            found |= dict.fromkeys(keys, (name, 0.0))
+    return found
+
+
+def usual_spelling(key: str, value: Any) -> Any:
+    """Values of living keys that may be written in two ways, in the usual one."""
+    if key == "data.mask" and value == FIX_MASK:
+        return MASK_NAMES[0]
+    if key == "run.mixed_precision" and value is False:
+        return "no"  # what YAML makes of a bare `no`
+    if key == "run.trainable_modules" and (value is None or isinstance(value, list)):
+        return [name for name in value or () if name not in (None, "")]  # an empty name fits every parameter, as an empty list does
+    return value
+
+
+def without_attention(values: Mapping[str, Any], living: frozenset[str]) -> dict[str, list[int]]:
+    """Attention flags for the encoders of a file that gives widths and no flags: none, which is what published files without them mean."""
+    missing: dict[str, list[int]] = {}
+    for key, widths in values.items():
+        flags = f"{key.rpartition('.')[0]}.attn_blocks"
+        if key.endswith(".block_out_channels") and flags in living and flags not in values and isinstance(widths, list):
+            missing[flags] = [0] * len(widths)
+    return missing
 
 
 def leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -143,16 +214,18 @@ def leaves(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def check_pinned(key: str, value: Any, where: str) -> None:
+def check_pinned(key: str, value: Any, accepted: tuple[Any, ...], where: str) -> None:
     """Refuse another value than the ones the method fixes; 1 is not taken for `true`, nor 0 for `false`."""
-    accepted = PINNED[key]
     if not any(value == fixed and isinstance(value, bool) == isinstance(fixed, bool) for fixed in accepted):
         names = " or ".join(repr(fixed) for fixed in accepted)
         raise ConfigError(f"{where}: '{key}' is {value!r}, but only {names} is built here; set that or leave the key out")
 
 
-def unknown_key(key: str, known: set[str] | frozenset[str]) -> str:
-    """The sentence about a key that nobody knows, with the nearest known one: a slip of the hand, or the wrong section."""
+def unknown_key(key: str, known: frozenset[str], foreign: Mapping[str, str]) -> str:
+    """The sentence about a key that nobody knows, with the nearest known one: a slip of the hand, the wrong section, the wrong file."""
+    for start, advice in foreign.items():
+        if key == start or key.startswith(f"{start}."):
+            return f"'{key}' {advice}"
     if any(name.startswith(f"{key}.") for name in known):
         return f"'{key}' is a section with keys of its own, not a single value"
     leaf = key.rpartition(".")[2]
@@ -162,10 +235,3 @@ def unknown_key(key: str, known: set[str] | frozenset[str]) -> str:
         by_leaf = {name.rpartition(".")[2]: name for name in sorted(known)}
         near = [by_leaf[match] for match in get_close_matches(leaf, by_leaf, n=1, cutoff=0.7)]
     return f"unknown key '{key}'" + (f"; did you mean '{near[0]}'?" if near else "; remove it")
-
-
-def summary(dead: list[str]) -> str:
-    """Dead keys for one warning: a section that is dead as a whole by its name, the others one by one."""
-    whole = [section for section in ("ckpt", "run", "optimizer") if any(key.startswith(f"{section}.") for key in dead)]
-    single = [key for key in dead if key.partition(".")[0] not in whole]
-    return ", ".join([*single, *(f"{section}.*" for section in whole)])

@@ -19,6 +19,7 @@ from latentsync.errors import WeightsError
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = Path("checkpoints")  # folder of all weight files, relative to the project's root
+WHISPER_BY_WIDTH = {384: "whisper-tiny", 768: "whisper-small"}  # width of an audio token -> published audio encoder
 VERSIONS = ("1.6", "1.5", "1.0")  # published versions of the method, newest first
 _LATENTSYNC = {"1.6": "ByteDance/LatentSync-1.6", "1.5": "ByteDance/LatentSync-1.5", "1.0": "ByteDance/LatentSync"}
 _DDP_PREFIX = "module."
@@ -42,6 +43,7 @@ class WeightFile:
         purpose: what needs it, for the sentence a user reads.
         sha256: checksum, or its first digits where only those are known; None where the authors give none.
         required: False for files that the project works without.
+        training: True for files that only training needs.
     """
 
     path: Path
@@ -51,6 +53,7 @@ class WeightFile:
     purpose: str
     sha256: str | None = None
     required: bool = True
+    training: bool = False
 
     @property
     def origin(self) -> str:
@@ -105,6 +108,34 @@ WEIGHTS: Mapping[str, WeightFile] = {
         "11f355bf06",
         required=False,
     ),
+    "syncnet": WeightFile(
+        Path("latentsync-1.6/stable_syncnet.pt"),
+        _LATENTSYNC["1.6"],
+        "stable_syncnet.pt",
+        "OpenRAIL++",
+        "training with SyncNet's opinion of mouth and sound",
+        required=False,
+        training=True,
+    ),
+    "vgg16": WeightFile(
+        Path("auxiliary/vgg16-397923af.pth"),
+        None,
+        "https://download.pytorch.org/models/vgg16-397923af.pth",
+        "BSD-3-Clause",
+        "training with LPIPS, how alike two faces look",
+        "397923af",
+        required=False,
+        training=True,
+    ),
+    "videomae": WeightFile(
+        Path("auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth"),
+        _LATENTSYNC["1.6"],
+        "auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth",
+        "CC-BY-NC-4.0",
+        "training with TREPA, how alike two clips move (VideoMAE v2)",
+        required=False,
+        training=True,
+    ),
 }
 
 
@@ -154,7 +185,10 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     if path.is_dir():
         raise WeightsError(f"{path} is a folder: name the weight file inside it.")
     if not path.exists():
-        raise WeightsError(f"{path} does not exist: run `python -m scripts.download_weights`, which fetches it or says where to get it.")
+        command = "python -m scripts.download_weights"
+        raise WeightsError(
+            f"{path} does not exist: run `{command}` (with --training for training), which fetches it or says where to get it."
+        )
     try:
         checkpoint = _read(path)
     except pickle.UnpicklingError as error:

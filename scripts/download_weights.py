@@ -1,9 +1,9 @@
 """Fetch the weight files that are missing, and say of each that cannot be had what it is for, where to get it and where to put it.
 
-    python -m scripts.download_weights [--versions 1.6 1.5 1.0] [--names unet-1.6 vae ...]
+    python -m scripts.download_weights [--versions 1.6 1.5 1.0] [--names unet-1.6 vae ...] [--training]
 
-Files that exist are left alone. Without a connection the command ends after one short attempt. It always ends with exit code 0,
-since the project works, as far as it can, without any of these files.
+Files that only training needs are left out unless they are asked for, and files that exist are left alone. Without a connection the
+command ends after one short attempt. It always ends with exit code 0, since the project works, as far as it can, without these files.
 """
 
 import argparse
@@ -70,15 +70,23 @@ def download(names: Sequence[str], checkpoints: Path) -> None:
         shutil.rmtree(checkpoints / PARTIAL, ignore_errors=True)
 
 
+def is_wanted(name: str, names: Sequence[str] | None, training: bool) -> bool:
+    """Whether a file of the table is asked for: by name, or as one of those that everyone, or whoever trains, needs."""
+    if WEIGHTS[name].training and training:
+        return True
+    return name in names if names else name not in ON_REQUEST and not WEIGHTS[name].training
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(description="Fetch the weight files that are missing, or say where to get them.")
     parser.add_argument("--versions", nargs="+", choices=VERSIONS, default=VERSIONS, help="versions of the denoiser (default: all)")
     parser.add_argument("--names", nargs="+", choices=WEIGHTS, help="only these files")
+    parser.add_argument("--training", action="store_true", help="also the files that only training needs")
     parser.add_argument("--checkpoints", type=Path, default=ROOT / CHECKPOINTS, help="folder of weight files (default: %(default)s)")
     args = parser.parse_args(argv)
     missing = missing_weights(args.checkpoints, args.versions)
-    wanted = [name for name in missing if (name in args.names if args.names else name not in ON_REQUEST)]
+    wanted = [name for name in missing if is_wanted(name, args.names, args.training)]
     if wanted:
         if reachable(constants.ENDPOINT):
             download(wanted, args.checkpoints)

@@ -34,7 +34,8 @@ FLOORS = {
     "benchmarks": 6,
     "gradio_app": 7,
 }
-SAME_ROOM = {"latentsync.published_config": "latentsync.config"}  # files that share a room without sharing a folder
+_OF_CONFIG = ("config_checks", "config_reading", "published_config", "training_config")
+SAME_ROOM = {f"latentsync.{name}": "latentsync.config" for name in _OF_CONFIG}  # files that share a room without sharing a folder
 
 
 def module_name(path: Path) -> str:

@@ -263,6 +263,27 @@ def test_download_without_a_connection_tries_once(tmp_path, monkeypatch, capsys)
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "training", "others"),
+    [
+        ([], set(), {"vae", "unet-1.0"}),
+        (["--training"], {"syncnet", "vgg16", "videomae"}, {"vae", "unet-1.0"}),
+        (["--names", "vgg16", "whisper-small"], {"vgg16"}, {"whisper-small"}),
+        (["--names", "vae", "--training"], {"syncnet", "vgg16", "videomae"}, {"vae"}),
+    ],
+)
+def test_files_for_training_are_fetched_when_asked_for(tmp_path, monkeypatch, arguments, training, others):
+    wanted = []
+    monkeypatch.setattr(download_weights, "reachable", lambda address: True)
+    monkeypatch.setattr(download_weights, "download", lambda names, checkpoints: wanted.extend(names))
+    assert download_weights.main(["--checkpoints", str(tmp_path), *arguments]) == 0
+    for_training = {name for name in wanted if weights.WEIGHTS[name].training}
+    assert for_training == training
+    assert others <= set(wanted) - for_training
+    assert len(set(wanted) - for_training) == len(others) or "--names" not in arguments
+    assert {weights.WEIGHTS[name].required for name in for_training} <= {False}
+
+
 def test_download_leaves_whole_files_or_none(tmp_path, monkeypatch, capsys):
     source = tmp_path / "server"
     source.mkdir()

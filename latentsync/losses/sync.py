@@ -1,8 +1,12 @@
-"""How badly two embeddings of a judge agree with a label: binary cross-entropy of their cosine (arXiv 2412.09262)."""
+"""How badly a mouth fits its sound in the eyes of SyncNet: binary cross-entropy of a cosine (arXiv 2412.09262)."""
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from latentsync.constants import VAE_FACTOR
+from latentsync.errors import InputError
+from latentsync.models.stable_syncnet import StableSyncNet
 
 IN_SYNC = 0.5  # cosines above it count as "in sync"
 
@@ -22,3 +26,64 @@ def accuracy(seen: Tensor, heard: Tensor, label: Tensor) -> Tensor:
     """Share of pairs (0 .. 1, a scalar) whose cosine lies on the side of IN_SYNC that its label says."""
     cosine = F.cosine_similarity(seen.float(), heard.float(), dim=1)
     return ((cosine > IN_SYNC) == (label.reshape(-1) > IN_SYNC)).float().mean()
+
+
+def lower_half(frames: Tensor) -> Tensor:
+    """Rows h // 2 and below: [... h w] -> [... h/2 w]."""
+    return frames[..., frames.shape[-2] // 2 :, :]
+
+
+def syncnet_frames(frames: Tensor, lower: bool) -> Tensor:
+    """Frames b f c h w as SyncNet takes them, b (f c) h w: channels frame by frame; with `lower`, the lower halves alone."""
+    return (lower_half(frames) if lower else frames).flatten(1, 2)
+
+
+class SyncJudge(nn.Module):
+    """A trained SyncNet that says how badly generated mouths fit their sound. The network is frozen.
+
+    Attributes:
+        latent_space: it looks at latents, not at pixels.
+    """
+
+    def __init__(self, network: StableSyncNet, *, resolution: int, num_frames: int, latent_space: bool, lower_half: bool) -> None:
+        """The network and what it was trained on: side of the face in pixels, frames, latents or pixels, lower halves or all."""
+        super().__init__()
+        self.network = network.eval().requires_grad_(False)
+        self.latent_space = latent_space
+        self.num_frames = num_frames
+        self._lower_half = lower_half
+        self._side = resolution // VAE_FACTOR if latent_space else resolution
+
+    def forward(self, predicted: Tensor, mel: Tensor) -> Tensor:
+        """The loss of generated frames, all of which should fit, averaged over the batch.
+
+        Args:
+            predicted: pixels b f 3 h w in [-1, 1], or latents b f 4 h/8 w/8 for a judge of latents. Pixels of another size than the
+                judge's are resized (bicubic, without smoothing).
+            mel: b 1 80 t, the sound of the same frames.
+
+        Raises:
+            InputError: the judge was trained on another number of frames, or on latents of another size.
+        """
+        if predicted.shape[1] != self.num_frames:
+            raise InputError(
+                f"SyncNet was trained on {self.num_frames} frames and the clip has {predicted.shape[1]}: change data.num_frames, "
+                "or name another SyncNet in data.syncnet_config_path and weights.syncnet."
+            )
+        dtype = self.network.audio_encoder.conv_in.weight.dtype
+        frames = syncnet_frames(self._resized(predicted), self._lower_half)
+        seen, heard = self.network(frames.to(dtype), mel.to(dtype))
+        return cosine_loss(seen, heard, torch.ones(len(seen), device=seen.device)).mean()
+
+    def _resized(self, predicted: Tensor) -> Tensor:
+        """b f c h w at the judge's size."""
+        size = (self._side, self._side)
+        if predicted.shape[-2:] == size:
+            return predicted
+        if self.latent_space:
+            raise InputError(
+                f"SyncNet was trained on latents of faces of {self._side * VAE_FACTOR} pixels and these are of "
+                f"{predicted.shape[-1] * VAE_FACTOR}: change data.resolution, or name another SyncNet in data.syncnet_config_path."
+            )
+        frames = F.interpolate(predicted.float().flatten(0, 1), size=size, mode="bicubic", align_corners=False)
+        return frames.unflatten(0, predicted.shape[:2])

@@ -15,7 +15,7 @@ from latentsync.faces.build import build_detector
 from latentsync.models.unet_weights import load_unet
 from latentsync.models.vae import load_vae
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
-from latentsync.weights import CHECKPOINTS, VERSIONS, WEIGHTS
+from latentsync.weights import CHECKPOINTS, VERSIONS, WEIGHTS, WHISPER_BY_WIDTH
 from latentsync.whisper.audio2feature import Audio2Feature
 from latentsync.whisper.loading import load_whisper_encoder
 
@@ -25,7 +25,6 @@ PathLike = Path | str | None
 
 ROOT = Path(latentsync.__file__).resolve().parents[1]
 CONFIGS = {"1.6": "stage2_512.yaml", "1.5": "stage2.yaml", "1.0": "v1.0.yaml"}  # of each published version, in configs/unet
-WHISPER_BY_WIDTH = {384: "whisper-tiny", 768: "whisper-small"}  # width of an audio token -> published audio encoder
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 VAE_SLICE_PIXELS = 16 * 256 * 256  # pixels that go through the autoencoder at once: 16 faces at 256, 4 at 512
 HALF_PRECISION_SINCE = 7  # major CUDA capability from which half precision is fast

@@ -1,0 +1,1 @@
+"""Training data: processed clips to typed batches."""

@@ -1,0 +1,191 @@
+"""`open_catalog`: which clips there are to train on, and why the others are none."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from latentsync.constants import VIDEO_FPS
+from latentsync.data.facts import FactBook, Facts, look_and_stamp, one_at_a_time, scan_threads
+from latentsync.errors import InputError
+from latentsync.media.ffmpeg import check_readable
+from latentsync.media.files import walk_media
+
+logger = logging.getLogger(__name__)
+
+FPS_TOLERANCE = 0.01
+LEAST_COVER = 0.8  # share of the picture that its sound has to reach
+LARGEST_LAG = 1.5 / VIDEO_FPS  # seconds between the beginnings of picture and sound
+_AT_ONCE = 512  # clips that are looked at before their facts are kept
+_TOLD = 20  # rejected clips that are named in the log
+_ADVICE = (
+    f"clips are square videos of one aligned face at {VIDEO_FPS} frames a second with sound, as the data processing pipeline writes them"
+)
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """One clip that can be trained on."""
+
+    path: Path  # absolute
+    frames: int  # that both picture and sound cover
+    seconds: float  # of sound
+    mouth: bool = False  # whether the .json beside it tells the mouth's channels
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All clips of a training, in an order that does not change."""
+
+    clips: tuple[ClipInfo, ...]
+    rejected: dict[Path, str] = field(default_factory=dict)  # why, in words
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.clips)
+
+
+@dataclass(frozen=True)
+class _Rejection:
+    kind: str  # what many clips may share
+    why: str
+
+
+def open_catalog(folder: Path | None, fileslist: Path | None, *, min_frames: int, cache_dir: Path, show_progress: bool = False) -> Catalog:
+    """Look for clips in a folder and all folders below, and in a text file that names one clip a line.
+
+    Each clip is opened once; what was found is remembered in `cache_dir`, so that the next start is quick.
+
+    Args:
+        folder: of clips.
+        fileslist: paths relative to its own folder, or absolute; empty lines and lines that begin with # are passed over.
+        min_frames: shorter clips are rejected.
+        cache_dir: may be shared by processes that start together.
+
+    Raises:
+        InputError: neither is given, one is missing, or not one clip is left.
+        OutputError: `cache_dir` cannot be written.
+    """
+    if folder is None and fileslist is None:
+        raise InputError(
+            "there is nothing to train on: give data.train_data_dir, a folder of clips, or data.train_fileslist, a list of them"
+        )
+    rejected: dict[Path, _Rejection] = {}
+    paths = _gather(folder, fileslist, rejected)
+    with one_at_a_time(Path(cache_dir)):
+        clips = _look_at_all(paths, FactBook(cache_dir), min_frames, rejected, show_progress)
+    where = " and ".join(str(place) for place in (folder, fileslist) if place is not None)
+    counts = Counter(rejection.kind for rejection in rejected.values())
+    summary = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(5))
+    if not clips:
+        raise InputError(f"{where} {'holds no clip' if not summary else f'holds no clip that can be used ({summary})'}: {_ADVICE}")
+    if rejected:
+        logger.warning("%s: %d of %d clips are left out: %s", where, len(rejected), len(clips) + len(rejected), summary)
+        for path, rejection in islice(rejected.items(), _TOLD):
+            logger.info("%s is left out: it %s", path, rejection.why)
+    return Catalog(tuple(clips), {path: rejection.why for path, rejection in rejected.items()})
+
+
+def _gather(folder: Path | None, fileslist: Path | None, rejected: dict[Path, _Rejection]) -> list[Path]:
+    """Absolute paths of all clips that are there, each once; lines of the list that name none go to `rejected`."""
+    found: dict[Path, None] = {}
+    if folder is not None:
+        found.update((_absolute(path), None) for path in walk_media(folder))
+    for number, path in _read_list(fileslist) if fileslist is not None else ():
+        if path in found or path in rejected:
+            continue
+        if path.is_file():
+            found[path] = None
+        else:
+            rejected[path] = _Rejection("named in the list but missing", f"is no file (line {number} of {fileslist})")
+    return list(found)
+
+
+def _absolute(path: Path) -> Path:
+    """Without `..` and as written otherwise: a link stays a link."""
+    return Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _read_list(fileslist: Path) -> Iterator[tuple[int, Path]]:
+    """Line numbers and absolute paths of a list of clips. Raises InputError."""
+    check_readable(Path(fileslist))
+    text = os.fsdecode(Path(fileslist).read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    if "\0" in text:
+        raise InputError(f"{fileslist} is no text file: give a list with the path of one clip a line")
+    for number, line in enumerate(text.splitlines(), 1):
+        name = line.strip()
+        if name and not name.startswith("#"):
+            yield number, _absolute(Path(fileslist).parent / name)
+
+
+def _look_at_all(
+    paths: list[Path], book: FactBook, min_frames: int, rejected: dict[Path, _Rejection], show_progress: bool
+) -> list[ClipInfo]:
+    """The clips among `paths` that can be used; the others go to `rejected`."""
+    clips: list[ClipInfo] = []
+    with (
+        ThreadPoolExecutor(scan_threads(), thread_name_prefix="clips") as pool,
+        tqdm(total=len(paths), unit="clip", desc="Looking at clips", disable=not show_progress) as bar,
+    ):
+        for some in _chunks(paths, _AT_ONCE):
+            known = dict(zip(some, pool.map(_recall, some, [book] * len(some)), strict=True))
+            unknown = [path for path, facts in known.items() if facts is None]
+            looked = dict(zip(unknown, pool.map(look_and_stamp, unknown), strict=True))
+            if looked:
+                book.add(looked)
+            for path, recalled in known.items():
+                facts = looked[path][1] if recalled is None else recalled
+                rejection = _judge(facts, min_frames)
+                if rejection:
+                    rejected[path] = rejection
+                else:
+                    clips.append(ClipInfo(path, usable_frames(facts), facts.seconds or 0.0, facts.has_mouth))
+            bar.update(len(some))
+    return clips
+
+
+def _recall(path: Path, book: FactBook) -> Facts | None:
+    """What is known of a clip without opening it; None: nothing yet."""
+    try:
+        check_readable(path)
+    except InputError as error:  # not remembered: this may be mended while the file stays as it is
+        return Facts(problem=str(error).removeprefix(f"{path} "))
+    return book.find(path)
+
+
+def usable_frames(facts: Facts) -> int:
+    """Frames that both picture and sound cover."""
+    return min(facts.frames, int((facts.seconds or 0.0) * VIDEO_FPS + 1e-3))
+
+
+def _judge(facts: Facts, min_frames: int) -> _Rejection | None:
+    """Why a clip cannot be used, if it cannot."""
+    if facts.problem:
+        return _Rejection("unreadable", facts.problem)
+    if facts.seconds is None:
+        return _Rejection("without sound", "has no sound")
+    if abs(facts.fps - VIDEO_FPS) > FPS_TOLERANCE:
+        return _Rejection(f"not at {VIDEO_FPS} frames a second", f"has {facts.fps:.2f} frames a second, not {VIDEO_FPS}")
+    if facts.width != facts.height:
+        return _Rejection("not square", f"shows {facts.width} x {facts.height} pixels: it is no aligned face")
+    frames = usable_frames(facts)
+    if frames < LEAST_COVER * facts.frames:
+        return _Rejection("with too little sound", f"has {facts.seconds:.2f} s of sound beside {facts.frames / VIDEO_FPS:.2f} s of picture")
+    if abs(facts.lag) > LARGEST_LAG:
+        begins = f"begins {abs(facts.lag):.2f} s {'after' if facts.lag > 0 else 'before'} its picture"
+        return _Rejection("with sound out of step", f"has sound that {begins}")
+    if frames < min_frames:
+        return _Rejection(f"shorter than {min_frames} frames", f"is {frames} frames long, not {min_frames} or more")
+    return None
+
+
+def _chunks(paths: Iterable[Path], length: int) -> Iterator[list[Path]]:
+    iterator = iter(paths)
+    while some := list(islice(iterator, length)):
+        yield some

@@ -1,0 +1,107 @@
+"""`LatentStore`: what the autoencoder makes of every face of the clips, computed once before training."""
+
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from latentsync.data.cache import ClipCache
+from latentsync.data.catalog import Catalog
+from latentsync.data.frames import read_pieces, resize_faces
+from latentsync.errors import InputError
+from latentsync.faces.mask import masked_pixels, to_pixels
+from latentsync.models.vae import LatentCodec
+
+logger = logging.getLogger(__name__)
+
+_SLICE = 8  # pictures in one call of an autoencoder that has no slice size of its own
+
+
+class LatentStore:
+    """Moments (mean and log-variance, before any scale) of the posteriors of each face and of each masked face, in float16.
+
+    They are kept apart by autoencoder, mask and resolution. Filled before training; processes that are started afterwards read it.
+
+    Args:
+        cache_dir: where they are kept: 2 x 8 x 32 x 32 numbers, 32 KiB, for a frame of 256 pixels.
+        resolution: side of a face in pixels.
+        mask_name: of the mask that hides the mouth.
+    """
+
+    def __init__(self, cache_dir: Path, resolution: int, mask_name: str) -> None:
+        self.cache_dir, self.resolution, self.mask_name = Path(cache_dir), resolution, mask_name
+        self._cache: ClipCache | None = None  # known with the autoencoder
+
+    def fill(
+        self, codec: LatentCodec, catalog: Catalog, mask: Tensor, rank: int = 0, world: int = 1, *, show_progress: bool = False
+    ) -> None:
+        """Encode this process's share of the clips, those that are there already left out; then all processes have to wait for all.
+
+        A clip that cannot be read is left out with a warning: in training its turn goes to the next one.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        self._cache = ClipCache(self.cache_dir, f"latents-{self.resolution}-{self.mask_name}-{_digest(codec, mask)}")
+        share = catalog.clips[rank::world]
+        for clip in tqdm(share, unit="clip", desc="Encoding faces", disable=not show_progress):
+            try:
+                self._cache.get(clip.path, lambda clip=clip: encode_clip(codec, clip.path, clip.frames, mask, self.resolution))
+            except InputError as error:
+                logger.warning("%s", error)
+
+    def moments(self, path: Path, start: int, reference: int, length: int) -> Tensor:
+        """Moments of `length` frames: target and masked target from `start` on, reference from `reference` on.
+
+        Returns:
+            float32 f 3 8 h w.
+
+        Raises:
+            InputError: this clip was not encoded.
+        """
+        assert self._cache is not None, "filled before it is read"
+        rows = self._cache.get(path, lambda: _missing(path))  # n 2 8 h w
+        target, other = rows[start : start + length], rows[reference : reference + length, :1]
+        if len(target) < length or len(other) < length:
+            raise InputError(f"{path} has latents of {len(rows)} frames only: delete {self._cache.place(path)} and start again")
+        return torch.from_numpy(np.concatenate([target, other], axis=1)).float()
+
+
+@torch.no_grad()
+def encode_clip(codec: LatentCodec, path: Path, frames: int, mask: Tensor, resolution: int) -> np.ndarray:
+    """Moments of a clip's first `frames` faces and masked faces (mask h w, 1 = keep): float16 n 2 8 h/8 w/8. Raises InputError."""
+    pieces = []
+    for faces in read_pieces(path, frames):
+        pixels = to_pixels(resize_faces(faces, resolution).to(codec.device))  # n 3 h w
+        both = torch.stack([pixels, masked_pixels(pixels, mask)], dim=1).to(codec.dtype)
+        found = moments_of(codec, both.flatten(0, 1)).unflatten(0, both.shape[:2])
+        pieces.append(found.half().cpu().numpy())
+    return np.concatenate(pieces)
+
+
+def moments_of(codec: LatentCodec, pixels: Tensor) -> Tensor:
+    """Mean and log-variance of the posteriors of pixels n 3 h w: n 8 h/8 w/8, without shift and scale."""
+    parts = pixels.split(codec.slice_size or _SLICE)
+    posteriors = [codec.vae.encode(part).latent_dist for part in parts]
+    return torch.cat([torch.cat([posterior.mean, posterior.logvar], dim=1) for posterior in posteriors])
+
+
+def _missing(path: Path) -> np.ndarray:
+    raise InputError(f"{path} has no cached latents: start the training again, which encodes what is missing")
+
+
+def _digest(codec: LatentCodec, mask: Tensor) -> str:
+    """Sixteen letters that tell this autoencoder's encoder, mask and resolution from others."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in [
+        *sorted(codec.vae.encoder.state_dict().items()),
+        *sorted(codec.vae.quant_conv.state_dict().items()),
+        ("mask", mask),
+    ]:
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,0 +1,72 @@
+"""`SyncNetDataset`: pictures beside the sound of the same moment, or of another one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latentsync.data.batches import SyncNetBatch, Turn
+from latentsync.data.catalog import Catalog, ClipInfo
+from latentsync.data.clip_dataset import ClipDataset, whole
+from latentsync.data.clips import SYNCNET_LENGTHS, choose_syncnet
+from latentsync.data.frames import read_frames, resize_faces
+from latentsync.data.mouth import read_mouth
+from latentsync.errors import InputError
+from latentsync.spectrogram import mel_window
+
+
+class SyncNetDataset(ClipDataset[SyncNetBatch]):
+    """Samples for SyncNet (LatentSync, arXiv 2412.09262; the pairs are those of Wav2Lip, arXiv 2008.10010).
+
+    Args:
+        mels: gives the mel of a clip's sound, 80 t.
+        with_mouth: whether a sample tells the true mouth channels, too.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        mels: Callable[[Path], Tensor],
+        *,
+        num_frames: int,
+        resolution: int,
+        seed: int,
+        with_mouth: bool = False,
+    ) -> None:
+        """Raises InputError where mouth channels are wanted and a clip comes without."""
+        super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed)
+        without = [clip.path for clip in catalog.clips if not clip.mouth]
+        if with_mouth and without:
+            raise InputError(
+                f"{len(without)} of {len(catalog)} clips come without true mouth channels, such as {without[0]}: "
+                "set run.loss_weights.mouth=0, or train on rendered heads alone"
+            )
+        self.mels, self.with_mouth = mels, with_mouth
+
+    def sample(self, turn: Turn, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SyncNetBatch:
+        """See `ClipDataset`."""
+        mel, length = self.mels(clip.path), self.num_frames
+        choice = choose_syncnet(rng, self.frames_of(clip, mel, SYNCNET_LENGTHS), length)
+        faces = read_frames(clip.path, range(choice.pictures, choice.pictures + length))
+        seen, heard = self._mouths(clip, choice.pictures, choice.sound)
+        return SyncNetBatch(
+            position=whole(turn.position),
+            clip=whole(turn.clip),
+            problems=problems,
+            faces=resize_faces(faces, self.resolution)[None],
+            mel=mel_window(mel, choice.sound, length)[None].clone(),
+            label=torch.tensor([float(choice.label)]),
+            mouth=seen,
+            heard_mouth=heard,
+        )
+
+    def _mouths(self, clip: ClipInfo, *starts: int) -> list[Tensor | None]:
+        """Mouth channels of the windows that begin at `starts`: each 1 f k; None where they are not wanted."""
+        if not self.with_mouth:
+            return [None] * len(starts)
+        values = torch.from_numpy(read_mouth(clip.path))  # n k
+        if len(values) < max(starts) + self.num_frames:
+            raise InputError(f"{clip.path} comes with mouth channels of {len(values)} frames only: render this clip again")
+        return [values[start : start + self.num_frames][None] for start in starts]

@@ -1,0 +1,53 @@
+"""How different the lower halves of two faces look: LPIPS with VGG-16 (arXiv 1801.03924), as LatentSync uses it (arXiv 2412.09262)."""
+
+import warnings
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import lpips
+import torch
+from torch import Tensor, nn
+
+from latentsync.losses.sync import lower_half
+from latentsync.weights import load_strict, read_checkpoint, read_state_dict
+
+LINEAR_LAYERS = "weights/v0.1/vgg.pth"  # how much each channel counts; inside the package lpips
+_UNUSED = "classifier."  # entries of the file of VGG-16 that LPIPS has no use for
+_HINT = "use torchvision's vgg16-397923af.pth"
+
+
+class LowerHalfLPIPS(nn.Module):
+    """LPIPS of the lower halves, averaged over all frames; always float32. The network is frozen."""
+
+    def __init__(self, network: lpips.LPIPS) -> None:
+        super().__init__()
+        self.network = network.float().eval().requires_grad_(False)
+
+    def forward(self, predicted: Tensor, real: Tensor) -> Tensor:
+        """Pixels b f 3 h w in [-1, 1] of both -> a scalar; gradients flow into both."""
+        halves = (lower_half(pixels).flatten(0, 1).float() for pixels in (predicted, real))  # (b f) 3 h/2 w
+        return self.network(*halves).mean()
+
+
+def load_lpips(path: Path | str) -> LowerHalfLPIPS:
+    """LPIPS with torchvision's file of VGG-16 (`features.N.*`, `classifier.N.*`), on the CPU; nothing is downloaded.
+
+    Raises:
+        WeightsError: the file is missing, unreadable, or holds another network.
+    """
+    network = empty_lpips()
+    names = {f"features.{key.partition('.')[2]}": key for key in network.net.state_dict()}  # features.5.bias -> slice2.5.bias
+    state_dict = read_state_dict(path)[0]
+    backbone = {names.get(key, key): value for key, value in state_dict.items() if not key.startswith(_UNUSED)}
+    load_strict(network.net, backbone, path, _HINT, assign=True)
+    with as_file(files("lpips") / LINEAR_LAYERS) as file:
+        linear = {key.removeprefix("lin"): value for key, value in read_checkpoint(file).items()}  # lin0.* -> 0.*
+        load_strict(network.lins, linear, file, "install the package lpips again", assign=True)
+    return LowerHalfLPIPS(network)
+
+
+def empty_lpips() -> lpips.LPIPS:
+    """The networks of LPIPS without memory for their weights."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the package calls torchvision by an old argument name
+        return lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)

@@ -1,0 +1,1 @@
+"""Training: one loop for SyncNet and denoiser, that resumes exactly."""

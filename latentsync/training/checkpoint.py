@@ -1,0 +1,168 @@
+"""Save a training so that nothing is lost, and go on exactly where it stopped.
+
+In the output folder: `checkpoints/checkpoint-00001000.pt`, weights as they are published, and `resume/step-00001000/`, everything else
+that the next step depends on: raw weights, optimizer, schedule, scaler, moving average, random states of every process, data position.
+"""
+
+import fcntl
+import json
+import logging
+import pickle
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from safetensors import SafetensorError
+
+from latentsync.errors import InputError, LatentSyncError, OutputError
+from latentsync.media.files import STAGING_PREFIX, staged, write_json
+
+logger = logging.getLogger(__name__)
+
+RESUMABLE = 2  # states kept to go on from: the newest, and the one before in case that one is damaged
+_POSITION = "position.json"
+_WRITE_FAILED = (OSError, RuntimeError, SafetensorError)  # torch and safetensors have words of their own for a full disk
+_READ_FAILED = (*_WRITE_FAILED, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError)
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training stands."""
+
+    step: int = 0  # steps of the optimizer
+    samples: int = 0  # samples seen by all processes together
+
+
+class CheckpointStore:
+    """The checkpoints of one output folder.
+
+    Args:
+        folder: the output folder.
+        keep_last: published weights that are kept.
+    """
+
+    def __init__(self, folder: Path, keep_last: int) -> None:
+        self.folder, self.keep_last = folder, keep_last
+
+    def weights(self) -> list[Path]:
+        """Files of published weights, oldest first."""
+        return sorted((self.folder / "checkpoints").glob("checkpoint-*.pt"))
+
+    def states(self) -> list[Path]:
+        """Folders to go on from, oldest first; each is whole."""
+        return sorted(path for path in (self.folder / "resume").glob("step-*") if re.fullmatch(r"step-\d+", path.name))
+
+    def save(self, accelerator: Accelerator, position: Position, published: Mapping[str, Any]) -> None:
+        """Write both; called by all processes. What was saved before is removed only when the new is whole.
+
+        Raises OutputError, on every process, where the disk is full or cannot be written; nothing is half there then.
+        """
+        state = self.folder / "resume" / f"step-{position.step:08d}"
+        unfinished = state.with_name(f"{STAGING_PREFIX}{state.name}")
+        if accelerator.is_main_process:
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a save that was interrupted
+        accelerator.wait_for_everyone()
+        problem = None
+        try:
+            accelerator.save_state(str(unfinished), safe_serialization=True)
+            if accelerator.is_main_process:
+                write_json(unfinished / _POSITION, asdict(position))
+                save_weights(self.folder / "checkpoints" / f"checkpoint-{position.step:08d}.pt", published)
+        except (*_WRITE_FAILED, OutputError) as error:
+            problem = str(getattr(error, "strerror", None) or error)
+        self._agree(accelerator, problem, unfinished)
+        if accelerator.is_main_process:
+            if state.exists():  # the same step again
+                shutil.rmtree(state)
+            unfinished.rename(state)
+            self._prune()
+        accelerator.wait_for_everyone()
+
+    def load(self, accelerator: Accelerator) -> Position:
+        """Go on from the newest state that can be read; where none is, the beginning.
+
+        Raises LatentSyncError where there are states and none can be read.
+        """
+        states = self.states()
+        for state in reversed(states):
+            try:
+                position = Position(**json.loads((state / _POSITION).read_text(encoding="utf-8")))
+                accelerator.load_state(str(state))
+            except _READ_FAILED as error:
+                logger.warning("%s cannot be read (%s); trying the one before", state, first_line(error))
+                continue
+            return position
+        if states:
+            raise LatentSyncError(
+                f"{self.folder / 'resume'} holds {len(states)} saved states and none can be read: move that folder away and start from the "
+                "newest file in checkpoints/ with ckpt.resume_ckpt_path."
+            )
+        return Position()
+
+    def _agree(self, accelerator: Accelerator, problem: str | None, unfinished: Path) -> None:
+        """Raise on all processes what went wrong on one."""
+        problems = gather_object([problem])
+        reason = next((text for text in problems if text), None)
+        if reason is None:
+            return
+        if accelerator.is_main_process:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        raise OutputError(
+            f"The checkpoint could not be written into {self.folder} ({reason.splitlines()[0]}): free some space and run the same command "
+            "again; it goes on from the checkpoint before."
+        )
+
+    def _prune(self) -> None:
+        for state in self.states()[:-RESUMABLE]:
+            shutil.rmtree(state)
+        for file in self.weights()[: -self.keep_last]:
+            file.unlink()
+
+
+def save_weights(path: Path, published: Mapping[str, Any]) -> None:
+    """A file in the published format, whole or not at all. Raises OutputError."""
+    with staged(path) as temporary:
+        try:
+            torch.save(dict(published), temporary)
+        except _WRITE_FAILED as error:
+            raise OutputError(f"cannot write {path}: {first_line(error)}") from None
+
+
+class OutputLock:
+    """Keeps a second training out of an output folder; a context manager. The lock ends with the process, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / ".training-lock"
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> "OutputLock":
+        """Raises InputError where another training holds the folder, OutputError where it cannot be written."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w")
+        except OSError as error:
+            raise OutputError(f"cannot write into {self.path.parent}: {str(error.strerror).lower()}") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise InputError(
+                f"{self.path.parent} is in use by another training: wait for it, or set another data.train_output_dir"
+            ) from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let others in."""
+        if self._file is not None:
+            self._file.close()
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, on one line."""
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

@@ -1,0 +1,76 @@
+"""Batches for the loop, from any place in the sequence on, with what goes wrong in a loading process told in one sentence."""
+
+import logging
+import time
+from collections.abc import Iterator
+
+from latentsync.data.batches import Batch
+from latentsync.data.loader import TurnSampler, make_loader
+from latentsync.errors import LatentSyncError
+from latentsync.training.parts import Parts
+
+logger = logging.getLogger(__name__)
+
+STARVED = 0.3  # share of the time spent waiting for data above which the user is told
+STARVED_BATCHES = 50  # ... after so many batches
+
+
+class Feed:
+    """The endless sequence of one process's batches.
+
+    Args:
+        samples: samples that all processes together have seen already.
+    """
+
+    def __init__(self, parts: Parts, *, seed: int, batch_size: int, num_workers: int, rank: int, world: int, samples: int) -> None:
+        start = -(-samples // (batch_size * world))  # batches; another number of processes than before may skip a few samples
+        sampler = TurnSampler(parts.num_clips, seed=seed, batch_size=batch_size, rank=rank, world=world, start=start)
+        self._batches: Iterator[Batch] = iter(make_loader(parts.dataset, sampler, num_workers))
+        self._told: set[str] = set()
+        self._count, self._begin = 0, time.monotonic()
+        self.waited = 0.0  # seconds
+
+    def next(self) -> Batch:
+        """The next batch.
+
+        Raises:
+            LatentSyncError: no clip can be read any more, or a loading process was ended.
+        """
+        before = time.monotonic()
+        try:
+            batch = next(self._batches)
+        except LatentSyncError as error:
+            raise type(error)(sentence(error)) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise LatentSyncError(
+                "A process that reads clips was ended from outside (most often memory ran out): lower data.num_workers and run the same "
+                "command again; it goes on from the last checkpoint."
+            ) from error
+        self.waited += time.monotonic() - before if self._count else 0.0  # the first batch waits for the processes to start
+        self._count += 1
+        self._tell(batch)
+        return batch
+
+    def _tell(self, batch: Batch) -> None:
+        for problem in batch.problems:
+            if problem not in self._told:
+                self._told.add(problem)
+                logger.warning("%s", problem)
+        if self._count == 1:
+            self._begin = time.monotonic()
+        if self._count == STARVED_BATCHES and self.waited > STARVED * (time.monotonic() - self._begin):
+            logger.warning(
+                "The training waits for data %.0f %% of the time: raise data.num_workers, or put data.cache_dir on a faster disk.",
+                100 * self.waited / (time.monotonic() - self._begin),
+            )
+
+
+def sentence(error: LatentSyncError) -> str:
+    """What an error says that a loading process raised: the last line of the trace that it comes wrapped in."""
+    text = str(error).strip()
+    if "\n" not in text:
+        return text
+    last = text.splitlines()[-1]
+    return last.partition(": ")[2] or last

@@ -1,0 +1,107 @@
+"""SyncNet's configuration to what its training needs; and a trained SyncNet to a judge of others."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from latentsync.config import load_syncnet_config
+from latentsync.data.catalog import Catalog
+from latentsync.data.loader import fixed_batches
+from latentsync.data.mouth import read_mouth
+from latentsync.data.sound import Mels
+from latentsync.data.syncnet_dataset import SyncNetDataset
+from latentsync.losses.sync import SyncJudge
+from latentsync.models.stable_syncnet import EncoderSizes, StableSyncNet
+from latentsync.models.vae import LatentCodec, load_vae
+from latentsync.training.build import cache_folder, clip_namer, default_weights, half_precision, open_catalogs, seed_everything
+from latentsync.training.parts import Parts
+from latentsync.training.syncnet_step import MOUTH, ChanceWatch, SyncNetStep, SyncNetTrainee, SyncNetValidator, publish
+from latentsync.training_config import SyncNetConfig, SyncNetModelConfig
+from latentsync.weights import load_strict, read_state_dict
+
+logger = logging.getLogger(__name__)
+
+SCALE_CLIPS = 64  # clips whose mouths say how much each channel varies
+LEAST_SCALE = 1e-2  # channels that hardly move are not blown up
+WINDOWS = 2  # a clip has to hold so many samples side by side, so that there is a wrong moment for each
+VAE_SLICE = 64  # faces that go through the autoencoder at once
+
+
+def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress: bool = True) -> Parts:
+    """Everything that SyncNet's training needs.
+
+    Raises:
+        InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
+    """
+    data, run = config.data, config.run
+    train, held_out = open_catalogs(data, WINDOWS * data.num_frames, accelerator, show_progress)
+    mels = Mels(cache_folder(data))
+    with_mouth = run.loss_weights.get(MOUTH, 0) > 0
+
+    def dataset(catalog: Catalog, with_mouth: bool = False) -> SyncNetDataset:
+        return SyncNetDataset(catalog, mels, num_frames=data.num_frames, resolution=data.resolution, seed=run.seed, with_mouth=with_mouth)
+
+    training_set = dataset(train, with_mouth)
+    seed_everything(run, accelerator)
+    scale = mouth_scale(train) if with_mouth else None
+    trainee = SyncNetTrainee(make_syncnet(config.model), scale, data.num_frames)
+    if config.ckpt.resume_ckpt_path is not None:
+        load_strict(trainee.syncnet, read_state_dict(config.ckpt.resume_ckpt_path)[0], config.ckpt.resume_ckpt_path, _HINT)
+    codec = load_codec(config, accelerator) if data.latent_space else None
+    step = SyncNetStep(run.loss_weights, lower_half=data.lower_half, codec=codec, seed=run.seed)
+    validators = []
+    if held_out is not None:
+        rank, world = accelerator.process_index, accelerator.num_processes
+        batches = fixed_batches(dataset(held_out), run.num_val_clips, data.batch_size, rank, world)
+        validators.append(SyncNetValidator(step, batches))
+    batch = data.batch_size * run.gradient_accumulation_steps * accelerator.num_processes
+    return Parts(
+        model=trainee,
+        step=step,
+        dataset=training_set,
+        num_clips=len(train.clips),
+        publish=publish,
+        clip_name=clip_namer(train),
+        validators=validators,
+        watches=[ChanceWatch(run.chance_steps, batch, len(train.clips))],
+    )
+
+
+_HINT = "name the configuration that it was trained with"
+
+
+def make_syncnet(model: SyncNetModelConfig) -> StableSyncNet:
+    """A fresh network of a configuration's sizes."""
+    return StableSyncNet(EncoderSizes(**asdict(model.audio_encoder)), EncoderSizes(**asdict(model.visual_encoder)))
+
+
+def load_judge(config_path: Path, weights: Path, accelerator: Accelerator) -> SyncJudge:
+    """A trained SyncNet as a judge, on the training's device.
+
+    Raises ConfigError or WeightsError where configuration and weights do not belong together or cannot be read.
+    """
+    config = load_syncnet_config(config_path)
+    network = make_syncnet(config.model)
+    load_strict(network, read_state_dict(weights)[0], weights, f"use the weights that belong to {config_path}")
+    data = config.data
+    judge = SyncJudge(
+        network, resolution=data.resolution, num_frames=data.num_frames, latent_space=data.latent_space, lower_half=data.lower_half
+    )
+    return judge.to(accelerator.device)
+
+
+def load_codec(config: SyncNetConfig, accelerator: Accelerator) -> LatentCodec:
+    """The autoencoder for a SyncNet that looks at latents."""
+    codec = load_vae(config.weights.vae or default_weights("vae").parent, half_precision(accelerator)).to(accelerator.device)
+    codec.slice_size = VAE_SLICE
+    return codec
+
+
+def mouth_scale(catalog: Catalog) -> torch.Tensor:
+    """Standard deviation (k,) of each mouth channel over the first clips. Raises InputError."""
+    values = np.concatenate([read_mouth(clip.path) for clip in catalog.clips[:SCALE_CLIPS]])
+    return torch.from_numpy(values.std(0)).float().clamp_min(LEAST_SCALE)

@@ -1,0 +1,161 @@
+"""SyncNet's training: a batch to its losses, its accuracy on held-out clips, and a word of warning where it learns nothing."""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
+from latentsync.data.batches import SyncNetBatch
+from latentsync.faces.mask import to_pixels
+from latentsync.losses.sync import accuracy, cosine_loss, syncnet_frames
+from latentsync.models.stable_syncnet import StableSyncNet
+from latentsync.models.vae import LatentCodec
+from latentsync.training.history import TRAINING, VALIDATION, History
+from latentsync.training.parts import Losses, Tally
+from latentsync.training.unet_step import sample_generator
+
+CHANCE = math.log(2)  # binary cross-entropy of a network that knows nothing
+STUCK = 0.03  # a loss that is not further below chance than this has not begun to learn
+RECENT = 200  # steps that are looked at
+SYNC, MOUTH = "sync", "mouth"
+_NETWORK = "syncnet."  # prefix of the published weights among the trainee's
+
+
+class SyncNetTrainee(nn.Module):
+    """SyncNet with, optionally, two linear layers that tell the true mouth channels from its embeddings; only SyncNet is published.
+
+    Args:
+        syncnet: the network.
+        mouth_scale: standard deviation of each mouth channel (k,); None for no such layers.
+        num_frames: pictures in a sample.
+    """
+
+    def __init__(self, syncnet: StableSyncNet, mouth_scale: Tensor | None = None, num_frames: int = 16) -> None:
+        super().__init__()
+        self.syncnet = syncnet
+        self.seen_mouth = self.heard_mouth = None
+        if mouth_scale is not None:
+            width = syncnet.visual_encoder.norm_out.num_channels
+            self.seen_mouth = MouthHead(width, mouth_scale, num_frames)
+            self.heard_mouth = MouthHead(width, mouth_scale, num_frames)
+
+    def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Frames b (f c) h w and mel b 1 80 t -> unit vectors b d of both, and both ideas of the mouth b f k in standard deviations."""
+        seen = self.syncnet.visual_encoder(frames).flatten(1)
+        heard = self.syncnet.audio_encoder(mel).flatten(1)
+        mouths = (None, None) if self.seen_mouth is None else (self.seen_mouth(seen), self.heard_mouth(heard))
+        return F.normalize(seen, eps=1e-12), F.normalize(heard, eps=1e-12), *mouths
+
+
+class MouthHead(nn.Module):
+    """One linear layer from an embedding to the mouth channels of every frame."""
+
+    def __init__(self, width: int, scale: Tensor, num_frames: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, num_frames * len(scale))
+        self.register_buffer("scale", scale.float().clone())  # each its own: shared ones are saved once
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """b d -> b f k, in standard deviations."""
+        return self.linear(embedding).unflatten(1, (-1, len(self.scale)))
+
+    def loss(self, told: Tensor, mouth: Tensor) -> Tensor:
+        """Mean squared error in standard deviations; both b f k."""
+        return F.mse_loss(told.float(), mouth.float() / self.scale)
+
+
+class SyncNetStep:
+    """Binary cross-entropy of the cosine (arXiv 2412.09262) and, where it has a weight, the regression of the true mouth channels."""
+
+    def __init__(self, weights: Mapping[str, float], *, lower_half: bool, codec: LatentCodec | None = None, seed: int = 0) -> None:
+        """`codec` is given for a SyncNet that looks at latents; `seed` is that of the samples drawn from its posterior."""
+        self.with_mouth = weights.get(MOUTH, 0) > 0
+        self.lower_half, self.codec, self.seed = lower_half, codec, seed
+
+    def __call__(self, trainee: nn.Module, batch: SyncNetBatch) -> Losses:
+        """The losses of a batch, each a scalar."""
+        seen, heard, seen_mouth, heard_mouth = trainee(self.view(batch), batch.mel)
+        losses = {SYNC: cosine_loss(seen, heard, batch.label).mean()}
+        if self.with_mouth:
+            heads = getattr(trainee, "module", trainee)  # distributed training wraps the network
+            losses[MOUTH] = heads.seen_mouth.loss(seen_mouth, batch.mouth) + heads.heard_mouth.loss(heard_mouth, batch.heard_mouth)
+        return losses
+
+    def view(self, batch: SyncNetBatch) -> Tensor:
+        """What the visual encoder is shown: b (f c) h w."""
+        pixels = to_pixels(batch.faces)  # b f 3 h w
+        if self.codec is None:
+            return syncnet_frames(pixels, self.lower_half)
+        cells = (pixels.shape[1], LATENT_CHANNELS, *(side // VAE_FACTOR for side in pixels.shape[-2:]))
+        noise = torch.stack([torch.randn(cells, generator=sample_generator(self.seed, place)) for place in batch.position.tolist()])
+        with torch.autocast(pixels.device.type, enabled=False), torch.no_grad():
+            latents = self.codec.encode(pixels.flatten(0, 1).to(self.codec.dtype), noise.flatten(0, 1).to(pixels.device, self.codec.dtype))
+        return syncnet_frames(latents.float().unflatten(0, pixels.shape[:2]), self.lower_half)
+
+
+class SyncNetValidator:
+    """Loss and accuracy on fixed pairs of held-out clips.
+
+    Args:
+        step: how a batch is looked at.
+        batches: gives the same batches, this process's share, every time it is called.
+    """
+
+    name = "held-out pairs"
+
+    def __init__(self, step: SyncNetStep, batches: "Iterable[SyncNetBatch]") -> None:
+        self.step, self.batches = step, batches
+
+    def __call__(self, model: nn.Module, step: int) -> dict[str, Tally]:
+        """Cosine loss and the share of pairs on the right side of 0.5."""
+        loss = right = count = 0.0
+        device = next(model.parameters()).device
+        for batch in self.batches:
+            batch = batch.to(device)
+            seen, heard, *_ = model(self.step.view(batch), batch.mel)
+            loss += float(cosine_loss(seen, heard, batch.label).sum())
+            right += float(accuracy(seen, heard, batch.label)) * len(batch.label)
+            count += len(batch.label)
+        return {SYNC: Tally(loss, count), "accuracy": Tally(right, count, is_share=True)}
+
+
+class ChanceWatch:
+    """Says once, after so many steps, that the loss still sits where a network stands that knows nothing, and what to look at."""
+
+    def __init__(self, after: int, batch_size: int, num_clips: int) -> None:
+        self.after, self.batch_size, self.num_clips = after, batch_size, num_clips
+        self._recent: deque[float] = deque(maxlen=RECENT)
+
+    def __call__(self, step: int, losses: Mapping[str, float]) -> str | None:
+        """A sentence at the step `after`, if there is cause for one."""
+        self._recent.append(losses[SYNC])
+        mean = sum(self._recent) / len(self._recent)
+        if step != self.after or mean < CHANCE - STUCK:
+            return None
+        causes = []
+        if self.batch_size < 128:
+            causes.append(f"batches of {self.batch_size} (from 128 on it begins to learn sooner: raise run.gradient_accumulation_steps)")
+        if self.num_clips < 1000:
+            causes.append(f"only {self.num_clips} clips (rendered heads with run.loss_weights.mouth=1 help)")
+        causes.append("sound that is not in step with the picture, or faces that are not aligned")
+        return (
+            f"After {step} steps the sync loss is {mean:.3f}, still at chance (0.693). Likely causes: {'; '.join(causes)}. "
+            "python -m scripts.check_training_data CONFIG looks into them."
+        )
+
+
+def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
+    """The published file of a SyncNet: weights without what only training needs, the step, and the loss curves."""
+    state_dict = {name.removeprefix(_NETWORK): value for name, value in weights.items() if name.startswith(_NETWORK)}
+    curves: dict[str, list[float]] = {f"{kind}_{what}_list": [] for kind in ("train", "val") for what in ("step", "loss")}
+    names = {TRAINING: "train", VALIDATION: "val"}
+    for point in history.points():
+        if SYNC in point.values:
+            curves[f"{names[point.kind]}_step_list"].append(point.step)
+            curves[f"{names[point.kind]}_loss_list"].append(point.values[SYNC])
+    return {"state_dict": state_dict, "global_step": step, **curves}

@@ -1,0 +1,201 @@
+"""The denoiser's configuration to what its training needs."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from latentsync.config import Config
+from latentsync.data.catalog import Catalog
+from latentsync.data.latents import LatentStore
+from latentsync.data.loader import fixed_batches
+from latentsync.data.sound import Features, Mels
+from latentsync.data.unet_dataset import UNetDataset
+from latentsync.errors import ConfigError
+from latentsync.faces.mask import fixed_mask
+from latentsync.losses.perceptual import load_lpips
+from latentsync.losses.trepa import TREPALoss
+from latentsync.models.unet import UNet3DConditionModel
+from latentsync.models.unet_weights import start_from_stable_diffusion
+from latentsync.models.vae import LatentCodec, load_vae
+from latentsync.third_party.videomae import load_videomae
+from latentsync.training.build import (
+    cache_folder,
+    clip_namer,
+    default_weights,
+    freeze,
+    half_precision,
+    open_catalogs,
+    seed_everything,
+    whisper_weights,
+)
+from latentsync.training.history import History
+from latentsync.training.parts import Parts, Tally, Validator
+from latentsync.training.syncnet_build import load_judge
+from latentsync.training.unet_step import Judges, UNetStep
+
+logger = logging.getLogger(__name__)
+
+WINDOWS = 3  # a clip has to hold so many samples side by side, so that there is a reference away from every target
+SYNCNET, VGG16, VIDEOMAE = "syncnet", "vgg16", "videomae"
+
+
+def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, show_progress: bool = True) -> Parts:
+    """Everything that the denoiser's training needs, but for the validation video.
+
+    Raises:
+        InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
+    """
+    data, run = config.data, config.run
+    train, held_out = open_catalogs(data, WINDOWS * data.num_frames, accelerator, show_progress)
+    mask = fixed_mask(data.resolution, data.mask).to(accelerator.device)
+    builder = Datasets(config, codec, mask, accelerator, show_progress)
+    seed_everything(run, accelerator)
+    unet = start_unet(config)
+    numbers = freeze(unet, run.trainable_modules)
+    unet.enable_gradient_checkpointing(run.enable_gradient_checkpointing)
+    logger.info("Training %.1f of %.1f million parameters", numbers / 1e6, sum(part.numel() for part in unet.parameters()) / 1e6)
+    step = UNetStep(
+        codec,
+        mask,
+        weights=run.loss_weights,
+        seed=run.seed,
+        mixed_noise_alpha=run.mixed_noise_alpha if run.use_mixed_noise else None,
+        judges=load_judges(config, accelerator),
+    )
+    validators: list[Validator] = []
+    if held_out is not None:
+        rank, world = accelerator.process_index, accelerator.num_processes
+        validators.append(UNetValidator(step, fixed_batches(builder(held_out, 0.0), run.num_val_clips, data.batch_size, rank, world)))
+    return Parts(
+        model=unet,
+        step=step,
+        dataset=builder(train, data.audio_dropout),
+        num_clips=len(train.clips),
+        publish=publish,
+        clip_name=clip_namer(train),
+        validators=validators,
+    )
+
+
+class Datasets:
+    """Catalogs to data sets that share caches; where latents are cached, they are computed here."""
+
+    def __init__(self, config: Config, codec: LatentCodec, mask: Tensor, accelerator: Accelerator, show_progress: bool) -> None:
+        cache = cache_folder(config.data)
+        self.config, self.codec, self.mask = config, codec, mask
+        self.accelerator, self.show_progress = accelerator, show_progress
+        self.mels = Mels(cache)
+        self.features = Features(cache, whisper_weights(config), tuple(config.data.audio_feat_length))
+        if self.features.width != config.model.cross_attention_dim:
+            raise ConfigError(
+                f"{whisper_weights(config)} gives audio tokens {self.features.width} wide and model.cross_attention_dim is "
+                f"{config.model.cross_attention_dim}: name another file in weights.whisper, or change the width."
+            )
+        self.latents = LatentStore(cache, config.data.resolution, config.data.mask) if config.data.cache_latents else None
+
+    def __call__(self, catalog: Catalog, audio_dropout: float) -> UNetDataset:
+        """The data set of a catalog."""
+        data, accelerator = self.config.data, self.accelerator
+        if self.latents is not None:
+            self.latents.fill(
+                self.codec,
+                catalog,
+                self.mask,
+                rank=accelerator.process_index,
+                world=accelerator.num_processes,
+                show_progress=self.show_progress,
+            )
+            accelerator.wait_for_everyone()
+        return UNetDataset(
+            catalog,
+            self.mels,
+            self.features,
+            num_frames=data.num_frames,
+            resolution=data.resolution,
+            seed=self.config.run.seed,
+            audio_dropout=audio_dropout,
+            latents=self.latents,
+        )
+
+
+def load_training_codec(config: Config, accelerator: Accelerator) -> LatentCodec:
+    """The autoencoder, on the training's device."""
+    codec = load_vae(config.weights.vae or default_weights("vae").parent, half_precision(accelerator)).to(accelerator.device)
+    codec.slice_size = config.run.vae_slice_size or None
+    return codec
+
+
+def start_unet(config: Config) -> UNet3DConditionModel:
+    """The denoiser that training starts from: fresh, or with what a file has for it.
+
+    Raises WeightsError where the file belongs to another network.
+    """
+    start = config.ckpt.resume_ckpt_path
+    if start is None:
+        logger.info("Training starts from nothing: ckpt.resume_ckpt_path names no weights")
+        unet = UNet3DConditionModel(config.model)
+        nn.init.kaiming_uniform_(unet.conv_in.weight, a=5**0.5)  # at zero, as published networks start, nothing would be seen at first
+    else:
+        unet, report = start_from_stable_diffusion(config.model, start)
+        logger.info("Training starts from %s: %s", start, report)
+    return unet.to(memory_format=torch.channels_last)
+
+
+def load_judges(config: Config, accelerator: Accelerator) -> Judges:
+    """The networks behind the losses that have a weight.
+
+    Raises ConfigError or WeightsError where one of them is not named or not there.
+    """
+    weights, files = config.run.loss_weights, config.weights
+    sync = lpips = trepa = None
+    if weights.get("sync", 0) > 0:
+        if config.data.syncnet_config_path is None:
+            raise ConfigError("run.loss_weights.sync has a weight, but data.syncnet_config_path names no SyncNet: name its YAML file.")
+        sync = load_judge(config.data.syncnet_config_path, judge_weights(files.syncnet, SYNCNET, "sync"), accelerator)
+    if weights.get("lpips", 0) > 0:
+        lpips = load_lpips(judge_weights(files.vgg16, VGG16, "lpips")).to(accelerator.device)
+    if weights.get("trepa", 0) > 0:
+        network = load_videomae(config.videomae, judge_weights(files.videomae, VIDEOMAE, "trepa"))
+        trepa = TREPALoss(network.to(accelerator.device, half_precision(accelerator)))
+    return Judges(sync, lpips, trepa)
+
+
+def judge_weights(named: Path | None, name: str, loss: str) -> Path:
+    """The file of a judge: the one that is named, or the one in its default place. Raises ConfigError where it is missing."""
+    path = named or default_weights(name)
+    if not path.is_file():
+        raise ConfigError(
+            f"The loss '{loss}' needs {path}, which is missing: run `python -m scripts.download_weights --training`, name another file "
+            f"with weights.{name}, or set run.loss_weights.{loss}=0."
+        )
+    return path
+
+
+class UNetValidator:
+    """The losses on fixed held-out clips, each with the noise it had at the validation before."""
+
+    name = "held-out clips"
+
+    def __init__(self, step: UNetStep, batches: Any) -> None:
+        self.step, self.batches = step, batches
+
+    def __call__(self, model: nn.Module, step: int) -> dict[str, Tally]:
+        """Loss -> its sum over the clips, and their number."""
+        sums: dict[str, float] = {}
+        count = 0
+        device = next(model.parameters()).device
+        for batch in self.batches:
+            for name, loss in self.step(model, batch.to(device)).items():
+                sums[name] = sums.get(name, 0.0) + float(loss) * len(batch.clip)
+            count += len(batch.clip)
+        return {name: Tally(total, count) for name, total in sums.items()}
+
+
+def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
+    """The published file of a denoiser."""
+    return {"global_step": step, "state_dict": {name: value.contiguous() for name, value in weights.items()}}

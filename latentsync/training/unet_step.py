@@ -1,0 +1,204 @@
+"""One step of the denoiser's training: a batch of clips to its losses (LatentSync, arXiv 2412.09262, section 3)."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, LATENT_SHIFT, VAE_FACTOR
+from latentsync.data.batches import UNetBatch
+from latentsync.diffusion import Conditions, Denoiser, make_scheduler, mixed_noise, one_step_x0, unet_input
+from latentsync.errors import ConfigError
+from latentsync.faces.mask import latent_mask, masked_pixels, to_pixels
+from latentsync.losses.perceptual import LowerHalfLPIPS
+from latentsync.losses.sync import SyncJudge
+from latentsync.losses.trepa import TREPALoss
+from latentsync.models.vae import LatentCodec
+
+LOSSES = ("recon", "sync", "lpips", "trepa")
+ENCODED = 3  # pictures of each frame that become latents: target, masked target, reference
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Frozen networks that look at what the denoiser makes; None where their loss is not wanted."""
+
+    sync: SyncJudge | None = None  # do mouth and sound belong together
+    lpips: LowerHalfLPIPS | None = None  # does the lower half of the face look right
+    trepa: TREPALoss | None = None  # does it move right
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All chance of a step."""
+
+    timestep: Tensor  # int64 b, 0..999
+    noise: Tensor  # float32 b 4 f h/8 w/8: what is added to the target's latents and is to be predicted
+    posterior: Tensor  # float32 b f 3 4 h/8 w/8: what the latents of target, masked target and reference are sampled with
+
+    def to(self, device: torch.device) -> "Draws":
+        """The same on a device."""
+        return Draws(*(value.to(device, non_blocking=True) for value in (self.timestep, self.noise, self.posterior)))
+
+
+def draw(seed: int, positions: Sequence[int], frames: int, latent_size: int, alpha: float | None, timesteps: int) -> Draws:
+    """The chance of the samples at these positions of a training, on the CPU.
+
+    Each sample's is drawn from (seed, position) alone, so that it does not matter which process meets it in which batch, or whether
+    the training was stopped in between.
+
+    Args:
+        alpha: weight of the noise that all frames share against each frame's own; None: all frames have the same noise.
+        timesteps: length of the diffusion process.
+    """
+    samples = [_draw_one(sample_generator(seed, position), frames, latent_size, alpha, timesteps) for position in positions]
+    return Draws(*(torch.cat(parts) for parts in zip(*samples, strict=True)))
+
+
+def sample_generator(seed: int, position: int) -> torch.Generator:
+    """A source of chance for one sample of a training."""
+    digest = hashlib.blake2b(f"{seed} {position}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+
+def _draw_one(generator: torch.Generator, frames: int, size: int, alpha: float | None, timesteps: int) -> tuple[Tensor, Tensor, Tensor]:
+    timestep = torch.randint(timesteps, (1,), generator=generator)
+    shared = torch.randn((1, LATENT_CHANNELS, 1, size, size), generator=generator)
+    independent = torch.randn((1, LATENT_CHANNELS, frames, size, size), generator=generator)
+    noise = shared.expand_as(independent) if alpha is None else mixed_noise(shared, independent, alpha)
+    return timestep, noise, torch.randn((1, frames, ENCODED, LATENT_CHANNELS, size, size), generator=generator)
+
+
+class UNetStep:
+    """Calls the denoiser once on a batch and says how wrong it was.
+
+    Noise, schedule and losses are computed in float32, the autoencoder and the judges in the type of their weights, whatever
+    precision the denoiser is called in.
+    """
+
+    def __init__(
+        self,
+        codec: LatentCodec,
+        mask: Tensor,
+        *,
+        weights: Mapping[str, float],
+        seed: int,
+        mixed_noise_alpha: float | None,
+        judges: Judges,
+    ) -> None:
+        """What the losses are made of.
+
+        Args:
+            codec: the autoencoder, frozen; it holds the activations of `codec.slice_size` faces at once.
+            mask: h w at the clips' resolution, 1 = keep, 0 = generate.
+            weights: loss -> weight; losses whose weight is not above 0 are not computed.
+            seed: of timesteps and noise.
+            mixed_noise_alpha: see `draw`.
+            judges: see `Judges`.
+
+        Raises:
+            ConfigError: a loss is unknown or lacks its judge, or no loss is wanted.
+        """
+        self.codec = codec.eval().requires_grad_(False)
+        self.mask = mask
+        self.seed = seed
+        self.alpha = mixed_noise_alpha
+        self.judges = judges
+        self.wanted = wanted_losses(weights, judges)
+        self.scheduler = make_scheduler()
+
+    def __call__(self, unet: Denoiser, batch: UNetBatch) -> dict[str, Tensor]:
+        """Loss -> its scalar, for each loss of weight above 0; the batch lies on the denoiser's device."""
+        frames, height = batch.faces.shape[1:3]
+        timesteps = self.scheduler.config.num_train_timesteps
+        draws = draw(self.seed, batch.position.tolist(), frames, height // VAE_FACTOR, self.alpha, timesteps)
+        return self.losses(unet, batch, draws.to(batch.faces.device))
+
+    def losses(self, unet: Denoiser, batch: UNetBatch, draws: Draws) -> dict[str, Tensor]:
+        """The same with chance given: nothing in here is random."""
+        device = batch.faces.device.type
+        with torch.autocast(device, enabled=False), torch.no_grad():
+            target, conditions = self.encode(batch, draws.posterior)
+            noisy = self.scheduler.add_noise(target, draws.noise, draws.timestep)
+        epsilon = unet(unet_input(noisy, conditions), draws.timestep, batch.audio)
+        with torch.autocast(device, enabled=False):
+            found = {"recon": F.mse_loss(epsilon.float(), draws.noise)} if "recon" in self.wanted else {}
+            if self.wanted - {"recon"}:
+                alphas_cumprod = self.scheduler.alphas_cumprod.to(epsilon.device)[draws.timestep]
+                found |= self.judge(one_step_x0(noisy, epsilon.float(), alphas_cumprod), batch)
+        return {name: found[name] for name in LOSSES if name in found}
+
+    def encode(self, batch: UNetBatch, noise: Tensor) -> tuple[Tensor, Conditions]:
+        """The target's latents, b 4 f h/8 w/8, and what the denoiser is shown beside them; all float32.
+
+        Args:
+            batch: with cached moments the autoencoder is not called.
+            noise: see `Draws.posterior`.
+        """
+        if batch.moments is not None:
+            latents = sample_latents(batch.moments, noise)
+        else:
+            pixels, reference = to_pixels(batch.faces), to_pixels(batch.reference)  # b f 3 h w
+            pictures = torch.stack([pixels, masked_pixels(pixels, self.mask), reference], dim=2).to(self.codec.dtype)
+            latents = self.codec.encode(pictures.flatten(0, 2), noise.to(self.codec.dtype).flatten(0, 2))
+            latents = latents.float().unflatten(0, noise.shape[:3])
+        target, masked, reference = latents.permute(2, 0, 3, 1, 4, 5)  # each b 4 f h/8 w/8
+        mask = latent_mask(self.mask).to(target).expand_as(target[:, :1])
+        return target, Conditions(mask, masked, reference)
+
+    def judge(self, latents: Tensor, batch: UNetBatch) -> dict[str, Tensor]:
+        """The judges' losses of generated latents b 4 f h/8 w/8; they are decoded only if a judge wants pixels."""
+        found, latents = {}, latents.transpose(1, 2)  # b f 4 h/8 w/8
+        sync = self.judges.sync if "sync" in self.wanted else None
+        if sync is not None and sync.latent_space:
+            found["sync"] = sync(latents, batch.mel)
+        if self.wanted - {"recon"} - found.keys():
+            predicted = decode_slices(self.codec, latents.flatten(0, 1)).unflatten(0, latents.shape[:2])  # b f 3 h w
+            real = to_pixels(batch.faces)
+            if sync is not None and not sync.latent_space:
+                found["sync"] = sync(predicted, batch.mel)
+            for name in ("lpips", "trepa"):
+                if name in self.wanted:
+                    found[name] = getattr(self.judges, name)(predicted, real)
+        return found
+
+
+def wanted_losses(weights: Mapping[str, float], judges: Judges) -> frozenset[str]:
+    """Names of the losses to compute; ConfigError where they cannot be."""
+    unknown = [name for name in weights if name not in LOSSES]
+    if unknown:
+        raise ConfigError(f"run.loss_weights.{unknown[0]} is no loss of the denoiser: use {', '.join(LOSSES)}.")
+    wanted = frozenset(name for name, weight in weights.items() if weight > 0)
+    if not wanted:
+        raise ConfigError("run.loss_weights are all 0, so that nothing would be learnt: give one of them a weight.")
+    for name in LOSSES[1:]:
+        if name in wanted and getattr(judges, name) is None:
+            raise ConfigError(f"run.loss_weights.{name} is {weights[name]} but the network that judges it was not given: set it to 0.")
+    return wanted
+
+
+def sample_latents(moments: Tensor, noise: Tensor) -> Tensor:
+    """A sample of posteriors as the autoencoder's encoder gives them, moved and scaled to latents.
+
+    Args:
+        moments: [... 8 h w], mean and log-variance; the log-variance is clamped to [-30, 20].
+        noise: [... 4 h w], standard normal.
+    """
+    posterior = DiagonalGaussianDistribution(moments.float().flatten(0, -4))
+    sample = posterior.mean + posterior.std * noise.flatten(0, -4)
+    return ((sample - LATENT_SHIFT) * LATENT_SCALE).unflatten(0, moments.shape[:-3])
+
+
+def decode_slices(codec: LatentCodec, latents: Tensor) -> Tensor:
+    """Latents n 4 h w -> pixels n 3 8h 8w, float32, with the activations of one slice of the codec alive at once.
+
+    On the way back each slice is decoded again, so that the autoencoder costs half as much time again and little memory.
+    """
+    parts = latents.to(codec.dtype).split(codec.slice_size or len(latents))
+    decoded = [checkpoint(codec.decode, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
+    return torch.cat(decoded).float()

@@ -1,0 +1,239 @@
+"""Is this data fit for this training? `python -m scripts.check_training_data CONFIG [key=value ...]`."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from latentsync.errors import ConfigError, InputError, LatentSyncError
+
+if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
+    from latentsync.config import Config
+    from latentsync.data.catalog import Catalog
+    from latentsync.training.doctor import Finding, Side
+    from latentsync.training.overfit import Overfit
+    from latentsync.training_config import SyncNetConfig, TrainingDataConfig
+
+logger = logging.getLogger("latentsync")
+
+INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
+UNFIT = 1  # something serious was found
+_BAR = 40  # characters of the longest bar of a histogram
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; wrong usage ends the program with code 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.check_training_data",
+        description="Look at the clips that a training would see, try whether a network learns one batch of them, and say what to change.",
+        epilog="Exit codes: 0 nothing serious, 1 something serious, 2 an input cannot be used, 130 interrupted.",
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML of the denoiser's or of SyncNet's training")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that win over the file, such as data.train_data_dir=clips"
+    )
+    parser.add_argument(
+        "--looks", type=int, default=2000, help="clips on each side whose picture and sound are looked at (default %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="time for learning one batch by heart (default %(default)s)")
+    parser.add_argument("--no_overfit", action="store_true", help="leave that test out")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu keeps everything off a GPU that is there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars, no log")
+    return parser.parse_args(arguments)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what the command line says; the exit code."""
+    from latentsync.media.files import check_target, write_json
+    from latentsync.training.doctor import SERIOUS, facts_of, findings
+
+    if arguments.looks < 1 or not 0 < arguments.seconds < float("inf"):
+        raise InputError(f"--looks {arguments.looks} --seconds {arguments.seconds:g}: give numbers above 0")
+    if arguments.json is not None:
+        check_target(arguments.json, [arguments.config])
+    config, judge = read_configs(arguments.config, arguments.overrides)
+    with TemporaryDirectory(prefix="latentsync-") as spare:
+        cache = cache_of(config.data, Path(spare))
+        train, held_out = look_at_clips(config, cache, arguments.looks, not arguments.quiet)
+        tried = None if arguments.no_overfit else try_to_learn(judge, train.catalog, cache, arguments)
+    facts = {side.name: facts_of(side) for side in (train, held_out) if side is not None}
+    found = findings(aims_of(config), train, held_out, tried)
+    serious = any(finding.gravity == SERIOUS for finding in found)
+    for name, numbers in facts.items():
+        print_facts(name, numbers)
+    print_findings(found)
+    if arguments.json is not None:
+        write_json(arguments.json, report(arguments, facts, tried, found, serious))
+    return UNFIT if serious else 0
+
+
+def read_configs(path: Path, overrides: Sequence[str]) -> "tuple[Config | SyncNetConfig, SyncNetConfig]":
+    """The configuration, and that of the SyncNet which is trained or judges. Raises ConfigError."""
+    from latentsync.config import load_config, load_syncnet_config
+    from latentsync.config_reading import read_yaml
+    from latentsync.training_config import SyncNetConfig
+
+    tree = read_yaml(path, ["data", "model", "run"])
+    sections = [section if isinstance(section, Mapping) else {} for section in (tree.get("model"), tree.get("data"))]
+    if "audio_encoder" in sections[0] or "visual_encoder" in sections[0] or {"latent_space", "lower_half"} & sections[1].keys():
+        config = load_syncnet_config(path, overrides)
+        return config, config
+    unet = load_config(path, overrides)
+    where = unet.data.syncnet_config_path
+    return unet, SyncNetConfig() if where is None or not where.is_file() else load_syncnet_config(where)
+
+
+def cache_of(data: "TrainingDataConfig", spare: Path) -> Path:
+    """Where training would keep what is computed once for each clip, or, where it does not say, a folder that vanishes."""
+    if data.cache_dir is not None:
+        return data.cache_dir
+    return data.train_output_dir / "cache" if data.train_output_dir is not None else spare
+
+
+def look_at_clips(config: "Config | SyncNetConfig", cache: Path, looks: int, show_progress: bool) -> "tuple[Side, Side | None]":
+    """Open and look at the clips on both sides. Raises InputError, ConfigError."""
+    from latentsync.data.catalog import open_catalog
+    from latentsync.data.clips import SYNCNET_LENGTHS, UNET_LENGTHS
+
+    data = config.data
+    if data.train_data_dir is None and data.train_fileslist is None:
+        raise ConfigError("No clips are named: set data.train_data_dir to a folder of processed clips, or data.train_fileslist.")
+    frames = data.num_frames * (SYNCNET_LENGTHS if is_syncnet(config) else UNET_LENGTHS)
+    sides = []
+    for name, folder, listed in (
+        ("training", data.train_data_dir, data.train_fileslist),
+        ("held-out", data.val_data_dir, data.val_fileslist),
+    ):
+        if folder is None and listed is None:
+            sides.append(None)
+            continue
+        catalog = open_catalog(folder, listed, min_frames=frames, cache_dir=cache, show_progress=show_progress)
+        sides.append(side_of(name, catalog, folder, looks, show_progress))
+    return sides[0], sides[1]
+
+
+def side_of(name: str, catalog: "Catalog", folder: Path | None, looks: int, show_progress: bool) -> "Side":
+    """Everything that can be known about some clips; `looks` of them, evenly spread, are looked at."""
+    from latentsync.training.doctor import Side
+    from latentsync.training.sources import read_notes
+    from latentsync.training.survey import survey
+
+    paths = [clip.path for clip in catalog.clips]
+    root = folder.absolute() if folder is not None else Path(os.path.commonpath([path.parent for path in paths]))
+    chosen = [catalog.clips[place * len(paths) // looks] for place in range(looks)] if looks < len(paths) else catalog.clips
+    seen = survey([(clip.path, clip.frames) for clip in chosen], min(8, os.cpu_count() or 1), show_progress)
+    return Side(name, catalog, read_notes(paths, root, show_progress), seen)
+
+
+def try_to_learn(judge: "SyncNetConfig", catalog: "Catalog", cache: Path, arguments: argparse.Namespace) -> "Overfit":
+    """Let SyncNet, or a smaller one, learn one batch by heart. Raises InputError."""
+    import torch
+
+    from latentsync.data.sound import Mels
+    from latentsync.data.syncnet_dataset import SyncNetDataset
+    from latentsync.training.overfit import balanced_batch, overfit
+    from latentsync.training.syncnet_build import make_syncnet
+
+    data = judge.data
+    dataset = SyncNetDataset(catalog, Mels(cache), num_frames=data.num_frames, resolution=data.resolution, seed=judge.run.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() and arguments.device == "auto" else "cpu")
+    with torch.random.fork_rng():
+        torch.manual_seed(judge.run.seed)
+        real = None if data.latent_space else make_syncnet(judge.model)
+        lower = data.lower_half or data.latent_space
+        batch = balanced_batch(dataset)
+        try:
+            return overfit(batch, real, lower=lower, seconds=arguments.seconds, device=device, show_progress=not arguments.quiet)
+        except ValueError as error:
+            sizes = f"{data.num_frames} faces of {data.resolution} pixels"
+            raise ConfigError(f"SyncNet's sizes (model) do not fit {sizes}: {error}; change data.resolution or the factors") from None
+
+
+def aims_of(config: "Config | SyncNetConfig") -> Any:
+    """What a configuration wants of its data."""
+    from latentsync.training.doctor import Aims
+
+    batch = config.data.batch_size * config.run.gradient_accumulation_steps
+    kind = "syncnet" if is_syncnet(config) else "unet"
+    return Aims(kind, config.data.resolution, batch, config.run.loss_weights.get("mouth", 0.0))
+
+
+def is_syncnet(config: "Config | SyncNetConfig") -> bool:
+    """Whether SyncNet is what is trained."""
+    from latentsync.training_config import SyncNetConfig
+
+    return isinstance(config, SyncNetConfig)
+
+
+def print_facts(name: str, facts: Mapping[str, Any]) -> None:
+    """The numbers about one side, for people."""
+    lengths, largest, lag = facts["seconds"], facts["largest_source"], facts["measured_lag"]
+    print(f"{name.capitalize()} clips: {facts['clips']} ({facts['hours']:.2f} hours, {facts['frames']} frames)")
+    print(f"  length          {lengths['min']:.2f} s, median {lengths['median']:.2f} s, up to {lengths['max']:.2f} s")
+    print(f"  sources         {facts['sources']}, the largest ({largest['name']}) has {largest['share']:.1%} of the clips")
+    if facts["voices"]:
+        print(f"  voices          {facts['voices']}")
+    if facts["with_mouth_channels"]:
+        print(f"  mouth channels  with {facts['with_mouth_channels']} clips")
+    for why, entry in facts["rejected"].items():
+        print(f"  left out        {entry['clips']}: {why} (such as {entry['example']})")
+    for path, why in list(facts["broken"].items())[:5]:
+        print(f"  broken          {path}: {why.removeprefix(path).strip()}")
+    print(f"  looked at       {facts['looked_at']} clips: {', '.join(f'{count} of {size}' for size, count in facts['sizes'].items())}")
+    print(f"  silence         {facts['silent_frames']:.0%} of frames; {facts['silent_clips']} clips for more than half of them")
+    print(f"  still mouths    {facts['still_clips']} clips")
+    place = f"at {lag['place'][0]:.0%} of the width, {lag['place'][1]:.0%} of the height"
+    print(f"  sound's lag     {lag['frames']:+d} frames ({lag['standard_errors']:.1f} standard errors), seen {place}")
+    print_histogram(facts["offsets"])
+    print()
+
+
+def print_histogram(offsets: Mapping[str, int]) -> None:
+    """Known offsets in frames, a bar each."""
+    most = max(offsets.values(), default=0)
+    for frames, clips in offsets.items():
+        print(f"  offset {frames:>4}     {'#' * max(1, _BAR * clips // most)} {clips}")
+
+
+def print_findings(found: "Sequence[Finding]") -> None:
+    """The advice, the gravest first."""
+    for finding in found:
+        print(f"{finding.gravity:>8}  {finding.topic}: {finding.text}")
+
+
+def report(
+    arguments: argparse.Namespace, facts: Mapping[str, Any], tried: "Overfit | None", found: "Sequence[Finding]", serious: bool
+) -> dict[str, Any]:
+    """Everything that was found, for other programs."""
+    return {
+        "config": str(arguments.config),
+        "overrides": list(arguments.overrides),
+        "serious": serious,
+        "clips": dict(facts),
+        "overfit": None if tried is None else asdict(tried) | {"learnt": tried.learnt, "decided": tried.decided},
+        "findings": [finding._asdict() for finding in found],
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    parsed = parse_arguments(arguments)
+    logging.basicConfig(level=logging.ERROR if parsed.quiet else logging.WARNING, format="%(message)s")
+    try:
+        return run(parsed)
+    except LatentSyncError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        logger.error("Interrupted: nothing was written but the cache of what clips hold.")
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Train the denoiser: `./train_unet.sh --unet_config_path configs/unet/stage1.yaml data.train_data_dir=CLIPS`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.training import parse_arguments, run_command, start_training
+
+if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
+    from accelerate import Accelerator
+
+    from latentsync.config import Config
+    from latentsync.training.parts import Parts
+
+logger = logging.getLogger("latentsync")
+
+DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "unet" / "stage1.yaml"
+
+
+def work(parsed: argparse.Namespace) -> bool:
+    """Train; False where it was stopped before the end."""
+    from latentsync.config import dump_config, load_config
+
+    config = load_config(parsed.config_path, parsed.overrides)
+    if parsed.print_config:
+        print(dump_config(config), end="")
+        return True
+    from latentsync.training.build import make_accelerator
+
+    accelerator = make_accelerator(config.run, parsed.device)
+    return start_training(config, accelerator, lambda: build(config, accelerator, not parsed.quiet), parsed)
+
+
+def build(config: "Config", accelerator: "Accelerator", show_progress: bool) -> "Parts":
+    """Everything the training needs, the validation video included."""
+    from dataclasses import replace
+
+    from latentsync.training.unet_build import build_unet, load_training_codec
+    from scripts.validation_video import make_video_validator
+
+    codec = load_training_codec(config, accelerator)
+    parts = build_unet(config, codec, accelerator, show_progress)
+    video = make_video_validator(config, codec, accelerator)
+    return parts if video is None else replace(parts, validators=[*parts.validators, video])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    description = "Train the denoiser on a folder of processed clips (aligned faces, 25 frames a second, with sound)."
+    return run_command(work, parse_arguments("train_unet.sh", description, DEFAULT_CONFIG, arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""What the two training commands share: their arguments, their messages, their exit codes."""
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latentsync.errors import LatentSyncError
+
+if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
+    from accelerate import Accelerator
+
+    from latentsync.config import Config
+    from latentsync.training.parts import Parts
+    from latentsync.training_config import SyncNetConfig
+
+logger = logging.getLogger("latentsync")
+
+INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
+
+
+def parse_arguments(command: str, description: str, default_config: Path, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line of a training; wrong usage ends the program with code 2."""
+    parser = argparse.ArgumentParser(
+        prog=command,
+        description=description,
+        epilog="The same command goes on where it stopped. Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 stopped and saved.",
+    )
+    parser.add_argument("--config_path", "--unet_config_path", type=Path, default=default_config, help="YAML recipe (default %(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu keeps everything off a GPU that is there")
+    parser.add_argument("--print_config", action="store_true", help="print the recipe with all overrides and stop")
+    parser.add_argument("--dry_run", action="store_true", help="load and check everything, then stop before the first step")
+    parser.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress bars")
+    parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that win over the recipe, such as data.train_data_dir=clips run.seed=7"
+    )
+    return parser.parse_args(arguments)
+
+
+def start_training(
+    config: "Config | SyncNetConfig", accelerator: "Accelerator", build: "Callable[[], Parts]", parsed: argparse.Namespace
+) -> bool:
+    """Build and train in the configuration's output folder; False where it was stopped before the end."""
+    from latentsync.training.build import output_folder
+    from latentsync.training.checkpoint import OutputLock
+    from latentsync.training.loop import Trainer
+    from latentsync.training.record import keep_config
+
+    if not accelerator.is_main_process:
+        logger.setLevel(logging.ERROR)
+    folder = output_folder(config.data)
+    with OutputLock(folder) if accelerator.is_main_process else nullcontext():
+        if accelerator.is_main_process:
+            keep_config(config, folder)
+        trainer = Trainer(
+            accelerator,
+            build(),
+            config.run,
+            config.optimizer,
+            config.ckpt,
+            folder=folder,
+            batch_size=config.data.batch_size,
+            num_workers=config.data.num_workers,
+            show_progress=not parsed.quiet,
+        )
+        if parsed.dry_run:
+            logger.info("Everything is there; %d steps would be trained", config.run.max_train_steps)
+            return True
+        return trainer.train()
+
+
+def run_command(work: Callable[[argparse.Namespace], bool], parsed: argparse.Namespace) -> int:
+    """Do the work of a command line; the exit code. `work` says whether it came to its end."""
+    level = logging.WARNING if parsed.quiet else logging.DEBUG if parsed.verbose else logging.INFO
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logger.setLevel(level)
+    try:
+        return 0 if work(parsed) else INTERRUPTED
+    except LatentSyncError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        logger.error("Interrupted: the same command goes on from the last checkpoint.")
+        return INTERRUPTED
+    except Exception as error:
+        logger.error("Unexpected failure (%s: %s): run again with --verbose to see where.", type(error).__name__, error)
+        logger.debug("Where it happened:", exc_info=error)
+        return 1

@@ -1,0 +1,76 @@
+"""A validation of the denoiser that can be watched: a video through the whole pipeline with the weights of the moment."""
+
+import logging
+from pathlib import Path
+
+from accelerate import Accelerator
+from torch import nn
+
+from latentsync.config import Config
+from latentsync.diffusion import make_scheduler
+from latentsync.errors import ConfigError
+from latentsync.faces.build import build_detector
+from latentsync.models.vae import LatentCodec
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+from latentsync.pipelines.options import LipsyncOptions
+from latentsync.training.build import default_weights, output_folder, whisper_weights
+from latentsync.training.parts import Tally
+from latentsync.whisper.audio2feature import Audio2Feature
+from latentsync.whisper.loading import load_whisper_encoder
+
+logger = logging.getLogger("latentsync")
+
+
+class VideoValidator:
+    """Writes `validation/step-00001000.mp4`; nothing is measured. The main process alone does it."""
+
+    name = "video"
+
+    def __init__(self, config: Config, codec: LatentCodec, accelerator: Accelerator) -> None:
+        data = config.data
+        self.config, self.codec, self.accelerator = config, codec, accelerator
+        self.video, self.audio = Path(data.val_video_path), Path(data.val_audio_path)
+        self.folder = output_folder(data) / "validation"
+        self._encoder = Audio2Feature(load_whisper_encoder(whisper_weights(config)), tuple(data.audio_feat_length)).to(accelerator.device)
+        self._detector = build_detector("auto", default_weights("s3fd"), default_weights("2dfan4"), accelerator.device)
+
+    def __call__(self, model: nn.Module, step: int) -> dict[str, Tally]:
+        """Raises whatever the pipeline raises."""
+        if not self.accelerator.is_main_process:
+            return {}
+        data, run = self.config.data, self.config.run
+        pipeline = LipsyncPipeline(
+            self.codec,
+            self._encoder,
+            model,
+            make_scheduler(),
+            self._detector,
+            resolution=data.resolution,
+            num_frames=data.num_frames,
+            mask_name=data.mask,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        options = LipsyncOptions(inference_steps=run.inference_steps, guidance_scale=run.guidance_scale, seed=run.seed)
+        target = self.folder / f"step-{step:08d}.mp4"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pipeline(self.video, self.audio, target, options)
+        logger.info("Validation video: %s", target)
+        return {}
+
+
+def make_video_validator(config: Config, codec: LatentCodec, accelerator: Accelerator) -> VideoValidator | None:
+    """The validator that a configuration asks for; None where it names no video and no sound.
+
+    Raises ConfigError where a file is missing, before hours have been spent.
+    """
+    data = config.data
+    if data.val_video_path is None or data.val_audio_path is None:
+        logger.info("No validation video: data.val_video_path and data.val_audio_path are not both set")
+        return None
+    for name in ("val_video_path", "val_audio_path"):
+        if not getattr(data, name).is_file():
+            raise ConfigError(f"data.{name} is {getattr(data, name)}, which is not there: name another file, or null for no video.")
+    if accelerator.distributed_type in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+        logger.warning("No validation video: the weights are shared out over the processes, and the pipeline needs them in one place.")
+        return None
+    return VideoValidator(config, codec, accelerator)

@@ -1,0 +1,222 @@
+"""The doctor of training data: sound data passes, each fault is named, and wrong input is refused in one sentence."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from media_fixtures import make_clip, run_ffmpeg
+
+from latentsync.data.batches import SyncNetBatch
+from latentsync.media.sink import AudioTrack, VideoSink
+from latentsync.training.overfit import overfit, small_network
+from latentsync.training.sources import read_notes, read_offsets, source_name
+from preprocess.talking_heads.clip import write_wave
+from scripts import check_training_data as doctor
+
+SIDE, FRAMES = 64, 50
+CONFIG = """
+data: {resolution: 64, num_frames: 16, batch_size: 4}
+model:
+  audio_encoder:
+    in_channels: 1
+    block_out_channels: [32, 32, 32, 32, 32, 32, 32]
+    downsample_factors: [[2, 1], 2, 2, 1, 2, 2, [2, 3]]
+    attn_blocks: [0, 0, 0, 0, 0, 0, 0]
+  visual_encoder:
+    in_channels: 48
+    block_out_channels: [32, 32, 32, 32, 32, 64]
+    downsample_factors: [[1, 2], 2, 2, 2, 2, 2]
+    attn_blocks: [0, 0, 0, 0, 0, 0]
+"""
+
+
+def talking_clip(path: Path, seed: int, late: int = 0, mouth_row: int = 44, moves: bool = True, loud: bool = True) -> Path:
+    """A square face whose mouth trembles as loudly as its sound is, which comes `late` frames after it."""
+    rng = np.random.default_rng(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    level = np.abs(np.convolve(rng.standard_normal(FRAMES + 20), np.ones(4) / 2, "same"))[:FRAMES]
+    face = np.kron(rng.integers(60, 180, (8, 8, 3)), np.ones((8, 8, 1)))  # h w c
+    heard = np.repeat(np.roll(level, late), 640) * (0.1 if loud else 0)
+    write_wave(path.with_suffix(".wav"), (heard * rng.standard_normal(FRAMES * 640)).astype(np.float32))
+    track = AudioTrack(path.with_suffix(".wav"), FRAMES / 25)
+    with VideoSink(path, SIDE, SIDE, 25, audio=track, crf=12) as sink:
+        for frame in range(FRAMES):
+            picture = face.copy()
+            if moves:
+                picture[mouth_row : mouth_row + 8, 22:42] += (-1) ** frame * 30 * level[frame]
+            sink.write(np.clip(picture, 0, 255).astype(np.uint8))
+    path.with_suffix(".wav").unlink()
+    return path
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten clips of ten people, and two held out, in a folder with spaces."""
+    root = tmp_path_factory.mktemp("the clips")
+    for person in range(12):
+        talking_clip(root / ("val" if person > 9 else "train") / f"person{person}_0001.mp4", person)
+    return root
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "syncnet.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+def examine(config: Path, clips: Path, held_out: Path | None, *options: str) -> tuple[int, dict[str, list[str]]]:
+    """The exit code, and the words of all findings by gravity."""
+    told = config.with_name("told.json")
+    places = [f"data.train_data_dir={clips}", f"data.cache_dir={config.parent / 'cache'}"]
+    places += [f"data.val_data_dir={held_out}"] if held_out else []
+    code = doctor.main([str(config), *places, "--quiet", "--json", str(told), "--device", "cpu", *options])
+    found: dict[str, list[str]] = {"serious": [], "warning": [], "note": [], "good": []}
+    for finding in json.loads(told.read_text())["findings"]:
+        found[finding["gravity"]].append(f"{finding['topic']}: {finding['text']}")
+    return code, found
+
+
+def test_sound_data_passes(people: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = examine(config, people / "train", people / "val", "--seconds", "2")
+    assert (code, found["serious"]) == (0, [])
+    shown = capsys.readouterr().out
+    assert "Training clips: 10 (0.01 hours, 500 frames)" in shown
+    assert "sources         10, the largest" in shown
+    assert "10 of 64x64" in shown
+    assert any("mouths move with the sound in the training clips" in line for line in found["good"])
+    assert any("batches of 4 may sit at 0.69" in line for line in found["warning"])
+    assert any("10 clips are few" in line for line in found["warning"])
+    told = json.loads(config.with_name("told.json").read_text())
+    assert told["clips"]["training"]["frames"] == 500
+    assert told["overfit"]["samples"] == 16
+
+
+def test_every_fault_is_named(people: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train, held_out = tmp_path / "train", tmp_path / "val"
+    shutil.copytree(people / "train", train)
+    shutil.copytree(people / "val", held_out)
+    first = train / "person0_0001.mp4"
+    shutil.copy(first, held_out / "person0_0002.mp4")
+    shutil.copy(train / "person1_0001.mp4", train / "person1_0002.mp4")
+    run_ffmpeg("-i", train / "person2_0001.mp4", "-crf", "30", "-c:a", "aac", "-b:a", "48k", train / "person2_0002.mp4")
+    talking_clip(train / "quiet_0001.mp4", 30, loud=False)
+    talking_clip(train / "photo_0001.mp4", 31, moves=False)
+    (train / "broken.mp4").write_text("no video")
+    make_clip(train / "wide.mp4", sound="sine=duration=3")
+    rows = [f"{path.name},{(-3) ** place}" for place, path in enumerate(sorted(train.glob("person*")))]
+    (train / "manifest.csv").write_text("path,offset\n" + "\n".join(rows) + "\n")
+    code, found = examine(config, train, held_out, "--no_overfit")
+    assert code == 1
+    serious = "\n".join(found["serious"])
+    assert re.search(r"leak: 1 of 3 held-out sources are trained on, too \(person0\)", serious)
+    assert re.search(r"leak: 1 clips are both trained on and held out, under two names \(.*person0_0001.*person0_0002", serious)
+    assert re.search(r"offsets: 11 of 12 training clips with a known offset are apart", serious)
+    warnings = "\n".join(found["warning"])
+    assert "duplicates: 2 clips are exact copies" in warnings
+    assert re.search(r"duplicates: 1 clips are the same clip .*person2_000[12]", warnings)
+    assert re.search(r"silence: 1 of 14 training clips .*quiet_0001", warnings)
+    assert re.search(r"still: 1 of 14 training clips .*photo_0001", warnings)
+    assert "rejected: 2 training files (12%)" in warnings
+    shown = capsys.readouterr().out
+    assert re.search(r"left out +1: shows N x N pixels: it is no aligned face \(such as .*wide.mp4\)", shown)
+    assert re.search(r"offset +-3 +#", shown)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [({"late": 5}, "the sound of the training clips comes about 5 frames late"), ({"mouth_row": 4}, "where an aligned face has no mouth")],
+)
+def test_sound_out_of_step_and_faces_out_of_place_are_measured(tmp_path: Path, config: Path, how: dict[str, int], words: str) -> None:
+    for person in range(10):
+        talking_clip(tmp_path / "clips" / f"person{person}_0001.mp4", person, **how)
+    code, found = examine(config, tmp_path / "clips", None, "--no_overfit")
+    if "late" in how:
+        assert (code, any(words in line for line in found["serious"])) == (1, True)
+    else:  # a mouth that is not where it should be does not move either
+        assert any("mouths were not seen to move" in line for line in found["note"]) or any(words in line for line in found["serious"])
+    assert any("no held-out clips" in line for line in found["warning"])
+
+
+def test_a_denoisers_configuration_is_taken_too(people: Path, tmp_path: Path) -> None:
+    config = tmp_path / "unet.yaml"
+    config.write_text("data: {resolution: 128, num_frames: 16}\n")
+    code, found = examine(config, people / "train", people / "val", "--no_overfit", "--looks", "4")
+    assert code == 0
+    assert any("size: 4 of 4 training clips are smaller than data.resolution 128" in line for line in found["warning"])
+    assert not any("batches of" in line for line in found["warning"])
+
+
+def test_wrong_input_is_refused(config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "empty").mkdir()
+    for arguments, words in (
+        ([f"data.train_data_dir={tmp_path / 'missing'}"], "missing is not a folder"),
+        ([f"data.train_data_dir={tmp_path / 'empty'}"], "empty holds no clip"),
+        ([], "No clips are named"),
+        (["data.train_data_dri=x"], "data.train_data_dri"),
+        (["--looks", "0"], "--looks 0"),
+        (["--json", str(config)], "one of the inputs"),
+    ):
+        caplog.clear()
+        assert doctor.main([str(config), *arguments]) == 2
+        assert words in caplog.text
+        assert len(caplog.records) == 1
+    assert doctor.main([str(tmp_path / "none.yaml")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("id10001/video/00001.mp4", "id10001"),
+        ("RD_Radio1_000.mp4", "RD_Radio1"),
+        ("WDA_Woman3_shot_001_seg_02.mp4", "WDA_Woman3"),
+        ("interview-part12-3.mp4", "interview"),
+        ("00017.mp4", "00017"),
+    ],
+)
+def test_sources_are_told_by_name(name: str, source: str) -> None:
+    assert source_name(Path("clips") / name, Path("clips")) == source
+
+
+def test_sidecars_and_manifests_are_read(tmp_path: Path) -> None:
+    clips = [tmp_path / "all" / "deep" / f"clip_{number}.mp4" for number in range(4)]
+    clips[0].parent.mkdir(parents=True)
+    plan = '{"identity": 7, "voice": {"engine": "flite", "name": "slt"}}'
+    clips[0].with_suffix(".json").write_text(f'{{\n"version": 1,\n"plan": {plan},\n"mouth": {{"values": [[1]]}}\n}}\n')
+    clips[1].with_suffix(".json").write_text(json.dumps({"offset": -2, "plan": None}, indent=2))
+    (tmp_path / "manifest.jsonl").write_text(
+        '{"clip": "clip_2.mp4", "offset": 4}\n\n{"clip": "clip_3.mp4", "offset": 5, "corrected": true}\n'
+    )
+    (tmp_path / "all" / "manifest.csv").write_text("\ufeffclip,offset,confidence\ndeep/clip_2.mp4,3,6.1\nclip_9.mp4,3,1\n,,\n")
+    notes = read_notes(clips, tmp_path)
+    assert [note.source for note in notes] == ["identity 7", "clip", "clip", "clip"]
+    assert [note.voice for note in notes] == ["flite/slt", None, None, None]
+    assert [note.offset for note in notes] == [None, -2, 3, 0]
+    assert read_offsets(clips, tmp_path / "all" / "deep") == {clips[2]: 3.0}
+
+
+def test_a_batch_without_difference_is_not_learnt() -> None:
+    torch.manual_seed(0)
+    label = torch.tensor([0.0, 1.0] * 4)
+    position = torch.arange(8)
+    faces, mel = torch.randint(0, 255, (8, 16, SIDE, SIDE, 3), dtype=torch.uint8), torch.randn(8, 1, 80, 52)
+    good = SyncNetBatch(position, position, [], faces, mel, label)
+    same = SyncNetBatch(position, position, [], faces[:1].expand_as(faces), mel[:1].expand_as(mel), label)
+    learnt = overfit(good, None, lower=True, seconds=20, device=torch.device("cpu"))
+    assert learnt.learnt
+    assert "looks at latents" in learnt.network
+    tried = overfit(same, None, lower=True, seconds=1, device=torch.device("cpu"))
+    assert not tried.learnt
+    assert tried.last == pytest.approx(np.log(2), abs=0.2)
+
+
+@pytest.mark.parametrize("shape", [(48, 32, 64), (75, 64, 64), (48, 48, 33)])
+@pytest.mark.parametrize("columns", [16, 52, 80])
+def test_the_small_network_fits_every_size(shape: tuple[int, int, int], columns: int) -> None:
+    frames, mel = torch.zeros(1, *shape), torch.zeros(1, 1, 80, columns)
+    seen, heard = small_network(frames, mel)(frames, mel)
+    assert seen.shape == heard.shape == (1, 128)

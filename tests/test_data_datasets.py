@@ -1,0 +1,193 @@
+"""Turns to samples: what belongs together is together, all chance is the turn's, a broken clip costs one sentence."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from data_fixtures import CHANNELS, FRAMES, SIDE, catalog_of, make_folder, make_training_clip, write_truth
+from golden_recipe import GOLDEN
+from tiny_pipeline import seeded_codec
+
+from latentsync.data.batches import Turn
+from latentsync.data.catalog import Catalog, ClipInfo
+from latentsync.data.clip_dataset import FAILURES_IN_A_ROW, collate
+from latentsync.data.clips import choose_syncnet, choose_unet, generator
+from latentsync.data.frames import read_frames
+from latentsync.data.latents import LatentStore
+from latentsync.data.mouth import read_mouth
+from latentsync.data.sound import Features, Mels
+from latentsync.data.syncnet_dataset import SyncNetDataset
+from latentsync.data.unet_dataset import UNetDataset
+from latentsync.errors import InputError
+from latentsync.faces.mask import fixed_mask, masked_pixels, to_pixels
+from latentsync.spectrogram import mel_window, window_length
+
+LENGTH, SEED = 5, 7
+SIZES = {"num_frames": LENGTH, "resolution": SIDE, "seed": SEED}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return make_folder(tmp_path_factory.mktemp("data") / "clips", 3)
+
+
+@pytest.fixture(scope="module")
+def cache(folder):
+    return folder.parent / "cache"
+
+
+@pytest.fixture(scope="module")
+def catalog(folder, cache):
+    return catalog_of(folder, cache)
+
+
+@pytest.fixture(scope="module")
+def features(cache):
+    return Features(cache, GOLDEN / "whisper_reduced.pt")
+
+
+def same(one, other):
+    return all(torch.equal(value, vars(other)[name]) for name, value in vars(one).items() if isinstance(value, torch.Tensor))
+
+
+def test_a_syncnet_sample(catalog, cache):
+    mels = Mels(cache)
+    dataset = SyncNetDataset(catalog, mels, **SIZES, with_mouth=True)
+    assert len(dataset) == 3
+    labels = []
+    for position in range(12):
+        sample = dataset[Turn(position, 1)]
+        sound, pictures, label = choose_syncnet(generator(SEED, position), FRAMES, LENGTH)
+        path = catalog.clips[1].path
+        assert torch.equal(sample.faces[0], read_frames(path, range(pictures, pictures + LENGTH)))
+        assert torch.equal(sample.mel[0], mel_window(mels(path), sound, LENGTH))
+        mouth = torch.from_numpy(read_mouth(path))
+        assert torch.equal(sample.mouth[0], mouth[pictures : pictures + LENGTH])
+        assert torch.equal(sample.heard_mouth[0], mouth[sound : sound + LENGTH])
+        assert (sample.position.tolist(), sample.clip.tolist(), sample.label.tolist()) == ([position], [1], [float(label)])
+        assert sample.problems == []
+        labels.append(label)
+    assert set(labels) == {0, 1}
+    assert SyncNetDataset(catalog, mels, **SIZES)[4].mouth is None
+    assert same(dataset[2], dataset[Turn(2, 2)])
+
+
+def test_a_unet_sample(catalog, cache, features):
+    mels = Mels(cache)
+    dataset = UNetDataset(catalog, mels, features, **SIZES)
+    for position in range(4):
+        sample = dataset[Turn(position, 2)]
+        start, reference = choose_unet(generator(SEED, position), FRAMES, LENGTH)
+        path = catalog.clips[2].path
+        assert torch.equal(sample.faces[0], read_frames(path, range(start, start + LENGTH)))
+        assert torch.equal(sample.reference[0], read_frames(path, range(reference, reference + LENGTH)))
+        assert torch.equal(sample.audio[0], features.window(path, start, start + LENGTH))
+        assert torch.equal(sample.mel[0], mel_window(mels(path), start, LENGTH))
+        assert sample.mel.shape == (1, 1, 80, window_length(LENGTH))
+        assert sample.moments is None
+
+
+def test_faces_come_at_the_resolution(catalog, cache, features):
+    sample = UNetDataset(catalog, Mels(cache), features, num_frames=LENGTH, resolution=32, seed=1)[0]
+    assert sample.faces.shape == sample.reference.shape == (1, LENGTH, 32, 32, 3)
+
+
+def test_dropped_audio_is_zero_and_changes_nothing_else(catalog, cache, features):
+    def dataset(dropout):
+        return UNetDataset(catalog, Mels(cache), features, **SIZES, audio_dropout=dropout)
+
+    whole, half, none = dataset(0.0), dataset(0.5), dataset(1.0)
+    heard = [bool(half[position].audio.any()) for position in range(16)]
+    assert 3 < sum(heard) < 13
+    assert not none[3].audio.any() and whole[3].audio.any()
+    assert torch.equal(none[3].faces, whole[3].faces)
+
+
+def test_a_broken_clip_gives_its_turn_to_the_next_one_and_is_told_once(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "clips")
+    catalog = catalog_of(tmp_path / "clips", tmp_path / "cache")
+    broken = catalog.clips[1].path
+    broken.write_bytes(b"overwritten")
+    dataset = SyncNetDataset(catalog, Mels(tmp_path / "cache"), **SIZES)
+    first, second, other = dataset[Turn(10, 1)], dataset[Turn(10, 1)], dataset[Turn(11, 0)]
+    assert (first.clip.item(), first.position.item(), len(first.problems)) == (2, 10, 1)
+    assert str(broken) in first.problems[0] and "next clip" in first.problems[0]
+    assert second.problems == other.problems == []
+    assert same(first, second)
+    assert same(first, dataset[Turn(10, 2)])  # chance is the turn's, whichever clip it goes to
+
+
+def test_too_many_broken_clips_end_the_training(tmp_path):
+    infos = tuple(ClipInfo(tmp_path / f"{number}.mp4", 75, 3.0) for number in range(FAILURES_IN_A_ROW + 5))
+    dataset = SyncNetDataset(Catalog(infos), Mels(tmp_path), **SIZES)
+    with pytest.raises(InputError, match=rf"^{FAILURES_IN_A_ROW} clips in a row .* 22\.mp4 cannot be read"):
+        dataset[Turn(0, 3)]
+    alone = SyncNetDataset(Catalog(infos[:1]), Mels(tmp_path), **SIZES)
+    with pytest.raises(InputError, match="^1 clips in a row"):
+        alone[0]
+
+
+def test_sound_that_ends_before_the_catalog_says_narrows_the_choice(folder, cache, tmp_path, features):
+    path = make_training_clip(tmp_path / "clip.mp4", sound_seconds=0.8)
+    catalog = Catalog((ClipInfo(path, FRAMES, 3.0),))
+    dataset = UNetDataset(catalog, Mels(cache), features, **SIZES)
+    assert all(dataset[position].mel.shape[-1] == window_length(LENGTH) for position in range(30))
+    with pytest.raises(InputError, match="holds sound for"):
+        UNetDataset(catalog, Mels(cache), features, num_frames=16, resolution=SIDE, seed=1)[0]
+
+
+def test_mouths_are_needed_for_every_clip(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "clips")
+    write_truth(tmp_path / "clips" / "clip0.mp4", frames=3)
+    catalog = catalog_of(tmp_path / "clips", tmp_path / "cache")
+    dataset = SyncNetDataset(catalog, Mels(tmp_path / "cache"), **SIZES, with_mouth=True)
+    sample = dataset[Turn(0, 0)]
+    assert "3 frames only" in sample.problems[0] and sample.mouth.shape == (1, LENGTH, CHANNELS)
+    (tmp_path / "clips" / "clip1.json").unlink()
+    catalog = catalog_of(tmp_path / "clips", tmp_path / "cache")
+    with pytest.raises(InputError, match=r"1 of 3 clips .*clip1\.mp4: set run\.loss_weights\.mouth=0"):
+        SyncNetDataset(catalog, Mels(tmp_path / "cache"), **SIZES, with_mouth=True)
+
+
+def test_batches_hold_their_samples_in_order(catalog, cache):
+    dataset = SyncNetDataset(catalog, Mels(cache), **SIZES, with_mouth=True)
+    samples = [dataset[Turn(position, position % 3)] for position in (4, 9, 2)]
+    samples[1].problems.append("a sentence")
+    batch = collate(samples)
+    assert batch.position.tolist() == [4, 9, 2] and batch.clip.tolist() == [1, 0, 2]
+    assert batch.faces.shape == (3, LENGTH, SIDE, SIDE, 3) and batch.label.shape == (3,)
+    assert batch.mouth.shape == (3, LENGTH, CHANNELS)
+    assert torch.equal(batch.mel[1], samples[1].mel[0])
+    assert batch.problems == ["a sentence"]
+    without = collate([SyncNetDataset(catalog, Mels(cache), **SIZES)[0]])
+    assert without.mouth is None
+
+
+@torch.no_grad()
+def test_latents_are_those_the_autoencoder_would_give(catalog, cache, features, tmp_path):
+    codec, mask = seeded_codec(), fixed_mask(SIDE, "mask2")
+    codec.slice_size = 7
+    store = LatentStore(tmp_path, SIDE, "mask2")
+    for rank in range(2):
+        store.fill(codec, catalog, mask, rank, 2)
+    files = sorted(tmp_path.rglob("*.npy"))
+    assert len(files) == 3
+    values = np.load(files[0])
+    assert (values.shape, values.dtype) == ((FRAMES, 2, 8, SIDE // 8, SIDE // 8), np.float16)
+    sample = UNetDataset(catalog, Mels(cache), features, **SIZES, latents=store)[1]
+    pixels, reference = to_pixels(sample.faces[0]), to_pixels(sample.reference[0])
+    for place, picture in enumerate((pixels, masked_pixels(pixels, mask), reference)):
+        posterior = codec.vae.encode(picture).latent_dist
+        expected = torch.cat([posterior.mean, posterior.logvar], dim=1)
+        torch.testing.assert_close(sample.moments[0, :, place], expected, rtol=2e-3, atol=2e-3)
+    assert sample.moments.dtype == torch.float32
+    stamps = [path.stat().st_mtime_ns for path in files]
+    store.fill(codec, catalog, mask)
+    assert [path.stat().st_mtime_ns for path in files] == stamps
+    codec.vae.encoder.conv_in.bias += 1
+    other = LatentStore(tmp_path, SIDE, "mask2")
+    other.fill(codec, Catalog(catalog.clips[:1]), mask)
+    assert len(list(tmp_path.rglob("*.npy"))) == 4  # another autoencoder, another store
+    with pytest.raises(InputError, match="no cached latents"):
+        other.moments(catalog.clips[1].path, 0, 20, LENGTH)

@@ -1,0 +1,167 @@
+"""The judges of generated clips against reference numbers: TREPA, LPIPS of the lower half, SyncNet."""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import lpips
+import pytest
+import torch
+import torch.nn.functional as F
+from golden_recipe import load_case, seeded_normal, seeded_state_dict, weights_sha256
+from test_videomae import case_network
+
+from latentsync.errors import InputError, WeightsError
+from latentsync.losses.perceptual import LowerHalfLPIPS, empty_lpips, load_lpips
+from latentsync.losses.sync import SyncJudge, cosine_loss, lower_half, syncnet_frames
+from latentsync.losses.trepa import TREPALoss
+from latentsync.models.stable_syncnet import EncoderSizes, StableSyncNet
+
+SIDE = 16  # of the faces of the tiny SyncNet, pixels
+
+
+@cache
+def seeded_lpips() -> LowerHalfLPIPS:
+    """LPIPS with the weights of its case."""
+    sidecar, _ = load_case("lpips_vgg")
+    network = empty_lpips()
+    network.load_state_dict(seeded_state_dict(network.state_dict(), sidecar["seed"], gain=1.4), assign=True)
+    assert weights_sha256(network.state_dict()) == sidecar["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
+    return LowerHalfLPIPS(network)
+
+
+def tiny_judge(*, latent_space: bool = False, lower: bool = True, resolution: int = SIDE, frames: int = 2) -> SyncJudge:
+    """A SyncNet of few channels that takes what these settings say."""
+    torch.manual_seed(3)
+    height, width = (resolution // 8,) * 2 if latent_space else (resolution,) * 2
+    factors = [[height // 2 if lower else height, width]]
+    visual = EncoderSizes((4 if latent_space else 3) * frames, (128,), factors, (0,))
+    network = StableSyncNet(EncoderSizes(1, (128,), [[80, 4]], (0,)), visual)
+    return SyncJudge(network, resolution=resolution, num_frames=frames, latent_space=latent_space, lower_half=lower)
+
+
+def trepa_clips():
+    """The generated and the real clip of the case, b f c h w."""
+    sidecar, tensors = load_case("trepa_tiny")
+    fake = (0.8 * seeded_normal(10001, (2, 3, 16, 28, 28))).clamp(-1.2, 1.2)
+    real = (0.3 * seeded_normal(10002, (2, 3, 16, 28, 28)) + 0.6).clamp(-1.2, 1.2)
+    assert all(hashlib.sha256(clip.numpy().tobytes()).hexdigest() in sidecar["inputs"] for clip in (fake, real))
+    return fake.transpose(1, 2), real.transpose(1, 2), tensors, sidecar["tolerance"]
+
+
+def test_trepa_equals_the_reference_and_moves_the_generated_clip_alone():
+    fake, real, tensors, tolerance = trepa_clips()
+    loss = TREPALoss(case_network())
+    torch.testing.assert_close(loss.prepare(fake)[0, 0, :, ::16, ::16], tensors["pre_v16_b0_frame0_stride16"], **tolerance["features"])
+    fake.requires_grad_(True)
+    real.requires_grad_(True)
+    value = loss(fake, real)
+    torch.testing.assert_close(value, tensors["loss_v16"], **tolerance["loss"])
+    with torch.no_grad():
+        for clip, name in ((fake, "features_fake_v16"), (real, "features_real_v16")):
+            torch.testing.assert_close(loss.features(clip), F.normalize(tensors[name], dim=1), **tolerance["features"])
+    value.backward()
+    assert all(frame.abs().sum() > 0 for item in fake.grad for frame in item)
+    assert real.grad is None and not any(parameter.requires_grad for parameter in loss.parameters())
+
+
+@torch.no_grad()
+def test_trepa_works_in_half_precision_and_is_nothing_for_equal_clips():
+    fake, real, tensors, _ = trepa_clips()
+    loss = TREPALoss(case_network().bfloat16())
+    value = loss(fake[:1], real[:1])
+    assert value.dtype == torch.float32
+    features = [F.normalize(tensors[f"features_{name}_v16"][:1], dim=1) for name in ("fake", "real")]
+    assert value.item() == pytest.approx(F.mse_loss(*features).item(), rel=0.2)
+    assert loss(real[:1], real[:1]) == 0
+
+
+def lpips_pictures():
+    return [seeded_normal(seed, (2, 3, 64, 64)).clamp(-1, 1) for seed in (12301, 12302)]
+
+
+@torch.no_grad()
+def test_lpips_equals_the_reference():
+    sidecar, tensors = load_case("lpips_vgg")
+    pictures = lpips_pictures()
+    torch.testing.assert_close(seeded_lpips().network(*pictures), tensors["value"], **sidecar["tolerance"])
+    upper = [torch.full_like(picture, value) for picture, value in zip(pictures, (0.0, 1.0), strict=True)]  # must not count
+    clips = [torch.cat(halves, dim=-2).unflatten(0, (1, 2)) for halves in zip(upper, pictures, strict=True)]  # 1 2 3 128 64
+    torch.testing.assert_close(seeded_lpips()(*clips), tensors["value_mean"], **sidecar["tolerance"])
+    halves = seeded_lpips()(*(clip.bfloat16() for clip in clips))
+    assert halves.dtype == torch.float32
+
+
+def vgg_file(path, **changes):
+    """A file in the layout of torchvision, small where LPIPS does not look."""
+    weights = {f"features.{key.partition('.')[2]}": value for key, value in seeded_lpips().network.net.state_dict().items()}
+    torch.save({**weights, "classifier.0.weight": torch.zeros(2, 2), "classifier.0.bias": torch.zeros(2), **changes}, path)
+    return path
+
+
+@torch.no_grad()
+def test_lpips_is_loaded_from_the_file_of_vgg16_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *args, **kwargs: pytest.fail("nothing may be fetched"))
+    loss = load_lpips(vgg_file(tmp_path / "vgg16.pth"))
+    assert capsys.readouterr().out == ""
+    backbone = seeded_lpips().network.net.state_dict()
+    assert all(torch.equal(value, backbone[key]) for key, value in loss.network.net.state_dict().items())
+    linear = torch.load(Path(lpips.__file__).parent / "weights/v0.1/vgg.pth", "cpu", weights_only=True)
+    assert len(linear) == 5 and all(torch.equal(loss.network.get_parameter(key), value) for key, value in linear.items())
+    assert not any(parameter.requires_grad or parameter.is_meta for parameter in loss.parameters())
+    first, second = lpips_pictures()
+    assert loss(first[None], first[None]) == 0 < loss(first[None], second[None])
+
+
+def test_another_file_than_vgg16_is_one_sentence(tmp_path):
+    path = vgg_file(tmp_path / "x.pth", **{"features.0.bias": torch.zeros(7), "features.31.weight": torch.zeros(1)})
+    with pytest.raises(
+        WeightsError, match=r"1 unexpected \(such as features\.31\.weight\), 1 of another shape .* vgg16-397923af\.pth"
+    ) as caught:
+        load_lpips(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_frames_of_syncnet_are_stacked_frame_by_frame():
+    frames = torch.arange(2 * 3 * 4).view(1, 2, 3, 4, 1).expand(1, 2, 3, 4, 2)
+    assert torch.equal(lower_half(frames), frames[..., 2:, :])
+    stacked = syncnet_frames(frames, lower=True)
+    assert stacked.shape == (1, 6, 2, 2)
+    assert torch.equal(stacked[:, 3:], frames[:, 1, :, 2:])
+    assert syncnet_frames(frames, lower=False).shape == (1, 6, 4, 2)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_the_judge_compares_mouth_and_sound(lower):
+    judge = tiny_judge(lower=lower)
+    pixels = seeded_normal(1, (3, 2, 3, SIDE, SIDE)).requires_grad_(True)
+    mel = seeded_normal(2, (3, 1, 80, 4))
+    loss = judge(pixels, mel)
+    with torch.no_grad():
+        expected = cosine_loss(*judge.network(syncnet_frames(pixels, lower), mel), torch.ones(3)).mean()
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    upper = pixels.grad[..., : SIDE // 2, :].abs().sum()
+    assert (upper == 0) == lower and lower_half(pixels.grad).abs().sum() > 0
+    assert all(parameter.grad is None for parameter in judge.parameters())
+
+
+@torch.no_grad()
+def test_pixels_of_another_size_are_resized_before_they_are_halved():
+    judge, mel = tiny_judge(), seeded_normal(2, (1, 1, 80, 4))
+    pixels = seeded_normal(1, (1, 2, 3, 40, 40))
+    resized = F.interpolate(pixels[0], size=(SIDE, SIDE), mode="bicubic", align_corners=False)[None]
+    torch.testing.assert_close(judge(pixels, mel), judge(resized, mel))
+
+
+@torch.no_grad()
+def test_a_judge_of_latents_takes_latents_of_its_size_alone():
+    judge, mel = tiny_judge(latent_space=True, lower=False, resolution=64), seeded_normal(2, (1, 1, 80, 4))
+    assert judge(seeded_normal(1, (1, 2, 4, 8, 8)), mel).isfinite()
+    with pytest.raises(InputError, match="faces of 64 pixels and these are of 128"):
+        judge(seeded_normal(1, (1, 2, 4, 16, 16)), mel)
+
+
+def test_a_clip_of_another_length_is_refused():
+    with pytest.raises(InputError, match="trained on 2 frames and the clip has 3"):
+        tiny_judge()(torch.zeros(1, 3, 3, SIDE, SIDE), torch.zeros(1, 1, 80, 4))

@@ -1,0 +1,266 @@
+"""Configurations of the two trainings: our recipes, the published ones, and what is refused in which words."""
+
+import gzip
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from latentsync.config import Config, dump_config, load_config, load_syncnet_config
+from latentsync.config_reading import living_keys
+from latentsync.errors import ConfigError
+from latentsync.training_config import EncoderConfig, OptimizerConfig, SyncNetConfig
+
+ROOT = Path(__file__).parents[1]
+UNET, SYNCNET = ROOT / "configs" / "unet", ROOT / "configs" / "syncnet"
+PUBLISHED = Path(__file__).parent / "published_configs"
+MANIFESTS = Path(__file__).parent / "golden" / "manifests"
+LOADERS = {Config: load_config, SyncNetConfig: load_syncnet_config}
+
+# What each of our SyncNet files says beyond the defaults; its sizes are compared with the published ones instead.
+SYNCNET_DIFFERENCES = {
+    "syncnet_16_pixel_attn": {},
+    "syncnet_16_pixel": {},
+    "syncnet_16_latent": {"data.latent_space": True, "data.lower_half": False},
+    "syncnet_25_pixel": {"data.num_frames": 25},
+}
+IN_ALL = {"run.gradient_accumulation_steps": 4, "run.num_val_clips": 2048, "ckpt.save_ckpt_steps": 2500}
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(kind: type, path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        LOADERS[kind](path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_our_syncnet_files_differ_in_these_keys_only(caplog: pytest.LogCaptureFixture) -> None:
+    defaults = asdict(SyncNetConfig())
+    found = {}
+    for path in SYNCNET.glob("*.yaml"):
+        config = asdict(load_syncnet_config(path))
+        assert config["data"].pop("train_output_dir") == ROOT / "outputs" / path.stem
+        sections = ("data", "weights", "run", "optimizer", "ckpt")
+        values = {f"{name}.{key}": (value, defaults[name][key]) for name in sections for key, value in config[name].items()}
+        found[path.stem] = {key: value for key, (value, default) in values.items() if value != default}
+    assert found == {name: IN_ALL | differences for name, differences in SYNCNET_DIFFERENCES.items()}
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", SYNCNET_DIFFERENCES)
+def test_our_syncnet_files_have_the_published_sizes(name: str) -> None:
+    manifest = json.loads(gzip.decompress((MANIFESTS / f"syncnet_v16_{name}.json.gz").read_bytes()))
+    assert asdict(load_syncnet_config(SYNCNET / f"{name}.yaml").model) == manifest["config"]
+
+
+def test_the_default_syncnet_is_the_published_one() -> None:
+    assert load_syncnet_config(SYNCNET / "syncnet_16_pixel_attn.yaml").model == SyncNetConfig().model
+
+
+def test_paths_in_our_files_exist() -> None:
+    for path in UNET.glob("*.yaml"):
+        data = load_config(path).data
+        for named in (data.syncnet_config_path, data.val_video_path, data.val_audio_path):
+            assert named is None or named.is_file()
+
+
+@pytest.mark.parametrize(("version", "seconds"), [("v1.0", []), ("v1.5", ["motion_modules.", "attentions."])])
+def test_training_keys_of_a_published_file(version: str, seconds: list[str]) -> None:
+    config = load_config(PUBLISHED / f"{version}.yaml")
+    assert config.run.loss_weights == {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0}
+    assert (config.run.mixed_precision, config.run.trainable_modules, config.run.seed) == ("fp16", seconds, 1247)
+    assert config.run.enable_gradient_checkpointing == (version != "v1.0")
+    assert config.run.guidance_scale == (1.0 if version == "v1.0" else 1.5)
+    assert config.optimizer == OptimizerConfig()
+    assert (config.data.batch_size, config.data.num_workers) == (2 if version == "v1.0" else 1, 12)
+    assert (config.data.train_data_dir, config.data.train_fileslist) == (None, Path("/data/fileslist.txt"))
+    assert config.ckpt.resume_ckpt_path == PUBLISHED / "checkpoints/latentsync_unet.pt"
+
+
+def test_published_syncnet_file(caplog: pytest.LogCaptureFixture) -> None:
+    config = load_syncnet_config(PUBLISHED / "syncnet_25_pixel.yaml")
+    assert config.model == load_syncnet_config(SYNCNET / "syncnet_25_pixel.yaml").model  # completed: no attention
+    assert (config.run.gradient_accumulation_steps, config.run.num_val_clips, config.run.mixed_precision) == (2, 2048, "fp16")
+    assert (config.ckpt.resume_ckpt_path, config.data.val_fileslist) == (None, Path("/data/val.txt"))
+    assert (config.data.batch_size, config.data.num_frames, config.run.validation_steps) == (64, 25, 2500)
+    assert [record.getMessage().partition("here: ")[2] for record in caplog.records] == [
+        "ckpt.inference_ckpt_path, data.audio_mel_cache_dir"
+    ]
+
+
+def test_attention_stays_where_an_override_changes_widths_alone() -> None:
+    config = load_syncnet_config(
+        SYNCNET / "syncnet_16_pixel_attn.yaml", ["model.audio_encoder.block_out_channels=[32, 32, 64, 64, 64, 64, 2048]"]
+    )
+    assert sum(config.model.audio_encoder.attn_blocks) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("{pixel_space_supervise: false, sync_loss_weight: 0.05, recon_loss_weight: 2, trepa_loss_weight: 10}", (2, 0, 0, 0)),
+        ("{use_syncnet: false, sync_loss_weight: 0.05, perceptual_loss_weight: 0.1}", (1, 0, 0.1, 0)),
+        ("{use_syncnet: true, pixel_space_supervise: true, sync_loss_weight: 0.05}", (1, 0.05, 0, 0)),
+        ("{loss_weights: {trepa: 3}, trepa_loss_weight: 3.0}", (1, 0, 0, 3)),
+        ("{loss_weights: {}}", (1, 0, 0, 0)),
+    ],
+)
+def test_published_weights_and_switches(tmp_path: Path, line: str, expected: tuple[float, ...]) -> None:
+    config = load_config(written(tmp_path, f"run: {line}"))
+    assert tuple(config.run.loss_weights[name] for name in ("recon", "sync", "lpips", "trepa")) == expected
+
+
+def test_precision_may_be_spelt_in_several_ways(tmp_path: Path) -> None:
+    lines = {
+        "mixed_precision_training: false": "no",
+        "mixed_precision: no": "no",
+        "mixed_precision: 'no'": "no",
+        "mixed_precision: bf16": "bf16",
+    }
+    for line, expected in lines.items():
+        assert load_config(written(tmp_path, f"run: {{{line}}}")).run.mixed_precision == expected
+    assert load_config(written(tmp_path, "run:"), ["run.mixed_precision=no"]).run.mixed_precision == "no"
+
+
+def test_nothing_to_choose_from_means_everything_is_trained(tmp_path: Path) -> None:
+    for value in ("null", "[]", "[null]", "['']"):
+        assert load_config(written(tmp_path, f"run: {{trainable_modules: {value}}}")).run.trainable_modules == []
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("run: {loss_weights: {snyc: 1}}", "unknown key 'run.loss_weights.snyc'; did you mean 'run.loss_weights.sync'?"),
+        ("run: {loss_weights: 5}", "'run.loss_weights' is a section"),
+        ("run: {loss_weights: {sync: -1}}", "'run.loss_weights.sync' is -1.0"),
+        ("run: {loss_weights: {sync: .nan}}", "'run.loss_weights.sync' is nan"),
+        ("run: {loss_weights: {recon: 0}}", "'run.loss_weights' is"),
+        ("run: {loss_weights: {sync: 1}, use_syncnet: false}", "'run.use_syncnet' and 'run.loss_weights.sync' say different things"),
+        ("run: {loss_weights: {sync: 1}, sync_loss_weight: 2}", "say different things"),
+        ("run: {use_syncnet: 3}", "'run.use_syncnet' is 3, but it must be true or false"),
+        ("run: {mixed_precision_training: fp16}", "must be true or false"),
+        ("run: {mixed_precision: fp8}", "one of auto, bf16, fp16, no"),
+        ("run: {seed: -1}", "'run.seed'"),
+        ("run: {max_train_steps: 0}", "'run.max_train_steps' is 0"),
+        ("run: {gradient_accumulation_steps: 0}", "1 or more"),
+        ("run: {validation_steps: 0}", "'run.validation_steps'"),
+        ("run: {log_steps: 0}", "'run.log_steps'"),
+        ("run: {num_val_clips: 0}", "'run.num_val_clips'"),
+        ("run: {ema_decay: 1}", "'run.ema_decay' is 1.0"),
+        ("run: {vae_slice_size: -1}", "'run.vae_slice_size'"),
+        ("run: {mixed_noise_alpha: -1}", "'run.mixed_noise_alpha'"),
+        ("run: {inference_steps: 0}", "between 1 and 1000"),
+        ("run: {guidance_scale: -1}", "'run.guidance_scale'"),
+        ("run: {trainable_modules: motion}", "'run.trainable_modules'"),
+        ("data: {batch_size: 0}", "'data.batch_size' is 0"),
+        ("data: {num_workers: -1}", "0 or more"),
+        ("data: {audio_dropout: 1.5}", "'data.audio_dropout' is 1.5"),
+        ("data: {val_video_path: a.mp4}", "'data.val_audio_path' is None, but it must be set together with 'data.val_video_path'"),
+        ("data: {val_audio_path: a.wav}", "'data.val_video_path' is None"),
+        ("data: {train_data_dir: ~nobody_of_this_name/x}", "'data.train_data_dir'"),
+        ("optimizer: {name: sgd}", "one of adamw, adamw_8bit"),
+        ("optimizer: {lr: 0}", "'optimizer.lr' is 0.0"),
+        ("optimizer: {weight_decay: -1}", "'optimizer.weight_decay'"),
+        ("optimizer: {max_grad_norm: 0}", "'optimizer.max_grad_norm'"),
+        ("optimizer: {lr_scheduler: cosin}", "one of constant"),
+        ("optimizer: {lr_warmup_steps: -1}", "'optimizer.lr_warmup_steps'"),
+        ("optimizer: {scale_lr: true}", "only False is built here"),
+        ("ckpt: {save_ckpt_steps: 0}", "'ckpt.save_ckpt_steps'"),
+        ("ckpt: {keep_last: 0}", "'ckpt.keep_last'"),
+        ("videomae: {width: 30}", "a multiple of videomae.num_heads, which is 16"),
+        ("videomae: {patch_size: 0}", "'videomae.patch_size' is 0"),
+        ("model: {audio_encoder: {in_channels: 1}}", "is a key of SyncNet"),
+    ],
+)
+def test_the_denoisers_training_refuses(tmp_path: Path, line: str, says: str) -> None:
+    message = refusal(Config, written(tmp_path, line))
+    assert says in message
+    assert "config.yaml" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("data: {resolution: 100}", "'data.resolution' is 100"),
+        ("data: {num_frames: 0}", "'data.num_frames' is 0"),
+        ("data: {num_frames: 25}", "'model.visual_encoder.in_channels' is 48, but it must be 75"),
+        ("data: {latent_space: true}", "but it must be 64: 4, the channels of a latent"),
+        ("data: {batch_size: 0}", "'data.batch_size'"),
+        ("run: {chance_steps: 0}", "'run.chance_steps'"),
+        ("run: {loss_weights: {recon: 1}}", "unknown key 'run.loss_weights.recon'"),
+        ("model: {audio_encoder: {in_channels: 3}}", "'model.audio_encoder.in_channels' is 3"),
+        ("model: {audio_encoder: {block_out_channels: []}}", "'model.audio_encoder.block_out_channels' is []"),
+        ("model: {audio_encoder: {block_out_channels: [32, 48, 64, 64, 64, 64, 2048]}}", "each a multiple of 32"),
+        ("model: {audio_encoder: {downsample_factors: [2, 2]}}", "as long as model.audio_encoder.block_out_channels, 7"),
+        ("model: {visual_encoder: {downsample_factors: [[1, 2, 3], 2, 2, 2, 2, 2, 2, 2]}}", "two of them for height and width"),
+        ("model: {visual_encoder: {downsample_factors: [two, 2, 2, 2, 2, 2, 2, 2]}}", "'model.visual_encoder.downsample_factors'"),
+        ("model: {visual_encoder: {attn_blocks: [0, 1]}}", "as long as model.visual_encoder.block_out_channels, 8"),
+        ("model: {visual_encoder: {attn_blocks: [2, 0, 0, 0, 0, 0, 0, 0]}}", "1 for a block of attention"),
+        ("model: {visual_encoder: {dropout: 1}}", "'model.visual_encoder.dropout'"),
+        ("model: {visual_encoder: {block_out_channels: [64, 128, 256, 256, 512, 1024, 2048, 1024]}}", "with [2048]"),
+        ("model: {cross_attention_dim: 384}", "is a key of the denoiser"),
+        ("model: {audio_encoder: 4}", "is a section"),
+    ],
+)
+def test_syncnet_refuses(tmp_path: Path, line: str, says: str) -> None:
+    message = refusal(SyncNetConfig, written(tmp_path, line))
+    assert says in message
+    assert "config.yaml" in message
+
+
+def test_single_losses_and_lists_can_be_overridden() -> None:
+    overrides = ["run.loss_weights.sync=0.1", "run.trainable_modules=[attn2., conv_in]", "optimizer.lr=2e-5", "data.audio_dropout=0.1"]
+    config = load_config(UNET / "stage2.yaml", overrides)
+    assert config.run.loss_weights == {"recon": 1.0, "sync": 0.1, "lpips": 0.1, "trepa": 10.0}
+    assert config.run.trainable_modules == ["attn2.", "conv_in"]
+    assert (config.optimizer.lr, config.data.audio_dropout) == (2e-5, 0.1)
+    assert load_config(UNET / "stage2.yaml", ["run.loss_weights={lpips: 0.3}"]).run.loss_weights["lpips"] == 0.3
+    assert "did you mean 'run.loss_weights.lpips'?" in refusal(Config, UNET / "stage2.yaml", "run.loss_weights.lpisp=1")
+
+
+def test_paths_of_every_section_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = written(tmp_path, "data: {train_data_dir: clips, cache_dir: ''}\nckpt: {resume_ckpt_path: ../a.pt}\nweights: {vae: vae}")
+    for load in LOADERS.values():
+        config = load(path, ["data.val_fileslist=held_out.txt"])
+        assert (config.data.train_data_dir, config.data.cache_dir) == (tmp_path / "clips", None)
+        assert config.data.val_fileslist == tmp_path / "elsewhere" / "held_out.txt"
+        assert (config.ckpt.resume_ckpt_path, config.weights.vae) == (tmp_path.parent / "a.pt", tmp_path / "vae")
+    assert load_config(UNET / "stage2.yaml", ["data.train_output_dir=null"]).data.train_output_dir is None
+
+
+def test_dumps_are_read_back(tmp_path: Path) -> None:
+    overrides = ["run.loss_weights.sync=0.2", "run.mixed_precision=no", "data.train_data_dir=clips"]
+    for path, load in (*((path, load_config) for path in UNET.glob("*")), *((path, load_syncnet_config) for path in SYNCNET.glob("*"))):
+        config = load(path, overrides)
+        assert load(written(tmp_path, dump_config(config))) == config
+
+
+def test_a_small_syncnet_is_a_few_lines(tmp_path: Path) -> None:
+    text = """
+    data: {num_frames: 5, resolution: 64}
+    model:
+      audio_encoder: {block_out_channels: [32, 64], downsample_factors: [[2, 1], 4]}
+      visual_encoder: {in_channels: 15, block_out_channels: [32, 64], downsample_factors: [2, 2], attn_blocks: [0, 1]}
+    """
+    model = load_syncnet_config(written(tmp_path, text)).model
+    assert model.audio_encoder == EncoderConfig(1, [32, 64], [[2, 1], 4], [0, 0])
+    assert model.visual_encoder == replace(model.audio_encoder, in_channels=15, downsample_factors=[2, 2], attn_blocks=[0, 1])
+
+
+def test_every_key_is_explained() -> None:
+    explained = (ROOT / "docs" / "configs.md").read_text()
+    for kind in LOADERS:
+        for key in living_keys(kind):
+            encoder, _, name = key.rpartition("_encoder.")
+            key = key.rpartition(".")[0] if key.startswith("run.loss_weights.") else key
+            assert f"`{key}`" in explained or (encoder and f"`….{name}`" in explained), key

@@ -1,0 +1,99 @@
+"""VideoMAE v2 against reference numbers and the published key list; loading; gradients through a frozen network."""
+
+import gzip
+import json
+
+import pytest
+import torch
+from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
+
+from latentsync.errors import InputError, WeightsError
+from latentsync.third_party.videomae import VideoMAE, load_videomae, position_table
+from latentsync.training_config import VideoMAEConfig
+
+TINY = VideoMAEConfig(image_size=28, patch_size=14, num_frames=4, tubelet_size=2, width=16, depth=2, num_heads=4, hidden=24)
+
+
+def case_network() -> VideoMAE:
+    """The network of the case trepa_tiny."""
+    sidecar, _ = load_case("trepa_tiny")
+    network = VideoMAE(VideoMAEConfig(width=44, depth=2, num_heads=4, hidden=192), num_classes=5)
+    weights = seeded_state_dict(network.state_dict(), sidecar["seed"])
+    assert weights_sha256(weights) == sidecar["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def random_file(path, wrap, **changes):
+    """A file with the weights of a tiny network."""
+    weights = seeded_state_dict(VideoMAE(TINY, num_classes=3).state_dict(), 5)
+    torch.save(wrap({**weights, **changes}), path)
+    return path
+
+
+def test_names_and_shapes_are_those_of_the_published_file():
+    manifest = json.loads(gzip.decompress((GOLDEN / "manifests" / "videomaev2_vit_g.json.gz").read_bytes()))
+    with torch.device("meta"):
+        network = VideoMAE(VideoMAEConfig())
+    assert {key: list(value.shape) for key, value in network.state_dict().items()} == manifest["shapes"]
+    assert sum(parameter.numel() for parameter in network.parameters()) == manifest["n_parameters"]
+    assert network.positions.shape == (1, 2048, 1408) and network.positions.device.type == "cpu"  # computed, not loaded
+
+
+def test_position_table_equals_the_reference():
+    _, tensors = load_case("trepa_tiny")
+    torch.testing.assert_close(position_table(2048, 44)[[0, 1, 2047]], tensors["pos_table_rows_0_1_2047"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda state: {"model": state, "epoch": 3}, lambda state: {"module": state}, lambda state: state],
+    ids=["model", "module", "bare"],
+)
+def test_a_file_is_loaded_frozen_and_in_the_wanted_type(tmp_path, wrap):
+    network = load_videomae(TINY, random_file(tmp_path / "x.pth", wrap), torch.bfloat16)
+    assert network.dtype == torch.bfloat16 and network.head.out_features == 3 and not network.training
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    exact = load_videomae(TINY, tmp_path / "x.pth")
+    video = torch.rand(2, 3, 4, 28, 28, requires_grad=True)
+    torch.testing.assert_close(network(video.bfloat16()).float(), exact(video), rtol=0.1, atol=0.1)
+    exact(video).square().sum().backward()
+    assert all(frame.abs().sum() > 0 for item in video.grad for frame in item.unbind(1))
+
+
+def test_a_file_of_other_sizes_is_one_sentence(tmp_path):
+    path = random_file(
+        tmp_path / "x.pth", lambda state: {"model": state}, extra=torch.zeros(1), **{"blocks.0.mlp.fc1.bias": torch.zeros(9)}
+    )
+    with pytest.raises(WeightsError, match=r"1 unexpected \(such as extra\), 1 of another shape .* section videomae") as caught:
+        load_videomae(TINY, path)
+    assert "\n" not in str(caught.value)
+    torch.save({"state_dict": {"a": torch.zeros(1)}}, path)
+    with pytest.raises(WeightsError, match=r"of 32 entries 32 missing"):
+        load_videomae(TINY, path)
+
+
+@torch.no_grad()
+def test_other_clip_lengths_interpolate_the_positions_along_time():
+    network = VideoMAE(TINY)
+    assert network.positions_of(4) is network.positions
+    longer, own = network.positions_of(8).view(4, 4, 16), network.positions.view(2, 4, 16)
+    torch.testing.assert_close(longer[0], own[0])
+    torch.testing.assert_close(longer[1], 0.75 * own[0] + 0.25 * own[1])
+    assert network(torch.rand(1, 3, 8, 28, 28)).shape == (1, 16)
+    with pytest.raises(InputError, match="too short"):
+        network.positions_of(1)
+
+
+@torch.no_grad()
+def test_the_head_of_the_file_reads_the_features():
+    _, tensors = load_case("trepa_tiny")
+    logits = case_network().head(tensors["features_fake_v16"])
+    torch.testing.assert_close(logits, tensors["logits_fake_v16"], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_features_do_not_depend_on_the_other_items_of_a_batch():
+    network = VideoMAE(TINY).eval()
+    video = seeded_normal(1, (2, 3, 4, 28, 28))
+    torch.testing.assert_close(network(video)[1:], network(video[1:]))

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Train the denoiser; ./train_unet.sh --help lists the options. Relative paths count from where you stand.
+# On several GPUs: NUM_PROCESSES=8 ./train_unet.sh ...; docs/training.md shows accelerate's own command for many machines.
+set -euo pipefail
+here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
+export LATENTSYNC_DOWNLOAD="${LATENTSYNC_DOWNLOAD:-0}"
+source "$here/setup_env.sh"
+export PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+if [[ "${NUM_PROCESSES:-1}" == 1 ]]; then exec python -m scripts.train_unet "$@"; fi
+exec accelerate launch --num_processes "$NUM_PROCESSES" --module scripts.train_unet "$@"
