@@ -23,7 +23,7 @@ data: {resolution: 64, num_frames: 16, batch_size: 4}
 model:
   audio_encoder:
     in_channels: 1
-    block_out_channels: [32, 32, 32, 32, 32, 32, 32]
+    block_out_channels: [32, 32, 32, 32, 32, 32, 64]
     downsample_factors: [[2, 1], 2, 2, 1, 2, 2, [2, 3]]
     attn_blocks: [0, 0, 0, 0, 0, 0, 0]
   visual_encoder:
@@ -129,16 +129,17 @@ def test_every_fault_is_named(people: Path, config: Path, tmp_path: Path, capsys
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [({"late": 5}, "the sound of the training clips comes about 5 frames late"), ({"mouth_row": 4}, "where an aligned face has no mouth")],
+    [
+        ({"late": 5}, r"the sound of the training clips comes about [456] frames late"),
+        ({"mouth_row": 8}, r"lies at \d+% of the width and (16|22)% of the height, where an aligned face has no mouth"),
+    ],
 )
 def test_sound_out_of_step_and_faces_out_of_place_are_measured(tmp_path: Path, config: Path, how: dict[str, int], words: str) -> None:
     for person in range(10):
         talking_clip(tmp_path / "clips" / f"person{person}_0001.mp4", person, **how)
     code, found = examine(config, tmp_path / "clips", None, "--no_overfit")
-    if "late" in how:
-        assert (code, any(words in line for line in found["serious"])) == (1, True)
-    else:  # a mouth that is not where it should be does not move either
-        assert any("mouths were not seen to move" in line for line in found["note"]) or any(words in line for line in found["serious"])
+    assert code == 1
+    assert re.search(words, "\n".join(found["serious"]))
     assert any("no held-out clips" in line for line in found["warning"])
 
 
@@ -201,9 +202,9 @@ def test_sidecars_and_manifests_are_read(tmp_path: Path) -> None:
 
 def test_a_batch_without_difference_is_not_learnt() -> None:
     torch.manual_seed(0)
-    label = torch.tensor([0.0, 1.0] * 4)
-    position = torch.arange(8)
-    faces, mel = torch.randint(0, 255, (8, 16, SIDE, SIDE, 3), dtype=torch.uint8), torch.randn(8, 1, 80, 52)
+    label = torch.tensor([0.0, 1.0] * 2)
+    position = torch.arange(4)
+    faces, mel = torch.randint(0, 255, (4, 16, SIDE, SIDE, 3), dtype=torch.uint8), torch.randn(4, 1, 80, 52)
     good = SyncNetBatch(position, position, [], faces, mel, label)
     same = SyncNetBatch(position, position, [], faces[:1].expand_as(faces), mel[:1].expand_as(mel), label)
     learnt = overfit(good, None, lower=True, seconds=20, device=torch.device("cpu"))

@@ -1,6 +1,7 @@
 """Turns to samples: what belongs together is together, all chance is the turn's, a broken clip costs one sentence."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,10 +122,10 @@ def test_a_broken_clip_gives_its_turn_to_the_next_one_and_is_told_once(folder, t
 def test_too_many_broken_clips_end_the_training(tmp_path):
     infos = tuple(ClipInfo(tmp_path / f"{number}.mp4", 75, 3.0) for number in range(FAILURES_IN_A_ROW + 5))
     dataset = SyncNetDataset(Catalog(infos), Mels(tmp_path), **SIZES)
-    with pytest.raises(InputError, match=rf"^{FAILURES_IN_A_ROW} clips in a row .* 22\.mp4 cannot be read"):
+    with pytest.raises(InputError, match=rf"^{FAILURES_IN_A_ROW} clips in a row .*/22\.mp4 cannot be read"):
         dataset[Turn(0, 3)]
     alone = SyncNetDataset(Catalog(infos[:1]), Mels(tmp_path), **SIZES)
-    with pytest.raises(InputError, match="^1 clips in a row"):
+    with pytest.raises(InputError, match=r"^1 clips in a row"):
         alone[0]
 
 
@@ -168,13 +169,15 @@ def test_batches_hold_their_samples_in_order(catalog, cache):
 def test_latents_are_those_the_autoencoder_would_give(catalog, cache, features, tmp_path):
     codec, mask = seeded_codec(), fixed_mask(SIDE, "mask2")
     codec.slice_size = 7
+    frames = 3 * LENGTH
+    catalog = Catalog(tuple(replace(clip, frames=frames) for clip in catalog.clips[:2]))
     store = LatentStore(tmp_path, SIDE, "mask2")
     for rank in range(2):
         store.fill(codec, catalog, mask, rank, 2)
     files = sorted(tmp_path.rglob("*.npy"))
-    assert len(files) == 3
+    assert len(files) == 2
     values = np.load(files[0])
-    assert (values.shape, values.dtype) == ((FRAMES, 2, 8, SIDE // 8, SIDE // 8), np.float16)
+    assert (values.shape, values.dtype) == ((frames, 2, 8, SIDE // 8, SIDE // 8), np.float16)
     sample = UNetDataset(catalog, Mels(cache), features, **SIZES, latents=store)[1]
     pixels, reference = to_pixels(sample.faces[0]), to_pixels(sample.reference[0])
     for place, picture in enumerate((pixels, masked_pixels(pixels, mask), reference)):
@@ -188,6 +191,6 @@ def test_latents_are_those_the_autoencoder_would_give(catalog, cache, features, 
     codec.vae.encoder.conv_in.bias += 1
     other = LatentStore(tmp_path, SIDE, "mask2")
     other.fill(codec, Catalog(catalog.clips[:1]), mask)
-    assert len(list(tmp_path.rglob("*.npy"))) == 4  # another autoencoder, another store
+    assert len(list(tmp_path.rglob("*.npy"))) == 3  # another autoencoder, another store
     with pytest.raises(InputError, match="no cached latents"):
-        other.moments(catalog.clips[1].path, 0, 20, LENGTH)
+        other.moments(catalog.clips[1].path, 0, LENGTH, LENGTH)

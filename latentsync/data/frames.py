@@ -56,4 +56,4 @@ def resize_faces(faces: Tensor, resolution: int) -> Tensor:
 def _reason(error: Exception) -> str:
     """What decord says, without the places and the conditions in its source that it says it of."""
     line = str(error).strip().split("\n")[0]
-    return re.sub(r".*(\.cc:\d+: |Check failed: .*?\) )", "", line) or "decord gives no reason"
+    return re.sub(r".*(\.cc:\d+: | vs\. [^)]*\) )", "", line).rstrip(".") or "decord gives no reason"

@@ -21,7 +21,7 @@ LARGE_SHARE = 0.2  # of all clips, from one source
 MANY, MOST = 0.05, 0.3  # shares of clips from which a fault is worth a warning, or makes the data unfit
 APART = 1.5  # frames of offset from which sound and picture are apart
 STILL = 0.15  # grey levels: a mouth that moves less from frame to frame is a photograph
-CERTAIN = 5.0  # standard errors from which the measured lag is believed
+CERTAIN, PLACED = 5.0, 7.0  # standard errors from which the measured lag, and the place of the mouth, are believed
 _FACE = ((0.2, 0.8), (0.5, 0.95))  # where the mouth of an aligned face lies: from, to in x and in y
 _EXAMPLES = 3
 
@@ -180,26 +180,25 @@ def _offsets(side: Side) -> list[Finding]:
 
 
 def _agreement(side: Side) -> list[Finding]:
-    agreement = side.survey.agreement
-    if agreement.certainty() < CERTAIN:
-        text = (
-            f"mouths were not seen to move with the sound in {agreement.clips} {side.name} clips: too few to tell, or faces that are not "
-            "aligned, or sound of somebody else"
-        )
-        return [Finding(WARNING if agreement.clips >= 100 else NOTE, "lag", text)]
-    lag, (x, y) = agreement.lag(), agreement.place()
-    found = [Finding(GOOD, "lag", f"mouths move with the sound in the {side.name} clips")]
-    if abs(lag) >= 2:
-        text = f"the sound of the {side.name} clips comes about {abs(lag)} frames {'late' if lag > 0 else 'early'}: shift it by that much"
-        found = [Finding(SERIOUS, "lag", text)]
-    (left, right), (top, bottom) = _FACE
-    if not (left <= x <= right and top <= y <= bottom):
+    agreement, found = side.survey.agreement, []
+    (left, right), (top, bottom), (x, y) = *_FACE, agreement.place()
+    if agreement.place_certainty() > PLACED and not (left <= x <= right and top <= y <= bottom):
         text = (
             f"what moves with the sound in the {side.name} clips lies at {x:.0%} of the width and {y:.0%} of the height, where an aligned "
             "face has no mouth: align the faces with the data processing pipeline"
         )
         found.append(Finding(SERIOUS, "alignment", text))
-    return found
+    if agreement.certainty() < CERTAIN:
+        text = (
+            f"mouths were not seen to move with the sound in {agreement.clips} {side.name} clips: too few to tell, or faces that are not "
+            "aligned, or sound of somebody else"
+        )
+        return [*found, Finding(WARNING if agreement.clips >= 100 else NOTE, "lag", text)]
+    lag = agreement.lag()
+    if abs(lag) < APART:
+        return [*found, Finding(GOOD, "lag", f"mouths move with the sound in the {side.name} clips")]
+    text = f"the sound of the {side.name} clips comes about {abs(lag)} frames {'late' if lag > 0 else 'early'}: shift it by that much"
+    return [*found, Finding(SERIOUS, "lag", text)]
 
 
 def _looks(aims: Aims, side: Side) -> list[Finding]:

@@ -23,7 +23,9 @@ LAGS = 8  # frames to either side over which sound and movement are compared
 GRID = 16  # cells a side of the map of movement
 _SIDE = 64  # pixels a side of the pictures that are looked at
 _MOUTH_ROWS, _MOUTH_COLUMNS = slice(9, 16), slice(4, 12)  # cells of the lower middle of a face
+_INDEPENDENT = 30  # moments of a clip that tell something new, about
 _LEAST_FRAMES = 4 * LAGS + 1  # a clip with fewer says nothing about a lag
+_NO_MOVEMENT = 0.01  # grey levels, over the whole picture
 _STEP_SAMPLES = AUDIO_SAMPLE_RATE // VIDEO_FPS
 _SOUND_GRID, _PICTURE_GRID = (8, 17), (8, 9)  # rows, columns: neighbours along a row are compared, one bit each
 _SAME_SOUND, _SAME_PICTURE = 7, 10  # bits of 128 and of 64 in which two prints of the same thing may differ
@@ -73,9 +75,13 @@ class Agreement:
         return float(mean / np.sqrt(variance / self.clips))
 
     def place(self) -> tuple[float, float]:
-        """Where in the picture (x, y from 0 to 1) movement goes best with sound."""
-        row, column = np.unravel_index(self.cells[self.lag() + LAGS].argmax(), (GRID, GRID))
+        """Where in the picture (x, y from 0 to 1) movement goes best with sound, at whatever lag."""
+        _, row, column = np.unravel_index(self.cells.argmax(), self.cells.shape)
         return (float(column) + 0.5) / GRID, (float(row) + 0.5) / GRID
+
+    def place_certainty(self) -> float:
+        """The correlation at that place in units of what chance gives; the largest of so many is 4 or 5 by chance alone."""
+        return float(self.cells.max() / max(1, self.clips) * np.sqrt(self.clips * _INDEPENDENT))
 
 
 @dataclass
@@ -147,7 +153,7 @@ def _look(path: Path, frames: int) -> _Found:
     )
     together = min(len(cells), steps - 1)
     heard = np.maximum(level[1 : together + 1], SILENCE_DB - 20)
-    if together + 1 < _LEAST_FRAMES or heard.std() < 1 or mouth.std() < 1e-3:
+    if together + 1 < _LEAST_FRAMES or heard.std() < 1 or cells.mean() < _NO_MOVEMENT:
         return _Found(look, None, None)
     return _Found(look, _correlations(cells[:together], heard), _correlations(mouth[:together], heard))
 

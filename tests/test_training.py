@@ -1,0 +1,216 @@
+"""Both training commands from clips to checkpoints: one real step, stop and go on, two processes, and what can go wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from training_fixtures import curve, history, newest_weights, syncnet_recipe, unet_recipe
+
+from latentsync.config import load_config
+from latentsync.models.unet_weights import load_unet
+from scripts import train_syncnet, train_unet
+
+ROOT = Path(__file__).parents[1]
+CPU = ("--device", "cpu", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SyncNet's recipe; tests write into output folders of their own."""
+    return syncnet_recipe(tmp_path_factory.mktemp("sync net"))
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: Path) -> Path:
+    """The output of a training that was never interrupted."""
+    folder = recipe.parent / "whole"
+    assert run(recipe, folder) == 0
+    return folder
+
+
+def run(recipe: Path, folder: Path, *more: str) -> int:
+    return train_syncnet.main(["--config_path", str(recipe), *CPU, f"data.train_output_dir={folder}", *more])
+
+
+def same(first: Path, second: Path) -> None:
+    """Two trainings gave the same losses, validations and weights."""
+    for kind, name in (("training", "sync"), ("training", "mouth"), ("validation", "sync"), ("validation", "accuracy")):
+        assert curve(second, kind, name) == pytest.approx(curve(first, kind, name), rel=1e-4)
+    expected = newest_weights(first)
+    for name, value in newest_weights(second).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_syncnet_learns_and_leaves_everything_behind(whole: Path, recipe: Path) -> None:
+    assert len(curve(whole, "training", "sync")) == 4
+    accuracy = curve(whole, "validation", "accuracy")
+    assert len(accuracy) == 3 and all(0 <= value <= 1 for value in accuracy)  # at steps 0, 2 and 4
+    assert curve(whole, "validation", "accuracy:low")[0] <= accuracy[0] <= curve(whole, "validation", "accuracy:high")[0]
+    assert [path.name for path in sorted((whole / "checkpoints").iterdir())] == ["checkpoint-00000002.pt", "checkpoint-00000004.pt"]
+    published = torch.load(whole / "checkpoints" / "checkpoint-00000004.pt", weights_only=True)
+    assert published["global_step"] == 4 and published["train_step_list"] == [1, 2, 3, 4] and published["val_step_list"] == [0, 2]
+    assert all(name.startswith(("audio_encoder.", "visual_encoder.")) for name in published["state_dict"])
+    assert cv2.imread(str(whole / "loss_chart.png")).shape[0] > 100
+    assert list((whole / "tensorboard").iterdir())
+    assert run(recipe, whole) == 0  # nothing is left to do
+    assert len(curve(whole, "training", "sync")) == 4
+
+
+def test_a_stopped_training_goes_on_as_if_nothing_had_been(whole: Path, recipe: Path) -> None:
+    folder = recipe.parent / "stopped"
+    assert run(recipe, folder, "run.max_train_steps=4", "ckpt.save_ckpt_steps=3", "run.validation_steps=2", *("data.num_workers=1",)) == 0
+    # go back to step 3: what was measured after it is measured again
+    newest = folder / "resume" / "step-00000004"
+    newest.rename(folder / "resume" / "gone")
+    assert run(recipe, folder, "ckpt.save_ckpt_steps=3") == 0
+    same(whole, folder)
+    assert [point["step"] for point in history(folder) if point["kind"] == "training"] == [1, 2, 3, 4]
+
+
+def test_sigterm_saves_and_stops(whole: Path, recipe: Path) -> None:
+    folder = recipe.parent / "terminated"
+
+    def kill() -> None:
+        while not (folder / "history.jsonl").is_file() or not curve(folder, "training", "sync"):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    code = run(recipe, folder, "ckpt.save_ckpt_steps=1000")
+    thread.join()
+    assert code == 130
+    steps = int(sorted((folder / "resume").iterdir())[-1].name.split("-")[1])
+    assert 1 <= steps < 4
+    assert run(recipe, folder) == 0
+    same(whole, folder)
+
+
+def test_two_processes_equal_one(whole: Path, recipe: Path) -> None:
+    """Half the batch on each of two processes: the same losses, the same weights."""
+    folder = recipe.parent / "two"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--module", "scripts.train_syncnet"]
+    command += ["--config_path", str(recipe), *CPU, f"data.train_output_dir={folder}", "data.batch_size=1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    same(whole, folder)
+    assert (folder / "resume" / "step-00000004" / "random_states_1.pkl").is_file()
+
+
+def test_accumulated_passes_equal_one_batch(whole: Path, recipe: Path) -> None:
+    folder = recipe.parent / "accumulated"
+    assert run(recipe, folder, "data.batch_size=1", "run.gradient_accumulation_steps=2") == 0
+    same(whole, folder)
+
+
+@pytest.fixture(scope="module")
+def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unet_recipe(tmp_path_factory.mktemp("unet"))
+
+
+def test_the_denoiser_learns_from_all_four_losses(denoiser: Path) -> None:
+    folder = denoiser.parent / "out"
+    assert train_unet.main(["--unet_config_path", str(denoiser), *CPU, "data.cache_latents=true", "data.audio_dropout=0.5"]) == 0
+    for name in ("recon", "sync", "lpips", "trepa"):
+        assert len(curve(folder, "training", name)) == 2 and len(curve(folder, "validation", name)) == 2
+    before = load_unet(load_config(denoiser).model, denoiser.parent / "latentsync_unet.pt").state_dict()
+    after = load_unet(load_config(denoiser).model, folder / "checkpoints" / "checkpoint-00000002.pt").state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all("motion_modules." in name or "attentions." in name for name in changed)
+    assert any("motion_modules." in name for name in changed) and any("attn2" in name for name in changed)
+
+
+def refusal(capture: pytest.LogCaptureFixture, code: int, recipe: Path, *more: str) -> str:
+    """What is said when a training cannot begin."""
+    capture.clear()
+    assert run(recipe, recipe.parent / "refused", *more) == code
+    message = capture.records[-1].getMessage()
+    assert "\n" not in message and "Traceback" not in message
+    return message
+
+
+def test_bad_input_is_one_sentence(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.txt").write_text("nowhere.mp4\n")
+    (tmp_path / "nothing.txt").write_text("\n")
+    (tmp_path / "other.pt").write_bytes(b"no checkpoint")
+    assert "absent" in refusal(caplog, 2, recipe, f"data.train_data_dir={tmp_path / 'absent'}")
+    assert "holds no clip" in refusal(caplog, 2, recipe, f"data.train_data_dir={tmp_path / 'empty'}")
+    assert "missing" in refusal(caplog, 2, recipe, f"data.train_fileslist={tmp_path / 'list.txt'}", "data.train_data_dir=")
+    assert "holds no clip" in refusal(caplog, 2, recipe, f"data.train_fileslist={tmp_path / 'nothing.txt'}", "data.train_data_dir=")
+    assert "data.train_data_dir" in refusal(caplog, 2, recipe, "data.train_data_dir=")
+    assert "held out" in refusal(caplog, 2, recipe, f"data.val_data_dir={recipe.parent / 'clips'}")
+    assert "not a checkpoint" in refusal(caplog, 2, recipe, f"ckpt.resume_ckpt_path={tmp_path / 'other.pt'}")
+
+
+def test_a_checkpoint_of_another_shape(whole: Path, recipe: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wider = "model.visual_encoder.block_out_channels=[64,32,32,32,32,32]"
+    start = f"ckpt.resume_ckpt_path={whole / 'checkpoints' / 'checkpoint-00000004.pt'}"
+    assert "does not fit StableSyncNet" in refusal(caplog, 2, recipe, wider, start)
+    caplog.clear()
+    assert run(recipe, whole, wider) == 2  # nor does a training go on as another network
+    assert "another data.train_output_dir" in caplog.records[-1].getMessage()
+
+
+def test_a_step_without_a_number_ends_the_training(recipe: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert "no finite number" in refusal(caplog, 1, recipe, "optimizer.lr=1e30", "run.max_train_steps=20", "run.validation_steps=1000")
+
+
+def test_a_failing_validation_does_not(recipe: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("the screen is missing")
+
+    monkeypatch.setattr("latentsync.training.syncnet_step.accuracy", fail)
+    folder = recipe.parent / "unvalidated"
+    assert run(recipe, folder) == 0
+    assert "the screen is missing" in caplog.text and "the training goes on" in caplog.text
+    assert len(curve(folder, "training", "sync")) == 4 and not curve(folder, "validation", "accuracy")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(recipe: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = recipe.parent / "full"
+    assert run(recipe, folder, "run.max_train_steps=2") == 0
+    real = torch.save
+
+    def full(content: object, file: object, *more: object) -> None:
+        if str(file).endswith(".pt"):
+            raise RuntimeError("PytorchStreamWriter failed writing file: No space left on device")
+        real(content, file, *more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(torch, "save", full)
+        assert run(recipe, folder) == 1
+    assert "free some space" in caplog.records[-1].getMessage()
+    assert [path.name for path in (folder / "resume").iterdir()] == ["step-00000002"]
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["checkpoint-00000002.pt"]
+    assert run(recipe, folder) == 0  # with room again, it goes on
+    assert (folder / "resume" / "step-00000004").is_dir()
+
+
+def test_a_killed_loading_process_is_one_sentence(recipe: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latentsync.data.syncnet_dataset.read_frames", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    message = refusal(caplog, 1, recipe, "data.num_workers=1", "data.val_data_dir=")
+    assert "ended from outside" in message and "data.num_workers" in message
+
+
+def test_a_folder_in_use_is_left_alone(whole: Path, recipe: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from latentsync.training.checkpoint import OutputLock
+
+    with OutputLock(whole):
+        assert run(recipe, whole) == 2
+    assert "in use" in caplog.records[-1].getMessage()
+
+
+def test_print_config_stops_before_anything(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(recipe, recipe.parent / "never", "--print_config", "run.seed=7") == 0
+    assert "seed: 7" in capsys.readouterr().out
+    assert not (recipe.parent / "never").exists()
