@@ -7,4 +7,4 @@ export LATENTSYNC_DOWNLOAD="${LATENTSYNC_DOWNLOAD:-0}"
 source "$here/setup_env.sh"
 export PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 if [[ "${NUM_PROCESSES:-1}" == 1 ]]; then exec python -m scripts.train_syncnet "$@"; fi
-exec accelerate launch --num_processes "$NUM_PROCESSES" --module scripts.train_syncnet "$@"
+exec python -m torch.distributed.run --standalone --nproc_per_node "$NUM_PROCESSES" -m scripts.train_syncnet "$@"

@@ -37,7 +37,7 @@ def parse_arguments(command: str, description: str, default_config: Path, argume
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that win over the recipe, such as data.train_data_dir=clips run.seed=7"
     )
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # options and settings in any order
 
 
 def start_training(

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,15 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small networks wait for each other's threads where a machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "syncnet.yaml"
     path.write_text(CONFIG)
@@ -81,6 +91,7 @@ def examine(config: Path, clips: Path, held_out: Path | None, *options: str) -> 
     return code, found
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_sound_data_passes(people: Path, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = examine(config, people / "train", people / "val", "--seconds", "2")
     assert (code, found["serious"]) == (0, [])
@@ -152,6 +163,13 @@ def test_a_denoisers_configuration_is_taken_too(people: Path, tmp_path: Path) ->
     assert not any("batches of" in line for line in found["warning"])
 
 
+def test_the_same_folder_on_both_sides_is_a_leak(people: Path, config: Path) -> None:
+    code, found = examine(config, people / "val", people / "val", "--no_overfit")
+    assert code == 1
+    assert any("leak: 2 clips are both trained on and held out (" in line for line in found["serious"])
+    assert not any("duplicates" in line for lines in found.values() for line in lines)
+
+
 def test_wrong_input_is_refused(config: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, words in (
@@ -200,6 +218,7 @@ def test_sidecars_and_manifests_are_read(tmp_path: Path) -> None:
     assert read_offsets(clips, tmp_path / "all" / "deep") == {clips[2]: 3.0}
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_batch_without_difference_is_not_learnt() -> None:
     torch.manual_seed(0)
     label = torch.tensor([0.0, 1.0] * 2)

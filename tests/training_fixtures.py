@@ -14,11 +14,12 @@ from latentsync.third_party.videomae import VideoMAE
 from latentsync.training.syncnet_build import make_syncnet
 
 FRAMES = 8
+LEARNING_RATE = 1e-4
 SYNCNET = {
-    "audio_encoder": {"in_channels": 1, "block_out_channels": [32] * 5, "downsample_factors": [2, 2, 2, 2, [5, 1]], "attn_blocks": [0] * 5},
+    "audio_encoder": {"in_channels": 1, "block_out_channels": [32] * 4 + [256], "downsample_factors": [2, 2, 2, 2, [5, 1]], "attn_blocks": [0] * 5},
     "visual_encoder": {
         "in_channels": 3 * FRAMES,
-        "block_out_channels": [32] * 6,
+        "block_out_channels": [32] * 5 + [256],
         "downsample_factors": [[1, 2], 2, 2, 2, 2, 2],
         "attn_blocks": [0] * 6,
     },
@@ -45,7 +46,7 @@ def syncnet_recipe(folder: Path, name: str = "syncnet.yaml") -> Path:
             "num_val_clips": 6,
             "loss_weights": {"sync": 1, "mouth": 0.5},
         },
-        "optimizer": {"lr": 1e-3, "lr_scheduler": "cosine"},
+        "optimizer": {"lr": LEARNING_RATE, "lr_scheduler": "cosine"},
         "ckpt": {"save_ckpt_steps": 2, "keep_last": 2},
     }
     OmegaConf.save(OmegaConf.create(recipe), folder / name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from latentsync.constants import VIDEO_FPS
-from latentsync.data.facts import FactBook, Facts, look_and_stamp, one_at_a_time, scan_threads
+from latentsync.data.findings import Findings, Notebook, look_and_stamp, one_at_a_time, scan_threads
 from latentsync.errors import InputError
 from latentsync.media.ffmpeg import check_readable
 from latentsync.media.files import walk_media
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 FPS_TOLERANCE = 0.01
 LEAST_COVER = 0.8  # share of the picture that its sound has to reach
 LARGEST_LAG = 1.5 / VIDEO_FPS  # seconds between the beginnings of picture and sound
-_AT_ONCE = 512  # clips that are looked at before their facts are kept
+_AT_ONCE = 512  # clips that are looked at before their findings are kept
 _TOLD = 20  # rejected clips that are named in the log
 _ADVICE = (
     f"clips are square videos of one aligned face at {VIDEO_FPS} frames a second with sound, as the data processing pipeline writes them"
@@ -79,7 +79,7 @@ def open_catalog(folder: Path | None, fileslist: Path | None, *, min_frames: int
     rejected: dict[Path, _Rejection] = {}
     paths = _gather(folder, fileslist, rejected)
     with one_at_a_time(Path(cache_dir)):
-        clips = _look_at_all(paths, FactBook(cache_dir), min_frames, rejected, show_progress)
+        clips = _look_at_all(paths, Notebook(cache_dir), min_frames, rejected, show_progress)
     where = " and ".join(str(place) for place in (folder, fileslist) if place is not None)
     counts = Counter(rejection.kind for rejection in rejected.values())
     summary = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(5))
@@ -125,7 +125,7 @@ def _read_list(fileslist: Path) -> Iterator[tuple[int, Path]]:
 
 
 def _look_at_all(
-    paths: list[Path], book: FactBook, min_frames: int, rejected: dict[Path, _Rejection], show_progress: bool
+    paths: list[Path], book: Notebook, min_frames: int, rejected: dict[Path, _Rejection], show_progress: bool
 ) -> list[ClipInfo]:
     """The clips among `paths` that can be used; the others go to `rejected`."""
     clips: list[ClipInfo] = []
@@ -135,50 +135,52 @@ def _look_at_all(
     ):
         for some in _chunks(paths, _AT_ONCE):
             known = dict(zip(some, pool.map(_recall, some, [book] * len(some)), strict=True))
-            unknown = [path for path, facts in known.items() if facts is None]
+            unknown = [path for path, findings in known.items() if findings is None]
             looked = dict(zip(unknown, pool.map(look_and_stamp, unknown), strict=True))
             if looked:
                 book.add(looked)
             for path, recalled in known.items():
-                facts = looked[path][1] if recalled is None else recalled
-                rejection = _judge(facts, min_frames)
+                findings = looked[path][1] if recalled is None else recalled
+                rejection = _judge(findings, min_frames)
                 if rejection:
                     rejected[path] = rejection
                 else:
-                    clips.append(ClipInfo(path, usable_frames(facts), facts.seconds or 0.0, facts.has_mouth))
+                    clips.append(ClipInfo(path, usable_frames(findings), findings.seconds or 0.0, findings.has_mouth))
             bar.update(len(some))
     return clips
 
 
-def _recall(path: Path, book: FactBook) -> Facts | None:
+def _recall(path: Path, book: Notebook) -> Findings | None:
     """What is known of a clip without opening it; None: nothing yet."""
     try:
         check_readable(path)
     except InputError as error:  # not remembered: this may be mended while the file stays as it is
-        return Facts(problem=str(error).removeprefix(f"{path} "))
+        return Findings(problem=str(error).removeprefix(f"{path} "))
     return book.find(path)
 
 
-def usable_frames(facts: Facts) -> int:
+def usable_frames(findings: Findings) -> int:
     """Frames that both picture and sound cover."""
-    return min(facts.frames, int((facts.seconds or 0.0) * VIDEO_FPS + 1e-3))
+    return min(findings.frames, int((findings.seconds or 0.0) * VIDEO_FPS + 1e-3))
 
 
-def _judge(facts: Facts, min_frames: int) -> _Rejection | None:
+def _judge(findings: Findings, min_frames: int) -> _Rejection | None:
     """Why a clip cannot be used, if it cannot."""
-    if facts.problem:
-        return _Rejection("unreadable", facts.problem)
-    if facts.seconds is None:
+    if findings.problem:
+        return _Rejection("unreadable", findings.problem)
+    if findings.seconds is None:
         return _Rejection("without sound", "has no sound")
-    if abs(facts.fps - VIDEO_FPS) > FPS_TOLERANCE:
-        return _Rejection(f"not at {VIDEO_FPS} frames a second", f"has {facts.fps:.2f} frames a second, not {VIDEO_FPS}")
-    if facts.width != facts.height:
-        return _Rejection("not square", f"shows {facts.width} x {facts.height} pixels: it is no aligned face")
-    frames = usable_frames(facts)
-    if frames < LEAST_COVER * facts.frames:
-        return _Rejection("with too little sound", f"has {facts.seconds:.2f} s of sound beside {facts.frames / VIDEO_FPS:.2f} s of picture")
-    if abs(facts.lag) > LARGEST_LAG:
-        begins = f"begins {abs(facts.lag):.2f} s {'after' if facts.lag > 0 else 'before'} its picture"
+    if abs(findings.fps - VIDEO_FPS) > FPS_TOLERANCE:
+        return _Rejection(f"not at {VIDEO_FPS} frames a second", f"has {findings.fps:.2f} frames a second, not {VIDEO_FPS}")
+    if findings.width != findings.height:
+        return _Rejection("not square", f"shows {findings.width} x {findings.height} pixels: it is no aligned face")
+    frames = usable_frames(findings)
+    if frames < LEAST_COVER * findings.frames:
+        return _Rejection(
+            "with too little sound", f"has {findings.seconds:.2f} s of sound beside {findings.frames / VIDEO_FPS:.2f} s of picture"
+        )
+    if abs(findings.lag) > LARGEST_LAG:
+        begins = f"begins {abs(findings.lag):.2f} s {'after' if findings.lag > 0 else 'before'} its picture"
         return _Rejection("with sound out of step", f"has sound that {begins}")
     if frames < min_frames:
         return _Rejection(f"shorter than {min_frames} frames", f"is {frames} frames long, not {min_frames} or more")

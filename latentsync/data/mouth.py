@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latentsync.data.facts import sidecar
+from latentsync.data.findings import sidecar
 from latentsync.errors import InputError
 
 

@@ -15,11 +15,12 @@ def cosine_loss(seen: Tensor, heard: Tensor, label: Tensor) -> Tensor:
     """Binary cross-entropy of the raw cosine of unit vectors b d, one value for each pair: b.
 
     label (b or b 1) is 1 for a mouth that belongs to the sound. Cosines lie in [0, 1], since SyncNet's outputs are not negative; what
-    rounding adds beyond is cut off. Computed in float32 whatever the vectors are.
+    rounding adds beyond is cut off. Computed in float32 whatever the vectors are. Where a vector is no number, neither is the loss.
     """
-    cosine = F.cosine_similarity(seen.float(), heard.float(), dim=1).clamp(0.0, 1.0)
+    cosine = F.cosine_similarity(seen.float(), heard.float(), dim=1)
     with torch.autocast(cosine.device.type, enabled=False):  # half precision has no safe logarithm of a value near 0
-        return F.binary_cross_entropy(cosine, label.float().reshape(-1), reduction="none")
+        loss = F.binary_cross_entropy(cosine.nan_to_num().clamp(0.0, 1.0), label.float().reshape(-1), reduction="none")
+    return torch.where(cosine.isnan(), cosine, loss)
 
 
 def accuracy(seen: Tensor, heard: Tensor, label: Tensor) -> Tensor:

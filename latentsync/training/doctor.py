@@ -77,9 +77,9 @@ def reasons(rejected: Mapping[Path, str]) -> dict[str, tuple[int, Path]]:
 
 def duplicates(sides: Sequence[Side]) -> tuple[list[list[Path]], list[tuple[Path, Path]]]:
     """Over all sides: groups of equal files, and pairs of clips that look and sound the same otherwise."""
-    exact = exact_duplicates(clip.path for side in sides for clip in side.catalog.clips)
+    exact = exact_duplicates(dict.fromkeys(clip.path for side in sides for clip in side.catalog.clips))
     copies = {path for group in exact for path in group}
-    near = near_duplicates(look for side in sides for look in side.survey.looks)
+    near = near_duplicates({look.path: look for side in sides for look in side.survey.looks}.values())
     return exact, [pair for pair in near if not copies.issuperset(pair)]
 
 
@@ -233,6 +233,10 @@ def _copies(sides: Sequence[Side]) -> list[Finding]:
     held = {clip.path for side in sides[1:] for clip in side.catalog.clips}
     groups = [*exact, *map(list, near)]
     found = []
+    both = sorted(held.intersection(clip.path for clip in sides[0].catalog.clips))
+    if both:
+        text = f"{len(both)} clips are both trained on and held out ({_some(both)}): take them out of one of the two"
+        found.append(Finding(SERIOUS, "leak", text))
     across = [group for group in groups if 0 < sum(path in held for path in group) < len(group)]
     if across:
         text = f"{len(across)} clips are both trained on and held out, under two names ({_some(across[0])}): remove them on one side"

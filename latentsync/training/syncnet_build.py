@@ -102,6 +102,6 @@ def load_codec(config: SyncNetConfig, accelerator: Accelerator) -> LatentCodec:
 
 
 def mouth_scale(catalog: Catalog) -> torch.Tensor:
-    """Standard deviation (k,) of each mouth channel over the first clips. Raises InputError."""
+    """Mean and standard deviation of each mouth channel over the first clips: 2 k. Raises InputError."""
     values = np.concatenate([read_mouth(clip.path) for clip in catalog.clips[:SCALE_CLIPS]])
-    return torch.from_numpy(values.std(0)).float().clamp_min(LEAST_SCALE)
+    return torch.from_numpy(np.stack([values.mean(0), values.std(0).clip(LEAST_SCALE)])).float()

@@ -31,7 +31,7 @@ class SyncNetTrainee(nn.Module):
 
     Args:
         syncnet: the network.
-        mouth_scale: standard deviation of each mouth channel (k,); None for no such layers.
+        mouth_scale: mean and standard deviation of each mouth channel (2 k); None for no such layers.
         num_frames: pictures in a sample.
     """
 
@@ -45,7 +45,7 @@ class SyncNetTrainee(nn.Module):
             self.heard_mouth = MouthHead(width, mouth_scale, num_frames)
 
     def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Frames b (f c) h w and mel b 1 80 t -> unit vectors b d of both, and both ideas of the mouth b f k in standard deviations."""
+        """Frames b (f c) h w and mel b 1 80 t -> unit vectors b d of both, and both ideas of the mouth b f k, standardised."""
         seen = self.syncnet.visual_encoder(frames).flatten(1)
         heard = self.syncnet.audio_encoder(mel).flatten(1)
         mouths = (None, None) if self.seen_mouth is None else (self.seen_mouth(seen), self.heard_mouth(heard))
@@ -53,20 +53,21 @@ class SyncNetTrainee(nn.Module):
 
 
 class MouthHead(nn.Module):
-    """One linear layer from an embedding to the mouth channels of every frame."""
+    """One linear layer from an embedding to the mouth channels of every frame, each with mean 0 and standard deviation 1."""
 
     def __init__(self, width: int, scale: Tensor, num_frames: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, num_frames * len(scale))
-        self.register_buffer("scale", scale.float().clone())  # each its own: shared ones are saved once
+        self.linear = nn.Linear(width, num_frames * scale.shape[1])
+        self.register_buffer("mean", scale[0].float().clone())  # each head its own: shared ones are saved once
+        self.register_buffer("deviation", scale[1].float().clone())
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """b d -> b f k, in standard deviations."""
-        return self.linear(embedding).unflatten(1, (-1, len(self.scale)))
+        """b d -> b f k, standardised."""
+        return self.linear(embedding).unflatten(1, (-1, len(self.mean)))
 
     def loss(self, told: Tensor, mouth: Tensor) -> Tensor:
-        """Mean squared error in standard deviations; both b f k."""
-        return F.mse_loss(told.float(), mouth.float() / self.scale)
+        """Mean squared error of what was told (standardised) against the true channels (as they are), both b f k; 1 for a constant guess."""
+        return F.mse_loss(told.float(), (mouth.float() - self.mean) / self.deviation)
 
 
 class SyncNetStep:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import IO, Any
 from latentsync.data.cache import stamp
 from latentsync.data.frames import open_video
 from latentsync.errors import InputError, OutputError
-from latentsync.media.ffmpeg import probe
+from latentsync.media.ffmpeg import PROBE_SECONDS, probe
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ _FILE = "clips-1.jsonl"
 
 
 @dataclass(frozen=True)
-class Facts:
+class Findings:
     """One clip as it lies on the disk."""
 
     frames: int = 0
@@ -33,7 +34,7 @@ class Facts:
     problem: str | None = None  # why it cannot be read
 
 
-def look(path: Path) -> Facts:
+def look(path: Path) -> Findings:
     """Open a clip, once with ffprobe and once for decoding."""
     try:
         info = probe(path)
@@ -41,10 +42,10 @@ def look(path: Path) -> Facts:
         with open_video(path) as reader:
             frames, fps = len(reader), float(reader.get_avg_fps())
     except InputError as error:
-        return Facts(problem=str(error).removeprefix(f"{path} "))
+        return Findings(problem=str(error).removeprefix(f"{path} "))
     seconds = None if audio is None else audio.duration or info.duration or 0.0
     lag = 0.0 if audio is None else (audio.start_time or 0.0) - (video.start_time or 0.0)
-    return Facts(frames, fps, video.width, video.height, seconds, lag, _has_mouth(sidecar(path)))
+    return Findings(frames, fps, video.width, video.height, seconds, lag, _has_mouth(sidecar(path)))
 
 
 def sidecar(path: Path) -> Path:
@@ -61,29 +62,25 @@ def _has_mouth(path: Path) -> bool:
     return isinstance(mouth, dict) and bool(mouth.get("values"))
 
 
-class FactBook:
-    """Facts of clips in a text file of one line each, found by path, size and time; several processes may write it at once."""
+class Notebook:
+    """Findings of clips in a text file of one line each, found by path, size and time; several processes may write it at once."""
 
     def __init__(self, folder: Path) -> None:
         """Read what is there; lines that are torn or of another version are passed over, as is a file that cannot be read."""
         self.path = Path(folder) / _FILE
-        self._known: dict[str, tuple[str, Facts]] = {}
+        self._known: dict[str, tuple[str, Findings]] = {}
         with contextlib.suppress(OSError), self.path.open("rb") as file:
             for line in file:
                 self._take(line)
 
-    def __len__(self) -> int:
-        """Number of clips."""
-        return len(self._known)
-
-    def find(self, path: Path) -> Facts | None:
+    def find(self, path: Path) -> Findings | None:
         """What is known of a clip as it is now; None where it has not been looked at, or has changed since. InputError where it is gone."""
         known = self._known.get(str(path))
         return known[1] if known and known[0] == _stamps(path) else None
 
-    def add(self, found: dict[Path, tuple[str, Facts]]) -> None:
+    def add(self, found: dict[Path, tuple[str, Findings]]) -> None:
         """Remember more, in one write. Raises OutputError."""
-        lines = [json.dumps({"path": str(path), "stamps": stamps} | asdict(facts)) for path, (stamps, facts) in found.items()]
+        lines = [json.dumps({"path": str(path), "stamps": stamps} | asdict(findings)) for path, (stamps, findings) in found.items()]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:  # a newline first: what another process left half-written ends there
@@ -96,12 +93,18 @@ class FactBook:
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             entry: dict[str, Any] = json.loads(line)
             path, stamps = entry.pop("path"), entry.pop("stamps")
-            self._known[path] = (stamps, Facts(**entry))
+            self._known[path] = (stamps, Findings(**entry))
 
 
-def look_and_stamp(path: Path) -> tuple[str, Facts]:
-    """A clip's facts with the stamps they hold for, taken before. Raises InputError where it is gone."""
-    return _stamps(path), look(path)
+def look_and_stamp(path: Path) -> tuple[str, Findings]:
+    """A clip's findings with the stamps they hold for, taken before. Raises InputError where it is gone.
+
+    What a stalled disk made unreadable holds for no stamp, so that the next start looks again.
+    """
+    stamps, begin = _stamps(path), time.monotonic()
+    findings = look(path)
+    stalled = findings.problem is not None and time.monotonic() - begin >= PROBE_SECONDS
+    return "" if stalled else stamps, findings
 
 
 def _stamps(path: Path) -> str:
