@@ -19,6 +19,7 @@ class TrainingDataConfig:
     val_fileslist: Path | None = None
     train_output_dir: Path | None = None  # checkpoints, logs, charts, validation videos
     cache_dir: Path | None = None  # what is computed once for each clip; None: "cache" in the output folder
+    cache_faces: bool = False  # keep decoded faces on disk (3 x resolution x resolution bytes a frame) where decoding holds training up
     batch_size: int = 1  # clips in one pass of one process
     num_workers: int = 4  # processes that read clips, for each training process
 

@@ -199,7 +199,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(recipe: Path, caplog: pytest.L
 
 
 def test_a_killed_loading_process_is_one_sentence(recipe: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latentsync.data.syncnet_dataset.read_frames", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr("latentsync.data.faces.read_frames", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     message = refusal(caplog, 1, recipe, "data.num_workers=1", "data.val_data_dir=")
     assert "ended from outside" in message and "data.num_workers" in message
 

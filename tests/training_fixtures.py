@@ -16,7 +16,12 @@ from latentsync.training.syncnet_build import make_syncnet
 FRAMES = 8
 LEARNING_RATE = 1e-4
 SYNCNET = {
-    "audio_encoder": {"in_channels": 1, "block_out_channels": [32] * 4 + [256], "downsample_factors": [2, 2, 2, 2, [5, 1]], "attn_blocks": [0] * 5},
+    "audio_encoder": {
+        "in_channels": 1,
+        "block_out_channels": [32] * 4 + [256],
+        "downsample_factors": [2, 2, 2, 2, [5, 1]],
+        "attn_blocks": [0] * 5,
+    },
     "visual_encoder": {
         "in_channels": 3 * FRAMES,
         "block_out_channels": [32] * 5 + [256],

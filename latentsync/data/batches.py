@@ -29,6 +29,11 @@ class Batch:
         moved = {name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value for name, value in moved.items()}
         return type(self)(**moved)
 
+    def pin_memory(self: "BatchType") -> "BatchType":
+        """The same in memory that a GPU copies from while it computes; the loader calls this."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{name: value.pin_memory() if isinstance(value, Tensor) else value for name, value in values.items()})
+
 
 BatchType = TypeVar("BatchType", bound=Batch)
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Generic
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset
 from latentsync.data.batches import BatchType, Turn, stack
 from latentsync.data.catalog import Catalog, ClipInfo
 from latentsync.data.clips import generator
+from latentsync.data.faces import Faces
 from latentsync.data.sound import heard_frames
 from latentsync.errors import InputError
 
@@ -27,12 +29,13 @@ class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
         num_frames: of a sample.
         resolution: side of a face in pixels.
         seed: of all chance.
+        faces_cache: see `Faces`.
     """
 
-    def __init__(self, catalog: Catalog, *, num_frames: int, resolution: int, seed: int) -> None:
+    def __init__(self, catalog: Catalog, *, num_frames: int, resolution: int, seed: int, faces_cache: Path | None = None) -> None:
         self.catalog = catalog
         self.num_frames = num_frames
-        self.resolution = resolution
+        self.faces = Faces(resolution, faces_cache)
         self.seed = seed
         self._broken: dict[int, str] = {}  # clips that this process could not read
 

@@ -1,5 +1,6 @@
 """`SyncNetDataset`: pictures beside the sound of the same moment, or of another one."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from latentsync.data.batches import SyncNetBatch, Turn
 from latentsync.data.catalog import Catalog, ClipInfo
 from latentsync.data.clip_dataset import ClipDataset, whole
 from latentsync.data.clips import SYNCNET_LENGTHS, choose_syncnet
-from latentsync.data.frames import read_frames, resize_faces
 from latentsync.data.mouth import read_mouth
 from latentsync.errors import InputError
 from latentsync.spectrogram import mel_window
+
+REMEMBERED = 2000  # clips whose mouth channels a process holds, some megabytes
 
 
 class SyncNetDataset(ClipDataset[SyncNetBatch]):
@@ -34,9 +36,10 @@ class SyncNetDataset(ClipDataset[SyncNetBatch]):
         resolution: int,
         seed: int,
         with_mouth: bool = False,
+        faces_cache: Path | None = None,
     ) -> None:
         """Raises InputError where mouth channels are wanted and a clip comes without."""
-        super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed)
+        super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed, faces_cache=faces_cache)
         without = [clip.path for clip in catalog.clips if not clip.mouth]
         if with_mouth and without:
             raise InputError(
@@ -44,29 +47,38 @@ class SyncNetDataset(ClipDataset[SyncNetBatch]):
                 "set run.loss_weights.mouth=0, or train on rendered heads alone"
             )
         self.mels, self.with_mouth = mels, with_mouth
+        self._remembered: OrderedDict[Path, Tensor] = OrderedDict()
 
     def sample(self, turn: Turn, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SyncNetBatch:
         """See `ClipDataset`."""
         mel, length = self.mels(clip.path), self.num_frames
         choice = choose_syncnet(rng, self.frames_of(clip, mel, SYNCNET_LENGTHS), length)
-        faces = read_frames(clip.path, range(choice.pictures, choice.pictures + length))
+        faces = self.faces(clip, range(choice.pictures, choice.pictures + length))
         seen, heard = self._mouths(clip, choice.pictures, choice.sound)
         return SyncNetBatch(
             position=whole(turn.position),
             clip=whole(turn.clip),
             problems=problems,
-            faces=resize_faces(faces, self.resolution)[None],
+            faces=faces[None],
             mel=mel_window(mel, choice.sound, length)[None].clone(),
             label=torch.tensor([float(choice.label)]),
             mouth=seen,
             heard_mouth=heard,
         )
 
+    def _mouth_values(self, clip: ClipInfo) -> Tensor:
+        """Mouth channels of a clip, n k; those of the last few clips are remembered, since telling them from text takes time."""
+        if clip.path not in self._remembered:
+            while len(self._remembered) >= REMEMBERED:
+                self._remembered.popitem(last=False)
+            self._remembered[clip.path] = torch.from_numpy(read_mouth(clip.path))
+        return self._remembered[clip.path]
+
     def _mouths(self, clip: ClipInfo, *starts: int) -> list[Tensor | None]:
         """Mouth channels of the windows that begin at `starts`: each 1 f k; None where they are not wanted."""
         if not self.with_mouth:
             return [None] * len(starts)
-        values = torch.from_numpy(read_mouth(clip.path))  # n k
+        values = self._mouth_values(clip)  # n k
         if len(values) < max(starts) + self.num_frames:
             raise InputError(f"{clip.path} comes with mouth channels of {len(values)} frames only: render this clip again")
         return [values[start : start + self.num_frames][None] for start in starts]

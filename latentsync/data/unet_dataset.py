@@ -11,7 +11,6 @@ from latentsync.data.batches import Turn, UNetBatch
 from latentsync.data.catalog import Catalog, ClipInfo
 from latentsync.data.clip_dataset import ClipDataset, whole
 from latentsync.data.clips import UNET_LENGTHS, choose_unet
-from latentsync.data.frames import read_frames, resize_faces
 from latentsync.data.latents import LatentStore
 from latentsync.data.sound import Features
 from latentsync.spectrogram import mel_window
@@ -38,8 +37,9 @@ class UNetDataset(ClipDataset[UNetBatch]):
         seed: int,
         audio_dropout: float = 0.0,
         latents: LatentStore | None = None,
+        faces_cache: Path | None = None,
     ) -> None:
-        super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed)
+        super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed, faces_cache=faces_cache)
         self.mels, self.features, self.latents = mels, features, latents
         self.audio_dropout = audio_dropout
 
@@ -49,7 +49,7 @@ class UNetDataset(ClipDataset[UNetBatch]):
         start, reference = choose_unet(rng, self.frames_of(clip, mel, UNET_LENGTHS), length)
         dropped = rng.random() < self.audio_dropout
         indices = [*range(start, start + length), *range(reference, reference + length)]
-        faces = resize_faces(read_frames(clip.path, indices), self.resolution)
+        faces = self.faces(clip, indices)
         audio = self.features.window(clip.path, start, start + length)
         return UNetBatch(
             position=whole(turn.position),

@@ -40,10 +40,13 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
     data, run = config.data, config.run
     train, held_out = open_catalogs(data, WINDOWS * data.num_frames, accelerator, show_progress)
     mels = Mels(cache_folder(data))
+    faces = cache_folder(data) if data.cache_faces else None
     with_mouth = run.loss_weights.get(MOUTH, 0) > 0
 
     def dataset(catalog: Catalog, with_mouth: bool = False) -> SyncNetDataset:
-        return SyncNetDataset(catalog, mels, num_frames=data.num_frames, resolution=data.resolution, seed=run.seed, with_mouth=with_mouth)
+        return SyncNetDataset(
+            catalog, mels, num_frames=data.num_frames, resolution=data.resolution, seed=run.seed, with_mouth=with_mouth, faces_cache=faces
+        )
 
     training_set = dataset(train, with_mouth)
     seed_everything(run, accelerator)

@@ -27,29 +27,29 @@ _NETWORK = "syncnet."  # prefix of the published weights among the trainee's
 
 
 class SyncNetTrainee(nn.Module):
-    """SyncNet with, optionally, two linear layers that tell the true mouth channels from its embeddings; only SyncNet is published.
+    """SyncNet with, optionally, a linear layer that tells the true mouth channels from its embeddings; only SyncNet is published.
+
+    The layer is the same for what is seen and what is heard: both encoders learn to say the same thing in the same words, from where it
+    is a short way to embeddings that agree.
 
     Args:
         syncnet: the network.
-        mouth_scale: mean and standard deviation of each mouth channel (2 k); None for no such layers.
+        mouth_scale: mean and standard deviation of each mouth channel (2 k); None for no such layer.
         num_frames: pictures in a sample.
     """
 
     def __init__(self, syncnet: StableSyncNet, mouth_scale: Tensor | None = None, num_frames: int = 16) -> None:
         super().__init__()
         self.syncnet = syncnet
-        self.seen_mouth = self.heard_mouth = None
-        if mouth_scale is not None:
-            width = syncnet.visual_encoder.norm_out.num_channels
-            self.seen_mouth = MouthHead(width, mouth_scale, num_frames)
-            self.heard_mouth = MouthHead(width, mouth_scale, num_frames)
+        width = syncnet.visual_encoder.norm_out.num_channels
+        self.mouth = None if mouth_scale is None else MouthHead(width, mouth_scale, num_frames)
 
     def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Frames b (f c) h w and mel b 1 80 t -> unit vectors b d of both, and both ideas of the mouth b f k, standardised."""
         seen = self.syncnet.visual_encoder(frames).flatten(1)
         heard = self.syncnet.audio_encoder(mel).flatten(1)
-        mouths = (None, None) if self.seen_mouth is None else (self.seen_mouth(seen), self.heard_mouth(heard))
-        return F.normalize(seen, eps=1e-12), F.normalize(heard, eps=1e-12), *mouths
+        seen, heard = F.normalize(seen, eps=1e-12), F.normalize(heard, eps=1e-12)
+        return (seen, heard, None, None) if self.mouth is None else (seen, heard, self.mouth(seen), self.mouth(heard))
 
 
 class MouthHead(nn.Module):
@@ -58,15 +58,18 @@ class MouthHead(nn.Module):
     def __init__(self, width: int, scale: Tensor, num_frames: int) -> None:
         super().__init__()
         self.linear = nn.Linear(width, num_frames * scale.shape[1])
-        self.register_buffer("mean", scale[0].float().clone())  # each head its own: shared ones are saved once
+        nn.init.zeros_(self.linear.weight)  # begins with the constant guess
+        nn.init.zeros_(self.linear.bias)
+        self.gain = width**0.5  # of unit vectors
+        self.register_buffer("mean", scale[0].float().clone())
         self.register_buffer("deviation", scale[1].float().clone())
 
     def forward(self, embedding: Tensor) -> Tensor:
-        """b d -> b f k, standardised."""
-        return self.linear(embedding).unflatten(1, (-1, len(self.mean)))
+        """Unit vectors b d -> b f k, standardised."""
+        return self.linear(self.gain * embedding).unflatten(1, (-1, len(self.mean)))
 
     def loss(self, told: Tensor, mouth: Tensor) -> Tensor:
-        """Mean squared error of what was told (standardised) against the true channels (as they are), both b f k; 1 for a constant guess."""
+        """Mean squared error of what was told (standardised) against the true channels (raw), both b f k; 1 for a constant guess."""
         return F.mse_loss(told.float(), (mouth.float() - self.mean) / self.deviation)
 
 
@@ -83,8 +86,8 @@ class SyncNetStep:
         seen, heard, seen_mouth, heard_mouth = trainee(self.view(batch), batch.mel)
         losses = {SYNC: cosine_loss(seen, heard, batch.label).mean()}
         if self.with_mouth:
-            heads = getattr(trainee, "module", trainee)  # distributed training wraps the network
-            losses[MOUTH] = heads.seen_mouth.loss(seen_mouth, batch.mouth) + heads.heard_mouth.loss(heard_mouth, batch.heard_mouth)
+            head = getattr(trainee, "module", trainee).mouth  # distributed training wraps the network
+            losses[MOUTH] = head.loss(seen_mouth, batch.mouth) + head.loss(heard_mouth, batch.heard_mouth)
         return losses
 
     def view(self, batch: SyncNetBatch) -> Tensor:

@@ -120,6 +120,7 @@ class Datasets:
             seed=self.config.run.seed,
             audio_dropout=audio_dropout,
             latents=self.latents,
+            faces_cache=cache_folder(data) if data.cache_faces else None,
         )
 
 
