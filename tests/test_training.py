@@ -9,15 +9,20 @@ import time
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
-from training_fixtures import LEARNING_RATE, curve, history, newest_weights, syncnet_recipe, unet_recipe
+from skimage.data import astronaut
+from training_fixtures import FRAMES, LEARNING_RATE, curve, history, newest_weights, syncnet_recipe, unet_recipe
 
 from latentsync.config import load_config
+from latentsync.media.ffmpeg import probe
+from latentsync.media.sink import VideoSink
 from latentsync.models.unet_weights import load_unet
 from scripts import train_syncnet, train_unet
 
 ROOT = Path(__file__).parents[1]
+FRAMES_HEARD = 75  # of the sound that the validation video is given
 CPU = ("--device", "cpu", "--quiet")
 
 
@@ -121,12 +126,20 @@ def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_denoiser_learns_from_all_four_losses(denoiser: Path) -> None:
     folder = denoiser.parent / "out"
-    assert train_unet.main(["--unet_config_path", str(denoiser), *CPU, "data.cache_latents=true", "data.audio_dropout=0.5"]) == 0
+    portrait = denoiser.parent / "portrait.mp4"
+    with VideoSink(portrait, 384, 256, 25, crf=5) as sink:  # NASA, public domain
+        for shift in range(FRAMES):
+            sink.write(np.ascontiguousarray(astronaut()[:256, 40 - shift : 424 - shift]))
+    video = [f"data.val_video_path={portrait}", f"data.val_audio_path={denoiser.parent / 'clips' / 'clip0.mp4'}"]
+    settings = ["data.cache_latents=true", "data.cache_faces=true", "data.audio_dropout=0.5", "run.validation_steps=3"]
+    assert train_unet.main(["--unet_config_path", str(denoiser), *CPU, *settings, *video]) == 0
     for name in ("recon", "sync", "lpips", "trepa"):
         assert len(curve(folder, "training", name)) == 2 and len(curve(folder, "validation", name)) == 2
     before = load_unet(load_config(denoiser).model, denoiser.parent / "latentsync_unet.pt").state_dict()
     after = load_unet(load_config(denoiser).model, folder / "checkpoints" / "checkpoint-00000002.pt").state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert [path.name for path in sorted((folder / "validation").iterdir())] == ["step-00000000.mp4", "step-00000002.mp4"]
+    assert probe(folder / "validation" / "step-00000002.mp4").require_video().frame_count == FRAMES_HEARD
     assert changed and all("motion_modules." in name or "attentions." in name for name in changed)
     assert any("motion_modules." in name for name in changed) and any("attn2" in name for name in changed)
 

@@ -1,0 +1,110 @@
+"""Let the training command learn a handful of clips by heart, with all its losses, from nothing: the proof that they pull together.
+
+    python -m benchmarks.overfit_clips OUT_DIR VIDEO... --syncnet CHECKPOINT --syncnet_config YAML [--minutes 4]
+    ./train_unet.sh --unet_config_path OUT_DIR/unet.yaml
+
+The first command cuts aligned faces out of the videos, teaches a small autoencoder these faces, and writes the recipe of the second. The
+judge of lips is a SyncNet that was trained before; the network behind LPIPS has random weights where no file of VGG-16 is given.
+"""
+
+import argparse
+import logging
+import time
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from benchmarks.overfit_one_clip import RESOLUTION, UNET, train_vae
+from benchmarks.write_random_checkpoint import WHISPER_MINUTE, write_whisper
+from latentsync.config import load_syncnet_config
+from latentsync.constants import VIDEO_FPS
+from latentsync.faces.build import build_detector
+from latentsync.faces.look import plan_spans
+from latentsync.faces.mask import to_pixels
+from latentsync.faces.warp import warp_faces
+from latentsync.losses.perceptual import empty_lpips
+from latentsync.media.sink import AudioTrack, VideoSink
+from latentsync.media.video import VideoSource
+
+logger = logging.getLogger("overfit")
+
+STEPS = 600
+
+
+def cut_faces(video: Path, target: Path) -> Tensor:
+    """The aligned faces of a video's first span as a clip with its sound; uint8 t R R 3."""
+    source = VideoSource(video, Fraction(VIDEO_FPS))
+    span = plan_spans(source.frames(), build_detector("mtcnn", Path(), Path()), RESOLUTION, VIDEO_FPS).spans[0]
+    if span.start:
+        raise SystemExit(f"{video} does not begin with a face: give another one")
+    faces = warp_faces(list(source.frames(0, span.stop)), torch.from_numpy(span.matrices), RESOLUTION)
+    track = AudioTrack(video, span.stop / VIDEO_FPS)
+    with VideoSink(target, RESOLUTION, RESOLUTION, VIDEO_FPS, audio=track, crf=8) as sink:
+        for face in faces:
+            sink.write(face.numpy())
+    return faces
+
+
+def write_random_vgg16(path: Path) -> None:
+    """Random weights under the names of torchvision's file, at the scale that keeps activations as large as they are."""
+    shapes = {key: value.shape for key, value in empty_lpips().net.state_dict().items()}
+    weights = {key: torch.zeros(shape) for key, shape in shapes.items()}
+    for value in weights.values():
+        if value.dim() > 1:
+            torch.nn.init.kaiming_normal_(value)
+    torch.save({f"features.{key.partition('.')[2]}": value for key, value in weights.items()}, path)
+
+
+def recipe(arguments: argparse.Namespace) -> dict:
+    """What the training command reads."""
+    return {
+        "data": {
+            **{"resolution": RESOLUTION, "num_frames": load_syncnet_config(arguments.syncnet_config).data.num_frames},
+            **{"train_data_dir": "clips", "train_output_dir": "out", "batch_size": 2, "num_workers": 0, "cache_faces": True},
+            **{"syncnet_config_path": str(arguments.syncnet_config.resolve()), "cache_latents": True},
+            **{"val_video_path": str(arguments.videos[0].resolve()), "val_audio_path": str(arguments.videos[0].resolve())},
+        },
+        "model": asdict(UNET),
+        "weights": {
+            **{"vae": "vae", "whisper": "whisper/tiny.pt", "vgg16": str((arguments.vgg16 or arguments.out_dir / "vgg16.pth").resolve())},
+            "syncnet": str(arguments.syncnet.resolve()),
+        },
+        "run": {
+            **{"max_train_steps": STEPS, "validation_steps": STEPS // 3, "ema_decay": 0.99, "guidance_scale": 1.0},
+            "loss_weights": {"recon": 1, "sync": 0.05, "lpips": 0.1, "trepa": 0},
+            "enable_gradient_checkpointing": False,
+        },
+        "optimizer": {"lr": 8e-4, "lr_scheduler": "cosine", "lr_warmup_steps": 30},
+        "ckpt": {"save_ckpt_steps": STEPS // 3},
+    }
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Prepare a training that learns a handful of clips by heart.")
+    parser.add_argument("out_dir", type=Path)
+    parser.add_argument("videos", type=Path, nargs="+", help="videos of one person each; the first is the validation video, too")
+    parser.add_argument("--syncnet", type=Path, required=True, help="weights of a trained SyncNet")
+    parser.add_argument("--syncnet_config", type=Path, required=True, help="its configuration")
+    parser.add_argument("--vgg16", type=Path, help="torchvision's vgg16-397923af.pth (default: random weights)")
+    parser.add_argument("--minutes", type=float, default=4, help="time for the autoencoder (default: %(default)s)")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.manual_seed(0)
+    write_whisper(arguments.out_dir / "whisper" / "tiny.pt", WHISPER_MINUTE)
+    clips = arguments.out_dir / "clips"
+    clips.mkdir(exist_ok=True)
+    faces = torch.cat([cut_faces(video, clips / f"{number}_{video.stem}.mp4") for number, video in enumerate(arguments.videos)])
+    codec = train_vae(to_pixels(faces), time.monotonic() + 60 * arguments.minutes, torch.Generator().manual_seed(0))
+    codec.vae.save_pretrained(arguments.out_dir / "vae")
+    if arguments.vgg16 is None:
+        write_random_vgg16(arguments.out_dir / "vgg16.pth")
+    OmegaConf.save(OmegaConf.create(recipe(arguments)), arguments.out_dir / "unet.yaml")
+
+
+if __name__ == "__main__":
+    main()

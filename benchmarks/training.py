@@ -1,0 +1,185 @@
+"""How fast the denoiser trains and what memory that takes, stage by stage and with each measure that saves memory.
+
+    python -m benchmarks.training [--size tiny|full] [--steps 5] [--device auto|cpu] [--only stage2 ...]
+
+Random weights and random clips; every network of a stage is there, and the batches lie in memory, so that the step alone is measured. Each
+row runs in a process of its own, so that its peak is its own.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+
+from benchmarks.write_random_checkpoint import TINY_AUDIO_DIM, vae_config
+from latentsync.config import Config, load_config
+from latentsync.constants import VAE_FACTOR
+from latentsync.data.batches import UNetBatch
+from latentsync.faces.mask import fixed_mask
+from latentsync.losses.perceptual import LowerHalfLPIPS, empty_lpips
+from latentsync.losses.sync import SyncJudge
+from latentsync.losses.trepa import TREPALoss
+from latentsync.models.unet import UNet3DConditionModel
+from latentsync.models.vae import LatentCodec
+from latentsync.spectrogram import BANDS, window_length
+from latentsync.third_party.videomae import VideoMAE
+from latentsync.training.build import freeze, half_precision, make_accelerator
+from latentsync.training.optimizer import make_optimizer
+from latentsync.training.syncnet_build import make_syncnet
+from latentsync.training.unet_step import Judges, UNetStep
+from latentsync.training_config import SyncNetModelConfig, VideoMAEConfig
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "unet"
+TINY_WIDTHS, TINY_RESOLUTION = [64, 128, 256, 256], 64
+TINY_SYNCNET = SyncNetModelConfig()
+TINY_SYNCNET.audio_encoder.block_out_channels = [32, 32, 64, 64, 64, 64, 256]
+TINY_SYNCNET.visual_encoder.block_out_channels = [32, 32, 64, 64, 64, 64, 64, 256]
+TOKENS_PER_POSITION, POSITIONS = 5, 10  # states of Whisper tiny, steps of a window
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    config: str
+    overrides: tuple[str, ...] = ()
+    full_only: bool = False
+
+
+ROWS = (
+    Row("stage 1", "stage1"),
+    Row("stage 1, activations kept", "stage1", ("run.enable_gradient_checkpointing=false",)),
+    Row("stage 1, latents cached", "stage1", ("data.cache_latents=true",)),
+    Row("stage 1, 8-bit optimizer", "stage1", ("optimizer.name=adamw_8bit",), full_only=True),
+    Row("stage 2", "stage2"),
+    Row("stage 2, activations kept", "stage2", ("run.enable_gradient_checkpointing=false",)),
+    Row("stage 2, all faces decoded at once", "stage2", ("run.vae_slice_size=0",)),
+    Row("stage 2, 8-bit optimizer", "stage2", ("optimizer.name=adamw_8bit",), full_only=True),
+    Row("stage 2 efficient", "stage2_efficient"),
+    Row("stage 1 at 512 px", "stage1_512", full_only=True),
+    Row("stage 2 at 512 px", "stage2_512", full_only=True),
+    Row("stage 2 at 512 px, 8-bit optimizer", "stage2_512", ("optimizer.name=adamw_8bit",), full_only=True),
+)
+
+
+def settings(row: Row, tiny: bool) -> Config:
+    """The configuration of a row."""
+    config = load_config(CONFIGS / f"{row.config}.yaml", row.overrides)
+    if tiny:
+        model = replace(config.model, block_out_channels=TINY_WIDTHS, layers_per_block=1, cross_attention_dim=TINY_AUDIO_DIM)
+        data = replace(config.data, resolution=TINY_RESOLUTION)
+        config = replace(config, model=model, data=data, videomae=VideoMAEConfig(width=64, depth=2, num_heads=4, hidden=128))
+    return config
+
+
+def step_of(config: Config, tiny: bool, device: torch.device, dtype: torch.dtype) -> UNetStep:
+    """The step with every network that the configuration's losses need, at random weights."""
+    weights = config.run.loss_weights
+    codec = LatentCodec(AutoencoderKL.from_config(vae_config(tiny))).to(device, dtype)
+    codec.slice_size = config.run.vae_slice_size or None
+    sync = lpips = trepa = None
+    if weights["sync"]:
+        network = make_syncnet(TINY_SYNCNET if tiny else SyncNetModelConfig())
+        sync = SyncJudge(network, resolution=256, num_frames=config.data.num_frames, latent_space=False, lower_half=True).to(device)
+    if weights["lpips"]:
+        lpips = LowerHalfLPIPS(empty_lpips().to_empty(device=device))
+        for value in lpips.state_dict().values():
+            torch.nn.init.normal_(value, std=0.02)
+    if weights["trepa"]:
+        trepa = TREPALoss(VideoMAE(config.videomae).to(device, dtype))
+    mask = fixed_mask(config.data.resolution).to(device)
+    return UNetStep(codec, mask, weights=weights, seed=0, mixed_noise_alpha=1.0, judges=Judges(sync, lpips, trepa))
+
+
+def batch_of(config: Config, position: int, device: torch.device) -> UNetBatch:
+    """One random clip."""
+    frames, side = config.data.num_frames, config.data.resolution
+    generator = torch.Generator().manual_seed(position)
+    faces = torch.randint(256, (2, 1, frames, side, side, 3), generator=generator, dtype=torch.uint8)
+    cells = side // VAE_FACTOR
+    batch = UNetBatch(
+        position=torch.tensor([position]),
+        clip=torch.tensor([0]),
+        problems=[],
+        faces=faces[0],
+        reference=faces[1],
+        audio=torch.randn(1, frames, TOKENS_PER_POSITION * POSITIONS, config.model.cross_attention_dim, generator=generator),
+        mel=torch.rand(1, 1, BANDS, window_length(frames), generator=generator),
+        moments=torch.randn(1, frames, 3, 8, cells, cells, generator=generator) if config.data.cache_latents else None,
+    )
+    return batch.to(device)
+
+
+def measure(row: Row, tiny: bool, steps: int, device: str) -> dict[str, float | str]:
+    """Train a few steps; seconds a step, peak memory in GB."""
+    config = settings(row, tiny)
+    accelerator = make_accelerator(config.run, device)
+    unet = UNet3DConditionModel(config.model).to(memory_format=torch.channels_last)
+    trained = freeze(unet, config.run.trainable_modules)
+    unet.enable_gradient_checkpointing(config.run.enable_gradient_checkpointing)
+    optimizer = make_optimizer([value for value in unet.parameters() if value.requires_grad], config.optimizer)
+    unet, optimizer = accelerator.prepare(unet, optimizer)
+    step = step_of(config, tiny, accelerator.device, half_precision(accelerator))
+    unet.train()
+    seconds = []
+    for position in range(steps + 1):  # the first is a warm-up
+        batch = batch_of(config, position, accelerator.device)
+        start = time.monotonic()
+        with accelerator.autocast():
+            losses = step(unet, batch)
+        accelerator.backward(sum(config.run.loss_weights[name] * loss for name, loss in losses.items()))
+        accelerator.clip_grad_norm_(unet.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.monotonic() - start)
+    cuda = accelerator.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "seconds": sorted(seconds[1:])[steps // 2],
+        "peak_gb": peak / 1e9,
+        "trained_m": trained / 1e6,
+        "device": str(accelerator.device),
+    }
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Speed and memory of the denoiser's training.")
+    parser.add_argument("--size", choices=("tiny", "full"), default="tiny", help="full wants a GPU of 24 GB or more (default: tiny)")
+    parser.add_argument("--steps", type=int, default=5, help="measured after one step of warm-up (default: %(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
+    parser.add_argument("--only", nargs="+", help="rows whose name begins so")
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    tiny = arguments.size == "tiny"
+    if arguments.row:
+        row = next(row for row in ROWS if row.name == arguments.row)
+        print(json.dumps(measure(row, tiny, arguments.steps, arguments.device)))
+        return 0
+    print("| | seconds a step | peak memory, GB | trained, millions |\n|---|---|---|---|")
+    for row in ROWS:
+        if (tiny and row.full_only) or (arguments.only and not row.name.startswith(tuple(arguments.only))):
+            continue
+        command = [sys.executable, "-m", "benchmarks.training", *sys.argv[1:], "--row", row.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["ended from outside"])[-1]
+            print(f"| {row.name} | failed: {reason} | | |", flush=True)
+            continue
+        found = json.loads(done.stdout.splitlines()[-1])
+        print(f"| {row.name} | {found['seconds']:.3g} | {found['peak_gb']:.2f} | {found['trained_m']:.1f} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
