@@ -26,13 +26,13 @@ from latentsync.faces.mask import fixed_mask
 from latentsync.losses.perceptual import LowerHalfLPIPS, empty_lpips
 from latentsync.losses.sync import SyncJudge
 from latentsync.losses.trepa import TREPALoss
+from latentsync.models.syncnet import make_syncnet
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.spectrogram import BANDS, window_length
 from latentsync.third_party.videomae import VideoMAE
 from latentsync.training.build import freeze, half_precision, make_accelerator
 from latentsync.training.optimizer import make_optimizer
-from latentsync.training.syncnet_build import make_syncnet
 from latentsync.training.unet_step import Judges, UNetStep
 from latentsync.training_config import SyncNetModelConfig, VideoMAEConfig
 

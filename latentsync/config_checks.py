@@ -11,11 +11,13 @@ from latentsync.training_config import (
     LR_SCHEDULERS,
     OPTIMIZERS,
     PRECISIONS,
+    SYNCNETS,
     CkptConfig,
     EncoderConfig,
     OptimizerConfig,
     RunConfig,
     SyncNetConfig,
+    SyncNetDataConfig,
     TrainingDataConfig,
     UNetRunConfig,
     VideoMAEConfig,
@@ -104,11 +106,7 @@ def check_syncnet(config: SyncNetConfig, where: str) -> None:
     data, audio, visual = config.data, config.model.audio_encoder, config.model.visual_encoder
     each, kind = (LATENT_CHANNELS, "a latent") if data.latent_space else (RGB, "an RGB picture")
     channels = each * data.num_frames
-    rules = [
-        Rule("data.resolution", data.resolution > 0 and data.resolution % VAE_FACTOR == 0, f"a multiple of {VAE_FACTOR}"),
-        *at_least(1, "data", data, "num_frames"),
-        *shared_rules(data, config.run, config.optimizer, config.ckpt),
-        *at_least(1, "run", config.run, "chance_steps"),
+    sizes = [
         *encoder_rules("model.audio_encoder", audio),
         *encoder_rules("model.visual_encoder", visual),
         Rule("model.audio_encoder.in_channels", audio.in_channels == 1, "1, for a mel spectrogram is one picture"),
@@ -123,7 +121,26 @@ def check_syncnet(config: SyncNetConfig, where: str) -> None:
             f"a list that ends like model.audio_encoder.block_out_channels, with {audio.block_out_channels[-1:]}",
         ),
     ]
+    rules = [
+        Rule("data.resolution", data.resolution > 0 and data.resolution % VAE_FACTOR == 0, f"a multiple of {VAE_FACTOR}"),
+        *at_least(1, "data", data, "num_frames"),
+        *shared_rules(data, config.run, config.optimizer, config.ckpt),
+        *at_least(1, "run", config.run, "chance_steps"),
+        one_of("model.network", config.model.network, SYNCNETS),
+        *(wav2lip_rules(data) if config.model.network == "wav2lip" else sizes),
+    ]
     enforce(config, rules, where)
+
+
+def wav2lip_rules(data: SyncNetDataConfig) -> list[Rule]:
+    """What the SyncNet of fixed size looks at."""
+    why = "because model.network is wav2lip"
+    return [
+        Rule("data.num_frames", data.num_frames == 5, f"5, {why}"),
+        Rule("data.resolution", data.resolution == 256, f"256, {why}"),
+        Rule("data.latent_space", not data.latent_space, f"false, {why}"),
+        Rule("data.lower_half", data.lower_half, f"true, {why}"),
+    ]
 
 
 def encoder_rules(section: str, encoder: EncoderConfig) -> list[Rule]:

@@ -6,6 +6,7 @@ from typing import Any
 
 PRECISIONS = ("auto", "bf16", "fp16", "no")
 OPTIMIZERS = ("adamw", "adamw_8bit")
+SYNCNETS = ("stable", "wav2lip")
 LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine")
 
 
@@ -103,6 +104,7 @@ class EncoderConfig:
 class SyncNetModelConfig:
     """SyncNet's two encoders; the defaults are those of the published network of 1.5 and 1.6."""
 
+    network: str = "stable"  # or "wav2lip", the one of the paper's ablation: of fixed size, whatever the encoders below say
     audio_encoder: EncoderConfig = field(
         default_factory=lambda: EncoderConfig(
             1,

@@ -137,8 +137,8 @@ def try_to_learn(judge: "SyncNetConfig", catalog: "Catalog", cache: Path, argume
 
     from latentsync.data.sound import Mels
     from latentsync.data.syncnet_dataset import SyncNetDataset
+    from latentsync.models.syncnet import make_syncnet
     from latentsync.training.overfit import balanced_batch, overfit
-    from latentsync.training.syncnet_build import make_syncnet
 
     data = judge.data
     dataset = SyncNetDataset(catalog, Mels(cache), num_frames=data.num_frames, resolution=data.resolution, seed=judge.run.seed)

@@ -24,7 +24,9 @@ SYNCNET_DIFFERENCES = {
     "syncnet_16_pixel": {},
     "syncnet_16_latent": {"data.latent_space": True, "data.lower_half": False},
     "syncnet_25_pixel": {"data.num_frames": 25},
+    "wav2lip": {"data.num_frames": 5},
 }
+PUBLISHED_SIZES = [name for name in SYNCNET_DIFFERENCES if name != "wav2lip"]  # that one's size is its class's
 SMALL = {  # not a published network: one that learns on a processor
     "data.resolution": 64,
     "data.num_frames": 5,
@@ -71,10 +73,18 @@ def test_our_syncnet_files_differ_in_these_keys_only(caplog: pytest.LogCaptureFi
     assert not caplog.records
 
 
-@pytest.mark.parametrize("name", SYNCNET_DIFFERENCES)
+@pytest.mark.parametrize("name", PUBLISHED_SIZES)
 def test_our_syncnet_files_have_the_published_sizes(name: str) -> None:
     manifest = json.loads(gzip.decompress((MANIFESTS / f"syncnet_v16_{name}.json.gz").read_bytes()))
-    assert asdict(load_syncnet_config(SYNCNET / f"{name}.yaml").model) == manifest["config"]
+    assert asdict(load_syncnet_config(SYNCNET / f"{name}.yaml").model) == manifest["config"] | {"network": "stable"}
+
+
+def test_the_syncnet_of_the_ablation_has_one_size() -> None:
+    path = SYNCNET / "wav2lip.yaml"
+    assert load_syncnet_config(path).model.network == "wav2lip"
+    assert "'data.num_frames' is 16, but it must be 5, because" in refusal(SyncNetConfig, path, "data.num_frames=16")
+    assert "'data.lower_half' is False" in refusal(SyncNetConfig, path, "data.lower_half=false")
+    assert "'model.network' is 'wave', but it must be one of stable, wav2lip" in refusal(SyncNetConfig, path, "model.network=wave")
 
 
 def test_the_default_syncnet_is_the_published_one() -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import cv2  # noqa: F401  before decord, whose old zlib it would otherwise be bound to: then no PNG can be read or written
 import decord
 import torch
 import torch.nn.functional as F

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from latentsync.constants import VAE_FACTOR
 from latentsync.errors import InputError
-from latentsync.models.stable_syncnet import StableSyncNet
+from latentsync.models.syncnet import SyncNet
 
 IN_SYNC = 0.5  # cosines above it count as "in sync"
 
@@ -46,7 +46,7 @@ class SyncJudge(nn.Module):
         latent_space: it looks at latents, not at pixels.
     """
 
-    def __init__(self, network: StableSyncNet, *, resolution: int, num_frames: int, latent_space: bool, lower_half: bool) -> None:
+    def __init__(self, network: SyncNet, *, resolution: int, num_frames: int, latent_space: bool, lower_half: bool) -> None:
         """The network and what it was trained on: side of the face in pixels, frames, latents or pixels, lower halves or all."""
         super().__init__()
         self.network = network.eval().requires_grad_(False)
@@ -71,7 +71,7 @@ class SyncJudge(nn.Module):
                 f"SyncNet was trained on {self.num_frames} frames and the clip has {predicted.shape[1]}: change data.num_frames, "
                 "or name another SyncNet in data.syncnet_config_path and weights.syncnet."
             )
-        dtype = self.network.audio_encoder.conv_in.weight.dtype
+        dtype = next(self.network.parameters()).dtype
         frames = syncnet_frames(self._resized(predicted), self._lower_half)
         seen, heard = self.network(frames.to(dtype), mel.to(dtype))
         return cosine_loss(seen, heard, torch.ones(len(seen), device=seen.device)).mean()

@@ -31,6 +31,7 @@ class StableSyncNet(nn.Module):
 
     def __init__(self, audio: EncoderSizes, visual: EncoderSizes) -> None:
         super().__init__()
+        self.width = visual.block_out_channels[-1]  # numbers in an embedding
         self.audio_encoder = DownEncoder(audio)
         self.visual_encoder = DownEncoder(visual)
 

@@ -12,7 +12,7 @@ from latentsync.training.parts import Parts
 logger = logging.getLogger(__name__)
 
 STARVED = 0.3  # share of the time spent waiting for data above which the user is told
-STARVED_BATCHES = 50  # ... after so many batches
+STARVED_BATCHES = 50  # ... over so many batches, twice in a row: the first passes fill the caches
 
 
 class Feed:
@@ -27,7 +27,9 @@ class Feed:
         sampler = TurnSampler(parts.num_clips, seed=seed, batch_size=batch_size, rank=rank, world=world, start=start)
         self._batches: Iterator[Batch] = iter(make_loader(parts.dataset, sampler, num_workers))
         self._told: set[str] = set()
-        self._count, self._begin = 0, time.monotonic()
+        self._count, self._starved = 0, 0  # batches; stretches of STARVED_BATCHES in a row that waited too long
+        self._told_of_waiting = False
+        self._mark = (time.monotonic(), 0.0)  # when the present stretch began, and how long had been waited by then
         self.waited = 0.0  # seconds
 
     def next(self) -> Batch:
@@ -58,12 +60,20 @@ class Feed:
             if problem not in self._told:
                 self._told.add(problem)
                 logger.warning("%s", problem)
-        if self._count == 1:
-            self._begin = time.monotonic()
-        if self._count == STARVED_BATCHES and self.waited > STARVED * (time.monotonic() - self._begin):
+        if self._count % STARVED_BATCHES == 0:
+            self._look_back()
+
+    def _look_back(self) -> None:
+        """Say once that training waits for data, when it did so over two stretches in a row."""
+        now, (begin, waited) = time.monotonic(), self._mark
+        share = (self.waited - waited) / max(now - begin, 1e-9)
+        self._mark = (now, self.waited)
+        self._starved = self._starved + 1 if share > STARVED else 0
+        if self._starved == 2 and not self._told_of_waiting:
+            self._told_of_waiting = True
             logger.warning(
                 "The training waits for data %.0f %% of the time: raise data.num_workers, or put data.cache_dir on a faster disk.",
-                100 * self.waited / (time.monotonic() - self._begin),
+                100 * share,
             )
 
 

@@ -13,8 +13,9 @@ from tqdm import tqdm
 from latentsync.data.batches import SyncNetBatch, Turn
 from latentsync.data.clip_dataset import ClipDataset, collate
 from latentsync.faces.mask import to_pixels
-from latentsync.losses.sync import cosine_loss, lower_half
+from latentsync.losses.sync import cosine_loss, syncnet_frames
 from latentsync.models.stable_syncnet import EncoderSizes, StableSyncNet
+from latentsync.models.syncnet import SyncNet
 from latentsync.training.syncnet_step import CHANCE
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def balanced_batch(dataset: "ClipDataset[SyncNetBatch]", samples: int = SAMPLES)
 
 
 def overfit(
-    batch: SyncNetBatch, real: StableSyncNet | None, *, lower: bool, seconds: float, device: torch.device, show_progress: bool = False
+    batch: SyncNetBatch, real: SyncNet | None, *, lower: bool, seconds: float, device: torch.device, show_progress: bool = False
 ) -> Overfit:
     """Train on one batch for `seconds` at most. Where there is no `real` network, or it is too slow here, a small one takes its place.
 
@@ -91,8 +92,7 @@ def overfit(
 
 def pixels_of(batch: SyncNetBatch, lower: bool) -> Tensor:
     """The pictures of a batch as SyncNet takes them, b (f c) h w in [-1, 1]."""
-    pixels = to_pixels(batch.faces)  # b f c h w
-    return (lower_half(pixels) if lower else pixels).flatten(1, 2)
+    return syncnet_frames(to_pixels(batch.faces), lower)
 
 
 def small_network(frames: Tensor, mel: Tensor) -> StableSyncNet:
@@ -120,9 +120,7 @@ def _time_a_step(network: nn.Module, frames: Tensor, mel: Tensor, label: Tensor)
     return (time.monotonic() - start) * len(label) / min(_TRIAL, len(label))
 
 
-def _train(
-    network: StableSyncNet, words: str, batch: tuple[Tensor, Tensor, Tensor], seconds: float, rate: float, show_progress: bool
-) -> Overfit:
+def _train(network: SyncNet, words: str, batch: tuple[Tensor, Tensor, Tensor], seconds: float, rate: float, show_progress: bool) -> Overfit:
     frames, mel, label = batch
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate)
     network.train()

@@ -1,7 +1,6 @@
 """SyncNet's configuration to what its training needs; and a trained SyncNet to a judge of others."""
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,12 @@ from latentsync.data.mouth import read_mouth
 from latentsync.data.sound import Mels
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.losses.sync import SyncJudge
-from latentsync.models.stable_syncnet import EncoderSizes, StableSyncNet
+from latentsync.models.syncnet import make_syncnet
 from latentsync.models.vae import LatentCodec, load_vae
 from latentsync.training.build import cache_folder, clip_namer, default_weights, half_precision, open_catalogs, seed_everything
 from latentsync.training.parts import Parts
 from latentsync.training.syncnet_step import MOUTH, ChanceWatch, SyncNetStep, SyncNetTrainee, SyncNetValidator, publish
-from latentsync.training_config import SyncNetConfig, SyncNetModelConfig
+from latentsync.training_config import SyncNetConfig
 from latentsync.weights import load_strict, read_state_dict
 
 logger = logging.getLogger(__name__)
@@ -75,11 +74,6 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
 
 
 _HINT = "name the configuration that it was trained with"
-
-
-def make_syncnet(model: SyncNetModelConfig) -> StableSyncNet:
-    """A fresh network of a configuration's sizes."""
-    return StableSyncNet(EncoderSizes(**asdict(model.audio_encoder)), EncoderSizes(**asdict(model.visual_encoder)))
 
 
 def load_judge(config_path: Path, weights: Path, accelerator: Accelerator) -> SyncJudge:

@@ -13,7 +13,7 @@ from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
 from latentsync.data.batches import SyncNetBatch
 from latentsync.faces.mask import to_pixels
 from latentsync.losses.sync import accuracy, cosine_loss, syncnet_frames
-from latentsync.models.stable_syncnet import StableSyncNet
+from latentsync.models.syncnet import SyncNet
 from latentsync.models.vae import LatentCodec
 from latentsync.training.history import TRAINING, VALIDATION, History
 from latentsync.training.parts import Losses, Tally
@@ -38,17 +38,14 @@ class SyncNetTrainee(nn.Module):
         num_frames: pictures in a sample.
     """
 
-    def __init__(self, syncnet: StableSyncNet, mouth_scale: Tensor | None = None, num_frames: int = 16) -> None:
+    def __init__(self, syncnet: SyncNet, mouth_scale: Tensor | None = None, num_frames: int = 16) -> None:
         super().__init__()
         self.syncnet = syncnet
-        width = syncnet.visual_encoder.norm_out.num_channels
-        self.mouth = None if mouth_scale is None else MouthHead(width, mouth_scale, num_frames)
+        self.mouth = None if mouth_scale is None else MouthHead(syncnet.width, mouth_scale, num_frames)
 
     def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Frames b (f c) h w and mel b 1 80 t -> unit vectors b d of both, and both ideas of the mouth b f k, standardised."""
-        seen = self.syncnet.visual_encoder(frames).flatten(1)
-        heard = self.syncnet.audio_encoder(mel).flatten(1)
-        seen, heard = F.normalize(seen, eps=1e-12), F.normalize(heard, eps=1e-12)
+        seen, heard = self.syncnet(frames, mel)
         return (seen, heard, None, None) if self.mouth is None else (seen, heard, self.mouth(seen), self.mouth(heard))
 
 
