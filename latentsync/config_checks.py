@@ -25,6 +25,7 @@ from latentsync.training_config import (
 
 RGB = 3  # channels of a picture
 SYNCNET_NORM_GROUPS = 32  # groups of the norms in SyncNet, which divide every width
+LARGEST_SEED = 2**31 - 1  # leaves room for one seed for each process
 MAX_INFERENCE_STEPS = 1000  # steps of the schedule that the denoiser is trained on
 
 
@@ -64,7 +65,7 @@ def shared_rules(data: TrainingDataConfig, run: RunConfig, optimizer: OptimizerC
     return [
         *at_least(1, "data", data, "batch_size"),
         *at_least(0, "data", data, "num_workers"),
-        *at_least(0, "run", run, "seed"),
+        Rule("run.seed", 0 <= run.seed <= LARGEST_SEED, f"between 0 and {LARGEST_SEED}"),
         *at_least(1, "run", run, "max_train_steps", "gradient_accumulation_steps", "validation_steps", "log_steps", "num_val_clips"),
         one_of("run.mixed_precision", run.mixed_precision, PRECISIONS),
         Rule("run.ema_decay", 0 <= run.ema_decay < 1, "0 for none, or less than 1"),
@@ -140,6 +141,7 @@ def wav2lip_rules(data: SyncNetDataConfig) -> list[Rule]:
         Rule("data.resolution", data.resolution == 256, f"256, {why}"),
         Rule("data.latent_space", not data.latent_space, f"false, {why}"),
         Rule("data.lower_half", data.lower_half, f"true, {why}"),
+        Rule("data.batch_size", data.batch_size >= 2, f"2 or more, {why} and has batch norms"),
     ]
 
 

@@ -81,19 +81,19 @@ def read_configs(path: Path, overrides: Sequence[str]) -> "tuple[Config | SyncNe
 
     tree = read_yaml(path, ["data", "model", "run"])
     sections = [section if isinstance(section, Mapping) else {} for section in (tree.get("model"), tree.get("data"))]
-    if "audio_encoder" in sections[0] or "visual_encoder" in sections[0] or {"latent_space", "lower_half"} & sections[1].keys():
+    if {"network", "audio_encoder", "visual_encoder"} & sections[0].keys() or {"latent_space", "lower_half"} & sections[1].keys():
         config = load_syncnet_config(path, overrides)
         return config, config
     unet = load_config(path, overrides)
     where = unet.data.syncnet_config_path
-    return unet, SyncNetConfig() if where is None or not where.is_file() else load_syncnet_config(where)
+    return unet, SyncNetConfig() if where is None else load_syncnet_config(where)
 
 
 def cache_of(data: "TrainingDataConfig", spare: Path) -> Path:
     """Where training would keep what is computed once for each clip, or, where it does not say, a folder that vanishes."""
-    if data.cache_dir is not None:
-        return data.cache_dir
-    return data.train_output_dir / "cache" if data.train_output_dir is not None else spare
+    from latentsync.training.build import cache_folder
+
+    return spare if data.cache_dir is None and data.train_output_dir is None else cache_folder(data)
 
 
 def look_at_clips(config: "Config | SyncNetConfig", cache: Path, looks: int, show_progress: bool) -> "tuple[Side, Side | None]":

@@ -51,6 +51,8 @@ def start_training(
 
     if not accelerator.is_main_process:
         logger.setLevel(logging.ERROR)
+        for part in ("latentsync.training.feed", "latentsync.data.latents"):  # clips that only this process met
+            logging.getLogger(part).setLevel(logging.WARNING)
     folder = output_folder(config.data)
     with OutputLock(folder) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:

@@ -20,10 +20,10 @@ from latentsync.losses.sync import SyncJudge
 from latentsync.losses.trepa import TREPALoss
 from latentsync.models.stable_syncnet import EncoderSizes, StableSyncNet
 from latentsync.models.unet import UNet3DConditionModel
-from latentsync.models.vae import LatentCodec
+from latentsync.models.vae import LatentCodec, sample_latents
 from latentsync.third_party.videomae import VideoMAE
 from latentsync.training import unet_step
-from latentsync.training.unet_step import Draws, Judges, UNetStep, decode_slices, draw, sample_latents
+from latentsync.training.unet_step import Draws, Judges, UNetStep, average, decode_slices, draw
 from latentsync.training_config import VideoMAEConfig
 
 WEIGHTS = {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0}
@@ -77,7 +77,7 @@ def random_batch(size=2, frames=2, **changes) -> UNetBatch:
     torch.manual_seed(11)
     faces, reference = torch.randint(256, (2, size, frames, SIDE, SIDE, 3), dtype=torch.uint8)
     audio, mel = torch.randn(size, frames, 5, 64), torch.randn(size, 1, 80, 4)
-    batch = UNetBatch(torch.arange(size) + 40, torch.zeros(size, dtype=torch.int64), [], faces, reference, audio, mel)
+    batch = UNetBatch(torch.arange(size) + 40, torch.zeros(size, dtype=torch.int64), [], audio, mel, faces, reference)
     return dataclasses.replace(batch, **changes)
 
 
@@ -104,7 +104,7 @@ def test_losses_and_gradients_equal_the_reference(monkeypatch):
     monkeypatch.setattr(unet_step, "to_pixels", lambda faces: given[int(faces.flatten()[0])])
     faces = torch.zeros(1, 16, SIDE, SIDE, 3, dtype=torch.uint8)
     mel = (2 * seeded_normal(13332, (1, 1, 80, 52))).clamp(-4, 4)
-    batch = UNetBatch(torch.zeros(1), torch.zeros(1), [], faces, faces + 1, seeded_normal(13331, (1, 16, 30, 64)), mel)
+    batch = UNetBatch(torch.zeros(1), torch.zeros(1), [], seeded_normal(13331, (1, 16, 30, 64)), mel, faces, faces + 1)
     shared, independent = (seeded_normal(seed, (1, 4, 16, 8, 8)) for seed in (13321, 13322))
     posterior = torch.stack([seeded_normal(seed, (16, 4, 8, 8)) for seed in (13311, 13312, 13313)], dim=1)[None]
     draws = Draws(torch.tensor([431]), mixed_noise(shared, independent), posterior)
@@ -247,9 +247,14 @@ def test_cached_moments_replace_the_encoder(monkeypatch):
     without = step(tiny_unet(), batch)["recon"]
     pixels, reference = unet_step.to_pixels(batch.faces), unet_step.to_pixels(batch.reference)
     moments = torch.stack([moments_of(kind) for kind in (pixels, masked_pixels(pixels, fixed_mask(SIDE)), reference)], dim=2)
-    monkeypatch.setattr(LatentCodec, "encode", lambda *args: pytest.fail("the encoder may not be called"))
-    cached = step(tiny_unet(), dataclasses.replace(batch, moments=moments))["recon"]
+    monkeypatch.setattr(LatentCodec, "moments", lambda *args: pytest.fail("the encoder may not be called"))
+    cached = step(tiny_unet(), dataclasses.replace(batch, moments=moments, faces=None, reference=None))["recon"]
     torch.testing.assert_close(cached, without, rtol=1e-5, atol=0)
+
+
+def test_samples_that_heard_nothing_are_not_judged():
+    losses = torch.tensor([3.0, 100.0, 5.0])
+    assert average(losses, torch.tensor([1.0, 0.0, 1.0])) == 4 and average(losses, torch.zeros(3)) == 0
 
 
 def test_moments_are_sampled_clamped_and_scaled():

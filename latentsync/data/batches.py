@@ -40,12 +40,12 @@ BatchType = TypeVar("BatchType", bound=Batch)
 
 @dataclass(frozen=True)
 class UNetBatch(Batch):
-    """Clips for the denoiser. Faces are as read, uint8 RGB; latents are there only where they were cached."""
+    """Clips for the denoiser. Faces are as read, uint8 RGB, and left out where cached latents say all that is wanted of them."""
 
-    faces: Tensor  # uint8 b f h w 3: the target
-    reference: Tensor  # uint8 b f h w 3: the same person elsewhere in the clip
     audio: Tensor  # float32 b f n d: windows of the target's sound; zeros where it was dropped
     mel: Tensor  # float32 b 1 80 t: what SyncNet hears of the target's sound
+    faces: Tensor | None = None  # uint8 b f h w 3: the target
+    reference: Tensor | None = None  # uint8 b f h w 3: the same person elsewhere in the clip
     moments: Tensor | None = None  # float32 b f 3 8 h/8 w/8: mean and log-variance of target, masked target and reference
 
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 FPS_TOLERANCE = 0.01
 LEAST_COVER = 0.8  # share of the picture that its sound has to reach
-LARGEST_LAG = 1.5 / VIDEO_FPS  # seconds between the beginnings of picture and sound
+LARGEST_LAG = 0.75 / VIDEO_FPS  # seconds between the beginnings of picture and sound
 _AT_ONCE = 512  # clips that are looked at before their findings are kept
 _TOLD = 20  # rejected clips that are named in the log
 _ADVICE = (

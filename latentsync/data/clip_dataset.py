@@ -50,6 +50,8 @@ class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
             InputError: FAILURES_IN_A_ROW clips in a row, or all there are, cannot be read.
             OutputError: what is computed of a clip cannot be kept.
         """
+        if not isinstance(turn, tuple) and not 0 <= turn < len(self):
+            raise IndexError(f"there are {len(self)} clips and this is number {turn}")
         position, first = turn if isinstance(turn, tuple) else (turn, turn)
         attempts = min(FAILURES_IN_A_ROW, len(self))
         problems: list[str] = []

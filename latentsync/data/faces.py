@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,9 +29,14 @@ class Faces:
         """Frames in this order: uint8 f h w 3, RGB. Raises InputError where one cannot be decoded."""
         if self._cache is None:
             return resize_faces(read_frames(clip.path, indices), self.resolution)
-        kept = self._cache.get(clip.path, lambda: self._decode(clip).numpy())
+        kept = self._cache.get(clip.path, lambda: self._decode(clip))
         return torch.from_numpy(kept[list(indices)])
 
-    def _decode(self, clip: ClipInfo) -> Tensor:
-        """All faces of a clip; held in memory once."""
-        return torch.cat([resize_faces(piece, self.resolution) for piece in read_pieces(clip.path, clip.frames)])
+    def _decode(self, clip: ClipInfo) -> np.ndarray:
+        """All faces of a clip, held in memory once: uint8 n h w 3."""
+        faces = np.empty((clip.frames, self.resolution, self.resolution, 3), np.uint8)
+        done = 0
+        for piece in read_pieces(clip.path, clip.frames):
+            faces[done : done + len(piece)] = resize_faces(piece, self.resolution)
+            done += len(piece)
+        return faces

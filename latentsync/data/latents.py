@@ -18,8 +18,6 @@ from latentsync.models.vae import LatentCodec
 
 logger = logging.getLogger(__name__)
 
-_SLICE = 8  # pictures in one call of an autoencoder that has no slice size of its own
-
 
 class LatentStore:
     """Moments (mean and log-variance, before any scale) of the posteriors of each face and of each masked face, in float16.
@@ -78,20 +76,13 @@ def encode_clip(codec: LatentCodec, path: Path, frames: int, mask: Tensor, resol
     for faces in read_pieces(path, frames):
         pixels = to_pixels(resize_faces(faces, resolution).to(codec.device))  # n 3 h w
         both = torch.stack([pixels, masked_pixels(pixels, mask)], dim=1).to(codec.dtype)
-        found = moments_of(codec, both.flatten(0, 1)).unflatten(0, both.shape[:2])
+        found = codec.moments(both.flatten(0, 1)).unflatten(0, both.shape[:2])
         pieces.append(found.half().cpu().numpy())
     return np.concatenate(pieces)
 
 
-def moments_of(codec: LatentCodec, pixels: Tensor) -> Tensor:
-    """Mean and log-variance of the posteriors of pixels n 3 h w: n 8 h/8 w/8, without shift and scale."""
-    parts = pixels.split(codec.slice_size or _SLICE)
-    posteriors = [codec.vae.encode(part).latent_dist for part in parts]
-    return torch.cat([torch.cat([posterior.mean, posterior.logvar], dim=1) for posterior in posteriors])
-
-
 def _missing(path: Path) -> np.ndarray:
-    raise InputError(f"{path} has no cached latents: start the training again, which encodes what is missing")
+    raise InputError(f"{path} has no cached latents: the beginning of the log says why it could not be encoded")
 
 
 def _digest(codec: LatentCodec, mask: Tensor) -> str:

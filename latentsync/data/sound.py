@@ -9,12 +9,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from latentsync.constants import VIDEO_FPS, WHISPER_STEPS_PER_SECOND
+from latentsync.constants import VIDEO_FPS
 from latentsync.data.cache import ClipCache
 from latentsync.errors import InputError, WeightsError
 from latentsync.media.audio import read_audio
 from latentsync.spectrogram import COLUMNS_PER_SECOND, log_mel
-from latentsync.whisper.audio2feature import Audio2Feature
+from latentsync.whisper.audio2feature import Audio2Feature, window_steps
 from latentsync.whisper.loading import load_whisper_encoder
 
 _MEL_KIND = "mel-1"
@@ -38,8 +38,8 @@ class Mels:
 
 
 def heard_frames(mel: Tensor) -> int:
-    """Video frames whose sound a mel (80 t) holds to their end."""
-    return (mel.shape[-1] - 1) * VIDEO_FPS // COLUMNS_PER_SECOND
+    """Video frames whose sound a mel (80 t) holds to their end: every window within them fits."""
+    return mel.shape[-1] * VIDEO_FPS // COLUMNS_PER_SECOND
 
 
 class Features:
@@ -87,16 +87,6 @@ class Features:
         ends = [*range(_PIECE, windows.num_steps, _PIECE), windows.num_steps]
         pieces = [windows.features(start, stop).half().numpy() for start, stop in zip([0, *ends], ends, strict=False)]
         return np.concatenate(pieces)
-
-
-def window_steps(start: int, stop: int, feat_length: tuple[int, int], num_steps: int) -> Tensor:
-    """Encoder steps that the windows of video frames `start` to `stop` consist of (f p); the first and last step repeat beyond the ends.
-
-    The same steps as `AudioWindows.frames` takes.
-    """
-    before, after = feat_length
-    moments = torch.tensor([i * WHISPER_STEPS_PER_SECOND // VIDEO_FPS for i in range(start, stop)])
-    return (moments[:, None] + torch.arange(-2 * before, 2 * after + 2)).clamp(0, num_steps - 1)
 
 
 def file_digest(path: Path) -> str:

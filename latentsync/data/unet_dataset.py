@@ -24,6 +24,7 @@ class UNetDataset(ClipDataset[UNetBatch]):
         features: gives the denoiser's windows of it.
         audio_dropout: share of samples that hear nothing, so that guidance has a trained other half (arXiv 2207.12598).
         latents: gives what the autoencoder makes of the faces; None: the training does that itself.
+        with_faces: hand out the target's faces beside cached latents, too, for losses that compare pictures.
     """
 
     def __init__(
@@ -37,26 +38,28 @@ class UNetDataset(ClipDataset[UNetBatch]):
         seed: int,
         audio_dropout: float = 0.0,
         latents: LatentStore | None = None,
+        with_faces: bool = True,
         faces_cache: Path | None = None,
     ) -> None:
         super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed, faces_cache=faces_cache)
         self.mels, self.features, self.latents = mels, features, latents
-        self.audio_dropout = audio_dropout
+        self.audio_dropout, self.with_faces = audio_dropout, with_faces
 
     def sample(self, turn: Turn, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> UNetBatch:
         """See `ClipDataset`."""
         mel, length = self.mels(clip.path), self.num_frames
         start, reference = choose_unet(rng, self.frames_of(clip, mel, UNET_LENGTHS), length)
         dropped = rng.random() < self.audio_dropout
-        indices = [*range(start, start + length), *range(reference, reference + length)]
-        faces = self.faces(clip, indices)
+        indices = [*range(start, start + length)] if self.latents is None or self.with_faces else []
+        indices += range(reference, reference + length) if self.latents is None else []
+        faces = self.faces(clip, indices)[None] if indices else None
         audio = self.features.window(clip.path, start, start + length)
         return UNetBatch(
             position=whole(turn.position),
             clip=whole(turn.clip),
             problems=problems,
-            faces=faces[None, :length],
-            reference=faces[None, length:],
+            faces=None if faces is None else faces[:, :length],
+            reference=None if self.latents is not None else faces[:, length:],
             audio=(torch.zeros_like(audio) if dropped else audio)[None],
             mel=mel_window(mel, start, length)[None].clone(),
             moments=None if self.latents is None else self.latents.moments(clip.path, start, reference, length)[None],

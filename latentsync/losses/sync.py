@@ -56,7 +56,7 @@ class SyncJudge(nn.Module):
         self._side = resolution // VAE_FACTOR if latent_space else resolution
 
     def forward(self, predicted: Tensor, mel: Tensor) -> Tensor:
-        """The loss of generated frames, all of which should fit, averaged over the batch.
+        """The loss of generated frames, all of which should fit, one value for each sample: b.
 
         Args:
             predicted: pixels b f 3 h w in [-1, 1], or latents b f 4 h/8 w/8 for a judge of latents. Pixels of another size than the
@@ -66,25 +66,30 @@ class SyncJudge(nn.Module):
         Raises:
             InputError: the judge was trained on another number of frames, or on latents of another size.
         """
-        if predicted.shape[1] != self.num_frames:
-            raise InputError(
-                f"SyncNet was trained on {self.num_frames} frames and the clip has {predicted.shape[1]}: change data.num_frames, "
-                "or name another SyncNet in data.syncnet_config_path and weights.syncnet."
-            )
+        side = predicted.shape[-1] * (VAE_FACTOR if self.latent_space else 1)
+        self.check(predicted.shape[1], side)
         dtype = next(self.network.parameters()).dtype
         frames = syncnet_frames(self._resized(predicted), self._lower_half)
         seen, heard = self.network(frames.to(dtype), mel.to(dtype))
-        return cosine_loss(seen, heard, torch.ones(len(seen), device=seen.device)).mean()
+        return cosine_loss(seen, heard, torch.ones(len(seen), device=seen.device))
+
+    def check(self, num_frames: int, resolution: int) -> None:
+        """Raises InputError where clips of so many frames and pixels a side are none that this network can judge."""
+        if num_frames != self.num_frames:
+            raise InputError(
+                f"SyncNet was trained on {self.num_frames} frames and the clips have {num_frames}: change data.num_frames, "
+                "or name another SyncNet in data.syncnet_config_path and weights.syncnet."
+            )
+        if self.latent_space and resolution != self._side * VAE_FACTOR:
+            raise InputError(
+                f"SyncNet was trained on latents of faces of {self._side * VAE_FACTOR} pixels and these are of {resolution}: "
+                "change data.resolution, or name another SyncNet in data.syncnet_config_path."
+            )
 
     def _resized(self, predicted: Tensor) -> Tensor:
         """b f c h w at the judge's size."""
         size = (self._side, self._side)
         if predicted.shape[-2:] == size:
             return predicted
-        if self.latent_space:
-            raise InputError(
-                f"SyncNet was trained on latents of faces of {self._side * VAE_FACTOR} pixels and these are of "
-                f"{predicted.shape[-1] * VAE_FACTOR}: change data.resolution, or name another SyncNet in data.syncnet_config_path."
-            )
         frames = F.interpolate(predicted.float().flatten(0, 1), size=size, mode="bicubic", align_corners=False)
         return frames.unflatten(0, predicted.shape[:2])

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, LATENT_SHIFT
@@ -52,17 +53,29 @@ class LatentCodec(nn.Module):
         Returns:
             Latents n 4 h/8 w/8.
         """
-        size = self.slice_size or len(pixels)
-        return torch.cat([self._encode(*part) for part in zip(pixels.split(size), noise.split(size), strict=True)])
+        return sample_latents(self.moments(pixels), noise).to(self.dtype)
+
+    def moments(self, pixels: Tensor) -> Tensor:
+        """Mean and log-variance of the posteriors of pixels n 3 h w: n 8 h/8 w/8, without shift and scale."""
+        parts = pixels.split(self.slice_size or len(pixels))
+        return torch.cat([self.vae.encode(part).latent_dist.parameters for part in parts])
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents n 4 h w -> pixels n 3 8h 8w, nominally in [-1, 1] and not clamped."""
         parts = latents.split(self.slice_size or len(latents))
         return torch.cat([self.vae.decode(part / LATENT_SCALE + LATENT_SHIFT).sample for part in parts])
 
-    def _encode(self, pixels: Tensor, noise: Tensor) -> Tensor:
-        posterior = self.vae.encode(pixels).latent_dist  # its log-variance is clamped to [-30, 20]
-        return (posterior.mean + posterior.std * noise - LATENT_SHIFT) * LATENT_SCALE
+
+def sample_latents(moments: Tensor, noise: Tensor) -> Tensor:
+    """A sample of posteriors as the encoder gives them, moved and scaled to latents; computed in float32.
+
+    Args:
+        moments: [... 8 h w], mean and log-variance; the log-variance is clamped to [-30, 20].
+        noise: [... 4 h w], standard normal.
+    """
+    posterior = DiagonalGaussianDistribution(moments.float().flatten(0, -4))
+    sample = posterior.mean + posterior.std * noise.float().flatten(0, -4)
+    return ((sample - LATENT_SHIFT) * LATENT_SCALE).unflatten(0, moments.shape[:-3])
 
 
 def load_vae(path: Path | str, dtype: torch.dtype = torch.float32) -> LatentCodec:

@@ -13,10 +13,10 @@ from latentsync.data.catalog import Catalog
 from latentsync.training.overfit import Overfit
 from latentsync.training.sources import Note
 from latentsync.training.survey import Survey, exact_duplicates, near_duplicates
-from latentsync.training.syncnet_step import CHANCE
+from latentsync.training.syncnet_step import CHANCE, FEW_CLIPS, SMALL_BATCH
 
 GOOD, NOTE, WARNING, SERIOUS = "good", "note", "warning", "serious"
-FEW_CLIPS, FEW_SOURCES, SMALL_BATCH = 1000, 50, 128
+FEW_SOURCES = 50
 LARGE_SHARE = 0.2  # of all clips, from one source
 MANY, MOST = 0.05, 0.3  # shares of clips from which a fault is worth a warning, or makes the data unfit
 APART = 1.5  # frames of offset from which sound and picture are apart
@@ -148,7 +148,9 @@ def _separation(train: Side, held_out: Side | None) -> list[Finding]:
     people = sorted(train.sources().keys() & held_out.sources().keys())
     if people:
         text = f"{len(people)} of {len(held_out.sources())} held-out sources are trained on, too ({_some(people)}): move each to one side"
-        found.append(Finding(SERIOUS, "leak", text))
+        sure = set(people) - {note.source for side in (train, held_out) for note in side.notes if note.guessed}
+        text = text if sure else f"going by the names of files, {text}, unless they show different people"
+        found.append(Finding(SERIOUS if sure else WARNING, "leak", text))
     voices = sorted(train.voices().keys() & held_out.voices().keys())
     if voices:
         text = f"{len(voices)} of {len(held_out.voices())} held-out voices are trained on, too ({_some(voices)}): results will flatter"
@@ -168,7 +170,8 @@ def _rejections(side: Side) -> list[Finding]:
 def _offsets(side: Side) -> list[Finding]:
     offsets = side.offsets()
     if not offsets:
-        return []
+        text = f"no offsets of the {side.name} clips are known: neither a manifest nor files beside the clips tell them"
+        return [Finding(NOTE, "offsets", text)]
     apart = sum(abs(offset) > APART for offset in offsets)
     if apart <= MANY * len(offsets):
         return [Finding(GOOD, "offsets", f"{apart} of {len(offsets)} {side.name} clips with a known offset are apart by 2 frames or more")]

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from latentsync.data.batches import Batch
 from latentsync.data.loader import TurnSampler, make_loader
@@ -13,6 +13,20 @@ logger = logging.getLogger(__name__)
 
 STARVED = 0.3  # share of the time spent waiting for data above which the user is told
 STARVED_BATCHES = 50  # ... over so many batches, twice in a row: the first passes fill the caches
+
+
+class Problems:
+    """Clips that could not be read, each told once."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, problems: Iterable[str]) -> None:
+        """Warn of those that are new."""
+        for problem in problems:
+            if problem not in self._told:
+                self._told.add(problem)
+                logger.warning("%s", problem)
 
 
 class Feed:
@@ -26,7 +40,7 @@ class Feed:
         start = -(-samples // (batch_size * world))  # batches; another number of processes than before may skip a few samples
         sampler = TurnSampler(parts.num_clips, seed=seed, batch_size=batch_size, rank=rank, world=world, start=start)
         self._batches: Iterator[Batch] = iter(make_loader(parts.dataset, sampler, num_workers))
-        self._told: set[str] = set()
+        self._problems = Problems()
         self._count, self._starved = 0, 0  # batches; stretches of STARVED_BATCHES in a row that waited too long
         self._told_of_waiting = False
         self._mark = (time.monotonic(), 0.0)  # when the present stretch began, and how long had been waited by then
@@ -56,10 +70,7 @@ class Feed:
         return batch
 
     def _tell(self, batch: Batch) -> None:
-        for problem in batch.problems:
-            if problem not in self._told:
-                self._told.add(problem)
-                logger.warning("%s", problem)
+        self._problems.tell(batch.problems)
         if self._count % STARVED_BATCHES == 0:
             self._look_back()
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,9 @@ _CLIP_KEYS, _OFFSET_KEY, _CORRECTED_KEY = ("path", "clip"), "offset", "corrected
 _TRUE = frozenset({"true", "yes", "1"})
 _ENTRY = re.compile(r'^"\w+": .')  # a whole entry on a line that is not indented
 _SHORT = 4096  # characters
-_NUMBER = re.compile(r"[_\-. ]+(?:(?:shot|seg|segment|scene|part|chunk|clip)[_\-. ]*)?\d+(?=[_\-. ]|$)", re.IGNORECASE)
+_SHOT = re.compile(r"[_\-. ]+(?:shot|seg|segment|scene|part|chunk|clip)[_\-. ]*\d+(?=[_\-. ]|$)", re.IGNORECASE)
+_LAST_NUMBER = re.compile(r"[_\-. ]+\d+$")
+_NO_NAMES = frozenset({"clip", "video", "person", "speaker", "face", "recording", "sample", "file"})  # before a number they name nobody
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Note:
     source: str  # the person, where a sidecar names one; else the folder or the recording that the clip was cut from
     voice: str | None = None  # where a sidecar names one
     offset: float | None = None  # frames by which sound and picture are known to be apart
+    guessed: bool = False  # the source is read off the file's name alone
 
 
 def read_notes(clips: Sequence[Path], root: Path, show_progress: bool = False) -> list[Note]:
@@ -39,16 +43,25 @@ def read_notes(clips: Sequence[Path], root: Path, show_progress: bool = False) -
     for clip in tqdm(clips, desc="notes", unit="clip", disable=None if show_progress else True, leave=False):
         content = _sidecar(clip)
         plan = content.get("plan") if isinstance(content.get("plan"), dict) else {}
-        source = f"identity {plan['identity']}" if "identity" in plan else source_name(clip, root, depth)
-        notes.append(Note(source, _voice(plan.get("voice")), _number(content.get(_OFFSET_KEY), offsets.get(clip.absolute()))))
+        source, guessed = (f"identity {plan['identity']}", False) if "identity" in plan else source_name(clip, root, depth)
+        offset = _offset(content)
+        offset = offsets.get(clip.absolute()) if offset is None else offset
+        notes.append(Note(source, _voice(plan.get("voice")), offset, guessed))
     return notes
 
 
-def source_name(clip: Path, root: Path, depth: int = 0) -> str:
-    """What a clip was cut from: its folder below `root` (the `depth` folders that all clips share left out), or else its name before the
-    first number of a shot or segment."""
+def source_name(clip: Path, root: Path, depth: int = 0) -> tuple[str, bool]:
+    """What a clip was cut from, and whether that is a guess.
+
+    It is its folder below `root` (the `depth` folders that all clips share left out). Without one it is guessed: the name before the first
+    number of a shot or segment, or else before a last number, if that leaves a name.
+    """
     folders = _folders(clip, root)[depth:]
-    return folders[0] if folders else _NUMBER.split(clip.stem)[0] or clip.stem
+    if folders:
+        return folders[0], False
+    before_shot = _SHOT.split(clip.stem)[0]
+    name = before_shot if before_shot != clip.stem else _LAST_NUMBER.sub("", clip.stem)
+    return (clip.stem if not name or name.lower() in _NO_NAMES else name), True
 
 
 def shared_folders(clips: Sequence[Path], root: Path) -> int:
@@ -72,13 +85,13 @@ def read_offsets(clips: Sequence[Path], root: Path) -> dict[Path, float]:
     for manifest in _manifests(whole, root.absolute()):
         for row in _rows(manifest):
             entry = next((str(row[key]) for key in _CLIP_KEYS if row.get(key)), None)
-            offset = _number(row.get(_OFFSET_KEY))
+            offset = _offset(row)
             if entry is None or offset is None:
                 continue
             place = (manifest.parent / entry).absolute()
             clip = place if place in whole else by_name.get(Path(entry).name)
             if clip is not None:
-                offsets[clip] = 0.0 if str(row.get(_CORRECTED_KEY)).lower() in _TRUE else offset
+                offsets[clip] = offset
     return offsets
 
 
@@ -129,17 +142,21 @@ def _voice(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-def _number(*values: object) -> float | None:
-    """The first of some values that is a number."""
-    for value in values:
-        if isinstance(value, int | float | str) and not isinstance(value, bool):
-            try:
-                return float(value)
-            except ValueError:
-                continue
-    return None
+def _offset(entry: Mapping[str, Any]) -> float | None:
+    """The offset that a row or a sidecar tells, 0 where it was corrected since; None where it tells none that is a number."""
+    value = entry.get(_OFFSET_KEY)
+    if not isinstance(value, int | float | str) or isinstance(value, bool):
+        return None
+    try:
+        offset = float(value)
+    except ValueError:
+        return None
+    if not math.isfinite(offset):
+        return None
+    return 0.0 if str(entry.get(_CORRECTED_KEY)).lower() in _TRUE else offset
 
 
 def _folders(clip: Path, root: Path) -> tuple[str, ...]:
+    """Folders of a clip below `root`; of one that lies elsewhere, the one it lies in."""
     clip, root = clip.absolute(), root.absolute()
-    return clip.relative_to(root).parts[:-1] if clip.is_relative_to(root) else clip.parts[:-1]
+    return clip.relative_to(root).parts[:-1] if clip.is_relative_to(root) else (clip.parent.name,)

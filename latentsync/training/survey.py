@@ -197,11 +197,15 @@ def near_duplicates(looks: Iterable[Look]) -> list[tuple[Path, Path]]:
 def exact_duplicates(paths: Iterable[Path]) -> list[list[Path]]:
     """Groups of files with the same bytes; only files of equal size are read."""
     sizes: dict[int, list[Path]] = defaultdict(list)
-    for path in paths:
-        sizes[path.stat().st_size].append(path)
     groups: dict[bytes, list[Path]] = defaultdict(list)
-    for path in (path for alike in sizes.values() if len(alike) > 1 for path in alike):
-        groups[_digest(path)].append(path)
+    path = None
+    try:
+        for path in paths:
+            sizes[path.stat().st_size].append(path)
+        for path in (path for alike in sizes.values() if len(alike) > 1 for path in alike):
+            groups[_digest(path)].append(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read any more ({error.strerror}): ask again when the clips lie still") from None
     return [group for group in groups.values() if len(group) > 1]
 
 

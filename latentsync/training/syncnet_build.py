@@ -9,10 +9,12 @@ from accelerate import Accelerator
 
 from latentsync.config import load_syncnet_config
 from latentsync.data.catalog import Catalog
+from latentsync.data.clips import SYNCNET_LENGTHS
 from latentsync.data.loader import fixed_batches
 from latentsync.data.mouth import read_mouth
 from latentsync.data.sound import Mels
 from latentsync.data.syncnet_dataset import SyncNetDataset
+from latentsync.errors import InputError
 from latentsync.losses.sync import SyncJudge
 from latentsync.models.syncnet import make_syncnet
 from latentsync.models.vae import LatentCodec, load_vae
@@ -26,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 SCALE_CLIPS = 64  # clips whose mouths say how much each channel varies
 LEAST_SCALE = 1e-2  # channels that hardly move are not blown up
-WINDOWS = 2  # a clip has to hold so many samples side by side, so that there is a wrong moment for each
 VAE_SLICE = 64  # faces that go through the autoencoder at once
 
 
@@ -37,7 +38,7 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
         InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
     """
     data, run = config.data, config.run
-    train, held_out = open_catalogs(data, WINDOWS * data.num_frames, accelerator, show_progress)
+    train, held_out = open_catalogs(data, SYNCNET_LENGTHS * data.num_frames, accelerator, show_progress)
     mels = Mels(cache_folder(data))
     faces = cache_folder(data) if data.cache_faces else None
     with_mouth = run.loss_weights.get(MOUTH, 0) > 0
@@ -58,7 +59,7 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
     validators = []
     if held_out is not None:
         rank, world = accelerator.process_index, accelerator.num_processes
-        batches = fixed_batches(dataset(held_out), run.num_val_clips, data.batch_size, rank, world)
+        batches = fixed_batches(dataset(held_out), run.num_val_clips, data.batch_size, rank, world, data.num_workers)
         validators.append(SyncNetValidator(step, batches))
     batch = data.batch_size * run.gradient_accumulation_steps * accelerator.num_processes
     return Parts(
@@ -100,5 +101,8 @@ def load_codec(config: SyncNetConfig, accelerator: Accelerator) -> LatentCodec:
 
 def mouth_scale(catalog: Catalog) -> torch.Tensor:
     """Mean and standard deviation of each mouth channel over the first clips: 2 k. Raises InputError."""
-    values = np.concatenate([read_mouth(clip.path) for clip in catalog.clips[:SCALE_CLIPS]])
+    tables = [read_mouth(clip.path) for clip in catalog.clips[:SCALE_CLIPS]]
+    if len({table.shape[1] for table in tables}) > 1:
+        raise InputError("The clips tell different numbers of mouth channels: render them again with one version of the talking heads")
+    values = np.concatenate(tables)
     return torch.from_numpy(np.stack([values.mean(0), values.std(0).clip(LEAST_SCALE)])).float()

@@ -15,6 +15,7 @@ from latentsync.faces.mask import to_pixels
 from latentsync.losses.sync import accuracy, cosine_loss, syncnet_frames
 from latentsync.models.syncnet import SyncNet
 from latentsync.models.vae import LatentCodec
+from latentsync.training.feed import Problems
 from latentsync.training.history import TRAINING, VALIDATION, History
 from latentsync.training.parts import Losses, Tally
 from latentsync.training.unet_step import sample_generator
@@ -22,6 +23,7 @@ from latentsync.training.unet_step import sample_generator
 CHANCE = math.log(2)  # binary cross-entropy of a network that knows nothing
 STUCK = 0.03  # a loss that is not further below chance than this has not begun to learn
 RECENT = 200  # steps that are looked at
+FEW_CLIPS, SMALL_BATCH = 1000, 128  # below these it learns late, or never begins to
 SYNC, MOUTH = "sync", "mouth"
 _NETWORK = "syncnet."  # prefix of the published weights among the trainee's
 
@@ -111,12 +113,14 @@ class SyncNetValidator:
 
     def __init__(self, step: SyncNetStep, batches: "Iterable[SyncNetBatch]") -> None:
         self.step, self.batches = step, batches
+        self._problems = Problems()
 
     def __call__(self, model: nn.Module, step: int) -> dict[str, Tally]:
         """Cosine loss and the share of pairs on the right side of 0.5."""
         loss = right = count = 0.0
         device = next(model.parameters()).device
         for batch in self.batches:
+            self._problems.tell(batch.problems)
             batch = batch.to(device)
             seen, heard, *_ = model(self.step.view(batch), batch.mel)
             loss += float(cosine_loss(seen, heard, batch.label).sum())
@@ -139,9 +143,11 @@ class ChanceWatch:
         if step != self.after or mean < CHANCE - STUCK:
             return None
         causes = []
-        if self.batch_size < 128:
-            causes.append(f"batches of {self.batch_size} (from 128 on it begins to learn sooner: raise run.gradient_accumulation_steps)")
-        if self.num_clips < 1000:
+        if self.batch_size < SMALL_BATCH:
+            causes.append(
+                f"batches of {self.batch_size} (from {SMALL_BATCH} on it begins to learn sooner: raise run.gradient_accumulation_steps)"
+            )
+        if self.num_clips < FEW_CLIPS:
             causes.append(f"only {self.num_clips} clips (rendered heads with run.loss_weights.mouth=1 help)")
         causes.append("sound that is not in step with the picture, or faces that are not aligned")
         return (

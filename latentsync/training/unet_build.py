@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from latentsync.config import Config
 from latentsync.data.catalog import Catalog
+from latentsync.data.clips import UNET_LENGTHS
 from latentsync.data.latents import LatentStore
 from latentsync.data.loader import fixed_batches
 from latentsync.data.sound import Features, Mels
@@ -33,6 +34,7 @@ from latentsync.training.build import (
     seed_everything,
     whisper_weights,
 )
+from latentsync.training.feed import Problems
 from latentsync.training.history import History
 from latentsync.training.parts import Parts, Tally, Validator
 from latentsync.training.syncnet_build import load_judge
@@ -40,7 +42,7 @@ from latentsync.training.unet_step import Judges, UNetStep
 
 logger = logging.getLogger(__name__)
 
-WINDOWS = 3  # a clip has to hold so many samples side by side, so that there is a reference away from every target
+COMPARED = ("lpips", "trepa")  # losses that look at true faces
 SYNCNET, VGG16, VIDEOMAE = "syncnet", "vgg16", "videomae"
 
 
@@ -51,7 +53,7 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
         InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
     """
     data, run = config.data, config.run
-    train, held_out = open_catalogs(data, WINDOWS * data.num_frames, accelerator, show_progress)
+    train, held_out = open_catalogs(data, UNET_LENGTHS * data.num_frames, accelerator, show_progress)
     mask = fixed_mask(data.resolution, data.mask).to(accelerator.device)
     builder = Datasets(config, codec, mask, accelerator, show_progress)
     seed_everything(run, accelerator)
@@ -70,7 +72,8 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
     validators: list[Validator] = []
     if held_out is not None:
         rank, world = accelerator.process_index, accelerator.num_processes
-        validators.append(UNetValidator(step, fixed_batches(builder(held_out, 0.0), run.num_val_clips, data.batch_size, rank, world)))
+        batches = fixed_batches(builder(held_out, 0.0), run.num_val_clips, data.batch_size, rank, world, data.num_workers)
+        validators.append(UNetValidator(step, batches))
     return Parts(
         model=unet,
         step=step,
@@ -120,6 +123,7 @@ class Datasets:
             seed=self.config.run.seed,
             audio_dropout=audio_dropout,
             latents=self.latents,
+            with_faces=any(self.config.run.loss_weights.get(name, 0) > 0 for name in COMPARED),
             faces_cache=cache_folder(data) if data.cache_faces else None,
         )
 
@@ -134,9 +138,14 @@ def load_training_codec(config: Config, accelerator: Accelerator) -> LatentCodec
 def start_unet(config: Config) -> UNet3DConditionModel:
     """The denoiser that training starts from: fresh, or with what a file has for it.
 
-    Raises WeightsError where the file belongs to another network.
+    Raises WeightsError where the file belongs to another network, ConfigError where frozen parts would never be trained at all.
     """
     start = config.ckpt.resume_ckpt_path
+    if start is None and config.run.trainable_modules:
+        raise ConfigError(
+            "run.trainable_modules leaves the rest of a network untrained that starts from nothing: name a checkpoint to start from in "
+            "ckpt.resume_ckpt_path, such as one of stage 1, or set run.trainable_modules=[]."
+        )
     if start is None:
         logger.info("Training starts from nothing: ckpt.resume_ckpt_path names no weights")
         unet = UNet3DConditionModel(config.model)
@@ -158,6 +167,7 @@ def load_judges(config: Config, accelerator: Accelerator) -> Judges:
         if config.data.syncnet_config_path is None:
             raise ConfigError("run.loss_weights.sync has a weight, but data.syncnet_config_path names no SyncNet: name its YAML file.")
         sync = load_judge(config.data.syncnet_config_path, judge_weights(files.syncnet, SYNCNET, "sync"), accelerator)
+        sync.check(config.data.num_frames, config.data.resolution)
     if weights.get("lpips", 0) > 0:
         lpips = load_lpips(judge_weights(files.vgg16, VGG16, "lpips")).to(accelerator.device)
     if weights.get("trepa", 0) > 0:
@@ -184,6 +194,7 @@ class UNetValidator:
 
     def __init__(self, step: UNetStep, batches: Any) -> None:
         self.step, self.batches = step, batches
+        self._problems = Problems()
 
     def __call__(self, model: nn.Module, step: int) -> dict[str, Tally]:
         """Loss -> its sum over the clips, and their number."""
@@ -191,6 +202,7 @@ class UNetValidator:
         count = 0
         device = next(model.parameters()).device
         for batch in self.batches:
+            self._problems.tell(batch.problems)
             for name, loss in self.step(model, batch.to(device)).items():
                 sums[name] = sums.get(name, 0.0) + float(loss) * len(batch.clip)
             count += len(batch.clip)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, LATENT_SHIFT, VAE_FACTOR
+from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
 from latentsync.data.batches import UNetBatch
 from latentsync.diffusion import Conditions, Denoiser, make_scheduler, mixed_noise, one_step_x0, unet_input
 from latentsync.errors import ConfigError
@@ -18,7 +17,7 @@ from latentsync.faces.mask import latent_mask, masked_pixels, to_pixels
 from latentsync.losses.perceptual import LowerHalfLPIPS
 from latentsync.losses.sync import SyncJudge
 from latentsync.losses.trepa import TREPALoss
-from latentsync.models.vae import LatentCodec
+from latentsync.models.vae import LatentCodec, sample_latents
 
 LOSSES = ("recon", "sync", "lpips", "trepa")
 ENCODED = 3  # pictures of each frame that become latents: target, masked target, reference
@@ -114,14 +113,13 @@ class UNetStep:
 
     def __call__(self, unet: Denoiser, batch: UNetBatch) -> dict[str, Tensor]:
         """Loss -> its scalar, for each loss of weight above 0; the batch lies on the denoiser's device."""
-        frames, height = batch.faces.shape[1:3]
-        timesteps = self.scheduler.config.num_train_timesteps
-        draws = draw(self.seed, batch.position.tolist(), frames, height // VAE_FACTOR, self.alpha, timesteps)
-        return self.losses(unet, batch, draws.to(batch.faces.device))
+        frames, size = batch.audio.shape[1], self.mask.shape[-1] // VAE_FACTOR
+        draws = draw(self.seed, batch.position.tolist(), frames, size, self.alpha, self.scheduler.config.num_train_timesteps)
+        return self.losses(unet, batch, draws.to(batch.audio.device))
 
     def losses(self, unet: Denoiser, batch: UNetBatch, draws: Draws) -> dict[str, Tensor]:
         """The same with chance given: nothing in here is random."""
-        device = batch.faces.device.type
+        device = batch.audio.device.type
         with torch.autocast(device, enabled=False), torch.no_grad():
             target, conditions = self.encode(batch, draws.posterior)
             noisy = self.scheduler.add_noise(target, draws.noise, draws.timestep)
@@ -145,27 +143,34 @@ class UNetStep:
         else:
             pixels, reference = to_pixels(batch.faces), to_pixels(batch.reference)  # b f 3 h w
             pictures = torch.stack([pixels, masked_pixels(pixels, self.mask), reference], dim=2).to(self.codec.dtype)
-            latents = self.codec.encode(pictures.flatten(0, 2), noise.to(self.codec.dtype).flatten(0, 2))
-            latents = latents.float().unflatten(0, noise.shape[:3])
+            latents = sample_latents(self.codec.moments(pictures.flatten(0, 2)).unflatten(0, noise.shape[:3]), noise)
         target, masked, reference = latents.permute(2, 0, 3, 1, 4, 5)  # each b 4 f h/8 w/8
         mask = latent_mask(self.mask).to(target).expand_as(target[:, :1])
         return target, Conditions(mask, masked, reference)
 
     def judge(self, latents: Tensor, batch: UNetBatch) -> dict[str, Tensor]:
-        """The judges' losses of generated latents b 4 f h/8 w/8; they are decoded only if a judge wants pixels."""
+        """The judges' losses of generated latents b 4 f h/8 w/8; they are decoded only if a judge wants pixels.
+
+        SyncNet is not asked about samples that heard nothing (`data.audio_dropout`): they cannot know what to say.
+        """
+        heard = batch.audio.flatten(1).any(1).float()  # b
         found, latents = {}, latents.transpose(1, 2)  # b f 4 h/8 w/8
         sync = self.judges.sync if "sync" in self.wanted else None
         if sync is not None and sync.latent_space:
-            found["sync"] = sync(latents, batch.mel)
+            found["sync"] = average(sync(latents, batch.mel), heard)
         if self.wanted - {"recon"} - found.keys():
             predicted = decode_slices(self.codec, latents.flatten(0, 1)).unflatten(0, latents.shape[:2])  # b f 3 h w
-            real = to_pixels(batch.faces)
             if sync is not None and not sync.latent_space:
-                found["sync"] = sync(predicted, batch.mel)
+                found["sync"] = average(sync(predicted, batch.mel), heard)
             for name in ("lpips", "trepa"):
                 if name in self.wanted:
-                    found[name] = getattr(self.judges, name)(predicted, real)
+                    found[name] = getattr(self.judges, name)(predicted, to_pixels(batch.faces))
         return found
+
+
+def average(losses: Tensor, share: Tensor) -> Tensor:
+    """The mean of losses b over the samples that have a share (b, 0 or 1); 0 where none has."""
+    return (losses * share).sum() / share.sum().clamp(min=1)
 
 
 def wanted_losses(weights: Mapping[str, float], judges: Judges) -> frozenset[str]:
@@ -180,18 +185,6 @@ def wanted_losses(weights: Mapping[str, float], judges: Judges) -> frozenset[str
         if name in wanted and getattr(judges, name) is None:
             raise ConfigError(f"run.loss_weights.{name} is {weights[name]} but the network that judges it was not given: set it to 0.")
     return wanted
-
-
-def sample_latents(moments: Tensor, noise: Tensor) -> Tensor:
-    """A sample of posteriors as the autoencoder's encoder gives them, moved and scaled to latents.
-
-    Args:
-        moments: [... 8 h w], mean and log-variance; the log-variance is clamped to [-30, 20].
-        noise: [... 4 h w], standard normal.
-    """
-    posterior = DiagonalGaussianDistribution(moments.float().flatten(0, -4))
-    sample = posterior.mean + posterior.std * noise.flatten(0, -4)
-    return ((sample - LATENT_SHIFT) * LATENT_SCALE).unflatten(0, moments.shape[:-3])
 
 
 def decode_slices(codec: LatentCodec, latents: Tensor) -> Tensor:

@@ -79,6 +79,17 @@ class Audio2Feature(nn.Module):
         return AudioWindows(self, LogMel(samples, self.encoder.conv1.in_channels), fps)
 
 
+def window_steps(start: int, stop: int, feat_length: tuple[int, int], num_steps: int, fps: Fraction = Fraction(VIDEO_FPS)) -> torch.Tensor:
+    """Encoder steps that the windows of video frames `start` to `stop` consist of (f p); the first and last step repeat beyond the ends.
+
+    Args:
+        feat_length: video frames that a window hears before and after its own.
+    """
+    before, after = feat_length
+    moments = torch.tensor([int(i * WHISPER_STEPS_PER_SECOND / fps) for i in range(start, stop)])
+    return (moments[:, None] + torch.arange(-2 * before, 2 * after + 2)).clamp(0, num_steps - 1)
+
+
 class AudioWindows:
     """One window of audio features per video frame, for sound of any length at constant memory.
 
@@ -104,10 +115,7 @@ class AudioWindows:
         Returns:
             float32 (f, n, d) on the encoder's device. Frames before the first or after the last step repeat that step.
         """
-        before, after = self.extractor.feat_length
-        moments = [int(i * WHISPER_STEPS_PER_SECOND / self.fps) for i in range(start, stop)]
-        offsets = torch.arange(-2 * before, 2 * after + 2)
-        steps = (torch.tensor(moments)[:, None] + offsets).clamp(0, self.num_steps - 1)  # f p
+        steps = window_steps(start, stop, self.extractor.feat_length, self.num_steps, self.fps)
         first = int(steps.min())
         states = self.features(first, int(steps.max()) + 1)
         return rearrange(states[(steps - first).to(states.device)], "f p l d -> f (p l) d")
