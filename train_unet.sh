@@ -7,4 +7,5 @@ export LATENTSYNC_DOWNLOAD="${LATENTSYNC_DOWNLOAD:-0}"
 source "$here/setup_env.sh"
 export PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 if [[ "${NUM_PROCESSES:-1}" == 1 ]]; then exec python -m scripts.train_unet "$@"; fi
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-3600}" # seconds to finish a step, a validation, a save
 exec python -m torch.distributed.run --standalone --nproc_per_node "$NUM_PROCESSES" -m scripts.train_unet "$@"

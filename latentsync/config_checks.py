@@ -5,7 +5,7 @@ from functools import reduce
 from math import inf
 from typing import Any, NamedTuple
 
-from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
+from latentsync.constants import LATENT_CHANNELS, RGB, SYNCNET_NORM_GROUPS, VAE_FACTOR
 from latentsync.errors import ConfigError
 from latentsync.training_config import (
     LR_SCHEDULERS,
@@ -23,8 +23,6 @@ from latentsync.training_config import (
     VideoMAEConfig,
 )
 
-RGB = 3  # channels of a picture
-SYNCNET_NORM_GROUPS = 32  # groups of the norms in SyncNet, which divide every width
 LARGEST_SEED = 2**31 - 1  # leaves room for one seed for each process
 MAX_INFERENCE_STEPS = 1000  # steps of the schedule that the denoiser is trained on
 

@@ -15,6 +15,8 @@ VAE_FACTOR = 8  # pixels a side that one latent cell covers
 UNET_IN_CHANNELS = LATENT_CHANNELS + 1 + LATENT_CHANNELS + LATENT_CHANNELS  # noisy, mask, masked, reference: 13
 
 # Networks
+RGB = 3  # channels of a picture
+SYNCNET_NORM_GROUPS = 32  # groups of the norms in SyncNet, which divide every width
 ATTENTION_HEADS = 8  # heads of every attention layer, spatial, audio and temporal
 MAX_FRAMES = 24  # rows of the published position tables of attention along time: the longest clip
 MOTION_NORM_GROUPS = 32  # groups of the norms in attention along time, whatever those of the convolution blocks

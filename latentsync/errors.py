@@ -1,6 +1,11 @@
 """The failures a user can meet: each says in one sentence what is wrong, where, and what to do."""
 
 
+def first_line(error: object) -> str:
+    """What an error says, on one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class LatentSyncError(Exception):
     """A failure with a sentence for the user; a command prints it and ends with `exit_code`."""
 

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsync.errors import LatentSyncError
+from latentsync.errors import LatentSyncError, first_line
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
@@ -47,7 +47,7 @@ def start_training(
     from latentsync.training.build import output_folder
     from latentsync.training.checkpoint import OutputLock
     from latentsync.training.loop import Trainer
-    from latentsync.training.record import keep_config
+    from latentsync.training.record import check_config, keep_config
 
     if not accelerator.is_main_process:
         logger.setLevel(logging.ERROR)
@@ -56,10 +56,13 @@ def start_training(
     folder = output_folder(config.data)
     with OutputLock(folder) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
+            check_config(config, folder)
+        parts = build()
+        if accelerator.is_main_process:
             keep_config(config, folder)
         trainer = Trainer(
             accelerator,
-            build(),
+            parts,
             config.run,
             config.optimizer,
             config.ckpt,
@@ -88,6 +91,6 @@ def run_command(work: Callable[[argparse.Namespace], bool], parsed: argparse.Nam
         logger.error("Interrupted: the same command goes on from the last checkpoint.")
         return INTERRUPTED
     except Exception as error:
-        logger.error("Unexpected failure (%s: %s): run again with --verbose to see where.", type(error).__name__, error)
+        logger.error("Unexpected failure (%s: %s): run again with --verbose to see where.", type(error).__name__, first_line(error))
         logger.debug("Where it happened:", exc_info=error)
         return 1

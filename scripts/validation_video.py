@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -31,8 +32,10 @@ class VideoValidator:
         self.config, self.codec, self.accelerator = config, codec, accelerator
         self.video, self.audio = Path(data.val_video_path), Path(data.val_audio_path)
         self.folder = output_folder(data) / "validation"
-        self._encoder = Audio2Feature(load_whisper_encoder(whisper_weights(config)), tuple(data.audio_feat_length)).to(accelerator.device)
-        self._detector = build_detector("auto", default_weights("s3fd"), default_weights("2dfan4"), accelerator.device)
+        if accelerator.is_main_process:
+            encoder = load_whisper_encoder(whisper_weights(config))
+            self._encoder = Audio2Feature(encoder, tuple(data.audio_feat_length)).to(accelerator.device)
+            self._detector = build_detector("auto", default_weights("s3fd"), default_weights("2dfan4"), accelerator.device)
 
     def __call__(self, model: nn.Module, step: int) -> dict[str, Tally]:
         """Raises whatever the pipeline raises."""
@@ -53,7 +56,12 @@ class VideoValidator:
         options = LipsyncOptions(inference_steps=run.inference_steps, guidance_scale=run.guidance_scale, seed=run.seed)
         target = self.folder / f"step-{step:08d}.mp4"
         self.folder.mkdir(parents=True, exist_ok=True)
-        pipeline(self.video, self.audio, target, options)
+        slice_size = self.codec.slice_size
+        try:
+            with torch.autocast(self.accelerator.device.type, enabled=False):  # the pipeline chooses each part's precision by itself
+                pipeline(self.video, self.audio, target, options)
+        finally:
+            self.codec.slice_size = slice_size  # the pipeline makes it smaller when memory is short
         logger.info("Validation video: %s", target)
         return {}
 

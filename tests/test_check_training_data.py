@@ -215,7 +215,7 @@ def test_sidecars_and_manifests_are_read(tmp_path: Path) -> None:
     )
     (tmp_path / "all" / "manifest.csv").write_text("\ufeffclip,offset,confidence\ndeep/clip_2.mp4,3,6.1\nclip_9.mp4,3,1\n,,\n")
     notes = read_notes(clips, tmp_path)
-    assert [note.source for note in notes] == ["identity 7", "clip", "clip", "clip"]
+    assert [note.source for note in notes] == ["identity 7", "clip_1", "clip_2", "clip_3"]
     assert [note.voice for note in notes] == ["flite/slt", None, None, None]
     assert [note.offset for note in notes] == [None, -2, 3, 0]
     assert read_offsets(clips, tmp_path / "all" / "deep") == {clips[2]: 3.0}

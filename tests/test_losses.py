@@ -92,6 +92,19 @@ def test_lpips_equals_the_reference():
     assert halves.dtype == torch.float32
 
 
+def test_lpips_in_slices_is_the_same_on_the_way_back_too():
+    clips = [torch.rand(1, 3, 3, 64, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1 for seed in (1, 2)]
+    found = []
+    for slice_size in (None, 2):
+        loss = seeded_lpips()
+        loss.slice_size = slice_size
+        predicted = clips[0].clone().requires_grad_(True)
+        value = loss(predicted, clips[1])
+        value.backward()
+        found.append((value.detach(), predicted.grad))
+    torch.testing.assert_close(found[0], found[1])
+
+
 def vgg_file(path, **changes):
     """A file in the layout of torchvision, small where LPIPS does not look."""
     weights = {f"features.{key.partition('.')[2]}": value for key, value in seeded_lpips().network.net.state_dict().items()}
@@ -163,5 +176,5 @@ def test_a_judge_of_latents_takes_latents_of_its_size_alone():
 
 
 def test_a_clip_of_another_length_is_refused():
-    with pytest.raises(InputError, match="trained on 2 frames and the clip has 3"):
+    with pytest.raises(InputError, match="trained on 2 frames and the clips have 3"):
         tiny_judge()(torch.zeros(1, 3, 3, SIDE, SIDE), torch.zeros(1, 1, 80, 4))

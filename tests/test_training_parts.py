@@ -25,7 +25,7 @@ from latentsync.training.feed import sentence
 from latentsync.training.history import TRAINING, VALIDATION, History, Point, RunningMeans
 from latentsync.training.optimizer import make_optimizer
 from latentsync.training.parts import Tally
-from latentsync.training.record import differences, keep_config
+from latentsync.training.record import check_config, differences, keep_config
 from latentsync.training.syncnet_step import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
 from latentsync.training.validation import combined, wilson
 from latentsync.training_config import OptimizerConfig, RunConfig, SyncNetConfig
@@ -44,6 +44,12 @@ def test_history_forgets_what_will_be_measured_again(tmp_path: Path) -> None:
     again = History(tmp_path, step=2)
     assert [(point.step, point.kind) for point in again.points()] == [(1, TRAINING), (2, TRAINING), (2, VALIDATION)]
     assert again.was_validated(2) and not again.was_validated(3)
+    again.close()
+    with (tmp_path / "history.jsonl").open("a") as file:
+        file.write('{"step": 2, "ki')
+    once_more = History(tmp_path, step=2)  # nothing to forget, but a line to mend
+    once_more.add(3, VALIDATION, {"accuracy": 0.6})
+    assert once_more.was_validated(3)
 
 
 def test_running_means() -> None:
@@ -149,11 +155,18 @@ def test_a_folder_keeps_its_recipe(tmp_path: Path, caplog: pytest.LogCaptureFixt
     changed = SyncNetConfig()
     changed.run.validation_steps = 7
     with caplog.at_level(logging.INFO, logger="latentsync"):
-        keep_config(changed, tmp_path)
+        check_config(changed, tmp_path)
     assert "run.validation_steps" in caplog.text
     changed.data.num_frames = 5
     with pytest.raises(ConfigError, match=r"another data\.num_frames"):
-        keep_config(changed, tmp_path)
+        check_config(changed, tmp_path)
+    heavier = SyncNetConfig()
+    heavier.run.loss_weights["mouth"] = 1.0
+    with pytest.raises(ConfigError, match=r"another run\.loss_weights\.mouth"):
+        check_config(heavier, tmp_path)
+    keep_config(heavier, tmp_path)
+    heavier.run.loss_weights["mouth"] = 0.5
+    check_config(heavier, tmp_path)
     assert differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 2}, "d": 3}) == ["a.b", "c", "d"]
 
 

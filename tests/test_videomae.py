@@ -59,6 +59,10 @@ def test_a_file_is_loaded_frozen_and_in_the_wanted_type(tmp_path, wrap):
     torch.testing.assert_close(network(video.bfloat16()).float(), exact(video), rtol=0.1, atol=0.1)
     exact(video).square().sum().backward()
     assert all(frame.abs().sum() > 0 for item in video.grad for frame in item.unbind(1))
+    again = video.detach().clone().requires_grad_(True)
+    exact.gradient_checkpointing = True
+    exact(again).square().sum().backward()
+    torch.testing.assert_close(again.grad, video.grad)
 
 
 def test_a_file_of_other_sizes_is_one_sentence(tmp_path):

@@ -48,7 +48,9 @@ class TurnSampler(Sampler[list[Turn]]):
         return Turn(position, int(self._orders[epoch][place]))
 
 
-def make_loader(dataset: ClipDataset[BatchType], sampler: Sampler[list[Turn]], num_workers: int) -> DataLoader[BatchType]:
+def make_loader(
+    dataset: ClipDataset[BatchType], sampler: Sampler[list[Turn]], num_workers: int, pin_memory: bool = False
+) -> DataLoader[BatchType]:
     """Batches in the sampler's order, read ahead by `num_workers` processes; 0: read when they are asked for."""
     return DataLoader(
         dataset,
@@ -57,7 +59,7 @@ def make_loader(dataset: ClipDataset[BatchType], sampler: Sampler[list[Turn]], n
         collate_fn=collate,
         persistent_workers=num_workers > 0,
         prefetch_factor=_AHEAD if num_workers else None,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
         worker_init_fn=_begin_worker,
         generator=torch.Generator(),  # of the workers' seeds, which nothing here uses: the global one is left alone
     )
@@ -81,12 +83,16 @@ class _FixedTurns(Sampler[list[Turn]]):
 def fixed_batches(
     dataset: ClipDataset[BatchType], count: int, batch_size: int, rank: int = 0, world: int = 1, num_workers: int = 0
 ) -> DataLoader[BatchType]:
-    """This process's share of `count` samples that are the same whenever they are iterated over: sample i is clip i % n at position i."""
-    turns = [Turn(position, position % len(dataset)) for position in range(rank, count, world)]
+    """This process's share of `count` samples that are the same whenever they are iterated over: sample i is clip i % n at position i.
+
+    All processes have equally many, as networks that are shared out over processes demand; what does not divide is left out.
+    """
+    turns = [Turn(position, position % len(dataset)) for position in range(rank, max(1, count // world) * world, world)]
     return make_loader(dataset, _FixedTurns(turns, batch_size), num_workers)
 
 
 def _begin_worker(_: int) -> None:
-    """One thread for each loading process, and interruptions left to the process that asked for it."""
+    """One thread for each loading process, and all that asks for an end left to the process that it loads for."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # launchers send them to whole groups of processes
+        signal.signal(number, signal.SIG_IGN)

@@ -7,6 +7,7 @@ from pathlib import Path
 import lpips
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from latentsync.losses.sync import lower_half
 from latentsync.weights import load_strict, read_checkpoint, read_state_dict
@@ -17,16 +18,24 @@ _HINT = "use torchvision's vgg16-397923af.pth"
 
 
 class LowerHalfLPIPS(nn.Module):
-    """LPIPS of the lower halves, averaged over all frames; always float32. The network is frozen."""
+    """LPIPS of the lower halves, averaged over all frames; always float32. The network is frozen.
 
-    def __init__(self, network: lpips.LPIPS) -> None:
+    Attributes:
+        slice_size: frames whose activations are held at once, computed a second time on the way back; None for all, computed once.
+    """
+
+    def __init__(self, network: lpips.LPIPS, slice_size: int | None = None) -> None:
         super().__init__()
         self.network = network.float().eval().requires_grad_(False)
+        self.slice_size = slice_size
 
     def forward(self, predicted: Tensor, real: Tensor) -> Tensor:
         """Pixels b f 3 h w in [-1, 1] of both -> a scalar; gradients flow into both."""
-        halves = (lower_half(pixels).flatten(0, 1).float() for pixels in (predicted, real))  # (b f) 3 h/2 w
-        return self.network(*halves).mean()
+        halves = [lower_half(pixels).flatten(0, 1).float() for pixels in (predicted, real)]  # (b f) 3 h/2 w
+        if self.slice_size is None:
+            return self.network(*halves).mean()
+        slices = zip(*(half.split(self.slice_size) for half in halves), strict=True)
+        return torch.cat([checkpoint(self.network, *pair, use_reentrant=False, preserve_rng_state=False) for pair in slices]).mean()
 
 
 def load_lpips(path: Path | str) -> LowerHalfLPIPS:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentsync.constants import SYNCNET_NORM_GROUPS
 from latentsync.models.attention import LAYER_NORM_EPS, TOKEN_NORM_EPS, Attention, FeedForward
 
-NORM_GROUPS = 32
 NORM_EPS = 1e-6
 
 # Zeros at (left, right, top, bottom) before the strided convolution, so that the size is divided exactly
@@ -63,7 +63,7 @@ class DownEncoder(nn.Module):
             before = after
         self.conv_in = nn.Conv2d(sizes.in_channels, channels[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(blocks)
-        self.norm_out = nn.GroupNorm(NORM_GROUPS, before, eps=NORM_EPS)
+        self.norm_out = nn.GroupNorm(SYNCNET_NORM_GROUPS, before, eps=NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """b c h w -> b d h' w', where h' and w' are 1 for the size that the encoder was made for. Raises ValueError for another size."""
@@ -82,9 +82,9 @@ class DownBlock(nn.Module):
 
     def __init__(self, before: int, after: int, factor: tuple[int, int], dropout: float) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(NORM_GROUPS, before, eps=NORM_EPS)
+        self.norm1 = nn.GroupNorm(SYNCNET_NORM_GROUPS, before, eps=NORM_EPS)
         self.conv1 = nn.Conv2d(before, after, 3, padding=1)
-        self.norm2 = nn.GroupNorm(NORM_GROUPS, after, eps=NORM_EPS)
+        self.norm2 = nn.GroupNorm(SYNCNET_NORM_GROUPS, after, eps=NORM_EPS)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1)
         self.conv_shortcut = nn.Identity() if before == after else nn.Conv2d(before, after, 1)
@@ -104,7 +104,7 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(NORM_GROUPS, channels, eps=TOKEN_NORM_EPS)
+        self.norm1 = nn.GroupNorm(SYNCNET_NORM_GROUPS, channels, eps=TOKEN_NORM_EPS)
         self.conv_in = nn.Conv2d(channels, channels, 1)
         self.norm2 = nn.LayerNorm(channels, eps=LAYER_NORM_EPS)
         self.attn = Attention(channels, bias=True)

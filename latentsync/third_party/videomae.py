@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from latentsync.errors import InputError
 from latentsync.training_config import VideoMAEConfig
@@ -92,6 +93,7 @@ class VideoMAE(nn.Module):
     """
 
     positions: Tensor  # 1 (f' h' w') d
+    gradient_checkpointing = False  # compute the activations of each block a second time on the way back, instead of keeping them
 
     def __init__(self, config: VideoMAEConfig, num_classes: int = NUM_CLASSES) -> None:
         super().__init__()
@@ -124,8 +126,11 @@ class VideoMAE(nn.Module):
         """
         x = self.patch_embed(video) + self.positions_of(video.shape[2])
         for block in self.blocks:
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if self._saves(x) else block(x)
         return self.fc_norm(x.mean(dim=1))
+
+    def _saves(self, x: Tensor) -> bool:
+        return self.gradient_checkpointing and torch.is_grad_enabled() and x.requires_grad
 
     def positions_of(self, frames: int) -> Tensor:
         """The position table for a number of frames: 1 (f' h' w') d."""

@@ -12,7 +12,7 @@ class MovingAverage:
     """Exponential moving average of parameters; does nothing at decay 0. Saved and restored with the rest of a training."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
-        self.parameters = list(parameters)
+        self.parameters, self.decay = list(parameters), decay
         self._ema = EMAModel(self.parameters, decay=decay) if decay else None
 
     def __bool__(self) -> bool:
@@ -41,7 +41,12 @@ class MovingAverage:
         return {} if self._ema is None else self._ema.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From a checkpoint; one without an average leaves it at the present weights."""
-        if self._ema is not None and state:
+        """From a checkpoint; where that has no average, it begins anew with the weights, which are loaded before."""
+        if self._ema is None:
+            return
+        if state:
             self._ema.load_state_dict(state)
             self._ema.to(self.parameters[0].device)
+            self._ema.decay = self.decay  # as configured, whatever it was before
+        else:
+            self._ema = EMAModel(self.parameters, decay=self.decay)

@@ -15,7 +15,8 @@ import latentsync
 from latentsync.config import Config
 from latentsync.data.catalog import Catalog, open_catalog
 from latentsync.errors import ConfigError, InputError
-from latentsync.training_config import RunConfig, TrainingDataConfig
+from latentsync.training.checkpoint import CheckpointStore
+from latentsync.training_config import CkptConfig, RunConfig, TrainingDataConfig
 from latentsync.weights import CHECKPOINTS, WEIGHTS, WHISPER_BY_WIDTH
 
 logger = logging.getLogger(__name__)
@@ -68,6 +69,11 @@ def output_folder(data: TrainingDataConfig) -> Path:
     if data.train_output_dir is None:
         raise ConfigError("data.train_output_dir is not set: name the folder for checkpoints, logs and charts.")
     return data.train_output_dir
+
+
+def start_weights(ckpt: CkptConfig, data: TrainingDataConfig) -> Path | None:
+    """The file that a new training starts from; None where there is none, or where a training goes on and needs it no more."""
+    return None if CheckpointStore(output_folder(data), ckpt.keep_last).states() else ckpt.resume_ckpt_path
 
 
 def cache_folder(data: TrainingDataConfig) -> Path:

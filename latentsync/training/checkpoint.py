@@ -4,31 +4,34 @@ In the output folder: `checkpoints/checkpoint-00001000.pt`, weights as they are 
 that the next step depends on: raw weights, optimizer, schedule, scaler, moving average, random states of every process, data position.
 """
 
+import contextlib
 import fcntl
 import json
 import logging
 import pickle
 import re
 import shutil
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 
-from latentsync.errors import InputError, LatentSyncError, OutputError
+from latentsync.errors import InputError, LatentSyncError, OutputError, first_line
 from latentsync.media.files import STAGING_PREFIX, staged, write_json
+from latentsync.training.feed import loader_was_killed
 
 logger = logging.getLogger(__name__)
 
 RESUMABLE = 2  # states kept to go on from: the newest, and the one before in case that one is damaged
 _POSITION = "position.json"
 _WRITE_FAILED = (OSError, RuntimeError, SafetensorError)  # torch and safetensors have words of their own for a full disk
-_READ_FAILED = (*_WRITE_FAILED, ValueError, TypeError, KeyError, EOFError, pickle.UnpicklingError)
+_READ_FAILED = (*_WRITE_FAILED, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, pickle.UnpicklingError)
 
 
 @dataclass(frozen=True)
@@ -68,36 +71,40 @@ class CheckpointStore:
         if accelerator.is_main_process:
             shutil.rmtree(unfinished, ignore_errors=True)  # of a save that was interrupted
         accelerator.wait_for_everyone()
-        problem = None
-        try:
+        with self._agreed(accelerator, unfinished):
             accelerator.save_state(str(unfinished), safe_serialization=True)
             if accelerator.is_main_process:
                 write_json(unfinished / _POSITION, asdict(position))
-                save_weights(self.folder / "checkpoints" / f"checkpoint-{position.step:08d}.pt", published)
-        except (*_WRITE_FAILED, OutputError) as error:
-            problem = str(getattr(error, "strerror", None) or error)
-        self._agree(accelerator, problem, unfinished)
-        if accelerator.is_main_process:
-            if state.exists():  # the same step again
-                shutil.rmtree(state)
-            unfinished.rename(state)
-            self._prune()
-        accelerator.wait_for_everyone()
+                save_weights(self._weights_of(position.step), published)
+        with self._agreed(accelerator, unfinished):
+            if accelerator.is_main_process:
+                if state.exists():  # the same step again
+                    shutil.rmtree(state)
+                unfinished.rename(state)
+                self._prune()
+
+    def save_again(self, accelerator: Accelerator, step: int, published: Mapping[str, Any]) -> None:
+        """Write the published file of a step anew; called by all processes. Raises OutputError; the file before is whole then."""
+        with self._agreed(accelerator):
+            if accelerator.is_main_process:
+                save_weights(self._weights_of(step), published)
+
+    def _weights_of(self, step: int) -> Path:
+        return self.folder / "checkpoints" / f"checkpoint-{step:08d}.pt"
 
     def load(self, accelerator: Accelerator) -> Position:
         """Go on from the newest state that can be read; where none is, the beginning.
 
         Raises LatentSyncError where there are states and none can be read.
         """
-        states = self.states()
+        states = broadcast_object_list([self.states()])[0]
         for state in reversed(states):
-            try:
-                position = Position(**json.loads((state / _POSITION).read_text(encoding="utf-8")))
-                accelerator.load_state(str(state))
-            except _READ_FAILED as error:
-                logger.warning("%s cannot be read (%s); trying the one before", state, first_line(error))
-                continue
-            return position
+            position, problem = _load(accelerator, state)
+            problems = [text for text in gather_object([problem]) if text]
+            if not problems:
+                return position
+            if accelerator.is_main_process:
+                logger.warning("%s cannot be read (%s); trying the one before", state, problems[0])
         if states:
             raise LatentSyncError(
                 f"{self.folder / 'resume'} holds {len(states)} saved states and none can be read: move that folder away and start from the "
@@ -105,16 +112,24 @@ class CheckpointStore:
             )
         return Position()
 
-    def _agree(self, accelerator: Accelerator, problem: str | None, unfinished: Path) -> None:
-        """Raise on all processes what went wrong on one."""
+    @contextlib.contextmanager
+    def _agreed(self, accelerator: Accelerator, unfinished: Path | None = None) -> Iterator[None]:
+        """Raise on all processes what went wrong in this block on one; `unfinished` is removed then."""
+        problem = None
+        try:
+            yield
+        except (*_WRITE_FAILED, OutputError) as error:
+            if isinstance(error, torch.OutOfMemoryError) or loader_was_killed(error):
+                raise
+            problem = str(getattr(error, "strerror", None) or error)
         problems = gather_object([problem])
         reason = next((text for text in problems if text), None)
         if reason is None:
             return
-        if accelerator.is_main_process:
+        if accelerator.is_main_process and unfinished is not None:
             shutil.rmtree(unfinished, ignore_errors=True)
         raise OutputError(
-            f"The checkpoint could not be written into {self.folder} ({reason.splitlines()[0]}): free some space and run the same command "
+            f"The checkpoint could not be written into {self.folder} ({first_line(reason)}): free some space and run the same command "
             "again; it goes on from the checkpoint before."
         )
 
@@ -123,6 +138,35 @@ class CheckpointStore:
             shutil.rmtree(state)
         for file in self.weights()[: -self.keep_last]:
             file.unlink()
+
+
+def _load(accelerator: Accelerator, state: Path) -> tuple[Position, str | None]:
+    """Read one state into everything; where it leads to, and on one line why that did not work."""
+    try:
+        position = Position(**json.loads((state / _POSITION).read_text(encoding="utf-8")))
+        chance = sorted(state.glob("random_states_*.pkl"))
+        broken = [file.name for file in chance if not _is_whole(file)]  # accelerate would pass over them
+        if broken:
+            return Position(), f"{broken[0]} is damaged"
+        if len(chance) != accelerator.num_processes and accelerator.is_main_process:
+            logger.warning(
+                "Saved by %d processes, %d go on: what is random in a network will differ", len(chance), accelerator.num_processes
+            )
+        accelerator.load_state(str(state))
+    except torch.OutOfMemoryError:
+        raise
+    except _READ_FAILED as error:
+        return Position(), first_line(error)
+    return position, None
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether all of a file is there that torch wrote, which is a ZIP archive."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def save_weights(path: Path, published: Mapping[str, Any]) -> None:
@@ -161,8 +205,3 @@ class OutputLock:
         """Let others in."""
         if self._file is not None:
             self._file.close()
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, on one line."""
-    return (str(error) or type(error).__name__).strip().splitlines()[0]

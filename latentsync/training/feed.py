@@ -15,6 +15,17 @@ STARVED = 0.3  # share of the time spent waiting for data above which the user i
 STARVED_BATCHES = 50  # ... over so many batches, twice in a row: the first passes fill the caches
 
 
+KILLED = (
+    "A process that reads clips was ended from outside (most often memory ran out): lower data.num_workers and run the same command again; "
+    "it goes on from the last checkpoint."
+)
+
+
+def loader_was_killed(error: BaseException) -> bool:
+    """Whether this is torch's word for a loading process that ended unexpectedly; it comes up in whatever runs at that moment."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
 class Problems:
     """Clips that could not be read, each told once."""
 
@@ -34,12 +45,24 @@ class Feed:
 
     Args:
         samples: samples that all processes together have seen already.
+        pin_memory: keep batches where a GPU copies them from while it computes.
     """
 
-    def __init__(self, parts: Parts, *, seed: int, batch_size: int, num_workers: int, rank: int, world: int, samples: int) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        seed: int,
+        batch_size: int,
+        num_workers: int,
+        rank: int,
+        world: int,
+        samples: int,
+        pin_memory: bool = False,
+    ) -> None:
         start = -(-samples // (batch_size * world))  # batches; another number of processes than before may skip a few samples
         sampler = TurnSampler(parts.num_clips, seed=seed, batch_size=batch_size, rank=rank, world=world, start=start)
-        self._batches: Iterator[Batch] = iter(make_loader(parts.dataset, sampler, num_workers))
+        self._batches: Iterator[Batch] = iter(make_loader(parts.dataset, sampler, num_workers, pin_memory))
         self._problems = Problems()
         self._count, self._starved = 0, 0  # batches; stretches of STARVED_BATCHES in a row that waited too long
         self._told_of_waiting = False
@@ -50,20 +73,14 @@ class Feed:
         """The next batch.
 
         Raises:
-            LatentSyncError: no clip can be read any more, or a loading process was ended.
+            LatentSyncError: no clip can be read any more.
+            RuntimeError: a loading process was ended, see `loader_was_killed`; this one may come up anywhere else, too.
         """
         before = time.monotonic()
         try:
             batch = next(self._batches)
         except LatentSyncError as error:
             raise type(error)(sentence(error)) from error
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise LatentSyncError(
-                "A process that reads clips was ended from outside (most often memory ran out): lower data.num_workers and run the same "
-                "command again; it goes on from the last checkpoint."
-            ) from error
         self.waited += time.monotonic() - before if self._count else 0.0  # the first batch waits for the processes to start
         self._count += 1
         self._tell(batch)

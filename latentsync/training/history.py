@@ -1,6 +1,8 @@
 """What a training has measured: one line of JSON a point on disk, the same in TensorBoard; nothing of it is held in memory."""
 
 import json
+import logging
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +11,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from latentsync.errors import OutputError
 from latentsync.media.files import staged
+
+logger = logging.getLogger(__name__)
 
 TRAINING, VALIDATION = "training", "validation"
 _FILE = "history.jsonl"
@@ -31,8 +35,11 @@ class History:
         Raises OutputError where the folder cannot be written.
         """
         self.path = folder / _FILE
-        self._forget_after(step)
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        try:
+            self._forget_after(step)
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        except OSError as error:
+            raise self._unwritable(error) from None
 
     def points(self) -> Iterator[Point]:
         """All points in the order they were written; a line cut short by a crash is passed over."""
@@ -54,20 +61,34 @@ class History:
             for name, value in values.items():
                 self._writer.add_scalar(f"{kind}/{name}", value, step)
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be written ({error.strerror}): free some space and run the same command again") from None
+            raise self._unwritable(error) from None
 
     def was_validated(self, step: int) -> bool:
         """Whether there is a validation of this step."""
         return any(point.step == step and point.kind == VALIDATION for point in self.points())
 
     def close(self) -> None:
-        """Write what waits."""
-        self._writer.close()
+        """Write what waits, as far as that goes: the end of a training has more to say than a full disk."""
+        try:
+            self._writer.close()
+        except OSError as error:
+            logger.warning("The last points are missing in TensorBoard: %s", error.strerror)
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        return OutputError(f"{self.path} cannot be written ({error.strerror}): free some space and run the same command again")
 
     def _forget_after(self, step: int) -> None:
-        if any(point.step > step for point in self.points()):
+        if self._is_cut() or any(point.step > step for point in self.points()):
             with staged(self.path) as temporary, temporary.open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(point._asdict()) + "\n" for point in self.points() if point.step <= step)
+
+    def _is_cut(self) -> bool:
+        """Whether a crash left a last line without an end, which the next point would run into."""
+        if not self.path.is_file() or not self.path.stat().st_size:
+            return False
+        with self.path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
 
 
 class RunningMeans:

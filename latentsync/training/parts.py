@@ -54,3 +54,4 @@ class Parts:
     clip_name: Callable[[int], str]  # index of a clip -> what to call it in a message
     validators: Sequence[Validator] = ()
     watches: Sequence[Watch] = field(default_factory=tuple)
+    publishes_curves: bool = False  # the published file holds loss curves, and so is written anew after a validation

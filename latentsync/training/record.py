@@ -13,28 +13,41 @@ from latentsync.training_config import SyncNetConfig
 logger = logging.getLogger(__name__)
 
 FILE = "config.yaml"
-FIXED = ("data.num_frames", "data.latent_space", "data.lower_half", "run.loss_weights.mouth", "run.trainable_modules", "optimizer.name")
+FIXED = ("data.num_frames", "data.latent_space", "data.lower_half", "run.trainable_modules", "optimizer.name")
+PRESENT = ("run.loss_weights.mouth",)  # may change, but not from or to 0: a part of the network hangs on it
 
 
-def keep_config(config: Config | SyncNetConfig, folder: Path) -> None:
-    """Write the configuration into an output folder; where there is one already, say what has changed since.
+def check_config(config: Config | SyncNetConfig, folder: Path) -> None:
+    """Say what has changed in a configuration since a training began in this folder.
 
-    Raises:
-        ConfigError: the folder holds the training of another network.
-        OutputError: it cannot be written.
+    Raises ConfigError where the folder holds the training of another network.
     """
     path, text = folder / FILE, dump_config(config)
     before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
     if isinstance(before, dict) and (folder / "resume").is_dir():
-        changed = differences(before, yaml.safe_load(text))
-        broken = [key for key in changed if key.startswith("model.") or key in FIXED]
+        after = yaml.safe_load(text)
+        changed = differences(before, after)
+        appeared = [key for key in PRESENT if key in changed and bool(entry(before, key)) != bool(entry(after, key))]
+        broken = [key for key in changed if key.startswith("model.") or key in FIXED or key in appeared]
         if broken:
             raise ConfigError(
                 f"{folder} holds a training with another {broken[0]}, which cannot go on with this one: set another data.train_output_dir."
             )
         if changed:
             logger.info("Changed since the last start: %s", ", ".join(changed))
-    write_text(path, text)
+
+
+def keep_config(config: Config | SyncNetConfig, folder: Path) -> None:
+    """Write the configuration into an output folder. Raises OutputError."""
+    write_text(folder / FILE, dump_config(config))
+
+
+def entry(tree: dict, key: str) -> object:
+    """The value behind a dotted key; None where there is none."""
+    value: object = tree
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def differences(before: dict, after: dict, prefix: str = "") -> list[str]:

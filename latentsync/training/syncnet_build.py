@@ -1,6 +1,7 @@
 """SyncNet's configuration to what its training needs; and a trained SyncNet to a judge of others."""
 
 import logging
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -8,20 +9,30 @@ import torch
 from accelerate import Accelerator
 
 from latentsync.config import load_syncnet_config
+from latentsync.constants import LATENT_CHANNELS, RGB, VAE_FACTOR
 from latentsync.data.catalog import Catalog
 from latentsync.data.clips import SYNCNET_LENGTHS
 from latentsync.data.loader import fixed_batches
 from latentsync.data.mouth import read_mouth
 from latentsync.data.sound import Mels
 from latentsync.data.syncnet_dataset import SyncNetDataset
-from latentsync.errors import InputError
-from latentsync.losses.sync import SyncJudge
-from latentsync.models.syncnet import make_syncnet
+from latentsync.errors import ConfigError, InputError, first_line
+from latentsync.losses.sync import SyncJudge, syncnet_frames
+from latentsync.models.syncnet import SyncNet, make_syncnet
 from latentsync.models.vae import LatentCodec, load_vae
-from latentsync.training.build import cache_folder, clip_namer, default_weights, half_precision, open_catalogs, seed_everything
+from latentsync.spectrogram import BANDS, window_length
+from latentsync.training.build import (
+    cache_folder,
+    clip_namer,
+    default_weights,
+    half_precision,
+    open_catalogs,
+    seed_everything,
+    start_weights,
+)
 from latentsync.training.parts import Parts
 from latentsync.training.syncnet_step import MOUTH, ChanceWatch, SyncNetStep, SyncNetTrainee, SyncNetValidator, publish
-from latentsync.training_config import SyncNetConfig
+from latentsync.training_config import SyncNetConfig, SyncNetDataConfig
 from latentsync.weights import load_strict, read_state_dict
 
 logger = logging.getLogger(__name__)
@@ -51,9 +62,11 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
     training_set = dataset(train, with_mouth)
     seed_everything(run, accelerator)
     scale = mouth_scale(train) if with_mouth else None
-    trainee = SyncNetTrainee(make_syncnet(config.model), scale, data.num_frames)
-    if config.ckpt.resume_ckpt_path is not None:
-        load_strict(trainee.syncnet, read_state_dict(config.ckpt.resume_ckpt_path)[0], config.ckpt.resume_ckpt_path, _HINT)
+    network = make_syncnet(config.model)
+    check_sizes(network, data)
+    trainee = SyncNetTrainee(network, scale, data.num_frames)
+    if (start := start_weights(config.ckpt, data)) is not None:
+        load_strict(network, read_state_dict(start)[0], start, _HINT)
     codec = load_codec(config, accelerator) if data.latent_space else None
     step = SyncNetStep(run.loss_weights, lower_half=data.lower_half, codec=codec, seed=run.seed)
     validators = []
@@ -70,11 +83,26 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
         publish=publish,
         clip_name=clip_namer(train),
         validators=validators,
+        publishes_curves=True,
         watches=[ChanceWatch(run.chance_steps, batch, len(train.clips))],
     )
 
 
 _HINT = "name the configuration that it was trained with"
+
+
+def check_sizes(network: SyncNet, data: SyncNetDataConfig) -> None:
+    """Try a network out, without computing anything, on what the data are going to be. Raises ConfigError where they do not fit."""
+    side, channels = (data.resolution // VAE_FACTOR, LATENT_CHANNELS) if data.latent_space else (data.resolution, RGB)
+    frames = torch.empty(2, data.num_frames, channels, side, side, device="meta")
+    mel = torch.empty(2, 1, BANDS, window_length(data.num_frames), device="meta")
+    try:
+        deepcopy(network).to("meta")(syncnet_frames(frames, data.lower_half), mel)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"SyncNet's blocks (model) do not fit {data.num_frames} faces of {data.resolution} pixels: {first_line(error)}; change "
+            "data.resolution, data.num_frames or the factors."
+        ) from None
 
 
 def load_judge(config_path: Path, weights: Path, accelerator: Accelerator) -> SyncJudge:

@@ -91,9 +91,11 @@ class SyncNetStep:
 
     def view(self, batch: SyncNetBatch) -> Tensor:
         """What the visual encoder is shown: b (f c) h w."""
-        pixels = to_pixels(batch.faces)  # b f 3 h w
         if self.codec is None:
-            return syncnet_frames(pixels, self.lower_half)
+            faces = batch.faces  # b f h w 3
+            faces = faces[:, :, faces.shape[2] // 2 :] if self.lower_half else faces  # in uint8, a quarter of what pixels take
+            return syncnet_frames(to_pixels(faces), lower=False)
+        pixels = to_pixels(batch.faces)  # b f 3 h w
         cells = (pixels.shape[1], LATENT_CHANNELS, *(side // VAE_FACTOR for side in pixels.shape[-2:]))
         noise = torch.stack([torch.randn(cells, generator=sample_generator(self.seed, place)) for place in batch.position.tolist()])
         with torch.autocast(pixels.device.type, enabled=False), torch.no_grad():

@@ -32,6 +32,7 @@ from latentsync.training.build import (
     half_precision,
     open_catalogs,
     seed_everything,
+    start_weights,
     whisper_weights,
 )
 from latentsync.training.feed import Problems
@@ -140,14 +141,15 @@ def start_unet(config: Config) -> UNet3DConditionModel:
 
     Raises WeightsError where the file belongs to another network, ConfigError where frozen parts would never be trained at all.
     """
-    start = config.ckpt.resume_ckpt_path
-    if start is None and config.run.trainable_modules:
+    if config.ckpt.resume_ckpt_path is None and config.run.trainable_modules:
         raise ConfigError(
             "run.trainable_modules leaves the rest of a network untrained that starts from nothing: name a checkpoint to start from in "
             "ckpt.resume_ckpt_path, such as one of stage 1, or set run.trainable_modules=[]."
         )
+    start = start_weights(config.ckpt, config.data)
     if start is None:
-        logger.info("Training starts from nothing: ckpt.resume_ckpt_path names no weights")
+        if config.ckpt.resume_ckpt_path is None:
+            logger.info("Training starts from nothing: ckpt.resume_ckpt_path names no weights")
         unet = UNet3DConditionModel(config.model)
         nn.init.kaiming_uniform_(unet.conv_in.weight, a=5**0.5)  # at zero, as published networks start, nothing would be seen at first
     else:
@@ -170,8 +172,10 @@ def load_judges(config: Config, accelerator: Accelerator) -> Judges:
         sync.check(config.data.num_frames, config.data.resolution)
     if weights.get("lpips", 0) > 0:
         lpips = load_lpips(judge_weights(files.vgg16, VGG16, "lpips")).to(accelerator.device)
+        lpips.slice_size = config.run.vae_slice_size or None
     if weights.get("trepa", 0) > 0:
         network = load_videomae(config.videomae, judge_weights(files.videomae, VIDEOMAE, "trepa"))
+        network.gradient_checkpointing = config.run.enable_gradient_checkpointing
         trepa = TREPALoss(network.to(accelerator.device, half_precision(accelerator)))
     return Judges(sync, lpips, trepa)
 

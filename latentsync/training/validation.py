@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
+from latentsync.errors import first_line
 from latentsync.training.parts import Tally, Validator
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,9 @@ def _measured(validator: Validator, model: nn.Module, step: int) -> dict[str, Ta
     try:
         return validator(model, step)
     except Exception as error:  # whatever a validation meets is reported and never ends the training
-        reason = (str(error) or type(error).__name__).strip().splitlines()[-1]
-        logger.error("The validation '%s' of step %d failed and is left out; the training goes on (%s)", validator.name, step, reason)
+        logger.error(
+            "The validation '%s' of step %d failed and is left out; the training goes on (%s)", validator.name, step, first_line(error)
+        )
         logger.debug("Where it happened:", exc_info=error)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

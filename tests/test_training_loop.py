@@ -1,0 +1,151 @@
+"""The loop alone, with one linear layer: what it takes over from a checkpoint, and how it ends when something goes wrong."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from training_fixtures import curve
+
+from latentsync.data.batches import Batch, Turn
+from latentsync.data.clip_dataset import whole
+from latentsync.errors import LatentSyncError
+from latentsync.training.build import make_accelerator, seed_everything
+from latentsync.training.checkpoint import OutputLock
+from latentsync.training.loop import Trainer
+from latentsync.training.parts import Parts, Tally, Validator
+from latentsync.training_config import CkptConfig, OptimizerConfig, RunConfig
+
+CLIPS = 8
+
+
+@dataclass(frozen=True)
+class Numbers(Batch):
+    """Four numbers a sample."""
+
+    x: Tensor
+
+
+class NumbersDataset(Dataset[Numbers]):
+    """Samples that tell their position."""
+
+    def __len__(self) -> int:
+        return CLIPS
+
+    def __getitem__(self, turn: Turn) -> Numbers:
+        return Numbers(whole(turn.position), whole(turn.clip), [], torch.full((1, 4), 1.0 + turn.position % 7))
+
+
+def loss(model: nn.Module, batch: Numbers) -> dict[str, Tensor]:
+    return {"a": model(batch.x).square().mean()}
+
+
+def trainer(
+    folder: Path,
+    *,
+    steps: int,
+    step: Callable[[nn.Module, Numbers], dict[str, Tensor]] = loss,
+    workers: int = 0,
+    passes: int = 1,
+    validators: Sequence[Validator] = (),
+    optimizer: OptimizerConfig | None = None,
+    save: int = 1000,
+) -> Trainer:
+    run = RunConfig(max_train_steps=steps, gradient_accumulation_steps=passes, loss_weights={"a": 1.0}, log_steps=1, mixed_precision="no")
+    accelerator = make_accelerator(run, "cpu")
+    seed_everything(run, accelerator)
+    folder.mkdir(exist_ok=True)
+    return Trainer(
+        accelerator,
+        Parts(
+            model=nn.Linear(4, 1),
+            step=step,
+            dataset=NumbersDataset(),
+            num_clips=CLIPS,
+            publish=lambda weights, number, history: {"state_dict": dict(weights), "global_step": number},
+            clip_name=lambda clip: f"clip {clip}",
+            validators=validators,
+        ),
+        run,
+        optimizer or OptimizerConfig(lr=1e-3),
+        CkptConfig(save_ckpt_steps=save),
+        folder=folder,
+        batch_size=1,
+        num_workers=workers,
+        show_progress=False,
+    )
+
+
+def test_settings_that_changed_count_from_the_next_step_on(tmp_path: Path) -> None:
+    assert trainer(tmp_path, steps=3, passes=2).train()
+    changed = OptimizerConfig(lr=5e-4, weight_decay=0.5)
+    again = trainer(tmp_path, steps=5, passes=4, optimizer=changed)
+    assert again.train()
+    assert {group["lr"] for group in again.optimizer.param_groups} == {5e-4}
+    assert {group["weight_decay"] for group in again.optimizer.param_groups} == {0.5}
+    assert curve(tmp_path, "training", "lr") == [1e-3] * 3 + [5e-4] * 2
+    assert all(length > 0 for length in curve(tmp_path, "training", "grad_norm"))  # whole steps, of four passes each
+    assert again.position.samples == 3 * 2 + 2 * 4
+
+
+def test_a_gradient_without_a_number_moves_nothing(tmp_path: Path) -> None:
+    def step(model: nn.Module, batch: Numbers) -> dict[str, Tensor]:
+        late = (batch.position >= 2).float()
+        return {"a": loss(model, batch)["a"] + (model(batch.x).sum() * 0 * late.sum()).sqrt()}  # sqrt(0): a number, its slope none
+
+    training = trainer(tmp_path, steps=6, step=step, save=1)
+    with pytest.raises(LatentSyncError, match=r"the gradient is no finite number any more \(process 0 saw clip"):
+        training.train()
+    assert all(value.isfinite().all() for value in training.model.state_dict().values())
+
+
+def test_a_damaged_state_makes_way_for_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert trainer(tmp_path, steps=2, save=1).train()
+    newest = tmp_path / "resume" / "step-00000002" / "random_states_0.pkl"
+    newest.write_bytes(newest.read_bytes()[:200])
+    again = trainer(tmp_path, steps=3)
+    assert again.train()
+    assert "random_states_0.pkl is damaged" in caplog.text
+    assert [int(number) for number in (tmp_path / "history.jsonl").read_text().count("\n") * "1"] == [1] * 3
+
+
+def test_a_signal_to_the_whole_group_is_heard_by_the_training_alone(tmp_path: Path) -> None:
+    def step(model: nn.Module, batch: Numbers) -> dict[str, Tensor]:
+        if int(batch.position) == 2:
+            for process in [*(child.pid for child in multiprocessing.active_children()), os.getpid()]:
+                os.kill(process, signal.SIGTERM)
+        return loss(model, batch)
+
+    assert not trainer(tmp_path, steps=9, step=step, workers=1).train()
+    assert (tmp_path / "resume" / "step-00000003").is_dir()
+
+
+def test_a_signal_during_the_first_validation_saves(tmp_path: Path) -> None:
+    class Killing:
+        name = "killing"
+
+        def __call__(self, model: nn.Module, step: int) -> dict[str, Tally]:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return {"a": Tally(1.0, 1.0)}
+
+    assert not trainer(tmp_path, steps=9, validators=[Killing()]).train()
+    assert (tmp_path / "resume" / "step-00000001").is_dir()
+
+
+def test_a_loading_process_that_dies_during_a_step(tmp_path: Path) -> None:
+    def step(model: nn.Module, batch: Numbers) -> dict[str, Tensor]:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")  # as torch raises it anywhere
+
+    with pytest.raises(LatentSyncError, match=r"lower data\.num_workers"):
+        trainer(tmp_path, steps=2, step=step).train()
+
+
+def test_a_folder_is_locked(tmp_path: Path) -> None:
+    with OutputLock(tmp_path), pytest.raises(LatentSyncError, match="in use by another training"), OutputLock(tmp_path):
+        pass
