@@ -64,7 +64,7 @@ def recipe(arguments: argparse.Namespace) -> dict:
     return {
         "data": {
             **{"resolution": RESOLUTION, "num_frames": load_syncnet_config(arguments.syncnet_config).data.num_frames},
-            **{"train_data_dir": "clips", "train_output_dir": "out", "batch_size": 2, "num_workers": 0, "cache_faces": True},
+            **{"train_data_dir": "clips", "train_output_dir": "out", "batch_size": 1, "num_workers": 0, "cache_faces": True},
             **{"syncnet_config_path": str(arguments.syncnet_config.resolve()), "cache_latents": True},
             **{"val_video_path": str(arguments.videos[0].resolve()), "val_audio_path": str(arguments.videos[0].resolve())},
         },
@@ -76,7 +76,7 @@ def recipe(arguments: argparse.Namespace) -> dict:
         "run": {
             **{"max_train_steps": STEPS, "validation_steps": STEPS // 3, "ema_decay": 0.99, "guidance_scale": 1.0},
             "loss_weights": {"recon": 1, "sync": 0.05, "lpips": 0.1, "trepa": 0},
-            "enable_gradient_checkpointing": False,
+            **{"enable_gradient_checkpointing": False, "vae_slice_size": 0},  # the clips are small
         },
         "optimizer": {"lr": 8e-4, "lr_scheduler": "cosine", "lr_warmup_steps": 30},
         "ckpt": {"save_ckpt_steps": STEPS // 3},
