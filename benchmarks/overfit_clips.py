@@ -1,6 +1,6 @@
 """Let the training command learn a handful of clips by heart, with all its losses, from nothing: the proof that they pull together.
 
-    python -m benchmarks.overfit_clips OUT_DIR VIDEO... --syncnet CHECKPOINT --syncnet_config YAML [--minutes 4]
+    python -m benchmarks.overfit_clips OUT_DIR VIDEO... --syncnet CHECKPOINT --syncnet_config YAML [--seconds 3] [--minutes 4]
     ./train_unet.sh --unet_config_path OUT_DIR/unet.yaml
 
 The first command cuts aligned faces out of the videos, teaches a small autoencoder these faces, and writes the recipe of the second. The
@@ -9,11 +9,14 @@ judge of lips is a SyncNet that was trained before; the network behind LPIPS has
 
 import argparse
 import logging
+import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor
@@ -32,21 +35,27 @@ from latentsync.media.video import VideoSource
 
 logger = logging.getLogger("overfit")
 
-STEPS = 600
+STEPS = 900
 
 
-def cut_faces(video: Path, target: Path) -> Tensor:
-    """The aligned faces of a video's first span as a clip with its sound; uint8 t R R 3."""
+def cut_faces(video: Path, frames: int, target: Path) -> Tensor:
+    """The aligned faces of a video's first frames as a clip with its sound; uint8 t R R 3."""
     source = VideoSource(video, Fraction(VIDEO_FPS))
-    span = plan_spans(source.frames(), build_detector("mtcnn", Path(), Path()), RESOLUTION, VIDEO_FPS).spans[0]
+    span = plan_spans(source.frames(0, frames), build_detector("mtcnn", Path(), Path()), RESOLUTION, VIDEO_FPS).spans[0]
     if span.start:
         raise SystemExit(f"{video} does not begin with a face: give another one")
     faces = warp_faces(list(source.frames(0, span.stop)), torch.from_numpy(span.matrices), RESOLUTION)
-    track = AudioTrack(video, span.stop / VIDEO_FPS)
-    with VideoSink(target, RESOLUTION, RESOLUTION, VIDEO_FPS, audio=track, crf=8) as sink:
-        for face in faces:
-            sink.write(face.numpy())
+    write(faces.numpy(), video, target)
     return faces
+
+
+def write(frames: Iterable[np.ndarray], sound: Path, target: Path) -> None:
+    """Pictures as a video with the beginning of another video's sound."""
+    frames = list(frames)
+    height, width = frames[0].shape[:2]
+    with VideoSink(target, width, height, VIDEO_FPS, audio=AudioTrack(sound, len(frames) / VIDEO_FPS), crf=8) as sink:
+        for frame in frames:
+            sink.write(frame)
 
 
 def write_random_vgg16(path: Path) -> None:
@@ -64,9 +73,16 @@ def recipe(arguments: argparse.Namespace) -> dict:
     return {
         "data": {
             **{"resolution": RESOLUTION, "num_frames": load_syncnet_config(arguments.syncnet_config).data.num_frames},
-            **{"train_data_dir": "clips", "train_output_dir": "out", "batch_size": 1, "num_workers": 0, "cache_faces": True},
+            **{
+                "train_data_dir": "clips",
+                "val_data_dir": "same clips",
+                "train_output_dir": "out",
+                "batch_size": 1,
+                "num_workers": 0,
+                "cache_faces": True,
+            },
             **{"syncnet_config_path": str(arguments.syncnet_config.resolve()), "cache_latents": True},
-            **{"val_video_path": str(arguments.videos[0].resolve()), "val_audio_path": str(arguments.videos[0].resolve())},
+            **{"val_video_path": "video.mp4", "val_audio_path": "video.mp4"},
         },
         "model": asdict(UNET),
         "weights": {
@@ -74,8 +90,8 @@ def recipe(arguments: argparse.Namespace) -> dict:
             "syncnet": str(arguments.syncnet.resolve()),
         },
         "run": {
-            **{"max_train_steps": STEPS, "validation_steps": STEPS // 3, "ema_decay": 0.99, "guidance_scale": 1.0},
-            "loss_weights": {"recon": 1, "sync": 0.05, "lpips": 0.1, "trepa": 0},
+            **{"max_train_steps": STEPS, "validation_steps": STEPS // 6, "num_val_clips": 12, "ema_decay": 0.99, "guidance_scale": 1.0},
+            "loss_weights": {"recon": 1, "sync": 0.2, "lpips": 0.5, "trepa": 0},
             **{"enable_gradient_checkpointing": False, "vae_slice_size": 0},  # the clips are small
         },
         "optimizer": {"lr": 8e-4, "lr_scheduler": "cosine", "lr_warmup_steps": 30},
@@ -91,6 +107,7 @@ def main() -> None:
     parser.add_argument("--syncnet", type=Path, required=True, help="weights of a trained SyncNet")
     parser.add_argument("--syncnet_config", type=Path, required=True, help="its configuration")
     parser.add_argument("--vgg16", type=Path, help="torchvision's vgg16-397923af.pth (default: random weights)")
+    parser.add_argument("--seconds", type=float, default=3, help="of each video (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=4, help="time for the autoencoder (default: %(default)s)")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -98,7 +115,10 @@ def main() -> None:
     write_whisper(arguments.out_dir / "whisper" / "tiny.pt", WHISPER_MINUTE)
     clips = arguments.out_dir / "clips"
     clips.mkdir(exist_ok=True)
-    faces = torch.cat([cut_faces(video, clips / f"{number}_{video.stem}.mp4") for number, video in enumerate(arguments.videos)])
+    length, first = round(arguments.seconds * VIDEO_FPS), arguments.videos[0]
+    faces = torch.cat([cut_faces(video, length, clips / f"{number}_{video.stem}.mp4") for number, video in enumerate(arguments.videos)])
+    shutil.copytree(clips, arguments.out_dir / "same clips", dirs_exist_ok=True)  # the losses on them with the same noise every time
+    write(VideoSource(first, Fraction(VIDEO_FPS)).frames(0, length), first, arguments.out_dir / "video.mp4")
     codec = train_vae(to_pixels(faces), time.monotonic() + 60 * arguments.minutes, torch.Generator().manual_seed(0))
     codec.vae.save_pretrained(arguments.out_dir / "vae")
     if arguments.vgg16 is None:

@@ -26,7 +26,7 @@ from latentsync.faces.mask import fixed_mask
 from latentsync.losses.perceptual import LowerHalfLPIPS, empty_lpips
 from latentsync.losses.sync import SyncJudge
 from latentsync.losses.trepa import TREPALoss
-from latentsync.models.syncnet import make_syncnet
+from latentsync.models.syncnet_choice import make_syncnet
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.spectrogram import BANDS, window_length

@@ -137,7 +137,7 @@ def try_to_learn(judge: "SyncNetConfig", catalog: "Catalog", cache: Path, argume
 
     from latentsync.data.sound import Mels
     from latentsync.data.syncnet_dataset import SyncNetDataset
-    from latentsync.models.syncnet import make_syncnet
+    from latentsync.models.syncnet_choice import make_syncnet
     from latentsync.training.overfit import balanced_batch, overfit
 
     data = judge.data

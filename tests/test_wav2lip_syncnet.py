@@ -9,7 +9,7 @@ import pytest
 import torch
 from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
 
-from latentsync.models.syncnet import make_syncnet
+from latentsync.models.syncnet_choice import make_syncnet
 from latentsync.models.wav2lip_syncnet import Wav2LipSyncNet
 from latentsync.training.syncnet_step import SyncNetTrainee
 from latentsync.training_config import SyncNetModelConfig

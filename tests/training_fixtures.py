@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from benchmarks.write_random_checkpoint import write_checkpoint
 from latentsync.config import load_config, load_syncnet_config
 from latentsync.losses.perceptual import empty_lpips
-from latentsync.models.syncnet import make_syncnet
+from latentsync.models.syncnet_choice import make_syncnet
 from latentsync.third_party.videomae import VideoMAE
 
 FRAMES = 8

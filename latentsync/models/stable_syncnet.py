@@ -1,4 +1,4 @@
-"""SyncNet: does this mouth belong to this sound? Two encoders whose outputs point the same way when it does (arXiv 2412.09262)."""
+"""StableSyncNet: does this mouth belong to this sound? (LatentSync, arXiv 2412.09262)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from latentsync.constants import SYNCNET_NORM_GROUPS
 from latentsync.models.attention import LAYER_NORM_EPS, TOKEN_NORM_EPS, Attention, FeedForward
+from latentsync.models.syncnet import SyncNet
 
 NORM_EPS = 1e-6
 
@@ -26,26 +27,11 @@ class EncoderSizes:
     dropout: float = 0.0
 
 
-class StableSyncNet(nn.Module):
-    """The two encoders; both give unit vectors of one length."""
+class StableSyncNet(SyncNet):
+    """The SyncNet of LatentSync, of any sizes."""
 
     def __init__(self, audio: EncoderSizes, visual: EncoderSizes) -> None:
-        super().__init__()
-        self.width = visual.block_out_channels[-1]  # numbers in an embedding
-        self.audio_encoder = DownEncoder(audio)
-        self.visual_encoder = DownEncoder(visual)
-
-    def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames b (f c) h w, frame by frame, and mel b 1 80 t -> unit vectors of both, b d each."""
-        return self.embed_frames(frames), self.embed_audio(mel)
-
-    def embed_frames(self, frames: Tensor) -> Tensor:
-        """Frames b (f c) h w -> unit vectors b d."""
-        return F.normalize(self.visual_encoder(frames).flatten(1), eps=1e-12)
-
-    def embed_audio(self, mel: Tensor) -> Tensor:
-        """Mel windows b 1 80 t -> unit vectors b d."""
-        return F.normalize(self.audio_encoder(mel).flatten(1), eps=1e-12)
+        super().__init__(visual.block_out_channels[-1], DownEncoder(audio), DownEncoder(visual))
 
 
 class DownEncoder(nn.Module):

@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-NUM_FRAMES, RESOLUTION = 5, 256  # pictures it looks at, and the side of the face whose lower half they are
+from latentsync.models.syncnet import SyncNet
+
+NUM_FRAMES = 5  # pictures it looks at: lower halves of faces of 256 pixels
 _SLOPE = 0.2  # of LeakyReLU
 
 
@@ -42,30 +43,14 @@ _AUDIO = (  # b 1 80 16
 )
 
 
-class Wav2LipSyncNet(nn.Module):
-    """Two encoders of batch-normalised convolutions; both give unit vectors of 1024 numbers, none of them negative.
+class Wav2LipSyncNet(SyncNet):
+    """Encoders of batch-normalised convolutions, of one size: frames b 15 128 256 in [-1, 1] and mel b 1 80 16 to 1024 numbers.
 
     Statistics are those of the batch of each process: with several, weights agree and running statistics are the first process's.
     """
 
-    width = _VISUAL[-1].out_channels
-
     def __init__(self) -> None:
-        super().__init__()
-        self.visual_encoder = _encoder(3 * NUM_FRAMES, _VISUAL)
-        self.audio_encoder = _encoder(1, _AUDIO)
-
-    def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames b 15 128 256, frame by frame, and mel b 1 80 16 -> unit vectors of both, b 1024 each."""
-        return self.embed_frames(frames), self.embed_audio(mel)
-
-    def embed_frames(self, frames: Tensor) -> Tensor:
-        """Frames b 15 128 256 in [-1, 1] -> unit vectors b 1024."""
-        return F.normalize(self.visual_encoder(frames).flatten(1), eps=1e-12)
-
-    def embed_audio(self, mel: Tensor) -> Tensor:
-        """Mel windows b 1 80 16 -> unit vectors b 1024."""
-        return F.normalize(self.audio_encoder(mel).flatten(1), eps=1e-12)
+        super().__init__(_VISUAL[-1].out_channels, _encoder(1, _AUDIO), _encoder(3 * NUM_FRAMES, _VISUAL))
 
 
 class ConvBlock(nn.Module):

@@ -18,7 +18,8 @@ from latentsync.data.sound import Mels
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.errors import ConfigError, InputError, first_line
 from latentsync.losses.sync import SyncJudge, syncnet_frames
-from latentsync.models.syncnet import SyncNet, make_syncnet
+from latentsync.models.syncnet import SyncNet
+from latentsync.models.syncnet_choice import make_syncnet
 from latentsync.models.vae import LatentCodec, load_vae
 from latentsync.spectrogram import BANDS, window_length
 from latentsync.training.build import (
