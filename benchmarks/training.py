@@ -61,7 +61,7 @@ ROWS = (
     Row("stage 1, 8-bit optimizer", "stage1", ("optimizer.name=adamw_8bit",), full_only=True),
     Row("stage 2", "stage2"),
     Row("stage 2, activations kept", "stage2", ("run.enable_gradient_checkpointing=false",)),
-    Row("stage 2, all faces decoded at once", "stage2", ("run.vae_slice_size=0",)),
+    Row("stage 2, all faces decoded and judged at once", "stage2", ("run.vae_slice_size=0",)),
     Row("stage 2, 8-bit optimizer", "stage2", ("optimizer.name=adamw_8bit",), full_only=True),
     Row("stage 2 efficient", "stage2_efficient"),
     Row("stage 1 at 512 px", "stage1_512", full_only=True),
@@ -90,11 +90,13 @@ def step_of(config: Config, tiny: bool, device: torch.device, dtype: torch.dtype
         network = make_syncnet(TINY_SYNCNET if tiny else SyncNetModelConfig())
         sync = SyncJudge(network, resolution=256, num_frames=config.data.num_frames, latent_space=False, lower_half=True).to(device)
     if weights["lpips"]:
-        lpips = LowerHalfLPIPS(empty_lpips().to_empty(device=device))
+        lpips = LowerHalfLPIPS(empty_lpips().to_empty(device=device), codec.slice_size)
         for value in lpips.state_dict().values():
             torch.nn.init.normal_(value, std=0.02)
     if weights["trepa"]:
-        trepa = TREPALoss(VideoMAE(config.videomae).to(device, dtype))
+        network = VideoMAE(config.videomae).to(device, dtype)
+        network.gradient_checkpointing = config.run.enable_gradient_checkpointing
+        trepa = TREPALoss(network)
     mask = fixed_mask(config.data.resolution).to(device)
     return UNetStep(codec, mask, weights=weights, seed=0, mixed_noise_alpha=1.0, judges=Judges(sync, lpips, trepa))
 
