@@ -167,6 +167,15 @@ def test_bad_input_is_one_sentence(recipe: Path, tmp_path: Path, caplog: pytest.
     assert "not a checkpoint" in refusal(caplog, 2, recipe, f"ckpt.resume_ckpt_path={tmp_path / 'other.pt'}")
 
 
+def test_blocks_that_do_not_fit_are_found_before_the_first_step(recipe: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert "do not fit 8 faces of 128 pixels" in refusal(caplog, 2, recipe, "data.resolution=128", "--dry_run")
+
+
+def test_a_denoiser_frozen_from_nothing_is_refused(denoiser: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert train_unet.main(["--unet_config_path", str(denoiser), *CPU, "ckpt.resume_ckpt_path=", "--dry_run"]) == 2
+    assert "run.trainable_modules" in caplog.records[-1].getMessage()
+
+
 def test_a_checkpoint_of_another_shape(whole: Path, recipe: Path, caplog: pytest.LogCaptureFixture) -> None:
     wider = "model.visual_encoder.block_out_channels=[64,32,32,32,32,256]"
     start = f"ckpt.resume_ckpt_path={whole / 'checkpoints' / 'checkpoint-00000004.pt'}"

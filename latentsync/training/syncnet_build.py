@@ -1,7 +1,6 @@
 """SyncNet's configuration to what its training needs; and a trained SyncNet to a judge of others."""
 
 import logging
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from latentsync.data.sound import Mels
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.errors import ConfigError, InputError, first_line
 from latentsync.losses.sync import SyncJudge, syncnet_frames
-from latentsync.models.syncnet import SyncNet
 from latentsync.models.syncnet_choice import make_syncnet
 from latentsync.models.vae import LatentCodec, load_vae
 from latentsync.spectrogram import BANDS, window_length
@@ -33,7 +31,7 @@ from latentsync.training.build import (
 )
 from latentsync.training.parts import Parts
 from latentsync.training.syncnet_step import MOUTH, ChanceWatch, SyncNetStep, SyncNetTrainee, SyncNetValidator, publish
-from latentsync.training_config import SyncNetConfig, SyncNetDataConfig
+from latentsync.training_config import SyncNetConfig
 from latentsync.weights import load_strict, read_state_dict
 
 logger = logging.getLogger(__name__)
@@ -63,8 +61,8 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
     training_set = dataset(train, with_mouth)
     seed_everything(run, accelerator)
     scale = mouth_scale(train) if with_mouth else None
+    check_sizes(config)
     network = make_syncnet(config.model)
-    check_sizes(network, data)
     trainee = SyncNetTrainee(network, scale, data.num_frames)
     if (start := start_weights(config.ckpt, data)) is not None:
         load_strict(network, read_state_dict(start)[0], start, _HINT)
@@ -92,13 +90,15 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
 _HINT = "name the configuration that it was trained with"
 
 
-def check_sizes(network: SyncNet, data: SyncNetDataConfig) -> None:
-    """Try a network out, without computing anything, on what the data are going to be. Raises ConfigError where they do not fit."""
+def check_sizes(config: SyncNetConfig) -> None:
+    """Try the network out, without weights and without computing, on what the data are going to be; ConfigError where they do not fit."""
+    data = config.data
     side, channels = (data.resolution // VAE_FACTOR, LATENT_CHANNELS) if data.latent_space else (data.resolution, RGB)
     frames = torch.empty(2, data.num_frames, channels, side, side, device="meta")
     mel = torch.empty(2, 1, BANDS, window_length(data.num_frames), device="meta")
     try:
-        deepcopy(network).to("meta")(syncnet_frames(frames, data.lower_half), mel)
+        with torch.device("meta"):
+            make_syncnet(config.model)(syncnet_frames(frames, data.lower_half), mel)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(
             f"SyncNet's blocks (model) do not fit {data.num_frames} faces of {data.resolution} pixels: {first_line(error)}; change "
