@@ -180,8 +180,11 @@ def test_latents_are_those_the_autoencoder_would_give(catalog, cache, features, 
     assert len(files) == 2
     values = np.load(files[0])
     assert (values.shape, values.dtype) == ((frames, 2, 8, SIDE // 8, SIDE // 8), np.float16)
+    whole = UNetDataset(catalog, Mels(cache), features, **SIZES)[1]
     sample = UNetDataset(catalog, Mels(cache), features, **SIZES, latents=store)[1]
-    pixels, reference = to_pixels(sample.faces[0]), to_pixels(sample.reference[0])
+    assert torch.equal(sample.faces, whole.faces) and sample.reference is None
+    assert UNetDataset(catalog, Mels(cache), features, **SIZES, latents=store, with_faces=False)[1].faces is None
+    pixels, reference = to_pixels(whole.faces[0]), to_pixels(whole.reference[0])
     for place, picture in enumerate((pixels, masked_pixels(pixels, mask), reference)):
         posterior = codec.vae.encode(picture).latent_dist
         expected = torch.cat([posterior.mean, posterior.logvar], dim=1)

@@ -118,8 +118,9 @@ def test_a_damaged_state_makes_way_for_the_one_before(tmp_path: Path, caplog: py
 def test_a_signal_to_the_whole_group_is_heard_by_the_training_alone(tmp_path: Path) -> None:
     def step(model: nn.Module, batch: Numbers) -> dict[str, Tensor]:
         if int(batch.position) == 2:
-            for process in [*(child.pid for child in multiprocessing.active_children()), os.getpid()]:
-                os.kill(process, signal.SIGTERM)
+            groups = {os.getpgid(child.pid) for child in multiprocessing.active_children()}
+            assert groups and os.getpgid(0) not in groups
+            os.kill(os.getpid(), signal.SIGTERM)
         return loss(model, batch)
 
     assert not trainer(tmp_path, steps=9, step=step, workers=1).train()

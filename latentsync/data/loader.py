@@ -1,5 +1,6 @@
 """Which clip when, and the processes that read ahead."""
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -83,16 +84,16 @@ class _FixedTurns(Sampler[list[Turn]]):
 def fixed_batches(
     dataset: ClipDataset[BatchType], count: int, batch_size: int, rank: int = 0, world: int = 1, num_workers: int = 0
 ) -> DataLoader[BatchType]:
-    """This process's share of `count` samples that are the same whenever they are iterated over: sample i is clip i % n at position i.
-
-    All processes have equally many, as networks that are shared out over processes demand; what does not divide is left out.
-    """
-    turns = [Turn(position, position % len(dataset)) for position in range(rank, max(1, count // world) * world, world)]
+    """This process's share of `count` samples that are the same whenever they are iterated over: sample i is clip i % n at position i."""
+    turns = [Turn(position, position % len(dataset)) for position in range(rank, count, world)]
     return make_loader(dataset, _FixedTurns(turns, batch_size), num_workers)
 
 
 def _begin_worker(_: int) -> None:
-    """One thread for each loading process, and all that asks for an end left to the process that it loads for."""
+    """One thread for each loading process, and interruptions left to the process that it loads for.
+
+    Terminals and launchers send signals to whole groups of processes, so it leaves the group; the process that it loads for still ends it.
+    """
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # launchers send them to whole groups of processes
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgid(0, 0)
