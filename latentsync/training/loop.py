@@ -65,7 +65,7 @@ class Trainer:
         self.position = Position()
         self.history: History | None = None  # of the main process
         self._log, self._lost = RunningMeans(), 0
-        self.saved: int | None = None  # step of the last checkpoint of this run
+        self._saved: int | None = None  # step of the last checkpoint of this run
         self._prepare(optimizer)
 
     def _prepare(self, config: OptimizerConfig) -> None:
@@ -130,7 +130,7 @@ class Trainer:
                 if not stopped:
                     self._validate_if_due()
         if stopped:
-            self._say("Stopped and saved at step %d; the same command goes on from there", self.saved)
+            self._say("Stopped and saved at step %d; the same command goes on from there", self._saved)
         return not stopped
 
     def _feed(self) -> Feed:
@@ -236,7 +236,7 @@ class Trainer:
         """Write a checkpoint; called on all processes."""
         self._flush()
         self.store.save(self.accelerator, self.position, self._published())
-        self.saved = self.position.step
+        self._saved = self.position.step
         self._draw()
 
     def _published(self) -> dict[str, Any]:
@@ -261,7 +261,7 @@ class Trainer:
             self.history.add(step, VALIDATION, values)
         if values:
             self._say("Step %d: %s", step, ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
-        if self.parts.publishes_curves and step == self.saved:  # saved first, so that nothing is lost should validation end it all
+        if self.parts.publishes_curves and step == self._saved:  # saved first, so that nothing is lost should validation end it all
             self.store.save_again(self.accelerator, step, self._published())
         self._draw()
 
