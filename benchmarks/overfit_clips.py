@@ -1,10 +1,12 @@
 """Let the training command learn a handful of clips by heart, with all its losses, from nothing: the proof that they pull together.
 
     python -m benchmarks.overfit_clips OUT_DIR VIDEO... --syncnet CHECKPOINT --syncnet_config YAML [--seconds 3] [--minutes 4]
-    ./train_unet.sh --unet_config_path OUT_DIR/unet.yaml
+    ./train_unet.sh --unet_config_path OUT_DIR/noise.yaml
+    ./train_unet.sh --unet_config_path OUT_DIR/all_losses.yaml
 
-The first command cuts aligned faces out of the videos, teaches a small autoencoder these faces, and writes the recipe of the second. The
-judge of lips is a SyncNet that was trained before; the network behind LPIPS has random weights where no file of VGG-16 is given.
+The first command cuts aligned faces out of the videos, teaches a small autoencoder these faces, and writes the recipes of the others: the
+loss of the noise alone, which is cheap, then all losses from there. The judge of lips is a SyncNet that was trained before; the network
+behind LPIPS has random weights where no file of VGG-16 is given.
 """
 
 import argparse
@@ -15,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +38,22 @@ from latentsync.media.video import VideoSource
 
 logger = logging.getLogger("overfit")
 
-STEPS = 900
+
+class Stage(NamedTuple):
+    """What differs between the two trainings."""
+
+    name: str  # of its folder
+    steps: int
+    validation_steps: int
+    batch_size: int
+    lr: float
+    loss_weights: dict[str, float]
+    start: Path | None = None  # weights, relative to OUT_DIR
+
+
+NOISE = Stage("noise", 700, 350, 2, 8e-4, {"recon": 1, "sync": 0, "lpips": 0, "trepa": 0})
+FIRST = Path(NOISE.name) / "checkpoints" / f"checkpoint-{NOISE.steps:08d}.pt"
+ALL_LOSSES = Stage("all_losses", 300, 100, 1, 3e-4, {"recon": 1, "sync": 0.2, "lpips": 0.5, "trepa": 0}, FIRST)
 
 
 def cut_faces(video: Path, frames: int, target: Path) -> Tensor:
@@ -68,20 +86,14 @@ def write_random_vgg16(path: Path) -> None:
     torch.save({f"features.{key.partition('.')[2]}": value for key, value in weights.items()}, path)
 
 
-def recipe(arguments: argparse.Namespace) -> dict:
+def recipe(arguments: argparse.Namespace, stage: Stage) -> dict:
     """What the training command reads."""
     return {
         "data": {
             **{"resolution": RESOLUTION, "num_frames": load_syncnet_config(arguments.syncnet_config).data.num_frames},
-            **{
-                "train_data_dir": "clips",
-                "val_data_dir": "same clips",
-                "train_output_dir": "out",
-                "batch_size": 1,
-                "num_workers": 0,
-                "cache_faces": True,
-            },
-            **{"syncnet_config_path": str(arguments.syncnet_config.resolve()), "cache_latents": True},
+            **{"train_data_dir": "clips", "val_data_dir": "same clips", "train_output_dir": stage.name},
+            **{"batch_size": stage.batch_size, "num_workers": 0, "cache_faces": True, "cache_latents": True},
+            **{"syncnet_config_path": str(arguments.syncnet_config.resolve())},
             **{"val_video_path": "video.mp4", "val_audio_path": "video.mp4"},
         },
         "model": asdict(UNET),
@@ -90,12 +102,12 @@ def recipe(arguments: argparse.Namespace) -> dict:
             "syncnet": str(arguments.syncnet.resolve()),
         },
         "run": {
-            **{"max_train_steps": STEPS, "validation_steps": STEPS // 6, "num_val_clips": 12, "ema_decay": 0.99, "guidance_scale": 1.0},
-            "loss_weights": {"recon": 1, "sync": 0.2, "lpips": 0.5, "trepa": 0},
+            **{"max_train_steps": stage.steps, "validation_steps": stage.validation_steps, "num_val_clips": 12, "ema_decay": 0.99},
+            **{"loss_weights": stage.loss_weights, "guidance_scale": 1.0},
             **{"enable_gradient_checkpointing": False, "vae_slice_size": 0},  # the clips are small
         },
-        "optimizer": {"lr": 8e-4, "lr_scheduler": "cosine", "lr_warmup_steps": 30},
-        "ckpt": {"save_ckpt_steps": STEPS // 3},
+        "optimizer": {"lr": stage.lr, "lr_scheduler": "cosine", "lr_warmup_steps": 30},
+        "ckpt": {"save_ckpt_steps": 100, **({"resume_ckpt_path": str(stage.start)} if stage.start else {})},
     }
 
 
@@ -123,7 +135,8 @@ def main() -> None:
     codec.vae.save_pretrained(arguments.out_dir / "vae")
     if arguments.vgg16 is None:
         write_random_vgg16(arguments.out_dir / "vgg16.pth")
-    OmegaConf.save(OmegaConf.create(recipe(arguments)), arguments.out_dir / "unet.yaml")
+    for stage in (NOISE, ALL_LOSSES):
+        OmegaConf.save(OmegaConf.create(recipe(arguments, stage)), arguments.out_dir / f"{stage.name}.yaml")
 
 
 if __name__ == "__main__":

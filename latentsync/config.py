@@ -35,6 +35,7 @@ class DataConfig(TrainingDataConfig):
     audio_feat_length: list[int] = field(default_factory=lambda: [2, 2])  # video frames of sound heard before and after each frame
     mask: str = "mask"  # which fixed mask: "mask", "mask2", "mask3", "mask4"
     audio_dropout: float = 0.0  # share of training clips that hear nothing, so that guidance has a trained other half
+    counterfactual: bool = False  # train clips that have a twin (other words, all else alike: rendered heads) to be painted over it
     cache_latents: bool = False  # encode each clip once and keep its latents on disk
     syncnet_config_path: Path | None = None  # YAML of the SyncNet that judges
     val_video_path: Path | None = None  # a video that validation gives the words of ...

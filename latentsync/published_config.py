@@ -55,6 +55,8 @@ def precision(value: Any, sentence: str) -> str:
     return "fp16" if is_on(value, sentence) else "no"
 
 
+NOT_PUBLISHED = PublishedKeys({}, frozenset(), {})  # of configurations that only this project has
+
 PINNED: dict[str, tuple[Any, ...]] = {
     "data.audio_sample_rate": (AUDIO_SAMPLE_RATE,),
     "data.video_fps": (VIDEO_FPS,),

@@ -71,8 +71,8 @@ class UNetRunConfig(RunConfig):
     vae_slice_size: int = 4  # faces that the autoencoder holds activations of at once; 0: all
     use_mixed_noise: bool = True  # noise of which a part is shared by all frames
     mixed_noise_alpha: float = 1.0  # weight of the shared part against each frame's own
-    inference_steps: int = 20  # of the validation video
-    guidance_scale: float = 1.5  # of the validation video
+    inference_steps: int = 20  # of the validation video, and of inference where nothing else is chosen
+    guidance_scale: float = 1.5  # likewise
 
 
 @dataclass

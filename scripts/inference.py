@@ -62,11 +62,13 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     from latentsync.pipelines.options import LENGTHS, LipsyncOptions
 
     group = parser.add_argument_group("how")
-    group.add_argument("--inference_steps", type=int, help="denoising steps (default %(default)s); fewer are faster and coarser")
+    group.add_argument(
+        "--inference_steps", type=int, help="denoising steps (default: the model's, 20 if published); fewer are faster and coarser"
+    )
     group.add_argument(
         "--guidance_scale",
         type=float,
-        help="how strongly the sound steers the mouth (default %(default)s); 1 switches this off and halves the time",
+        help="how strongly the sound steers the mouth (default: the model's, 1.5 if published); 1 switches this off and halves the time",
     )
     group.add_argument("--seed", type=int, help="the same seed gives the same video (default %(default)s); -1 draws a fresh one")
     group.add_argument(

@@ -15,7 +15,7 @@ from latentsync.data.catalog import Catalog, ClipInfo
 from latentsync.data.clip_dataset import FAILURES_IN_A_ROW, collate
 from latentsync.data.clips import choose_syncnet, choose_unet, generator
 from latentsync.data.frames import read_frames
-from latentsync.data.latents import LatentStore
+from latentsync.data.latents import LatentStore, Window
 from latentsync.data.mouth import read_mouth
 from latentsync.data.sound import Features, Mels
 from latentsync.data.syncnet_dataset import SyncNetDataset
@@ -25,6 +25,7 @@ from latentsync.faces.mask import fixed_mask, masked_pixels, to_pixels
 from latentsync.spectrogram import mel_window, window_length
 
 LENGTH, SEED = 5, 7
+OTHER_FACE = f"smptebars=size={SIDE}x{SIDE}:rate=25:duration={{seconds}}"
 SIZES = {"num_frames": LENGTH, "resolution": SIDE, "seed": SEED}
 
 
@@ -198,4 +199,47 @@ def test_latents_are_those_the_autoencoder_would_give(catalog, cache, features, 
     other.fill(codec, Catalog(catalog.clips[:1]), mask)
     assert len(list(tmp_path.rglob("*.npy"))) == 3  # another autoencoder, another store
     with pytest.raises(InputError, match="no cached latents"):
-        other.moments(catalog.clips[1].path, 0, LENGTH, LENGTH)
+        other.moments(*[Window(catalog.clips[1].path, 0)] * 3, LENGTH)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """A clip, its twin with another picture, and a clip without a twin."""
+    folder = tmp_path_factory.mktemp("pairs")
+    make_training_clip(folder / "a.mp4")
+    make_training_clip(folder / "a_other.mp4", face=OTHER_FACE)
+    shutil.copy(folder / "a.mp4", folder / "b.mp4")
+    return catalog_of(folder, folder / "cache")
+
+
+def test_a_twin_is_painted_over(pairs, cache, features):
+    dataset = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual=True)
+    own, twin, alone = (clip.path for clip in pairs.clips)
+    assert (own.name, twin.name, alone.name) == ("a.mp4", "a_other.mp4", "b.mp4")
+    for number, (target, source) in enumerate([(own, twin), (twin, own)]):
+        sample = dataset[Turn(7, number)]
+        start = choose_unet(generator(SEED, 7), FRAMES, LENGTH).start
+        window = range(start, start + LENGTH)
+        assert torch.equal(sample.faces[0], read_frames(target, window))
+        assert torch.equal(sample.source[0], read_frames(source, window)) and torch.equal(sample.reference, sample.source)
+        assert not torch.equal(sample.source, sample.faces)
+        assert torch.equal(sample.audio[0], features.window(target, start, start + LENGTH))
+    sample = dataset[Turn(7, 2)]
+    published = UNetDataset(pairs, Mels(cache), features, **SIZES)[Turn(7, 2)]
+    assert torch.equal(sample.source, sample.faces) and torch.equal(sample.reference, published.reference)
+    assert published.source is None and collate([dataset[Turn(7, 0)], sample]).source.shape[0] == 2
+
+
+@torch.no_grad()
+def test_latents_of_a_twin(pairs, cache, features, tmp_path):
+    codec, mask = seeded_codec(), fixed_mask(SIDE)
+    store = LatentStore(tmp_path, SIDE, "mask")
+    store.fill(codec, pairs, mask)
+    fresh = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual=True)
+    kept = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual=True, latents=store)
+    for number in range(3):
+        whole, sample = fresh[Turn(5, number)], kept[Turn(5, number)]
+        pictures = to_pixels(whole.faces[0]), masked_pixels(to_pixels(whole.source[0]), mask), to_pixels(whole.reference[0])
+        expected = torch.stack([codec.moments(picture) for picture in pictures], dim=1)
+        torch.testing.assert_close(sample.moments[0], expected, rtol=2e-3, atol=2e-3)
+        assert torch.equal(sample.faces, whole.faces) and sample.source is None

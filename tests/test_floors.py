@@ -34,7 +34,10 @@ FLOORS = {
     "benchmarks": 6,
     "gradio_app": 7,
 }
-_OF_CONFIG = ("config_checks", "config_reading", "published_config", "training_config")
+_OF_CONFIG = (
+    *("config_checks", "config_reading", "published_config", "training_config"),
+    *("audio_encoder_config", "autoencoder_config", "mouth_reader_config"),
+)
 SAME_ROOM = {f"latentsync.{name}": "latentsync.config" for name in _OF_CONFIG}  # files that share a room without sharing a folder
 
 

@@ -46,6 +46,7 @@ class UNetBatch(Batch):
     mel: Tensor  # float32 b 1 80 t: what SyncNet hears of the target's sound
     faces: Tensor | None = None  # uint8 b f h w 3: the target
     reference: Tensor | None = None  # uint8 b f h w 3: the same person elsewhere in the clip
+    source: Tensor | None = None  # uint8 b f h w 3: what the mouth is masked in, and painted into; None: the target itself
     moments: Tensor | None = None  # float32 b f 3 8 h/8 w/8: mean and log-variance of target, masked target and reference
 
 

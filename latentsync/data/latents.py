@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,15 @@ from latentsync.faces.mask import masked_pixels, to_pixels
 from latentsync.models.vae import LatentCodec
 
 logger = logging.getLogger(__name__)
+
+_WHOLE, _MASKED = 0, 1  # of each face both are kept
+
+
+class Window(NamedTuple):
+    """A clip and the first of its frames that is looked at."""
+
+    path: Path
+    start: int
 
 
 class LatentStore:
@@ -52,21 +62,25 @@ class LatentStore:
             except InputError as error:
                 logger.warning("%s", error)
 
-    def moments(self, path: Path, start: int, reference: int, length: int) -> Tensor:
-        """Moments of `length` frames: target and masked target from `start` on, reference from `reference` on.
+    def moments(self, target: Window, source: Window, reference: Window, length: int) -> Tensor:
+        """Moments of `length` frames of each: the target's, the source's with its mouth masked, the reference's.
 
         Returns:
             float32 f 3 8 h w.
 
         Raises:
-            InputError: this clip was not encoded.
+            InputError: a clip was not encoded.
         """
+        parts = [self._rows(*target, length)[:, _WHOLE], self._rows(*source, length)[:, _MASKED], self._rows(*reference, length)[:, _WHOLE]]
+        return torch.from_numpy(np.stack(parts, axis=1)).float()
+
+    def _rows(self, path: Path, start: int, length: int) -> np.ndarray:
+        """Moments of `length` frames of a clip from `start` on, float16 f 2 8 h w. Raises InputError."""
         assert self._cache is not None, "filled before it is read"
         rows = self._cache.get(path, lambda: _missing(path))  # n 2 8 h w
-        target, other = rows[start : start + length], rows[reference : reference + length, :1]
-        if len(target) < length or len(other) < length:
+        if len(rows) < start + length:
             raise InputError(f"{path} has latents of {len(rows)} frames only: delete {self._cache.place(path)} and start again")
-        return torch.from_numpy(np.concatenate([target, other], axis=1)).float()
+        return rows[start : start + length]
 
 
 @torch.no_grad()

@@ -11,8 +11,9 @@ from latentsync.data.batches import Turn, UNetBatch
 from latentsync.data.catalog import Catalog, ClipInfo
 from latentsync.data.clip_dataset import ClipDataset, whole
 from latentsync.data.clips import UNET_LENGTHS, choose_unet
-from latentsync.data.latents import LatentStore
+from latentsync.data.latents import LatentStore, Window
 from latentsync.data.sound import Features
+from latentsync.data.twins import find_twins
 from latentsync.spectrogram import mel_window
 
 
@@ -24,6 +25,8 @@ class UNetDataset(ClipDataset[UNetBatch]):
         features: gives the denoiser's windows of it.
         audio_dropout: share of samples that hear nothing, so that guidance has a trained other half (arXiv 2207.12598).
         latents: gives what the autoencoder makes of the faces; None: the training does that itself.
+        counterfactual: where a clip has a twin, the target is to be painted over the twin's mouth, and the twin's same frames are the
+            reference: just as in use, where nothing that is seen tells what is said. Other clips are their own source.
         with_faces: hand out the target's faces beside cached latents, too, for losses that compare pictures.
     """
 
@@ -38,29 +41,48 @@ class UNetDataset(ClipDataset[UNetBatch]):
         seed: int,
         audio_dropout: float = 0.0,
         latents: LatentStore | None = None,
+        counterfactual: bool = False,
         with_faces: bool = True,
         faces_cache: Path | None = None,
     ) -> None:
         super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed, faces_cache=faces_cache)
         self.mels, self.features, self.latents = mels, features, latents
         self.audio_dropout, self.with_faces = audio_dropout, with_faces
+        self.counterfactual, self.twins = counterfactual, find_twins(catalog.clips) if counterfactual else {}
 
     def sample(self, turn: Turn, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> UNetBatch:
         """See `ClipDataset`."""
-        mel, length = self.mels(clip.path), self.num_frames
-        start, reference = choose_unet(rng, self.frames_of(clip, mel, UNET_LENGTHS), length)
+        mel, length, twin = self.mels(clip.path), self.num_frames, self.twins.get(clip.path)
+        frames = self.frames_of(clip, mel, UNET_LENGTHS)
+        start, reference = choose_unet(rng, frames if twin is None else min(frames, twin.frames), length)
+        reference = reference if twin is None else start
         dropped = rng.random() < self.audio_dropout
-        indices = [*range(start, start + length)] if self.latents is None or self.with_faces else []
-        indices += range(reference, reference + length) if self.latents is None else []
-        faces = self.faces(clip, indices)[None] if indices else None
         audio = self.features.window(clip.path, start, start + length)
         return UNetBatch(
             position=whole(turn.position),
             clip=whole(turn.clip),
             problems=problems,
-            faces=None if faces is None else faces[:, :length],
-            reference=None if self.latents is not None else faces[:, length:],
             audio=(torch.zeros_like(audio) if dropped else audio)[None],
             mel=mel_window(mel, start, length)[None].clone(),
-            moments=None if self.latents is None else self.latents.moments(clip.path, start, reference, length)[None],
+            moments=None if self.latents is None else self._moments(clip, twin or clip, start, reference)[None],
+            **self._pictures(clip, twin or clip, start, reference),
         )
+
+    def _moments(self, clip: ClipInfo, source: ClipInfo, start: int, reference: int) -> Tensor:
+        """What the autoencoder made of target, masked source and reference."""
+        windows = (Window(clip.path, start), Window(source.path, start), Window(source.path, reference))
+        return self.latents.moments(*windows, self.num_frames)
+
+    def _pictures(self, clip: ClipInfo, source: ClipInfo, start: int, reference: int) -> dict[str, Tensor]:
+        """The faces of a sample that somebody is going to look at, each 1 f h w 3, by their names in the batch."""
+        if self.latents is not None and not self.with_faces:
+            return {}
+        length = self.num_frames
+        target, other = range(start, start + length), range(reference, reference + length)
+        if self.latents is not None:
+            return {"faces": self.faces(clip, target)[None]}
+        if not self.counterfactual:
+            both = self.faces(clip, [*target, *other])[None]
+            return {"faces": both[:, :length], "reference": both[:, length:]}
+        both = self.faces(source, [*target, *other])[None]
+        return {"faces": self.faces(clip, target)[None], "source": both[:, :length], "reference": both[:, length:]}

@@ -191,4 +191,6 @@ def build_pipeline(
         resolution=config.data.resolution,
         num_frames=config.data.num_frames,
         mask_name=config.data.mask,
+        inference_steps=config.run.inference_steps,
+        guidance_scale=config.run.guidance_scale,
     )

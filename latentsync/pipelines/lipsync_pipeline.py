@@ -55,6 +55,7 @@ class LipsyncPipeline(DiffusionPipeline):
         resolution: side of the aligned face in pixels that the denoiser was trained at.
         num_frames: frames in one clip.
         mask_name: which fixed mask the denoiser was trained with.
+        inference_steps, guidance_scale: used where a job does not choose; see `LipsyncOptions`.
 
     Example:
         >>> pipeline = build_pipeline()
@@ -73,6 +74,8 @@ class LipsyncPipeline(DiffusionPipeline):
         resolution: int,
         num_frames: int = 16,
         mask_name: str = "mask",
+        inference_steps: int = 20,
+        guidance_scale: float = 1.5,
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, audio_encoder=audio_encoder, unet=unet, scheduler=scheduler)
@@ -80,6 +83,7 @@ class LipsyncPipeline(DiffusionPipeline):
         self.resolution = resolution
         self.num_frames = num_frames
         self.mask_name = mask_name
+        self.inference_steps, self.guidance_scale = inference_steps, guidance_scale
 
     @property
     def components(self) -> dict[str, Any]:
@@ -109,9 +113,8 @@ class LipsyncPipeline(DiffusionPipeline):
             OutputError: the result cannot be written.
             OutOfMemoryError: a single clip is too much for the device.
         """
-        job = Job(
-            Path(video_path), Path(audio_path), Path(video_out_path), options or LipsyncOptions(), Stopwatch(self.unet.device), callback
-        )
+        chosen = (options or LipsyncOptions()).completed(self.inference_steps, self.guidance_scale)
+        job = Job(Path(video_path), Path(audio_path), Path(video_out_path), chosen, Stopwatch(self.unet.device), callback)
         job.check()
         if self.unet.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.unet.device)
@@ -228,6 +231,7 @@ class LipsyncPipeline(DiffusionPipeline):
         Yields:
             uint8 (h, w, 3): generated where the plan has a face, the very input elsewhere.
         """
+        options = options.completed(self.inference_steps, self.guidance_scale)
         clock, size, random = clock or Stopwatch(self.unet.device), latent_size(self.resolution), torch.Generator().manual_seed(seed)
         scheduler = self.scheduler.from_config(self.scheduler.config)  # its own timesteps for each run
         scheduler.set_timesteps(options.inference_steps)

@@ -1,6 +1,6 @@
 """What a person may choose for one job, checked as soon as it is chosen."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from latentsync.errors import InputError
 from latentsync.faces.choice import FaceChoice
@@ -15,8 +15,9 @@ class LipsyncOptions:
     """The choices of one job.
 
     Args:
-        inference_steps: denoising steps, 1 to 999; more is slower and finer. The published setting is 20.
-        guidance_scale: how strongly the sound steers the mouth; 1 switches guidance off and halves the work.
+        inference_steps: denoising steps, 1 to 999; more is slower and finer. None: as many as the model was made for, 20 for the published.
+        guidance_scale: how strongly the sound steers the mouth; 1 switches guidance off and halves the work. None: what the model was made
+            for, 1.5 for the published.
         seed: the same seed gives the same video; -1 draws a fresh one.
         face: whose mouth: "largest", "left", "right", an index from the left, or "x,y@seconds".
         length: "audio": the video is played forwards and backwards or cut to the sound; "video": the sound is cut or followed by silence.
@@ -29,8 +30,8 @@ class LipsyncOptions:
         overwrite: replace an output file that exists.
     """
 
-    inference_steps: int = 20
-    guidance_scale: float = 1.5
+    inference_steps: int | None = None
+    guidance_scale: float | None = None
     seed: int = 1247
     face: str = "largest"
     length: str = "audio"
@@ -43,11 +44,11 @@ class LipsyncOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.inference_steps <= MOST_STEPS:
+        if self.inference_steps is not None and not 1 <= self.inference_steps <= MOST_STEPS:
             raise InputError(
                 f"inference_steps is {self.inference_steps}: give a number from 1 to {MOST_STEPS} (20 is the published setting)."
             )
-        if not 0 <= self.guidance_scale <= 100:
+        if self.guidance_scale is not None and not 0 <= self.guidance_scale <= 100:
             raise InputError(f"guidance_scale is {self.guidance_scale}: give a number from 0 to 100 (1.5 is usual, 1 switches it off).")
         if not -1 <= self.seed <= LARGEST_SEED:
             raise InputError(f"seed is {self.seed}: give a whole number from 0 up, or -1 for a fresh one.")
@@ -56,3 +57,11 @@ class LipsyncOptions:
         if self.length not in LENGTHS:
             raise InputError(f"length is {self.length!r}: give one of {', '.join(LENGTHS)}.")
         FaceChoice.parse(self.face)
+
+    def completed(self, inference_steps: int, guidance_scale: float) -> "LipsyncOptions":
+        """The same with a model's own settings where nothing else was chosen."""
+        return replace(
+            self,
+            inference_steps=inference_steps if self.inference_steps is None else self.inference_steps,
+            guidance_scale=guidance_scale if self.guidance_scale is None else self.guidance_scale,
+        )

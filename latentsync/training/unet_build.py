@@ -124,6 +124,7 @@ class Datasets:
             seed=self.config.run.seed,
             audio_dropout=audio_dropout,
             latents=self.latents,
+            counterfactual=data.counterfactual,
             with_faces=any(self.config.run.loss_weights.get(name, 0) > 0 for name in COMPARED),
             faces_cache=cache_folder(data) if data.cache_faces else None,
         )

@@ -142,7 +142,8 @@ class UNetStep:
             latents = sample_latents(batch.moments, noise)
         else:
             pixels, reference = to_pixels(batch.faces), to_pixels(batch.reference)  # b f 3 h w
-            pictures = torch.stack([pixels, masked_pixels(pixels, self.mask), reference], dim=2).to(self.codec.dtype)
+            source = pixels if batch.source is None else to_pixels(batch.source)
+            pictures = torch.stack([pixels, masked_pixels(source, self.mask), reference], dim=2).to(self.codec.dtype)
             latents = sample_latents(self.codec.moments(pictures.flatten(0, 2)).unflatten(0, noise.shape[:3]), noise)
         target, masked, reference = latents.permute(2, 0, 3, 1, 4, 5)  # each b 4 f h/8 w/8
         mask = latent_mask(self.mask).to(target).expand_as(target[:, :1])
