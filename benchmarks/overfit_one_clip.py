@@ -27,7 +27,7 @@ from torch import Tensor
 
 from benchmarks.write_random_checkpoint import TINY_AUDIO_DIM, WHISPER_MINUTE, vae_config, write_whisper
 from latentsync.config import UNetConfig
-from latentsync.constants import LATENT_SCALE, VIDEO_FPS
+from latentsync.constants import VIDEO_FPS
 from latentsync.diffusion import Conditions, make_scheduler, mixed_noise, predict_noise
 from latentsync.faces.build import build_detector
 from latentsync.faces.look import plan_spans
@@ -38,6 +38,8 @@ from latentsync.media.video import VideoSource
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import load_unet
 from latentsync.models.vae import LatentCodec, load_vae
+from latentsync.training.autoencoder_build import normalise_latents
+from latentsync.training.autoencoder_step import edge_loss
 from latentsync.whisper.audio2feature import Audio2Feature
 from latentsync.whisper.loading import load_whisper_encoder
 
@@ -80,29 +82,12 @@ def train_vae(pixels: Tensor, deadline: float, generator: torch.Generator) -> La
         batch = pixels[torch.randint(len(pixels), (4,), generator=generator)]
         posterior = vae.encode(batch).latent_dist
         decoded = vae.decode(posterior.mean + 0.1 * posterior.std * torch.randn(posterior.mean.shape, generator=generator)).sample
-        loss = F.l1_loss(decoded, batch) + 0.5 * edge_loss(decoded, batch) + 1e-5 * posterior.kl().mean()
+        loss = F.l1_loss(decoded, batch) + 0.5 * edge_loss(decoded, batch, scales=1) + 1e-5 * posterior.kl().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     logger.info("autoencoder: last loss %.4f", loss.item())
-    return normalised(vae.eval().requires_grad_(False), pixels)
-
-
-def edge_loss(ours: Tensor, theirs: Tensor) -> Tensor:
-    """How far the slopes of two pictures lie apart: keeps lips and teeth sharp."""
-    return F.l1_loss(ours.diff(dim=-1), theirs.diff(dim=-1)) + F.l1_loss(ours.diff(dim=-2), theirs.diff(dim=-2))
-
-
-@torch.no_grad()
-def normalised(vae: AutoencoderKL, pixels: Tensor) -> LatentCodec:
-    """Fold a factor into the convolutions around the latents, so that scaled latents have variance 1 and a small posterior."""
-    factor = 1 / (LATENT_SCALE * torch.cat([vae.encode(part).latent_dist.mean for part in pixels.split(16)]).std())
-    channels = vae.config.latent_channels
-    vae.quant_conv.weight[:channels] *= factor
-    vae.quant_conv.bias[:channels] *= factor
-    vae.quant_conv.weight[channels:] = 0
-    vae.quant_conv.bias[channels:] = -6
-    vae.post_quant_conv.weight /= factor
+    normalise_latents(vae.eval().requires_grad_(False), pixels.split(VAE_SLICE))
     return LatentCodec(vae, slice_size=VAE_SLICE)
 
 

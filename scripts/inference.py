@@ -17,13 +17,15 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
 logger = logging.getLogger("latentsync")
 
 INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+DEMO = (ASSETS / "demo1_video.mp4", ASSETS / "demo1_audio.wav", Path("video_out.mp4"))  # what is made where no job is named
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="inference.sh",
-        description="Make the mouth in a video say the words of a recording.",
+        description="Make the mouth in a video say the words of a recording. Without a video and a sound the demo is made: video_out.mp4.",
         epilog="Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted. "
         "Inputs are never changed; outputs appear whole or not at all.",
     )
@@ -132,8 +134,13 @@ def jobs_of(arguments: argparse.Namespace) -> "list[JobSpec]":
         if any(paths):
             raise InputError("--jobs names videos, sounds and outputs itself: leave out --video_path, --audio_path and --video_out_path.")
         return read_jobs(arguments.jobs, options)
+    if not any(paths):
+        logger.info("No video and no sound were named: making the demo, %s with the words of %s.", DEMO[0].name, DEMO[1].name)
+        paths = DEMO
     if not all(paths):
-        raise InputError("Give --video_path, --audio_path and --video_out_path, or --jobs with a list of them.")
+        raise InputError(
+            "Give --video_path, --audio_path and --video_out_path, or --jobs with a list of them; the demo needs none of the three."
+        )
     return [JobSpec(*paths, options)]
 
 

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 PathLike = Path | str | None
 
 ROOT = Path(latentsync.__file__).resolve().parents[1]
+EMBEDDED = Path("assets", "embedded", "config.yaml")  # the model that comes with the project, relative to its root
 CONFIGS = {"1.6": "stage2_512.yaml", "1.5": "stage2.yaml", "1.0": "v1.0.yaml"}  # of each published version, in configs/unet
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 VAE_SLICE_PIXELS = 16 * 256 * 256  # pixels that go through the autoencoder at once: 16 faces at 256, 4 at 512
@@ -42,16 +43,26 @@ class ModelFiles:
     face_landmarks: Path
 
 
-def find_config() -> Path:
-    """The configuration of the newest published version whose denoiser is there.
+def find_config(root: Path = ROOT) -> Path:
+    """The configuration of the newest published version whose denoiser is there, or else of the embedded model.
+
+    Args:
+        root: the folder of the project.
 
     Raises:
         WeightsError: none is there.
     """
-    checkpoints = ROOT / CHECKPOINTS
+    checkpoints = root / CHECKPOINTS
     for version, name in CONFIGS.items():
         if (checkpoints / WEIGHTS[f"unet-{version}"].path).is_file():
-            return ROOT / "configs" / "unet" / name
+            return root / "configs" / "unet" / name
+    if (root / EMBEDDED).is_file():
+        logger.info(
+            "No published checkpoint is in %s: using the small embedded model, which has only seen rendered faces. The published weights do "
+            "this better, above all on real people; `python -m scripts.download_weights` fetches them.",
+            checkpoints,
+        )
+        return root / EMBEDDED
     newest = WEIGHTS[f"unet-{VERSIONS[0]}"]
     raise WeightsError(
         f"No denoiser was found in {checkpoints}: put {newest.origin} at {checkpoints / newest.path} (./setup_env.sh tries to), "
