@@ -52,6 +52,7 @@ class WeightsConfig:
     syncnet: Path | None = None  # training: the judge of lips and sound
     vgg16: Path | None = None  # training: the network behind LPIPS
     videomae: Path | None = None  # training: the network behind TREPA
+    mouth_reader: Path | None = None  # training: this project's own judge of how mouths look and move; None: none
 
 
 @dataclass

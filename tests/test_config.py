@@ -17,10 +17,11 @@ CHECKPOINT_OF = {version: ROOT / CHECKPOINTS / WEIGHTS[f"unet-{version}"].path f
 
 # What each of our files says beyond the defaults; a new difference between them belongs here too.
 VALIDATION = {"data.val_video_path": ROOT / "assets/demo1_video.mp4", "data.val_audio_path": ROOT / "assets/demo1_audio.wav"}
+UNREAD = {"reader": 0.0, "reader_motion": 0.0}  # nobody but this project has a mouth reader
 JUDGED = {
     **VALIDATION,
     "data.syncnet_config_path": ROOT / "configs/syncnet/syncnet_16_pixel_attn.yaml",
-    "run.loss_weights": {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0},
+    "run.loss_weights": {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0, **UNREAD},
     "run.trainable_modules": ["motion_modules.", "attentions."],
 }
 DIFFERENCES = {
@@ -31,7 +32,7 @@ DIFFERENCES = {
     "stage2_efficient": {
         **JUDGED,
         "model.motion_module_decoder_only": True,
-        "run.loss_weights": {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 0.0},
+        "run.loss_weights": {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 0.0, **UNREAD},
         "run.trainable_modules": ["motion_modules.", "attn2."],
     },
     "v1.0": {"model.use_motion_module": False, "weights.unet": CHECKPOINT_OF["1.0"]},

@@ -19,7 +19,9 @@ from latentsync.data.unet_dataset import UNetDataset
 from latentsync.errors import ConfigError
 from latentsync.faces.mask import fixed_mask
 from latentsync.losses.perceptual import load_lpips
+from latentsync.losses.reader import ReaderLoss
 from latentsync.losses.trepa import TREPALoss
+from latentsync.models.mouth_reader import load_mouth_reader
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import start_from_stable_diffusion
 from latentsync.models.vae import LatentCodec, load_vae
@@ -39,11 +41,11 @@ from latentsync.training.feed import Problems
 from latentsync.training.history import History
 from latentsync.training.parts import Parts, Tally, Validator
 from latentsync.training.syncnet_build import load_judge
-from latentsync.training.unet_step import Judges, UNetStep
+from latentsync.training.unet_step import READER, Judges, UNetStep
 
 logger = logging.getLogger(__name__)
 
-COMPARED = ("lpips", "trepa")  # losses that look at true faces
+COMPARED = ("lpips", "trepa", *READER)  # losses that look at true faces
 SYNCNET, VGG16, VIDEOMAE = "syncnet", "vgg16", "videomae"
 
 
@@ -165,7 +167,7 @@ def load_judges(config: Config, accelerator: Accelerator) -> Judges:
     Raises ConfigError or WeightsError where one of them is not named or not there.
     """
     weights, files = config.run.loss_weights, config.weights
-    sync = lpips = trepa = None
+    sync = lpips = trepa = reader = None
     if weights.get("sync", 0) > 0:
         if config.data.syncnet_config_path is None:
             raise ConfigError("run.loss_weights.sync has a weight, but data.syncnet_config_path names no SyncNet: name its YAML file.")
@@ -178,7 +180,11 @@ def load_judges(config: Config, accelerator: Accelerator) -> Judges:
         network = load_videomae(config.videomae, judge_weights(files.videomae, VIDEOMAE, "trepa"))
         network.gradient_checkpointing = config.run.enable_gradient_checkpointing
         trepa = TREPALoss(network.to(accelerator.device, half_precision(accelerator)))
-    return Judges(sync, lpips, trepa)
+    if wanted := [name for name in READER if weights.get(name, 0) > 0]:
+        if files.mouth_reader is None:
+            raise ConfigError(f"run.loss_weights.{wanted[0]} has a weight, but weights.mouth_reader names no file: train one first.")
+        reader = ReaderLoss(load_mouth_reader(files.mouth_reader), config.run.vae_slice_size or None).to(accelerator.device)
+    return Judges(sync, lpips, trepa, reader)
 
 
 def judge_weights(named: Path | None, name: str, loss: str) -> Path:

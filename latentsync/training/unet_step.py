@@ -15,11 +15,13 @@ from latentsync.diffusion import Conditions, Denoiser, make_scheduler, mixed_noi
 from latentsync.errors import ConfigError
 from latentsync.faces.mask import latent_mask, masked_pixels, to_pixels
 from latentsync.losses.perceptual import LowerHalfLPIPS
+from latentsync.losses.reader import ReaderLoss
 from latentsync.losses.sync import SyncJudge
 from latentsync.losses.trepa import TREPALoss
 from latentsync.models.vae import LatentCodec, sample_latents
 
-LOSSES = ("recon", "sync", "lpips", "trepa")
+LOSSES = ("recon", "sync", "lpips", "trepa", "reader", "reader_motion")
+READER = {"reader": "appearance", "reader_motion": "motion"}  # losses of one judge -> what it calls them
 ENCODED = 3  # pictures of each frame that become latents: target, masked target, reference
 
 
@@ -30,6 +32,7 @@ class Judges:
     sync: SyncJudge | None = None  # do mouth and sound belong together
     lpips: LowerHalfLPIPS | None = None  # does the lower half of the face look right
     trepa: TREPALoss | None = None  # does it move right
+    reader: ReaderLoss | None = None  # does the mouth look and move right, where the networks of the two above cannot be had
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,9 @@ class UNetStep:
             for name in ("lpips", "trepa"):
                 if name in self.wanted:
                     found[name] = getattr(self.judges, name)(predicted, to_pixels(batch.faces))
+            if self.wanted & READER.keys():
+                difference = self.judges.reader(predicted, to_pixels(batch.faces))
+                found |= {name: getattr(difference, part) for name, part in READER.items() if name in self.wanted}
         return found
 
 
@@ -183,7 +189,7 @@ def wanted_losses(weights: Mapping[str, float], judges: Judges) -> frozenset[str
     if not wanted:
         raise ConfigError("run.loss_weights are all 0, so that nothing would be learnt: give one of them a weight.")
     for name in LOSSES[1:]:
-        if name in wanted and getattr(judges, name) is None:
+        if name in wanted and getattr(judges, "reader" if name in READER else name) is None:
             raise ConfigError(f"run.loss_weights.{name} is {weights[name]} but the network that judges it was not given: set it to 0.")
     return wanted
 

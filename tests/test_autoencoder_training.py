@@ -1,0 +1,300 @@
+"""A small autoencoder from clips to a folder that the method uses: what it sees, what it is told, stop and go on, what is written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data_fixtures import catalog_of, make_folder
+from diffusers import AutoencoderKL
+from omegaconf import OmegaConf
+from training_fixtures import curve, newest_weights, write_clips
+
+from latentsync.autoencoder_config import load_autoencoder_config
+from latentsync.config_reading import dump
+from latentsync.data.batches import Turn
+from latentsync.data.clip_dataset import collate
+from latentsync.data.picture_dataset import PictureBatch, PictureDataset, colour_change, vary
+from latentsync.errors import ConfigError
+from latentsync.faces.mask import fixed_mask
+from latentsync.models.patch_critic import PatchCritic
+from latentsync.models.vae import LatentCodec, load_vae
+from latentsync.training.autoencoder_build import autoencoder_sizes, normalise_latents
+from latentsync.training.autoencoder_step import (
+    AutoencoderStep,
+    AutoencoderTrainee,
+    AutoencoderValidator,
+    batch_pixels,
+    edge_loss,
+    mouth_of,
+    psnr,
+)
+from latentsync.weights import read_checkpoint
+from scripts import train_autoencoder
+
+SIDE, CROP = 64, 32
+WEIGHTS = {"l1": 1, "edge": 1, "kl": 1e-4, "adversarial": 0.05, "features": 0.1, "critic": 0.05}
+RECIPE = {
+    "data": {"resolution": SIDE, "crop": CROP, "num_frames": 2, "batch_size": 1, "general_share": 0.5, "masked_share": 0.5},
+    "model": {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4, "critic_width": 4},
+    "run": {
+        **{"max_train_steps": 4, "validation_steps": 2, "log_steps": 1, "num_val_clips": 3, "ema_decay": 0.5, "critic_start": 2},
+        "loss_weights": WEIGHTS,
+    },
+    "optimizer": {"lr": 1e-3},
+    "ckpt": {"save_ckpt_steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe beside its clips."""
+    folder = tmp_path_factory.mktemp("auto encoder")
+    OmegaConf.save(OmegaConf.create({**RECIPE, "data": {**RECIPE["data"], **write_clips(folder)}}), folder / "autoencoder.yaml")
+    return folder / "autoencoder.yaml"
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: Path) -> Path:
+    """The output of a training that was never interrupted."""
+    assert run(recipe, recipe.parent / "whole") == 0
+    return recipe.parent / "whole"
+
+
+def run(recipe: Path, folder: Path, *more: str) -> int:
+    arguments = ["--config_path", str(recipe), "--device", "cpu", "--quiet", f"data.train_output_dir={folder}"]
+    return train_autoencoder.main([*arguments, *more])
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_folder(tmp_path_factory.mktemp("clips"), 2)
+
+
+def dataset(clips: Path, **changes: object) -> PictureDataset:
+    settings = {"num_frames": 4, "resolution": SIDE, "crop": CROP, "seed": 1, **changes}
+    return PictureDataset(catalog_of(clips, clips.parent / "cache"), **settings)
+
+
+def batch(pictures: torch.Tensor, position: int = 0) -> PictureBatch:
+    """Pictures f h w 3 as a batch of one sample, nothing hidden."""
+    keep = torch.ones(pictures.shape[:-1])[None]
+    return PictureBatch(torch.tensor([position]), torch.tensor([0]), [], pictures[None], keep)
+
+
+def trainee() -> AutoencoderTrainee:
+    torch.manual_seed(0)
+    sizes = {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4, "layers_per_block": 1, "mid_block_add_attention": False}
+    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
+    return AutoencoderTrainee(AutoencoderKL(**sizes, **blocks), PatchCritic(4))
+
+
+# What it sees
+
+
+def test_a_sample_depends_on_its_position_alone(clips: Path) -> None:
+    pictures = dataset(clips, general_share=0.5, masked_share=0.5)
+    first, again, other = pictures[Turn(5, 1)], dataset(clips, general_share=0.5, masked_share=0.5)[Turn(5, 1)], pictures[Turn(6, 1)]
+    assert first.pictures.shape == (1, 4, CROP, CROP, 3) and first.pictures.dtype == torch.uint8
+    assert torch.equal(first.pictures, again.pictures) and torch.equal(first.keep, again.keep)
+    assert not torch.equal(first.pictures, other.pictures)
+    joined = collate([first, other])
+    assert joined.pictures.shape == (2, 4, CROP, CROP, 3) and joined.position.tolist() == [5, 6]
+
+
+def test_held_out_faces_are_whole_and_unchanged(clips: Path) -> None:
+    plain = dataset(clips, crop=SIDE, num_frames=1, varied=False)
+    sample = plain[0]
+    clip = plain.catalog.clips[0]
+    frames = plain.faces(clip, range(clip.frames))
+    assert (frames == sample.pictures[0]).flatten(1).all(1).any()
+    assert sample.keep.min() == 1
+
+
+def test_shares_of_leaves_and_hidden_mouths_are_kept(clips: Path) -> None:
+    hidden = dataset(clips, crop=SIDE, masked_share=1.0, varied=False)[0]
+    assert torch.equal(hidden.keep[0], fixed_mask(SIDE).expand(4, -1, -1))
+    pixels = batch_pixels(hidden)
+    assert pixels[:, :, fixed_mask(SIDE) == 0].abs().max() == 0  # grey, as inference paints it
+    faces = dataset(clips, masked_share=1.0, general_share=1.0)
+    faces.faces = None  # nothing is decoded where nothing of it is wanted
+    assert faces[0].keep.min() == 1
+
+
+def test_colours_change_but_grey_stays_grey() -> None:
+    grey = np.full((8, 8, 3), 120, np.uint8)
+    red = np.full((8, 8, 3), (200, 60, 50), np.uint8)
+    changed = [vary(red, np.random.default_rng(seed)) for seed in range(8)]
+    assert np.ptp([picture[4, 4] for picture in changed], axis=0).min() > 10
+    for seed in range(8):
+        assert np.ptp(vary(grey, np.random.default_rng(seed))[4, 4].astype(int)) <= 1
+    matrix, offset = colour_change(np.random.default_rng(0))
+    assert matrix.shape == (3, 3) and offset.shape == (3,)
+
+
+# What it is told
+
+
+def test_edge_loss_hears_of_slopes_and_not_of_brightness() -> None:
+    picture = torch.rand(2, 3, 16, 16)
+    assert edge_loss(picture, picture + 0.3) == pytest.approx(0, abs=1e-6)
+    assert edge_loss(picture, torch.zeros_like(picture)) > edge_loss(picture, 0.5 * picture) > 0
+
+
+def test_the_critic_begins_late_and_its_opinion_grows() -> None:
+    step = AutoencoderStep(WEIGHTS, critic_start=8, critic_ramp=4)
+    assert [step.heard(position) for position in (0, 7, 8, 9, 11, 40)] == [0, 0, 0.25, 0.5, 1, 1]
+    pictures = torch.randint(0, 256, (2, CROP, CROP, 3), dtype=torch.uint8)
+    before = step(trainee(), batch(pictures, 7))
+    assert set(before) == set(WEIGHTS) and before["critic"] == 0 and before["adversarial"] == 0 and before["l1"] > 0
+    after = step(trainee(), batch(pictures, 20))
+    assert float(after["critic"].detach()) == pytest.approx(2, abs=1) and after["features"] > 0
+    assert set(AutoencoderStep({"l1": 1.0})(trainee(), batch(pictures))) == {"l1"}
+
+
+@pytest.mark.parametrize(
+    ("loss", "learns"), [("critic", "critic"), ("adversarial", "vae"), ("features", "vae"), ("kl", "vae"), ("l1", "vae")]
+)
+def test_each_loss_teaches_one_of_the_two(loss: str, learns: str) -> None:
+    both = trainee()
+    pictures = torch.randint(0, 256, (2, CROP, CROP, 3), dtype=torch.uint8)
+    AutoencoderStep(WEIGHTS)(both, batch(pictures))[loss].backward()
+    for name, parameter in both.named_parameters():
+        moved = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)
+        assert not moved or name.startswith(learns), name
+    assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in getattr(both, learns).parameters())
+
+
+def test_every_parameter_hears_of_the_first_step() -> None:
+    """Distributed training stops where one does not."""
+    both = trainee()
+    losses = AutoencoderStep(WEIGHTS, critic_start=100)(both, batch(torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8)))
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in both.parameters())
+
+
+def test_a_few_steps_teach_it_a_picture() -> None:
+    torch.manual_seed(0)
+    both, step = trainee(), AutoencoderStep({"l1": 1.0, "edge": 0.5, "kl": 1e-4})
+    pictures = torch.full((2, CROP, CROP, 3), 200, dtype=torch.uint8)
+    optimizer = torch.optim.AdamW(both.parameters(), lr=5e-3)
+    seen = []
+    for position in range(25):
+        losses = step(both, batch(pictures, position))
+        seen.append(float(losses["l1"].detach()))
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    assert seen[-1] < 0.4 * seen[0]
+
+
+@torch.no_grad()
+def test_validation_measures_in_decibels_and_looks_at_the_mouth() -> None:
+    pixels = torch.zeros(2, 3, 40, 40)
+    spoilt = pixels.clone()
+    spoilt[0] += 0.2  # a tenth of the range: 20 dB
+    torch.testing.assert_close(psnr(spoilt, pixels)[0], torch.tensor(20.0))
+    assert psnr(pixels, pixels)[1] > 90
+    marked = torch.zeros(1, 1, 40, 40)
+    marked[..., 24:36, 10:30] = 1
+    assert mouth_of(marked).shape[-2:] == (12, 20) and mouth_of(marked).min() == 1
+    tallies = AutoencoderValidator([batch(torch.zeros(2, CROP, CROP, 3, dtype=torch.uint8))])(trainee().eval(), 0)
+    assert set(tallies) == {"l1", "psnr", "psnr_mouth"} and tallies["psnr"].count == 2
+
+
+# What is written
+
+
+def test_training_leaves_checkpoints_and_curves(whole: Path) -> None:
+    assert len(curve(whole, "training", "l1")) == 4
+    assert curve(whole, "training", "critic")[:2] == [0, 0] and curve(whole, "training", "critic")[2] > 0.5
+    assert len(curve(whole, "validation", "psnr_mouth")) == 3
+    published = torch.load(sorted((whole / "checkpoints").glob("*.pt"))[-1], weights_only=True)
+    assert published["global_step"] == 4 and published["config"]["block_out_channels"] == [8, 8, 16, 16]
+    AutoencoderKL.from_config(published["config"]).load_state_dict(published["state_dict"])  # and nothing of the critic
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not(recipe: Path, whole: Path) -> None:
+    folder = recipe.parent / "stopped"
+    assert run(recipe, folder, "run.max_train_steps=2", "data.num_workers=1") == 0
+    assert run(recipe, folder) == 0
+    for name in ("l1", "critic", "grad_norm"):
+        assert curve(folder, "training", name) == pytest.approx(curve(whole, "training", name), rel=1e-4)
+    again = newest_weights(folder)
+    for name, value in newest_weights(whole).items():
+        torch.testing.assert_close(again[name], value, rtol=1e-2, atol=1e-3)
+
+
+@torch.no_grad()
+def test_the_exported_folder_is_what_was_trained_with_latents_in_order(whole: Path, recipe: Path) -> None:
+    checkpoint = sorted((whole / "checkpoints").glob("*.pt"))[-1]
+    folder = recipe.parent / "exported"
+    command = ["--export", str(checkpoint), str(folder), "--clips", str(recipe.parent / "clips"), "--quiet"]
+    assert train_autoencoder.main(command) == 0
+    codec = load_vae(folder)
+    published = read_checkpoint(checkpoint)
+    raw = AutoencoderKL.from_config(published["config"]).eval()
+    raw.load_state_dict(published["state_dict"])
+    pixels = torch.rand(2, 3, SIDE, SIDE) * 2 - 1
+    latents = codec.encode(pixels, torch.zeros(2, 4, SIDE // 8, SIDE // 8))
+    expected = raw.decode(raw.encode(pixels).latent_dist.mode()).sample
+    torch.testing.assert_close(codec.decode(latents), expected, rtol=1e-3, atol=1e-4)
+    assert json.loads((folder / "config.json").read_text())["scaling_factor"] == 0.18215
+    size = (folder / "diffusion_pytorch_model.safetensors").stat().st_size
+    assert train_autoencoder.main([*command, "--half"]) == 0
+    assert (folder / "diffusion_pytorch_model.safetensors").stat().st_size < 0.6 * size
+    torch.testing.assert_close(load_vae(folder).decode(latents), expected, rtol=0.05, atol=0.02)
+
+
+@torch.no_grad()
+def test_normalised_latents_have_mean_0_and_variance_1_in_each_channel() -> None:
+    vae, faces = trainee().vae.eval(), torch.rand(6, 3, SIDE, SIDE) * 2 - 1
+    before = vae.decode(vae.encode(faces).latent_dist.mode()).sample
+    normalise_latents(vae, faces.split(4))
+    codec, cells = LatentCodec(vae), (6, 4, SIDE // 8, SIDE // 8)
+    latents = codec.encode(faces, torch.zeros(cells))
+    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(latents.var((0, 2, 3)), torch.ones(4), atol=1e-2, rtol=0)
+    assert (codec.encode(faces, torch.ones(cells)) - latents).abs().max() < 0.02  # a narrow posterior
+    torch.testing.assert_close(codec.decode(latents), before, rtol=1e-3, atol=1e-4)
+
+
+# What is refused
+
+
+def test_the_shipped_recipe_is_sound_and_reads_back(tmp_path: Path) -> None:
+    config = load_autoencoder_config(train_autoencoder.DEFAULT_CONFIG)
+    (tmp_path / "again.yaml").write_text(dump(config))
+    assert load_autoencoder_config(tmp_path / "again.yaml") == config
+    numbers = sum(parameter.numel() for parameter in AutoencoderKL.from_config(autoencoder_sizes(config)).parameters())
+    assert 2e6 < numbers < 1e7
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ("data.crop=300", "data.crop"),
+        ("data.crop=60", "data.crop"),
+        ("data.general_share=1.5", "general_share"),
+        ("model.block_out_channels=[16,32]", "block_out_channels"),
+        ("model.block_out_channels=[16,32,64,90]", "block_out_channels"),
+        ("model.norm_num_groups=0", "norm_num_groups"),
+        ("run.loss_weights.critic=0", "critic"),
+        ("run.critic_start=-1", "critic_start"),
+        ("run.loss_weights.lpips=1", "lpips"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(setting: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=word):
+        load_autoencoder_config(train_autoencoder.DEFAULT_CONFIG, [setting])
+
+
+def test_files_that_cannot_be_exported_are_refused(recipe: Path, whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    assert train_autoencoder.main(["--export", str(tmp_path / "other.pt"), str(tmp_path / "a"), "--clips", str(tmp_path)]) == 2
+    assert "no checkpoint of an autoencoder" in caplog.text
+    checkpoint = sorted((whole / "checkpoints").glob("*.pt"))[-1]
+    (tmp_path / "empty").mkdir()
+    assert train_autoencoder.main(["--export", str(checkpoint), str(tmp_path / "a"), "--clips", str(tmp_path / "empty")]) == 2
+    assert "holds no clips" in caplog.text and not (tmp_path / "a").exists()

@@ -1,0 +1,251 @@
+"""The reader of mouths: landmarks of rendered clips, degraded faces, a real training, its file."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from data_fixtures import FRAMES, catalog_of, make_training_clip
+from omegaconf import OmegaConf
+from training_fixtures import curve
+
+from latentsync.data.clip_dataset import collate
+from latentsync.data.degrade import MIRRORED, compress, degrade, hide, mirror, move, recolour, shrink
+from latentsync.data.mouth_dataset import MouthDataset, read_points
+from latentsync.errors import ConfigError, InputError, WeightsError
+from latentsync.faces.mask import to_pixels
+from latentsync.models.mouth_reader import POINTS, READER_SIDE, MouthReader, load_mouth_reader, measure, published
+from latentsync.mouth_reader_config import MouthReaderModelConfig, load_mouth_reader_config
+from latentsync.training.mouth_reader_build import mouth_scale
+from latentsync.training.mouth_reader_step import MouthReaderStep, MouthReaderValidator, measures, pearson
+from latentsync.training.parts import Tally
+from scripts import train_mouth_reader
+
+ROOT = Path(__file__).parents[1]
+SIZES = MouthReaderModelConfig([8, 8, 16, 16], 4, 16)
+PICTURE = 64  # pixels a side of the clips
+
+
+def mouth(gap: float, middle: tuple[float, float] = (0.5, 0.65), half_width: float = 0.15) -> np.ndarray:
+    """Twenty points in units of the face's side, whose inner lips are `gap` apart."""
+    outer = np.linspace(-1, 1, 7), np.linspace(1, -1, 7)[1:-1]
+    inner = np.linspace(-1, 1, 5), np.linspace(1, -1, 5)[1:-1]
+    points = [(x, -0.03 * (1 - x * x)) for x in outer[0]] + [(x, 0.03 * (1 - x * x) + gap) for x in outer[1]]
+    points += [(x, 0.0) for x in inner[0]] + [(x, gap) for x in inner[1]]
+    return (np.array(points) * (half_width, 1) + middle).astype(np.float32)
+
+
+def draw(points: np.ndarray, side: int = READER_SIDE) -> np.ndarray:
+    """A face, uint8 h h 3, on which nothing but the inner lips can be seen."""
+    face = np.full((side * 8, side * 8, 3), (180, 140, 120), np.uint8)
+    cv2.fillPoly(face, [np.round(points[12:] * side * 8).astype(np.int32)], (60, 10, 10))
+    return cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA)
+
+
+def write_truth(clip: Path, **changes: object) -> np.ndarray:
+    """The truth beside a clip: mouths that open and close, at different places; n 20 2."""
+    points = np.stack([mouth(0.03 + 0.03 * np.sin(k / 3), (0.5 + 0.02 * np.sin(k / 7), 0.65)) for k in range(FRAMES)])
+    landmarks = np.zeros((FRAMES, 68, 2))
+    landmarks[:, 48:] = PICTURE * points
+    truth = {"landmarks": landmarks.tolist(), "settings": {"width": PICTURE, "height": PICTURE}, "mouth": {"values": [[0.0]]}}
+    clip.with_suffix(".json").write_text(json.dumps({**truth, **changes}))
+    return points
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two folders of clips with truth: `train` and `val`."""
+    folder = tmp_path_factory.mktemp("mouths")
+    for name in ("train/a.mp4", "train/b.mp4", "val/c.mp4"):
+        write_truth(make_training_clip(folder / name))
+    return folder
+
+
+def recipe(clips: Path) -> Path:
+    settings = {
+        "data": {
+            **{"train_data_dir": "train", "val_data_dir": "val", "train_output_dir": "out", "cache_dir": "cache"},
+            **{"num_frames": 2, "batch_size": 2, "num_workers": 0},
+        },
+        "model": {"block_out_channels": SIZES.block_out_channels, "head_channels": 4, "hidden": 16},
+        "run": {"max_train_steps": 2, "validation_steps": 2, "log_steps": 1, "num_val_clips": 1, "mixed_precision": "no"},
+        "optimizer": {"lr": 1e-2},
+        "ckpt": {"save_ckpt_steps": 2},
+    }
+    OmegaConf.save(OmegaConf.create(settings), clips / "reader.yaml")
+    return clips / "reader.yaml"
+
+
+def test_what_is_measured_is_in_units_of_the_face() -> None:
+    found = measure(torch.from_numpy(np.stack([mouth(0.04), mouth(0.0)])))
+    torch.testing.assert_close(found.gap, torch.tensor([0.04, 0.0]))
+    torch.testing.assert_close(found.width, torch.tensor([0.3, 0.3]))
+
+
+def test_points_are_told_in_units_of_the_face(clips: Path) -> None:
+    expected = write_truth(clips / "train" / "a.mp4")
+    np.testing.assert_allclose(read_points(clips / "train" / "a.mp4"), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"landmarks": "none"}, "no landmarks of a face"),
+        ({"landmarks": [[[0.0, 0.0]] * 5]}, "no 68 points a frame"),
+        ({"settings": {"width": 64, "height": 48}}, "64 x 48 pixels, which is no aligned face"),
+    ],
+)
+def test_a_truth_that_tells_no_mouth_is_one_sentence(tmp_path: Path, changes: dict, says: str) -> None:
+    clip = tmp_path / "clip.mp4"
+    write_truth(clip, **changes)
+    with pytest.raises(InputError, match=says) as caught:
+        read_points(clip)
+    assert "\n" not in str(caught.value) and "clip.json" in str(caught.value)
+
+
+def test_samples_hold_faces_and_their_points(clips: Path, tmp_path: Path) -> None:
+    catalog = catalog_of(clips / "train", tmp_path)
+    plain = MouthDataset(catalog, num_frames=4, seed=1, drawn=False, degraded=False)
+    batch = collate([plain[0], plain[1]])
+    assert batch.faces.shape == (2, 4, READER_SIDE, READER_SIDE, 3) and batch.faces.dtype == torch.uint8
+    expected = read_points(clips / "train" / "a.mp4")
+    torch.testing.assert_close(batch.points[0], torch.from_numpy(expected[[0, 25, 49, 74]]))
+    drawn = MouthDataset(catalog, num_frames=4, seed=1)
+    again = MouthDataset(catalog, num_frames=4, seed=1)
+    assert torch.equal(drawn[0].faces, again[0].faces) and torch.equal(drawn[0].points, again[0].points)
+    assert not torch.equal(drawn[0].points, MouthDataset(catalog, num_frames=4, seed=2)[0].points)
+
+
+def test_points_follow_a_face_that_is_moved_and_mirrored() -> None:
+    points = mouth(0.08)
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        face, moved = move(draw(points), points, rng)
+        if seed % 2:
+            face, moved = mirror(face, moved)
+        away, along = (np.abs(face.astype(float) - draw(there.astype(np.float32))).mean() for there in (points, moved))
+        assert along < 0.3 * away  # edges alone differ
+    assert sorted(MIRRORED) == list(range(POINTS))
+    face, mirrored = mirror(draw(points), points)
+    np.testing.assert_allclose(mirrored, points, atol=1e-6)  # a mouth that is its own mirror image keeps every number in its place
+
+
+def test_degraded_faces_are_faces_and_depend_on_chance_alone() -> None:
+    face, points = draw(mouth(0.05)), mouth(0.05)
+    for seed in range(20):
+        first, again = (degrade(face, points, np.random.default_rng(seed)) for _ in range(2))
+        assert first[0].shape == face.shape and first[0].dtype == np.uint8 and first[1].dtype == np.float32
+        assert np.array_equal(first[0], again[0]) and np.array_equal(first[1], again[1])
+    rng = np.random.default_rng(3)
+    noise = rng.integers(256, size=face.shape, dtype=np.uint8)
+    assert np.diff(shrink(noise.astype(np.float32), rng), axis=1).std() < 0.8 * np.diff(noise.astype(float), axis=1).std()
+    assert 0 < np.abs(compress(face, 90).astype(float) - face).mean() < np.abs(compress(face, 12).astype(float) - face).mean() < 8
+    assert 0 < (hide(noise, rng) != noise).any(-1).mean() < 0.5
+    assert recolour(face, rng).dtype == np.float32
+
+
+@torch.no_grad()
+def test_faces_of_any_size_are_read_alike() -> None:
+    torch.manual_seed(0)
+    reader = MouthReader(SIZES, torch.from_numpy(mouth(0.03)), torch.full((POINTS, 2), 0.02)).eval()
+    torch.nn.init.normal_(reader.head[-1].weight)
+    small, large = (to_pixels(torch.from_numpy(draw(mouth(0.06), side)))[None] for side in (READER_SIDE, 2 * READER_SIDE))
+    first, second = reader(small), reader(large)
+    assert first.points.shape == (1, POINTS, 2) and first.gap.shape == first.width.shape == (1,)
+    torch.testing.assert_close(first.points, second.points, atol=2e-3, rtol=0)
+    assert (first.points - reader(-small).points).abs().max() > 1e-2
+    upper = small.clone()
+    upper[..., :40, :] = 1.0  # above what is looked at
+    assert torch.equal(reader(upper).points, first.points)
+    assert [tuple(stage.shape[1:]) for stage in reader.features(small)] == [(8, 40, 64), (8, 20, 32), (16, 10, 16), (16, 5, 8)]
+
+
+def test_a_reader_learns_to_read() -> None:
+    """A few drawn mouths that differ in gap and place: after some steps their gaps are told apart."""
+    torch.manual_seed(0)
+    gaps, places = np.linspace(0, 0.08, 8), np.linspace(0.44, 0.56, 8)[[3, 6, 0, 5, 2, 7, 1, 4]]
+    true = np.stack([mouth(gap, (x, 0.65)) for gap, x in zip(gaps, places, strict=True)])
+    pixels, points = to_pixels(torch.from_numpy(np.stack([draw(one) for one in true]))), torch.from_numpy(true)
+    reader = MouthReader(SIZES, points.mean(0), points.std(0).clamp(min=0.01))
+    optimizer = torch.optim.Adam(reader.parameters(), 1e-2)
+    for _ in range(30):
+        loss = (reader(pixels).points - points).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        seen = reader(pixels)
+    assert (seen.points - points).abs().mean() < 0.5 * (points - points.mean(0)).abs().mean()
+    assert pearson(seen.gap, measure(points).gap) > 0.8
+
+
+def test_losses_are_about_one_for_a_constant_guess(clips: Path, tmp_path: Path) -> None:
+    catalog = catalog_of(clips / "train", tmp_path)
+    scale = mouth_scale(catalog)
+    dataset = MouthDataset(catalog, num_frames=20, seed=0)
+    batch = collate([dataset[0], dataset[1]])
+    reader = MouthReader(SIZES, scale.mean, scale.deviation.points)
+    with torch.no_grad():
+        losses = MouthReaderStep(scale, {"landmarks": 1.0, "opening": 1.0})(reader, batch)
+    assert all(0.4 < float(loss) < 1.6 for loss in losses.values()), losses
+    assert list(MouthReaderStep(scale, {"landmarks": 1.0, "opening": 0.0})(reader, batch)) == ["landmarks"]
+
+
+def test_measures_tell_a_good_reader_from_a_bad_one() -> None:
+    true = torch.from_numpy(np.stack([[mouth(0.02 + 0.01 * (k % 5), (0.5, 0.6 + 0.02 * clip)) for k in range(10)] for clip in range(3)]))
+    true[2] = true[2, :1]  # a mouth that stays still has no correlation
+    exact = {name: tally.total / tally.count for name, tally in measures(true, true).items()}
+    assert [exact[name] for name in ("gap_r", "gap_r_middle", "gap_r_people")] == pytest.approx([1, 1, 1])
+    assert exact["point_error"] == exact["gap_error"] == 0 and measures(true, true)["gap_r"].count == 2
+    shifted = {name: tally.total / tally.count for name, tally in measures(true + torch.tensor([0.03, 0.04]), true).items()}
+    assert shifted["point_error"] == pytest.approx(0.05, rel=1e-3)
+    assert shifted["point_error_of_mouth"] == pytest.approx(0.05 / 0.3, rel=1e-3) and shifted["gap_r"] == pytest.approx(1)
+    backwards = measures(true.flip(1), true)["gap_r"]
+    assert isinstance(backwards, Tally) and backwards.total / backwards.count < 0.5
+    assert pearson(torch.ones(1, 5), torch.arange(5.0)[None]) == 0
+
+
+def test_training_leaves_a_reader_behind(clips: Path) -> None:
+    arguments = ["--config_path", str(recipe(clips)), "--device", "cpu", "--quiet"]
+    assert train_mouth_reader.main(arguments) == 0
+    out = clips / "out"
+    assert len(curve(out, "training", "landmarks")) == len(curve(out, "training", "opening")) == 2
+    assert len(curve(out, "validation", "point_error")) == len(curve(out, "validation", "gap_r_degraded")) == 2
+    assert curve(out, "validation", "point_error")[0] < 0.05  # the mean mouth is no bad guess
+    reader = load_mouth_reader(out / "checkpoints" / "checkpoint-00000002.pt")
+    assert reader.config == SIZES and reader.mean[6, 0] > reader.mean[0, 0] > 0.2
+    batches = [MouthDataset(catalog_of(clips / "val", clips / "cache"), num_frames=3, seed=0, degraded=False)[0]]
+    with torch.no_grad():
+        assert MouthReaderValidator(batches)(reader.eval(), 2)["point_error"].count == 3
+
+
+def test_a_file_of_something_else_is_one_sentence(tmp_path: Path) -> None:
+    state_dict = MouthReader(SIZES).state_dict()
+    torch.save(published(SIZES, state_dict, 7), tmp_path / "good.pt")
+    assert load_mouth_reader(tmp_path / "good.pt").config == SIZES
+    wider = MouthReaderModelConfig([8, 8, 16, 24], 4, 16)
+    for contents, says in (
+        ({"state_dict": state_dict}, "does not tell the sizes"),
+        ({"state_dict": state_dict, "config": {"hidden": 3}}, "does not tell the sizes"),
+        (published(MouthReaderModelConfig([8, 8, 16, 17], 4, 16), state_dict, 7), "sizes that no mouth reader can have"),
+        (published(wider, state_dict, 7), "does not fit MouthReader"),
+    ):
+        torch.save(contents, tmp_path / "bad.pt")
+        with pytest.raises(WeightsError, match=says) as caught:
+            load_mouth_reader(tmp_path / "bad.pt")
+        assert "\n" not in str(caught.value) and "train_mouth_reader" in str(caught.value)
+
+
+def test_the_recipe_of_the_repository_and_its_refusals(tmp_path: Path) -> None:
+    config = load_mouth_reader_config(ROOT / "configs" / "embedded" / "mouth_reader.yaml", ["data.train_data_dir=clips"])
+    assert config.data.train_output_dir == ROOT / "outputs" / "embedded" / "mouth_reader" and config.model == MouthReaderModelConfig()
+    for override, says in (
+        ("model.block_out_channels=[16, 32, 64]", "4 widths, each a multiple of 8"),
+        ("model.hidden=0", "'model.hidden' is 0"),
+        ("data.num_frames=0", "'data.num_frames' is 0"),
+        ("data.resolution=256", "unknown key 'data.resolution'"),
+    ):
+        with pytest.raises(ConfigError, match=says.replace("[", r"\[")):
+            load_mouth_reader_config(ROOT / "configs" / "embedded" / "mouth_reader.yaml", [override])

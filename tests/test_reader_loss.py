@@ -1,0 +1,119 @@
+"""The losses made of the reader of mouths: what they see, where gradients go, and how the denoiser's training gets them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from test_unet_step import SIDE, make_step, random_batch, tiny_unet
+
+from latentsync.config import Config
+from latentsync.errors import ConfigError
+from latentsync.losses.reader import ReaderLoss
+from latentsync.models.mouth_reader import MouthReader, published
+from latentsync.mouth_reader_config import MouthReaderModelConfig
+from latentsync.training.unet_build import load_judges
+from latentsync.training.unet_step import Judges
+
+SIZES = MouthReaderModelConfig([8, 8, 16, 16], 4, 16)
+FACE = 64  # pixels a side
+
+
+def tiny_reader() -> MouthReader:
+    torch.manual_seed(1)
+    return MouthReader(SIZES)
+
+
+def clip(seed: int, frames: int = 3, size: int = 1) -> torch.Tensor:
+    """Soft pictures, b f 3 h w."""
+    noise = torch.randn(size * frames, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(noise, size=(FACE, FACE), mode="bilinear").clamp(-1, 1).unflatten(0, (size, frames))
+
+
+@torch.no_grad()
+def test_equal_clips_differ_in_nothing_and_others_do() -> None:
+    loss, real = ReaderLoss(tiny_reader()), clip(1)
+    same = loss(real, real)
+    assert same.appearance == same.motion == 0
+    near, far = loss(real + 0.05 * clip(2), real), loss(real + 0.5 * clip(2), real)
+    for part in ("appearance", "motion"):
+        assert 0 < getattr(near, part) < getattr(far, part) < 4 * 4 * len(SIZES.block_out_channels)
+        assert getattr(far, part).dim() == 0 and getattr(far, part).dtype == torch.float32
+
+
+@torch.no_grad()
+def test_appearance_is_the_distance_of_unit_features() -> None:
+    reader = tiny_reader()
+    first, second = clip(1, 2), clip(2, 2)
+    expected = 0.0
+    for seen, target in zip(reader.features(first[0]), reader.features(second[0]), strict=True):
+        expected += (F.normalize(seen, dim=1) - F.normalize(target, dim=1)).square().sum(1).mean()
+    torch.testing.assert_close(ReaderLoss(reader)(first, second).appearance, expected, rtol=1e-2, atol=0)
+
+
+@torch.no_grad()
+def test_motion_sees_flicker_and_no_lasting_difference() -> None:
+    loss, real = ReaderLoss(tiny_reader()), clip(1, 1).expand(-1, 4, -1, -1, -1)
+    lasting = real + 0.3 * clip(2, 1)
+    flicker = real + 0.3 * clip(2, 1) * torch.tensor([1.0, 0.0, 1.0, 0.0]).view(1, 4, 1, 1, 1)
+    assert loss(lasting, real).motion < 1e-8 < 1e-3 < loss(lasting, real).appearance
+    assert loss(flicker, real).motion > loss(flicker, real).appearance > 0
+    assert loss(lasting[:, :1], real[:, :1]).motion == 0 < loss(lasting[:, :1], real[:, :1]).appearance
+
+
+def test_clips_of_a_batch_do_not_run_into_each_other() -> None:
+    loss = ReaderLoss(tiny_reader())
+    predicted, real = clip(1, size=2), clip(2, size=2)
+    with torch.no_grad():
+        together = loss(predicted, real)
+        alone = [loss(predicted[k : k + 1], real[k : k + 1]) for k in range(2)]
+    for part in ("appearance", "motion"):
+        torch.testing.assert_close(getattr(together, part), sum(getattr(one, part) for one in alone) / 2)
+
+
+def test_gradients_reach_the_generated_mouth_alone() -> None:
+    loss = ReaderLoss(tiny_reader())
+    predicted, real = clip(1).requires_grad_(True), clip(2).requires_grad_(True)
+    sum(loss(predicted, real)).backward()
+    assert real.grad is None and all(parameter.grad is None and not parameter.requires_grad for parameter in loss.parameters())
+    lower = predicted.grad[..., FACE * 3 // 8 + 2 :, :]
+    assert (lower.abs().sum((0, 2, 3, 4)) > 0).all() and lower.isfinite().all()
+    assert predicted.grad[..., : FACE * 3 // 8 - 2, :].abs().sum() == 0  # above the nose nothing is looked at
+
+
+def test_slices_change_nothing() -> None:
+    found = []
+    for slice_size in (None, 2):
+        predicted = clip(1).requires_grad_(True)
+        value = sum(ReaderLoss(tiny_reader(), slice_size)(predicted, clip(2)))
+        value.backward()
+        found.append((value.detach(), predicted.grad))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_the_denoiser_learns_from_it() -> None:
+    weights = {"recon": 0.0, "reader": 1.0, "reader_motion": 2.0}
+    judges = Judges(reader=ReaderLoss(tiny_reader()))
+    losses = make_step(weights, judges)(tiny_unet(), random_batch(size=1))
+    assert list(losses) == ["reader", "reader_motion"] and SIDE == FACE
+    assert all(loss > 0 for loss in losses.values())
+    assert torch.autograd.grad(sum(losses.values()), tiny_unet().conv_out.weight)[0].abs().sum() > 0
+    assert list(make_step({"reader_motion": 1.0}, judges).wanted) == ["reader_motion"]
+    with pytest.raises(ConfigError, match=r"loss_weights\.reader_motion is 2\.0 but the network that judges it was not given"):
+        make_step({"recon": 1.0, "reader_motion": 2.0}, Judges())
+
+
+def test_it_is_loaded_where_it_has_a_weight(tmp_path: Path) -> None:
+    config, accelerator = Config(), Accelerator(cpu=True)
+    assert load_judges(config, accelerator).reader is None
+    config.run.loss_weights = {**config.run.loss_weights, "reader_motion": 0.5}
+    with pytest.raises(ConfigError, match=r"loss_weights\.reader_motion has a weight, but weights\.mouth_reader names no file"):
+        load_judges(config, accelerator)
+    reader = tiny_reader()
+    torch.save(published(SIZES, reader.state_dict(), 5), tmp_path / "reader.pt")
+    config.weights = replace(config.weights, mouth_reader=tmp_path / "reader.pt")
+    judge = load_judges(config, accelerator).reader
+    assert judge.slice_size == config.run.vae_slice_size
+    assert all(torch.equal(value, reader.state_dict()[name]) for name, value in judge.reader.state_dict().items())
