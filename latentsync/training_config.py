@@ -72,6 +72,7 @@ class UNetRunConfig(RunConfig):
     enable_gradient_checkpointing: bool = True  # compute activations twice instead of keeping them
     vae_slice_size: int = 4  # faces that the autoencoder holds activations of at once; 0: all
     use_mixed_noise: bool = True  # noise of which a part is shared by all frames
+    noisy_weight: float = 1.0  # up to how much more a noisy step counts in recon, where mouths get their shape; 1: all count alike
     mixed_noise_alpha: float = 1.0  # weight of the shared part against each frame's own
     inference_steps: int = 20  # of the validation video, and of inference where nothing else is chosen
     guidance_scale: float = 1.5  # likewise

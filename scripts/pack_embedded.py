@@ -4,11 +4,20 @@ import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from latentsync.errors import InputError, OutputError
+from latentsync.media.files import STAGING_PREFIX, staged, write_text
 from scripts.training import run_command
+
+if TYPE_CHECKING:  # torch takes seconds to import, which --help should not
+    from torch import Tensor
+
+    from latentsync.config import Config
+    from latentsync.training_config import SyncNetConfig
 
 logger = logging.getLogger("latentsync")
 
@@ -36,57 +45,117 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def settings(config: Any) -> dict[str, Any]:
+def unet_settings(config: "Config") -> dict[str, Any]:
     """What inference needs of a denoiser's recipe, with the weights beside it."""
     data, run = config.data, config.run
     return {
-        "data": {
-            "resolution": data.resolution,
-            "num_frames": data.num_frames,
-            "audio_feat_length": list(data.audio_feat_length),
-            "mask": data.mask,
-        },
-        "model": {key: list(value) if isinstance(value, list) else value for key, value in vars(config.model).items()},
+        "data": {name: getattr(data, name) for name in ("resolution", "num_frames", "audio_feat_length", "mask")},
+        "model": asdict(config.model),
         "weights": {"unet": UNET, "vae": VAE, "whisper": WHISPER},
         "run": {"inference_steps": run.inference_steps, "guidance_scale": run.guidance_scale},
     }
 
 
+def syncnet_settings(config: "SyncNetConfig") -> dict[str, Any]:
+    """What a judge needs of a SyncNet's recipe."""
+    data = {name: getattr(config.data, name) for name in ("resolution", "num_frames", "latent_space", "lower_half")}
+    return {"data": data, "model": asdict(config.model)}
+
+
 def work(parsed: argparse.Namespace) -> bool:
-    """Write the folder and read everything back."""
-    from diffusers import AutoencoderKL
-    from omegaconf import OmegaConf
-
-    from latentsync.config import dump_config, load_config, load_syncnet_config
-    from latentsync.media.files import write_text
-    from latentsync.models.unet_weights import load_unet
-    from latentsync.models.vae import load_vae
-    from latentsync.weights import read_state_dict
-    from latentsync.whisper.loading import load_whisper_encoder
-
-    folder = parsed.output_dir
-    config, syncnet = load_config(parsed.unet_config), load_syncnet_config(parsed.syncnet_config)
-    load_unet(config.model, parsed.unet)
-    load_whisper_encoder(parsed.audio_encoder)
-    vae: AutoencoderKL = load_vae(parsed.vae).vae
-    write_halves(folder / UNET, read_state_dict(parsed.unet)[0])
-    write_halves(folder / SYNCNET, read_state_dict(parsed.syncnet)[0])
-    write_whisper(folder / WHISPER, parsed.audio_encoder)
+    """Write everything beside the folder, read it back, and only then move it there."""
+    target = parsed.output_dir
     try:
-        vae.half().save_pretrained(folder / VAE)
+        target.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=STAGING_PREFIX, dir=target.parent) as temporary:
+            folder = Path(temporary)
+            write_folder(parsed, folder)
+            check(folder, target)
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                place = target / path.relative_to(folder)
+                place.parent.mkdir(exist_ok=True)
+                path.replace(place)
     except OSError as error:
-        raise OutputError(f"cannot write {folder / VAE}: {error.strerror}") from None
-    write_text(folder / "syncnet.yaml", dump_config(OmegaConf.create({"data": sizes_of(syncnet), "model": vars(syncnet.model)})))
-    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(settings(config))))
-    check(folder)
+        raise OutputError(f"cannot write {target}: {error.strerror or error}.") from None
     return True
 
 
-def write_halves(path: Path, weights: Mapping[str, Any]) -> None:
-    """Weights in half precision as one safetensors file, whole or not at all."""
-    from safetensors.torch import save_file
+def write_folder(parsed: argparse.Namespace, folder: Path) -> None:
+    """All files of the embedded model."""
+    from latentsync.config import load_config, load_syncnet_config
+    from latentsync.weights import read_state_dict
 
-    from latentsync.media.files import staged
+    config, syncnet = load_config(parsed.unet_config), load_syncnet_config(parsed.syncnet_config)
+    write_halves(folder / UNET, read_state_dict(parsed.unet)[0])
+    write_halves(folder / SYNCNET, read_state_dict(parsed.syncnet)[0])
+    write_whisper(folder / WHISPER, parsed.audio_encoder)
+    write_vae(folder / VAE, parsed.vae)
+    write_yaml(folder / "config.yaml", unet_settings(config))
+    write_yaml(folder / "syncnet.yaml", syncnet_settings(syncnet))
+
+
+def write_halves(path: Path, weights: "Mapping[str, Tensor]") -> None:
+    """Weights in half precision as one safetensors file."""
+    from safetensors.torch import save_file
 
     with staged(path) as temporary:
         save_file({name: value.half().contiguous() for name, value in weights.items()}, temporary)
+
+
+def write_whisper(path: Path, checkpoint: Path) -> None:
+    """An audio encoder in Whisper's format, without what only its training needs."""
+    import torch
+
+    from latentsync.weights import read_checkpoint
+
+    content = read_checkpoint(checkpoint)
+    missing = {"dims", "model_state_dict"} - content.keys()
+    if missing:
+        raise InputError(f"{checkpoint} holds no {' and '.join(sorted(missing))}: name a checkpoint of the audio encoder.")
+    weights = {name: value.half().clone() for name, value in content["model_state_dict"].items()}
+    with staged(path) as temporary:
+        torch.save({"dims": content["dims"], "model_state_dict": weights}, temporary)
+
+
+def write_vae(folder: Path, source: Path) -> None:
+    """An autoencoder as a diffusers folder."""
+    from latentsync.models.vae import WEIGHT_NAMES, load_vae
+
+    vae = load_vae(source).vae
+    write_halves(folder / WEIGHT_NAMES[0], vae.state_dict())
+    write_text(folder / "config.json", vae.to_json_string())
+
+
+def write_yaml(path: Path, values: dict[str, Any]) -> None:
+    """Plain settings as a YAML file."""
+    from omegaconf import OmegaConf
+
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(values)))
+
+
+def check(folder: Path, target: Path) -> None:
+    """Build the pipeline and the SyncNet from what was written; refuse a folder that is too large. Raises InputError.
+
+    Args:
+        target: what to call the folder.
+    """
+    from latentsync.config import load_syncnet_config
+    from latentsync.models.syncnet_choice import make_syncnet
+    from latentsync.pipelines.build import build_pipeline
+    from latentsync.weights import load_strict, read_state_dict
+
+    build_pipeline(folder / "config.yaml", device="cpu", detector="mtcnn")
+    load_strict(make_syncnet(load_syncnet_config(folder / "syncnet.yaml").model), read_state_dict(folder / SYNCNET)[0], folder / SYNCNET)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > MOST_BYTES:
+        raise InputError(f"{target} would take {size / 1e6:.1f} MB, more than the {MOST_BYTES / 1e6:.0f} it may: train smaller networks.")
+    logger.info("%s: %.1f MB", target, size / 1e6)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    return run_command(work, parse_arguments(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -58,8 +58,8 @@ def find_config(root: Path = ROOT) -> Path:
             return root / "configs" / "unet" / name
     if (root / EMBEDDED).is_file():
         logger.info(
-            "No published checkpoint is in %s: using the small embedded model, which has only seen rendered faces. The published weights do "
-            "this better, above all on real people; `python -m scripts.download_weights` fetches them.",
+            "No published checkpoint is in %s: using the small embedded model, which has seen rendered faces only. The published weights "
+            "do this better, above all on real people; `python -m scripts.download_weights` fetches them.",
             checkpoints,
         )
         return root / EMBEDDED

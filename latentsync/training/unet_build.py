@@ -71,6 +71,7 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
         seed=run.seed,
         mixed_noise_alpha=run.mixed_noise_alpha if run.use_mixed_noise else None,
         judges=load_judges(config, accelerator),
+        noisy_weight=run.noisy_weight,
     )
     validators: list[Validator] = []
     if held_out is not None:

@@ -92,6 +92,7 @@ class UNetStep:
         seed: int,
         mixed_noise_alpha: float | None,
         judges: Judges,
+        noisy_weight: float = 1.0,
     ) -> None:
         """What the losses are made of.
 
@@ -102,6 +103,7 @@ class UNetStep:
             seed: of timesteps and noise.
             mixed_noise_alpha: see `draw`.
             judges: see `Judges`.
+            noisy_weight: see `step_weights`.
 
         Raises:
             ConfigError: a loss is unknown or lacks its judge, or no loss is wanted.
@@ -110,6 +112,7 @@ class UNetStep:
         self.mask = mask
         self.seed = seed
         self.alpha = mixed_noise_alpha
+        self.noisy_weight = noisy_weight
         self.judges = judges
         self.wanted = wanted_losses(weights, judges)
         self.scheduler = make_scheduler()
@@ -128,9 +131,10 @@ class UNetStep:
             noisy = self.scheduler.add_noise(target, draws.noise, draws.timestep)
         epsilon = unet(unet_input(noisy, conditions), draws.timestep, batch.audio)
         with torch.autocast(device, enabled=False):
-            found = {"recon": F.mse_loss(epsilon.float(), draws.noise)} if "recon" in self.wanted else {}
+            alphas_cumprod = self.scheduler.alphas_cumprod.to(epsilon.device)[draws.timestep]
+            errors = F.mse_loss(epsilon.float(), draws.noise, reduction="none").flatten(1).mean(1)  # b
+            found = {"recon": (errors * step_weights(alphas_cumprod, self.noisy_weight)).mean()} if "recon" in self.wanted else {}
             if self.wanted - {"recon"}:
-                alphas_cumprod = self.scheduler.alphas_cumprod.to(epsilon.device)[draws.timestep]
                 found |= self.judge(one_step_x0(noisy, epsilon.float(), alphas_cumprod), batch)
         return {name: found[name] for name in LOSSES if name in found}
 
@@ -173,6 +177,15 @@ class UNetStep:
                 difference = self.judges.reader(predicted, to_pixels(batch.faces))
                 found |= {name: getattr(difference, part) for name, part in READER.items() if name in self.wanted}
         return found
+
+
+def step_weights(alphas_cumprod: Tensor, largest: float) -> Tensor:
+    """How much each sample's noise counts: the weight that makes its error one of the latents, kept between 1 and `largest`; b -> b.
+
+    The error of the noise is alpha / (1 - alpha) times the error of the latents that it implies, so that the noisy steps, which settle
+    the shape of the mouth, hardly count (the other way round than in Hang et al., arXiv 2303.09556, who count clean steps less).
+    """
+    return ((1 - alphas_cumprod) / alphas_cumprod).clamp(1.0, largest)
 
 
 def average(losses: Tensor, share: Tensor) -> Tensor:

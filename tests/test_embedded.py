@@ -1,0 +1,93 @@
+"""The embedded model: which model inference takes by itself, and how networks become the folder that it is shipped as."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from benchmarks.write_random_checkpoint import write_checkpoint
+from latentsync.config import load_config
+from latentsync.errors import WeightsError
+from latentsync.models.syncnet_choice import make_syncnet
+from latentsync.pipelines.build import CONFIGS, EMBEDDED, find_config
+from latentsync.training_config import SyncNetConfig
+from latentsync.weights import CHECKPOINTS, WEIGHTS
+from scripts.pack_embedded import SYNCNET, UNET, main
+
+ROOT = Path(__file__).parents[1]
+UNET_RECIPE = """
+data: {resolution: 64, num_frames: 4, mask: mask2}
+model: {block_out_channels: [32, 32, 32, 32], layers_per_block: 1, cross_attention_dim: 64}
+run: {inference_steps: 7, guidance_scale: 1.0}
+"""
+ENCODER = {"downsample_factors": [[2, 1], 2, 2, 2, 2, [2, 3]], "attn_blocks": [0] * 6, "block_out_channels": [32] * 6}
+SYNCNET_RECIPE = {
+    "data": {"resolution": 128, "num_frames": 16},
+    "model": {
+        "audio_encoder": {"in_channels": 1, **ENCODER},
+        "visual_encoder": {"in_channels": 48, **ENCODER, "downsample_factors": [2, 2, 2, 2, 2, [2, 4]]},
+    },
+}
+
+
+def place(root: Path, *relative: Path) -> None:
+    for path in relative:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+
+
+def test_published_weights_win_over_the_embedded_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(WeightsError, match=r"No denoiser was found .* --inference_ckpt_path"):
+        find_config(tmp_path)
+    place(tmp_path, EMBEDDED)
+    with caplog.at_level(logging.INFO):
+        assert find_config(tmp_path) == tmp_path / EMBEDDED
+    assert [record.message.count("embedded model") for record in caplog.records] == [1]
+    caplog.clear()
+    for version in ("1.0", "1.5", "1.6"):  # each newer one wins
+        place(tmp_path, CHECKPOINTS / WEIGHTS[f"unet-{version}"].path)
+        assert find_config(tmp_path) == tmp_path / "configs" / "unet" / CONFIGS[version]
+    assert not caplog.records
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Tiny networks as trainings leave them, and the command line that packs them."""
+    folder = tmp_path_factory.mktemp("parts")
+    write_checkpoint(folder, tiny=True)
+    (folder / "unet.yaml").write_text(UNET_RECIPE)
+    (folder / "syncnet.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(SYNCNET_RECIPE)))
+    config: SyncNetConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SyncNetConfig), SYNCNET_RECIPE))
+    torch.save({"state_dict": make_syncnet(config.model).state_dict(), "global_step": 3}, folder / "syncnet.pt")
+    files = {
+        **{"unet": "latentsync_unet.pt", "unet_config": "unet.yaml", "vae": "sd-vae-ft-mse", "audio_encoder": "whisper/tiny.pt"},
+        **{"syncnet": "syncnet.pt", "syncnet_config": "syncnet.yaml"},
+    }
+    return [f"--{name}={folder / path}" for name, path in files.items()]
+
+
+def test_packing_keeps_everything_inference_needs(parts: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "embedded"
+    assert main([*parts, f"--output_dir={folder}"]) == 0
+    config = load_config(folder / "config.yaml")
+    assert (config.data.resolution, config.data.num_frames, config.data.mask) == (64, 4, "mask2")
+    assert (config.run.inference_steps, config.run.guidance_scale) == (7, 1.0)
+    assert (config.weights.unet, config.weights.vae) == (folder / UNET, folder / "vae")
+    weights = load_file(folder / UNET)
+    assert {value.dtype for value in weights.values()} == {torch.float16}
+    theirs = torch.load(Path(parts[0].partition("=")[2]), weights_only=True)["state_dict"]
+    name = "conv_in.weight"
+    assert torch.equal(weights[name], theirs[name].half()) and len(weights) == len(theirs)
+    assert (folder / SYNCNET).is_file() and not list(folder.rglob(".latentsync-*"))
+
+
+def test_a_recipe_of_another_network_is_refused(parts: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(UNET_RECIPE.replace("layers_per_block: 1", "layers_per_block: 2"))
+    replaced = [part if not part.startswith("--unet_config=") else f"--unet_config={other}" for part in parts]
+    assert main([*replaced, f"--output_dir={tmp_path / 'embedded'}"]) == 2
+    assert UNET in caplog.text and "layers" in caplog.text
+    assert not any(path.is_file() for path in tmp_path.rglob("*") if path != other), "nothing of it is left"
