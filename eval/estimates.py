@@ -26,7 +26,8 @@ def share(hits: Sequence[bool]) -> Estimate | None:
     count, part = len(hits), sum(hits) / len(hits)
     middle = (part + Z**2 / (2 * count)) / (1 + Z**2 / count)
     half = Z / (1 + Z**2 / count) * np.sqrt(part * (1 - part) / count + Z**2 / (4 * count**2))
-    return Estimate(part, max(0.0, float(middle - half)), min(1.0, float(middle + half)), count)
+    low, high = float(middle - half), float(middle + half)
+    return Estimate(part, low if part > 0 else 0.0, high if part < 1 else 1.0, count)
 
 
 def bootstrap(statistic: Callable[[np.ndarray], float], clips: int) -> Estimate | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
-from latentsync.errors import InputError, OutputError, WeightsError
+from latentsync.errors import ConfigError, OutputError, WeightsError
 from latentsync.media.files import write_json
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
@@ -38,7 +38,10 @@ def checksums(paths: Mapping[str, Path]) -> dict[str, str]:
     """The checksums of files, and of the files of folders, by name."""
     files = {name: sorted(path.iterdir()) if path.is_dir() else [path] for name, path in paths.items()}
     return {
-        name if len(found) == 1 else f"{name}/{path.name}": sha256(path) for name, found in files.items() for path in found if path.is_file()
+        name if len(found) == 1 else f"{name}/{path.name}": sha256(path)
+        for name, found in files.items()
+        for path in found
+        if path.is_file()
     }
 
 
@@ -64,7 +67,7 @@ class GeneratedVideos:
         return self._build()
 
     def say(self, name: str, video: Path, sound: Path) -> Path:
-        """The person of a video with the words of a sound. Raises as `LipsyncPipeline`, and InputError for another recipe's video."""
+        """The person of a video with the words of a sound. Raises as `LipsyncPipeline`, and ConfigError for another recipe's video."""
         return self._get(name, video, sound, sha256(sound))
 
     def be_silent(self, name: str, video: Path, frames: int) -> Path:
@@ -81,7 +84,7 @@ class GeneratedVideos:
         wanted = {"recipe": self.recipe, "video": sha256(video), "sound": heard}
         if made.is_file() and note.is_file():
             if {key: _read_note(note).get(key) for key in wanted} != wanted:
-                raise InputError(f"{made} was made of other weights, settings or clips: name another --output_dir, or delete it")
+                raise ConfigError(f"{made} was made of other weights, settings or clips: name another --output_dir, or delete it")
             return made
         try:
             note.unlink(missing_ok=True)

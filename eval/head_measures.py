@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from eval.head_pairs import Pair, aligned_faces, clip_mel, face_matrices, read_truth
+from eval.head_pairs import Pair, aligned_faces, clip_mel, face_matrices, mouth_points, read_truth
 from eval.mouth_measures import (
     CLOSED_CM,
     Appearance,
@@ -79,6 +79,8 @@ class PairMeasures:
     syncnet_pairs: PairTally  # on source and true render, each with its own sound
     judge_pairs: PairTally | None
     closed: list[float]  # opening as read in frames of the true render whose lips are closed
+    truth_r: float | None  # Pearson's r of the true openings of the old and of the new words: these alone are no more different
+    reader_error: float  # distance of the landmarks read off the true render from the truth, units of the face's side
     videos: Trio[VideoMeasures]
 
 
@@ -118,19 +120,18 @@ class HeadsMeter:
 
     def faces(self, pair: Pair, generated: Path) -> Trio[Tensor]:
         """Aligned faces uint8 f h w 3, all cut by the transforms of the source. InputError: a video cannot be decoded or is too short."""
-        landmarks, frames = read_truth(pair.video).landmarks, len(read_truth(pair.twin))
-        matrices = face_matrices(landmarks[:frames], self.resolution)
+        matrices = self._matrices(pair)
         return Trio(generated, pair.video, pair.twin).map(lambda video: aligned_faces(video, matrices, self.resolution))
 
     def measure(self, pair: Pair, number: int, generated: Path, generated_share: float) -> PairMeasures:
         """Measure one pair; `number` seeds what is drawn by chance. Raises InputError as `faces`, and where a clip is too short."""
         faces = self.faces(pair, generated)
-        frames = len(faces.true)
         mels = clip_mel(pair.video), clip_mel(pair.twin)
         syncnet, syncnet_pairs = ask(self.syncnet, faces, *mels, number)
         judge, judge_pairs = (Trio(None, None, None), None) if self.judge is None else ask(self.judge, faces, *mels, number)
         mouths = faces.map(lambda part: read_mouths(self.reader, part))
-        gap = read_truth(pair.twin).lip_gap[:frames]
+        old, new, frames = read_truth(pair.video), read_truth(pair.twin), len(faces.true)
+        gap, points = new.lip_gap[:frames], mouth_points(new.landmarks[:frames], self._matrices(pair), self.resolution)
 
         def of(name: str) -> VideoMeasures:
             part, mouth = getattr(faces, name), getattr(mouths, name)
@@ -143,6 +144,8 @@ class HeadsMeter:
             syncnet_pairs=syncnet_pairs,
             judge_pairs=judge_pairs,
             closed=mouths.true.gap[gap < CLOSED_CM].tolist(),
+            truth_r=opening_follows(old.lip_gap[:frames], gap),
+            reader_error=landmark_distance(mouths.true.points, points),
             videos=Trio("generated", "source", "true").map(of),
         )
 
@@ -153,6 +156,11 @@ class HeadsMeter:
             read_mouths(self.reader, aligned_faces(video, matrices, self.resolution)).gap.tolist() for video in (generated, pair.video)
         )
         return SilenceMeasures(pair.name, made, before)
+
+    def _matrices(self, pair: Pair) -> Tensor:
+        """Transforms of the frames that both clips of a pair have, from the source's truth: n 2 3."""
+        landmarks, frames = read_truth(pair.video).landmarks, len(read_truth(pair.twin))
+        return face_matrices(landmarks[:frames], self.resolution)
 
     def _measure_video(
         self, faces: Tensor, true: Tensor, mouth: Mouth, true_mouth: Mouth, gap: Tensor, syncnet: SyncMeasures, judge: SyncMeasures | None

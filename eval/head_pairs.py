@@ -12,11 +12,12 @@ from torch import Tensor
 from latentsync.data.findings import sidecar
 from latentsync.data.twins import TWIN, twin_path
 from latentsync.errors import InputError
-from latentsync.faces.align import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks
+from latentsync.faces.align import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks, face_size
 from latentsync.faces.warp import warp_faces
 from latentsync.media.audio import read_audio
 from latentsync.media.files import walk_media
 from latentsync.media.video import VideoSource
+from latentsync.models.mouth_reader import FIRST_POINT, POINTS
 from latentsync.spectrogram import log_mel
 
 _ADVICE = "render pairs with `python -m preprocess.talking_heads --pairs --split test`"
@@ -46,6 +47,8 @@ class Truth:
 
 def find_pairs(folder: Path, limit: int | None = None) -> list[Pair]:
     """The pairs below a folder, by name, the first `limit` of them. Raises InputError where there is none."""
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit is {limit}: give 1 or more, or leave it out")
     videos = (path for path in walk_media(folder, {".mp4"}) if not path.stem.endswith(TWIN))
     pairs = [Pair(str(path.relative_to(folder).with_suffix("")), path, twin_path(path)) for path in videos if twin_path(path).is_file()]
     if not pairs:
@@ -73,6 +76,13 @@ def face_matrices(landmarks: np.ndarray, resolution: int) -> Tensor:
     smoother = LandmarkSmoother()
     anchors = np.stack([anchors_from_landmarks(smoother(points - 0.5)) for points in landmarks])  # whole numbers = pixel centres
     return AlignmentSmoother(resolution)(torch.from_numpy(anchors))
+
+
+def mouth_points(landmarks: np.ndarray, matrices: Tensor, resolution: int) -> Tensor:
+    """The mouth among landmarks n 68 2, on the aligned faces: float32 n 20 2 in units of the face's side, as a mouth reader tells them."""
+    mouth = torch.from_numpy(landmarks[:, FIRST_POINT : FIRST_POINT + POINTS] - 0.5).float()  # whole numbers = pixel centres
+    crop = torch.einsum("nij,nkj->nki", matrices[..., :2], mouth) + matrices[:, None, :, 2]
+    return (crop + 0.5) / torch.tensor(face_size(resolution))
 
 
 def aligned_faces(video: Path, matrices: Tensor, resolution: int) -> Tensor:

@@ -23,7 +23,7 @@ def chosen_clips(pairs: Sequence[PairMeasures]) -> dict[int, str]:
     """Which clips are shown, by index, and why: the worst and the best by LMD, and two between them at a third and at two thirds."""
     order = sorted(range(len(pairs)), key=lambda index: -pairs[index].videos.generated.lmd)
     places = np.linspace(0, len(order) - 1, min(CLIPS, len(order))).round().astype(int).tolist()
-    words = {0: "worst", len(order) - 1: "best"}
+    words = {0: "worst", len(order) - 1: "best"} if len(order) > 1 else {0: "the only one"}
     return {order[place]: words.get(place, f"place {place + 1} of {len(order)} from the worst") for place in places}
 
 

@@ -91,7 +91,7 @@ def opening_follows(gap: Tensor, true: Tensor) -> float | None:
 
 
 def speech_range(openings: np.ndarray, closed: np.ndarray) -> SpeechRange | None:
-    """The range of pooled openings, and the reading of closed lips; None where nothing was read while lips were closed, or nothing moved."""
+    """The range of pooled openings, and the reading of closed lips; None where lips were never closed, or nothing moved."""
     if not len(closed) or not len(openings):
         return None
     low, high = np.percentile(openings, SPEECH_SHARES)

@@ -2,7 +2,7 @@
 
 Offset and confidence are found as SyncNet's authors find them (Chung and Zisserman, Out of Time, 2016): the sound is moved against the
 picture by up to MAX_SHIFT frames; the best place is the offset, and how far it stands out from the median of all places is the confidence.
-Their distance of embeddings is here the cosine that this project's networks are trained on, so confidences are not theirs: they lie in 0 .. 1.
+Their distance of embeddings is here the cosine that this project's networks are trained on, so confidences are not theirs: they are 0 to 1.
 """
 
 from pathlib import Path

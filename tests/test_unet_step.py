@@ -23,7 +23,7 @@ from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec, sample_latents
 from latentsync.third_party.videomae import VideoMAE
 from latentsync.training import unet_step
-from latentsync.training.unet_step import Draws, Judges, UNetStep, average, decode_slices, draw
+from latentsync.training.unet_step import Draws, Judges, UNetStep, average, decode_slices, draw, step_weights
 from latentsync.training_config import VideoMAEConfig
 
 WEIGHTS = {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0}
@@ -278,6 +278,31 @@ def test_conditions_carry_mask_masked_and_reference():
         torch.testing.assert_close(given, expected.transpose(0, 1)[None], rtol=1e-4, atol=1e-5)
     assert conditions.mask.shape == (1, 1, 2, 8, 8)
     assert torch.equal(conditions.mask[0, 0, 1], fixed_mask(SIDE)[::8, ::8])
+
+
+def test_the_mouth_is_masked_in_the_source():
+    batch = random_batch(size=1)
+    batch = dataclasses.replace(batch, source=255 - batch.faces)
+    step, zeros = make_step({"recon": 1.0}, Judges()), torch.zeros(1, 2, 3, 4, 8, 8)
+    with torch.no_grad():
+        target, conditions = step.encode(batch, zeros)
+        plain, over_source = step.encode(dataclasses.replace(batch, source=None), zeros)
+        swapped = step.encode(dataclasses.replace(batch, faces=batch.source, source=None), zeros)[1]
+    assert torch.equal(target, plain) and not torch.equal(conditions.masked, over_source.masked)
+    torch.testing.assert_close(conditions.masked, swapped.masked)
+
+
+def test_noisy_steps_can_count_more():
+    alphas_cumprod = torch.tensor([0.9, 0.5, 0.25, 0.001])
+    assert step_weights(alphas_cumprod, 1.0).tolist() == [1, 1, 1, 1]
+    torch.testing.assert_close(step_weights(alphas_cumprod, 5.0), torch.tensor([1.0, 1.0, 3.0, 5.0]))
+    batch, loud = random_batch(), []
+    for largest in (1.0, 5.0):
+        step = make_step({"recon": 1.0}, Judges(), noisy_weight=largest)
+        draws = dataclasses.replace(draw(7, [0, 1], 2, SIDE // 8, 1.0, 1000), timestep=torch.tensor([999, 999]))
+        with torch.no_grad():
+            loud.append(step.losses(tiny_unet(), batch, draws)["recon"])
+    torch.testing.assert_close(loud[1], 5 * loud[0])
 
 
 def test_half_precision_touches_the_denoiser_alone():

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# From nothing to the model in assets/embedded: render people, train six small networks on them, measure, pack.
+#   scripts/train_embedded.sh [WORK_DIR]      (default outputs/embedded)
+# The same command goes on where it stopped, inside each step, too. On two processor cores it takes some six hours, on a GPU the trainings
+# take minutes each and rendering, which needs the processor, remains. --help of each command below says what can be changed.
+set -euo pipefail
+here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+work="$(realpath -m -- "${1:-$here/outputs/embedded}")"
+export LATENTSYNC_DOWNLOAD=0
+bash "$here/setup_env.sh" --with-speech >/dev/null
+source "$here/setup_env.sh"
+export PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+configs="$here/configs/embedded" singles="$work/singles" pairs="$work/pairs" unseen="$work/unseen"
+
+say() { echo "train_embedded: $*" >&2; }
+
+render() { # FOLDER SPLIT SEED SHARDS [--pairs]: clips of 3 s with aligned faces of 128 pixels, eight people a shard
+    say "rendering $4 shards of people into $1"
+    python -m preprocess.talking_heads.shards --output_dir "$work/shards/$2-$3" --split "$2" --seed "$3" --shards "$4" --clips_per_shard 8 --seconds 3 --resolution 128 "${@:5}"
+    python -m preprocess.talking_heads.shards.export --shards "$work/shards/$2-$3" --output_dir "$1"
+}
+
+newest() { # FOLDER: the last checkpoint of a training
+    find "$1/checkpoints" -name 'checkpoint-*.pt' | sort | tail -n 1
+}
+
+keep() { # FOLDER FILE: the last checkpoint of a training under a name of its own
+    cp -- "$(newest "$1")" "$2.part" && mv -- "$2.part" "$2"
+}
+
+render "$singles" train 1 40
+render "$singles" train 2 48
+render "$pairs" train 3 60 --pairs
+render "$unseen" validation 1 5
+render "$work/unseen pairs" validation 4 4 --pairs
+
+say "audio encoder"
+python -m preprocess.talking_heads.speech.corpus --output_dir "$work/speech/train" --clips 1200 --seed 1
+python -m preprocess.talking_heads.speech.corpus --output_dir "$work/speech/unseen" --clips 64 --split validation
+python -m scripts.train_audio_encoder data.train_data_dir="$work/speech/train" data.val_data_dir="$work/speech/unseen" data.train_output_dir="$work/audio_encoder"
+keep "$work/audio_encoder" "$work/audio_encoder.pt"
+
+say "autoencoder"
+python -m scripts.train_autoencoder data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/autoencoder"
+python -m scripts.train_autoencoder --export "$(newest "$work/autoencoder")" "$work/vae" --clips "$singles"
+
+say "mouth readers: one that teaches, one that measures"
+for seed in 1 2; do
+    python -m scripts.train_mouth_reader data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/mouth_reader_$seed" run.seed="$seed"
+    keep "$work/mouth_reader_$seed" "$work/mouth_reader_$seed.pt"
+done
+
+say "SyncNets: one that teaches, one that measures"
+for seed in 1 2; do
+    "$here/train_syncnet.sh" --config_path "$configs/syncnet.yaml" data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/syncnet_$seed" run.seed="$seed"
+    keep "$work/syncnet_$seed" "$work/syncnet_$seed.pt"
+done
+
+say "denoiser, first stage"
+shared=(data.train_data_dir="$pairs" data.val_data_dir="$work/unseen pairs" data.cache_dir="$work/cache" weights.vae="$work/vae" weights.whisper="$work/audio_encoder.pt")
+"$here/train_unet.sh" --unet_config_path "$configs/unet_stage1.yaml" "${shared[@]}" data.train_output_dir="$work/unet_stage1"
+keep "$work/unet_stage1" "$work/unet_stage1.pt"
+say "denoiser, second stage"
+"$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" "${shared[@]}" data.train_output_dir="$work/unet" weights.syncnet="$work/syncnet_1.pt" \
+    weights.mouth_reader="$work/mouth_reader_1.pt" ckpt.resume_ckpt_path="$work/unet_stage1.pt"
+keep "$work/unet" "$work/unet.pt"
+
+say "packing"
+python -m scripts.pack_embedded --unet "$work/unet.pt" --unet_config "$configs/unet.yaml" --vae "$work/vae" --audio_encoder "$work/audio_encoder.pt" \
+    --syncnet "$work/syncnet_1.pt" --syncnet_config "$configs/syncnet.yaml"
+
+say "measuring"
+python -m preprocess.talking_heads --output_dir "$work/test" --split test --pairs --clips 24 --seconds 3 --size 384 --width 384 --seed 9
+"$here/eval/eval_talking_heads.sh" --clips "$work/test" --output_dir "$work/measured" --syncnet_config "$configs/syncnet.yaml" --syncnet "$work/syncnet_1.pt" \
+    --judge_config "$configs/syncnet.yaml" --judge "$work/syncnet_2.pt" --reader "$work/mouth_reader_2.pt"

@@ -1,0 +1,144 @@
+"""Offset, confidence and accuracy of pairs: vectors whose shift is known, and a network that tells moments by brightness and loudness."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from eval.sync_offset import MAX_SHIFT, SyncMeter, compare, load_sync_meter, pair_accuracy
+from latentsync.errors import InputError
+from latentsync.models.syncnet import SyncNet
+from latentsync.spectrogram import BANDS, window_length, window_start
+
+ROOT = Path(__file__).parents[1]
+FRAMES, SIDE = 3, 8  # of a window; pixels of a face
+CENTRES = torch.linspace(-1, 1, 21)
+
+
+def directions(count: int, seed: int = 0) -> Tensor:
+    """Unit vectors without a negative number, count 16."""
+    values = torch.rand(count, 16, generator=torch.Generator().manual_seed(seed)) ** 6
+    return nn.functional.normalize(values, dim=1)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 3, -7, MAX_SHIFT, -MAX_SHIFT])
+def test_a_known_shift_is_found(offset: int) -> None:
+    shown = directions(80)
+    seen, heard = shown[20:60], shown[20 + offset : 60 + offset]  # the sound of frame i belongs to the picture of frame i + offset
+    reading = compare(seen, heard)
+    assert reading.offset == offset
+    assert reading.cosines[MAX_SHIFT - offset] == pytest.approx(1, abs=1e-5)
+    assert reading.confidence == pytest.approx(1 - np.median(reading.cosines), abs=1e-5)
+    assert len(reading.cosines) == 2 * MAX_SHIFT + 1
+
+
+def test_the_sound_may_be_longer_or_shorter() -> None:
+    shown = directions(80)
+    assert compare(shown[:40], shown[2:80]).offset == 2
+    assert compare(shown[:60], shown[4:30]).offset == 4
+
+
+def test_unrelated_sound_is_at_no_particular_place() -> None:
+    """The ends of short clips favour no shift: neither 0, where most windows have a partner, nor the far ones."""
+    offsets = [compare(directions(100, 2 * seed), directions(100, 2 * seed + 1)).offset for seed in range(150)]
+    assert np.mean(np.array(offsets) == 0) < 0.12
+    assert np.std(offsets) > 5
+
+
+def test_pictures_that_say_nothing_give_no_confidence() -> None:
+    assert compare(directions(1).expand(40, -1), directions(40)).confidence < 0.1
+    assert compare(directions(1).expand(40, -1), directions(1).expand(40, -1)).confidence == pytest.approx(0, abs=1e-6)
+
+
+def test_a_short_clip_is_refused() -> None:
+    with pytest.raises(InputError, match="too short"):
+        compare(directions(MAX_SHIFT), directions(40))
+
+
+class Reads(nn.Module):
+    """Numbers of b n in [-1, 1] as vectors b (n 21) 1 1, alike where the numbers are."""
+
+    def __init__(self, numbers) -> None:
+        super().__init__()
+        self.numbers, self.weight = numbers, nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.exp(-((self.numbers(x)[..., None] - CENTRES) ** 2) / 0.02).flatten(1)[..., None, None]
+
+
+def brightness(frames: Tensor) -> Tensor:
+    """Frames b (f c) h w -> the brightness of each, b f."""
+    return frames.unflatten(1, (FRAMES, 3)).mean((2, 3, 4))
+
+
+def loudness(mel: Tensor) -> Tensor:
+    """Mel b 1 80 t -> the loudness shortly after each frame has begun, b f."""
+    return mel[:, 0, 0, [window_start(frame) + 1 for frame in range(FRAMES)]]
+
+
+def moments(count: int) -> np.ndarray:
+    """A grey level for each frame."""
+    return np.random.default_rng(0).integers(20, 236, count)
+
+
+def faces_of(levels: np.ndarray) -> Tensor:
+    """Faces whose lower halves show the moment and whose upper halves show noise: uint8 f h w 3."""
+    faces = np.random.default_rng(1).integers(0, 256, (len(levels), SIDE, SIDE, 3))
+    faces[:, SIDE // 2 :] = levels[:, None, None, None]
+    return torch.from_numpy(faces.astype(np.uint8))
+
+
+def mel_of(levels: np.ndarray) -> Tensor:
+    """Sound as loud as the moments are bright: 80 t."""
+    starts = {window_start(frame): frame for frame in range(len(levels))}
+    frame_of = np.maximum.accumulate([starts.get(column, 0) for column in range(window_length(len(levels)))])
+    return torch.from_numpy(np.tile(levels[frame_of] / 127.5 - 1, (BANDS, 1)))
+
+
+@pytest.fixture
+def meter() -> SyncMeter:
+    width = FRAMES * len(CENTRES)
+    network = SyncNet(width, Reads(loudness), Reads(brightness))
+    return SyncMeter(network, resolution=SIDE, num_frames=FRAMES, lower_half=True)
+
+
+@pytest.mark.parametrize("offset", [0, 4, -5])
+def test_windows_of_a_clip_meet_those_of_its_sound(meter: SyncMeter, offset: int) -> None:
+    levels = moments(100)
+    seen, heard = meter.see(faces_of(levels[20:70])), meter.hear(mel_of(levels[20 + offset : 70 + offset]))
+    assert seen.shape == heard.shape == (50 - FRAMES + 1, meter.network.width)
+    reading = compare(seen, heard)
+    assert reading.offset == offset
+    assert max(reading.cosines) > 0.95 and reading.confidence > 0.5
+
+
+def test_faces_of_another_size_are_brought_to_the_networks(meter: SyncMeter) -> None:
+    levels = moments(40)
+    large = faces_of(levels).repeat_interleave(4, 1).repeat_interleave(4, 2)
+    assert compare(meter.see(large), meter.hear(mel_of(levels))).offset == 0
+
+
+def test_pairs_that_belong_together_are_told(meter: SyncMeter) -> None:
+    levels = moments(60)
+    seen, heard = meter.see(faces_of(levels)), meter.hear(mel_of(levels))
+    tally = pair_accuracy(seen, heard, FRAMES, 400, np.random.default_rng(3))
+    assert tally.pairs == 400 and tally.right > 380
+    assert 160 < tally.right_shuffled < 240
+    blind = pair_accuracy(seen, heard.flip(0), FRAMES, 400, np.random.default_rng(3))
+    assert 160 < blind.right < 240
+
+
+def test_clips_without_a_window_are_refused(meter: SyncMeter) -> None:
+    with pytest.raises(InputError, match="pictures for 2 frames"):
+        meter.see(faces_of(moments(2)))
+    with pytest.raises(InputError, match="sound for 2 frames"):
+        meter.hear(mel_of(moments(2)))
+    with pytest.raises(InputError, match="shorter than 2 windows"):
+        pair_accuracy(directions(2), directions(2), FRAMES, 4, np.random.default_rng(0))
+
+
+def test_a_syncnet_of_latents_measures_no_videos() -> None:
+    with pytest.raises(InputError, match="latents"):
+        load_sync_meter(ROOT / "configs" / "syncnet" / "syncnet_16_latent.yaml", Path("none.pt"))

@@ -1,0 +1,263 @@
+"""The command that measures a model on rendered heads, from files to files: a real face, real networks at tiny sizes, real ffmpeg."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from media_fixtures import encode_frames, run_ffmpeg
+from omegaconf import OmegaConf
+from skimage.data import astronaut
+
+from benchmarks.write_random_checkpoint import write_checkpoint
+from eval.generated_videos import GeneratedVideos, checksums, sha256
+from eval.head_pairs import Pair, aligned_faces, face_matrices, find_pairs, mouth_points, read_truth
+from eval.talking_heads import main, measure_all
+from latentsync.config import load_syncnet_config
+from latentsync.errors import ConfigError, InputError
+from latentsync.faces.align import face_size
+from latentsync.media.ffmpeg import probe
+from latentsync.models.mouth_reader import MouthReader, published
+from latentsync.models.syncnet_choice import make_syncnet
+from latentsync.mouth_reader_config import MouthReaderModelConfig
+from latentsync.pipelines.options import LipsyncOptions
+
+ROOT = Path(__file__).parents[1]
+FRAMES, SIDE = 18, 64  # of a clip; pixels of the model's faces
+BROWS, NOSE, LIPS = ((161, 66), (213, 70)), (188, 108), (190, 134)  # where the portrait has them in its first frame
+MODEL = """
+data: {resolution: 64, num_frames: 8}
+model: {block_out_channels: [32, 32, 32, 32], layers_per_block: 1, cross_attention_dim: 64}
+weights: {unet: latentsync_unet.pt, vae: sd-vae-ft-mse, whisper: whisper/tiny.pt}
+"""
+
+
+SYNCNET = {
+    "data": {"resolution": SIDE, "num_frames": 2},
+    "model": {
+        "audio_encoder": {
+            **{"in_channels": 1, "block_out_channels": [32, 32, 32, 32, 64], "attn_blocks": [0] * 5},
+            "downsample_factors": [2, 2, [2, 1], [2, 1], [5, 1]],
+        },
+        "visual_encoder": {
+            **{"in_channels": 6, "block_out_channels": [32, 32, 32, 32, 64], "attn_blocks": [0] * 5},
+            "downsample_factors": [[2, 4], 2, 2, 2, 2],
+        },
+    },
+}
+
+
+def landmarks(k: int) -> np.ndarray:
+    """68 points of the portrait in frame k, only roughly those of a face: 68 2."""
+    points = np.zeros((68, 2))
+    points[17:22], points[22:27], points[27:36], points[48:68] = BROWS[0], BROWS[1], NOSE, LIPS
+    return points + np.array((k + 0.5, 0.5))  # 0 = outer edge of the first pixel
+
+
+def picture(k: int, opening: float) -> np.ndarray:
+    """A portrait (NASA, public domain) that drifts to the right, with a green mouth painted on it: uint8 256 384 3."""
+    frame = np.ascontiguousarray(astronaut()[:256, 40 - k : 424 - k])
+    cv2.ellipse(frame, (LIPS[0] + k, LIPS[1]), (14, 1 + round(8 * opening)), 0, 0, 360, (30, 200, 30), -1)
+    return frame
+
+
+def write_clip(path: Path, pitch: int, phase: float) -> Path:
+    """A clip as it is rendered: picture, sound, truth."""
+    openings = [max(0.0, np.sin(k / 2 + phase)) for k in range(FRAMES)]
+    silent = encode_frames(path.with_suffix(".mkv"), [picture(k, opening) for k, opening in enumerate(openings)], "null", "-crf", "10")
+    sound = ["-f", "lavfi", "-i", f"aevalsrc=0.4*sin(2*PI*t*({pitch}+500*t)):sample_rate=16000:duration={FRAMES / 25}"]
+    run_ffmpeg("-i", silent, *sound, "-c:v", "copy", "-c:a", "aac", path)
+    silent.unlink()
+    truth = {
+        "plan": {"split": "test"},
+        "lip_gap_cm": openings,
+        "landmarks": [landmarks(k).tolist() for k in range(FRAMES)],
+    }
+    path.with_suffix(".json").write_text(json.dumps(truth))
+    return path
+
+
+def write_networks(folder: Path) -> None:
+    """The model under test, SyncNet, its judge, a mouth reader: random, tiny."""
+    write_checkpoint(folder, tiny=True)
+    (folder / "model.yaml").write_text(MODEL)
+    OmegaConf.save(OmegaConf.create(SYNCNET), folder / "syncnet.yaml")
+    for name, seed in (("syncnet.pt", 0), ("judge.pt", 1)):
+        torch.manual_seed(seed)
+        network = make_syncnet(load_syncnet_config(folder / "syncnet.yaml").model)
+        torch.save({"state_dict": network.state_dict()}, folder / name)
+    sizes = MouthReaderModelConfig([8, 8, 16, 16], 4, 16)
+    reader = MouthReader(sizes, deviation=torch.full((20, 2), 0.1))
+    torch.nn.init.normal_(reader.head[-1].weight)
+    torch.save(published(sizes, reader.state_dict(), 0), folder / "reader.pt")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Networks, and clips: a pair, and one without a twin."""
+    folder = tmp_path_factory.mktemp("he ads 'é")
+    clips = folder / "clips"
+    clips.mkdir()
+    write_clip(clips / "clip_000000.mp4", 300, 0.0)
+    write_clip(clips / "clip_000000_other.mp4", 700, 2.0)
+    shutil.copy(clips / "clip_000000.mp4", clips / "clip_000001.mp4")
+    write_networks(folder)
+    return folder
+
+
+def run(folder: Path, clips: str, output: Path, *more: str) -> int:
+    model = [f"--unet_config_path={folder / 'model.yaml'}", "--inference_steps=1", "--guidance_scale=1", "--device=cpu"]
+    meters = [f"--syncnet_config={folder / 'syncnet.yaml'}", f"--syncnet={folder / 'syncnet.pt'}", f"--reader={folder / 'reader.pt'}"]
+    return main([f"--clips={folder / clips}", f"--output_dir={output}", *model, *meters, *more])
+
+
+@pytest.fixture(scope="module")
+def measured(folder: Path) -> Path:
+    """The results of everything, judge and silence included."""
+    output = folder / "out"
+    judge = [f"--judge_config={folder / 'syncnet.yaml'}", f"--judge={folder / 'judge.pt'}", "--silence=1"]
+    assert run(folder, "clips", output, *judge) == 0
+    return output
+
+
+def test_all_measures_are_there(folder: Path, measured: Path) -> None:
+    results = json.loads((measured / "results.json").read_text())
+    (clip,) = results["clips"]
+    videos = clip["videos"]
+    assert (clip["frames"], clip["generated_share"]) == (FRAMES, 1)
+    assert videos["true"]["lmd"] == videos["true"]["appearance"] == videos["true"]["l1"] == 0
+    assert videos["source"]["lmd"] > 0 and videos["generated"]["l1"] > videos["source"]["l1"] > 0
+    assert len(videos["generated"]["syncnet"]["new"]["cosines"]) == len(videos["source"]["judge"]["old"]["cosines"]) == 31
+    assert len(results["silence"][0]["opening"]) == len(results["silence"][0]["source_opening"]) == FRAMES
+    assert len(clip["closed"]) == sum(
+        gap < 0.02 for gap in json.loads((folder / "clips" / "clip_000000_other.json").read_text())["lip_gap_cm"]
+    )
+    assert clip["syncnet_pairs"]["pairs"] == clip["judge_pairs"]["pairs"] == 80
+    empty = [row["name"] for row in results["rows"] if row["measured"] is None]
+    assert empty == []
+    assert results["weights"]["judge"] == sha256(folder / "judge.pt") != results["weights"]["syncnet"]
+    assert {"unet", "whisper", "vae/config.json", "reader"} <= results["weights"].keys()
+
+
+def test_the_table_and_the_sheet_are_written(measured: Path) -> None:
+    table = (measured / "results.md").read_text()
+    assert table.count("\n| ") == len(json.loads((measured / "results.json").read_text())["rows"])
+    assert "1 of 1 clips measured, 18 frames; 1 steps, guidance 1, faces of 64 px." in table
+    assert "LPIPS" in table
+    assert cv2.imread(str(measured / "sheet.png")).shape == (24 + 3 * SIDE, 8 * SIDE, 3)
+    info = probe(measured / "generated" / "clip_000000.mp4")
+    assert (info.video.frame_count, info.has_audio) == (FRAMES, True)
+
+
+def test_videos_of_another_model_are_not_taken(folder: Path, measured: Path, caplog) -> None:
+    assert run(folder, "clips", measured, "--seed=5") == 2
+    assert "name another --output_dir" in caplog.messages[-1]
+
+
+class Copies:
+    """Stands in for the pipeline: the source is the result, and calls are counted."""
+
+    def __init__(self) -> None:
+        self.sounds: list[float] = []  # seconds
+
+    def __call__(self, video: Path, sound: Path, output: Path, options: LipsyncOptions) -> SimpleNamespace:
+        assert options.length == "video" and options.overwrite
+        self.sounds.append(probe(sound).require_audio().duration)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, output)
+        return SimpleNamespace(frames=FRAMES, generated=FRAMES // 2, warnings=("a face was hidden",))
+
+
+def test_videos_are_made_once(folder: Path, tmp_path: Path) -> None:
+    (pair,), copies = find_pairs(folder / "clips"), Copies()
+    videos = GeneratedVideos(tmp_path, {"unet": "1"}, lambda: copies)
+    for _ in range(2):
+        made = videos.say("a/b", pair.video, pair.twin)
+        assert made == tmp_path / "a" / "b.mp4" and made.is_file()
+    assert len(copies.sounds) == 1
+    assert videos.generated_share("a/b") == 0.5
+    made.with_suffix(".json").unlink()  # as if it was stopped before the video was whole
+    videos.say("a/b", pair.video, pair.twin)
+    assert len(copies.sounds) == 2
+    videos.be_silent("a/c", pair.video, 50)
+    assert copies.sounds[-1] == 2.0
+    for other in (GeneratedVideos(tmp_path, {"unet": "2"}, lambda: copies), videos):
+        with pytest.raises(ConfigError, match="name another --output_dir"):
+            other.say("a/b", pair.video, pair.video if other is videos else pair.twin)
+    assert len(copies.sounds) == 3
+
+
+def test_a_clip_that_cannot_be_measured_is_named(folder: Path, caplog) -> None:
+    def measure(pair: Pair, number: int, made: Path, share: float) -> str:
+        if number == 1:
+            raise InputError("no face")
+        return pair.name
+
+    (pair,) = find_pairs(folder / "clips")
+    pairs = [replace(pair, name=name) for name in ("one", "two", "three")]
+    videos = SimpleNamespace(say=lambda *_: None, be_silent=lambda *_: None, generated_share=lambda _: 1.0)
+    meter = SimpleNamespace(measure=measure, measure_silence=lambda pair, _: f"silent {pair.name}")
+    assert measure_all(pairs, 1, videos, meter) == (["one", "three"], ["silent one"], {"two": "no face"})
+    assert "two is left out: no face" in caplog.messages
+    with pytest.raises(InputError, match="Not one of 1 clips"):
+        measure_all(pairs[1:2], 1, videos, SimpleNamespace(measure=lambda *_: measure(pair, 1, Path(), 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--judge=x.pt"], "give both --judge_config and --judge"),
+        (["--reader=x.pt"], "x.pt"),
+        (["--syncnet=x.pt"], "x.pt"),
+        (["data.resolutoin=64"], "resolution"),
+        (["--clips=nowhere"], "nowhere is not a folder"),
+        (["--device=abacus"], "abacus"),
+        (["--limit=0"], "--limit is 0"),
+    ],
+)
+def test_wrong_input_is_refused_in_a_sentence(folder: Path, tmp_path: Path, caplog, more: list[str], sentence: str) -> None:
+    assert run(folder, "clips", tmp_path, *more) == 2
+    assert sentence in caplog.messages[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_truth_lies_on_the_aligned_face(folder: Path) -> None:
+    """A mark painted at a landmark is found where the landmark is said to be."""
+    (pair,) = find_pairs(folder / "clips")
+    truth = read_truth(pair.video)
+    matrices = face_matrices(truth.landmarks, 128)
+    mouth = mouth_points(truth.landmarks, matrices, 128)
+    faces = aligned_faces(pair.video, matrices, 128).float()
+    red, green, blue = faces[3].unbind(-1)
+    y, x = ((green > red + 60) & (green > blue + 60)).nonzero().float().mean(0).tolist()
+    assert (x + 0.5) / 128 == pytest.approx(float(mouth[3, 0, 0]), abs=0.03)
+    assert (y + 0.5) / 128 == pytest.approx(float(mouth[3, 0, 1]), abs=0.03)
+    assert mouth.shape == (FRAMES, 20, 2) and face_size(128) == (105, 140)
+
+
+def test_a_truth_that_tells_nothing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "clip.json").write_text(json.dumps({"landmarks": [[[0, 0]]], "lip_gap_cm": [0.0]}))
+    for name in ("clip.mp4", "missing.mp4"):
+        with pytest.raises(InputError, match="render pairs"):
+            read_truth(tmp_path / name)
+
+
+def test_checksums_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "one").write_bytes(b"1")
+    (tmp_path / "two").write_bytes(b"2")
+    assert checksums({"vae": tmp_path, "unet": tmp_path / "one"}).keys() == {"vae/one", "vae/two", "unet"}
+    assert checksums({"unet": tmp_path / "one"})["unet"] == "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+
+
+def test_the_script_passes_its_arguments_on(tmp_path: Path) -> None:
+    script = ROOT / "eval" / "eval_talking_heads.sh"
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
+    assert 'python -m eval.talking_heads "$@"' in script.read_text()
