@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from eval.head_pairs import Pair, aligned_faces, clip_mel, face_matrices, mouth_points, read_truth
+from eval.head_pairs import Pair, aligned_faces, clip_mel, mouth_points, read_truth
 from eval.mouth_measures import (
     CLOSED_CM,
     Appearance,
@@ -22,6 +22,7 @@ from eval.mouth_measures import (
 )
 from eval.sync_offset import PairTally, SyncMeter, SyncReading, compare, pair_accuracy
 from latentsync.data.clips import generator
+from latentsync.faces.align import align_known
 from latentsync.models.mouth_reader import Mouth, MouthReader
 
 PAIRS_PER_CLIP = 40  # windows with right and wrong sound that SyncNet is asked about, of each clip
@@ -151,7 +152,7 @@ class HeadsMeter:
 
     def measure_silence(self, pair: Pair, generated: Path) -> SilenceMeasures:
         """Measure a person who hears nothing. Raises InputError: a video cannot be decoded or is too short."""
-        matrices = face_matrices(read_truth(pair.video).landmarks, self.resolution)
+        matrices = align_known(read_truth(pair.video).landmarks, self.resolution)
         made, before = (
             read_mouths(self.reader, aligned_faces(video, matrices, self.resolution)).gap.tolist() for video in (generated, pair.video)
         )
@@ -160,7 +161,7 @@ class HeadsMeter:
     def _matrices(self, pair: Pair) -> Tensor:
         """Transforms of the frames that both clips of a pair have, from the source's truth: n 2 3."""
         landmarks, frames = read_truth(pair.video).landmarks, len(read_truth(pair.twin))
-        return face_matrices(landmarks[:frames], self.resolution)
+        return align_known(landmarks[:frames], self.resolution)
 
     def _measure_video(
         self, faces: Tensor, true: Tensor, mouth: Mouth, true_mouth: Mouth, gap: Tensor, syncnet: SyncMeasures, judge: SyncMeasures | None

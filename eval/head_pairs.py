@@ -12,7 +12,7 @@ from torch import Tensor
 from latentsync.data.findings import sidecar
 from latentsync.data.twins import TWIN, twin_path
 from latentsync.errors import InputError
-from latentsync.faces.align import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks, face_size
+from latentsync.faces.align import on_face
 from latentsync.faces.warp import warp_faces
 from latentsync.media.audio import read_audio
 from latentsync.media.files import walk_media
@@ -71,18 +71,10 @@ def read_truth(clip: Path) -> Truth:
     return Truth(landmarks, gap, split)
 
 
-def face_matrices(landmarks: np.ndarray, resolution: int) -> Tensor:
-    """Transforms float32 n 2 3, picture -> crop, of landmarks n 68 2: smoothed along time as those of a detector are in inference."""
-    smoother = LandmarkSmoother()
-    anchors = np.stack([anchors_from_landmarks(smoother(points - 0.5)) for points in landmarks])  # whole numbers = pixel centres
-    return AlignmentSmoother(resolution)(torch.from_numpy(anchors))
-
-
 def mouth_points(landmarks: np.ndarray, matrices: Tensor, resolution: int) -> Tensor:
     """The mouth among landmarks n 68 2, on the aligned faces: float32 n 20 2 in units of the face's side, as a mouth reader tells them."""
-    mouth = torch.from_numpy(landmarks[:, FIRST_POINT : FIRST_POINT + POINTS] - 0.5).float()  # whole numbers = pixel centres
-    crop = torch.einsum("nij,nkj->nki", matrices[..., :2], mouth) + matrices[:, None, :, 2]
-    return (crop + 0.5) / torch.tensor(face_size(resolution))
+    mouth = landmarks[:, FIRST_POINT : FIRST_POINT + POINTS]
+    return torch.from_numpy((on_face(mouth, matrices.numpy(), resolution) + 0.5) / np.float32(resolution))
 
 
 def aligned_faces(video: Path, matrices: Tensor, resolution: int) -> Tensor:

@@ -18,11 +18,11 @@ from skimage.data import astronaut
 
 from benchmarks.write_random_checkpoint import write_checkpoint
 from eval.generated_videos import GeneratedVideos, checksums, sha256
-from eval.head_pairs import Pair, aligned_faces, face_matrices, find_pairs, mouth_points, read_truth
+from eval.head_pairs import Pair, aligned_faces, find_pairs, mouth_points, read_truth
 from eval.talking_heads import main, measure_all
 from latentsync.config import load_syncnet_config
 from latentsync.errors import ConfigError, InputError
-from latentsync.faces.align import face_size
+from latentsync.faces.align import align_known, face_size
 from latentsync.media.ffmpeg import probe
 from latentsync.models.mouth_reader import MouthReader, published
 from latentsync.models.syncnet_choice import make_syncnet
@@ -232,7 +232,7 @@ def test_the_truth_lies_on_the_aligned_face(folder: Path) -> None:
     """A mark painted at a landmark is found where the landmark is said to be."""
     (pair,) = find_pairs(folder / "clips")
     truth = read_truth(pair.video)
-    matrices = face_matrices(truth.landmarks, 128)
+    matrices = align_known(truth.landmarks, 128)
     mouth = mouth_points(truth.landmarks, matrices, 128)
     faces = aligned_faces(pair.video, matrices, 128).float()
     red, green, blue = faces[3].unbind(-1)

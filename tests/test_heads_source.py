@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from latentsync.constants import AUDIO_SAMPLE_RATE
 from latentsync.errors import InputError
+from latentsync.faces.align import on_face
 from latentsync.faces.choice import FaceChoice
 from latentsync.faces.detector import Face
 from latentsync.faces.mask import fixed_mask
@@ -30,7 +31,7 @@ from preprocess.talking_heads.shards import __main__ as shards
 from preprocess.talking_heads.shards import source
 from preprocess.talking_heads.shards.claims import Claim, claim_path, claimed
 from preprocess.talking_heads.shards.closeup import close_up
-from preprocess.talking_heads.shards.crops import Order, on_face, record
+from preprocess.talking_heads.shards.crops import Order, record
 from preprocess.talking_heads.shards.fill import Renderer, fill, render_shard
 from preprocess.talking_heads.shards.format import (
     Collection,

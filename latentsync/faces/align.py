@@ -98,3 +98,19 @@ class LandmarkSmoother:
             current = self._last * hold + current * (1 - hold)
         self._last = current
         return current
+
+
+def align_known(landmarks: np.ndarray, resolution: int) -> Tensor:
+    """Transforms float32 n 2 3, picture -> crop, of landmarks of a clip that are known (n 68 2, 0 = outer edge of the first pixel).
+
+    Smoothed along time as a 68-point detector's landmarks are in inference.
+    """
+    smoother = LandmarkSmoother()
+    anchors = np.stack([anchors_from_landmarks(smoother(points - 0.5)) for points in landmarks])  # - 0.5: whole numbers = pixel centres
+    return AlignmentSmoother(resolution)(torch.from_numpy(anchors))
+
+
+def on_face(landmarks: np.ndarray, matrices: np.ndarray, resolution: int) -> np.ndarray:
+    """Landmarks of pictures (n k 2, 0 = outer edge of the first pixel) on their aligned faces (float32, whole numbers = pixel centres)."""
+    crop = np.einsum("nij,nkj->nki", matrices[..., :2], landmarks - 0.5) + matrices[:, None, :, 2]
+    return ((crop + 0.5) * (resolution / np.array(face_size(resolution))) - 0.5).astype(np.float32)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentsync.constants import VIDEO_FPS
-from latentsync.faces.align import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks, face_size
+from latentsync.faces.align import align_known, on_face
 from latentsync.faces.warp import warp_faces
 from latentsync.media.audio import FULL_SCALE
 from latentsync.whisper.log_mel import LogMel
@@ -78,25 +78,9 @@ def record(plan: ClipPlan, speeches: tuple[Speech, ...], frames: int, resolution
     for clip in clips:
         shown = [studio.frame(pose, index) for index, pose in enumerate(clip.poses)]
         if not takes:
-            matrices = align(np.stack([frame.landmarks for frame in shown]), resolution)
+            matrices = align_known(np.stack([frame.landmarks for frame in shown]), resolution)
         takes.append(_take(clip, shown, matrices, resolution))
     return StoredClip(_about(clips, studio), matrices.numpy(), tuple(takes))
-
-
-def align(landmarks: np.ndarray, resolution: int) -> Tensor:
-    """Transforms float32 n 2 3, picture -> crop, of the landmarks of a clip (n 68 2, 0 = outer edge of the first pixel).
-
-    Smoothed along time as the 68-point detector's landmarks are in inference.
-    """
-    smoother = LandmarkSmoother()
-    anchors = np.stack([anchors_from_landmarks(smoother(points - 0.5)) for points in landmarks])  # - 0.5: whole numbers = pixel centres
-    return AlignmentSmoother(resolution)(torch.from_numpy(anchors))
-
-
-def on_face(landmarks: np.ndarray, matrices: np.ndarray, resolution: int) -> np.ndarray:
-    """Landmarks of pictures (n 68 2, 0 = outer edge of the first pixel) on their aligned faces (float32, whole numbers = pixel centres)."""
-    crop = np.einsum("nij,nkj->nki", matrices[..., :2], landmarks - 0.5) + matrices[:, None, :, 2]
-    return ((crop + 0.5) * (resolution / np.array(face_size(resolution))) - 0.5).astype(np.float32)
 
 
 def _take(clip: Clip, frames: list[Frame], matrices: Tensor, resolution: int) -> Take:

@@ -1,0 +1,163 @@
+"""Boxes of faces -> tracks of one face each -> the crops that SyncNet v2 was trained on.
+
+Origin: "Out of time: automated lip sync in the wild" (Chung and Zisserman, ACCV 2016 workshops), section on the data; repository
+joonson/syncnet_python (MIT). Written for this project from the paper. Of a video only a few numbers a frame are kept.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+import cv2
+import numpy as np
+from scipy.signal import medfilt
+
+from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
+from latentsync.third_party.s3fd import S3FD
+
+MIN_OVERLAP = 0.5  # of boxes of one face in successive detections: intersection over union
+MAX_STEP = 25  # frames from one detection of a face to the next
+MIN_DETECTIONS = 50  # a track has more
+MIN_SIDE = 100  # pixels: a track's mean width or mean height is larger
+SIDE = 224  # pixels of a crop
+
+_MEDIAN = 13  # frames of the filter along time
+_ABOVE, _BELOW, _BESIDE = 1.0, 1.8, 1.4  # where a crop ends, in half sides of the box from its middle
+_BORDER = 110  # grey of a crop beyond the edge of the picture
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face through successive frames, gaps filled.
+
+    Attributes:
+        start: its first frame.
+        boxes: float64 n 4: x0 y0 x1 y1 in pixels of the picture.
+    """
+
+    start: int
+    boxes: np.ndarray
+
+    @property
+    def stop(self) -> int:
+        """The frame after its last."""
+        return self.start + len(self.boxes)
+
+    @property
+    def samples(self) -> slice:
+        """Its part of the sound, at 16 kHz, where frames last 1/25 of a second."""
+        return slice(*(frame * AUDIO_SAMPLE_RATE // VIDEO_FPS for frame in (self.start, self.stop)))
+
+
+@dataclass
+class _Chain:
+    """Detections that belong together so far."""
+
+    frames: list[int] = field(default_factory=list)
+    boxes: list[np.ndarray] = field(default_factory=list)  # 4 each
+
+    def add(self, frame: int, box: np.ndarray) -> None:
+        self.frames.append(frame)
+        self.boxes.append(box)
+
+
+class SyncNetDetector:
+    """The tracks of faces in a video, by S3FD; pictures go by in batches and are not kept."""
+
+    def __init__(self, network: S3FD, batch_size: int = 16, scale: float = 0.25, threshold: float = 0.9) -> None:
+        """Take a loaded network, on whatever device; `scale` and `threshold` as in `S3FD.detect`."""
+        self.network = network
+        self.batch_size = batch_size
+        self.scale = scale
+        self.threshold = threshold
+
+    def __call__(self, frames: Iterable[np.ndarray], cuts: Collection[int] = ()) -> list[FaceTrack]:
+        """Tracks in order of time.
+
+        Args:
+            frames: uint8 h w 3, RGB, 25 a second, all of one size.
+            cuts: first frames of new shots; no track goes across one.
+        """
+        return link_faces(self.boxes(frames), cuts)
+
+    def boxes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The faces of each frame: k 5."""
+        frames = iter(frames)
+        while batch := list(islice(frames, self.batch_size)):
+            yield from self.network.detect(batch, self.scale, self.threshold)
+
+
+def link_faces(detections: Iterable[np.ndarray], cuts: Collection[int] = ()) -> list[FaceTrack]:
+    """Tracks of what was found frame by frame, in order of time; short and small ones are left out.
+
+    Args:
+        detections: for each frame its boxes k 4 (or k 5, with a score): x0 y0 x1 y1 in pixels.
+        cuts: first frames of new shots; no track goes across one.
+    """
+    new_shots = frozenset(cuts)
+    live: list[_Chain] = []
+    tracks: list[FaceTrack] = []
+    for frame, boxes in enumerate(detections):
+        ended = [chain for chain in live if frame in new_shots or frame - chain.frames[-1] > MAX_STEP]
+        tracks += _finish(ended)
+        live = _extend([chain for chain in live if chain not in ended], frame, np.asarray(boxes, np.float64)[:, :4])
+    return sorted(tracks + _finish(live), key=lambda track: track.start)
+
+
+def _extend(chains: list[_Chain], frame: int, boxes: np.ndarray) -> list[_Chain]:
+    """Each chain, oldest first, takes the box that overlaps its last one most; boxes that are left begin chains."""
+    free = list(boxes)
+    for chain in chains:
+        shares = [overlap(chain.boxes[-1], box) for box in free]
+        if shares and max(shares) > MIN_OVERLAP:
+            chain.add(frame, free.pop(int(np.argmax(shares))))
+    return [*chains, *(_Chain([frame], [box]) for box in free)]
+
+
+def _finish(chains: list[_Chain]) -> list[FaceTrack]:
+    """Chains as tracks, those that are long and large enough."""
+    tracks = [FaceTrack(chain.frames[0], fill_gaps(chain.frames, chain.boxes)) for chain in chains if len(chain.frames) > MIN_DETECTIONS]
+    return [track for track in tracks if (track.boxes[:, 2:] - track.boxes[:, :2]).mean(0).max() > MIN_SIDE]
+
+
+def fill_gaps(frames: list[int], boxes: list[np.ndarray]) -> np.ndarray:
+    """A box for every frame from the first to the last, linear between detections: n 4."""
+    every = np.arange(frames[0], frames[-1] + 1)
+    return np.stack([np.interp(every, frames, edge) for edge in np.stack(boxes, 1)], 1)
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes."""
+    sides = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
+    common = sides.prod()
+    union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common
+    return float(common / union) if union > 0 else 0.0
+
+
+def crop_path(boxes: np.ndarray) -> np.ndarray:
+    """Middle x, middle y and half the larger side of boxes n 4, each filtered along time: n 3.
+
+    The filter takes what lies before the first and after the last frame as zeros, as the published program does.
+    """
+    low, high = boxes[:, :2], boxes[:, 2:]
+    values = np.column_stack([(low + high) / 2, (high - low).max(1) / 2])
+    return np.stack([medfilt(column, _MEDIAN) for column in values.T], 1)
+
+
+def crop_face(frame: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """The face at one place of `crop_path`, with its chin in the middle: uint8 224 224 3; grey beyond the edges of the frame h w 3."""
+    x, y, half = (float(value) for value in place)
+    top, bottom, left, right = (
+        int(np.floor(value)) for value in (y - _ABOVE * half, y + _BELOW * half, x - _BESIDE * half, x + _BESIDE * half)
+    )
+    height, width = frame.shape[:2]
+    inside = frame[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    around = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
+    face = cv2.copyMakeBorder(inside, *around, cv2.BORDER_CONSTANT, value=(_BORDER,) * 3)
+    return cv2.resize(face, (SIDE, SIDE))
+
+
+def track_crops(frames: Iterable[np.ndarray], track: FaceTrack) -> Iterator[np.ndarray]:
+    """The crops of one track, uint8 224 224 3 each; `frames`, uint8 h w 3, begin at the track's first frame."""
+    for frame, place in zip(frames, crop_path(track.boxes), strict=False):
+        yield crop_face(frame, place)

@@ -1,0 +1,109 @@
+"""Embeddings of mouth and sound -> their offset and how sure it is; any network that puts both into one space.
+
+Origin: "Out of time: automated lip sync in the wild" (Chung and Zisserman, ACCV 2016 workshops), section on the offset; repository
+joonson/syncnet_python (MIT). Written for this project from the paper.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from latentsync.errors import InputError
+
+MAX_SHIFT = 15  # frames the sound is moved either way
+_EPS = 1e-6  # added to each component of a difference before its length is taken
+
+
+@dataclass(frozen=True)
+class Offset:
+    """What a search found.
+
+    Attributes:
+        offset: frames; +3 means that the sound of a frame is heard three frames before it is seen.
+        confidence: how much smaller the least distance is than the middle one; over 3 counts as in step, over 6 as good.
+        distances: mean distance at each shift, from the sound of `MAX_SHIFT` frames earlier to that of as many later: float64 [31].
+    """
+
+    offset: int
+    confidence: float
+    distances: np.ndarray
+
+    @property
+    def distance(self) -> float:
+        """The least mean distance."""
+        return float(self.distances.min())
+
+
+class OffsetSearch:
+    """Mean distances of windows that come piece by piece; keeps as many embeddings as the shifts reach."""
+
+    def __init__(self, vshift: int = MAX_SHIFT) -> None:
+        self.vshift = vshift
+        self._sums = torch.zeros(2 * vshift + 1, dtype=torch.float64)
+        self._count = 0
+        self._video: Tensor | None = None  # n d: windows whose later sound is not known yet
+        self._audio: Tensor | None = None  # from `vshift` windows before the first of them on
+
+    def add(self, video: Tensor, audio: Tensor) -> None:
+        """Take the next windows: m d each, float, on one device."""
+        if self._video is None or self._audio is None:
+            self._video, self._audio = video[:0], audio.new_zeros(self.vshift, audio.shape[1])
+        self._video, self._audio = torch.cat([self._video, video]), torch.cat([self._audio, audio])
+        ready = len(self._audio) - 2 * self.vshift
+        if ready > 0:
+            self._sums += distance_sums(self._video[:ready], self._audio[: ready + 2 * self.vshift]).cpu()
+            self._count += ready
+            self._video, self._audio = self._video[ready:], self._audio[ready:]
+
+    def finish(self) -> Offset:
+        """The result, once all windows were added; raises InputError when there were none."""
+        if self._video is None or self._audio is None:
+            raise InputError("There is nothing whose offset could be searched: use a longer clip.")
+        sums = self._sums
+        if len(self._video):
+            silence = self._audio.new_zeros(self.vshift, self._audio.shape[1])
+            sums = sums + distance_sums(self._video, torch.cat([self._audio, silence])).cpu()
+        return judge((sums / (self._count + len(self._video))).numpy())
+
+
+def offset_of(video: Tensor, audio: Tensor, vshift: int = MAX_SHIFT) -> Offset:
+    """Offset of embeddings n d of pictures and n d of the sound at the same times; beyond its ends the sound counts as zeros.
+
+    Raises:
+        InputError: there are no embeddings.
+    """
+    search = OffsetSearch(vshift)
+    if len(video):
+        search.add(video, audio)
+    return search.finish()
+
+
+def distance_sums(video: Tensor, audio: Tensor) -> Tensor:
+    """Distances of video n d to each row of audio (n + 2 vshift) d that a shift puts beside it, summed over n: float64 2 vshift + 1."""
+    shifts = len(audio) - len(video) + 1
+    return torch.stack([F.pairwise_distance(video, audio[j : j + len(video)], eps=_EPS).double().sum() for j in range(shifts)])
+
+
+def judge(distances: np.ndarray) -> Offset:
+    """The result of mean distances, one for each shift."""
+    confidence = np.sort(distances)[(len(distances) - 1) // 2] - distances.min()
+    return Offset(len(distances) // 2 - int(distances.argmin()), float(confidence), distances)
+
+
+def over_tracks(results: Sequence[Offset]) -> Offset:
+    """Several tracks of one video as one result: the mean offset without its fraction, mean confidence and mean distances.
+
+    Raises:
+        InputError: there are no tracks.
+    """
+    if not results:
+        raise InputError("No face track of this video can be compared with its sound: use one that shows a face for at least two seconds.")
+    return Offset(
+        int(np.mean([result.offset for result in results])),
+        float(np.mean([result.confidence for result in results])),
+        np.mean([result.distances for result in results], axis=0),
+    )
