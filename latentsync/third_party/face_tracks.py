@@ -98,9 +98,10 @@ def link_faces(detections: Iterable[np.ndarray], cuts: Collection[int] = ()) -> 
     live: list[_Chain] = []
     tracks: list[FaceTrack] = []
     for frame, boxes in enumerate(detections):
-        ended = [chain for chain in live if frame in new_shots or frame - chain.frames[-1] > MAX_STEP]
-        tracks += _finish(ended)
-        live = _extend([chain for chain in live if chain not in ended], frame, np.asarray(boxes, np.float64)[:, :4])
+        reach = 0 if frame in new_shots else MAX_STEP
+        tracks += _finish([chain for chain in live if frame - chain.frames[-1] > reach])
+        live = [chain for chain in live if frame - chain.frames[-1] <= reach]
+        live = _extend(live, frame, np.asarray(boxes, np.float64)[:, :4])
     return sorted(tracks + _finish(live), key=lambda track: track.start)
 
 
@@ -145,15 +146,13 @@ def crop_path(boxes: np.ndarray) -> np.ndarray:
 
 
 def crop_face(frame: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """The face at one place of `crop_path`, with its chin in the middle: uint8 224 224 3; grey beyond the edges of the frame h w 3."""
+    """The face at one place of `crop_path`, its mouth near the middle: uint8 224 224 3, grey beyond the edges of the frame h w 3."""
     x, y, half = (float(value) for value in place)
-    top, bottom, left, right = (
-        int(np.floor(value)) for value in (y - _ABOVE * half, y + _BELOW * half, x - _BESIDE * half, x + _BESIDE * half)
-    )
-    height, width = frame.shape[:2]
-    inside = frame[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
-    around = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
-    face = cv2.copyMakeBorder(inside, *around, cv2.BORDER_CONSTANT, value=(_BORDER,) * 3)
+    edges = np.array([[y - _ABOVE * half, y + _BELOW * half], [x - _BESIDE * half, x + _BESIDE * half]])
+    (top, bottom), (left, right) = np.floor(edges).astype(int)
+    rows, columns = (np.clip(ends, 0, side) for ends, side in zip(((top, bottom), (left, right)), frame.shape, strict=False))
+    face = np.full((bottom - top, right - left, frame.shape[2]), _BORDER, np.uint8)
+    face[slice(*rows - top), slice(*columns - left)] = frame[slice(*rows), slice(*columns)]
     return cv2.resize(face, (SIDE, SIDE))
 
 
