@@ -1,6 +1,7 @@
 """The embedded model: which model inference takes by itself, and how networks become the folder that it is shipped as."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,14 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from benchmarks.write_random_checkpoint import write_checkpoint
-from latentsync.config import load_config
+from latentsync.audio_encoder_config import load_audio_encoder_config
+from latentsync.autoencoder_config import load_autoencoder_config
+from latentsync.config import load_config, load_syncnet_config
 from latentsync.errors import WeightsError
 from latentsync.models.syncnet_choice import make_syncnet
+from latentsync.mouth_reader_config import load_mouth_reader_config
 from latentsync.pipelines.build import CONFIGS, EMBEDDED, find_config
+from latentsync.training.syncnet_build import check_sizes
 from latentsync.training_config import SyncNetConfig
 from latentsync.weights import CHECKPOINTS, WEIGHTS
 from scripts.pack_embedded import SYNCNET, UNET, main
@@ -31,6 +36,23 @@ SYNCNET_RECIPE = {
         "visual_encoder": {"in_channels": 48, **ENCODER, "downsample_factors": [2, 2, 2, 2, 2, [2, 4]]},
     },
 }
+
+
+RECIPES = ROOT / "configs" / "embedded"
+
+
+def test_recipes_fit_together() -> None:
+    first, second = (load_config(RECIPES / f"{name}.yaml") for name in ("unet_stage1", "unet"))
+    assert not first.model.use_motion_module and second.model.use_motion_module
+    assert replace(first.model, use_motion_module=True, motion_module_decoder_only=True) == second.model
+    syncnet, encoder = load_syncnet_config(RECIPES / "syncnet.yaml"), load_audio_encoder_config(RECIPES / "audio_encoder.yaml")
+    check_sizes(syncnet)
+    assert syncnet.data.num_frames == second.data.num_frames
+    assert encoder.model.n_audio_state == second.model.cross_attention_dim
+    autoencoder = load_autoencoder_config(RECIPES / "autoencoder.yaml")
+    assert {first.data.resolution, second.data.resolution, autoencoder.data.resolution, syncnet.data.resolution} == {128}
+    assert load_mouth_reader_config(RECIPES / "mouth_reader.yaml").run.loss_weights["landmarks"] > 0
+    assert first.data.counterfactual and second.data.counterfactual
 
 
 def place(root: Path, *relative: Path) -> None:

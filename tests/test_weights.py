@@ -28,6 +28,8 @@ from latentsync.models.vae import load_vae
 from latentsync.whisper.loading import load_whisper_encoder
 from scripts import download_weights
 
+FOR_TRAINING = {"syncnet", "vgg16", "videomae", "sfd_face", "syncnet_v2", "hyperiqa"}  # with what chooses its data and measures results
+
 
 class Program:
     """An object whose unpickling runs a command."""
@@ -267,9 +269,9 @@ def test_download_without_a_connection_tries_once(tmp_path, monkeypatch, capsys)
     ("arguments", "training", "others"),
     [
         ([], set(), {"vae", "unet-1.0"}),
-        (["--training"], {"syncnet", "vgg16", "videomae"}, {"vae", "unet-1.0"}),
+        (["--training"], FOR_TRAINING, {"vae", "unet-1.0"}),
         (["--names", "vgg16", "whisper-small"], {"vgg16"}, {"whisper-small"}),
-        (["--names", "vae", "--training"], {"syncnet", "vgg16", "videomae"}, {"vae"}),
+        (["--names", "vae", "--training"], FOR_TRAINING, {"vae"}),
     ],
 )
 def test_files_for_training_are_fetched_when_asked_for(tmp_path, monkeypatch, arguments, training, others):

@@ -1,0 +1,138 @@
+"""S3FD against reference numbers and the published key list; boxes in pixels; loading."""
+
+import gzip
+import hashlib
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
+from torchvision.ops import nms
+
+from latentsync.errors import WeightsError
+from latentsync.third_party.s3fd import MEAN, MIN_SIDE, S3FD, decode_boxes, load_s3fd, prior_boxes, shrink, suppress
+
+SIDECAR, TENSORS = load_case("eval_s3fd")
+
+
+@pytest.fixture(scope="module")
+def weights() -> dict[str, torch.Tensor]:
+    with torch.device("meta"):
+        names = S3FD().state_dict()
+    drawn = seeded_state_dict(names, SIDECAR["seed"], gain=1.4)
+    assert weights_sha256(drawn) == SIDECAR["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def network(weights: dict[str, torch.Tensor]) -> S3FD:
+    with torch.device("meta"):
+        net = S3FD()
+    net.load_state_dict(weights, assign=True)
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def pixels() -> torch.Tensor:
+    given = 60 * seeded_normal(SIDECAR["seed"] + 1, (1, 3, 96, 128))
+    assert hashlib.sha256(given.numpy().tobytes()).hexdigest() in SIDECAR["inputs"]
+    return given
+
+
+def equal(found: torch.Tensor, name: str) -> None:
+    torch.testing.assert_close(found, TENSORS[name], **SIDECAR["tolerance"])
+
+
+def test_names_and_shapes_are_those_of_the_published_file() -> None:
+    manifest = json.loads(gzip.decompress((GOLDEN / "manifests" / "s3fd.json.gz").read_bytes()))
+    with torch.device("meta"):
+        net = S3FD()
+    assert {key: list(value.shape) for key, value in net.state_dict().items()} == manifest["shapes"]
+    assert sum(parameter.numel() for parameter in net.parameters()) == manifest["n_parameters"]
+
+
+@torch.no_grad()
+def test_maps_and_heads_equal_the_reference(network: S3FD, pixels: torch.Tensor) -> None:
+    assert [list(x.shape[1:]) for x in network.sources(pixels)] == SIDECAR["source_map_sizes_c_h_w"]
+    heads = network.heads(pixels)
+    equal(heads[0][0][0, :, :2], "loc0_first")
+    equal(heads[0][1][0, :, :2], "conf0_first")
+    equal(heads[5][0][0], "loc5")
+    equal(heads[5][1][0], "conf5")
+
+
+@torch.no_grad()
+def test_boxes_equal_the_reference(network: S3FD, pixels: torch.Tensor) -> None:
+    boxes, scores = network(pixels)
+    assert boxes.shape == (1, SIDECAR["n_priors"], 4)
+    boxes, scores = suppress(boxes[0], scores[0])
+    equal(torch.cat([scores[:, None], boxes], 1)[:30], "det_top30")
+
+
+def test_prior_boxes_equal_the_reference() -> None:
+    priors = prior_boxes([size[1:] for size in SIDECAR["source_map_sizes_c_h_w"]], 96, 128)
+    assert len(priors) == SIDECAR["n_priors"]
+    equal(priors[:5], "priors_first5")
+    equal(priors[-3:], "priors_last3")
+
+
+def test_suppression_equals_the_example() -> None:
+    example = SIDECAR["nms_example"]
+    boxes = torch.tensor(example["boxes"])
+    for share in (0.1, 0.5):
+        assert nms(boxes[:, :4], boxes[:, 4], share).tolist() == example[f"thresh{share}"]
+        kept, scores = suppress(boxes[:, :4], boxes[:, 4], max_overlap=share)
+        assert torch.equal(torch.cat([kept, scores[:, None]], 1), boxes[example[f"thresh{share}"]])
+    assert len(suppress(boxes[:, :4], boxes[:, 4], min_score=0.75)[0]) == 1
+    assert len(suppress(boxes[:, :4], boxes[:, 4], max_overlap=0.5, keep=2)[0]) == 2
+
+
+def test_shifts_move_and_stretch_the_prior_boxes() -> None:
+    prior = torch.tensor([[0.5, 0.4, 0.2, 0.1]])
+    found = decode_boxes(torch.tensor([[[0.0, 0.0, 0.0, 0.0], [1.0, -1.0, 5 * np.log(2), 0.0]]]), prior.expand(2, 4))
+    torch.testing.assert_close(found[0], torch.tensor([[0.4, 0.35, 0.6, 0.45], [0.32, 0.34, 0.72, 0.44]]))
+
+
+def test_faces_are_boxes_in_pixels_of_each_frame(network: S3FD) -> None:
+    """The frames a batch holds do not matter, and boxes fit the frame whatever it was shrunk to."""
+    random = np.random.RandomState(0)
+    small = random.randint(0, 256, (2, 40, 56, 3), np.uint8)
+    frames = np.repeat(np.repeat(small, 4, 1), 4, 2)  # n 160 224 3: the same pictures, larger
+    found = network.detect(frames, threshold=0.5)
+    assert np.array_equal(shrink(frames, 0.25), small)
+    alone, whole = network.detect(frames[1:], threshold=0.5), network.detect(small, scale=1, threshold=0.5)
+    assert len(found) == 2 and len(found[1]) > 0 and found[1].dtype == np.float32
+    np.testing.assert_allclose(found[1], alone[0], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found[1][:, :4], 4 * whole[1][:, :4], rtol=1e-3, atol=1e-2)
+    assert (found[1][:, 4] > 0.5).all() and (np.diff(found[1][:, 4]) <= 0).all()
+    assert network.detect(frames[:0]) == [] and [len(boxes) for boxes in network.detect(frames[:1], threshold=1.0)] == [0]
+
+
+@torch.no_grad()
+def test_pixels_are_rgb_less_the_mean(network: S3FD, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(network, "forward", lambda pixels: (seen.append(pixels), (torch.zeros(1, 1, 4), torch.zeros(1, 1)))[1])
+    network.detect(np.full((1, 128, 256, 3), (10, 20, 30), np.uint8))
+    assert seen[0].shape == (1, 3, 32, 64)
+    torch.testing.assert_close(seen[0][0, :, 5, 5], torch.tensor([10.0, 20.0, 30.0]) - torch.tensor(MEAN))
+
+
+def test_pictures_are_shrunk_as_opencv_does_and_stay_large_enough() -> None:
+    frames = np.random.RandomState(1).randint(0, 256, (1, 200, 301, 3), np.uint8)
+    assert np.array_equal(shrink(frames, 0.25)[0], cv2.resize(frames[0], None, fx=0.25, fy=0.25))
+    assert min(shrink(frames[:, :70], 0.25).shape[1:3]) == MIN_SIDE
+
+
+def test_files_are_loaded_strictly_and_frozen(tmp_path, weights: dict[str, torch.Tensor]) -> None:
+    torch.save(weights, tmp_path / "sfd_face.pth")
+    loaded = load_s3fd(tmp_path / "sfd_face.pth")
+    assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert torch.equal(loaded.L2Norm4_3.weight, weights["L2Norm4_3.weight"])
+    torch.save({"vgg.0.weight": torch.zeros(64, 3, 5, 5), "extra": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"other.pth does not fit S3FD: of 65 entries 64 missing .* use sfd_face.pth") as caught:
+        load_s3fd(tmp_path / "other.pth")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(WeightsError, match="does not exist"):
+        load_s3fd(tmp_path / "none.pth")
