@@ -43,7 +43,7 @@ class WeightFile:
         purpose: what needs it, for the sentence a user reads.
         sha256: checksum, or its first digits where only those are known; None where the authors give none.
         required: False for files that the project works without.
-        training: True for files that only training needs.
+        training: True for files that only training, the making of its data, or evaluation needs.
     """
 
     path: Path
@@ -68,6 +68,13 @@ def _unet(version: str) -> WeightFile:
 
 def _vae(name: str) -> WeightFile:
     return WeightFile(Path("sd-vae-ft-mse") / name, "stabilityai/sd-vae-ft-mse", name, "MIT", "pixels to latents and back")
+
+
+def _judge(name: str, licence: str, purpose: str) -> WeightFile:
+    """A network by which data are chosen and results are measured."""
+    source = f"auxiliary/{name}"
+    why = f"data processing and evaluation: {purpose}"
+    return WeightFile(Path(source), _LATENTSYNC["1.6"], source, licence, why, required=False, training=True)
 
 
 WEIGHTS: Mapping[str, WeightFile] = {
@@ -136,6 +143,9 @@ WEIGHTS: Mapping[str, WeightFile] = {
         required=False,
         training=True,
     ),
+    "sfd_face": _judge("sfd_face.pth", "MIT", "finding faces for SyncNet v2 (S3FD, of the repository joonson/syncnet_python)"),
+    "syncnet_v2": _judge("syncnet_v2.model", "MIT", "offset and confidence of mouth and sound (of the repository joonson/syncnet_python)"),
+    "hyperiqa": _judge("koniq_pretrained.pkl", "MIT", "judging how good a picture looks (hyperIQA, of the repository SSL92/hyperIQA)"),
 }
 
 

@@ -16,7 +16,6 @@ FOLDERS = ("latentsync", "scripts", "preprocess", "eval", "benchmarks", "tests")
 # Declared though no file of ours imports it.
 NOT_IMPORTED = {
     "ruff": "a command: the style check of .ci/run",
-    "torchvision": "facenet-pytorch imports it, and it has to fit torch",
     "tensorboard": "torch.utils.tensorboard imports it",
 }
 OPTIONAL = {"bitsandbytes": "eight-bit optimizer; of use on CUDA alone, and asked for by name where it is wanted"}  # imported, not declared

@@ -37,7 +37,7 @@ class L2Norm(nn.Module):
 
     def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.full((channels,), scale))
+        self.weight = nn.Parameter(torch.full((channels,), float(scale)))
 
     def forward(self, x: Tensor) -> Tensor:
         """b c h w -> b c h w."""

@@ -55,7 +55,7 @@ class OffsetSearch:
         self._video, self._audio = torch.cat([self._video, video]), torch.cat([self._audio, audio])
         ready = len(self._audio) - 2 * self.vshift
         if ready > 0:
-            self._sums += distance_sums(self._video[:ready], self._audio[: ready + 2 * self.vshift]).cpu()
+            self._sums += distance_sums(self._video[:ready], self._audio[: ready + 2 * self.vshift])
             self._count += ready
             self._video, self._audio = self._video[ready:], self._audio[ready:]
 
@@ -66,7 +66,7 @@ class OffsetSearch:
         sums = self._sums
         if len(self._video):
             silence = self._audio.new_zeros(self.vshift, self._audio.shape[1])
-            sums = sums + distance_sums(self._video, torch.cat([self._audio, silence])).cpu()
+            sums = sums + distance_sums(self._video, torch.cat([self._audio, silence]))
         return judge((sums / (self._count + len(self._video))).numpy())
 
 
@@ -83,9 +83,10 @@ def offset_of(video: Tensor, audio: Tensor, vshift: int = MAX_SHIFT) -> Offset:
 
 
 def distance_sums(video: Tensor, audio: Tensor) -> Tensor:
-    """Distances of video n d to each row of audio (n + 2 vshift) d that a shift puts beside it, summed over n: float64 2 vshift + 1."""
+    """Distances of video n d to each row of audio (n + 2 vshift) d that a shift puts beside it, as sums over n: float64 [31] on the CPU."""
     shifts = len(audio) - len(video) + 1
-    return torch.stack([F.pairwise_distance(video, audio[j : j + len(video)], eps=_EPS).double().sum() for j in range(shifts)])
+    distances = torch.stack([F.pairwise_distance(video, audio[j : j + len(video)], eps=_EPS) for j in range(shifts)])
+    return distances.cpu().double().sum(1)
 
 
 def judge(distances: np.ndarray) -> Offset:
