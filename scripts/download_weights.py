@@ -2,8 +2,9 @@
 
     python -m scripts.download_weights [--versions 1.6 1.5 1.0] [--names unet-1.6 vae ...] [--training]
 
-Files that only training, the making of its data, and evaluation need are left out unless they are asked for, and files that exist are left alone. Without a connection the
-command ends after one short attempt. It always ends with exit code 0, since the project works, as far as it can, without these files.
+Files that only training, the making of its data, and evaluation need are left out unless they are asked for, and files that exist are left
+alone. Without a connection the command ends after one short attempt. It always ends with exit code 0, since the project works, as far as it
+can, without these files.
 """
 
 import argparse
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fetch the weight files that are missing, or say where to get them.")
     parser.add_argument("--versions", nargs="+", choices=VERSIONS, default=VERSIONS, help="versions of the denoiser (default: all)")
     parser.add_argument("--names", nargs="+", choices=WEIGHTS, help="only these files")
-    parser.add_argument("--training", action="store_true", help="also the files that only training, the making of its data, and evaluation need")
+    parser.add_argument("--training", action="store_true", help="also what training, the making of its data, and evaluation need")
     parser.add_argument("--checkpoints", type=Path, default=ROOT / CHECKPOINTS, help="folder of weight files (default: %(default)s)")
     args = parser.parse_args(argv)
     missing = missing_weights(args.checkpoints, args.versions)
