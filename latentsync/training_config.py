@@ -66,7 +66,10 @@ class UNetRunConfig(RunConfig):
     """... for the denoiser."""
 
     loss_weights: dict[str, float] = field(
-        default_factory=lambda: {"recon": 1.0, "sync": 0.0, "lpips": 0.0, "trepa": 0.0, "reader": 0.0, "reader_motion": 0.0}
+        default_factory=lambda: {
+            **{"recon": 1.0, "sync": 0.0, "lpips": 0.0, "trepa": 0.0},  # as published
+            **{"reader": 0.0, "reader_motion": 0.0, "reader_points": 0.0},  # of this project's mouth reader
+        }
     )
     trainable_modules: list[str] = field(default_factory=list)  # parts of parameter names that are trained; empty: everything
     enable_gradient_checkpointing: bool = True  # compute activations twice instead of keeping them

@@ -18,7 +18,10 @@ NOT_IMPORTED = {
     "ruff": "a command: the style check of .ci/run",
     "tensorboard": "torch.utils.tensorboard imports it",
 }
-OPTIONAL = {"bitsandbytes": "eight-bit optimizer; of use on CUDA alone, and asked for by name where it is wanted"}  # imported, not declared
+OPTIONAL = {  # imported, not declared
+    "bitsandbytes": "eight-bit optimizer; of use on CUDA alone, and asked for by name where it is wanted",
+    "ray": "many machines for the data pipeline; asked for by name, requirements-ray.txt says which",
+}
 
 
 def normal(name: str) -> str:

@@ -54,6 +54,18 @@ def test_appearance_is_the_distance_of_unit_features() -> None:
 
 
 @torch.no_grad()
+def test_points_are_those_that_are_read() -> None:
+    reader = tiny_reader()
+    torch.nn.init.normal_(reader.head[-1].weight)
+    first, second = clip(1, 2), clip(2, 2)
+    loss = ReaderLoss(reader)(first, second).points
+    torch.testing.assert_close(loss, (reader(first[0]).points - reader(second[0]).points).square().mean(), rtol=1e-4, atol=0)
+    reader.deviation.fill_(7.0)  # faces that vary more: the same distance is as many standard deviations
+    torch.testing.assert_close(ReaderLoss(reader)(first, second).points, loss)
+    assert ReaderLoss(reader)(first, first).points == 0 < loss
+
+
+@torch.no_grad()
 def test_motion_sees_flicker_and_no_lasting_difference() -> None:
     loss, real = ReaderLoss(tiny_reader()), clip(1, 1).expand(-1, 4, -1, -1, -1)
     lasting = real + 0.3 * clip(2, 1)

@@ -43,6 +43,7 @@ SMALL = {  # not a published network: one that learns on a processor
     "optimizer.lr_warmup_steps": 50,
     "ckpt.save_ckpt_steps": 500,
 }
+UNREAD = {"reader": 0.0, "reader_motion": 0.0, "reader_points": 0.0}  # losses that nobody but this project has
 IN_ALL = {"run.gradient_accumulation_steps": 4, "run.num_val_clips": 2048, "ckpt.save_ckpt_steps": 2500}
 
 
@@ -101,7 +102,7 @@ def test_paths_in_our_files_exist() -> None:
 @pytest.mark.parametrize(("version", "seconds"), [("v1.0", []), ("v1.5", ["motion_modules.", "attentions."])])
 def test_training_keys_of_a_published_file(version: str, seconds: list[str]) -> None:
     config = load_config(PUBLISHED / f"{version}.yaml")
-    assert config.run.loss_weights == {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0, "reader": 0.0, "reader_motion": 0.0}
+    assert config.run.loss_weights == {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0, **UNREAD}
     assert (config.run.mixed_precision, config.run.trainable_modules, config.run.seed) == ("fp16", seconds, 1247)
     assert config.run.enable_gradient_checkpointing == (version != "v1.0")
     assert config.run.guidance_scale == (1.0 if version == "v1.0" else 1.5)
@@ -245,7 +246,7 @@ def test_syncnet_refuses(tmp_path: Path, line: str, says: str) -> None:
 def test_single_losses_and_lists_can_be_overridden() -> None:
     overrides = ["run.loss_weights.sync=0.1", "run.trainable_modules=[attn2., conv_in]", "optimizer.lr=2e-5", "data.audio_dropout=0.1"]
     config = load_config(UNET / "stage2.yaml", overrides)
-    assert config.run.loss_weights == {"recon": 1.0, "sync": 0.1, "lpips": 0.1, "trepa": 10.0, "reader": 0.0, "reader_motion": 0.0}
+    assert config.run.loss_weights == {"recon": 1.0, "sync": 0.1, "lpips": 0.1, "trepa": 10.0, **UNREAD}
     assert config.run.trainable_modules == ["attn2.", "conv_in"]
     assert (config.optimizer.lr, config.data.audio_dropout) == (2e-5, 0.1)
     assert load_config(UNET / "stage2.yaml", ["run.loss_weights={lpips: 0.3}"]).run.loss_weights["lpips"] == 0.3

@@ -1,10 +1,10 @@
 """How differently generated mouths look and move, seen by this project's own reader of mouths.
 
-Two losses for where the networks behind LPIPS and TREPA cannot be had. `appearance` stands in for LPIPS (Zhang et al., arXiv 1801.03924):
+Losses for where the networks behind LPIPS and TREPA cannot be had. `appearance` stands in for LPIPS (Zhang et al., arXiv 1801.03924):
 the same formula without its learnt weights of channels, and with features of a small network that learnt to find lips on rendered faces
 in place of those of VGG-16. `motion` stands in for TREPA (LatentSync, arXiv 2412.09262, section 3.3): it compares how those features
 change from frame to frame, in place of what VideoMAE v2 says of a clip. Neither is the published measure, and their values are not
-comparable with it.
+comparable with it. `points`, which stands in for nothing, compares where the lips are.
 """
 
 from typing import NamedTuple
@@ -19,10 +19,11 @@ FAINT = 1e-2  # length below which a vector of features has no direction; those 
 
 
 class Difference(NamedTuple):
-    """Both losses, scalars."""
+    """All losses, scalars."""
 
     appearance: Tensor  # of the frames, one by one
     motion: Tensor  # from each frame to the next; 0 for clips of one frame
+    points: Tensor  # of the mouth's landmarks: squared, in standard deviations over faces
 
 
 class ReaderLoss(nn.Module):
@@ -42,26 +43,26 @@ class ReaderLoss(nn.Module):
     def forward(self, predicted: Tensor, real: Tensor) -> Difference:
         """Pixels b f 3 h w in [-1, 1] of both; gradients flow into `predicted` alone."""
         with torch.no_grad():
-            targets = self.features(real)
-        apart = [seen - target for seen, target in zip(self.features(predicted), targets, strict=True)]  # b f c h' w'
+            targets = self.look(real)
+        *apart, points = [seen - target for seen, target in zip(self.look(predicted), targets, strict=True)]  # b f ...
         appearance = torch.stack([squared(stage) for stage in apart]).sum()
-        if predicted.shape[1] < 2:
-            return Difference(appearance, 0 * appearance)
-        return Difference(appearance, torch.stack([squared(stage.diff(dim=1)) for stage in apart]).sum())
+        moves = [squared(stage.diff(dim=1)) for stage in apart] if predicted.shape[1] > 1 else [0 * appearance]
+        return Difference(appearance, torch.stack(moves).sum(), points.square().mean())
 
-    def features(self, pixels: Tensor) -> list[Tensor]:
-        """Pixels b f 3 h w in [-1, 1] -> one map of unit vectors for each stage of the reader, b f c h' w'."""
+    def look(self, pixels: Tensor) -> list[Tensor]:
+        """Pixels b f 3 h w in [-1, 1] -> a map of unit vectors for each stage of the reader, b f c h' w'; and the points, b f 20 2."""
         faces = pixels.float().flatten(0, 1)
         slices = faces.split(self.slice_size or len(faces))
         if self.slice_size is None:
-            found = [self.unit_features(part) for part in slices]
+            found = [self.look_at(part) for part in slices]
         else:
-            found = [checkpoint(self.unit_features, part, use_reentrant=False, preserve_rng_state=False) for part in slices]
-        return [torch.cat(stage).unflatten(0, pixels.shape[:2]) for stage in zip(*found, strict=True)]
+            found = [checkpoint(self.look_at, part, use_reentrant=False, preserve_rng_state=False) for part in slices]
+        return [torch.cat(part).unflatten(0, pixels.shape[:2]) for part in zip(*found, strict=True)]
 
-    def unit_features(self, faces: Tensor) -> list[Tensor]:
-        """Faces n 3 h w -> maps n c h' w', each vector along c of length 1, or less where there is next to nothing."""
-        return [stage * (stage.square().sum(1, keepdim=True) + FAINT**2).rsqrt() for stage in self.reader.features(faces)]
+    def look_at(self, faces: Tensor) -> list[Tensor]:
+        """Faces n 3 h w -> maps n c h' w', each vector along c of length 1 (less where there is next to nothing); and the points."""
+        stages = self.reader.features(faces)
+        return [*(stage * (stage.square().sum(1, keepdim=True) + FAINT**2).rsqrt() for stage in stages), self.reader.tell(stages)]
 
 
 def squared(apart: Tensor) -> Tensor:

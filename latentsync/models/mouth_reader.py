@@ -74,8 +74,11 @@ class MouthReader(nn.Module):
 
     def forward(self, pixels: Tensor) -> Mouth:
         """Pixels n 3 r r in [-1, 1], of any resolution r -> the mouths."""
-        told = self.head(self.features(pixels)[-1]).float().unflatten(1, (POINTS, 2))
-        return measure(self.mean + self.deviation * told)
+        return measure(self.mean + self.deviation * self.tell(self.features(pixels)))
+
+    def tell(self, features: list[Tensor]) -> Tensor:
+        """Features of n faces -> the points as they vary, with mean 0 and standard deviation 1 over the training's faces: n 20 2."""
+        return self.head(features[-1]).float().unflatten(1, (POINTS, 2))
 
     def features(self, pixels: Tensor) -> list[Tensor]:
         """Pixels n 3 r r in [-1, 1] -> one map for each stage, n c h w, from 40 x 64 cells down to 5 x 8."""

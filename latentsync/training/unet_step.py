@@ -20,8 +20,8 @@ from latentsync.losses.sync import SyncJudge
 from latentsync.losses.trepa import TREPALoss
 from latentsync.models.vae import LatentCodec, sample_latents
 
-LOSSES = ("recon", "sync", "lpips", "trepa", "reader", "reader_motion")
-READER = {"reader": "appearance", "reader_motion": "motion"}  # losses of one judge -> what it calls them
+LOSSES = ("recon", "sync", "lpips", "trepa", "reader", "reader_motion", "reader_points")
+READER = {"reader": "appearance", "reader_motion": "motion", "reader_points": "points"}  # losses of one judge -> what it calls them
 ENCODED = 3  # pictures of each frame that become latents: target, masked target, reference
 
 
