@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import log2
+from math import inf, log2
 from pathlib import Path
 
 from latentsync.config_checks import Rule, at_least, enforce, shared_rules
@@ -34,6 +34,7 @@ class AutoencoderDataConfig(TrainingDataConfig):
     num_frames: int = 4  # pictures of each clip in a sample
     general_share: float = 0.25  # share of the pictures that are dead leaves instead of faces
     masked_share: float = 0.1  # share of the pictures whose mouth is hidden, as inference encodes them
+    mouth_weight: float = 1.0  # how much more the pixels around the mouth count in l1 and edge
     batch_size: int = 2
 
 
@@ -84,6 +85,7 @@ def check_autoencoder(config: AutoencoderConfig, where: str) -> None:
             ),
             *at_least(1, "data", data, "num_frames"),
             *(Rule(f"data.{name}", 0 <= getattr(data, name) <= 1, "a share between 0 and 1") for name in ("general_share", "masked_share")),
+            Rule("data.mouth_weight", 0 < data.mouth_weight < inf, "more than 0"),
             *at_least(1, "model", model, "layers_per_block", "norm_num_groups", "critic_width"),
             Rule(
                 "model.block_out_channels",

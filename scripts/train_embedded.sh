@@ -42,7 +42,9 @@ keep "$work/audio_encoder" "$work/audio_encoder.pt"
 
 say "autoencoder"
 python -m scripts.train_autoencoder data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/autoencoder"
-python -m scripts.train_autoencoder --export "$(newest "$work/autoencoder")" "$work/vae" --clips "$singles"
+python -m scripts.train_autoencoder --config_path "$configs/autoencoder_mouths.yaml" data.train_data_dir="$singles" data.val_data_dir="$unseen" \
+    data.train_output_dir="$work/autoencoder_mouths" ckpt.resume_ckpt_path="$(newest "$work/autoencoder")"
+python -m scripts.train_autoencoder --export "$(newest "$work/autoencoder_mouths")" "$work/vae" --clips "$singles"
 
 say "mouth readers: one that teaches, one that measures"
 for seed in 1 2; do

@@ -79,8 +79,8 @@ def dataset(clips: Path, **changes: object) -> PictureDataset:
 
 def batch(pictures: torch.Tensor, position: int = 0) -> PictureBatch:
     """Pictures f h w 3 as a batch of one sample, nothing hidden."""
-    keep = torch.ones(pictures.shape[:-1])[None]
-    return PictureBatch(torch.tensor([position]), torch.tensor([0]), [], pictures[None], keep)
+    ones = torch.ones(pictures.shape[:-1])[None]
+    return PictureBatch(torch.tensor([position]), torch.tensor([0]), [], pictures[None], ones, ones)
 
 
 def trainee() -> AutoencoderTrainee:
@@ -120,6 +120,19 @@ def test_shares_of_leaves_and_hidden_mouths_are_kept(clips: Path) -> None:
     faces = dataset(clips, masked_share=1.0, general_share=1.0)
     faces.faces = None  # nothing is decoded where nothing of it is wanted
     assert faces[0].keep.min() == 1
+
+
+def test_mouths_count_more(clips: Path) -> None:
+    sample = dataset(clips, crop=SIDE, masked_share=0.0, mouth_weight=3.0, varied=False)[0]
+    assert (mouth_of(sample.weight) == 3).all() and sample.weight.min() == 1
+    hidden = dataset(clips, crop=SIDE, masked_share=1.0, mouth_weight=3.0)[0]
+    leaves = dataset(clips, crop=SIDE, general_share=1.0, mouth_weight=3.0)[0]
+    assert hidden.weight.max() == leaves.weight.max() == 1, "there is no mouth to be seen"
+    pixels, wrong = torch.zeros(1, 3, SIDE, SIDE), torch.zeros(1, 3, SIDE, SIDE)
+    mouth_of(wrong)[..., ::2] = 1.0
+    weight = sample.weight[0, :1, None]
+    torch.testing.assert_close(edge_loss(wrong, pixels, 2 * weight), 2 * edge_loss(wrong, pixels, weight))
+    assert edge_loss(wrong, pixels, weight) > 2 * edge_loss(wrong, pixels)
 
 
 def test_colours_change_but_grey_stays_grey() -> None:

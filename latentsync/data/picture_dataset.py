@@ -17,6 +17,7 @@ from latentsync.faces.mask import fixed_mask
 LOWER_SHARE = 0.6  # of the crops are centred in the lower face
 LOWER = ((0.45, 0.95), (0.2, 0.8))  # where that is: rows and columns, as shares of the face
 MIRRORED, BLURRED = 0.5, 0.1  # shares of the faces
+MOUTH = ((0.6, 0.9), (0.25, 0.75))  # rows and columns of an aligned face around the mouth, as shares of its side
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # what red, green and blue add to brightness (BT.601)
 
 
@@ -26,6 +27,7 @@ class PictureBatch(Batch):
 
     pictures: Tensor  # uint8 b f h w 3
     keep: Tensor  # float32 b f h w: 1 where a picture is shown, 0 where it is hidden
+    weight: Tensor  # float32 b f h w: how much a pixel counts
 
 
 class PictureDataset(ClipDataset[PictureBatch]):
@@ -36,6 +38,7 @@ class PictureDataset(ClipDataset[PictureBatch]):
         crop: side of a picture in pixels, the resolution or less.
         general_share: of the pictures are dead leaves.
         masked_share: of the pictures have what the fixed mask hides hidden.
+        mouth_weight: how much more the pixels around a mouth count.
         varied: mirror and blur faces, and change their colours.
     """
 
@@ -49,6 +52,7 @@ class PictureDataset(ClipDataset[PictureBatch]):
         seed: int,
         general_share: float = 0.0,
         masked_share: float = 0.0,
+        mouth_weight: float = 1.0,
         varied: bool = True,
         faces_cache: Path | None = None,
     ) -> None:
@@ -56,38 +60,45 @@ class PictureDataset(ClipDataset[PictureBatch]):
         self.crop, self.varied = crop, varied
         self.general_share, self.masked_share = general_share, masked_share
         self.mask = fixed_mask(resolution).numpy()  # h w
+        self.weight = np.ones((resolution, resolution), np.float32)
+        self.weight[mouth_box(resolution)] = mouth_weight
 
     def sample(self, turn: Turn, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> PictureBatch:
         """See `ClipDataset`."""
         general = rng.random(self.num_frames) < self.general_share
         frames = np.sort(rng.choice(clip.frames, self.num_frames, replace=False))[~general]
         faces = iter(self.faces(clip, frames.tolist()).numpy() if len(frames) else ())
-        pictures, keeps = [], []
-        for is_general in general:
-            picture, keep = self._leaves(rng) if is_general else self._crop(next(faces), rng)
-            pictures.append(torch.from_numpy(np.ascontiguousarray(picture)))
-            keeps.append(torch.from_numpy(np.ascontiguousarray(keep)))
+        parts = [self._leaves(rng) if is_general else self._crop(next(faces), rng) for is_general in general]
+        pictures, keep, weight = (torch.from_numpy(np.stack(part))[None] for part in zip(*parts, strict=True))
         return PictureBatch(
             position=whole(turn.position),
             clip=whole(turn.clip),
             problems=problems,
-            pictures=torch.stack(pictures)[None],
-            keep=torch.stack(keeps)[None],
+            pictures=pictures,
+            keep=keep,
+            weight=weight,
         )
 
-    def _leaves(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A picture of nothing [h w 3], all of it shown [h w]."""
-        return dead_leaves(rng, self.crop), np.ones((self.crop, self.crop), np.float32)
+    def _leaves(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A picture of nothing [h w 3], all of it shown [h w], each pixel counting alike [h w]."""
+        return dead_leaves(rng, self.crop), *np.ones((2, self.crop, self.crop), np.float32)
 
-    def _crop(self, face: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Part of a face [h w 3], and which of it is shown [h w]."""
+    def _crop(self, face: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Part of a face [h w 3], which of it is shown [h w], and how much each pixel counts [h w]."""
         if self.varied and rng.random() < MIRRORED:
             face = face[:, ::-1]
         top, left = crop_corner(rng, self.crop, self.faces.resolution)
         window = (slice(top, top + self.crop), slice(left, left + self.crop))
         hidden = rng.random() < self.masked_share
         picture = vary(face[window], rng) if self.varied else face[window]
-        return picture, self.mask[window] if hidden else np.ones((self.crop, self.crop), np.float32)
+        weight = np.ones((self.crop, self.crop), np.float32)
+        return (picture, self.mask[window], weight) if hidden else (picture, weight, self.weight[window])
+
+
+def mouth_box(side: int) -> tuple[slice, slice]:
+    """Rows and columns around the mouth on an aligned face of `side` pixels."""
+    rows, columns = (slice(*(round(share * side) for share in bounds)) for bounds in MOUTH)
+    return rows, columns
 
 
 def crop_corner(rng: np.random.Generator, crop: int, side: int) -> tuple[int, int]:

@@ -51,6 +51,7 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
         seed=run.seed,
         general_share=data.general_share,
         masked_share=data.masked_share,
+        mouth_weight=data.mouth_weight,
         faces_cache=cache,
     )
     seed_everything(run, accelerator)

@@ -1,7 +1,6 @@
 """The autoencoder's training: pictures to losses, a critic that learns beside it, what is published, how held-out faces come back."""
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
-from latentsync.data.picture_dataset import PictureBatch
+from latentsync.data.picture_dataset import PictureBatch, mouth_box
 from latentsync.faces.mask import masked_pixels, to_pixels
 from latentsync.models.patch_critic import PatchCritic
 from latentsync.training.feed import Problems
@@ -22,7 +21,6 @@ from latentsync.training.unet_step import sample_generator
 
 L1, EDGE, KL, ADVERSARIAL, FEATURES, CRITIC = "l1", "edge", "kl", "adversarial", "features", "critic"
 EDGE_SCALES = 3  # full size, half, quarter
-MOUTH = ((0.6, 0.9), (0.25, 0.75))  # rows and columns of an aligned face around the mouth, as shares of its side
 _NETWORK = "vae."  # prefix of the published weights among the trainee's
 
 
@@ -80,13 +78,13 @@ class AutoencoderStep:
 
     def __call__(self, trainee: nn.Module, batch: PictureBatch) -> Losses:
         """The losses of a batch, each a scalar; those of the critic are 0 before there is one."""
-        pixels = batch_pixels(batch)
+        pixels, weight = batch_pixels(batch), batch.weight.flatten(0, 1)[:, None]  # n 1 h w
         heard = self.heard(int(batch.position.min()))
         painting = trainee(pixels, self._noise(batch), heard > 0)
         with torch.autocast(pixels.device.type, enabled=False):
             losses = {
-                L1: partial(F.l1_loss, painting.decoded, pixels),
-                EDGE: partial(edge_loss, painting.decoded, pixels),
+                L1: lambda: (weight * (painting.decoded - pixels).abs()).mean(),
+                EDGE: lambda: edge_loss(painting.decoded, pixels, weight),
                 KL: lambda: painting.divergence,
                 ADVERSARIAL: lambda: painting.idle if painting.verdicts is None else -heard * painting.verdicts.judged[-1].mean(),
                 FEATURES: lambda: painting.idle if painting.verdicts is None else heard * feature_loss(painting.verdicts),
@@ -113,13 +111,19 @@ def batch_pixels(batch: PictureBatch) -> Tensor:
     return pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
-def edge_loss(ours: Tensor, theirs: Tensor, scales: int = EDGE_SCALES) -> Tensor:
-    """How far the slopes of two pictures n c h w lie apart, mean over some scales: keeps lips and teeth sharp."""
-    total = ours.new_zeros(())
+def edge_loss(ours: Tensor, theirs: Tensor, weight: Tensor | None = None, scales: int = EDGE_SCALES) -> Tensor:
+    """How far the slopes of two pictures n c h w lie apart, mean over some scales: keeps lips and teeth sharp.
+
+    Args:
+        weight: how much each pixel counts, n 1 h w; None: all alike.
+    """
+    apart = ours - theirs
+    weight = torch.ones_like(apart[:, :1]) if weight is None else weight
+    total = apart.new_zeros(())
     for scale in range(scales):
         if scale:
-            ours, theirs = F.avg_pool2d(ours, 2), F.avg_pool2d(theirs, 2)
-        total = total + F.l1_loss(ours.diff(dim=-1), theirs.diff(dim=-1)) + F.l1_loss(ours.diff(dim=-2), theirs.diff(dim=-2))
+            apart, weight = F.avg_pool2d(apart, 2), F.avg_pool2d(weight, 2)
+        total = total + (apart.diff(dim=-1).abs() * weight[..., 1:]).mean() + (apart.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
     return total / scales
 
 
@@ -168,7 +172,7 @@ def psnr(ours: Tensor, theirs: Tensor) -> Tensor:
 
 def mouth_of(pixels: Tensor) -> Tensor:
     """The part of whole faces n 3 h w around the mouth."""
-    rows, columns = (slice(*(round(share * side) for share in bounds)) for bounds, side in zip(MOUTH, pixels.shape[-2:], strict=True))
+    rows, columns = mouth_box(pixels.shape[-1])
     return pixels[..., rows, columns]
 
 
