@@ -1,0 +1,85 @@
+"""Step 6: faces aligned exactly as in inference, square, with their sound."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import ffmpeg
+import numpy as np
+import torch
+
+from latentsync.constants import VIDEO_FPS
+from latentsync.faces.build import build_detector
+from latentsync.faces.detector import FaceDetector
+from latentsync.faces.look import plan_spans
+from latentsync.faces.plan import FacePlan, Span
+from latentsync.faces.warp import warp_faces
+from latentsync.media.colour import write_filters
+from latentsync.media.video import VideoSource
+from preprocess.stage import Clip, Kept, Outcome, Rejected
+from preprocess.steps.cutting import Recording, open_recording
+from preprocess.steps.encode import COLOUR, HEAD_KEYS, PICTURE, SOUND, clip_path, colour_options, media_input, whole_sound, write_clip
+
+BATCH = 16  # frames that are aligned together
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Looks and aligns with the code of inference: the same detector, the same spans, the same smoothing.
+
+    A clip whose face is followed from first to last frame becomes one clip. Where there are gaps, every stretch between them that is
+    long enough becomes one; a clip without such a stretch is rejected.
+    """
+
+    detector: FaceDetector
+    resolution: int
+    min_seconds: float
+    device: str
+
+    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+        """Writes R x R pixels."""
+        source, recording = VideoSource(clip.path), open_recording(clip.path)
+        plan = plan_spans(source.frames(), self.detector, self.resolution, VIDEO_FPS)
+        spans = [span for span in plan.spans if span.stop - span.start >= self.min_seconds * VIDEO_FPS]
+        if not spans:
+            return [Rejected("face not followed", why_not(clip, plan))]
+        whole = len(spans) == 1 and spans[0].stop - spans[0].start == plan.num_frames
+        outcome = []
+        for number, span in enumerate(spans):
+            target = clip_path(folder, clip.name, None if whole else number)
+            self.write(source, recording, span, target)
+            frames, begins = span.stop - span.start, float(clip.facts.get("start") or 0.0) + span.start / VIDEO_FPS
+            facts = {"start": begins, "frames": frames, "duration": frames / VIDEO_FPS, "width": self.resolution, "height": self.resolution}
+            outcome.append(Kept(target, facts))
+        return outcome
+
+    def write(self, source: VideoSource, recording: Recording, span: Span, target: Path) -> None:
+        """One span as a clip; its first frames are key frames, so that later steps may drop them without another encode."""
+        side, frames = self.resolution, span.stop - span.start
+        picture = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", video_size=(side, side), framerate=VIDEO_FPS)
+        sound = media_input(recording.path, ss=f"{span.start / VIDEO_FPS:.6f}")
+        options = {
+            **PICTURE, **SOUND, **colour_options(), "af": whole_sound(frames),
+            "vf": write_filters(COLOUR, "yuv420p"), "force_key_frames": f"expr:lt(n,{HEAD_KEYS})",
+        }  # fmt: skip
+        write_clip(target, [picture["v:0"], sound[recording.sound]], options, self.aligned(source, span))
+
+    def aligned(self, source: VideoSource, span: Span) -> Iterator[np.ndarray]:
+        """The faces of a span: uint8 R R 3 each."""
+        frames, matrices = source.frames(span.start, span.stop), torch.from_numpy(span.matrices)
+        for start in range(0, len(matrices), BATCH):
+            batch = list(islice(frames, BATCH))
+            yield from warp_faces(batch, matrices[start : start + len(batch)], self.resolution, self.device).cpu().numpy()
+
+
+def why_not(clip: Clip, plan: FacePlan) -> str:
+    """One sentence about a clip whose face is seen in too short stretches."""
+    longest = max((span.stop - span.start for span in plan.spans), default=0)
+    reasons = ", ".join(f"{run.reason} in {run.start}-{run.stop}" for run in plan.skipped[:3])
+    return f"{clip.name} shows one face for at most {longest} of {plan.num_frames} frames in a row" + (f" ({reasons})" if reasons else "")
+
+
+def open_affine(detector: str, s3fd: Path, fan: Path, resolution: int, min_seconds: float, device: str) -> Affine:
+    """The worker of this step, with the detector of inference on a device."""
+    return Affine(build_detector(detector, s3fd, fan, device), resolution, min_seconds, device)

@@ -1,0 +1,76 @@
+"""Step 7: keeps clips whose mouth and sound belong together, and moves the sound of those that are apart by a few frames."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from latentsync.constants import VIDEO_FPS
+from latentsync.media.audio import AudioSamples
+from latentsync.media.video import VideoSource
+from latentsync.third_party.face_tracks import FaceTrack, SyncNetDetector, track_crops
+from latentsync.third_party.s3fd import load_s3fd
+from latentsync.third_party.sync_search import Offset, over_tracks
+from latentsync.third_party.syncnet_mfcc import Samples
+from latentsync.third_party.syncnet_v2 import SyncNetEval, load_syncnet_v2
+from preprocess.stage import Clip, Kept, Outcome, Rejected
+from preprocess.steps.cutting import cut, open_recording
+from preprocess.steps.encode import clip_path
+
+FindTracks = Callable[[Iterable[np.ndarray]], list[FaceTrack]]  # of frames uint8 h w 3, RGB
+
+
+class Compare(Protocol):
+    """What tells offset and confidence of the crops of a face and their sound."""
+
+    def __call__(self, frames: Iterable[np.ndarray], samples: Samples, published: bool = False) -> Offset:
+        """As `SyncNetEval`."""
+
+
+@dataclass(frozen=True)
+class AvSync:
+    """SyncNet v2 on S3FD's tracks (Chung and Zisserman, Out of Time, 2016), counted as the published program counts.
+
+    An offset of +3 means that a sound is heard three frames before it is seen: the sound is then moved three frames later, so that the
+    first three frames, whose sound is not there, are dropped; with -3 the sound comes earlier and the last three frames are dropped.
+    """
+
+    find_tracks: FindTracks
+    compare: Compare
+    min_confidence: float
+    max_offset: int
+
+    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+        """The picture is never encoded again, but for offsets of more than six frames."""
+        source = VideoSource(clip.path)
+        tracks = self.find_tracks(source.frames())
+        if not tracks:
+            return [Rejected("no face track", f"S3FD follows no face of {clip.name} for more than 50 frames")]
+        with AudioSamples(clip.path) as samples:
+            results = [self.compare(track_crops(source.frames(t.start, t.stop), t), samples[t.samples], published=True) for t in tracks]
+        found = over_tracks(results)
+        facts = {"offset": found.offset, "confidence": round(found.confidence, 3)}
+        if found.confidence < self.min_confidence:
+            return [Rejected("low sync confidence", f"{clip.name} has {found.confidence:.2f}, under {self.min_confidence:g}", facts)]
+        if abs(found.offset) > self.max_offset:
+            return [Rejected("out of sync", f"{clip.name} is {found.offset:+d} frames apart, over {self.max_offset}", facts)]
+        target = clip_path(folder, clip.name)
+        frames = correct(clip.path, found.offset, target)
+        return [Kept(target, {**facts, "frames": frames, "duration": frames / VIDEO_FPS})]
+
+
+def correct(path: Path, offset: int, target: Path) -> int:
+    """Write a clip with its sound moved by `offset` frames, later where that is positive; returns its number of frames."""
+    recording = open_recording(path)
+    picture, sound = max(offset, 0), max(-offset, 0)
+    stop = recording.heard_frames - sound
+    cut(recording, picture, stop, target, sound_start=sound)
+    return stop - picture
+
+
+def open_av_sync(s3fd: Path, syncnet: Path, min_confidence: float, max_offset: int, device: str) -> AvSync:
+    """The worker of this step, with its two networks on a device."""
+    find_tracks, compare = SyncNetDetector(load_s3fd(s3fd).to(device)), SyncNetEval(load_syncnet_v2(syncnet).to(device))
+    return AvSync(find_tracks, compare, min_confidence, max_offset)

@@ -1,0 +1,102 @@
+"""Step 1: finds broken files by decoding them from first to last frame. It writes nothing: what it keeps is the raw file."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import ffmpeg
+
+from latentsync.errors import InputError
+from latentsync.media.ffmpeg import MediaInfo, probe
+from latentsync.media.process import QUIET, Child, file_url
+from preprocess.stage import Clip, Kept, Outcome, Rejected
+from preprocess.steps.encode import media_input
+
+MARGIN = 1.0  # seconds at either end that may be damaged: a recording that was switched on or off inside a picture
+MAX_MISSING = 0.01  # share of the promised length that may be missing, or MARGIN where that is more
+_PROMISES = frozenset({"mov", "matroska", "avi", "flv", "asf"})  # containers that say how long they are; others are estimated
+
+BROKEN, NO_PICTURE, NO_SOUND = "broken", "no picture", "no sound"
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How far ffmpeg came, and what stopped it."""
+
+    seconds: float
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class DecodeCheck:
+    """Decodes the picture and the sound that the pipeline would use.
+
+    Broken is a file of which ffmpeg cannot decode every picture and every piece of sound without an error, but for those of its first
+    and last second, or that ends well before the length it promises.
+    """
+
+    min_seconds: float
+
+    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+        """Keeps the file itself, with its length, size and rate as facts."""
+        try:
+            info = probe(clip.path)
+        except InputError as error:
+            return [Rejected(BROKEN, str(error))]
+        for stream, reason in ((info.video, NO_PICTURE), (info.audio, NO_SOUND)):
+            if stream is None:
+                return [Rejected(reason, f"{clip.source} has {reason}: the pipeline needs both")]
+        decoding = decode(info)
+        if decoding.problem is not None:
+            length = info.duration or 0.0
+            again = decode(info, MARGIN, length - 2 * MARGIN) if length > self.min_seconds + 2 * MARGIN else decoding
+            if again.problem is not None:
+                return [Rejected(BROKEN, f"{clip.source} cannot be decoded to its end: {again.problem}")]
+        missing = missing_seconds(info, decoding.seconds) if decoding.problem is None else 0.0
+        if missing:
+            return [Rejected(BROKEN, f"{clip.source} ends {missing:.1f} s before the length it promises")]
+        seconds = decoding.seconds if decoding.problem is None else info.duration or 0.0
+        facts = {**described(info), "duration": round(seconds, 3), "damaged_end": decoding.problem is not None}
+        if seconds < self.min_seconds:
+            return [Rejected(f"shorter than {self.min_seconds:g} s", f"{clip.source} lasts {seconds:.2f} s", facts)]
+        return [Kept(clip.path, facts)]
+
+
+def described(info: MediaInfo) -> dict[str, int | float | str]:
+    """What the file is, for the manifest."""
+    video = info.require_video()
+    return {"width": video.width, "height": video.height, "fps": round(float(video.average_fps), 3), "codec": video.codec}
+
+
+def missing_seconds(info: MediaInfo, seconds: float) -> float:
+    """By how much a file that was decoded without an error is shorter than it says, where that is more than it may be; else 0."""
+    if info.duration is None or not _PROMISES & set(info.container.split(",")):
+        return 0.0
+    missing = info.duration - seconds
+    return missing if missing > max(MARGIN, MAX_MISSING * info.duration) else 0.0
+
+
+def decode(info: MediaInfo, start: float | None = None, seconds: float | None = None) -> Decoding:
+    """Decode a file, or a part of it, until the first picture or piece of sound that ffmpeg cannot make whole."""
+    part: dict[str, object] = {} if start is None or seconds is None else {"ss": f"{start:.3f}", "t": f"{seconds:.3f}"}
+    node = media_input(info.path, **part)
+    streams = [node[str(info.require_video().index)], node[str(info.require_audio().index)]]
+    arguments = ffmpeg.get_args(ffmpeg.output(*streams, "-", f="null"))
+    child = Child(["ffmpeg", *QUIET, "-nostdin", "-xerror", "-progress", "pipe:1", *arguments], stdout=subprocess.PIPE)
+    reached = 0.0
+    try:
+        assert child.stdout is not None
+        for line in child.stdout:
+            key, _, value = line.decode("ascii", "replace").strip().partition("=")
+            if key == "out_time_us" and value.lstrip("-").isdigit():
+                reached = max(reached, int(value) / 1e6)
+        status = child.finish()
+    except BaseException:
+        child.kill()
+        raise
+    return Decoding(reached, child.reason().replace(f"{file_url(info.path)}: ", "") if status else None)
+
+
+def open_decode_check(min_seconds: float, device: str) -> DecodeCheck:
+    """The worker of this step; it needs no device."""
+    return DecodeCheck(min_seconds)

@@ -1,0 +1,58 @@
+"""Step 2: any video -> 25 upright, square-pixel, 8-bit frames a second and 16 kHz mono sound, in one good encode."""
+
+from pathlib import Path
+
+from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
+from latentsync.errors import InputError, LatentSyncError, OutputError
+from latentsync.media.colour import NEW_SPACE, Colour, tag_options
+from latentsync.media.ffmpeg import MediaInfo, VideoStream, probe
+from preprocess.stage import Clip, Kept, Outcome, Worker
+from preprocess.steps.cutting import open_recording
+from preprocess.steps.encode import PICTURE, SOUND, clip_path, media_input, write_clip
+
+
+def resample(clip: Clip, folder: Path) -> Outcome:
+    """Sound and picture begin together with the first picture; what is heard before it is left out."""
+    info = probe(clip.path)
+    video, audio = info.require_video(), info.require_audio()
+    source, target = media_input(clip.path, reinit_filter=0), clip_path(folder, clip.name)
+    colour = Colour("tv", NEW_SPACE, video.colour.primaries, video.colour.transfer)
+    filters = {"vf": picture_filters(video, first_picture(info)), "af": sound_filters(first_picture(info))}
+    try:
+        write_clip(target, [source[str(video.index)], source[str(audio.index)]], {**PICTURE, **SOUND, **filters, **tag_options(colour)})
+    except OutputError:
+        raise
+    except LatentSyncError as error:  # what ffmpeg stumbled over is this file
+        raise InputError(str(error)) from None
+    made = open_recording(target)
+    result = probe(target).require_video()
+    return [Kept(target, {"frames": made.frames, "duration": made.frames / VIDEO_FPS, "width": result.width, "height": result.height})]
+
+
+def first_picture(info: MediaInfo) -> float:
+    """Seconds from the beginning of the file to its first picture."""
+    start = info.require_video().start_time
+    return 0.0 if start is None else start - info.start_time
+
+
+def picture_filters(video: VideoStream, start: float) -> str:
+    """ffmpeg filters from decoded pictures to plain ones: rate by time, square pixels, even sides (an odd last row or column goes)."""
+    width, height, aspect = video.width, video.height, video.sample_aspect
+    width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+    steps = [
+        *(["bwdif=mode=send_frame:deint=interlaced"] if video.interlaced else []),
+        f"fps={VIDEO_FPS}:start_time={start:.6f},setpts=PTS-STARTPTS",
+        f"scale={width}:{height}:out_color_matrix={NEW_SPACE}:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int",
+        f"crop={width - width % 2}:{height - height % 2}:0:0,setsar=1,format=yuv420p",
+    ]
+    return ",".join(steps)
+
+
+def sound_filters(start: float) -> str:
+    """ffmpeg filters from decoded sound to sound that begins at `start`, holes in its clock filled with silence."""
+    return f"asetpts=PTS-{start:.6f}/TB,aresample={AUDIO_SAMPLE_RATE}:async=1:first_pts=0"
+
+
+def open_resample(device: str) -> Worker:
+    """The worker of this step; it needs no device."""
+    return resample

@@ -1,0 +1,85 @@
+"""Step 5: keeps clips that show one face, large enough, in nearly every frame."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from latentsync.constants import VIDEO_FPS
+from latentsync.faces.build import build_detector
+from latentsync.faces.cuts import shrink
+from latentsync.faces.detector import Face, FaceDetector, is_plausible
+from latentsync.faces.plan import MIN_WIDTH
+from latentsync.media.video import VideoSource
+from preprocess.stage import Clip, Kept, Outcome, Rejected
+from preprocess.steps.encode import clip_path, place
+
+STRIDE = 5  # frames from one that is looked at to the next
+MAX_BAD = 0.05  # share of them that may show no face, several, or a small one
+
+View = Literal["good", "none", "several", "small"]
+
+
+@dataclass(frozen=True)
+class HighResolution:
+    """Looks at every fifth frame with the detector of inference.
+
+    A face counts from 24 pixels on, the width under which inference leaves a face alone; its size is the shorter side of its box.
+    """
+
+    detector: FaceDetector
+    resolution: int
+
+    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+        """Keeps the file as it is, with the median size of its face."""
+        found = [self.faces(frame) for frame in VideoSource(clip.path, fps=Fraction(VIDEO_FPS, STRIDE)).frames()]
+        sizes = [face_size(faces[0]) for faces in found if len(faces) == 1]
+        views = [view_of(faces, self.resolution) for faces in found]
+        facts = {"face_size": round(float(np.median(sizes))) if sizes else None, "most_faces": max(map(len, found))}
+        if len(views) - views.count("good") > MAX_BAD * len(views):
+            return [self.rejected(clip, views, sizes, facts)]
+        target = clip_path(folder, clip.name)
+        place(clip.path, target)
+        return [Kept(target, facts)]
+
+    def faces(self, frame: np.ndarray) -> list[Face]:
+        """The faces of a frame uint8 h w 3 that count, in its pixels."""
+        picture = shrink(frame, self.detector.long_side)
+        scale = max(frame.shape[:2]) / max(picture.shape[:2])
+        faces = [face.scaled(scale) for face in self.detector.detect(picture)]
+        return [face for face in faces if is_plausible(face) and face.width >= MIN_WIDTH]
+
+    def rejected(self, clip: Clip, views: list[View], sizes: list[float], facts: dict[str, int | None]) -> Rejected:
+        """The most frequent fault is the reason."""
+        counts = {view: views.count(view) for view in ("none", "several", "small")}
+        worst = max(counts, key=lambda view: counts[view])
+        seen = f"in {counts[worst]} of {len(views)} frames that were looked at {clip.name}"
+        if worst == "none":
+            return Rejected("no face", f"{seen} shows no face", facts)
+        if worst == "several":
+            return Rejected("several people", f"{seen} shows more than one face, at most {facts['most_faces']}", facts)
+        smallest = f"the smallest has {min(sizes):.0f} px, the median one {facts['face_size']} px"
+        return Rejected(
+            f"face smaller than {self.resolution} px", f"{seen} shows a face smaller than {self.resolution} px: {smallest}", facts
+        )
+
+
+def face_size(face: Face) -> float:
+    """Pixels of the shorter side of a face's box."""
+    return min(face.width, face.height)
+
+
+def view_of(faces: Iterable[Face], resolution: int) -> View:
+    """What one frame is good for."""
+    faces = list(faces)
+    if len(faces) != 1:
+        return "several" if faces else "none"
+    return "good" if face_size(faces[0]) >= resolution else "small"
+
+
+def open_high_resolution(detector: str, s3fd: Path, fan: Path, resolution: int, device: str) -> HighResolution:
+    """The worker of this step, with the detector of inference on a device."""
+    return HighResolution(build_detector(detector, s3fd, fan, device), resolution)

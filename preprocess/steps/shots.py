@@ -1,0 +1,63 @@
+"""Step 3: one clip for each shot, cut where PySceneDetect sees a new one begin."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import ffmpeg
+import numpy as np
+
+from latentsync.constants import VIDEO_FPS
+from latentsync.errors import InputError
+from latentsync.faces.cuts import CUT_SIDE, with_cuts
+from latentsync.media.ffmpeg import probe
+from latentsync.media.process import QUIET, Child, read_exactly
+from preprocess.stage import Clip, Kept, Outcome, Rejected, Worker
+from preprocess.steps.cutting import cut, open_recording
+from preprocess.steps.decode_check import NO_SOUND
+from preprocess.steps.encode import clip_path, media_input
+
+
+def split_shots(clip: Clip, folder: Path) -> Outcome:
+    """Cuts are found as in inference; a shot ends where the sound does."""
+    recording = open_recording(clip.path)
+    end = recording.heard_frames
+    starts = [frame for frame in shot_starts(clip.path) if frame < end]
+    outcome: list[Kept | Rejected] = []
+    for number, (start, stop) in enumerate(zip(starts, [*starts[1:], end], strict=True)):
+        target = clip_path(folder, clip.name, number)
+        cut(recording, start, stop, target)
+        facts = {"start": start / VIDEO_FPS, "frames": stop - start, "duration": (stop - start) / VIDEO_FPS}
+        outcome.append(Kept(target, facts))
+    return outcome or [Rejected(NO_SOUND, f"{clip.source} has no sound from its first picture on")]
+
+
+def shot_starts(path: Path) -> list[int]:
+    """Frames with which shots begin, 0 among them. Raises InputError where nothing can be decoded."""
+    starts = [number for number, (_, is_cut) in enumerate(with_cuts(small_frames(path))) if is_cut or number == 0]
+    if not starts:
+        raise InputError(f"{path} holds no frame that can be decoded: make it again")
+    return starts
+
+
+def small_frames(path: Path) -> Iterator[np.ndarray]:
+    """Every frame of a clip, shrunk by ffmpeg to what cuts are looked for in: uint8 h w 3, RGB."""
+    video = probe(path).require_video()
+    share = min(1.0, CUT_SIDE / max(video.width, video.height))
+    width, height = (max(round(side * share), 1) for side in (video.width, video.height))
+    node = ffmpeg.output(
+        media_input(path)[str(video.index)], "pipe:1", vf=f"scale={width}:{height}:flags=area", f="rawvideo", pix_fmt="rgb24"
+    )
+    child = Child(["ffmpeg", *QUIET, "-nostdin", *ffmpeg.get_args(node)], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        while read_exactly(child.stdout, frame := np.empty((height, width, 3), np.uint8)):  # h w c
+            yield frame
+        child.finish()
+    finally:
+        child.kill()
+
+
+def open_shots(device: str) -> Worker:
+    """The worker of this step; it needs no device."""
+    return split_shots
