@@ -1,0 +1,162 @@
+"""A folder of raw video in, training clips out: the command behind ./data_processing_pipeline.sh."""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from latentsync.errors import InputError, WeightsError
+from latentsync.weights import WEIGHTS
+from preprocess.executors.choose import KINDS, Crew, executor_maker
+from preprocess.executors.processes import ONE_THREAD
+from preprocess.manifest import MANIFEST_NAME
+from preprocess.manifest_file import read_manifest
+from preprocess.pipeline import Order, run_pipeline
+from preprocess.report import REPORT_NAME, write_report
+from preprocess.running import RunOptions
+from preprocess.stage import Stage
+from preprocess.steps.order import FILTERS, StepOptions, all_stages
+from preprocess.tables import as_text, count_steps
+from preprocess.talking_heads.command import run_command
+
+logger = logging.getLogger("preprocess.pipeline")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; wrong usage ends the program with code 2."""
+    parser = argparse.ArgumentParser(
+        prog="./data_processing_pipeline.sh",
+        description="Make training clips of a folder of raw video: 25 fps, 16 kHz, one aligned face, mouth and sound in step. "
+        "The raw files are only read.",
+        epilog="The same command goes on where it stopped, however that was; a changed option redoes what depends on it. "
+        "Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted.",
+    )
+    parser.add_argument("--input_dir", type=Path, required=True, help="folder of raw video, in any container that ffmpeg reads")
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        help=f"gets a folder for each step, {MANIFEST_NAME} and {REPORT_NAME} (default: the folder of --input_dir)",
+    )
+    _add_step_arguments(parser.add_argument_group("what comes out"))
+    _add_work_arguments(parser.add_argument_group("who works"))
+    _add_file_arguments(parser.add_argument_group("files"))
+    return parser.parse_args(arguments)
+
+
+def _add_step_arguments(group: "argparse._ArgumentGroup") -> None:
+    default = StepOptions()
+    group.add_argument("--resolution", type=int, default=default.resolution, help="pixels a side of a face (default %(default)s)")
+    group.add_argument("--min_seconds", type=float, default=default.min_seconds, help="shortest piece (default %(default)s)")
+    group.add_argument("--max_seconds", type=float, default=default.max_seconds, help="longest piece (default %(default)s)")
+    group.add_argument(
+        "--sync_conf_threshold", type=float, default=default.sync_conf_threshold, help="least confidence of SyncNet (default %(default)s)"
+    )
+    group.add_argument(
+        "--max_offset", type=int, default=default.max_offset, help="frames that mouth and sound may be apart (default %(default)s)"
+    )
+    group.add_argument(
+        "--quality_threshold", type=float, default=default.quality_threshold, help="least score of hyperIQA (default %(default)s)"
+    )
+    group.add_argument(
+        "--skip",
+        default="",
+        metavar="STEPS",
+        help=f"filters to leave out, with commas between: {', '.join(FILTERS)}; the manifest notes it",
+    )
+    group.add_argument("--checkpoints", type=Path, default=default.checkpoints, help="folder of weight files (default: the project's)")
+
+
+def _add_work_arguments(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--workers", type=int, default=0, help="processes for steps that need the CPU (default: one for each processor)")
+    group.add_argument("--gpu_workers", type=int, default=0, help="processes for steps with a network (default: one for each GPU)")
+    group.add_argument("--executor", choices=KINDS, default="local", help="processes of this machine, or actors of a Ray cluster")
+    group.add_argument("--ray_address", help='of the cluster, such as "auto" (default: Ray is started on this machine)')
+    group.add_argument(
+        "--timeout", type=float, default=Crew.timeout, help="seconds that a step may spend on one clip (default %(default)s)"
+    )
+    group.add_argument("--try_again", action="store_true", help="give clips that timed out or crashed another chance")
+
+
+def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
+    group.add_argument("--limit", type=int, help="work on these many raw files only, the first that are found")
+    group.add_argument("--delete_broken", action="store_true", help="remove raw files that cannot be decoded (default: they stay)")
+    kept = group.add_mutually_exclusive_group()
+    kept.add_argument("--keep_intermediate", action="store_true", help="keep what all steps wrote (the default)")
+    kept.add_argument("--remove_intermediate", action="store_true", help="remove what a step wrote as soon as the next is through with it")
+    group.add_argument("--report_only", action="store_true", help="work on nothing; print the table and write the report")
+    group.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress line")
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse numbers that make no sense. Raises InputError."""
+    if arguments.workers < 0 or arguments.gpu_workers < 0:
+        raise InputError(f"--workers {arguments.workers} --gpu_workers {arguments.gpu_workers}: give numbers from 0")
+    if not arguments.timeout > 0:
+        raise InputError(f"--timeout {arguments.timeout:g}: give a number of seconds over 0")
+    if arguments.limit is not None and arguments.limit < 1:
+        raise InputError(f"--limit {arguments.limit}: ask for at least one raw file")
+    if arguments.ray_address is not None and arguments.executor != "ray":
+        raise InputError("--ray_address is of use with --executor ray alone: add that")
+
+
+def step_options(arguments: argparse.Namespace) -> StepOptions:
+    """What the steps need of the command line. Raises InputError."""
+    return StepOptions(
+        resolution=arguments.resolution,
+        min_seconds=arguments.min_seconds,
+        max_seconds=arguments.max_seconds,
+        sync_conf_threshold=arguments.sync_conf_threshold,
+        max_offset=arguments.max_offset,
+        quality_threshold=arguments.quality_threshold,
+        skip=frozenset(name.strip() for name in arguments.skip.split(",") if name.strip()),
+        checkpoints=arguments.checkpoints.resolve(),
+    )
+
+
+def check_weights(stages: list[Stage], checkpoints: Path) -> None:
+    """Stop before the first clip where a step lacks its weights. Raises WeightsError."""
+    missing = {
+        stage.name: [WEIGHTS[name] for name in stage.weights if not (checkpoints / WEIGHTS[name].path).is_file()] for stage in stages
+    }
+    missing = {name: weights for name, weights in missing.items() if weights}
+    if missing:
+        files = "; ".join(f"{checkpoints / weight.path} ({weight.origin})" for weights in missing.values() for weight in weights)
+        raise WeightsError(f"These weights are missing: {files}. Put them there, or go on without those steps: --skip {','.join(missing)}")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Do what the command line says."""
+    check(arguments)
+    output = arguments.output_dir or arguments.input_dir.resolve().parent
+    if not arguments.report_only:
+        os.environ.update({name: value for name, value in ONE_THREAD.items() if name not in os.environ})  # for the processes that work
+        options = step_options(arguments)
+        stages = all_stages(options)
+        check_weights(stages, options.checkpoints)
+        crew = Crew(arguments.executor, arguments.workers, arguments.gpu_workers, arguments.timeout, arguments.ray_address)
+        order = Order(
+            stages=stages,
+            input=arguments.input_dir,
+            output=output,
+            options=RunOptions(arguments.limit, arguments.delete_broken, arguments.remove_intermediate),
+            try_again=arguments.try_again,
+            settings={name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()},
+            show_progress=not arguments.quiet,
+        )
+        run_pipeline(order, executor_maker(crew))
+    with read_manifest(output) as manifest:
+        print(as_text(count_steps(manifest)))
+        write_report(manifest, manifest.places.output / REPORT_NAME)
+    logger.info("The report is %s", output / REPORT_NAME)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    parsed = parse_arguments(arguments)
+    words = "Interrupted: the clips in work were not written, what was done before stays; the same command goes on from there."
+    return run_command(lambda: run(parsed), words, parsed.quiet)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,278 @@
+"""The manifest, what a second run leaves, and who may write where; without processes."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pipeline_stages
+import pytest
+
+from latentsync.errors import InputError
+from latentsync.media.files import STAGING_PREFIX
+from preprocess.executors.base import Result, Task
+from preprocess.executors.worker import work
+from preprocess.manifest import Manifest
+from preprocess.manifest_file import read_manifest
+from preprocess.ownership import FolderLock
+from preprocess.pipeline import Order, run_pipeline
+from preprocess.plan import Step
+from preprocess.raw_files import find_raw_files
+from preprocess.running import RunOptions
+from preprocess.stage import Stage
+
+
+class InProcess:
+    """An executor without processes: a task is done when somebody waits. It counts, and can end a run after some tasks."""
+
+    def __init__(self, steps: Sequence[Step], stop_after: int = 1_000_000) -> None:
+        self.steps, self.left, self.names = steps, stop_after, list[str]()
+        self._task: Task | None = None
+
+    def free(self, step: int) -> int:
+        return int(self._task is None)
+
+    def slots(self) -> int:
+        return 1
+
+    def submit(self, task: Task) -> None:
+        self._task = task
+
+    def wait(self, seconds: float) -> list[Result]:
+        if self._task is None:
+            return []
+        if self.left <= 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        task, self._task = self._task, None
+        step = self.steps[task.step]
+        self.names.append(f"{step.name} {task.clip.name}")
+        return [Result(task, work(step.stage.open("cpu"), task, step), 0.25)]
+
+    def close(self, at_once: bool) -> None:
+        pass
+
+
+def run(folder: Path, stages: Sequence[Stage] | None = None, stop_after: int = 1_000_000, **options: object) -> list[str]:
+    """One run over `folder`/raw; what was worked on."""
+    made: list[InProcess] = []
+
+    def make(steps: Sequence[Step]) -> InProcess:
+        made.append(InProcess(steps, stop_after))
+        return made[0]
+
+    order = Order(stages or pipeline_stages.stages(), folder / "raw", folder, RunOptions(**options))  # type: ignore[arg-type]
+    try:
+        run_pipeline(order, make)
+    except KeyboardInterrupt:
+        assert made[0].left == 0
+    return made[0].names
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    raw = tmp_path / "raw"
+    for name in ("a.mp4", "b/a.mp4", "b/a.mkv", "-d 'é\".mov", ".hidden/x.mp4", "notes.txt"):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).write_text(name)
+    (raw / "half.mp4").write_text("half")
+    (raw / "broken.mp4").write_text("broken")
+    return tmp_path
+
+
+def rows(folder: Path, columns: str = "source, step, name, path, made, kept, reason, facts") -> list[tuple]:
+    with read_manifest(folder) as manifest:
+        return [tuple(row) for row in manifest.connection.execute(f"SELECT {columns} FROM clips ORDER BY source, step, name")]
+
+
+def test_a_run_leaves_a_row_for_each_clip_at_each_step(folder: Path) -> None:
+    run(folder)
+    assert set(pipeline_stages.tree(folder / "copied")) == {"a.mp4", "b/a.mp4", "b/a.mkv.mp4", "-d 'é\".mov.mp4", "half.mp4"}
+    assert pipeline_stages.tree(folder / "cut")["b/a.mkv_1.mp4"] == "b/a.mkvcp1"
+    found = rows(folder, "source, step, name, path, kept, reason, why, duration, frames, seconds")
+    assert [row for row in found if row[0] == "half.mp4"] == [
+        ("half.mp4", "check", "half.mp4", "half.mp4", 1, None, None, 10.0, None, 0.25),
+        ("half.mp4", "copy", "half.mp4", "copied/half.mp4", 1, None, None, 10.0, 250.0, 0.25),
+        ("half.mp4", "cut", "half.mp4", None, 0, "too short", "the rest lasts 3.00 s", 3.0, 250.0, 0.125),
+        ("half.mp4", "cut", "half_0.mp4", "cut/half_0.mp4", 1, None, None, 5.0, 250.0, 0.125),
+        ("half.mp4", "raw", "half.mp4", "half.mp4", 1, None, None, None, None, 0.0),
+    ]
+    assert ("broken.mp4", "check", "broken") in [(row[0], row[1], row[5]) for row in found]
+
+
+def test_a_second_run_does_nothing(folder: Path) -> None:
+    run(folder)
+    before = rows(folder, "*")
+    assert run(folder) == []
+    assert rows(folder, "*") == before
+
+
+@pytest.mark.parametrize("stop_after", range(0, 15, 2))
+def test_a_run_that_was_cut_short_goes_on(folder: Path, tmp_path: Path, stop_after: int) -> None:
+    done = run(folder)
+    whole, files = rows(folder), pipeline_stages.tree(folder / "cut")
+    other = tmp_path / "other"
+    (folder / "raw").rename(other / "raw") if other.mkdir() is None else None
+    first = run(other, stop_after=stop_after)
+    second = run(other)
+    assert len(first) == stop_after
+    assert sorted(first + second) == sorted(done), "a clip was worked on twice, or not at all"
+    assert rows(other) == whole
+    assert pipeline_stages.tree(other / "cut") == files
+
+
+def test_later_steps_come_first(folder: Path) -> None:
+    assert [name.split()[0] for name in run(folder)[:4]] == ["check", "copy", "cut", "check"]
+
+
+def test_a_changed_setting_redoes_that_step_and_those_behind_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    run(folder)
+    (folder / "cut" / "mine.mp4").write_text("a file of somebody else")
+    again = run(folder, pipeline_stages.stages(suffix="q"))
+    assert {name.split()[0] for name in again} == {"cut"} and len(again) == 5
+    assert "cut has other settings than before (suffix p -> q)" in caplog.text
+    files = pipeline_stages.tree(folder / "cut")
+    assert files.pop("mine.mp4") == "a file of somebody else"
+    assert len(files) == 9 and all(text[-2] == "q" for text in files.values())
+    assert {name.split()[0] for name in run(folder, pipeline_stages.stages(letter="d", suffix="q"))} == {"copy", "cut"}
+
+
+def test_a_step_that_is_left_out_redoes_those_behind_it(folder: Path) -> None:
+    run(folder)
+    check, _, cut = pipeline_stages.stages()
+    again = run(folder, [check, cut])
+    assert {name.split()[0] for name in again} == {"cut"}
+    assert pipeline_stages.tree(folder / "copied") == {}
+    assert pipeline_stages.tree(folder / "cut")["a_0.mp4"] == "a.mp4p0"
+    assert {name.split()[0] for name in run(folder)} == {"copy", "cut"}
+    assert pipeline_stages.tree(folder / "cut")["a_0.mp4"] == "a.mp4cp0"
+
+
+def test_lost_files_and_changed_raw_files_are_made_again(folder: Path) -> None:
+    run(folder)
+    (folder / "cut" / "a_1.mp4").unlink()
+    assert run(folder) == ["cut a.mp4"]
+    (folder / "cut" / "half_0.mp4").unlink()
+    (folder / "copied" / "half.mp4").unlink()
+    assert run(folder) == ["copy half.mp4", "cut half.mp4"]
+    (folder / "raw" / "b" / "a.mp4").write_text("other words")
+    assert sorted(run(folder)) == ["check b/a.mp4", "copy b/a.mp4", "cut b/a.mp4"]
+    assert pipeline_stages.tree(folder / "cut")["b/a_0.mp4"] == "other wordscp0"
+
+
+def test_intermediate_files_can_go_at_once_and_raw_files_never_do(folder: Path) -> None:
+    before = pipeline_stages.tree(folder / "raw")
+    run(folder, remove_intermediate=True)
+    assert pipeline_stages.tree(folder / "copied") == {}
+    assert len(pipeline_stages.tree(folder / "cut")) == 9
+    assert run(folder, remove_intermediate=True) == []
+    assert pipeline_stages.tree(folder / "raw") == before
+
+
+def test_broken_files_are_removed_only_on_request(folder: Path) -> None:
+    run(folder)
+    assert (folder / "raw" / "broken.mp4").exists()
+    run(folder, [Stage("check", "", pipeline_stages.open_check, {"strict": True})], delete_broken=True)
+    names = set(pipeline_stages.tree(folder / "raw"))
+    assert "broken.mp4" not in names and len(names) == 7
+
+
+def test_a_limit_counts_raw_files(folder: Path) -> None:
+    assert {name.split(maxsplit=1)[1] for name in run(folder, limit=2) if name.startswith("check")} == {"-d 'é\".mov", "a.mp4"}
+    assert run(folder, limit=2) == []
+    assert len([name for name in run(folder) if name.startswith("check")]) == 4
+
+
+def test_names_that_would_mix(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("a.mkv", "a.mkv.mp4", "b.mp4", "b.mov", "two\nlines.mp4"):
+        (raw / name).write_text("x")
+    (raw / b"\xff.mp4".decode("utf-8", "surrogateescape")).write_text("x")
+    found = {file.source: file.refused and file.refused.reason for file in find_raw_files(raw)}
+    assert found == {
+        **{"a.mkv": None, "b.mp4": None, "b.mov": None},
+        **{"a.mkv.mp4": "name taken", "two\nlines.mp4": "unreadable name", "\\xff.mp4": "unreadable name"},
+    }
+    run(tmp_path)
+    assert len(pipeline_stages.tree(tmp_path / "cut")) == 6
+
+
+def test_two_clips_of_one_name_are_told(folder: Path) -> None:
+    check, _, _ = pipeline_stages.stages()
+    run(folder, [check, Stage("same", "same", pipeline_stages.open_same)])
+    found = [row for row in rows(folder, "source, step, kept, reason") if row[1] == "same"]
+    kept = [row[0] for row in found if row[2]]
+    assert len(kept) == 1 and {row[3] for row in found if not row[2]} == {"name taken"}
+    assert pipeline_stages.tree(folder / "same")["same.mp4"] == (folder / "raw" / kept[0]).read_text()
+
+
+def test_the_manifest_can_be_read_while_it_is_written_and_keeps_odd_numbers(folder: Path) -> None:
+    run(folder, stop_after=5)
+    with read_manifest(folder) as reader, sqlite3.connect(folder / "manifest.sqlite") as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        assert reader.count_raw() == 6
+    from preprocess.manifest import plain_facts
+
+    plain = plain_facts({"a": np.float32(0.5), "b": np.int64(3), "c": float("nan"), "d": True, "e": None})  # type: ignore[dict-item]
+    assert json.loads(json.dumps(plain)) == {"a": 0.5, "b": 3, "c": None, "d": True, "e": None}
+
+
+def test_folders_of_others_are_refused(folder: Path) -> None:
+    (folder / "copied").mkdir()
+    (folder / "copied" / "holiday.mp4").write_text("mine")
+    with pytest.raises(InputError, match="did not make"):
+        run(folder)
+    with pytest.raises(InputError, match="never written to"):
+        run_pipeline(Order(pipeline_stages.stages(), folder / "raw", folder / "raw" / "out"), InProcess)
+    with pytest.raises(InputError, match="cannot be the input"):
+        run_pipeline(Order(pipeline_stages.stages(), folder / "copied", folder), InProcess)
+    with FolderLock(folder), pytest.raises(InputError, match="in use by another run"):
+        run(folder)
+
+
+def test_an_output_folder_belongs_to_one_input(folder: Path) -> None:
+    run(folder)
+    (folder / "more").mkdir()
+    with pytest.raises(InputError, match="its own --output_dir"):
+        run_pipeline(Order(pipeline_stages.stages(), folder / "more", folder), InProcess)
+    folder.joinpath("manifest.sqlite").write_bytes(b"this is no database, but long enough to be looked at" * 40)
+    with pytest.raises(InputError, match="no manifest"):
+        run(folder)
+
+
+def test_stumps_of_a_dead_run_are_removed(folder: Path) -> None:
+    run(folder, stop_after=3)
+    with read_manifest(folder) as manifest:
+        assert not manifest.died()
+    with sqlite3.connect(folder / "manifest.sqlite") as connection:
+        connection.execute("UPDATE runs SET ending = NULL")  # as kill -9 leaves it
+    stump = folder / "copied" / f"{STAGING_PREFIX}0123.mp4"
+    stump.write_text("half a clip")
+    run(folder)
+    assert not stump.exists()
+    with read_manifest(folder) as manifest:
+        assert [row[0] for row in manifest.connection.execute("SELECT ending FROM runs ORDER BY id")] == ["died", "done"]
+
+
+def test_what_waits_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand raw files: neither the queues nor what lies between two steps grow with them."""
+    (tmp_path / "raw").mkdir()
+    for k in range(1000):
+        (tmp_path / "raw" / f"{k:04}.mp4").write_text("x")
+    asked: list[int] = []
+    waiting = Manifest.waiting
+
+    def spy(self: Manifest, *arguments: object, **more: object) -> list:
+        found = waiting(self, *arguments, **more)  # type: ignore[arg-type]
+        asked.append(len(found))
+        return found
+
+    monkeypatch.setattr(Manifest, "waiting", spy)
+    start = time.monotonic()
+    assert len(run(tmp_path, pipeline_stages.stages()[:1])) == 1000
+    assert max(asked) <= 64
+    assert time.monotonic() - start < 60
