@@ -54,7 +54,13 @@ def double(tmp_path: Path) -> dict[str, str]:
     return with_environment(folder) | {"LATENTSYNC_SETUP": "0"}
 
 
-@pytest.mark.parametrize("name", ["setup_env.sh", "inference.sh", "run_tests.sh", ".ci/run"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("setup_env.sh", "inference.sh", "run_tests.sh", ".ci/run", "train_unet.sh", "train_syncnet.sh", "data_processing_pipeline.sh"),
+        *("eval/eval_talking_heads.sh", "scripts/train_embedded.sh"),
+    ],
+)
 def test_scripts_can_be_executed_and_parsed(name: str) -> None:
     assert os.access(ROOT / name, os.X_OK)
     assert subprocess.run(["bash", "-n", str(ROOT / name)]).returncode == 0
