@@ -18,6 +18,10 @@ class InputError(LatentSyncError):
     exit_code = 2
 
 
+class StalledError(InputError):
+    """A file gave no answer (a stalled or failing disk): nothing is known of what is in it."""
+
+
 class ConfigError(InputError):
     """A configuration holds an unknown key or a value that this code cannot honour."""
 

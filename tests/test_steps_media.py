@@ -1,5 +1,6 @@
 """Steps 1 to 4 with real ffmpeg: broken files, plain files, and cuts at exactly the frame, sound in step."""
 
+import os
 import random
 import subprocess
 from itertools import pairwise
@@ -10,8 +11,11 @@ import pytest
 from media_fixtures import make_clip, make_sound, run_ffmpeg
 from steps_fixtures import BLOCK, RATE, clip, encode, heard_numbers, levels, numbered, numbers_of, remux, striped
 
+import latentsync.media.ffmpeg as ffmpeg_module
+from latentsync.errors import LatentSyncError
 from latentsync.media.audio import read_audio
 from latentsync.media.ffmpeg import probe
+from latentsync.media.process import DISK_FAILS
 from latentsync.media.video import VideoSource
 from preprocess.stage import Kept, Rejected
 from preprocess.steps.cutting import cut, open_recording
@@ -68,6 +72,25 @@ def test_damage_inside_is_found_and_damage_at_the_end_forgiven(healthy: Path, tm
     long = DecodeCheck(min_seconds=0.5)
     (end,) = long(clip(damaged(healthy, tmp_path / "end.mp4", 2.9, 3.1)), tmp_path)
     assert isinstance(end, Kept) and end.facts["damaged_end"] is True
+
+
+def test_what_is_not_the_files_fault_is_never_called_broken(healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty.mp4").touch()
+    for path in (tmp_path / "empty.mp4", tmp_path / "gone.mp4"):
+        outcome = checked(path)
+        assert isinstance(outcome, Rejected) and outcome.reason == "unreadable", path
+    monkeypatch.setattr(ffmpeg_module, "PROBE_SECONDS", 1e-6)
+    with pytest.raises(LatentSyncError, match="could not be read within"):
+        checked(healthy)
+    monkeypatch.undo()
+    for script, words in (("kill -9 $$", "ended by signal 9"), (f"echo '{DISK_FAILS}' >&2; exit 1", DISK_FAILS)):
+        program = tmp_path / "ffmpeg"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        with pytest.raises(LatentSyncError, match=words):
+            checked(healthy)
+        monkeypatch.undo()
 
 
 def test_a_file_that_was_cut_off_is_broken(healthy: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from latentsync.errors import InputError
-from latentsync.media.process import file_url, require_program
+from latentsync.errors import InputError, StalledError
+from latentsync.media.process import DISK_FAILS, file_url, require_program
 
 SQUARE_ENOUGH = Fraction(115, 100)  # pixels up to 15 % wider or taller than square are left as they are
 PROBE_SECONDS = 120  # a file that ffprobe cannot describe in this time (a stalled network disk) is refused
@@ -99,7 +99,8 @@ class MediaInfo:
 def probe(path: str | Path) -> MediaInfo:
     """Look into a media file without decoding it.
 
-    Raises InputError when it does not exist, is a folder or empty, may not be read or is no media file.
+    Raises InputError when it does not exist, is a folder or empty, may not be read or is no media file, StalledError when its disk does
+    not give it.
     """
     path = Path(path)
     check_readable(path)
@@ -150,13 +151,15 @@ def _ask_ffprobe(path: Path) -> dict[str, Any]:
     try:
         answer = subprocess.run(arguments, check=False, **how)
     except subprocess.TimeoutExpired:
-        raise InputError(f"{path} could not be read within {PROBE_SECONDS} s: copy it to a local disk and try again") from None
+        raise StalledError(f"{path} could not be read within {PROBE_SECONDS} s: copy it to a local disk and try again") from None
     report = json.loads(answer.stdout.decode("utf-8", "replace") or "{}")
     if answer.returncode or "format" not in report:
         lines = [line.strip() for line in answer.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
         detail = lines[-1].replace(file_url(path) + ": ", "") if lines else "no known format"
         if any("moov atom not found" in line for line in lines):
             detail = "its index is missing, so it is cut short or no video at all"
+        if DISK_FAILS in detail:
+            raise StalledError(f"{path} cannot be read from its disk ({detail}): copy it to another one")
         raise InputError(f"{path} is not a media file that ffmpeg can read: {detail}")
     report.setdefault("streams", [])
     return report

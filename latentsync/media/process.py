@@ -16,6 +16,7 @@ from latentsync.errors import LatentSyncError
 QUIET = ("-hide_banner", "-nostats", "-loglevel", "error")  # ffmpeg then writes nothing but errors
 PIPE_BYTES = 1 << 20  # asked of the system for each frame pipe: fewer, larger reads than the usual 64 KiB
 DISK_FULL = "No space left on device"  # how ffmpeg says it
+DISK_FAILS = "Input/output error"  # likewise
 _TAIL_LINES = 40  # lines of stderr that are kept: enough for the cause, bounded for a file with thousands of errors
 _FIRST_FRAME = re.compile(r"^frame:\d+\s+pts:\S+\s+pts_time:(\S+)")  # what ffmpeg's metadata=print filter writes
 _ECHO = re.compile(r"^(frame:\d+\s|lavfi\.latentsync)")  # the same filter's lines: ours, no errors

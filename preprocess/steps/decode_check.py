@@ -6,9 +6,9 @@ from pathlib import Path
 
 import ffmpeg
 
-from latentsync.errors import InputError
-from latentsync.media.ffmpeg import MediaInfo, probe
-from latentsync.media.process import QUIET, Child, file_url
+from latentsync.errors import InputError, LatentSyncError, StalledError
+from latentsync.media.ffmpeg import MediaInfo, check_readable, probe
+from latentsync.media.process import DISK_FAILS, QUIET, Child, file_url
 from preprocess.stage import Clip, Kept, Outcome, Rejected
 from preprocess.steps.encode import media_input
 
@@ -16,7 +16,7 @@ MARGIN = 1.0  # seconds at either end that may be damaged: a recording that was 
 MAX_MISSING = 0.01  # share of the promised length that may be missing, or MARGIN where that is more
 _PROMISES = frozenset({"mov", "matroska", "avi", "flv", "asf"})  # containers that say how long they are; others are estimated
 
-BROKEN, NO_PICTURE, NO_SOUND = "broken", "no picture", "no sound"
+BROKEN, UNREADABLE, NO_PICTURE, NO_SOUND = "broken", "unreadable", "no picture", "no sound"
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,25 @@ class DecodeCheck:
     """Decodes the picture and the sound that the pipeline would use.
 
     Broken is a file of which ffmpeg cannot decode every picture and every piece of sound without an error, but for those of its first
-    and last second, or that ends well before the length it promises.
+    and last second, or that ends well before the length it promises. What has to do with the disk, with permissions or with ffmpeg itself
+    says nothing about the file, and is never called broken.
     """
 
     min_seconds: float
 
     def __call__(self, clip: Clip, folder: Path) -> Outcome:
-        """Keeps the file itself, with its length, size and rate as facts."""
+        """Keeps the file itself, with its length, size and rate as facts.
+
+        Raises LatentSyncError where the disk does not give the file, or ffmpeg was ended from outside.
+        """
+        try:
+            check_readable(clip.path)
+        except InputError as error:
+            return [Rejected(UNREADABLE, str(error))]
         try:
             info = probe(clip.path)
+        except StalledError as error:
+            raise LatentSyncError(str(error)) from None
         except InputError as error:
             return [Rejected(BROKEN, str(error))]
         for stream, reason in ((info.video, NO_PICTURE), (info.audio, NO_SOUND)):
@@ -77,7 +87,10 @@ def missing_seconds(info: MediaInfo, seconds: float) -> float:
 
 
 def decode(info: MediaInfo, start: float | None = None, seconds: float | None = None) -> Decoding:
-    """Decode a file, or a part of it, until the first picture or piece of sound that ffmpeg cannot make whole."""
+    """Decode a file, or a part of it, until the first picture or piece of sound that ffmpeg cannot make whole.
+
+    Raises LatentSyncError where that was not the file's fault.
+    """
     part: dict[str, object] = {} if start is None or seconds is None else {"ss": f"{start:.3f}", "t": f"{seconds:.3f}"}
     node = media_input(info.path, **part)
     streams = [node[str(info.require_video().index)], node[str(info.require_audio().index)]]
@@ -94,7 +107,13 @@ def decode(info: MediaInfo, start: float | None = None, seconds: float | None = 
     except BaseException:
         child.kill()
         raise
-    return Decoding(reached, child.reason().replace(f"{file_url(info.path)}: ", "") if status else None)
+    if status == 0:
+        return Decoding(reached, None)
+    problem = child.reason().replace(f"{file_url(info.path)}: ", "")
+    if status < 0 or DISK_FAILS in problem:
+        why = f"ffmpeg was ended by signal {-status}" if status < 0 else problem
+        raise LatentSyncError(f"{info.path} could not be decoded to see whether it is whole ({why}): look at the machine, then try again")
+    return Decoding(reached, problem)
 
 
 def open_decode_check(min_seconds: float, device: str) -> DecodeCheck:
