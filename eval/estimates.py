@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from latentsync.training.statistics import wilson
+
 RESAMPLES = 2000
 TAIL = 2.5  # per cent beyond either end of an interval
-Z = 1.959964  # standard deviations that 95 % of a normal distribution lie within
 
 
 class Estimate(NamedTuple):
@@ -24,10 +25,7 @@ def share(hits: Sequence[bool]) -> Estimate | None:
     if not hits:
         return None
     count, part = len(hits), sum(hits) / len(hits)
-    middle = (part + Z**2 / (2 * count)) / (1 + Z**2 / count)
-    half = Z / (1 + Z**2 / count) * np.sqrt(part * (1 - part) / count + Z**2 / (4 * count**2))
-    low, high = float(middle - half), float(middle + half)
-    return Estimate(part, low if part > 0 else 0.0, high if part < 1 else 1.0, count)
+    return Estimate(part, *wilson(part, count), count)
 
 
 def bootstrap(statistic: Callable[[np.ndarray], float], clips: int) -> Estimate | None:

@@ -1,6 +1,5 @@
 """Videos of the pipeline under test: made once, kept beside a note of what they were made of, so that a measurement can be resumed."""
 
-import hashlib
 import json
 import logging
 import tempfile
@@ -11,34 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
-from latentsync.errors import ConfigError, OutputError, WeightsError
+from latentsync.errors import ConfigError, OutputError
 from latentsync.media.files import write_json
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
+from latentsync.weights import file_sha256
 
 logger = logging.getLogger(__name__)
 
 SILENCE = "silence"  # in the place of a sound's checksum
-_BLOCK = 1 << 20  # bytes
-
-
-def sha256(path: Path) -> str:
-    """The checksum of a file. Raises WeightsError where it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}): check the path") from None
-    return digest.hexdigest()
 
 
 def checksums(paths: Mapping[str, Path]) -> dict[str, str]:
     """The checksums of files, and of the files of folders, by name."""
     files = {name: sorted(path.iterdir()) if path.is_dir() else [path] for name, path in paths.items()}
     return {
-        name if len(found) == 1 else f"{name}/{path.name}": sha256(path)
+        name if len(found) == 1 else f"{name}/{path.name}": file_sha256(path)
         for name, found in files.items()
         for path in found
         if path.is_file()
@@ -68,7 +55,7 @@ class GeneratedVideos:
 
     def say(self, name: str, video: Path, sound: Path) -> Path:
         """The person of a video with the words of a sound. Raises as `LipsyncPipeline`, and ConfigError for another recipe's video."""
-        return self._get(name, video, sound, sha256(sound))
+        return self._get(name, video, sound, file_sha256(sound))
 
     def be_silent(self, name: str, video: Path, frames: int) -> Path:
         """The person of a video of so many frames hearing nothing. Raises like `say`."""
@@ -81,7 +68,7 @@ class GeneratedVideos:
 
     def _get(self, name: str, video: Path, sound: Path, heard: str) -> Path:
         made, note = self.folder / f"{name}.mp4", self.folder / f"{name}.json"
-        wanted = {"recipe": self.recipe, "video": sha256(video), "sound": heard}
+        wanted = {"recipe": self.recipe, "video": file_sha256(video), "sound": heard}
         if made.is_file() and note.is_file():
             if {key: _read_note(note).get(key) for key in wanted} != wanted:
                 raise ConfigError(f"{made} was made of other weights, settings or clips: name another --output_dir, or delete it")

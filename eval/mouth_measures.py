@@ -13,7 +13,7 @@ from latentsync.faces.mask import HIDDEN, to_pixels
 from latentsync.losses.perceptual import load_lpips
 from latentsync.losses.reader import ReaderLoss
 from latentsync.models.mouth_reader import Mouth, MouthReader, measure
-from latentsync.training.mouth_reader_step import pearson
+from latentsync.training.statistics import pearson
 
 FACES_AT_ONCE = 16  # faces that go through a network together
 CLOSED_CM = 0.02  # lips less far apart than this count as closed

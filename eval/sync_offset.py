@@ -20,9 +20,8 @@ from latentsync.errors import InputError
 from latentsync.faces.mask import to_pixels
 from latentsync.losses.sync import IN_SYNC, syncnet_frames
 from latentsync.models.syncnet import SyncNet
-from latentsync.models.syncnet_choice import make_syncnet
+from latentsync.models.syncnet_choice import load_syncnet
 from latentsync.spectrogram import mel_window
-from latentsync.weights import load_strict, read_state_dict
 
 MAX_SHIFT = 15  # frames to either side, as far as SyncNet's authors look
 WINDOWS_AT_ONCE = 16  # windows that go through a network together
@@ -124,10 +123,8 @@ def load_sync_meter(config_path: Path, weights: Path, device: torch.device | str
         ConfigError, WeightsError: configuration and weights do not belong together or cannot be read.
         InputError: it looks at latents, which a finished video has none of.
     """
-    config = load_syncnet_config(config_path)
-    if config.data.latent_space:
+    if load_syncnet_config(config_path).data.latent_space:
         raise InputError(f"{config_path} is a SyncNet of latents, and videos are measured by one of pixels: name another configuration")
-    network = make_syncnet(config.model)
-    load_strict(network, read_state_dict(weights)[0], weights, f"use the weights that belong to {config_path}")
+    config, network = load_syncnet(config_path, weights)
     data = config.data
     return SyncMeter(network.to(device), resolution=data.resolution, num_frames=data.num_frames, lower_half=data.lower_half)

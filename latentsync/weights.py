@@ -23,6 +23,7 @@ WHISPER_BY_WIDTH = {384: "whisper-tiny", 768: "whisper-small"}  # width of an au
 VERSIONS = ("1.6", "1.5", "1.0")  # published versions of the method, newest first
 _LATENTSYNC = {"1.6": "ByteDance/LatentSync-1.6", "1.5": "ByteDance/LatentSync-1.5", "1.0": "ByteDance/LatentSync"}
 _DDP_PREFIX = "module."
+_BLOCK = 1 << 20  # bytes that are read at once
 _ZIP_MAGIC = b"PK"  # of what `torch.save` has written since version 1.6
 _PICKLE_MAGIC = b"\x80"  # of what it wrote before
 _UNREADABLE = (  # what torch and safetensors raise on files that are damaged or something else
@@ -172,12 +173,21 @@ def check_sha256(path: Path, expected: str | None) -> None:
     """
     if expected is None:
         return
+    found = file_sha256(path)
+    if not found.startswith(expected):
+        raise WeightsError(f"{path} has checksum {found[:10]}… instead of {expected[:10]}…: delete it and download it again.")
+
+
+def file_sha256(path: Path) -> str:
+    """The checksum of a file. Raises WeightsError where it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    if not digest.hexdigest().startswith(expected):
-        raise WeightsError(f"{path} has checksum {digest.hexdigest()[:10]}… instead of {expected[:10]}…: delete it and download it again.")
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}): check the path") from None
+    return digest.hexdigest()
 
 
 def read_checkpoint(path: Path | str) -> dict[str, Any]:

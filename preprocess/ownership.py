@@ -1,15 +1,13 @@
 """Who may write where: one run in an output folder, step folders that are the pipeline's own, and no stumps of runs that died."""
 
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
 
 from latentsync.errors import InputError, OutputError
-from latentsync.media.files import STAGING_PREFIX
+from latentsync.media.files import STAGING_PREFIX, FolderLock
 from preprocess.manifest import Manifest, Places
 from preprocess.plan import Step
 
@@ -19,31 +17,9 @@ _LOCK = ".pipeline-lock"
 _CLAIM = "folder:"  # and the folder's name: the key of `meta` that says that the pipeline made it
 
 
-class FolderLock:
-    """Keeps a second run out of an output folder; a context manager. The lock ends with the process, however it ends."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / _LOCK
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> "FolderLock":
-        """Raises InputError where another run holds the folder, OutputError where it cannot be written."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w")
-        except OSError as error:
-            raise OutputError(f"cannot write into {self.path.parent}: {(error.strerror or str(error)).lower()}") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise InputError(f"{self.path.parent} is in use by another run: wait for its end, or give another --output_dir") from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let others in."""
-        if self._file is not None:
-            self._file.close()
+def run_lock(folder: Path) -> FolderLock:
+    """Keeps a second run out of an output folder."""
+    return FolderLock(folder, _LOCK, "is in use by another run: wait for its end, or give another --output_dir")
 
 
 def check_places(places: Places, steps: Sequence[Step]) -> None:

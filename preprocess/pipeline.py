@@ -13,7 +13,7 @@ from latentsync.errors import LatentSyncError, first_line
 from preprocess.executors.base import Executor
 from preprocess.manifest import Manifest, Places
 from preprocess.manifest_file import open_manifest
-from preprocess.ownership import FolderLock, check_places, claim_folders, sweep
+from preprocess.ownership import check_places, claim_folders, run_lock, sweep
 from preprocess.plan import Step, plan_steps
 from preprocess.progress import Progress
 from preprocess.raw_files import find_raw_files, open_looking_first
@@ -62,7 +62,7 @@ def run_pipeline(order: Order, make_executor: Callable[[Sequence[Step]], Executo
     stages = [replace(first, open=partial(open_looking_first, stage=first)), *others]
     steps = plan_steps(stages, places.output)
     check_places(places, steps)
-    with FolderLock(places.output), open_manifest(places) as manifest:
+    with run_lock(places.output), open_manifest(places) as manifest:
         died = manifest.died()
         if died:
             logger.info("The run before did not come to its end: going on where it stopped")

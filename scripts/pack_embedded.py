@@ -139,13 +139,11 @@ def check(folder: Path, target: Path) -> None:
     Args:
         target: what to call the folder.
     """
-    from latentsync.config import load_syncnet_config
-    from latentsync.models.syncnet_choice import make_syncnet
+    from latentsync.models.syncnet_choice import load_syncnet
     from latentsync.pipelines.build import build_pipeline
-    from latentsync.weights import load_strict, read_state_dict
 
     build_pipeline(folder / "config.yaml", device="cpu", detector="mtcnn")
-    load_strict(make_syncnet(load_syncnet_config(folder / "syncnet.yaml").model), read_state_dict(folder / SYNCNET)[0], folder / SYNCNET)
+    load_syncnet(folder / "syncnet.yaml", folder / SYNCNET)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if size > MOST_BYTES:
         raise InputError(f"{target} would take {size / 1e6:.1f} MB, more than the {MOST_BYTES / 1e6:.0f} it may: train smaller networks.")

@@ -45,7 +45,7 @@ def start_training(
 ) -> bool:
     """Build and train in the configuration's output folder; False where it was stopped before the end."""
     from latentsync.training.build import output_folder
-    from latentsync.training.checkpoint import OutputLock
+    from latentsync.training.checkpoint import output_lock
     from latentsync.training.loop import Trainer
     from latentsync.training.record import check_config, keep_config
 
@@ -54,7 +54,7 @@ def start_training(
         for part in ("latentsync.training.feed", "latentsync.data.latents"):  # clips that only this process met
             logging.getLogger(part).setLevel(logging.WARNING)
     folder = output_folder(config.data)
-    with OutputLock(folder) if accelerator.is_main_process else nullcontext():
+    with output_lock(folder) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
             check_config(config, folder)
         parts = build()

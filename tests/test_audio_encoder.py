@@ -21,7 +21,8 @@ from latentsync.data.clip_dataset import collate
 from latentsync.data.speech_dataset import SpeechDataset, Vocabulary, open_recordings, read_recording, read_vocabulary
 from latentsync.data.speech_piece import STEP, UNLABELLED, Recording, drawn_piece, fitted, heard, plain_piece, varied
 from latentsync.errors import ConfigError, InputError
-from latentsync.training.audio_encoder_step import AudioEncoderStep, AudioEncoderTrainee, correlation, mean_squares
+from latentsync.training.audio_encoder_step import AudioEncoderStep, AudioEncoderTrainee, mean_squares
+from latentsync.training.statistics import pearson
 from latentsync.whisper.audio2feature import Audio2Feature
 from latentsync.whisper.loading import load_whisper_encoder
 from latentsync.whisper.log_mel import LogMel
@@ -214,9 +215,9 @@ def test_losses_look_at_what_is_known(speech: Path) -> None:
 
 
 def test_correlation() -> None:
-    table = torch.randn(50, 3)
-    assert torch.allclose(correlation(table, table * 2 + 1), torch.ones(3)) and torch.allclose(correlation(table, -table), -torch.ones(3))
-    assert (correlation(torch.ones(50, 3), table) == 0).all()
+    table, ones = torch.randn(3, 50), torch.ones(3, dtype=torch.float64)
+    assert torch.allclose(pearson(table, table * 2 + 1), ones) and torch.allclose(pearson(table, -table), -ones)
+    assert (pearson(torch.ones(3, 50), table) == 0).all()
 
 
 def recipe(speech: Path, folder: Path) -> Path:

@@ -19,8 +19,9 @@ from latentsync.faces.mask import to_pixels
 from latentsync.models.mouth_reader import POINTS, READER_SIDE, MouthReader, load_mouth_reader, measure, published
 from latentsync.mouth_reader_config import MouthReaderModelConfig, load_mouth_reader_config
 from latentsync.training.mouth_reader_build import mouth_scale
-from latentsync.training.mouth_reader_step import MouthReaderStep, MouthReaderValidator, measures, pearson
+from latentsync.training.mouth_reader_step import MouthReaderStep, MouthReaderValidator, measures
 from latentsync.training.parts import Tally
+from latentsync.training.statistics import pearson
 from scripts import train_mouth_reader
 
 ROOT = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from preprocess.executors.base import Result, Task
 from preprocess.executors.worker import work
 from preprocess.manifest import Manifest
 from preprocess.manifest_file import read_manifest
-from preprocess.ownership import FolderLock
+from preprocess.ownership import run_lock
 from preprocess.pipeline import Order, run_pipeline
 from preprocess.plan import Step
 from preprocess.raw_files import find_raw_files
@@ -230,7 +230,7 @@ def test_folders_of_others_are_refused(folder: Path) -> None:
         run_pipeline(Order(pipeline_stages.stages(), folder / "raw", folder / "raw" / "out"), InProcess)
     with pytest.raises(InputError, match="cannot be the input"):
         run_pipeline(Order(pipeline_stages.stages(), folder / "copied", folder), InProcess)
-    with FolderLock(folder), pytest.raises(InputError, match="in use by another run"):
+    with run_lock(folder), pytest.raises(InputError, match="in use by another run"):
         run(folder)
 
 

@@ -227,9 +227,9 @@ def test_a_killed_loading_process_is_one_sentence(recipe: Path, caplog: pytest.L
 
 
 def test_a_folder_in_use_is_left_alone(whole: Path, recipe: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from latentsync.training.checkpoint import OutputLock
+    from latentsync.training.checkpoint import output_lock
 
-    with OutputLock(whole):
+    with output_lock(whole):
         assert run(recipe, whole) == 2
     assert "in use" in caplog.records[-1].getMessage()
 

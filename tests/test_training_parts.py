@@ -26,8 +26,9 @@ from latentsync.training.history import TRAINING, VALIDATION, History, Point, Ru
 from latentsync.training.optimizer import make_optimizer
 from latentsync.training.parts import Tally
 from latentsync.training.record import check_config, differences, keep_config
+from latentsync.training.statistics import wilson
 from latentsync.training.syncnet_step import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
-from latentsync.training.validation import combined, wilson
+from latentsync.training.validation import combined
 from latentsync.training_config import OptimizerConfig, RunConfig, SyncNetConfig
 
 ROOT = Path(__file__).parents[1]

@@ -61,7 +61,7 @@ class PictureDataset(ClipDataset[PictureBatch]):
         self.general_share, self.masked_share = general_share, masked_share
         self.mask = fixed_mask(resolution).numpy()  # h w
         self.weight = np.ones((resolution, resolution), np.float32)
-        self.weight[mouth_box(resolution)] = mouth_weight
+        self.weight[lip_box(resolution)] = mouth_weight
 
     def sample(self, turn: Turn, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> PictureBatch:
         """See `ClipDataset`."""
@@ -95,7 +95,7 @@ class PictureDataset(ClipDataset[PictureBatch]):
         return (picture, self.mask[window], weight) if hidden else (picture, weight, self.weight[window])
 
 
-def mouth_box(side: int) -> tuple[slice, slice]:
+def lip_box(side: int) -> tuple[slice, slice]:
     """Rows and columns around the mouth on an aligned face of `side` pixels."""
     rows, columns = (slice(*(round(share * side) for share in bounds)) for bounds in MOUTH)
     return rows, columns

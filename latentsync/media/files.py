@@ -1,12 +1,13 @@
-"""Files as such: walk the media files of a tree; write a result whole or not at all."""
+"""Files as such: walk the media files of a tree; write a result whole or not at all; keep others out of a folder."""
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from latentsync.errors import InputError, OutputError
 
@@ -111,3 +112,36 @@ def _check_folder(folder: Path) -> None:
 
 def _why(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+class FolderLock:
+    """Keeps a second work of the same kind out of a folder; a context manager. The lock ends with the process, however it ends.
+
+    Args:
+        folder: made where it is missing.
+        name: of the lock's file in it.
+        busy: what is said after the folder's name where another one holds it: "is in use by another ...: ...".
+    """
+
+    def __init__(self, folder: Path, name: str, busy: str) -> None:
+        self.path, self.busy = folder / name, busy
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> "FolderLock":
+        """Raises InputError where another holds the folder, OutputError where it cannot be written."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w")
+        except OSError as error:
+            raise OutputError(f"cannot write into {self.path.parent}: {_why(error)}") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise InputError(f"{self.path.parent} {self.busy}") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let others in."""
+        if self._file is not None:
+            self._file.close()

@@ -14,6 +14,7 @@ from latentsync.data.speech_piece import UNLABELLED
 from latentsync.training.feed import Problems
 from latentsync.training.history import History
 from latentsync.training.parts import Losses, Publish, Tally
+from latentsync.training.statistics import pearson
 
 PHONE, MOUTH, SCALE = "phone", "mouth", "scale"
 _FIRST_LOGITS = 0.02  # standard deviation of the phone classifier's first weights
@@ -152,16 +153,10 @@ def mouth_tallies(guesses: Sequence[Tensor], truth: Tensor) -> dict[str, Tally]:
     truth, count = truth[known], int(known.sum())
     found = {
         MOUTH: torch.stack([F.mse_loss(guess[known], truth) for guess in guesses]).mean(),
-        "mouth_r_first": correlation(guesses[0][known], truth).mean(),
-        "mouth_r_last": correlation(guesses[-1][known], truth).mean(),
+        "mouth_r_first": pearson(guesses[0][known].T, truth.T).mean(),
+        "mouth_r_last": pearson(guesses[-1][known].T, truth.T).mean(),
     }
     return {name: Tally(float(value) * count, count) for name, value in found.items()}
-
-
-def correlation(one: Tensor, other: Tensor) -> Tensor:
-    """Pearson's r of the columns of two tables (n k each): k, 0 where a column does not vary."""
-    one, other = one - one.mean(0), other - other.mean(0)
-    return (one * other).mean(0) / (one.square().mean(0) * other.square().mean(0)).sqrt().clamp(min=1e-6)
 
 
 def whisper_publisher(dims: ModelDimensions, symbols: Sequence[str]) -> Publish:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
-from latentsync.data.picture_dataset import PictureBatch, mouth_box
+from latentsync.data.picture_dataset import PictureBatch, lip_box
 from latentsync.faces.mask import masked_pixels, to_pixels
 from latentsync.models.patch_critic import PatchCritic
 from latentsync.training.feed import Problems
@@ -172,7 +172,7 @@ def psnr(ours: Tensor, theirs: Tensor) -> Tensor:
 
 def mouth_of(pixels: Tensor) -> Tensor:
     """The part of whole faces n 3 h w around the mouth."""
-    rows, columns = mouth_box(pixels.shape[-1])
+    rows, columns = lip_box(pixels.shape[-1])
     return pixels[..., rows, columns]
 
 

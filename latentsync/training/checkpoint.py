@@ -5,7 +5,6 @@ that the next step depends on: raw weights, optimizer, schedule, scaler, moving 
 """
 
 import contextlib
-import fcntl
 import json
 import logging
 import pickle
@@ -15,15 +14,15 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 
-from latentsync.errors import InputError, LatentSyncError, OutputError, first_line
-from latentsync.media.files import STAGING_PREFIX, staged, write_json
+from latentsync.errors import LatentSyncError, OutputError, first_line
+from latentsync.media.files import STAGING_PREFIX, FolderLock, staged, write_json
 from latentsync.training.feed import loader_was_killed
 
 logger = logging.getLogger(__name__)
@@ -178,30 +177,6 @@ def save_weights(path: Path, published: Mapping[str, Any]) -> None:
             raise OutputError(f"cannot write {path}: {first_line(error)}") from None
 
 
-class OutputLock:
-    """Keeps a second training out of an output folder; a context manager. The lock ends with the process, however it ends."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / ".training-lock"
-        self._file: TextIO | None = None
-
-    def __enter__(self) -> "OutputLock":
-        """Raises InputError where another training holds the folder, OutputError where it cannot be written."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w")
-        except OSError as error:
-            raise OutputError(f"cannot write into {self.path.parent}: {str(error.strerror).lower()}") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise InputError(
-                f"{self.path.parent} is in use by another training: wait for it, or set another data.train_output_dir"
-            ) from None
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Let others in."""
-        if self._file is not None:
-            self._file.close()
+def output_lock(folder: Path) -> FolderLock:
+    """Keeps a second training out of an output folder."""
+    return FolderLock(folder, ".training-lock", "is in use by another training: wait for it, or set another data.train_output_dir")

@@ -12,6 +12,7 @@ from latentsync.faces.mask import to_pixels
 from latentsync.models.mouth_reader import MIDDLE, Mouth, lip_gaps, measure
 from latentsync.training.feed import Problems
 from latentsync.training.parts import Losses, Tally
+from latentsync.training.statistics import pearson
 
 LANDMARKS, OPENING = "landmarks", "opening"
 BEND = 0.1  # standard deviations: errors from here on count by their size, smaller ones by its square
@@ -99,10 +100,3 @@ def measures(seen: Tensor, true: Tensor) -> dict[str, Tally]:
 def tally(values: Tensor) -> Tally:
     """Their sum and number."""
     return Tally(float(values.sum()), values.numel())
-
-
-def pearson(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's r along the last axis: [... n] -> [...]; 0 where either does not vary."""
-    first, second = (values.double() - values.double().mean(-1, keepdim=True) for values in (first, second))
-    lengths = first.norm(dim=-1) * second.norm(dim=-1)
-    return (first * second).sum(-1) / lengths.clamp(min=torch.finfo(torch.float32).tiny)

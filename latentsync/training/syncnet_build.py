@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from latentsync.config import load_syncnet_config
 from latentsync.constants import LATENT_CHANNELS, RGB, VAE_FACTOR
 from latentsync.data.catalog import Catalog
 from latentsync.data.clips import SYNCNET_LENGTHS
@@ -17,7 +16,7 @@ from latentsync.data.sound import Mels
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.errors import ConfigError, InputError, first_line
 from latentsync.losses.sync import SyncJudge, syncnet_frames
-from latentsync.models.syncnet_choice import make_syncnet
+from latentsync.models.syncnet_choice import load_syncnet, make_syncnet
 from latentsync.models.vae import LatentCodec, load_vae
 from latentsync.spectrogram import BANDS, window_length
 from latentsync.training.build import (
@@ -111,9 +110,7 @@ def load_judge(config_path: Path, weights: Path, accelerator: Accelerator) -> Sy
 
     Raises ConfigError or WeightsError where configuration and weights do not belong together or cannot be read.
     """
-    config = load_syncnet_config(config_path)
-    network = make_syncnet(config.model)
-    load_strict(network, read_state_dict(weights)[0], weights, f"use the weights that belong to {config_path}")
+    config, network = load_syncnet(config_path, weights)
     data = config.data
     judge = SyncJudge(
         network, resolution=data.resolution, num_frames=data.num_frames, latent_space=data.latent_space, lower_half=data.lower_half

@@ -1,7 +1,6 @@
 """Validation between two steps: on all processes, told when it fails, never the end of a training."""
 
 import logging
-import math
 from collections.abc import Sequence
 
 import torch
@@ -11,10 +10,9 @@ from torch import nn
 
 from latentsync.errors import first_line
 from latentsync.training.parts import Tally, Validator
+from latentsync.training.statistics import wilson
 
 logger = logging.getLogger(__name__)
-
-CONFIDENCE_Z = 1.96  # 95 %
 
 
 def run_validators(validators: Sequence[Validator], model: nn.Module, step: int, accelerator: Accelerator) -> dict[str, float]:
@@ -61,11 +59,3 @@ def combined(shares: Sequence[dict[str, Tally] | None]) -> dict[str, float]:
         if tallies[0].is_share:
             values[f"{name}:low"], values[f"{name}:high"] = wilson(total / count, count)
     return values
-
-
-def wilson(share: float, count: float) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927, Journal of the American Statistical Association 22)."""
-    z = CONFIDENCE_Z
-    centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    reach = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return max(0.0, centre - reach), min(1.0, centre + reach)
