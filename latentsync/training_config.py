@@ -75,6 +75,8 @@ class UNetRunConfig(RunConfig):
     enable_gradient_checkpointing: bool = True  # compute activations twice instead of keeping them
     vae_slice_size: int = 4  # faces that the autoencoder holds activations of at once; 0: all
     use_mixed_noise: bool = True  # noise of which a part is shared by all frames
+    coarse_noise: float = 0.0  # standard deviation of noise in large waves that is added while training; 0: as published
+    use_reference: bool = True  # False: hidden, so that a denoiser that starts from nothing never comes to need it
     noisy_weight: float = 1.0  # up to how much more a noisy step counts in recon, where mouths get their shape; 1: all count alike
     mixed_noise_alpha: float = 1.0  # weight of the shared part against each frame's own
     inference_steps: int = 20  # of the validation video, and of inference where nothing else is chosen
@@ -145,7 +147,7 @@ class SyncNetRunConfig(RunConfig):
     """... for SyncNet."""
 
     seed: int = 42
-    loss_weights: dict[str, float] = field(default_factory=lambda: {"sync": 1.0, "mouth": 0.0})
+    loss_weights: dict[str, float] = field(default_factory=lambda: {"sync": 1.0, "mouth": 0.0, "contrast": 0.0})
     chance_steps: int = 2000  # steps after which a loss that still sits at chance level is worth a warning
 
 

@@ -78,14 +78,21 @@ def is_wanted(name: str, names: Sequence[str] | None, training: bool) -> bool:
     return name in names if names else name not in ON_REQUEST and not WEIGHTS[name].training
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(description="Fetch the weight files that are missing, or say where to get them.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What is to be fetched, and where to."""
     parser.add_argument("--versions", nargs="+", choices=VERSIONS, default=VERSIONS, help="versions of the denoiser (default: all)")
     parser.add_argument("--names", nargs="+", choices=WEIGHTS, help="only these files")
     parser.add_argument("--training", action="store_true", help="also what training, the making of its data, and evaluation need")
+    add_folder_argument(parser)
+
+
+def add_folder_argument(parser: argparse.ArgumentParser) -> None:
+    """Where weight files are."""
     parser.add_argument("--checkpoints", type=Path, default=ROOT / CHECKPOINTS, help="folder of weight files (default: %(default)s)")
-    args = parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fetch what is asked for and not there, and say what is left; the exit code."""
     missing = missing_weights(args.checkpoints, args.versions)
     wanted = [name for name in missing if is_wanted(name, args.names, args.training)]
     if wanted:
@@ -97,6 +104,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     left = [missing[name] for name in wanted if name in missing]
     print("\n".join(["These files are not there:", *left]) if left else "All weight files that were asked for are there.")
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(description="Fetch the weight files that are missing, or say where to get them.")
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

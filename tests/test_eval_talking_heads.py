@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from skimage.data import astronaut
 
 from benchmarks.write_random_checkpoint import write_checkpoint
-from eval.generated_videos import GeneratedVideos, checksums, sha256
+from eval.generated_videos import GeneratedVideos, checksums
 from eval.head_pairs import Pair, aligned_faces, find_pairs, mouth_points, read_truth
 from eval.talking_heads import main, measure_all
 from latentsync.config import load_syncnet_config
@@ -28,6 +28,7 @@ from latentsync.models.mouth_reader import MouthReader, published
 from latentsync.models.syncnet_choice import make_syncnet
 from latentsync.mouth_reader_config import MouthReaderModelConfig
 from latentsync.pipelines.options import LipsyncOptions
+from latentsync.weights import file_sha256
 
 ROOT = Path(__file__).parents[1]
 FRAMES, SIDE = 18, 64  # of a clip; pixels of the model's faces
@@ -142,7 +143,7 @@ def test_all_measures_are_there(folder: Path, measured: Path) -> None:
     assert clip["syncnet_pairs"]["pairs"] == clip["judge_pairs"]["pairs"] == 80
     empty = [row["name"] for row in results["rows"] if row["measured"] is None]
     assert empty == []
-    assert results["weights"]["judge"] == sha256(folder / "judge.pt") != results["weights"]["syncnet"]
+    assert results["weights"]["judge"] == file_sha256(folder / "judge.pt") != results["weights"]["syncnet"]
     assert {"unet", "whisper", "vae/config.json", "reader"} <= results["weights"].keys()
 
 

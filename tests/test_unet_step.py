@@ -325,3 +325,14 @@ def test_half_precision_touches_the_denoiser_alone():
     for name, loss in losses.items():
         assert loss.dtype == torch.float32
         torch.testing.assert_close(loss.detach(), exact[name], rtol=0.1, atol=1e-3)
+
+
+def test_a_denoiser_that_never_sees_the_reference_never_needs_it():
+    unet, judges = UNet3DConditionModel(UNetConfig([32] * 4, 1, 32, 64, use_motion_module=True)), Judges(None, None, None)
+    torch.nn.init.normal_(unet.conv_out.weight)  # what starts at zero would let no gradient through
+    step = make_step({"recon": 1.0}, judges, use_reference=False)
+    step(unet, random_batch())["recon"].backward()
+    gradient = unet.conv_in.weight.grad
+    assert gradient[:, 4:9].abs().amax() > 0 and not gradient[:, 9:].any() and not unet.conv_in.weight[:, 9:].any()
+    make_step({"recon": 1.0}, judges)(unet, random_batch())["recon"].backward()
+    assert unet.conv_in.weight.grad[:, 9:].any()

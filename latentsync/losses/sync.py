@@ -9,6 +9,7 @@ from latentsync.errors import InputError
 from latentsync.models.syncnet import SyncNet
 
 IN_SYNC = 0.5  # cosines above it count as "in sync"
+TEMPERATURE = 0.07  # of the contrast between a pair and others
 
 
 def cosine_loss(seen: Tensor, heard: Tensor, label: Tensor) -> Tensor:
@@ -21,6 +22,20 @@ def cosine_loss(seen: Tensor, heard: Tensor, label: Tensor) -> Tensor:
     with torch.autocast(cosine.device.type, enabled=False):  # half precision has no safe logarithm of a value near 0
         loss = F.binary_cross_entropy(cosine.nan_to_num().clamp(0.0, 1.0), label.float().reshape(-1), reduction="none")
     return torch.where(cosine.isnan(), cosine, loss)
+
+
+def contrast_loss(seen: Tensor, heard: Tensor, label: Tensor) -> Tensor:
+    """How badly pairs that belong together are told from all others of a batch: a scalar (van den Oord et al. 2018, arXiv 1807.03748).
+
+    Each mouth whose label (b or b 1) is 1 should be nearer to its sound than to every other sound of the batch, and each such sound to its
+    mouth; unit vectors b d, cosines over TEMPERATURE. Pairs that do not belong together are others alone. 0 where no pair does.
+    """
+    together = label.reshape(-1) > IN_SYNC
+    with torch.autocast(seen.device.type, enabled=False):
+        logits = seen.float() @ heard.float().T / TEMPERATURE  # b b
+        own = torch.arange(len(logits), device=logits.device)
+        both = F.cross_entropy(logits, own, reduction="none") + F.cross_entropy(logits.T, own, reduction="none")  # b
+        return (both * together).sum() / (2 * together.sum().clamp(min=1))
 
 
 def accuracy(seen: Tensor, heard: Tensor, label: Tensor) -> Tensor:

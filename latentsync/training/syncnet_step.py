@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
 from latentsync.data.batches import SyncNetBatch
 from latentsync.faces.mask import to_pixels
-from latentsync.losses.sync import accuracy, cosine_loss, syncnet_frames
+from latentsync.losses.sync import accuracy, contrast_loss, cosine_loss, syncnet_frames
 from latentsync.models.syncnet import SyncNet
 from latentsync.models.vae import LatentCodec
 from latentsync.training.feed import Problems
@@ -24,7 +24,7 @@ CHANCE = math.log(2)  # binary cross-entropy of a network that knows nothing
 STUCK = 0.03  # a loss that is not further below chance than this has not begun to learn
 RECENT = 200  # steps that are looked at
 FEW_CLIPS, SMALL_BATCH = 1000, 128  # below these it learns late, or never begins to
-SYNC, MOUTH = "sync", "mouth"
+SYNC, MOUTH, CONTRAST = "sync", "mouth", "contrast"
 _NETWORK = "syncnet."  # prefix of the published weights among the trainee's
 
 
@@ -73,17 +73,21 @@ class MouthHead(nn.Module):
 
 
 class SyncNetStep:
-    """Binary cross-entropy of the cosine (arXiv 2412.09262) and, where it has a weight, the regression of the true mouth channels."""
+    """Binary cross-entropy of the cosine (arXiv 2412.09262) and, where they have a weight, the contrast to all other pairs of a batch and
+    the regression of the true mouth channels, which make small networks learn in a fraction of the time.
+    """
 
     def __init__(self, weights: Mapping[str, float], *, lower_half: bool, codec: LatentCodec | None = None, seed: int = 0) -> None:
         """`codec` is given for a SyncNet that looks at latents; `seed` is that of the samples drawn from its posterior."""
-        self.with_mouth = weights.get(MOUTH, 0) > 0
+        self.with_mouth, self.with_contrast = weights.get(MOUTH, 0) > 0, weights.get(CONTRAST, 0) > 0
         self.lower_half, self.codec, self.seed = lower_half, codec, seed
 
     def __call__(self, trainee: nn.Module, batch: SyncNetBatch) -> Losses:
         """The losses of a batch, each a scalar."""
         seen, heard, seen_mouth, heard_mouth = trainee(self.view(batch), batch.mel)
         losses = {SYNC: cosine_loss(seen, heard, batch.label).mean()}
+        if self.with_contrast:
+            losses[CONTRAST] = contrast_loss(seen, heard, batch.label)
         if self.with_mouth:
             head = getattr(trainee, "module", trainee).mouth  # distributed training wraps the network
             losses[MOUTH] = head.loss(seen_mouth, batch.mouth) + head.loss(heard_mouth, batch.heard_mouth)

@@ -72,6 +72,8 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
         mixed_noise_alpha=run.mixed_noise_alpha if run.use_mixed_noise else None,
         judges=load_judges(config, accelerator),
         noisy_weight=run.noisy_weight,
+        use_reference=run.use_reference,
+        coarse_noise=run.coarse_noise,
     )
     validators: list[Validator] = []
     if held_out is not None:

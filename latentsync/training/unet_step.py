@@ -22,6 +22,7 @@ from latentsync.models.vae import LatentCodec, sample_latents
 
 LOSSES = ("recon", "sync", "lpips", "trepa", "reader", "reader_motion", "reader_points")
 READER = {"reader": "appearance", "reader_motion": "motion", "reader_points": "points"}  # losses of one judge -> what it calls them
+COARSE_SIDES = (1, 2, 4)  # values on a side of each wave of coarse noise
 ENCODED = 3  # pictures of each frame that become latents: target, masked target, reference
 
 
@@ -48,7 +49,9 @@ class Draws:
         return Draws(*(value.to(device, non_blocking=True) for value in (self.timestep, self.noise, self.posterior)))
 
 
-def draw(seed: int, positions: Sequence[int], frames: int, latent_size: int, alpha: float | None, timesteps: int) -> Draws:
+def draw(
+    seed: int, positions: Sequence[int], frames: int, latent_size: int, alpha: float | None, timesteps: int, coarse: float = 0.0
+) -> Draws:
     """The chance of the samples at these positions of a training, on the CPU.
 
     Each sample's is drawn from (seed, position) alone, so that it does not matter which process meets it in which batch, or whether
@@ -57,8 +60,9 @@ def draw(seed: int, positions: Sequence[int], frames: int, latent_size: int, alp
     Args:
         alpha: weight of the noise that all frames share against each frame's own; None: all frames have the same noise.
         timesteps: length of the diffusion process.
+        coarse: standard deviation of `coarse_noise`, which is added where it is not 0.
     """
-    samples = [_draw_one(sample_generator(seed, position), frames, latent_size, alpha, timesteps) for position in positions]
+    samples = [_draw_one(sample_generator(seed, position), frames, latent_size, alpha, timesteps, coarse) for position in positions]
     return Draws(*(torch.cat(parts) for parts in zip(*samples, strict=True)))
 
 
@@ -68,12 +72,26 @@ def sample_generator(seed: int, position: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
 
-def _draw_one(generator: torch.Generator, frames: int, size: int, alpha: float | None, timesteps: int) -> tuple[Tensor, Tensor, Tensor]:
+def coarse_noise(generator: torch.Generator, size: int) -> Tensor:
+    """Normal noise of 1, 2 x 2 and 4 x 4 values, stretched to a frame and added up: 1 4 1 h w.
+
+    Even at the noisiest step a little of the picture is left in its largest waves, for there is less noise in those than in single cells.
+    A denoiser learns to read colour and light off them, and inference, which begins with nothing but noise, gives it a wrong colour to
+    read (Lin et al. 2023, arXiv 2305.08891). With this on top there is nothing to be read, and it has to look at the reference.
+    """
+    waves = [torch.randn((1, LATENT_CHANNELS, side, side), generator=generator) for side in COARSE_SIDES]
+    return torch.stack([F.interpolate(wave, size=(size, size), mode="bilinear") for wave in waves]).sum(0)[:, :, None]
+
+
+def _draw_one(
+    generator: torch.Generator, frames: int, size: int, alpha: float | None, timesteps: int, coarse: float
+) -> tuple[Tensor, Tensor, Tensor]:
     timestep = torch.randint(timesteps, (1,), generator=generator)
     shared = torch.randn((1, LATENT_CHANNELS, 1, size, size), generator=generator)
     independent = torch.randn((1, LATENT_CHANNELS, frames, size, size), generator=generator)
     noise = shared.expand_as(independent) if alpha is None else mixed_noise(shared, independent, alpha)
-    return timestep, noise, torch.randn((1, frames, ENCODED, LATENT_CHANNELS, size, size), generator=generator)
+    posterior = torch.randn((1, frames, ENCODED, LATENT_CHANNELS, size, size), generator=generator)
+    return timestep, noise + coarse * coarse_noise(generator, size) if coarse else noise, posterior
 
 
 class UNetStep:
@@ -93,6 +111,8 @@ class UNetStep:
         mixed_noise_alpha: float | None,
         judges: Judges,
         noisy_weight: float = 1.0,
+        use_reference: bool = True,
+        coarse_noise: float = 0.0,
     ) -> None:
         """What the losses are made of.
 
@@ -104,6 +124,8 @@ class UNetStep:
             mixed_noise_alpha: see `draw`.
             judges: see `Judges`.
             noisy_weight: see `step_weights`.
+            use_reference: False shows zeros in the place of the reference.
+            coarse_noise: see `draw`.
 
         Raises:
             ConfigError: a loss is unknown or lacks its judge, or no loss is wanted.
@@ -111,8 +133,8 @@ class UNetStep:
         self.codec = codec.eval().requires_grad_(False)
         self.mask = mask
         self.seed = seed
-        self.alpha = mixed_noise_alpha
-        self.noisy_weight = noisy_weight
+        self.alpha, self.coarse = mixed_noise_alpha, coarse_noise
+        self.noisy_weight, self.use_reference = noisy_weight, use_reference
         self.judges = judges
         self.wanted = wanted_losses(weights, judges)
         self.scheduler = make_scheduler()
@@ -120,7 +142,7 @@ class UNetStep:
     def __call__(self, unet: Denoiser, batch: UNetBatch) -> dict[str, Tensor]:
         """Loss -> its scalar, for each loss of weight above 0; the batch lies on the denoiser's device."""
         frames, size = batch.audio.shape[1], self.mask.shape[-1] // VAE_FACTOR
-        draws = draw(self.seed, batch.position.tolist(), frames, size, self.alpha, self.scheduler.config.num_train_timesteps)
+        draws = draw(self.seed, batch.position.tolist(), frames, size, self.alpha, self.scheduler.config.num_train_timesteps, self.coarse)
         return self.losses(unet, batch, draws.to(batch.audio.device))
 
     def losses(self, unet: Denoiser, batch: UNetBatch, draws: Draws) -> dict[str, Tensor]:
@@ -154,7 +176,7 @@ class UNetStep:
             latents = sample_latents(self.codec.moments(pictures.flatten(0, 2)).unflatten(0, noise.shape[:3]), noise)
         target, masked, reference = latents.permute(2, 0, 3, 1, 4, 5)  # each b 4 f h/8 w/8
         mask = latent_mask(self.mask).to(target).expand_as(target[:, :1])
-        return target, Conditions(mask, masked, reference)
+        return target, Conditions(mask, masked, reference if self.use_reference else torch.zeros_like(reference))
 
     def judge(self, latents: Tensor, batch: UNetBatch) -> dict[str, Tensor]:
         """The judges' losses of generated latents b 4 f h/8 w/8; they are decoded only if a judge wants pixels.

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Sync confidence of videos; eval/eval_sync_conf.sh --help lists the options. Relative paths count from where you stand.
+set -euo pipefail
+here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+export LATENTSYNC_DOWNLOAD="${LATENTSYNC_DOWNLOAD:-0}"
+source "$here/setup_env.sh"
+PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" exec python -m eval.sync_conf "$@"

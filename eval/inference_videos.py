@@ -1,0 +1,147 @@
+"""Make a list of videos with one loaded pipeline: `python -m eval.inference_videos --pairs FILE --output_dir OUT`."""
+
+import argparse
+import csv
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eval.command import CODES, reason_of, run_command
+from eval.talking_heads import add_model_arguments
+from latentsync.errors import ConfigError, InputError, WeightsError, first_line
+from latentsync.media.ffmpeg import check_readable
+from latentsync.media.files import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, walk_media
+
+if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
+    from eval.generated_videos import GeneratedVideos
+
+logger = logging.getLogger("eval")
+
+COLUMNS = ("video_path", "audio_path")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One video that is to be made."""
+
+    name: str  # of the result, without an ending
+    video: Path
+    audio: Path
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; wrong usage ends the program with code 2."""
+    from latentsync.pipelines.options import LENGTHS
+
+    parser = argparse.ArgumentParser(
+        prog="python -m eval.inference_videos",
+        description="Give many videos other words with one loading of the model.",
+        epilog="The same command goes on where it stopped: finished videos stay, each with a .json of what it was made of. " + CODES,
+    )
+    group = parser.add_argument_group("what")
+    group.add_argument(
+        "--pairs", type=Path, help="a .csv file with the columns video_path and audio_path, and name where wanted; relative to the file"
+    )
+    group.add_argument("--videos", type=Path, help="instead of --pairs: a folder of videos ...")
+    group.add_argument("--audios", type=Path, help="... and one of sounds; those of one file name belong together")
+    group.add_argument("--output_dir", type=Path, required=True, help="where the results go, as NAME.mp4")
+    group.add_argument("--length", choices=LENGTHS, default="video", help="what decides how long a result is (default %(default)s)")
+    group.add_argument("--face", default="largest", help="whose mouth, as in inference (default %(default)s)")
+    group.add_argument("--batch_clips", type=int, default=1, help="clips of 16 frames in one pass (default %(default)s)")
+    add_model_arguments(parser)
+    parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
+    return parser.parse_intermixed_args(arguments)
+
+
+def read_wishes(path: Path) -> list[Wish]:
+    """The rows of a .csv file. Raises InputError: it cannot be read, a column is missing, two results would have one name."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({first_line(error)}): give a .csv file with {' and '.join(COLUMNS)}") from None
+    if not rows:
+        raise InputError(f"{path} names no pair: give at least one row with {' and '.join(COLUMNS)}")
+    wishes = []
+    for number, row in enumerate(rows, start=1):
+        missing = [name for name in COLUMNS if not row.get(name)]
+        if missing:
+            raise InputError(f"{path}, row {number}: {' and '.join(missing)} missing")
+        video, audio = (path.parent / row[name] for name in COLUMNS)
+        wishes.append(Wish(row.get("name") or f"{video.stem}__{audio.stem}", video, audio))
+    names = [wish.name for wish in wishes]
+    bad = next((name for name in names if names.count(name) > 1 or Path(name).name != name), None)
+    if bad is not None:
+        raise InputError(f"{path}: the name {bad!r} is there twice or is no plain file name: give each row a name of its own")
+    return wishes
+
+
+def match_wishes(videos: Path, audios: Path) -> list[Wish]:
+    """Videos and sounds of one file name. Raises InputError where no two fit, or where one name is there twice."""
+    seen, heard = by_stem(videos, VIDEO_EXTENSIONS), by_stem(audios, AUDIO_EXTENSIONS | VIDEO_EXTENSIONS)
+    wishes = [Wish(name, video, heard[name]) for name, video in seen.items() if name in heard]
+    if not wishes:
+        raise InputError(f"No video in {videos} has a sound of its name in {audios}: name them alike, or list them with --pairs")
+    alone = sorted(seen.keys() ^ heard.keys())
+    if alone:
+        logger.warning("%d files have no partner of their name and are left out, such as %s.", len(alone), alone[0])
+    return wishes
+
+
+def by_stem(folder: Path, extensions: frozenset[str]) -> dict[str, Path]:
+    """Files of a folder by their names without endings. Raises InputError where two share one."""
+    found: dict[str, Path] = {}
+    for path in walk_media(folder, extensions):
+        if path.stem in found:
+            raise InputError(f"{found[path.stem]} and {path} have one name: rename one of them, or list them with --pairs")
+        found[path.stem] = path
+    return found
+
+
+def make_all(wishes: Sequence[Wish], videos: "GeneratedVideos") -> dict[str, str]:
+    """Make or find all of them; why some could not be made. A failure does not stop the others, but for one that all would meet."""
+    failed = {}
+    for number, wish in enumerate(wishes, start=1):
+        logger.info("%s (%d of %d)", wish.name, number, len(wishes))
+        try:
+            check_readable(wish.video)
+            check_readable(wish.audio)
+            videos.say(wish.name, wish.video, wish.audio)
+        except (ConfigError, WeightsError):
+            raise  # of every video alike
+        except Exception as error:
+            failed[wish.name] = reason_of(error)
+            logger.warning("%s was not made: %s", wish.name, failed[wish.name])
+            logger.debug("Where it happened:", exc_info=error)
+    return failed
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Do what the command line says; the exit code."""
+    from eval.model_under_test import find_model
+    from latentsync.pipelines.options import LipsyncOptions
+
+    if (parsed.pairs is None) == (parsed.videos is None) or (parsed.videos is None) != (parsed.audios is None):
+        raise InputError("Give --pairs with a list, or both --videos and --audios with folders.")
+    wishes = read_wishes(parsed.pairs) if parsed.pairs else match_wishes(parsed.videos, parsed.audios)
+    options = LipsyncOptions(
+        *(parsed.inference_steps, parsed.guidance_scale, parsed.seed, parsed.face, parsed.length), batch_clips=parsed.batch_clips
+    )
+    named = (parsed.unet_config_path, parsed.inference_ckpt_path, parsed.vae_path, parsed.whisper_path)
+    model = find_model(named, parsed.overrides, parsed.detector, parsed.device, parsed.dtype, options)
+    failed = make_all(wishes, model.videos(parsed.output_dir))
+    print(f"{len(wishes) - len(failed)} of {len(wishes)} videos are in {parsed.output_dir}")
+    return 1 if failed else 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    parsed = parse_arguments(arguments)
+    return run_command(lambda: run(parsed), verbose=parsed.verbose, interrupted="the same command goes on with the video that was in work.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""What the commands of distances between two folders of videos share: arguments, the way through the videos, results."""
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from eval.command import CODES, reason_of, run_command
+from latentsync.errors import InputError, LatentSyncError, WeightsError
+
+if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
+    import numpy as np
+    import torch
+
+    from eval.estimates import Estimate
+    from eval.looking import Looker
+    from eval.measure import SetMeasure
+    from eval.set_results import Seen
+
+logger = logging.getLogger("eval")
+
+RESOLUTION = 256  # pixels a side of the aligned faces
+SEED = 0  # of the halves of the real videos
+SIDES = ("real", "made")
+
+
+def make_parser(prog: str, what: str) -> argparse.ArgumentParser:
+    """The arguments of every such command; a measure adds its own."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m eval.{prog}",
+        description=f"{what} of the faces of two folders of videos. Writes its results as .json, .md and .png; prints the table.",
+        epilog=CODES,
+    )
+    parser.add_argument("--real", type=Path, required=True, help="folder of real videos (folders in it, too)")
+    parser.add_argument("--made", type=Path, required=True, help="folder of generated ones; names need not be the same")
+    parser.add_argument("--output_dir", type=Path, required=True, help="where results go")
+    parser.add_argument("--checkpoints", type=Path, help="folder of the face detectors' weights (default: checkpoints/ of the project)")
+    parser.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
+    parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
+    parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
+    return parser
+
+
+def run_set_command(parsed: argparse.Namespace, weights: Path, build: "Callable[[torch.device], SetMeasure]") -> int:
+    """Measure and write; the exit code. `build` makes the measure of the file `weights`."""
+    return run_command(lambda: _run(parsed, weights, build), verbose=parsed.verbose, interrupted="nothing was written.")
+
+
+def _run(parsed: argparse.Namespace, weights: Path, build: "Callable[[torch.device], SetMeasure]") -> None:
+    from eval.looking import Looker
+    from eval.set_results import SetResults
+    from latentsync.faces.build import build_detector
+    from latentsync.media.files import walk_media
+    from latentsync.pipelines.build import ROOT, resolve_device
+    from latentsync.weights import CHECKPOINTS, WEIGHTS, file_sha256
+
+    videos = {side: list(walk_media(getattr(parsed, side))) for side in SIDES}
+    for side, found in videos.items():
+        if not found:
+            raise InputError(f"{getattr(parsed, side)} holds no video: name a folder of videos with --{side}")
+    device, checkpoints = resolve_device(parsed.device), parsed.checkpoints or ROOT / CHECKPOINTS
+    measure = build(device)
+    detector = build_detector(parsed.detector, *(checkpoints / WEIGHTS[name].path for name in ("s3fd", "2dfan4")), device)
+    looker = Looker(detector, RESOLUTION)
+    seen = {side: look_at_all(found, measure, looker) for side, found in videos.items()}
+    for side, part in seen.items():
+        if not part.count:
+            why = f", the last because: {list(part.failed.values())[-1]}" if part.failed else ""
+            raise InputError(f"Not one of {len(videos[side])} videos in {getattr(parsed, side)} could be measured{why}")
+    table = SetResults(
+        *(measure, estimate(seen), halves_apart(seen["real"].features, measure), seen),
+        *({weights.name: file_sha256(weights)}, {"detector": detector.name, **{side: str(getattr(parsed, side)) for side in SIDES}}),
+    ).write(parsed.output_dir)
+    print(table, end="")
+
+
+def look_at_all(videos: Sequence[Path], measure: "SetMeasure", looker: "Looker") -> "Seen":
+    """The features of videos, each with the faces found in itself. Raises WeightsError: a network that is another."""
+    from eval.measure import Case
+    from eval.set_results import Seen
+
+    seen = Seen()
+    for number, path in enumerate(videos, 1):
+        logger.info("%s (%d of %d)", path, number, len(videos))
+        try:
+            case = Case(path.stem, path, path, path, "reconstruction")
+            tally = measure.open(case)
+            for chunk in looker.chunks(case):
+                tally.add(chunk)
+            features = tally.finish()
+        except WeightsError:
+            raise  # of every video alike
+        except LatentSyncError as error:
+            logger.warning("%s is left out: %s", path, error)
+            seen.failed[str(path)] = reason_of(error)
+            continue
+        if len(features):
+            seen.features.append(features)
+        else:
+            seen.failed[str(path)] = "it is too short, or shows no face in the frames that are looked at"
+    return seen
+
+
+def estimate(seen: "dict[str, Seen]") -> "Estimate":
+    """The distance with its interval. Raises InputError where a set has too few features."""
+    from eval.frechet import distance_estimate
+
+    return distance_estimate(seen["made"].features, seen["real"].features)
+
+
+def halves_apart(features: "Sequence[np.ndarray]", measure: "SetMeasure") -> float | None:
+    """How far two halves of the real videos, drawn by seed, are apart: what the distance is of nothing but chance. None of too few."""
+    import numpy as np
+
+    order = np.random.default_rng(SEED).permutation(len(features))
+    halves = [[features[index] for index in part] for part in (order[::2], order[1::2])]
+    if any(sum(map(len, half)) < 2 for half in halves):
+        return None
+    return measure.compare(*halves)

@@ -1,0 +1,170 @@
+"""LMD and silence on mouths that are known; finders of points."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from media_fixtures import make_sound
+from picture_fakes import case, chunk, in_two, measured
+from torch import Tensor
+
+from eval.lip_measures import Lmd, Silence, frame_levels, opening_in_silence, silent_and_spoken
+from eval.mouth_points import CornerPoints, LandmarkPoints, ReaderPoints, RememberedPoints, build_points, look_squares
+from latentsync.errors import InputError, WeightsError
+from latentsync.faces.align import face_size
+from latentsync.faces.detector import Face
+from latentsync.models.mouth_reader import POINTS, MouthReader
+from latentsync.mouth_reader_config import MouthReaderModelConfig
+
+SIDE = 32
+
+
+class Written:
+    """Reads points off pictures into which they are written: the first two pixels hold the corner of the mouth and its opening."""
+
+    name = "what is written in the picture"
+    has_lips = True
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def find(self, faces: Tensor) -> Tensor:
+        self.asked += 1
+        values = faces[:, 0, :3, 0].float() / 256  # k: x, opening, whether there is a mouth
+        points = torch.zeros(len(faces), POINTS, 2)
+        points[..., 0] = values[:, :1]
+        points[:, 17:20, 1] = values[:, 1:2]
+        points[values[:, 2] == 0] = torch.nan
+        return points
+
+
+def mouths(x: list[int], opening: list[int] | int = 0) -> Tensor:
+    """Faces whose mouth lies at x / 256 and is open by opening / 256 of the face; none where x is negative."""
+    found = torch.zeros(len(x), SIDE, SIDE, 3, dtype=torch.uint8)
+    found[:, 0, 0], found[:, 0, 2] = torch.tensor(x).clamp(min=0)[:, None].to(torch.uint8), (torch.tensor(x) >= 0)[:, None].to(torch.uint8)
+    found[:, 0, 1] = torch.as_tensor(opening).expand(len(x))[:, None].to(torch.uint8)
+    return found
+
+
+def test_lmd_of_a_known_shift() -> None:
+    real = mouths([100] * 4)
+    assert measured(Lmd(Written()), chunk(real, real)) == {"lmd_px": 0, "lmd_share": 0}
+    shifted = mouths([108, 108, 100, 100])
+    found = measured(Lmd(Written()), *in_two(lambda part, start: chunk(shifted[part], real[part], start=start), 4))
+    assert found == {"lmd_px": pytest.approx(4), "lmd_share": pytest.approx(4 / 256)}
+    opened = mouths([100] * 4, opening=64)  # three of 20 points move
+    assert measured(Lmd(Written()), chunk(opened, real))["lmd_px"] == pytest.approx(64 * 3 / 20)
+
+
+def test_lmd_counts_frames_with_a_mouth_in_both() -> None:
+    made, real = mouths([108, -1, 108, 200]), mouths([100, 100, 100, -1])
+    assert measured(Lmd(Written()), chunk(made, real))["lmd_px"] == pytest.approx(8)
+    with pytest.raises(InputError, match="No frame shows a face"):
+        measured(Lmd(Written()), chunk(mouths([-1]), mouths([100])))
+    assert measured(Lmd(Written()), chunk(made, real), of=case("cross")) == {"lmd_px": None, "lmd_share": None}
+
+
+def levels(*parts: tuple[int, float]) -> np.ndarray:
+    return np.concatenate([np.full(count, level) for count, level in parts])
+
+
+def test_silence_is_the_inside_of_pauses() -> None:
+    silent, spoken = silent_and_spoken(levels((10, 0.2), (10, 0.001), (10, 0.2), (5, 0.01)))
+    assert np.flatnonzero(silent).tolist() == [13, 14, 15, 16]
+    assert np.flatnonzero(spoken).tolist() == [*range(10), *range(20, 30)]
+    silent, spoken = silent_and_spoken(levels((20, 0.0005)))  # nothing but noise
+    assert silent.all() and not spoken.any()
+    assert [len(found) for found in silent_and_spoken(np.zeros(0))] == [0, 0]
+
+
+def test_a_mouth_that_closes_and_a_frozen_one() -> None:
+    sound = levels((20, 0.2), (20, 0.0), (20, 0.2))
+    numbers = list(range(60))
+    talks = [0.1] * 20 + [0.01] * 20 + [0.1] * 20
+    assert opening_in_silence(numbers, talks, sound) == pytest.approx(0.1)
+    assert opening_in_silence(numbers, [0.07] * 60, sound) == pytest.approx(1)
+    assert opening_in_silence(numbers, [0.0] * 60, sound) is None  # never open
+    assert opening_in_silence(numbers, talks, levels((60, 0.2))) is None  # no pause
+    assert opening_in_silence(numbers[40:], talks[40:], sound) is None  # no face in the pause
+    assert opening_in_silence(numbers, talks, sound[:30]) == pytest.approx(0.1)  # a sound that ends early
+    assert opening_in_silence([*numbers, 60, 61], [*talks, 9, 9], sound) == pytest.approx(0.1)  # frames behind its end do not count
+
+
+def test_silence_of_a_file(tmp_path: Path) -> None:
+    sound = make_sound(tmp_path / "pause.wav", sound="aevalsrc='if(between(t,0.8,1.6),0,0.5*sin(2000*t))':s=16000:d=2.4")
+    assert np.flatnonzero(frame_levels(sound) < 0.01).tolist() == list(range(20, 40))
+    opening = [80] * 20 + [8] * 20 + [80] * 20
+    talking, frozen = mouths([100] * 60, torch.tensor(opening)), mouths([100] * 60, 80)
+    of = case("cross", audio=str(sound))
+    parts = in_two(lambda part, start: chunk(talking[part], talking[part], start=start), 60)
+    assert measured(Silence(Written()), *parts, of=of) == {"silence_open": pytest.approx(0.1)}
+    assert measured(Silence(Written()), chunk(frozen, talking), of=of) == {"silence_open": pytest.approx(1)}
+    corners = CornerPoints.__new__(CornerPoints)  # without a network: it is not asked
+    assert measured(Silence(corners), chunk(frozen, talking), of=of) == {"silence_open": None}
+    with pytest.raises(InputError, match="gone"):
+        measured(Silence(Written()), chunk(frozen, frozen), of=case(audio=str(tmp_path / "gone.wav")))
+
+
+def test_faces_are_looked_at_once() -> None:
+    finder = Written()
+    remembered = RememberedPoints(finder)
+    first, second, third = (mouths([value]) for value in (10, 20, 30))
+    for _ in range(3):
+        assert float(remembered.find(first)[0, 0, 0]) == 10 / 256
+        assert float(remembered.find(second)[0, 0, 0]) == 20 / 256
+    assert finder.asked == 2
+    remembered.find(third)
+    assert float(remembered.find(first)[0, 0, 0]) == 10 / 256  # forgotten by then, found anew
+    assert finder.asked == 4
+
+
+def test_landmarks_are_told_as_shares_of_the_face() -> None:
+    class Centre:
+        """Puts all landmarks where the brightest pixel is."""
+
+        def detect(self, picture: np.ndarray) -> list[Face]:
+            y, x = np.unravel_index(picture[..., 0].argmax(), picture.shape[:2])
+            points = np.tile([float(x), float(y)], (68, 1))
+            return [Face(np.array([0.0, 0, 9, 9]), 1.0, points[:3])] + [Face(np.array([0.0, 0, 99, 99]), 1.0, points[:3], points)] * int(
+                x > 0
+            )
+
+    faces = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
+    faces[0, 38:42, 30:34] = 255
+    points = LandmarkPoints(Centre()).find(faces)
+    assert points.shape == (2, POINTS, 2)
+    assert points[0, 0].tolist() == pytest.approx([0.5, 0.62], abs=0.05)
+    assert points[1].isnan().all()
+
+
+def test_the_squares_lie_around_the_place_of_a_face() -> None:
+    width, height = face_size(256)
+    squares = look_squares((width, height))
+    centres = (squares[:, :2] + squares[:, 2:] / 2).mean(axis=0) / (width, height)
+    assert centres == pytest.approx([0.48, 0.40], abs=0.01) and set(squares[:, 2]) == {235}
+
+
+def test_corners_where_there_is_no_face() -> None:
+    finder = CornerPoints()
+    noise = torch.randint(0, 255, (2, 64, 64, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    assert finder.find(noise).shape == (2, 2, 2) and finder.find(noise).isnan().all()
+    assert finder.find(noise[:0]).shape == (0, 2, 2)
+
+
+def test_the_best_finder_that_is_there(tmp_path: Path) -> None:
+    assert isinstance(build_points(tmp_path).finder, CornerPoints)
+    with pytest.raises(WeightsError, match="gone"):
+        build_points(tmp_path, tmp_path / "gone.pt")
+    for name in ("s3fd-619a316812.pth", "2DFAN4-11f355bf06.pth.tar"):
+        (tmp_path / "auxiliary").mkdir(exist_ok=True)
+        (tmp_path / "auxiliary" / name).write_bytes(b"no network")
+    with pytest.raises(WeightsError, match="is not a checkpoint"):
+        build_points(tmp_path)
+
+
+def test_a_mouth_reader_has_lips() -> None:
+    torch.manual_seed(0)
+    finder = ReaderPoints(MouthReader(MouthReaderModelConfig([8, 8, 16, 16], 4, 16)).eval())
+    assert finder.find(mouths([1, 2])).shape == (2, POINTS, 2) and finder.find(mouths([])).shape == (0, POINTS, 2)
+    assert "mouth reader" in Lmd(finder).protocol and "two corners" not in Silence(finder).protocol

@@ -1,0 +1,71 @@
+"""The list of pairs: drawn by seed, never a video with its own sound, fixed once it is written."""
+
+from pathlib import Path
+
+import pytest
+from media_fixtures import make_clip
+
+from eval.pairs import draw_others, find_videos, make_pairs
+from latentsync.errors import ConfigError, InputError
+
+PICTURE, SOUND = "color=gray:size=32x32:rate=25:duration=0.2", "sine=duration=0.2"
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vid eos 'é")
+    (folder / "b").mkdir()
+    for name in ("a.mp4", "b/a.mp4", "c.mp4"):
+        make_clip(folder / name, picture=PICTURE, sound=SOUND)
+    make_clip(folder / "mute.mp4", picture=PICTURE)
+    (folder / "broken.mp4").write_bytes(b"no video at all")
+    return folder
+
+
+def test_every_video_gets_another_sound_and_none_serves_twice() -> None:
+    heard = {Path(str(number)): True for number in range(9)}
+    first, again, other = draw_others(heard, 1), draw_others(heard, 1), draw_others(heard, 2)
+    assert first == again != other
+    assert set(first) == set(first.values()) == set(heard)
+    assert all(video != sound for video, sound in first.items())
+
+
+def test_silent_videos_get_a_sound_and_give_none() -> None:
+    heard = {Path("a"): True, Path("b"): False, Path("c"): True}
+    found = draw_others(heard, 3)
+    assert found[Path("a")] == Path("c") and found[Path("c")] == Path("a") and found[Path("b")] in (Path("a"), Path("c"))
+    assert draw_others({Path("a"): True}, 0) == {}
+
+
+def test_pairs_of_a_folder(videos: Path) -> None:
+    pairs = make_pairs(find_videos(videos), ["reconstruction", "cross"], 5)
+    assert [pair.name for pair in pairs.pairs if pair.kind == "reconstruction"] == ["a", "c", "a_2"]
+    cross = [pair for pair in pairs.pairs if pair.kind == "cross"]
+    assert {pair.source.name for pair in cross} == {"a.mp4", "c.mp4", "mute.mp4"} and len(cross) == 4
+    assert all(pair.source != pair.audio and pair.audio.name != "mute.mp4" for pair in cross)
+    assert list(pairs.refused) == [str(videos / "broken.mp4")]
+    assert len({pair.name for pair in pairs.pairs}) == 7
+
+
+def test_a_list_names_videos_relative_to_itself(videos: Path) -> None:
+    (videos / "list.txt").write_text("# two\nc.mp4\n\nb/a.mp4\n")
+    assert find_videos(videos / "list.txt") == [videos / "c.mp4", videos / "b/a.mp4"]
+
+
+def test_the_list_is_fixed_once_it_is_written(videos: Path, tmp_path: Path) -> None:
+    found = find_videos(videos)
+    make_pairs(found, ["cross"], 5).write(tmp_path / "pairs.json")
+    make_pairs(found, ["cross"], 5).write(tmp_path / "pairs.json")
+    with pytest.raises(ConfigError, match="other pairs"):
+        make_pairs(found, ["reconstruction"], 5).write(tmp_path / "pairs.json")
+
+
+def test_nothing_to_measure_is_said(videos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no video"):
+        find_videos(tmp_path)
+    with pytest.raises(InputError, match="neither a folder"):
+        find_videos(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="Not one of 1"):
+        make_pairs([videos / "broken.mp4"], ["cross"], 0)
+    with pytest.raises(InputError, match="no sound"):
+        make_pairs([videos / "mute.mp4"], ["reconstruction"], 0)

@@ -1,0 +1,152 @@
+"""The command that measures sync: a folder with good and bad files, what it writes, a second run, missing weights, another judge."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from media_fixtures import encode_frames, run_ffmpeg
+from omegaconf import OmegaConf
+from skimage.data import astronaut
+
+from eval import sync_conf, sync_measure
+from eval.kept import KeptResults
+from eval.sync_conf import main
+from eval.sync_confidence import SyncResult
+from eval.sync_measure import SyncConfidence, load_sync_confidence
+from latentsync.config import load_syncnet_config
+from latentsync.errors import InputError, StalledError
+from latentsync.models.syncnet_choice import make_syncnet
+
+SYNCNET = {
+    "data": {"resolution": 64, "num_frames": 2},
+    "model": {
+        "audio_encoder": {
+            **{"in_channels": 1, "block_out_channels": [32] * 4 + [64], "attn_blocks": [0] * 5},
+            "downsample_factors": [2, 2, [2, 1], [2, 1], [5, 1]],
+        },
+        "visual_encoder": {
+            **{"in_channels": 6, "block_out_channels": [32] * 4 + [64], "attn_blocks": [0] * 5},
+            "downsample_factors": [[2, 4], 2, 2, 2, 2],
+        },
+    },
+}
+
+
+class Reader:
+    """Knows the offset of a file by its first byte; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.read_files: list[str] = []
+
+    def read(self, video: Path, sound: Path | None = None) -> SyncResult:
+        self.read_files.append(video.name)
+        content = video.read_bytes()
+        if content == b"broken":
+            raise InputError(f"{video} is | no media file")
+        if content == b"stalled":
+            raise StalledError(f"{video} gave no answer")
+        return SyncResult(content[0] - 64, 6.5 + content[0] / 100, 7.0, 1, 100)
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
+    found = Reader()
+    monkeypatch.setattr(sync_conf, "open_measure", lambda parsed: SyncConfidence(found, {"published": parsed.published}))
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    videos = tmp_path / "my videos"
+    (videos / "in it").mkdir(parents=True)
+    for name, content in {"a one.mp4": b"@", "b|.mkv": b"E", "c.mp4": b"broken", "in it/d.webm": b"@", "text.txt": b"x"}.items():
+        (videos / name).write_bytes(content)
+    return videos
+
+
+def test_a_folder_with_a_broken_file(folder: Path, tmp_path: Path, reader: Reader, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    arguments = ["--video", str(folder), "--output_dir", str(out)]
+    assert main(arguments) == 0
+    found = json.loads((out / "sync.json").read_text())
+    assert [video["video"] for video in found["videos"]] == ["a one.mp4", "b|.mkv", "c.mp4", "in it/d.webm"]
+    assert (found["measured"], found["not_measured"]) == (3, 1) and "no media file" in found["videos"][2]["reason"]
+    assert [video.get("sync_offset") for video in found["videos"]] == [0, 5, None, 0]
+    assert found["summary"]["sync_offset"]["median"] == 0 and found["summary"]["sync_offset"]["mean"] == pytest.approx(5 / 3)
+    assert found["summary"]["sync_conf"]["low"] <= found["summary"]["sync_conf"]["mean"] <= found["summary"]["sync_conf"]["high"]
+    table = (out / "sync.md").read_text()
+    assert table == capsys.readouterr().out and "3 of 4 videos" in table and "Offset 0: 2 of 3" in table
+    assert "| b\\|.mkv | 7.19 | 5 | 7.00 | 1 | 100 |  |" in table and (out / "sync.png").read_bytes()[:4] == b"\x89PNG"
+    read = list(reader.read_files)
+    (folder / "in it/d.webm").write_bytes(b"FF")
+    assert main(arguments) == 0 and reader.read_files == [*read, "d.webm"]
+    assert main([*arguments, "--published"]) == 0 and len(reader.read_files) == 2 * len(read) + 1
+
+
+def test_a_single_file_that_cannot_be_measured(folder: Path, tmp_path: Path, reader: Reader, caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["--video", str(folder / "c.mp4"), "--output_dir", str(tmp_path / "out")]) == 2
+    assert "Not one of 1 videos" in caplog.text and not (tmp_path / "out" / "sync.png").exists()
+    assert json.loads((tmp_path / "out" / "sync.json").read_text())["not_measured"] == 1
+
+
+def test_a_disk_without_answer_is_asked_again(folder: Path, tmp_path: Path, reader: Reader) -> None:
+    (folder / "c.mp4").write_bytes(b"stalled")
+    for _ in range(2):
+        assert main(["--video", str(folder), "--output_dir", str(tmp_path / "out")]) == 0
+    assert reader.read_files.count("c.mp4") == 2 and len(reader.read_files) == 5
+
+
+def test_results_survive_a_kill(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.mp4" for name in "ab"]
+    for file in files:
+        file.write_bytes(b"x")
+    path = tmp_path / "out" / "kept.jsonl"
+    KeptResults(path, {"way": 1}).add(files[0], {"result": {"offset": 1}})
+    path.write_text(path.read_text() + '{"file": "cut sh')
+    KeptResults(path, {"way": 1}).add(files[1], {"reason": "broken"})
+    kept = KeptResults(path, {"way": 1})
+    assert [kept.find(file) for file in files] == [{"result": {"offset": 1}}, {"reason": "broken"}]
+    assert KeptResults(path, {"way": 2}).find(files[0]) is None
+
+
+def test_missing_weights_are_named_before_anything_is_done(tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    arguments = ["--video", str(folder), "--output_dir", str(tmp_path / "out"), "--checkpoints", str(tmp_path / "none")]
+    assert main([*arguments, "--device", "cpu"]) == 2
+    (line,) = (record.message for record in caplog.records)
+    assert "sfd_face.pth" in line and "syncnet_v2.model" in line and "Hugging Face" in line and not (tmp_path / "out").exists()
+
+
+def test_weights_are_read_where_they_belong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {"s3fd": "sfd_face.pth", "syncnet_v2": "syncnet_v2.model"}
+    (tmp_path / "auxiliary").mkdir()
+    for name, file in names.items():
+        (tmp_path / "auxiliary" / file).write_bytes(name.encode())
+        monkeypatch.setattr(sync_measure, f"load_{name}", lambda path, wanted=file: SimpleNamespace(to=lambda device: (path.name, wanted)))
+    measure = load_sync_confidence(tmp_path, published=True)
+    assert measure.reader.detector.network == ("sfd_face.pth",) * 2 and measure.reader.network.network == ("syncnet_v2.model",) * 2
+    assert measure.reader.published and len(measure.settings["syncnet_v2"]) == 64 and "one fewer" in measure.protocol
+
+
+def test_a_syncnet_of_this_project_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    OmegaConf.save(OmegaConf.create(SYNCNET), tmp_path / "syncnet.yaml")
+    torch.save({"state_dict": make_syncnet(load_syncnet_config(tmp_path / "syncnet.yaml").model).state_dict()}, tmp_path / "syncnet.pt")
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    portrait = [np.ascontiguousarray(astronaut()[:256, 40 - k : 424 - k]) for k in range(20)]
+    silent = encode_frames(tmp_path / "silent.mp4", portrait, "format=yuv420p", "-c:v", "libx264", "-crf", "8")
+    run_ffmpeg("-i", silent, "-f", "lavfi", "-i", "sine=f=300:d=0.8", "-c:v", "copy", "-shortest", videos / "a face.mp4")
+    shutil.copy(silent, videos / "mute.mp4")
+    judge = ["--syncnet_config", str(tmp_path / "syncnet.yaml"), "--syncnet", str(tmp_path / "syncnet.pt"), "--detector", "mtcnn"]
+    arguments = ["--video", str(videos), "--output_dir", str(tmp_path / "out"), "--device", "cpu"]
+    assert main([*arguments, *judge]) == 0
+    found = json.loads((tmp_path / "out" / "sync.json").read_text())
+    assert found["warning"].startswith("NOT Sync-C") and "**NOT Sync-C" in capsys.readouterr().out and "NOT Sync-C" in caplog.text
+    face, mute = found["videos"]
+    assert face["frames"] == 20 and abs(face["own_sync_offset"]) <= 15 and 0 <= face["own_sync_cosine"] <= 1
+    assert "sync_conf" not in face and "no audio track" in mute["reason"]
+    assert main([*arguments, *judge[:2]]) == 2 and main([*arguments, *judge, "--published"]) == 2

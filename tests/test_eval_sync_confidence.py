@@ -1,0 +1,137 @@
+"""Offset and confidence of files: a stand-in for the networks reads numbers off picture and sound, everything else is real."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from media_fixtures import run_ffmpeg
+from steps_fixtures import encode, levels, number_of, striped
+from torch import Tensor
+
+from eval.measure import Case
+from eval.sync_confidence import Excerpt, TrackReader, find_tracks, lag, open_sound
+from eval.sync_measure import SyncConfidence
+from latentsync.errors import InputError
+from latentsync.media.audio import read_audio
+from latentsync.media.ffmpeg import probe
+from latentsync.media.video import VideoSource
+from latentsync.third_party.face_tracks import SyncNetDetector, track_crops
+from latentsync.third_party.s3fd import S3FD
+from latentsync.third_party.sync_search import over_tracks
+from latentsync.third_party.syncnet_mfcc import mfcc
+from latentsync.third_party.syncnet_v2 import SyncNetEval, SyncNetV2
+
+HEIGHT, WIDTH, COUNT, FIRST = 96, 160, 70, 20
+SPACE = torch.from_numpy(np.random.default_rng(0).standard_normal((256, 64)).astype(np.float32))  # where a number lies: 256 d
+ONE = mfcc(levels([1] * 3))[0, 5]  # how loud the number 1 is
+
+
+class Numbers(SyncNetEval):
+    """What perfect networks would find: pictures and sound of one number lie at one place."""
+
+    def __init__(self, batch_size: int = 20) -> None:
+        self.batch_size, self.max_shift = batch_size, 15
+
+    def look(self, pictures: list[np.ndarray]) -> Tensor:
+        return SPACE[[number_of(picture, 0.4) for picture in pictures[: len(pictures) - 4]]]
+
+    def listen(self, columns: np.ndarray, start: int, count: int) -> Tensor:
+        loudness = columns[0, 4 * np.arange(start, start + count) + 1]  # inside the first frame of the window
+        return SPACE[np.exp((loudness - ONE) / 2).round().astype(int)]
+
+
+class Boxes:
+    """Finds the same faces in every frame."""
+
+    def __init__(self, *boxes: tuple[float, ...]) -> None:
+        self._boxes = np.array(boxes).reshape(-1, 4)
+
+    def boxes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        return (self._boxes for _ in frames)
+
+
+HALF = WIDTH / 2.8
+WHOLE = Boxes((WIDTH / 2 - HALF, HEIGHT / 2 - HALF, WIDTH / 2 + HALF, HEIGHT / 2 + HALF))  # its crop is as wide as the frame
+
+
+def numbered(path: Path, early: int = 0, count: int = COUNT, heard: int = COUNT) -> Path:
+    """A clip whose sound comes `early` frames before its picture."""
+    said = [FIRST + k + early for k in range(heard)]
+    return encode(path, [striped(FIRST + k, HEIGHT, WIDTH) for k in range(count)], levels(said))
+
+
+@pytest.mark.parametrize("early", [0, 5, -3])
+def test_a_known_shift_comes_out(tmp_path: Path, early: int) -> None:
+    found = TrackReader(WHOLE, Numbers()).read(numbered(tmp_path / "a.mp4", early))
+    assert (found.offset, found.tracks, found.frames) == (early, 1, COUNT)
+    assert found.confidence > 5 and 0 < found.best < 5
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_one_pass_over_two_faces_is_as_good_as_one_each(tmp_path: Path, published: bool) -> None:
+    path, faces = numbered(tmp_path / "a.mp4", 2, heard=COUNT - 3), Boxes((-30, -20, 80, 90), (40, -10, 190, 140))
+    tracks, samples, source = find_tracks(VideoSource(path).frames(), faces), read_audio(path), VideoSource(path)
+    assert len(tracks) == 2
+    each = [Numbers()(track_crops(source.frames(t.start, t.stop), t), samples[t.samples], published) for t in tracks]
+    whole, found = over_tracks(each), TrackReader(faces, Numbers(7), published).read(path)
+    assert found.tracks == 2 and found.offset == whole.offset
+    assert found.confidence == pytest.approx(whole.confidence, abs=1e-6)
+    assert found.best == pytest.approx(np.mean([result.distance for result in each]), abs=1e-6)
+
+
+def test_no_face_is_followed_across_a_cut() -> None:
+    frames = [np.full((HEIGHT, WIDTH, 3), colour, np.uint8) for colour in [(200, 40, 40)] * 55 + [(30, 60, 220)] * 52]
+    assert [(track.start, track.stop) for track in find_tracks(frames, WHOLE)] == [(0, 55), (55, 107)]
+
+
+def test_sound_is_placed_by_the_clock_of_the_file(tmp_path: Path) -> None:
+    path, late = numbered(tmp_path / "a.mkv"), tmp_path / "late.mkv"
+    run_ffmpeg("-i", path, "-itsoffset", "0.2", "-i", path, "-map", "0:v", "-map", "1:a", "-c", "copy", late)
+    assert lag(probe(path)) == 0 and lag(probe(late)) == pytest.approx(0.2, abs=2e-3)
+    assert TrackReader(WHOLE, Numbers()).read(late).offset == -5
+    with open_sound(late) as samples:
+        assert len(samples) == pytest.approx(COUNT * 640 + 3200, abs=20) and not samples[:3000].any() and samples[3400:].all()
+
+
+def test_excerpts_reach_beyond_their_recording() -> None:
+    samples = np.arange(1, 11, dtype=np.float32)
+    padded = np.concatenate([np.zeros(3, np.float32), samples, np.zeros(4, np.float32)])
+    part = Excerpt(samples, -3, 14)
+    assert len(part) == 17
+    for piece in (slice(None), slice(0, 2), slice(1, 5), slice(5, 8), slice(11, 30), slice(14, 17), slice(6, 2)):
+        assert part[piece].tolist() == padded[piece].tolist()
+
+
+def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
+    path = numbered(tmp_path / "a.mp4", count=40, heard=40)
+    with pytest.raises(InputError, match="no face that S3FD follows"):
+        TrackReader(WHOLE, Numbers()).read(path)
+    mute, silent, brief = tmp_path / "mute.mp4", tmp_path / "silent.mp4", numbered(tmp_path / "brief.mp4", heard=3)
+    run_ffmpeg("-i", path, "-c", "copy", "-an", mute)
+    with pytest.raises(InputError, match="no audio track"):
+        TrackReader(WHOLE, Numbers()).read(mute)
+    encode(silent, [striped(1, HEIGHT, WIDTH)] * 60, levels([0] * 60))
+    with pytest.raises(InputError, match="silence only"):
+        TrackReader(WHOLE, Numbers()).read(silent)
+    with pytest.raises(InputError, match="too little sound"):
+        TrackReader(WHOLE, Numbers()).read(brief)
+
+
+def test_real_networks_fit_together(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path = numbered(tmp_path / "a.mp4", count=52, heard=9)
+    found = TrackReader(WHOLE, SyncNetEval(SyncNetV2().eval())).read(path)
+    assert abs(found.offset) <= 15 and found.best > 0 and found.frames == 52
+    with pytest.raises(InputError, match="no face"):
+        TrackReader(SyncNetDetector(S3FD().eval()), SyncNetEval(SyncNetV2().eval())).read(numbered(tmp_path / "b.mp4", count=9, heard=9))
+
+
+def test_the_measure_reads_the_file_of_its_case(tmp_path: Path) -> None:
+    video, sound, mute = numbered(tmp_path / "a.mp4", 5), numbered(tmp_path / "b.mp4", -4), tmp_path / "mute.mp4"
+    run_ffmpeg("-i", video, "-c", "copy", "-an", mute)
+    measure = SyncConfidence(TrackReader(WHOLE, Numbers()))
+    assert [column.name for column in measure.columns] == ["sync_conf", "sync_offset", "sync_d"]
+    assert measure.open(Case("a", video, video, sound, "cross")).finish()["sync_offset"] == 5
+    assert measure.open(Case("a", mute, video, sound, "cross")).finish()["sync_offset"] == -4

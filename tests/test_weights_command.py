@@ -1,0 +1,58 @@
+"""The command that tells what weight files there are: list, check, licences, download."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.write_random_checkpoint import WHISPER_MINUTE, write_whisper
+from latentsync.weights import WEIGHTS
+from scripts import download_weights, weights
+from scripts.weight_checks import LOADERS
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Path:
+    """A right file, a wrong one, one with a wrong checksum."""
+    write_whisper(tmp_path / WEIGHTS["whisper-tiny"].path, WHISPER_MINUTE)
+    for name in ("syncnet_v2", "2dfan4"):
+        path = tmp_path / WEIGHTS[name].path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"something else")
+    return tmp_path
+
+
+def test_the_list_names_every_file(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert weights.main(["list", "--checkpoints", str(checkpoints)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines.keys() == {"name", *WEIGHTS}
+    assert " yes " in lines["whisper-tiny"] and " no " in lines["unet-1.6"] and "no (optional)" in lines["vgg16"]
+    assert str(checkpoints / WEIGHTS["vgg16"].path) in lines["vgg16"] and " MB " in lines["whisper-tiny"]
+
+
+def test_files_are_checked_by_sum_and_by_network(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert weights.main(["check", "--checkpoints", str(checkpoints)]) == 1
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert lines["whisper-tiny"].startswith("right (fits its network") and lines["vae"] == "missing"
+    assert "not a checkpoint" in lines["syncnet_v2"] and "checksum" in lines["2dfan4"]
+    assert weights.main(["check", "whisper-tiny", "--checkpoints", str(checkpoints)]) == 0
+    assert weights.main(["check", "vae", "--checkpoints", str(checkpoints)]) == 1
+
+
+def test_licences_and_sources_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert weights.main(["licences", "unet-1.6", "videomae"]) == 0
+    told = capsys.readouterr().out
+    assert "OpenRAIL++" in told and "CC-BY-NC-4.0" in told and "ByteDance/LatentSync-1.6" in told and "vgg16" not in told
+
+
+def test_download_is_the_other_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(download_weights, "reachable", lambda address: False)
+    assert weights.main(["download", "--checkpoints", str(tmp_path), "--names", "vae"]) == 0
+    told = capsys.readouterr().out
+    assert "nothing was fetched" in told and str(tmp_path / WEIGHTS["vae"].path) in told and "unet" not in told
+
+
+def test_wrong_names_are_refused() -> None:
+    with pytest.raises(SystemExit) as caught:
+        weights.main(["check", "vea"])
+    assert caught.value.code == 2
+    assert LOADERS.keys() <= WEIGHTS.keys()
