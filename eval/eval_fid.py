@@ -1,4 +1,4 @@
-"""Frechet inception distance of two folders: `python -m eval.eval_fid --real DIR --made DIR --inception FILE --output_dir OUT`."""
+"""Frechet inception distance of two folders: `python -m eval.eval_fid --real DIR --made DIR [--inception FILE] --output_dir OUT`."""
 
 import sys
 from collections.abc import Sequence
@@ -17,18 +17,18 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = make_parser("eval_fid", "Frechet inception distance")
-    parser.add_argument("--inception", type=Path, required=True, help="Inception as TorchScript (inception-2015-12-05.pt)")
+    parser.add_argument("--inception", type=Path, help="Inception as TorchScript (default: that in checkpoints/)")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="look at every Nth frame (default %(default)s)")
     parsed = parser.parse_args(arguments)
 
-    def build(device: "torch.device") -> "Fid":
+    def build(weights: Path, device: "torch.device") -> "Fid":
         from eval.fid import Fid, load_inception
 
         if parsed.every < 1:
             raise InputError(f"--every is {parsed.every}: give 1 for all frames, 5 for five a second")
-        return Fid(load_inception(parsed.inception, device), parsed.every, device)
+        return Fid(load_inception(weights, device), parsed.every, device)
 
-    return run_set_command(parsed, parsed.inception, build)
+    return run_set_command(parsed, parsed.inception, "inception", build)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Frechet video distance of two folders of videos: `python -m eval.eval_fvd --real DIR --made DIR --i3d FILE --output_dir OUT`."""
+"""Frechet video distance of two folders of videos: `python -m eval.eval_fvd --real DIR --made DIR [--i3d FILE] --output_dir OUT`."""
 
 import sys
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = make_parser("eval_fvd", "Frechet video distance")
-    parser.add_argument("--i3d", type=Path, required=True, help="I3D as TorchScript (i3d_torchscript.pt)")
+    parser.add_argument("--i3d", type=Path, help="I3D as TorchScript (default: i3d_torchscript.pt in checkpoints/)")
     parser.add_argument(
         "--windows",
         choices=("one", "all"),
@@ -25,12 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parsed = parser.parse_args(arguments)
 
-    def build(device: "torch.device") -> "Fvd":
+    def build(weights: Path, device: "torch.device") -> "Fvd":
         from eval.fvd import Fvd, load_i3d
 
-        return Fvd(load_i3d(parsed.i3d, device), parsed.windows, device)
+        return Fvd(load_i3d(weights, device), parsed.windows, device)
 
-    return run_set_command(parsed, parsed.i3d, build)
+    return run_set_command(parsed, parsed.i3d, "i3d", build)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,6 @@ from latentsync.pipelines.build import ROOT, resolve_device
 from latentsync.third_party.hyperiqa import load_hyperiqa
 from latentsync.weights import CHECKPOINTS, WEIGHTS, file_sha256
 
-AUXILIARY = Path("auxiliary")  # folder of what measures, in that of weight files
-I3D, INCEPTION = AUXILIARY / "i3d_torchscript.pt", AUXILIARY / "inception-2015-12-05.pt"
 POINT_FILES = ("s3fd", "2dfan4")  # of the 68 landmarks of these:
 OF_POINTS = ("lmd", "silence")
 
@@ -84,8 +82,8 @@ class Measures:
     def entries(self) -> list[Entry]:
         """All of them, in the order of tables."""
         at, device = self.settings, self.device
-        i3d = Needed(at.i3d or self.checkpoints / I3D, fvd.ORIGIN)
-        inception = Needed(at.inception or self.checkpoints / INCEPTION, fid.ORIGIN)
+        i3d = Needed(at.i3d or self._place("i3d"), WEIGHTS["i3d"].origin)
+        inception = Needed(at.inception or self._place("inception"), WEIGHTS["inception"].origin)
         own = Needed(at.syncnet, "measures.syncnet and measures.syncnet_config name a SyncNet of this project")
         identity = Needed(at.identity, f"measures.identity names {look_measures.ORIGIN}")
         return [

@@ -35,19 +35,26 @@ def make_parser(prog: str, what: str) -> argparse.ArgumentParser:
     parser.add_argument("--real", type=Path, required=True, help="folder of real videos (folders in it, too)")
     parser.add_argument("--made", type=Path, required=True, help="folder of generated ones; names need not be the same")
     parser.add_argument("--output_dir", type=Path, required=True, help="where results go")
-    parser.add_argument("--checkpoints", type=Path, help="folder of the face detectors' weights (default: checkpoints/ of the project)")
+    parser.add_argument("--checkpoints", type=Path, help="folder of weight files (default: checkpoints/ of the project)")
     parser.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
     return parser
 
 
-def run_set_command(parsed: argparse.Namespace, weights: Path, build: "Callable[[torch.device], SetMeasure]") -> int:
-    """Measure and write; the exit code. `build` makes the measure of the file `weights`."""
-    return run_command(lambda: _run(parsed, weights, build), verbose=parsed.verbose, interrupted="nothing was written.")
+def run_set_command(
+    parsed: argparse.Namespace, weights: Path | None, name: str, build: "Callable[[Path, torch.device], SetMeasure]"
+) -> int:
+    """Measure and write; the exit code.
+
+    Args:
+        weights: of the network; None: the place of `name` in the table of weight files.
+        build: makes the measure of a file.
+    """
+    return run_command(lambda: _run(parsed, weights, name, build), verbose=parsed.verbose, interrupted="nothing was written.")
 
 
-def _run(parsed: argparse.Namespace, weights: Path, build: "Callable[[torch.device], SetMeasure]") -> None:
+def _run(parsed: argparse.Namespace, weights: Path | None, name: str, build: "Callable[[Path, torch.device], SetMeasure]") -> None:
     from eval.looking import Looker
     from eval.set_results import SetResults
     from latentsync.faces.build import build_detector
@@ -60,7 +67,8 @@ def _run(parsed: argparse.Namespace, weights: Path, build: "Callable[[torch.devi
         if not found:
             raise InputError(f"{getattr(parsed, side)} holds no video: name a folder of videos with --{side}")
     device, checkpoints = resolve_device(parsed.device), parsed.checkpoints or ROOT / CHECKPOINTS
-    measure = build(device)
+    weights = weights or checkpoints / WEIGHTS[name].path
+    measure = build(weights, device)
     detector = build_detector(parsed.detector, *(checkpoints / WEIGHTS[name].path for name in ("s3fd", "2dfan4")), device)
     looker = Looker(detector, RESOLUTION)
     seen = {side: look_at_all(found, measure, looker) for side, found in videos.items()}

@@ -22,6 +22,8 @@ CHECKPOINTS = Path("checkpoints")  # folder of all weight files, relative to the
 WHISPER_BY_WIDTH = {384: "whisper-tiny", 768: "whisper-small"}  # width of an audio token -> published audio encoder
 VERSIONS = ("1.6", "1.5", "1.0")  # published versions of the method, newest first
 _LATENTSYNC = {"1.6": "ByteDance/LatentSync-1.6", "1.5": "ByteDance/LatentSync-1.5", "1.0": "ByteDance/LatentSync"}
+_FAN = "https://www.adrianbulat.com/downloads/python-fan/"
+_INCEPTION = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
 _DDP_PREFIX = "module."
 _BLOCK = 1 << 20  # bytes that are read at once
 _ZIP_MAGIC = b"PK"  # of what `torch.save` has written since version 1.6
@@ -78,6 +80,13 @@ def _judge(name: str, licence: str, purpose: str) -> WeightFile:
     return WeightFile(Path(source), _LATENTSYNC["1.6"], source, licence, why, required=False, training=True)
 
 
+def _file_of(address: str, purpose: str, sha256: str | None = None, licence: str = "BSD-3-Clause", training: bool = False) -> WeightFile:
+    """A file that the project works without, from an address of its own."""
+    return WeightFile(
+        Path("auxiliary") / address.rsplit("/", 1)[1], None, address, licence, purpose, sha256, required=False, training=training
+    )
+
+
 WEIGHTS: Mapping[str, WeightFile] = {
     **{f"unet-{version}": _unet(version) for version in VERSIONS},
     "whisper-tiny": WeightFile(
@@ -98,24 +107,10 @@ WEIGHTS: Mapping[str, WeightFile] = {
     ),
     "vae-config": _vae("config.json"),
     "vae": _vae("diffusion_pytorch_model.safetensors"),
-    "s3fd": WeightFile(
-        Path("auxiliary/s3fd-619a316812.pth"),
-        None,
-        "https://www.adrianbulat.com/downloads/python-fan/s3fd-619a316812.pth",
-        "BSD-3-Clause",
-        "finding faces with face-alignment (without it the built-in detector is used)",
-        "619a316812",
-        required=False,
+    "s3fd": _file_of(
+        _FAN + "s3fd-619a316812.pth", "finding faces with face-alignment (without it the built-in detector is used)", "619a316812"
     ),
-    "2dfan4": WeightFile(
-        Path("auxiliary/2DFAN4-11f355bf06.pth.tar"),
-        None,
-        "https://www.adrianbulat.com/downloads/python-fan/2DFAN4-11f355bf06.pth.tar",
-        "BSD-3-Clause",
-        "68 face landmarks with face-alignment (without it the built-in detector is used)",
-        "11f355bf06",
-        required=False,
-    ),
+    "2dfan4": _file_of(_FAN + "2DFAN4-11f355bf06.pth.tar", "68 face landmarks with face-alignment (as above)", "11f355bf06"),
     "syncnet": WeightFile(
         Path("latentsync-1.6/stable_syncnet.pt"),
         _LATENTSYNC["1.6"],
@@ -125,15 +120,8 @@ WEIGHTS: Mapping[str, WeightFile] = {
         required=False,
         training=True,
     ),
-    "vgg16": WeightFile(
-        Path("auxiliary/vgg16-397923af.pth"),
-        None,
-        "https://download.pytorch.org/models/vgg16-397923af.pth",
-        "BSD-3-Clause",
-        "training with LPIPS, how alike two faces look",
-        "397923af",
-        required=False,
-        training=True,
+    "vgg16": _file_of(
+        "https://download.pytorch.org/models/vgg16-397923af.pth", "training with LPIPS, how alike two faces look", "397923af", training=True
     ),
     "videomae": WeightFile(
         Path("auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth"),
@@ -147,6 +135,8 @@ WEIGHTS: Mapping[str, WeightFile] = {
     "sfd_face": _judge("sfd_face.pth", "MIT", "finding faces for SyncNet v2 (S3FD, of the repository joonson/syncnet_python)"),
     "syncnet_v2": _judge("syncnet_v2.model", "MIT", "offset and confidence of mouth and sound (of the repository joonson/syncnet_python)"),
     "hyperiqa": _judge("koniq_pretrained.pkl", "MIT", "judging how good a picture looks (hyperIQA, of the repository SSL92/hyperIQA)"),
+    "i3d": _judge("i3d_torchscript.pt", "Apache-2.0", "FVD, how alike two sets of videos are (I3D)"),
+    "inception": _file_of(_INCEPTION, "evaluation: FID, how alike two sets of faces are (Inception)", licence="Apache-2.0", training=True),
 }
 
 

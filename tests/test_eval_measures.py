@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from eval.evaluation_config import MeasuresConfig
-from eval.measures import I3D, Measures, available
+from eval.measures import Measures, available
 from latentsync.errors import ConfigError, InputError, WeightsError
 from latentsync.weights import WEIGHTS
 
@@ -19,7 +19,7 @@ def test_what_is_missing_is_named_with_place_and_source(tmp_path: Path) -> None:
     assert missing.keys() == {"sync", "own_sync", "lpips", "silence", "identity", "hyperiqa", "fvd", "fvd_all", "fid"}
     for name in ("syncnet_v2", "sfd_face"):
         assert str(tmp_path / WEIGHTS[name].path) in missing["sync"]
-    assert "ByteDance/LatentSync-1.6" in missing["sync"] and str(tmp_path / I3D) in missing["fvd"]
+    assert "ByteDance/LatentSync-1.6" in missing["sync"] and str(tmp_path / WEIGHTS["i3d"].path) in missing["fvd"]
     assert "measures.identity" in missing["identity"] and "measures.syncnet" in missing["own_sync"]
     assert len(found.stand_ins) == 1 and "MTCNN" in found.stand_ins[0]
 
@@ -40,8 +40,8 @@ def test_measures_are_chosen_by_name(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
-    (tmp_path / I3D).parent.mkdir()
-    (tmp_path / I3D).write_bytes(b"something else")
+    (tmp_path / WEIGHTS["i3d"].path).parent.mkdir()
+    (tmp_path / WEIGHTS["i3d"].path).write_bytes(b"something else")
     with pytest.raises(WeightsError, match="i3d_torchscript"):
         available(MeasuresConfig(names=["fvd"]), "cpu", checkpoints=tmp_path)
 

@@ -28,7 +28,16 @@ from latentsync.models.vae import load_vae
 from latentsync.whisper.loading import load_whisper_encoder
 from scripts import download_weights
 
-FOR_TRAINING = {"syncnet", "vgg16", "videomae", "sfd_face", "syncnet_v2", "hyperiqa"}  # with what chooses its data and measures results
+FOR_TRAINING = {
+    "syncnet",
+    "vgg16",
+    "videomae",
+    "sfd_face",
+    "syncnet_v2",
+    "hyperiqa",
+    "i3d",
+    "inception",
+}  # with what chooses its data and measures results
 
 
 class Program:
