@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.command import CODES, run_command
+from latentsync.command import CODES, run_command
 from latentsync.errors import InputError
 
 RESULTS = "results.json"
@@ -160,7 +160,7 @@ def run(parsed: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parsed = parse_arguments(arguments)
-    return run_command(lambda: run(parsed), verbose=parsed.verbose, interrupted="nothing was written.")
+    return run_command(lambda: run(parsed), "eval", "nothing was written.", verbose=parsed.verbose)
 
 
 if __name__ == "__main__":

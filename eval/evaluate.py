@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eval.command import CODES, reason_of, run_command
-from latentsync.errors import ConfigError, InputError, OutputError, WeightsError
+from latentsync.command import CODES, run_command
+from latentsync.errors import ConfigError, InputError, OutputError, WeightsError, reason_of
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from eval.evaluation_config import EvaluationConfig
@@ -235,7 +235,7 @@ def run(parsed: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parsed = parse_arguments(arguments)
-    return run_command(lambda: run(parsed), verbose=parsed.verbose, interrupted="the same command goes on with the pair that was in work.")
+    return run_command(lambda: run(parsed), "eval", "the same command goes on with the pair that was in work.", verbose=parsed.verbose)
 
 
 if __name__ == "__main__":

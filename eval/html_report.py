@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from eval.command import reason_of
 from eval.evaluation_results import BETTER, NOT_MEASURED, TITLES, Outcome, cell, label
 from eval.measure import Case, Column, Kind
 from eval.side_by_side import write_side_by_side
 from eval.strips import Mark, draw_strip, worst_first
 from eval.summary import Row
+from latentsync.errors import reason_of
 from latentsync.media.files import write_text
 
 logger = logging.getLogger(__name__)

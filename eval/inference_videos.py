@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.command import CODES, reason_of, run_command
 from eval.talking_heads import add_model_arguments
-from latentsync.errors import ConfigError, InputError, WeightsError, first_line
+from latentsync.command import CODES, run_command
+from latentsync.errors import ConfigError, InputError, WeightsError, first_line, reason_of
 from latentsync.media.ffmpeg import check_readable
 from latentsync.media.files import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, walk_media
 
@@ -140,7 +140,7 @@ def run(parsed: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parsed = parse_arguments(arguments)
-    return run_command(lambda: run(parsed), verbose=parsed.verbose, interrupted="the same command goes on with the video that was in work.")
+    return run_command(lambda: run(parsed), "eval", "the same command goes on with the video that was in work.", verbose=parsed.verbose)
 
 
 if __name__ == "__main__":

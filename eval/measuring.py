@@ -7,10 +7,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-from eval.command import reason_of
 from eval.looking import Looker, truth_chunk
 from eval.measure import Case, Chunk, FeatureTally, Measure, Numbers, SetMeasure, Tally
-from latentsync.errors import LatentSyncError
+from latentsync.errors import LatentSyncError, reason_of
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.command import CODES, reason_of, run_command
-from latentsync.errors import InputError, LatentSyncError, WeightsError
+from latentsync.command import CODES, run_command
+from latentsync.errors import InputError, LatentSyncError, WeightsError, reason_of
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     import numpy as np
@@ -51,7 +51,7 @@ def run_set_command(
         weights: of the network; None: the place of `name` in the table of weight files.
         build: makes the measure of a file.
     """
-    return run_command(lambda: _run(parsed, weights, name, build), verbose=parsed.verbose, interrupted="nothing was written.")
+    return run_command(lambda: _run(parsed, weights, name, build), "eval", "nothing was written.", verbose=parsed.verbose)
 
 
 def _run(parsed: argparse.Namespace, weights: Path | None, name: str, build: "Callable[[Path, torch.device], SetMeasure]") -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.command import CODES, run_command
+from latentsync.command import CODES, run_command
 from latentsync.errors import InputError, StalledError, WeightsError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
     again = "the same command goes on with the video that was in work."
-    return run_command(lambda: run(parsed), verbose=parsed.verbose, interrupted=again)
+    return run_command(lambda: run(parsed), "eval", again, verbose=parsed.verbose)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from eval.command import CODES, run_command
+from latentsync.command import CODES, run_command
 from latentsync.errors import InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
@@ -187,7 +187,7 @@ def run(parsed: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    return run_command(lambda: run(parsed), verbose=parsed.verbose, interrupted="nothing was written but the cache of what clips hold.")
+    return run_command(lambda: run(parsed), "eval", "nothing was written but the cache of what clips hold.", verbose=parsed.verbose)
 
 
 if __name__ == "__main__":

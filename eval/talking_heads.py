@@ -2,13 +2,13 @@
 
 import argparse
 import logging
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsync.errors import ConfigError, InputError, LatentSyncError, WeightsError, first_line
+from latentsync.command import run_command
+from latentsync.errors import ConfigError, InputError, WeightsError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from eval.generated_videos import GeneratedVideos
@@ -18,8 +18,6 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
     from latentsync.pipelines.build import ModelFiles
 
 logger = logging.getLogger("eval")
-
-INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -198,24 +196,8 @@ def show(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: settings of the process, and every failure in one sentence."""
     parsed = parse_arguments(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logger.setLevel(logging.DEBUG if parsed.verbose else logging.INFO)
-    for polite in (signal.SIGTERM, signal.SIGHUP):  # a polite kill and a closed terminal clean up like Ctrl-C
-        if signal.getsignal(polite) is not signal.SIG_IGN:
-            signal.signal(polite, signal.default_int_handler)
-    try:
-        run(parsed)
-    except LatentSyncError as error:
-        logger.error("%s", error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        logger.error("Interrupted: the same command goes on with the clip that was in work.")
-        return INTERRUPTED
-    except Exception as error:
-        logger.error("Unexpected failure (%s: %s): run again with --verbose to see where.", type(error).__name__, first_line(error))
-        logger.debug("Where it happened:", exc_info=error)
-        return 1
-    return 0
+    again = "the same command goes on with the clip that was in work."
+    return run_command(lambda: run(parsed), "eval", again, verbose=parsed.verbose)
 
 
 if __name__ == "__main__":

@@ -36,3 +36,8 @@ class OutputError(LatentSyncError):
 
 class OutOfMemoryError(LatentSyncError):
     """The device ran out of memory even at the smallest batch."""
+
+
+def reason_of(error: Exception) -> str:
+    """Why one of many could not be done, in one sentence."""
+    return str(error) if isinstance(error, LatentSyncError) else f"unexpected failure ({type(error).__name__}: {first_line(error)})"

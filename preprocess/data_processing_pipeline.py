@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from latentsync.errors import InputError, WeightsError
-from latentsync.weights import WEIGHTS
+from latentsync.command import run_command
+from latentsync.errors import InputError
 from preprocess.executors.choose import KINDS, Crew, executor_maker
 from preprocess.executors.processes import ONE_THREAD
 from preprocess.manifest import MANIFEST_NAME
@@ -15,10 +15,8 @@ from preprocess.manifest_file import read_manifest
 from preprocess.pipeline import Order, run_pipeline
 from preprocess.report import REPORT_NAME, write_report
 from preprocess.running import RunOptions
-from preprocess.stage import Stage
-from preprocess.steps.order import FILTERS, StepOptions, all_stages
+from preprocess.steps.options import FILTERS, StepOptions
 from preprocess.tables import as_text, count_steps
-from preprocess.talking_heads.command import run_command
 
 logger = logging.getLogger("preprocess.pipeline")
 
@@ -110,19 +108,8 @@ def step_options(arguments: argparse.Namespace) -> StepOptions:
         max_offset=arguments.max_offset,
         quality_threshold=arguments.quality_threshold,
         skip=frozenset(name.strip() for name in arguments.skip.split(",") if name.strip()),
-        checkpoints=arguments.checkpoints.resolve(),
+        checkpoints=arguments.checkpoints and arguments.checkpoints.resolve(),
     )
-
-
-def check_weights(stages: list[Stage], checkpoints: Path) -> None:
-    """Stop before the first clip where a step lacks its weights. Raises WeightsError."""
-    missing = {
-        stage.name: [WEIGHTS[name] for name in stage.weights if not (checkpoints / WEIGHTS[name].path).is_file()] for stage in stages
-    }
-    missing = {name: weights for name, weights in missing.items() if weights}
-    if missing:
-        files = "; ".join(f"{checkpoints / weight.path} ({weight.origin})" for weights in missing.values() for weight in weights)
-        raise WeightsError(f"These weights are missing: {files}. Put them there, or go on without those steps: --skip {','.join(missing)}")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -131,9 +118,11 @@ def run(arguments: argparse.Namespace) -> None:
     output = arguments.output_dir or arguments.input_dir.resolve().parent
     if not arguments.report_only:
         os.environ.update({name: value for name, value in ONE_THREAD.items() if name not in os.environ})  # for the processes that work
+        from preprocess.steps.order import all_stages, check_weights
+
         options = step_options(arguments)
         stages = all_stages(options)
-        check_weights(stages, options.checkpoints)
+        check_weights(stages, options)
         crew = Crew(arguments.executor, arguments.workers, arguments.gpu_workers, arguments.timeout, arguments.ray_address)
         order = Order(
             stages=stages,
@@ -154,8 +143,8 @@ def run(arguments: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    words = "Interrupted: the clips in work were not written, what was done before stays; the same command goes on from there."
-    return run_command(lambda: run(parsed), words, parsed.quiet)
+    words = "the clips in work were not written, what was done before stays; the same command goes on from there."
+    return run_command(lambda: run(parsed), "preprocess", words, quiet=parsed.quiet)
 
 
 if __name__ == "__main__":

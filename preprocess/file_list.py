@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from latentsync.command import run_command
 from latentsync.errors import InputError
 from latentsync.media.files import check_target, staged
 from preprocess.manifest import Manifest
 from preprocess.manifest_file import read_manifest
 from preprocess.stage import Fact
-from preprocess.talking_heads.command import run_command
 
 logger = logging.getLogger("preprocess.pipeline")
 
@@ -155,7 +155,7 @@ def run(arguments: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    return run_command(lambda: run(parsed), "Interrupted: no list was written.")
+    return run_command(lambda: run(parsed), "preprocess", "no list was written.")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from latentsync.command import run_command
 from latentsync.media.files import check_target, write_text
 from preprocess.manifest import Manifest
 from preprocess.manifest_file import read_manifest
 from preprocess.tables import Histogram, StepCount, as_text, count_steps, histograms
-from preprocess.talking_heads.command import run_command
 from preprocess.thumbnails import HEIGHT, Shown, choose
 
 logger = logging.getLogger("preprocess.pipeline")
@@ -129,7 +129,7 @@ def run(arguments: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    return run_command(lambda: run(parsed), "Interrupted: no page was written.")
+    return run_command(lambda: run(parsed), "preprocess", "no page was written.")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from latentsync.errors import ConfigError, InputError, LatentSyncError
+from latentsync.command import run_command
+from latentsync.errors import ConfigError, InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from latentsync.config import Config
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
 
 logger = logging.getLogger("latentsync")
 
-INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
 UNFIT = 1  # something serious was found
 _BAR = 40  # characters of the longest bar of a histogram
 
@@ -224,15 +224,7 @@ def report(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    logging.basicConfig(level=logging.ERROR if parsed.quiet else logging.WARNING, format="%(message)s")
-    try:
-        return run(parsed)
-    except LatentSyncError as error:
-        logger.error("%s", error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        logger.error("Interrupted: nothing was written but the cache of what clips hold.")
-        return INTERRUPTED
+    return run_command(lambda: run(parsed), "latentsync", "nothing was written but the cache of what clips hold.", quiet=True)
 
 
 if __name__ == "__main__":

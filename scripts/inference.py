@@ -2,13 +2,13 @@
 
 import argparse
 import logging
-import signal
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsync.errors import InputError, LatentSyncError
+from latentsync.command import run_command
+from latentsync.errors import InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
@@ -16,7 +16,6 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
 
 logger = logging.getLogger("latentsync")
 
-INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 DEMO = (ASSETS / "demo1_video.mp4", ASSETS / "demo1_audio.wav", Path("video_out.mp4"))  # what is made where no job is named
 
@@ -174,24 +173,8 @@ def run(arguments: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point: settings of the process, and every failure in one sentence."""
     parsed = parse_arguments(arguments)
-    level = logging.WARNING if parsed.quiet else logging.DEBUG if parsed.verbose else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logger.setLevel(level)
-    for polite in (signal.SIGTERM, signal.SIGHUP):  # a polite kill and a closed terminal clean up like Ctrl-C
-        if signal.getsignal(polite) is not signal.SIG_IGN:
-            signal.signal(polite, signal.default_int_handler)
-    try:
-        return run(parsed)
-    except LatentSyncError as error:
-        logger.error("%s", error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        logger.error("Interrupted: the output in work was not written.")
-        return INTERRUPTED
-    except Exception as error:
-        logger.error("Unexpected failure (%s: %s): run again with --verbose to see where.", type(error).__name__, error)
-        logger.debug("Where it happened:", exc_info=error)
-        return 1
+    again = "the output in work was not written."
+    return run_command(lambda: run(parsed), "latentsync", again, quiet=parsed.quiet, verbose=parsed.verbose)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from latentsync.errors import InputError, OutputError
 from latentsync.media.files import STAGING_PREFIX, staged, write_text
-from scripts.training import run_command
+from scripts.training import run_training
 
 if TYPE_CHECKING:  # torch takes seconds to import, which --help should not
     from torch import Tensor
@@ -152,7 +152,7 @@ def check(folder: Path, target: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
-    return run_command(work, parse_arguments(arguments))
+    return run_training(work, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

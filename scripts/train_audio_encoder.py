@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.training import parse_arguments, run_command, start_training
+from scripts.training import parse_arguments, run_training, start_training
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "embedded" / "audio_encoder.yaml"
 
@@ -29,7 +29,7 @@ def work(parsed: argparse.Namespace) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train an audio encoder of Whisper's architecture on speech whose phones and mouth movements are known."
-    return run_command(work, parse_arguments("python -m scripts.train_audio_encoder", description, DEFAULT_CONFIG, arguments))
+    return run_training(work, parse_arguments("python -m scripts.train_audio_encoder", description, DEFAULT_CONFIG, arguments))
 
 
 if __name__ == "__main__":

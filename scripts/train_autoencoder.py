@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.training import parse_arguments, run_command, start_training
+from scripts.training import parse_arguments, run_training, start_training
 
 logger = logging.getLogger("latentsync")
 
@@ -60,12 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if "--export" in arguments:
-        return run_command(export, export_arguments(arguments))
+        return run_training(export, export_arguments(arguments))
     description = (
         "Train a small autoencoder on a folder of processed clips (aligned faces, 25 frames a second, with sound). "
         "With --export CHECKPOINT FOLDER --clips CLIPS: write a trained one as a folder for weights.vae."
     )
-    return run_command(work, parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments))
+    return run_training(work, parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.training import parse_arguments, run_command, start_training
+from scripts.training import parse_arguments, run_training, start_training
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "embedded" / "mouth_reader.yaml"
 
@@ -29,7 +29,7 @@ def work(parsed: argparse.Namespace) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train a network that reads the landmarks of the mouth off aligned faces, on rendered clips with their truth."
-    return run_command(work, parse_arguments("python -m scripts.train_mouth_reader", description, DEFAULT_CONFIG, arguments))
+    return run_training(work, parse_arguments("python -m scripts.train_mouth_reader", description, DEFAULT_CONFIG, arguments))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.training import parse_arguments, run_command, start_training
+from scripts.training import parse_arguments, run_training, start_training
 
 logger = logging.getLogger("latentsync")
 
@@ -31,7 +31,7 @@ def work(parsed: argparse.Namespace) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train SyncNet on a folder of processed clips (aligned faces, 25 frames a second, with sound)."
-    return run_command(work, parse_arguments("train_syncnet.sh", description, DEFAULT_CONFIG, arguments))
+    return run_training(work, parse_arguments("train_syncnet.sh", description, DEFAULT_CONFIG, arguments))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.training import parse_arguments, run_command, start_training
+from scripts.training import parse_arguments, run_training, start_training
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
@@ -50,7 +50,7 @@ def build(config: "Config", accelerator: "Accelerator", show_progress: bool) -> 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train the denoiser on a folder of processed clips (aligned faces, 25 frames a second, with sound)."
-    return run_command(work, parse_arguments("train_unet.sh", description, DEFAULT_CONFIG, arguments))
+    return run_training(work, parse_arguments("train_unet.sh", description, DEFAULT_CONFIG, arguments))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsync.errors import LatentSyncError, first_line
+from latentsync.command import INTERRUPTED, run_command
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
@@ -17,8 +17,6 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
     from latentsync.training_config import SyncNetConfig
 
 logger = logging.getLogger("latentsync")
-
-INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
 
 
 def parse_arguments(command: str, description: str, default_config: Path, arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -77,20 +75,8 @@ def start_training(
         return trainer.train()
 
 
-def run_command(work: Callable[[argparse.Namespace], bool], parsed: argparse.Namespace) -> int:
-    """Do the work of a command line; the exit code. `work` says whether it came to its end."""
-    level = logging.WARNING if parsed.quiet else logging.DEBUG if parsed.verbose else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logger.setLevel(level)
-    try:
-        return 0 if work(parsed) else INTERRUPTED
-    except LatentSyncError as error:
-        logger.error("%s", error)
-        return error.exit_code
-    except KeyboardInterrupt:
-        logger.error("Interrupted: the same command goes on from the last checkpoint.")
-        return INTERRUPTED
-    except Exception as error:
-        logger.error("Unexpected failure (%s: %s): run again with --verbose to see where.", type(error).__name__, first_line(error))
-        logger.debug("Where it happened:", exc_info=error)
-        return 1
+def run_training(work: Callable[[argparse.Namespace], bool], parsed: argparse.Namespace) -> int:
+    """Do the work of a command line; the exit code. `work` says whether it came to its end; it looks after signals itself."""
+    again = "the same command goes on from the last checkpoint."
+    quiet, verbose = parsed.quiet, parsed.verbose
+    return run_command(lambda: 0 if work(parsed) else INTERRUPTED, "latentsync", again, quiet=quiet, verbose=verbose, signals=False)

@@ -50,7 +50,7 @@ def test_recipes_fit_together() -> None:
     assert syncnet.data.num_frames == second.data.num_frames
     assert encoder.model.n_audio_state == second.model.cross_attention_dim
     autoencoder = load_autoencoder_config(RECIPES / "autoencoder.yaml")
-    assert {first.data.resolution, second.data.resolution, autoencoder.data.resolution, syncnet.data.resolution} == {128}
+    assert {first.data.resolution, second.data.resolution, autoencoder.data.resolution} == {128} and 128 % syncnet.data.resolution == 0
     assert load_mouth_reader_config(RECIPES / "mouth_reader.yaml").run.loss_weights["landmarks"] > 0
     assert first.data.counterfactual and second.data.counterfactual
 

@@ -15,6 +15,7 @@ OWN = ("latentsync", "scripts", "preprocess", "eval", "benchmarks", "gradio_app"
 FLOORS = {
     "latentsync.constants": 0,
     "latentsync.errors": 0,
+    "latentsync.command": 1,
     "latentsync.config": 1,
     "latentsync.weights": 1,
     "latentsync.media": 1,

@@ -12,7 +12,6 @@ import pipeline_stages
 import pytest
 
 from latentsync.errors import InputError, LatentSyncError
-from preprocess.data_processing_pipeline import check_weights
 from preprocess.executors import choose
 from preprocess.executors.local import LocalExecutor
 from preprocess.executors.processes import descendants
@@ -20,6 +19,8 @@ from preprocess.manifest_file import read_manifest
 from preprocess.pipeline import Order, run_pipeline
 from preprocess.running import RunOptions
 from preprocess.stage import Stage
+from preprocess.steps.options import StepOptions
+from preprocess.steps.order import check_weights
 
 TESTS = Path(__file__).parent
 PROGRAM = """
@@ -28,12 +29,12 @@ from pathlib import Path
 import pipeline_stages
 from preprocess.executors.local import LocalExecutor
 from preprocess.pipeline import Order, run_pipeline
-from preprocess.talking_heads.command import run_command
+from latentsync.command import run_command
 
 folder = Path(sys.argv[1])
 order = Order(pipeline_stages.stages(pause=0.2), folder / "raw", folder)
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: run_pipeline(order, lambda steps: LocalExecutor(steps, 2, [], 60.0)), "interrupted"))
+    sys.exit(run_command(lambda: run_pipeline(order, lambda steps: LocalExecutor(steps, 2, [], 60.0)), "preprocess", "interrupted"))
 """
 
 
@@ -190,4 +191,4 @@ def test_gpus_are_given_out_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_missing_weights_are_named_with_the_way_around(tmp_path: Path) -> None:
     stages = [Stage("av_sync", "x", partial(pipeline_stages.open_check), weights=("syncnet_v2",))]
     with pytest.raises(InputError, match=r"syncnet_v2\.model .* --skip av_sync"):
-        check_weights(stages, tmp_path)
+        check_weights(stages, StepOptions(checkpoints=tmp_path))

@@ -20,7 +20,8 @@ from latentsync.third_party.syncnet_mfcc import Samples
 from latentsync.third_party.syncnet_v2 import SyncNetEval, SyncNetV2
 from preprocess.stage import Kept, Rejected
 from preprocess.steps.av_sync import AvSync
-from preprocess.steps.order import FILTERS, StepOptions, all_stages
+from preprocess.steps.options import FILTERS, StepOptions
+from preprocess.steps.order import all_stages
 from preprocess.steps.visual_quality import VisualQuality
 
 COUNT = 48
@@ -139,4 +140,4 @@ def test_media_steps_open_and_settings_follow_options() -> None:
 )
 def test_options_that_cannot_be_honoured_are_refused(options: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        StepOptions(**options)
+        all_stages(StepOptions(**options))

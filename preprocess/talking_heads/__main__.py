@@ -6,8 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from latentsync.command import run_command
 from latentsync.errors import InputError
-from preprocess.talking_heads.command import run_command
 from preprocess.talking_heads.speech.splits import SPLITS
 
 logger = logging.getLogger("preprocess.talking_heads")
@@ -95,7 +95,9 @@ def run(arguments: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    return run_command(lambda: run(parsed), "Interrupted: the clips in work were not written, those before them are whole.", parsed.quiet)
+    return run_command(
+        lambda: run(parsed), "preprocess", "the clips in work were not written, those before them are whole.", quiet=parsed.quiet
+    )
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from latentsync.command import INTERRUPTED
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.files import write_json
 from preprocess.talking_heads.clip import WORDS_PER_SECOND, Clip, ClipSettings, speech_of
-from preprocess.talking_heads.command import INTERRUPTED
 from preprocess.talking_heads.speech.phones import to_json
 from preprocess.talking_heads.speech.splits import ClipPlan, Split, other_text, plan_clip
 from preprocess.talking_heads.speech.synthesis import speak

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from latentsync.command import run_command
 from latentsync.media.files import staged
 from preprocess.talking_heads.clip import Clip, ClipSettings, write_wave
-from preprocess.talking_heads.command import run_command
 from preprocess.talking_heads.speech.splits import ClipPlan, test_identities
 from preprocess.talking_heads.speech.synthesis import speak
 from preprocess.talking_heads.speech.voices import Voice
@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
         for number, demo in enumerate(tqdm(DEMOS, unit="demo", disable=None), start=1):
             write_demo(number, demo, folder)
 
-    return run_command(work, "Interrupted: the pair in work was not written.")
+    return run_command(work, "preprocess", "the pair in work was not written.")
 
 
 if __name__ == "__main__":

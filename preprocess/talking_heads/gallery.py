@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from latentsync.command import run_command
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError
 from latentsync.media.files import check_target, staged
 from latentsync.media.video import VideoSource
 from preprocess.talking_heads.anatomy.expression import Mouth
-from preprocess.talking_heads.command import run_command
 from preprocess.talking_heads.head import Pose
 from preprocess.talking_heads.performance import poses
 from preprocess.talking_heads.scene.motion import motion
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    return run_command(lambda: run(parsed), "Interrupted: no picture was written.")
+    return run_command(lambda: run(parsed), "preprocess", "no picture was written.")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from latentsync.command import run_command
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError
 from latentsync.media.files import walk_media, write_json
 from latentsync.media.video import VideoSource
-from preprocess.talking_heads.command import run_command
 from preprocess.talking_heads.measure.diversity import diversity
 from preprocess.talking_heads.measure.faces import FaceWatcher, track_mouth
 from preprocess.talking_heads.measure.speed import speeds
@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_json(parsed.folder / _RESULT, measured)
         print(table(measured))
 
-    return run_command(work, "Interrupted: nothing was written.")
+    return run_command(work, "preprocess", "nothing was written.")
 
 
 if __name__ == "__main__":

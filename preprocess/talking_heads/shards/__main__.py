@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from latentsync.command import run_command
 from latentsync.errors import InputError
-from preprocess.talking_heads.command import run_command
 from preprocess.talking_heads.speech.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ def _fill(folder: Path, collection: "Collection", missing: list[int], workers: i
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    return run_command(lambda: run(parsed), "Interrupted: the shards in work were not written, those before them are whole.", parsed.quiet)
+    return run_command(
+        lambda: run(parsed), "preprocess", "the shards in work were not written, those before them are whole.", quiet=parsed.quiet
+    )
 
 
 if __name__ == "__main__":

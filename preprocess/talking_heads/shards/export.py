@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from latentsync.command import run_command
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError
 from latentsync.media.encoding import CODECS
 from latentsync.media.files import write_json, write_text
 from latentsync.media.sink import AudioTrack, VideoSink
 from preprocess.talking_heads.clip import write_wave
-from preprocess.talking_heads.command import run_command
 from preprocess.talking_heads.shards.format import Collection, Shard, StoredClip, Take, read_collection
 from preprocess.talking_heads.speech import phones
 from preprocess.talking_heads.speech.splits import SPLITS
@@ -213,7 +213,9 @@ def truth_of(clip: StoredClip, kind: int, collection: Collection, crf: int) -> T
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    return run_command(lambda: run(parsed), "Interrupted: the clips in work were not written, those before them are whole.", parsed.quiet)
+    return run_command(
+        lambda: run(parsed), "preprocess", "the clips in work were not written, those before them are whole.", quiet=parsed.quiet
+    )
 
 
 if __name__ == "__main__":
