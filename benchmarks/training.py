@@ -32,6 +32,7 @@ from latentsync.models.vae import LatentCodec
 from latentsync.spectrogram import BANDS, window_length
 from latentsync.third_party.videomae import VideoMAE
 from latentsync.training.build import freeze, half_precision, make_accelerator
+from latentsync.training.draws import Chance
 from latentsync.training.optimizer import make_optimizer
 from latentsync.training.unet_step import Judges, UNetStep
 from latentsync.training_config import SyncNetModelConfig, VideoMAEConfig
@@ -98,7 +99,7 @@ def step_of(config: Config, tiny: bool, device: torch.device, dtype: torch.dtype
         network.gradient_checkpointing = config.run.enable_gradient_checkpointing
         trepa = TREPALoss(network)
     mask = fixed_mask(config.data.resolution).to(device)
-    return UNetStep(codec, mask, weights=weights, seed=0, mixed_noise_alpha=1.0, judges=Judges(sync, lpips, trepa))
+    return UNetStep(codec, mask, weights=weights, seed=0, chance=Chance(), judges=Judges(sync, lpips, trepa))
 
 
 def batch_of(config: Config, position: int, device: torch.device) -> UNetBatch:

@@ -37,7 +37,7 @@ SMALL = {  # not a published network: one that learns on a processor
     "run.max_train_steps": 3000,
     "run.validation_steps": 250,
     "run.num_val_clips": 640,
-    "run.loss_weights": {"sync": 1.0, "mouth": 1.0},
+    "run.loss_weights": {"sync": 1.0, "mouth": 1.0, "contrast": 0.0},
     "optimizer.lr": 1e-3,
     "optimizer.lr_scheduler": "cosine",
     "optimizer.lr_warmup_steps": 50,

@@ -23,7 +23,8 @@ from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec, sample_latents
 from latentsync.third_party.videomae import VideoMAE
 from latentsync.training import unet_step
-from latentsync.training.unet_step import Draws, Judges, UNetStep, average, decode_slices, draw, step_weights
+from latentsync.training.draws import Chance, Draws, coarse_noise, draw
+from latentsync.training.unet_step import Judges, UNetStep, average, decode_slices, step_weights
 from latentsync.training_config import VideoMAEConfig
 
 WEIGHTS = {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0}
@@ -69,7 +70,7 @@ def case_pixels(seed):
 
 def make_step(weights=WEIGHTS, judges=None, **settings):
     judges = case_judges() if judges is None else judges
-    return UNetStep(case_codec(), fixed_mask(SIDE), weights=weights, seed=7, judges=judges, **{"mixed_noise_alpha": 1.0, **settings})
+    return UNetStep(case_codec(), fixed_mask(SIDE), weights=weights, seed=7, judges=judges, **{"chance": Chance(), **settings})
 
 
 def random_batch(size=2, frames=2, **changes) -> UNetBatch:
@@ -134,25 +135,41 @@ def test_losses_and_gradients_equal_the_reference(monkeypatch):
 
 
 def test_chance_belongs_to_the_sample_alone():
-    together = draw(7, [3, 900_000, 5], 4, 8, 1.0, 1000)
-    alone = draw(7, [5], 4, 8, 1.0, 1000)
+    together = draw(7, [3, 900_000, 5], 4, 8, Chance(), 1000)
+    alone = draw(7, [5], 4, 8, Chance(), 1000)
     assert together.noise.shape == (3, 4, 4, 8, 8) and together.posterior.shape == (3, 4, 3, 4, 8, 8)
     for field in dataclasses.fields(Draws):
         assert torch.equal(getattr(together, field.name)[2:], getattr(alone, field.name))
     state = torch.get_rng_state()
-    assert not torch.equal(draw(8, [5], 4, 8, 1.0, 1000).noise, alone.noise)
+    assert not torch.equal(draw(8, [5], 4, 8, Chance(), 1000).noise, alone.noise)
     assert not torch.equal(together.noise[0], together.noise[1])
     assert torch.equal(torch.get_rng_state(), state)  # the common source of chance is left alone
-    timesteps = draw(7, range(400), 1, 2, 1.0, 1000).timestep
+    timesteps = draw(7, range(400), 1, 2, Chance(), 1000).timestep
     assert timesteps.min() >= 0 and timesteps.max() < 1000 and abs(timesteps.float().mean() - 499.5) < 60
 
 
 def test_frames_share_half_of_their_noise_or_all_of_it():
-    noise = draw(7, range(60), 2, 16, 1.0, 1000).noise
+    noise = draw(7, range(60), 2, 16, Chance(), 1000).noise
     assert abs(noise.var() - 1) < 0.03
     assert abs((noise[:, :, 0] * noise[:, :, 1]).mean() - 0.5) < 0.03
-    same = draw(7, [1], 3, 8, None, 1000).noise
+    same = draw(7, [1], 3, 8, Chance(alpha=None), 1000).noise
     assert torch.equal(same[:, :, 0], same[:, :, 2])
+
+
+def test_coarse_noise_lies_in_large_waves_alone():
+    many = torch.cat([coarse_noise(torch.Generator().manual_seed(seed), 16) for seed in range(200)])  # n c 1 h w
+    assert many.shape == (200, 4, 1, 16, 16) and abs(many.mean()) < 0.1
+    assert many.mean((-1, -2)).var() > 1 and many.diff(dim=-1).var() < 0.2 * many.var()
+    plain, both = (draw(7, [3], 2, 16, Chance(coarse=coarse), 1000) for coarse in (0.0, 0.3))
+    more = both.noise - plain.noise
+    assert torch.allclose(more[:, :, 0], more[:, :, 1], atol=1e-5) and more.std() > 0.1  # the same for all frames
+    assert torch.equal(plain.timestep, both.timestep) and torch.equal(plain.posterior, both.posterior)
+
+
+def test_a_share_of_the_samples_is_noisy():
+    for share, expected in ((0.0, 0.25), (0.5, 0.625), (1.0, 1.0)):
+        timesteps = draw(7, range(400), 1, 2, Chance(noisy_share=share), 1000).timestep
+        assert timesteps.max() < 1000 and (timesteps >= 750).float().mean() == pytest.approx(expected, abs=0.06)
 
 
 def test_gradients_reach_the_denoiser_alone():
@@ -299,7 +316,7 @@ def test_noisy_steps_can_count_more():
     batch, loud = random_batch(), []
     for largest in (1.0, 5.0):
         step = make_step({"recon": 1.0}, Judges(), noisy_weight=largest)
-        draws = dataclasses.replace(draw(7, [0, 1], 2, SIDE // 8, 1.0, 1000), timestep=torch.tensor([999, 999]))
+        draws = dataclasses.replace(draw(7, [0, 1], 2, SIDE // 8, Chance(), 1000), timestep=torch.tensor([999, 999]))
         with torch.no_grad():
             loud.append(step.losses(tiny_unet(), batch, draws)["recon"])
     torch.testing.assert_close(loud[1], 5 * loud[0])

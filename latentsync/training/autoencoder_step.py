@@ -14,10 +14,10 @@ from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
 from latentsync.data.picture_dataset import PictureBatch, lip_box
 from latentsync.faces.mask import masked_pixels, to_pixels
 from latentsync.models.patch_critic import PatchCritic
+from latentsync.training.draws import sample_generator
 from latentsync.training.feed import Problems
 from latentsync.training.history import History
 from latentsync.training.parts import Losses, Publish, Tally
-from latentsync.training.unet_step import sample_generator
 
 L1, EDGE, KL, ADVERSARIAL, FEATURES, CRITIC = "l1", "edge", "kl", "adversarial", "features", "critic"
 EDGE_SCALES = 3  # full size, half, quarter

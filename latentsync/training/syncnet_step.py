@@ -15,10 +15,10 @@ from latentsync.faces.mask import to_pixels
 from latentsync.losses.sync import accuracy, contrast_loss, cosine_loss, syncnet_frames
 from latentsync.models.syncnet import SyncNet
 from latentsync.models.vae import LatentCodec
+from latentsync.training.draws import sample_generator
 from latentsync.training.feed import Problems
 from latentsync.training.history import TRAINING, VALIDATION, History
 from latentsync.training.parts import Losses, Tally
-from latentsync.training.unet_step import sample_generator
 
 CHANCE = math.log(2)  # binary cross-entropy of a network that knows nothing
 STUCK = 0.03  # a loss that is not further below chance than this has not begun to learn

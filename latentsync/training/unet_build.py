@@ -37,6 +37,7 @@ from latentsync.training.build import (
     start_weights,
     whisper_weights,
 )
+from latentsync.training.draws import Chance
 from latentsync.training.feed import Problems
 from latentsync.training.history import History
 from latentsync.training.parts import Parts, Tally, Validator
@@ -69,11 +70,10 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
         mask,
         weights=run.loss_weights,
         seed=run.seed,
-        mixed_noise_alpha=run.mixed_noise_alpha if run.use_mixed_noise else None,
+        chance=Chance(run.mixed_noise_alpha if run.use_mixed_noise else None, run.coarse_noise, run.noisy_share),
         judges=load_judges(config, accelerator),
         noisy_weight=run.noisy_weight,
         use_reference=run.use_reference,
-        coarse_noise=run.coarse_noise,
     )
     validators: list[Validator] = []
     if held_out is not None:

@@ -1,7 +1,6 @@
 """One step of the denoiser's training: a batch of clips to its losses (LatentSync, arXiv 2412.09262, section 3)."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
+from latentsync.constants import VAE_FACTOR
 from latentsync.data.batches import UNetBatch
-from latentsync.diffusion import Conditions, Denoiser, make_scheduler, mixed_noise, one_step_x0, unet_input
+from latentsync.diffusion import Conditions, Denoiser, make_scheduler, one_step_x0, unet_input
 from latentsync.errors import ConfigError
 from latentsync.faces.mask import latent_mask, masked_pixels, to_pixels
 from latentsync.losses.perceptual import LowerHalfLPIPS
@@ -19,11 +18,10 @@ from latentsync.losses.reader import ReaderLoss
 from latentsync.losses.sync import SyncJudge
 from latentsync.losses.trepa import TREPALoss
 from latentsync.models.vae import LatentCodec, sample_latents
+from latentsync.training.draws import Chance, Draws, draw
 
 LOSSES = ("recon", "sync", "lpips", "trepa", "reader", "reader_motion", "reader_points")
 READER = {"reader": "appearance", "reader_motion": "motion", "reader_points": "points"}  # losses of one judge -> what it calls them
-COARSE_SIDES = (1, 2, 4)  # values on a side of each wave of coarse noise
-ENCODED = 3  # pictures of each frame that become latents: target, masked target, reference
 
 
 @dataclass(frozen=True)
@@ -34,64 +32,6 @@ class Judges:
     lpips: LowerHalfLPIPS | None = None  # does the lower half of the face look right
     trepa: TREPALoss | None = None  # does it move right
     reader: ReaderLoss | None = None  # does the mouth look and move right, where the networks of the two above cannot be had
-
-
-@dataclass(frozen=True)
-class Draws:
-    """All chance of a step."""
-
-    timestep: Tensor  # int64 b, 0..999
-    noise: Tensor  # float32 b 4 f h/8 w/8: what is added to the target's latents and is to be predicted
-    posterior: Tensor  # float32 b f 3 4 h/8 w/8: what the latents of target, masked target and reference are sampled with
-
-    def to(self, device: torch.device) -> "Draws":
-        """The same on a device."""
-        return Draws(*(value.to(device, non_blocking=True) for value in (self.timestep, self.noise, self.posterior)))
-
-
-def draw(
-    seed: int, positions: Sequence[int], frames: int, latent_size: int, alpha: float | None, timesteps: int, coarse: float = 0.0
-) -> Draws:
-    """The chance of the samples at these positions of a training, on the CPU.
-
-    Each sample's is drawn from (seed, position) alone, so that it does not matter which process meets it in which batch, or whether
-    the training was stopped in between.
-
-    Args:
-        alpha: weight of the noise that all frames share against each frame's own; None: all frames have the same noise.
-        timesteps: length of the diffusion process.
-        coarse: standard deviation of `coarse_noise`, which is added where it is not 0.
-    """
-    samples = [_draw_one(sample_generator(seed, position), frames, latent_size, alpha, timesteps, coarse) for position in positions]
-    return Draws(*(torch.cat(parts) for parts in zip(*samples, strict=True)))
-
-
-def sample_generator(seed: int, position: int) -> torch.Generator:
-    """A source of chance for one sample of a training."""
-    digest = hashlib.blake2b(f"{seed} {position}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-
-
-def coarse_noise(generator: torch.Generator, size: int) -> Tensor:
-    """Normal noise of 1, 2 x 2 and 4 x 4 values, stretched to a frame and added up: 1 4 1 h w.
-
-    Even at the noisiest step a little of the picture is left in its largest waves, for there is less noise in those than in single cells.
-    A denoiser learns to read colour and light off them, and inference, which begins with nothing but noise, gives it a wrong colour to
-    read (Lin et al. 2023, arXiv 2305.08891). With this on top there is nothing to be read, and it has to look at the reference.
-    """
-    waves = [torch.randn((1, LATENT_CHANNELS, side, side), generator=generator) for side in COARSE_SIDES]
-    return torch.stack([F.interpolate(wave, size=(size, size), mode="bilinear") for wave in waves]).sum(0)[:, :, None]
-
-
-def _draw_one(
-    generator: torch.Generator, frames: int, size: int, alpha: float | None, timesteps: int, coarse: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    timestep = torch.randint(timesteps, (1,), generator=generator)
-    shared = torch.randn((1, LATENT_CHANNELS, 1, size, size), generator=generator)
-    independent = torch.randn((1, LATENT_CHANNELS, frames, size, size), generator=generator)
-    noise = shared.expand_as(independent) if alpha is None else mixed_noise(shared, independent, alpha)
-    posterior = torch.randn((1, frames, ENCODED, LATENT_CHANNELS, size, size), generator=generator)
-    return timestep, noise + coarse * coarse_noise(generator, size) if coarse else noise, posterior
 
 
 class UNetStep:
@@ -108,11 +48,10 @@ class UNetStep:
         *,
         weights: Mapping[str, float],
         seed: int,
-        mixed_noise_alpha: float | None,
+        chance: Chance,
         judges: Judges,
         noisy_weight: float = 1.0,
         use_reference: bool = True,
-        coarse_noise: float = 0.0,
     ) -> None:
         """What the losses are made of.
 
@@ -121,11 +60,10 @@ class UNetStep:
             mask: h w at the clips' resolution, 1 = keep, 0 = generate.
             weights: loss -> weight; losses whose weight is not above 0 are not computed.
             seed: of timesteps and noise.
-            mixed_noise_alpha: see `draw`.
+            chance: how timesteps and noise are drawn.
             judges: see `Judges`.
             noisy_weight: see `step_weights`.
             use_reference: False shows zeros in the place of the reference.
-            coarse_noise: see `draw`.
 
         Raises:
             ConfigError: a loss is unknown or lacks its judge, or no loss is wanted.
@@ -133,7 +71,7 @@ class UNetStep:
         self.codec = codec.eval().requires_grad_(False)
         self.mask = mask
         self.seed = seed
-        self.alpha, self.coarse = mixed_noise_alpha, coarse_noise
+        self.chance = chance
         self.noisy_weight, self.use_reference = noisy_weight, use_reference
         self.judges = judges
         self.wanted = wanted_losses(weights, judges)
@@ -142,7 +80,7 @@ class UNetStep:
     def __call__(self, unet: Denoiser, batch: UNetBatch) -> dict[str, Tensor]:
         """Loss -> its scalar, for each loss of weight above 0; the batch lies on the denoiser's device."""
         frames, size = batch.audio.shape[1], self.mask.shape[-1] // VAE_FACTOR
-        draws = draw(self.seed, batch.position.tolist(), frames, size, self.alpha, self.scheduler.config.num_train_timesteps, self.coarse)
+        draws = draw(self.seed, batch.position.tolist(), frames, size, self.chance, self.scheduler.config.num_train_timesteps)
         return self.losses(unet, batch, draws.to(batch.audio.device))
 
     def losses(self, unet: Denoiser, batch: UNetBatch, draws: Draws) -> dict[str, Tensor]:
