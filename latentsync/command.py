@@ -24,6 +24,7 @@ def run_command(
         signals: whether a polite kill shall do what Ctrl-C does; False where the work looks after signals itself.
     """
     logger = logging.getLogger(room)
+    before = logger.level
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
     if signals:
@@ -40,6 +41,8 @@ def run_command(
         hint = ": run again with --verbose to see where" if verbose is False else ""
         logger.error("Unexpected failure (%s: %s)%s.", type(error).__name__, first_line(error), hint, exc_info=None if hint else error)
         return 1
+    finally:
+        logger.setLevel(before)  # whoever called this as a function finds it as it was
 
 
 def end_politely() -> None:
