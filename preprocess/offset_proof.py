@@ -76,10 +76,10 @@ def offsets(clip: Path, step: AvSync, shift: int, folder: Path) -> tuple[int, in
 def row(shift: int, found: Sequence[tuple[int, int] | None]) -> str:
     """One line of the table."""
     kept = [pair for pair in found if pair is not None]
-    right, zero, near = (
-        sum(test) for test in ([pair[0] == shift for pair in kept], [pair[1] == 0 for pair in kept], [abs(pair[1]) <= 1 for pair in kept])
+    right, near, again = (
+        sum(test) for test in ([p[0] == shift for p in kept], [abs(p[0] - shift) <= 1 for p in kept], [p[1] == 0 for p in kept])
     )
-    return f"{shift:+5d}  {len(found):5d}  {len(kept):4d}  {right:11d}  {zero:10d}  {near:15d}"
+    return f"{shift:+5d}  {len(found):5d}  {len(kept):4d}  {right:11d}  {near:13d}  {again:18d}"
 
 
 def main() -> None:
@@ -97,7 +97,7 @@ def main() -> None:
     step = AvSync(
         whole_picture, OwnSyncNet(load_sync_meter(arguments.syncnet_config, arguments.syncnet)), arguments.min_confidence, MARGIN + 1
     )
-    print("shift  clips  kept  found right  0 after it  -1 .. 1 after it")
+    print("shift  clips  kept  found right  1 off at most  0 when asked again")
     with TemporaryDirectory(prefix="latentsync-") as name:
         folder = Path(name)
         plain = [result.path for path in found for result in resample(as_clip(path), folder / "plain") if isinstance(result, Kept)]
