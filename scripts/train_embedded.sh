@@ -53,8 +53,10 @@ for seed in 1 2; do
 done
 
 say "SyncNets: one that teaches, one that measures"
+find "$pairs" -name '*.mp4' | sort >"$work/pairs.txt.part" && mv -- "$work/pairs.txt.part" "$work/pairs.txt"
 for seed in 1 2; do
-    "$here/train_syncnet.sh" --config_path "$configs/syncnet.yaml" data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/syncnet_$seed" run.seed="$seed"
+    "$here/train_syncnet.sh" --config_path "$configs/syncnet.yaml" data.train_data_dir="$singles" data.train_fileslist="$work/pairs.txt" \
+        data.val_data_dir="$unseen" data.train_output_dir="$work/syncnet_$seed" run.seed="$seed"
     keep "$work/syncnet_$seed" "$work/syncnet_$seed.pt"
 done
 
