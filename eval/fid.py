@@ -9,11 +9,9 @@ import torch
 from eval.frechet import set_distance
 from eval.measure import Case, Chunk, Column
 from eval.torchscript import check_features, load_torchscript
+from latentsync.weights import WEIGHTS
 
-ORIGIN = (
-    "inception-2015-12-05.pt, the Inception of the original FID as TorchScript, from "
-    "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
-)
+ORIGIN = f"the Inception of the original FID as TorchScript, {WEIGHTS['inception'].origin}"
 _SWITCHES = {"return_features": True}
 
 

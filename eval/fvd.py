@@ -14,13 +14,14 @@ from eval.measure import Case, Chunk, Column
 from eval.torchscript import check_features, load_torchscript
 from latentsync.faces.align import face_size
 from latentsync.faces.warp import bounding_box
+from latentsync.weights import WEIGHTS
 
 Windows = Literal["one", "all"]
 
 WINDOW = 16  # frames that I3D looks at together
 FIRST = 20  # frame at which the one window of a video begins
 SIDE = 224  # pixels of its pictures
-ORIGIN = "i3d_torchscript.pt, I3D trained on Kinetics-400, as the authors of StyleGAN-V have published it"
+ORIGIN = f"I3D trained on Kinetics-400 as TorchScript, {WEIGHTS['i3d'].origin}"
 _SWITCHES = {"rescale": False, "resize": False, "return_features": True}
 
 _WHICH = {

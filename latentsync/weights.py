@@ -168,15 +168,15 @@ def check_sha256(path: Path, expected: str | None) -> None:
         raise WeightsError(f"{path} has checksum {found[:10]}… instead of {expected[:10]}…: delete it and download it again.")
 
 
-def file_sha256(path: Path) -> str:
-    """The checksum of a file. Raises WeightsError where it cannot be read."""
+def file_sha256(path: Path, hint: str = "check the path") -> str:
+    """The checksum of a file. Raises WeightsError, with the `hint` what to do, where it cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}): check the path") from None
+        raise WeightsError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}): {hint}") from None
     return digest.hexdigest()
 
 

@@ -1,6 +1,5 @@
 """What is heard of a clip, computed once for each clip: SyncNet's mel spectrogram, and Whisper's states."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,14 @@ from torch import Tensor
 
 from latentsync.constants import VIDEO_FPS
 from latentsync.data.cache import ClipCache
-from latentsync.errors import InputError, WeightsError
+from latentsync.errors import InputError
 from latentsync.media.audio import read_audio
 from latentsync.spectrogram import COLUMNS_PER_SECOND, log_mel
+from latentsync.weights import file_sha256
 from latentsync.whisper.audio2feature import Audio2Feature, window_steps
 from latentsync.whisper.loading import load_whisper_encoder
 
 _MEL_KIND = "mel-1"
-_BLOCK = 1 << 22  # bytes
 _PIECE = 1500  # encoder steps that are held in float32 at once
 
 
@@ -57,7 +56,7 @@ class Features:
         """Raises WeightsError when the encoder cannot be read."""
         self.encoder_path = Path(encoder)
         self.feat_length = (feat_length[0], feat_length[1])
-        self._cache = ClipCache(cache_dir, f"whisper-{file_digest(self.encoder_path)}")
+        self._cache = ClipCache(cache_dir, f"whisper-{file_sha256(self.encoder_path, 'check weights.whisper')[:16]}")
         self._extractor: Audio2Feature | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -87,18 +86,6 @@ class Features:
         ends = [*range(_PIECE, windows.num_steps, _PIECE), windows.num_steps]
         pieces = [windows.features(start, stop).half().numpy() for start, stop in zip([0, *ends], ends, strict=False)]
         return np.concatenate(pieces)
-
-
-def file_digest(path: Path) -> str:
-    """Sixteen letters that tell the contents of a weight file from any other's."""
-    digest = hashlib.blake2b(digest_size=8)
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}): check weights.whisper") from None
-    return digest.hexdigest()
 
 
 def _mel(path: Path) -> np.ndarray:
