@@ -87,6 +87,7 @@ def unet_training_rules(run: UNetRunConfig, videomae: VideoMAEConfig) -> list[Ru
         Rule("run.coarse_noise", 0 <= run.coarse_noise < inf, "0 for none, or more"),
         Rule("run.noisy_share", 0 <= run.noisy_share <= 1, "a share between 0 and 1"),
         Rule("run.noisy_weight", 1 <= run.noisy_weight < inf, "1 for none, or more"),
+        Rule("run.mouth_weight", 1 <= run.mouth_weight < inf, "1 for none, or more"),
         Rule("run.mixed_noise_alpha", 0 <= run.mixed_noise_alpha < inf, "0 or more"),
         Rule("run.inference_steps", 1 <= run.inference_steps <= MAX_INFERENCE_STEPS, f"between 1 and {MAX_INFERENCE_STEPS}"),
         Rule("run.guidance_scale", 0 <= run.guidance_scale < inf, "0 or more"),

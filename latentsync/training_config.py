@@ -79,6 +79,7 @@ class UNetRunConfig(RunConfig):
     noisy_share: float = 0.0  # share of the samples that are drawn from the noisiest quarter of the timesteps; 0: as published
     use_reference: bool = True  # False: hidden, so that a denoiser that starts from nothing never comes to need it
     noisy_weight: float = 1.0  # up to how much more a noisy step counts in recon, where mouths get their shape; 1: all count alike
+    mouth_weight: float = 1.0  # how much more the cells of the lips count in recon; 1: all count alike
     mixed_noise_alpha: float = 1.0  # weight of the shared part against each frame's own
     inference_steps: int = 20  # of the validation video, and of inference where nothing else is chosen
     guidance_scale: float = 1.5  # likewise

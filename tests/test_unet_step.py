@@ -13,9 +13,9 @@ from test_losses import seeded_lpips, tiny_judge
 
 from latentsync.config import UNetConfig
 from latentsync.data.batches import UNetBatch
-from latentsync.diffusion import mixed_noise
+from latentsync.diffusion import mixed_noise, unet_input
 from latentsync.errors import ConfigError
-from latentsync.faces.mask import fixed_mask, masked_pixels
+from latentsync.faces.mask import fixed_mask, masked_pixels, mouth_weights
 from latentsync.losses.sync import SyncJudge
 from latentsync.losses.trepa import TREPALoss
 from latentsync.models.stable_syncnet import EncoderSizes, StableSyncNet
@@ -320,6 +320,28 @@ def test_noisy_steps_can_count_more():
         with torch.no_grad():
             loud.append(step.losses(tiny_unet(), batch, draws)["recon"])
     torch.testing.assert_close(loud[1], 5 * loud[0])
+
+
+def test_lips_can_count_more():
+    cells = mouth_weights(16, 4.0)
+    assert torch.equal(mouth_weights(16, 1.0), torch.ones(16, 16))
+    torch.testing.assert_close(cells.mean(), torch.tensor(1.0))
+    inside = cells > 1  # rows and columns of 16 pixels whose middle lies in the box
+    assert inside.any(1).nonzero().flatten().tolist() == list(range(9, 15))
+    assert inside.any(0).nonzero().flatten().tolist() == list(range(5, 11))
+    torch.testing.assert_close(cells[inside], 4 * cells[0, 0].expand(36))
+    batch, draws = random_batch(), draw(7, [0, 1], 2, SIDE // 8, Chance(), 1000)
+    with torch.no_grad():
+        errors = (tiny_unet()(unet_input_of(batch, draws), draws.timestep, batch.audio) - draws.noise).square()
+        loss = make_step({"recon": 1.0}, Judges(), mouth_weight=4.0).losses(tiny_unet(), batch, draws)["recon"]
+    torch.testing.assert_close(loss, (errors * mouth_weights(SIDE // 8, 4.0)).mean())
+
+
+def unet_input_of(batch: UNetBatch, draws: Draws) -> torch.Tensor:
+    """What the denoiser is shown of a batch."""
+    step = make_step({"recon": 1.0}, Judges())
+    target, conditions = step.encode(batch, draws.posterior)
+    return unet_input(step.scheduler.add_noise(target, draws.noise, draws.timestep), conditions)
 
 
 def test_half_precision_touches_the_denoiser_alone():

@@ -23,6 +23,8 @@ MOUTH = (
 CHEEKS = (((9, 95), (77, 95), (77, 127), (9, 127)), ((178, 95), (246, 95), (246, 127), (178, 127)))  # beside the nose, which stays
 NOSE_AND_CHEEKS = ((9, 60), (246, 60), (246, 127), (9, 127))
 
+LIPS = (76, 152, 180, 232)  # left, top, right, bottom of a box that lips stay in, on the same face
+
 HIDDEN = {  # convex polygons whose union is generated
     "mask": (JAW, *CHEEKS),
     "mask2": (JAW,),
@@ -59,6 +61,15 @@ def inside_convex(polygon: tuple[tuple[int, int], ...], side: int) -> np.ndarray
 def latent_mask(mask: Tensor) -> Tensor:
     """A mask [h w] at latent resolution [h/8 w/8]: every eighth row and column (nearest neighbour)."""
     return mask[::VAE_FACTOR, ::VAE_FACTOR]
+
+
+def mouth_weights(size: int, weight: float) -> Tensor:
+    """How much each cell of an aligned face's latents counts, float32 [size size], mean 1: those of the lips `weight` times the others."""
+    centres = (torch.arange(size) + 0.5) * TEMPLATE_RESOLUTION / size
+    left, top, right, bottom = LIPS
+    inside = ((centres >= top) & (centres <= bottom))[:, None] & (centres >= left) & (centres <= right)
+    weights = 1.0 + (weight - 1.0) * inside.float()
+    return weights / weights.mean()
 
 
 def masked_pixels(pixels: Tensor, mask: Tensor) -> Tensor:

@@ -73,6 +73,7 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
         chance=Chance(run.mixed_noise_alpha if run.use_mixed_noise else None, run.coarse_noise, run.noisy_share),
         judges=load_judges(config, accelerator),
         noisy_weight=run.noisy_weight,
+        mouth_weight=run.mouth_weight,
         use_reference=run.use_reference,
     )
     validators: list[Validator] = []

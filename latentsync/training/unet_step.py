@@ -12,7 +12,7 @@ from latentsync.constants import VAE_FACTOR
 from latentsync.data.batches import UNetBatch
 from latentsync.diffusion import Conditions, Denoiser, make_scheduler, one_step_x0, unet_input
 from latentsync.errors import ConfigError
-from latentsync.faces.mask import latent_mask, masked_pixels, to_pixels
+from latentsync.faces.mask import latent_mask, masked_pixels, mouth_weights, to_pixels
 from latentsync.losses.perceptual import LowerHalfLPIPS
 from latentsync.losses.reader import ReaderLoss
 from latentsync.losses.sync import SyncJudge
@@ -51,6 +51,7 @@ class UNetStep:
         chance: Chance,
         judges: Judges,
         noisy_weight: float = 1.0,
+        mouth_weight: float = 1.0,
         use_reference: bool = True,
     ) -> None:
         """What the losses are made of.
@@ -63,6 +64,7 @@ class UNetStep:
             chance: how timesteps and noise are drawn.
             judges: see `Judges`.
             noisy_weight: see `step_weights`.
+            mouth_weight: see `mouth_weights`.
             use_reference: False shows zeros in the place of the reference.
 
         Raises:
@@ -73,6 +75,7 @@ class UNetStep:
         self.seed = seed
         self.chance = chance
         self.noisy_weight, self.use_reference = noisy_weight, use_reference
+        self.cells = mouth_weights(mask.shape[-1] // VAE_FACTOR, mouth_weight).to(mask.device)
         self.judges = judges
         self.wanted = wanted_losses(weights, judges)
         self.scheduler = make_scheduler()
@@ -92,7 +95,7 @@ class UNetStep:
         epsilon = unet(unet_input(noisy, conditions), draws.timestep, batch.audio)
         with torch.autocast(device, enabled=False):
             alphas_cumprod = self.scheduler.alphas_cumprod.to(epsilon.device)[draws.timestep]
-            errors = F.mse_loss(epsilon.float(), draws.noise, reduction="none").flatten(1).mean(1)  # b
+            errors = (F.mse_loss(epsilon.float(), draws.noise, reduction="none") * self.cells).flatten(1).mean(1)  # b
             found = {"recon": (errors * step_weights(alphas_cumprod, self.noisy_weight)).mean()} if "recon" in self.wanted else {}
             if self.wanted - {"recon"}:
                 found |= self.judge(one_step_x0(noisy, epsilon.float(), alphas_cumprod), batch)
