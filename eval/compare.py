@@ -88,7 +88,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[list[Difference
 
 def compare_column(a: Mapping[str, Any], b: Mapping[str, Any], measure: str, column: Mapping[str, Any]) -> list[Difference]:
     """One number, for each kind of case that has it in both."""
-    from eval.estimates import mean
+    from eval.measures.estimates import mean
 
     found = []
     for kind in dict.fromkeys(case["kind"] for case in a["cases"].values()):
@@ -144,7 +144,7 @@ def to_markdown(differences: Sequence[Difference], notes: Sequence[str], names: 
 
 def run(parsed: argparse.Namespace) -> None:
     """Do what the command line says."""
-    from eval.heads_results import plain
+    from eval.results.plain import plain
     from latentsync.media.files import check_target, write_json, write_text
 
     if parsed.output is not None:

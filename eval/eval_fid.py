@@ -11,7 +11,7 @@ from latentsync.errors import InputError
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     import torch
 
-    from eval.fid import Fid
+    from eval.measures.fid import Fid
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
 
     def build(weights: Path, device: "torch.device") -> "Fid":
-        from eval.fid import Fid, load_inception
+        from eval.measures.fid import Fid, load_inception
 
         if parsed.every < 1:
             raise InputError(f"--every is {parsed.every}: give 1 for all frames, 5 for five a second")

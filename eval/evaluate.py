@@ -14,11 +14,11 @@ from latentsync.errors import ConfigError, InputError, OutputError, WeightsError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from eval.evaluation_config import EvaluationConfig
-    from eval.evaluation_results import Outcome
-    from eval.looking import Looker
-    from eval.measure import Case
-    from eval.measures import Available
-    from eval.pairs import Pair, PairList
+    from eval.measures.available import Available
+    from eval.measures.measure import Case
+    from eval.results.evaluation_results import Outcome
+    from eval.runs.looking import Looker
+    from eval.runs.pairs import Pair, PairList
 
 logger = logging.getLogger("eval")
 
@@ -62,8 +62,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def open_subject(config: "EvaluationConfig", folder: Path) -> Subject:
     """The model under test, or the videos that were made elsewhere. Raises ConfigError, WeightsError, InputError."""
     from eval.evaluation_config import options_of
-    from eval.looking import Looker
-    from eval.model_under_test import find_model
+    from eval.runs.looking import Looker
+    from eval.runs.model_under_test import find_model
 
     model = config.model
     place, options = config.data.made, options_of(config.inference)
@@ -128,8 +128,8 @@ class Evaluation:
 
     def measure(self, pair: "Pair", checksums: dict[str, str]) -> "tuple[Case, list[str]]":
         """Make and measure a pair, as far as that was not done; the case, and what is to be known of it. Raises InputError, OutputError."""
-        from eval.measure import Case
-        from eval.measuring import measure_case
+        from eval.measures.measure import Case
+        from eval.runs.measuring import measure_case
 
         case = Case(pair.name, self.subject.make(pair), pair.source, pair.audio, pair.kind)
         record = self.record(case, checksums)
@@ -145,7 +145,7 @@ class Evaluation:
 
     def record(self, case: "Case", checksums: dict[str, str]) -> Any:
         """What is kept of a case."""
-        from eval.case_store import CaseRecord
+        from eval.runs.case_store import CaseRecord
         from latentsync.weights import file_sha256
 
         inputs = {"video": file_sha256(case.video), "source": checksums[str(case.source)], "audio": checksums[str(case.audio)]}
@@ -153,7 +153,7 @@ class Evaluation:
 
     def run(self, pairs: "PairList", limit: int | None, settings: dict[str, Any], stand_ins: Sequence[str]) -> "Outcome":
         """Everything, one pair after another; a failure of one does not stop the others. Raises InputError where none could be measured."""
-        from eval.evaluation_results import Outcome
+        from eval.results.evaluation_results import Outcome
 
         cases, failed, warnings = [], {}, {}
         chosen = pairs.pairs[:limit]
@@ -194,10 +194,10 @@ class Evaluation:
 
 def evaluate(config: "EvaluationConfig", limit: int | None, subject: Subject, available: "Available") -> str:
     """Evaluate a subject; the table. Raises InputError, ConfigError, OutputError."""
-    from eval.evaluation_results import write_results
-    from eval.html_report import write_report
-    from eval.pairs import find_videos, make_pairs
-    from eval.summary import doubts
+    from eval.results.evaluation_results import write_results
+    from eval.results.html_report import write_report
+    from eval.runs.pairs import find_videos, make_pairs
+    from eval.runs.summary import doubts
 
     data, folder = config.data, config.output.folder
     pairs = make_pairs(find_videos(data.videos), data.kinds, data.seed)
@@ -216,7 +216,7 @@ def evaluate(config: "EvaluationConfig", limit: int | None, subject: Subject, av
 def run(parsed: argparse.Namespace) -> None:
     """Do what the command line says."""
     from eval.evaluation_config import load_evaluation_config
-    from eval.measures import available
+    from eval.measures.available import available
     from latentsync.config_reading import dump
     from latentsync.media.files import FolderLock
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from eval.pairs import KINDS
+from eval.runs.pairs import KINDS
 from latentsync.config_checks import LARGEST_SEED, Rule, at_least, enforce, one_of
 from latentsync.config_reading import read_config
 from latentsync.faces.build import NAMES as DETECTORS

@@ -16,7 +16,7 @@ from latentsync.media.ffmpeg import check_readable
 from latentsync.media.files import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, walk_media
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
-    from eval.generated_videos import GeneratedVideos
+    from eval.runs.generated_videos import GeneratedVideos
 
 logger = logging.getLogger("eval")
 
@@ -121,7 +121,7 @@ def make_all(wishes: Sequence[Wish], videos: "GeneratedVideos") -> dict[str, str
 
 def run(parsed: argparse.Namespace) -> int:
     """Do what the command line says; the exit code."""
-    from eval.model_under_test import find_model
+    from eval.runs.model_under_test import find_model
     from latentsync.pipelines.options import LipsyncOptions
 
     if (parsed.pairs is None) == (parsed.videos is None) or (parsed.videos is None) != (parsed.audios is None):

@@ -13,10 +13,10 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
     import numpy as np
     import torch
 
-    from eval.estimates import Estimate
-    from eval.looking import Looker
-    from eval.measure import SetMeasure
-    from eval.set_results import Seen
+    from eval.measures.estimates import Estimate
+    from eval.measures.measure import SetMeasure
+    from eval.results.set_results import Seen
+    from eval.runs.looking import Looker
 
 logger = logging.getLogger("eval")
 
@@ -55,8 +55,8 @@ def run_set_command(
 
 
 def _run(parsed: argparse.Namespace, weights: Path | None, name: str, build: "Callable[[Path, torch.device], SetMeasure]") -> None:
-    from eval.looking import Looker
-    from eval.set_results import SetResults
+    from eval.results.set_results import SetResults
+    from eval.runs.looking import Looker
     from latentsync.faces.build import build_detector
     from latentsync.media.files import walk_media
     from latentsync.pipelines.build import ROOT, resolve_device
@@ -85,8 +85,8 @@ def _run(parsed: argparse.Namespace, weights: Path | None, name: str, build: "Ca
 
 def look_at_all(videos: Sequence[Path], measure: "SetMeasure", looker: "Looker") -> "Seen":
     """The features of videos, each with the faces found in itself. Raises WeightsError: a network that is another."""
-    from eval.measure import Case
-    from eval.set_results import Seen
+    from eval.measures.measure import Case
+    from eval.results.set_results import Seen
 
     seen = Seen()
     for number, path in enumerate(videos, 1):
@@ -112,7 +112,7 @@ def look_at_all(videos: Sequence[Path], measure: "SetMeasure", looker: "Looker")
 
 def estimate(seen: "dict[str, Seen]") -> "Estimate":
     """The distance with its interval. Raises InputError where a set has too few features."""
-    from eval.frechet import distance_estimate
+    from eval.measures.frechet import distance_estimate
 
     return distance_estimate(seen["made"].features, seen["real"].features)
 

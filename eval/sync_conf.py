@@ -11,8 +11,8 @@ from latentsync.command import CODES, run_command
 from latentsync.errors import InputError, StalledError, WeightsError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
-    from eval.sync_measure import SyncMeasure
-    from eval.sync_table import Row
+    from eval.measures.sync import SyncMeasure
+    from eval.results.sync_table import Row
 
 logger = logging.getLogger("eval")
 
@@ -42,7 +42,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def open_measure(parsed: argparse.Namespace) -> "SyncMeasure":
     """What measures. Raises InputError, ConfigError, WeightsError."""
-    from eval.sync_measure import load_own_sync, load_sync_confidence
+    from eval.measures.sync import load_own_sync, load_sync_confidence
     from latentsync.pipelines.build import ROOT, resolve_device
     from latentsync.weights import CHECKPOINTS
 
@@ -72,9 +72,9 @@ def find_videos(place: Path) -> dict[str, Path]:
 
 def measure_videos(videos: dict[str, Path], measure: "SyncMeasure", output_dir: Path) -> "list[Row]":
     """A row for each video; those that were measured before are not looked at again. Raises OutputError."""
-    from eval.kept import KeptResults
-    from eval.sync_confidence import SyncResult
-    from eval.sync_table import Row
+    from eval.measures.sync_confidence import SyncResult
+    from eval.results.sync_table import Row
+    from eval.runs.kept import KeptResults
 
     kept, rows = KeptResults(output_dir / "sync.jsonl", {"measure": measure.name, **measure.settings}), []
     for number, (name, path) in enumerate(videos.items(), 1):
@@ -103,7 +103,7 @@ def measure_one(path: Path, measure: "SyncMeasure") -> dict:
 
 def write_results(measure: "SyncMeasure", rows: "Sequence[Row]", output_dir: Path) -> str:
     """Write everything; the table. Raises OutputError."""
-    from eval.sync_table import draw, to_json, to_markdown
+    from eval.results.sync_table import draw, to_json, to_markdown
     from latentsync.media.files import write_json, write_text
 
     write_json(output_dir / "sync.json", to_json(measure, rows))

@@ -15,8 +15,8 @@ from latentsync.errors import InputError
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
 
-    from eval.sync_offset import SyncMeter, SyncReading
-    from eval.syncnet_sheet import AccuracyResults
+    from eval.measures.sync_offset import SyncMeter, SyncReading
+    from eval.results.syncnet_sheet import AccuracyResults
     from latentsync.data.syncnet_dataset import SyncNetDataset
     from latentsync.models.syncnet import SyncNet
     from latentsync.models.vae import LatentCodec
@@ -90,8 +90,8 @@ def open_data(config: "SyncNetConfig", parsed: argparse.Namespace, cache: Path) 
 
 def open_meter(config: "SyncNetConfig", network: "SyncNet", codec: "LatentCodec | None") -> "SyncMeter":
     """What looks at whole clips."""
-    from eval.sync_offset import SyncMeter
-    from eval.syncnet_pairs import LatentMeter
+    from eval.measures.sync_offset import SyncMeter
+    from eval.measures.syncnet_pairs import LatentMeter
 
     sizes = {"resolution": config.data.resolution, "num_frames": config.data.num_frames, "lower_half": config.data.lower_half}
     return SyncMeter(network, **sizes) if codec is None else LatentMeter(network, codec, **sizes)
@@ -103,7 +103,7 @@ def read_offsets(
     """Readings of some clips, evenly spread, by path; and why others have none."""
     from tqdm import tqdm
 
-    from eval.syncnet_pairs import read_offset, spread
+    from eval.measures.syncnet_pairs import read_offset, spread
 
     found, failed = {}, {}
     places = spread(len(dataset), parsed.offset_clips)
@@ -129,8 +129,8 @@ def measure(parsed: argparse.Namespace) -> "AccuracyResults":
     """Load, look, count. Raises InputError, ConfigError, WeightsError."""
     from tqdm import tqdm
 
-    from eval.syncnet_pairs import ask_pairs
-    from eval.syncnet_sheet import AccuracyResults
+    from eval.measures.syncnet_pairs import ask_pairs
+    from eval.results.syncnet_sheet import AccuracyResults
     from latentsync.data.loader import fixed_batches
     from latentsync.models.syncnet_choice import load_syncnet
     from latentsync.training.build import make_accelerator
@@ -170,7 +170,7 @@ def measure(parsed: argparse.Namespace) -> "AccuracyResults":
 def run(parsed: argparse.Namespace) -> None:
     """Do what the command line says."""
     check_arguments(parsed)
-    from eval.syncnet_sheet import draw, to_json, to_markdown
+    from eval.results.syncnet_sheet import draw, to_json, to_markdown
     from latentsync.media.files import check_target, write_json, write_text
 
     if parsed.output_dir is not None:

@@ -11,9 +11,9 @@ from latentsync.command import run_command
 from latentsync.errors import ConfigError, InputError, WeightsError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
-    from eval.generated_videos import GeneratedVideos
-    from eval.head_measures import HeadsMeter, PairMeasures, SilenceMeasures
-    from eval.head_pairs import Pair
+    from eval.heads.measures import HeadsMeter, PairMeasures, SilenceMeasures
+    from eval.heads.pairs import Pair
+    from eval.runs.generated_videos import GeneratedVideos
     from latentsync.config import Config
     from latentsync.pipelines.build import ModelFiles
 
@@ -70,7 +70,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def open_videos(parsed: argparse.Namespace, config: "Config", files: "ModelFiles", weights: dict[str, str]) -> "GeneratedVideos":
     """The model under test; it is loaded when its first video is made."""
-    from eval.generated_videos import GeneratedVideos
+    from eval.runs.generated_videos import GeneratedVideos
     from latentsync.pipelines.build import build_pipeline
     from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
     from latentsync.pipelines.options import LipsyncOptions
@@ -105,9 +105,9 @@ def settings_of(parsed: argparse.Namespace, config: "Config") -> dict[str, objec
 
 def open_meter(parsed: argparse.Namespace, resolution: int, vgg16: Path | None) -> "HeadsMeter":
     """The networks that measure. Raises InputError, ConfigError, WeightsError."""
-    from eval.head_measures import HeadsMeter
-    from eval.mouth_measures import make_appearance
-    from eval.sync_offset import load_sync_meter
+    from eval.heads.measures import HeadsMeter
+    from eval.measures.mouths import make_appearance
+    from eval.measures.sync_offset import load_sync_meter
     from latentsync.models.mouth_reader import load_mouth_reader
     from latentsync.pipelines.build import resolve_device
 
@@ -122,7 +122,7 @@ def measure_all(
     pairs: "Sequence[Pair]", silent: int, videos: "GeneratedVideos", meter: "HeadsMeter"
 ) -> "tuple[list[PairMeasures], list[SilenceMeasures], dict[str, str]]":
     """Pairs, silence, and which clips could not be measured and why. Raises InputError where none could."""
-    from eval.head_pairs import read_truth
+    from eval.heads.pairs import read_truth
 
     measured, silence, failed = [], [], {}
     for number, pair in enumerate(pairs):
@@ -145,9 +145,9 @@ def measure_all(
 
 def run(parsed: argparse.Namespace) -> None:
     """Do what the command line says."""
-    from eval.generated_videos import checksums
-    from eval.head_pairs import find_pairs, read_truth
-    from eval.heads_results import Results
+    from eval.heads.pairs import find_pairs, read_truth
+    from eval.heads.results import Results
+    from eval.runs.generated_videos import checksums
     from latentsync.pipelines.build import locate_models
 
     if (parsed.judge is None) != (parsed.judge_config is None):
@@ -183,7 +183,7 @@ def show(
     pairs: "Mapping[str, Pair]", measured: "Sequence[PairMeasures]", videos: "GeneratedVideos", meter: "HeadsMeter", sheet: Path
 ) -> None:
     """Write the contact sheet. Raises OutputError."""
-    from eval.heads_sheet import block_title, chosen_clips, clip_block, write_sheet
+    from eval.heads.sheet import block_title, chosen_clips, clip_block, write_sheet
 
     blocks = []
     for index, why in chosen_clips(measured).items():

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from eval.sync_offset import SyncMeter, compare, load_sync_meter
+from eval.measures.sync_offset import SyncMeter, compare, load_sync_meter
 from latentsync.errors import InputError
 from latentsync.media.files import walk_media
 from latentsync.spectrogram import log_mel

@@ -8,11 +8,11 @@ import numpy as np
 from media_fixtures import encode_frames, run_ffmpeg, smooth_frames
 
 from eval.evaluate import Subject
-from eval.frechet import set_distance
-from eval.generated_videos import GeneratedVideos
-from eval.looking import Looker
-from eval.measure import Case, Chunk, Column
-from eval.measures import Available, Missing
+from eval.measures.available import Available, Missing
+from eval.measures.frechet import set_distance
+from eval.measures.measure import Case, Chunk, Column
+from eval.runs.generated_videos import GeneratedVideos
+from eval.runs.looking import Looker
 from latentsync.errors import InputError
 from latentsync.faces.detector import Face
 

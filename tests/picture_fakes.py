@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eval.measure import Case, Chunk, Kind, Measure, Numbers
+from eval.measures.measure import Case, Chunk, Kind, Measure, Numbers
 from latentsync.faces.align import face_size
 
 SIDE = 64  # pixels of an aligned face

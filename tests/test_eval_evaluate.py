@@ -13,10 +13,10 @@ from eval.compare import compare
 from eval.compare import main as compare_main
 from eval.evaluate import evaluate, main, open_subject
 from eval.evaluation_config import EvaluationConfig, load_evaluation_config
-from eval.looking import Looker, truth_chunk
-from eval.measure import Case, Column
-from eval.measuring import Reading
-from eval.summary import doubts, rows_of
+from eval.measures.measure import Case, Column
+from eval.runs.looking import Looker, truth_chunk
+from eval.runs.measuring import Reading
+from eval.runs.summary import doubts, rows_of
 from latentsync.errors import ConfigError, InputError
 from latentsync.media.ffmpeg import probe
 

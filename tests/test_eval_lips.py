@@ -9,8 +9,8 @@ from media_fixtures import make_sound
 from picture_fakes import case, chunk, in_two, measured
 from torch import Tensor
 
-from eval.lip_measures import Lmd, Silence, frame_levels, opening_in_silence, silent_and_spoken
-from eval.mouth_points import CornerPoints, LandmarkPoints, ReaderPoints, RememberedPoints, build_points, look_squares
+from eval.measures.lips import Lmd, Silence, frame_levels, opening_in_silence, silent_and_spoken
+from eval.measures.mouth_points import CornerPoints, LandmarkPoints, ReaderPoints, RememberedPoints, build_points, look_squares
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.align import face_size
 from latentsync.faces.detector import Face

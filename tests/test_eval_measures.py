@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from eval.evaluation_config import MeasuresConfig
-from eval.measures import Measures, available
+from eval.measures.available import Measures, available
 from latentsync.errors import ConfigError, InputError, WeightsError
 from latentsync.weights import WEIGHTS
 

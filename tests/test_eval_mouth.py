@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from training_fixtures import write_vgg16
 
-from eval.estimates import bootstrap, mean, ratio, share
-from eval.head_measures import PairMeasures, SilenceMeasures, SyncMeasures, Trio, VideoMeasures
-from eval.heads_table import PERCENT, Aim, Row, make_rows, to_markdown
-from eval.mouth_measures import (
+from eval.heads.measures import PairMeasures, SilenceMeasures, SyncMeasures, Trio, VideoMeasures
+from eval.heads.table import PERCENT, Aim, Row, make_rows, to_markdown
+from eval.measures.estimates import bootstrap, mean, ratio, share
+from eval.measures.mouths import (
     MOST_PSNR,
     appearance_distance,
     landmark_distance,
@@ -24,7 +24,7 @@ from eval.mouth_measures import (
     read_mouths,
     speech_range,
 )
-from eval.sync_offset import PairTally, SyncReading
+from eval.measures.sync_offset import PairTally, SyncReading
 from latentsync.models.mouth_reader import POINTS, MouthReader
 from latentsync.mouth_reader_config import MouthReaderModelConfig
 

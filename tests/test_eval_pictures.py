@@ -10,10 +10,10 @@ from picture_fakes import SIDE, TinyArcFace, case, chunk, crop_corners, in_two, 
 from skimage.metrics import structural_similarity
 from training_fixtures import write_vgg16
 
-from eval.look_measures import FACE_SIDE, HyperIqa, Identity, known_face, load_identity
-from eval.mouth_measures import MOST_PSNR, mouth_box
-from eval.picture_measures import Jitter, Lpips, Psnr, Ssim, luma, ssim_map
-from eval.seam_measure import CODEC_NOISE, MARGIN, Seam, outside_crop
+from eval.measures.looks import FACE_SIDE, HyperIqa, Identity, known_face, load_identity
+from eval.measures.mouths import MOST_PSNR, mouth_box
+from eval.measures.pictures import Jitter, Lpips, Psnr, Ssim, luma, ssim_map
+from eval.measures.seam import CODEC_NOISE, MARGIN, Seam, outside_crop
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.mask import fixed_mask
 from latentsync.losses.perceptual import load_lpips
@@ -197,7 +197,7 @@ def test_hyperiqa_judges_first_middle_and_last_frame(monkeypatch: pytest.MonkeyP
         def frames(self, start: int, stop: int) -> list[np.ndarray]:
             return [np.full((8, 8, 3), 10 * number, np.uint8) for number in range(start, stop)]
 
-    monkeypatch.setattr("eval.look_measures.VideoSource", Source)
+    monkeypatch.setattr("eval.measures.looks.VideoSource", Source)
     network = FakeHyperNet()
     parts = in_two(lambda part, start: chunk(faces(7)[part], faces(7)[part], start=start), 7)
     assert measured(HyperIqa(network), *parts) == {"hyperiqa": 50.0}

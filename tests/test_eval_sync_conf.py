@@ -12,11 +12,12 @@ from media_fixtures import encode_frames, run_ffmpeg
 from omegaconf import OmegaConf
 from skimage.data import astronaut
 
-from eval import sync_conf, sync_measure
-from eval.kept import KeptResults
+from eval import sync_conf
+from eval.measures import sync as sync_measure
+from eval.measures.sync import SyncConfidence, load_sync_confidence
+from eval.measures.sync_confidence import SyncResult
+from eval.runs.kept import KeptResults
 from eval.sync_conf import main
-from eval.sync_confidence import SyncResult
-from eval.sync_measure import SyncConfidence, load_sync_confidence
 from latentsync.config import load_syncnet_config
 from latentsync.errors import InputError, StalledError
 from latentsync.models.syncnet_choice import make_syncnet

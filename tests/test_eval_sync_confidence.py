@@ -10,9 +10,9 @@ from media_fixtures import run_ffmpeg
 from steps_fixtures import encode, levels, number_of, striped
 from torch import Tensor
 
-from eval.measure import Case
-from eval.sync_confidence import Excerpt, TrackReader, find_tracks, lag, open_sound
-from eval.sync_measure import SyncConfidence
+from eval.measures.measure import Case
+from eval.measures.sync import SyncConfidence
+from eval.measures.sync_confidence import Excerpt, TrackReader, find_tracks, lag, open_sound
 from latentsync.errors import InputError
 from latentsync.media.audio import read_audio
 from latentsync.media.ffmpeg import probe

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eval.sync_offset import MAX_SHIFT, SyncMeter, compare, load_sync_meter, pair_accuracy
+from eval.measures.sync_offset import MAX_SHIFT, SyncMeter, compare, load_sync_meter, pair_accuracy
 from latentsync.errors import InputError
 from latentsync.models.syncnet import SyncNet
 from latentsync.spectrogram import BANDS, window_length, window_start

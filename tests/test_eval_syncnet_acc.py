@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from training_fixtures import FRAMES, SYNCNET
 
-from eval.sync_offset import MAX_SHIFT
+from eval.measures.sync_offset import MAX_SHIFT
+from eval.measures.syncnet_pairs import LatentMeter, Pairs, roc_area, spread
 from eval.syncnet_acc import main
-from eval.syncnet_pairs import LatentMeter, Pairs, roc_area, spread
 from latentsync.config import load_syncnet_config
 from latentsync.data.loader import fixed_batches
 from latentsync.data.sound import Mels

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from skimage.data import astronaut
 
 from benchmarks.write_random_checkpoint import write_checkpoint
-from eval.generated_videos import GeneratedVideos, checksums
-from eval.head_pairs import Pair, aligned_faces, find_pairs, mouth_points, read_truth
+from eval.heads.pairs import Pair, aligned_faces, find_pairs, mouth_points, read_truth
+from eval.runs.generated_videos import GeneratedVideos, checksums
 from eval.talking_heads import main, measure_all
 from latentsync.config import load_syncnet_config
 from latentsync.errors import ConfigError, InputError

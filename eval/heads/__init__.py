@@ -1,0 +1,1 @@
+"""Rendered talking heads with known truth: pairs, what is measured of them, the table."""

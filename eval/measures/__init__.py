@@ -1,0 +1,1 @@
+"""The measures: what is told of a video, or of a set of videos, beside its source."""

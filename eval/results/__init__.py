@@ -1,0 +1,1 @@
+"""What evaluations leave behind for programs and for reading."""
