@@ -14,8 +14,6 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
     from eval.heads.measures import HeadsMeter, PairMeasures, SilenceMeasures
     from eval.heads.pairs import Pair
     from eval.runs.generated_videos import GeneratedVideos
-    from latentsync.config import Config
-    from latentsync.pipelines.build import ModelFiles
 
 logger = logging.getLogger("eval")
 
@@ -68,41 +66,6 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the denoiser's configuration")
 
 
-def open_videos(parsed: argparse.Namespace, config: "Config", files: "ModelFiles", weights: dict[str, str]) -> "GeneratedVideos":
-    """The model under test; it is loaded when its first video is made."""
-    from eval.runs.generated_videos import GeneratedVideos
-    from latentsync.pipelines.build import build_pipeline
-    from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
-    from latentsync.pipelines.options import LipsyncOptions
-
-    options = LipsyncOptions(parsed.inference_steps, parsed.guidance_scale, parsed.seed, length="video", overwrite=True)
-
-    def build() -> LipsyncPipeline:
-        pipeline = build_pipeline(
-            *(files.config, files.unet, files.vae, files.whisper),
-            overrides=parsed.overrides,
-            device=parsed.device,
-            dtype=parsed.dtype,
-            detector=parsed.detector,
-        )
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
-
-    recipe = {"weights": weights, "settings": settings_of(parsed, config)}
-    return GeneratedVideos(parsed.output_dir / "generated", recipe, build, options)
-
-
-def settings_of(parsed: argparse.Namespace, config: "Config") -> dict[str, object]:
-    """What decides, beside weights, how a video turns out."""
-    chosen = {
-        "inference_steps": config.run.inference_steps if parsed.inference_steps is None else parsed.inference_steps,
-        "guidance_scale": float(config.run.guidance_scale if parsed.guidance_scale is None else parsed.guidance_scale),
-    }
-    data = {"resolution": config.data.resolution, "num_frames": config.data.num_frames, "mask": config.data.mask}
-    feat_length = list(config.data.audio_feat_length)
-    return {**chosen, "seed": parsed.seed, "detector": parsed.detector, "dtype": parsed.dtype, **data, "audio_feat_length": feat_length}
-
-
 def open_meter(parsed: argparse.Namespace, resolution: int, vgg16: Path | None) -> "HeadsMeter":
     """The networks that measure. Raises InputError, ConfigError, WeightsError."""
     from eval.heads.measures import HeadsMeter
@@ -148,7 +111,8 @@ def run(parsed: argparse.Namespace) -> None:
     from eval.heads.pairs import find_pairs, read_truth
     from eval.heads.results import Results
     from eval.runs.generated_videos import checksums
-    from latentsync.pipelines.build import locate_models
+    from eval.runs.model_under_test import find_model
+    from latentsync.pipelines.options import LipsyncOptions
 
     if (parsed.judge is None) != (parsed.judge_config is None):
         raise InputError("A judge is a configuration and its weights: give both --judge_config and --judge, or neither.")
@@ -157,14 +121,14 @@ def run(parsed: argparse.Namespace) -> None:
     if splits != ["test"]:
         logger.warning("These clips are of %s: people that the model may have been trained on.", ", ".join(splits))
     named = (parsed.unet_config_path, parsed.inference_ckpt_path, parsed.vae_path, parsed.whisper_path)
-    config, files = locate_models(*named, overrides=parsed.overrides)
+    options = LipsyncOptions(parsed.inference_steps, parsed.guidance_scale, parsed.seed, length="video")
+    model = find_model(named, parsed.overrides, parsed.detector, parsed.device, parsed.dtype, options)
     vgg16 = parsed.vgg16 or default_vgg16()
-    model = checksums({"unet": files.unet, "vae": files.vae, "whisper": files.whisper})
     judges = {"syncnet": parsed.syncnet, "judge": parsed.judge, "reader": parsed.reader, "vgg16": vgg16}
-    weights = {**model, **checksums({name: path for name, path in judges.items() if path is not None})}
-    meter, videos = open_meter(parsed, config.data.resolution, vgg16), open_videos(parsed, config, files, model)
+    weights = {**model.weights, **checksums({name: path for name, path in judges.items() if path is not None})}
+    meter, videos = open_meter(parsed, model.config.data.resolution, vgg16), model.videos(parsed.output_dir / "generated")
     measured, silence, failed = measure_all(pairs, parsed.silence, videos, meter)
-    settings = {**settings_of(parsed, config), "splits": splits, "syncnet_config": str(parsed.syncnet_config), "silence": len(silence)}
+    settings = {**model.settings(), "splits": splits, "syncnet_config": str(parsed.syncnet_config), "silence": len(silence)}
     table = Results(settings, weights, measured, silence, failed, meter.appearance.name).write(parsed.output_dir)
     show({pair.name: pair for pair in pairs}, measured, videos, meter, parsed.output_dir / "sheet.png")
     print(table, end="")
