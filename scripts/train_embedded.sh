@@ -54,9 +54,11 @@ done
 
 say "SyncNets: one that teaches, one that measures"
 find "$pairs" -name '*.mp4' | sort >"$work/pairs.txt.part" && mv -- "$work/pairs.txt.part" "$work/pairs.txt"
-for seed in 1 2; do
-    "$here/train_syncnet.sh" --config_path "$configs/syncnet.yaml" data.train_data_dir="$singles" data.train_fileslist="$work/pairs.txt" \
-        data.val_data_dir="$unseen" data.train_output_dir="$work/syncnet_$seed" run.seed="$seed"
+for seed in 1 2; do # first what mouths do, seen and heard, then whether both fit
+    shared=(--config_path "$configs/syncnet.yaml" data.train_data_dir="$singles" data.train_fileslist="$work/pairs.txt" data.val_data_dir="$unseen" run.seed="$seed")
+    "$here/train_syncnet.sh" "${shared[@]}" data.train_output_dir="$work/syncnet_${seed}_mouth" run.max_train_steps=1500 optimizer.lr=1.5e-3 \
+        run.loss_weights.sync=0 run.loss_weights.contrast=0
+    "$here/train_syncnet.sh" "${shared[@]}" data.train_output_dir="$work/syncnet_$seed" ckpt.resume_ckpt_path="$(newest "$work/syncnet_${seed}_mouth")"
     keep "$work/syncnet_$seed" "$work/syncnet_$seed.pt"
 done
 
