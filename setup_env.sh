@@ -2,6 +2,7 @@
 # Makes this project ready to run: a Python environment, its packages, ffmpeg, and the published weights as far as they can be had.
 #   ./setup_env.sh                  sets up
 #   ./setup_env.sh --with-speech    sets up, and installs flite and espeak-ng: the voices of the rendered talking heads
+#   ./setup_env.sh --with-browser   sets up, and tries to install chromium: the tests drive the app in it, and say so where it is missing
 #   source setup_env.sh             sets up and leaves the environment active in your shell
 # It uses the conda or virtual environment that is active, or else .venv beside this file. What was done is remembered: a second call
 # takes a moment and needs no network. LATENTSYNC_DOWNLOAD=0 leaves the weights alone, LATENTSYNC_SETUP=0 installs nothing at all.
@@ -115,6 +116,13 @@ install_speech() {
     apt_install flite espeak-ng || fail "flite or espeak-ng is missing and could not be installed; install both and run this again"
 }
 
+install_browser() { # tried at most once a day; without it the tests of the page are left out
+    local tried="$here/.setup/browser-tried"
+    if command -v chromium >/dev/null || [[ -n "$(find "$tried" -mmin -1440 2>/dev/null)" ]]; then return; fi
+    apt_install chromium || say "chromium could not be installed: the tests of the app in a browser will be left out"
+    mkdir -p "$here/.setup" && touch "$tried"
+}
+
 download_weights() { # tried at most once a day: without network, or with every file at hand, the next calls are quick
     local tried="$here/.setup/weights-tried"
     if [[ "${LATENTSYNC_DOWNLOAD:-1}" == 0 || -n "$(find "$tried" -mmin -1440 2>/dev/null)" ]]; then return; fi
@@ -122,10 +130,13 @@ download_weights() { # tried at most once a day: without network, or with every 
     mkdir -p "$here/.setup" && touch "$tried"
 }
 
-with_speech=0
+with_speech=0 with_browser=0
 for argument in "$@"; do
-    [[ "$argument" == --with-speech ]] || fail "the argument $argument is unknown; the only one is --with-speech"
-    with_speech=1
+    case "$argument" in
+        --with-speech) with_speech=1 ;;
+        --with-browser) with_browser=1 ;;
+        *) fail "the argument $argument is unknown; there are --with-speech and --with-browser" ;;
+    esac
 done
 
 if [[ "${LATENTSYNC_SETUP:-1}" == 0 ]]; then
@@ -135,6 +146,7 @@ else
     install_packages
     install_ffmpeg
     if ((with_speech)); then install_speech; fi
+    if ((with_browser)); then install_browser; fi
     download_weights
 fi
 echo "$env_dir"

@@ -29,6 +29,7 @@ FLOORS = {
     "latentsync.data": 3,
     "latentsync.pipelines": 4,
     "latentsync.training": 4,
+    "latentsync.app": 5,
     "eval": 5,
     "scripts": 6,
     "preprocess": 6,

@@ -1,0 +1,80 @@
+"""The app in a browser: `python gradio_app.py`; on this machine alone unless it is asked for more."""
+
+import argparse
+import logging
+import sys
+import threading
+from pathlib import Path
+
+from latentsync.command import CODES, run_command
+from latentsync.errors import InputError
+
+logger = logging.getLogger("latentsync")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; wrong usage ends the program with code 2."""
+    parser = argparse.ArgumentParser(
+        prog="gradio_app.py", description="Serve a page on which a video is given new words, and an API that does the same.", epilog=CODES
+    )
+    parser.add_argument("--host", help="address to listen at (default 127.0.0.1: this machine alone; 0.0.0.0: the whole network)")
+    parser.add_argument("--port", type=int, help="port to listen at (default: the first free one from 7860)")
+    parser.add_argument("--share", action="store_true", help="publish the page on the internet through Gradio's tunnel")
+    parser.add_argument(
+        "--auth", action="append", default=[], metavar="NAME:PASSWORD", help="let nobody in without this name; may be given several times"
+    )
+    parser.add_argument("--max_minutes", type=float, default=5.0, help="longest result (default %(default)g)")
+    parser.add_argument("--max_megabytes", type=int, default=500, help="largest file that may be uploaded (default %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=1, help="jobs that are worked on at once, with one set of networks (default 1)")
+    parser.add_argument("--config", type=Path, help="YAML of the denoiser (default: that of the newest version found in checkpoints/)")
+    parser.add_argument("--checkpoint", type=Path, help="the denoiser's weights, where they are not those that --config names")
+    parser.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector")
+    parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
+    parser.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision")
+    parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the configuration, for all models")
+    return parser.parse_args(arguments)
+
+
+def accounts(texts: list[str]) -> list[tuple[str, str]]:
+    """Names and passwords of the command line. Raises InputError."""
+    pairs = [tuple(text.split(":", 1)) for text in texts]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise InputError("--auth wants NAME:PASSWORD, such as --auth anna:secret.")
+    return pairs
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Serve until somebody stops it."""
+    from latentsync.app.models import ModelChoice, ModelShelf, check_model, find_models
+    from latentsync.app.order import Limits
+    from latentsync.app.server import Settings, serving
+    from latentsync.pipelines.build import build_pipeline, resolve_device
+    from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+
+    def load(choice: ModelChoice) -> LipsyncPipeline:
+        how = {"overrides": arguments.overrides, "device": arguments.device, "dtype": arguments.dtype, "detector": arguments.detector}
+        return build_pipeline(choice.config, choice.unet, **how)
+
+    settings = Settings(arguments.host, arguments.port, arguments.share, accounts(arguments.auth), arguments.concurrency)
+    limits = Limits(arguments.max_minutes, arguments.max_megabytes)
+    if settings.concurrency < 1 or limits.minutes <= 0 or limits.megabytes < 1:
+        raise InputError("--concurrency and --max_megabytes want 1 or more, --max_minutes more than 0.")
+    resolve_device(arguments.device)
+    shelf = ModelShelf(find_models(arguments.config, arguments.checkpoint, arguments.overrides), load)
+    check_model(shelf.default, arguments.overrides)
+    with serving(shelf, limits, settings) as page:
+        logger.info("%s is served at %s (Ctrl-C ends it)", shelf.default.title, page.local_url)
+        if page.share_url:
+            logger.info("It is on the internet, too, for everybody who knows the address: %s", page.share_url)
+        threading.Event().wait()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point: settings of the process, and every failure in one sentence."""
+    parsed = parse_arguments(arguments)
+    return run_command(lambda: run(parsed), "latentsync", "the app has ended.", verbose=parsed.verbose)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

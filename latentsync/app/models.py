@@ -1,0 +1,167 @@
+"""The models that are there to choose from, and the one that is loaded."""
+
+import gc
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentsync.config import Config, load_config
+from latentsync.errors import InputError
+from latentsync.pipelines.build import CONFIGS, EMBEDDED, ROOT, PathLike, find_config, locate_models, read_config
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+from latentsync.pipelines.memory import release_cached_memory
+from latentsync.weights import CHECKPOINTS, WEIGHTS
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED_KEY, OWN_KEY = "embedded", "own"
+NOTES = {
+    "1.6": "Published weights, faces of 512 pixels: the sharpest teeth and lips, and the slowest.",
+    "1.5": "Published weights, faces of 256 pixels: quicker and lighter than 1.6, a little softer.",
+    "1.0": "Published weights of the first version, faces of 256 pixels.",
+    EMBEDDED_KEY: "The small model that comes with the project. It has seen rendered faces only: good for trying things out and for "
+    "rendered people, rough on real ones. The published weights do much better.",
+}
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """One model that can be loaded.
+
+    Attributes:
+        key: its short name, which the API takes.
+        title: its name for a person.
+        note: what to expect of it, in plain words.
+        config, unet: its configuration, and its checkpoint where that is not the one which the configuration names.
+        resolution: side of a face in pixels.
+        inference_steps, guidance_scale: what it was made for.
+    """
+
+    key: str
+    title: str
+    note: str
+    config: Path
+    unet: PathLike
+    resolution: int
+    inference_steps: int
+    guidance_scale: float
+
+
+def find_models(
+    config: PathLike = None, checkpoint: PathLike = None, overrides: Sequence[str] = (), root: Path = ROOT
+) -> list[ModelChoice]:
+    """The models whose files are there, the one to begin with first.
+
+    Args:
+        config, checkpoint: a model that the user names; it comes first.
+        overrides: dotted settings such as "run.inference_steps=8", for all models.
+        root: the folder of the project.
+
+    Raises:
+        ConfigError, WeightsError: the named model is wrong, or there is none at all.
+    """
+    found = []
+    if config is not None or checkpoint is not None:
+        settings, _ = locate_models(config, checkpoint, overrides=overrides)
+        name = Path(checkpoint or settings.weights.unet).name
+        found.append(_choice(OWN_KEY, f"Your model ({name})", f"{name} with {Path(config).name}.", Path(config), checkpoint, settings))
+    places = {
+        version: root / "configs" / "unet" / name
+        for version, name in CONFIGS.items()
+        if (root / CHECKPOINTS / WEIGHTS[f"unet-{version}"].path).is_file()
+    }
+    if (root / EMBEDDED).is_file():
+        places[EMBEDDED_KEY] = root / EMBEDDED
+    if not places and not found:
+        find_config(root)  # says what is missing and where it comes from
+    for key, path in places.items():
+        title = "Embedded model" if key == EMBEDDED_KEY else f"LatentSync {key}"
+        found.append(_choice(key, title, NOTES[key], path, None, load_config(path, overrides)))
+    return found
+
+
+def _choice(key: str, title: str, note: str, path: Path, unet: PathLike, config: Config) -> ModelChoice:
+    run = config.run
+    return ModelChoice(key, title, note, path, unet, config.data.resolution, run.inference_steps, run.guidance_scale)
+
+
+def check_model(choice: ModelChoice, overrides: Sequence[str] = ()) -> None:
+    """Raise WeightsError or ConfigError, without loading anything, where a file that a model needs is missing."""
+    if choice.unet is None:
+        read_config(choice.config, None, overrides)
+    locate_models(choice.config, choice.unet, overrides=overrides)
+
+
+class ModelShelf:
+    """Holds one loaded model at a time, for any number of threads; another one takes its place when nobody uses it any more.
+
+    Args:
+        choices: the models there are.
+        load: makes a pipeline of a choice.
+    """
+
+    def __init__(self, choices: Sequence[ModelChoice], load: Callable[[ModelChoice], LipsyncPipeline]) -> None:
+        self.choices = {choice.key: choice for choice in choices}
+        self.loads = 0  # how often a model was loaded
+        self.on_step: Callable[[], None] = lambda: None  # called before each pass of the denoiser, on the thread that makes it
+        self._load = load
+        self._turn = threading.Lock()  # held while waiting, so that who asks first is served first
+        self._changed = threading.Condition()
+        self._users = 0
+        self._key: str | None = None
+        self._pipeline: LipsyncPipeline | None = None
+
+    @property
+    def default(self) -> ModelChoice:
+        """The model to begin with."""
+        return next(iter(self.choices.values()))
+
+    @property
+    def loaded(self) -> str | None:
+        """The key of the model that is loaded."""
+        return self._key
+
+    def choice(self, key: str | None) -> ModelChoice:
+        """A model by its key, the default one for None or "". Raises InputError for a key that is none."""
+        if not key:
+            return self.default
+        if key not in self.choices:
+            raise InputError(f"There is no model {key!r} here: choose one of {', '.join(self.choices)}.")
+        return self.choices[key]
+
+    @contextmanager
+    def use(self, key: str) -> Iterator[LipsyncPipeline]:
+        """The pipeline of a model for the length of a block; loads it first where another one, or none, is loaded.
+
+        Raises:
+            LatentSyncError: it cannot be loaded.
+        """
+        with self._turn, self._changed:
+            while self._users and self._key != key:
+                self._changed.wait()
+            if self._key != key:
+                self._swap(self.choice(key))
+            self._users += 1
+            pipeline = self._pipeline
+        assert pipeline is not None
+        try:
+            yield pipeline
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify_all()
+
+    def _swap(self, choice: ModelChoice) -> None:
+        """Let the old model go before the new one is loaded: both may not fit."""
+        self._key = self._pipeline = None
+        gc.collect()
+        release_cached_memory()
+        pipeline = self._load(choice)
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline.unet.register_forward_pre_hook(lambda *_: self.on_step())
+        self._pipeline, self._key = pipeline, choice.key
+        self.loads += 1
+        logger.info("%s is loaded (load %d of this run)", choice.title, self.loads)

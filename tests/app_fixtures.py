@@ -1,0 +1,115 @@
+"""The app at tiny sizes: real page, real queue, real pipeline with seeded networks, clips of a second."""
+
+import atexit
+import base64
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from test_inference_command import CONFIG, picture, write_sound, write_video
+
+from benchmarks.write_random_checkpoint import write_checkpoint
+from latentsync.app.models import ModelChoice, ModelShelf, find_models
+from latentsync.app.order import Limits
+from latentsync.app.server import Settings, serving
+from latentsync.faces.detector import Face
+from latentsync.pipelines.build import build_pipeline
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+
+BROWSER = "/usr/bin/chromium"  # Debian's
+
+
+class OneFace:
+    """A detector that sees one face, always in the same place: quick, and holds nothing."""
+
+    name = "fixed"
+    smoothing = "none"
+    long_side = None
+
+    def detect(self, frame: np.ndarray) -> list[Face]:
+        anchors = np.array([[175, 75], [215, 75], [195, 105]], np.float32)
+        return [Face(np.array([150, 40, 240, 160], np.float32), 1.0, anchors)]
+
+
+def choice(key: str = "tiny", steps: int = 1) -> ModelChoice:
+    return ModelChoice(key, f"The {key} model", "Seeded, never trained.", Path("tiny.yaml"), None, 64, steps, 1.0)
+
+
+@cache
+def tiny_weights() -> Path:
+    """The configuration of networks of a megabyte, in a folder that goes with the process."""
+    folder = tempfile.mkdtemp(prefix="latentsync-tests-")
+    atexit.register(shutil.rmtree, folder)
+    return checkpoint_folder(Path(folder))
+
+
+def tiny_pipeline(_: ModelChoice | None = None) -> LipsyncPipeline:
+    pipeline = build_pipeline(tiny_weights(), device="cpu", detector="mtcnn")
+    pipeline.face_detector = OneFace()
+    return pipeline
+
+
+def tiny_shelf(*keys: str) -> ModelShelf:
+    return ModelShelf([choice(key) for key in keys or ("tiny",)], tiny_pipeline)
+
+
+def checkpoint_folder(folder: Path, steps: int = 1) -> Path:
+    """Weights and a configuration as files; the configuration's path."""
+    write_checkpoint(folder, tiny=True)
+    config = folder / "config.yaml"
+    config.write_text(f"{CONFIG}run: {{inference_steps: {steps}}}\n")
+    return config
+
+
+def write_clips(folder: Path) -> dict[str, Path]:
+    """A talker (20 frames), a video without a face, and two sounds of 0.97 and 0.3 s."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "talk": write_video(folder / "talk.mp4", [picture(k) for k in range(20)]),
+        "nobody": write_video(folder / "nobody.mp4", [np.full((96, 128, 3), k, np.uint8) for k in range(10)]),
+        "words": write_sound(folder / "words.wav", 0.97),
+        "short": write_sound(folder / "short.wav", 0.3),
+    }
+
+
+@dataclass
+class Served:
+    """A running app: its page and its address."""
+
+    page: gr.Blocks
+    shelf: ModelShelf
+
+    @property
+    def address(self) -> str:
+        return self.page.local_url.rstrip("/")
+
+    @property
+    def files(self) -> Path:
+        """The folder of all its files."""
+        return Path(os.environ["GRADIO_TEMP_DIR"])
+
+    def left_behind(self) -> list[Path]:
+        """Files with something in them."""
+        return [path for path in self.files.rglob("*") if path.is_file() and path.stat().st_size]
+
+
+@contextmanager
+def served(limits: Limits | None = None, **settings: object) -> Iterator[Served]:
+    """The app with networks that are loaded from files as a user's are, and the detector that users have."""
+    shelf = ModelShelf(
+        find_models(config=tiny_weights()), lambda chosen: build_pipeline(chosen.config, chosen.unet, device="cpu", detector="mtcnn")
+    )
+    with serving(shelf, limits or Limits(minutes=1, megabytes=5), Settings(**settings)) as page:
+        yield Served(page, shelf)
+
+
+def decoded(address: str) -> bytes:
+    """The bytes that a data address holds."""
+    return base64.b64decode(address.partition(",")[2])

@@ -1,0 +1,222 @@
+"""The app in a real browser, and its API from another process: one server, Debian's Chromium without a window."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import urlopen
+
+import pytest
+from app_fixtures import BROWSER, Served, served, write_clips
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from latentsync.media.ffmpeg import probe
+from latentsync.media.video import VideoSource
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 150_000  # milliseconds, for a machine with other work
+DESKTOP, PHONE = {"width": 1360, "height": 1000}, {"width": 390, "height": 844}
+NO_BROWSER = f"{BROWSER} is not installed: `apt-get install chromium` (setup_env.sh tries to), then these tests run."
+
+in_browser = pytest.mark.skipif(not Path(BROWSER).is_file(), reason=NO_BROWSER)
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_clips(tmp_path_factory.mktemp("clips é"))
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[Served]:
+    with served() as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shots")
+
+
+def open_page(app: Served, browser: Browser, size: dict[str, int] = DESKTOP, scheme: str = "light") -> Page:
+    page = browser.new_context(viewport=size, color_scheme=scheme).new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(app.address)
+    page.wait_for_selector("#go")
+    return page
+
+
+def give(page: Page, video: Path, audio: Path) -> None:
+    """Upload both inputs, as by dropping them."""
+    page.locator("#video input[type=file]").set_input_files(video)
+    page.locator("#video video").wait_for(state="attached")
+    page.locator("#audio input[type=file]").set_input_files(audio)
+    page.locator("#audio .timestamps, #audio #waveform").first.wait_for(state="attached")
+
+
+def health(app: Served) -> dict:
+    with urlopen(f"{app.address}/health") as answer:
+        return json.load(answer)
+
+
+def settle(app: Served) -> None:
+    """Wait until nothing runs and all files of closed pages are gone."""
+    end = time.monotonic() + PATIENCE / 1000
+    while health(app)["running"] or health(app)["waiting"] or app.left_behind():
+        assert time.monotonic() < end, app.left_behind()
+        time.sleep(0.2)
+
+
+@in_browser
+def test_from_two_files_to_a_download(app: Served, browser: Browser, clips: dict[str, Path], shots: Path, tmp_path: Path) -> None:
+    page, hosts = open_page(app, browser), set()
+    page.on("request", lambda request: hosts.add(re.sub(r"^(\w+://[^/]*|\w+:).*", r"\1", request.url, flags=re.S)))
+    give(page, clips["talk"], clips["words"])
+    person = page.locator(".ls-people button").first
+    person.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".ls-people button[aria-pressed=true]")).to_have_count(1)
+    page.click("#go")
+    expect(page.get_by_role("progressbar")).to_be_visible()
+    expect(page.locator("#stop")).to_be_visible()
+    expect(page.locator(".ls-report h3")).to_have_text("All 24 frames synced.")
+    assert "forwards and backwards" in page.locator(".ls-report").inner_text()
+    expect(page.locator(".ls-model")).to_contain_text("Loaded and ready.")
+    with page.expect_download() as download:
+        page.click(".ls-download")
+    assert download.value.suggested_filename == "talk_new_words.mp4"
+    download.value.save_as(tmp_path / "result.mp4")
+    assert len(list(VideoSource(tmp_path / "result.mp4").frames())) == 24
+    assert probe(tmp_path / "result.mp4").has_audio
+    check_player(page)
+    page.screenshot(path=shots / "desktop.png", full_page=True)
+    assert hosts <= {app.address, "data:", "blob:"}, "the page asked somebody else"
+    page.context.close()
+    settle(app)
+
+
+def check_player(page: Page) -> None:
+    """Both videos play, in step, by the keyboard too."""
+    times = "[...document.querySelectorAll('#outcome video')].map(video => video.currentTime)"
+    page.wait_for_function("[...document.querySelectorAll('#outcome video')].every(video => video.readyState >= 2)")
+    page.locator("[data-play]").press("Enter")
+    page.wait_for_function("document.querySelector('#outcome video[data-after]').ended")
+    page.locator("[data-seek]").fill("500")
+    page.wait_for_function("[...document.querySelectorAll('#outcome video')].every(video => !video.seeking && video.currentTime < 0.7)")
+    before, after = page.evaluate(times)
+    assert after == pytest.approx(0.48, abs=0.03)
+    assert before == pytest.approx(after, abs=0.1)
+    assert page.locator(".ls-strip i").count() == 1
+
+
+@in_browser
+def test_an_error_is_a_readable_toast(app: Served, browser: Browser, clips: dict[str, Path], shots: Path) -> None:
+    page = open_page(app, browser, PHONE)
+    page.click("#go")
+    expect(page.get_by_test_id("toast-body").first).to_contain_text("There is no video yet")
+    give(page, clips["nobody"], clips["words"])
+    page.click("#go")
+    sentence = "No face to work on in nobody.mp4 (frames 0-9 (0.0-0.4 s): no face): name a video in which a face is clearly visible."
+    expect(page.locator(".ls-failed")).to_contain_text(sentence)
+    expect(page.get_by_test_id("toast-body").filter(has_text=sentence)).to_be_visible()
+    expect(page.locator("#go")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], "the page is wider than the phone"
+    page.screenshot(path=shots / "phone.png", full_page=True)
+    page.context.close()
+    settle(app)
+
+
+@in_browser
+def test_two_sessions_wait_cancel_and_end_right(app: Served, browser: Browser, clips: dict[str, Path], shots: Path) -> None:
+    anna, ben = open_page(app, browser, scheme="dark"), open_page(app, browser)
+    for page in (anna, ben):
+        give(page, clips["talk"], clips["short"] if page is ben else clips["words"])
+    anna.click("#advanced button")
+    anna.locator("#steps input[type=number]").fill("100")
+    anna.locator("#steps input[type=number]").blur()
+    anna.click("#go")
+    anna.locator("[data-stage=make]").wait_for()
+    ben.click("#go")
+    expect(ben.locator("[data-stage=waiting]")).to_contain_text("One job is before yours.")
+    anna.screenshot(path=shots / "dark.png", full_page=True)
+    anna.click("#stop")
+    expect(anna.locator(".ls-stopped")).to_contain_text("Nothing was made.")
+    anna.locator("#steps input[type=number]").fill("1")
+    anna.locator("#steps input[type=number]").blur()
+    anna.click("#go")
+    for page, frames in ((ben, 8), (anna, 24)):
+        expect(page.locator(".ls-report h3")).to_have_text(f"All {frames} frames synced.")
+    assert health(app) == {"status": "ok", "model": "own", "loads": 1, "running": 0, "waiting": 0}
+    address = ben.locator(".ls-download").get_attribute("href")
+    assert address not in anna.content()
+    anna.context.close()
+    assert ben.evaluate("address => fetch(address).then(answer => answer.status)", address) == 200
+    ben.context.close()
+    settle(app)
+
+
+@in_browser
+def test_a_page_that_is_closed_stops_its_job(app: Served, browser: Browser, clips: dict[str, Path]) -> None:
+    page = open_page(app, browser)
+    give(page, clips["talk"], clips["words"])
+    page.click("#advanced button")
+    page.locator("#steps input[type=number]").fill("100")
+    page.locator("#steps input[type=number]").blur()
+    page.click("#go")
+    page.locator("[data-stage=make]").wait_for()
+    page.context.close()
+    settle(app)
+
+
+def snippets() -> list[str]:
+    """The examples of calling the API, wherever the documents give one."""
+    blocks = [re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(encoding="utf-8"), re.S) for name in ("README.md", "docs/app.md")]
+    return sorted({block for found in blocks for block in found if "gradio_client" in block})
+
+
+@pytest.mark.parametrize("snippet", snippets())
+def test_the_documented_call_works_from_another_process(app: Served, clips: dict[str, Path], tmp_path: Path, snippet: str) -> None:
+    for name in ("talk.mp4", "words.wav"):
+        (tmp_path / name).write_bytes((clips["talk"].parent / name).read_bytes())
+    program = snippet.replace("http://127.0.0.1:7860", app.address)
+    elsewhere = os.environ | {"GRADIO_TEMP_DIR": str(tmp_path / "downloads")}  # not where the app of this process keeps its files
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=elsewhere, capture_output=True, text=True, timeout=PATIENCE / 1000
+    )
+    assert done.returncode == 0, done.stderr
+    assert "All 24 frames synced." in done.stdout
+    assert [len(list(VideoSource(path).frames())) for path in tmp_path.glob("*.mp4")].count(24) == 1
+    settle(app)
+
+
+def test_the_api_says_what_is_wrong_and_serves_nothing_else(app: Served, clips: dict[str, Path]) -> None:
+    from gradio_client import Client, handle_file
+    from gradio_client.exceptions import AppError
+
+    client = Client(app.address, verbose=False)
+    sound = handle_file(clips["words"])
+    with pytest.raises(AppError, match=r"words.wav holds only sound: a video with a picture is needed here"):
+        client.predict(video=sound, audio=sound, api_name="/lipsync")
+    with pytest.raises(AppError, match="length is 'short'"):
+        client.predict(video=handle_file(clips["talk"]), audio=sound, length="short", api_name="/lipsync")
+    for path in (ROOT / "README.md", clips["talk"], Path("/etc/passwd")):
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(f"{app.address}/gradio_api/file={quote(str(path))}")
+    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/lipsync"]
+    client.close()
+    settle(app)

@@ -1,0 +1,129 @@
+"""What the app says and shows, without networks: progress, reports, the strip of time, people, the command line."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from app_fixtures import choice, decoded
+from test_inference_command import picture, write_video
+
+import gradio_app
+from latentsync.app.desk import DRAFT, FINE, STANDARD, settings_of
+from latentsync.app.examples import find_examples
+from latentsync.app.order import describe_minutes
+from latentsync.app.people import PeopleFinder, data_address
+from latentsync.app.ticket import Progress, Stage
+from latentsync.app.views import notice_view, progress_view, strip_view
+from latentsync.app.words import describe_progress, describe_result, describe_seconds, stretches, without_paths
+from latentsync.faces.choice import FaceChoice
+from latentsync.faces.plan import SkippedRun
+from latentsync.pipelines.options import LipsyncOptions
+from latentsync.pipelines.report import LipsyncResult
+
+ROOT = Path(__file__).parents[1]
+
+
+def result(frames: int, source: int, skipped: tuple[SkippedRun, ...] = (), warnings: tuple[str, ...] = ()) -> LipsyncResult:
+    left = sum(run.stop - run.start for run in skipped)
+    sizes = {"width": 640, "height": 480, "fps": 25.0, "frames": frames, "source_frames": source, "generated": frames - left}
+    rest = {"duration": frames / 25, "seed": 7, "batch_clips": 1, "spans": (), "seconds": {"total": 40.0}, "peak_device_bytes": None}
+    paths = {"video_path": Path("/home/a/talk.mp4"), "audio_path": Path("/home/a/words.wav"), "output_path": Path("/x/result.mp4")}
+    return LipsyncResult(**paths, **sizes, **rest, skipped=skipped, warnings=warnings)
+
+
+def test_the_report_in_words() -> None:
+    skipped = (SkippedRun(205, 233, "no face"), SkippedRun(300, 301, "face of another person"))
+    warnings = ("Left as they are: frames ...", "/home/a/words.wav is silent: there are no words to move the mouth to.")
+    assert describe_result(result(340, 340, skipped, warnings)) == [
+        "311 of 340 frames synced.",
+        "1 frame left as it was (face of another person): 12.0 s.",
+        "28 frames without a face left as they were: 8.2-9.3 s.",
+        "words.wav is silent: there are no words to move the mouth to.",
+    ]
+    assert describe_result(result(24, 24)) == ["All 24 frames synced."]
+
+
+def test_stretches_follow_a_video_that_turns_round() -> None:
+    made = result(25, 10, (SkippedRun(8, 10, "no face"),))
+    assert [(run.start, run.stop, run.reason) for run in stretches(made)] == [(0, 8, ""), (8, 12, "no face"), (12, 25, "")]
+    assert "plays forwards and backwards" in " ".join(describe_result(made))
+    strip = strip_view(stretches(made), made)
+    assert strip.count("<i ") == 3
+    assert 'style="width:16.000%" title="0.3-0.5 s: left as it was (no face)"' in strip
+
+
+@pytest.mark.parametrize(
+    ("progress", "line"),
+    [
+        (Progress(Stage.WAITING, ahead=0), "You are next."),
+        (Progress(Stage.WAITING, ahead=3), "3 jobs are before yours."),
+        (Progress(Stage.LOOK, 12, None, None, 4.0), "12 frames · 4.0 frames/s"),
+        (Progress(Stage.MAKE, 48, 340, 0.141, 3.1, 94.2), "48 of 340 frames · 3.1 frames/s · about 1 min 34 s left"),
+        (Progress(Stage.COMPARE), ""),
+    ],
+)
+def test_progress_in_words(progress: Progress, line: str) -> None:
+    assert describe_progress(progress) == line
+    assert line in progress_view(progress)
+
+
+def test_times_for_a_person() -> None:
+    assert [describe_seconds(seconds) for seconds in (0.2, 59.4, 100, 660, 7500)] == ["1 s", "59 s", "1 min 40 s", "11 min", "2 h 5 min"]
+    assert [describe_minutes(seconds) for seconds in (30, 180, 200)] == ["30 s", "3 min", "3 min 20 s"]
+
+
+def test_no_text_of_a_user_becomes_part_of_the_page() -> None:
+    assert "<script" not in notice_view("This did not work", '<script>alert("x")</script>.mp4 is empty', "failed")
+    assert without_paths("/a/b.mp4 is worse than /a/b.mp4.wav", {Path("/a/b.mp4"): "b.mp4", Path("/a/b.mp4.wav"): "c.wav"}) == (
+        "b.mp4 is worse than c.wav"
+    )
+
+
+def test_presets_follow_the_model() -> None:
+    assert [settings_of(preset, choice(steps=20)) for preset in (DRAFT, STANDARD, FINE)] == [(8, 1.0, 23), (20, 1.0, 18), (40, 1.0, 14)]
+    assert settings_of(DRAFT, choice(steps=1))[0] == 1
+
+
+def test_the_people_of_a_video_can_be_told_apart(tmp_path: Path) -> None:
+    small = cv2.resize(picture(0), None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    canvas = np.full((256, 384 + small.shape[1], 3), 120, np.uint8)
+    canvas[:, :384], canvas[: small.shape[0], 384:] = picture(0), small
+    video = write_video(tmp_path / "two.mp4", [canvas] * 12)
+    large, other = PeopleFinder()(video, longest=60)
+    assert [len(person.sightings) for person in (large, other)] == [2, 2]
+    for person, (low, high) in ((large, (100, 300)), (other, (384, 600))):
+        assert LipsyncOptions(face=person.points).face == person.points
+        first, second = FaceChoice.parse(person.points).points
+        assert low < first.x < high
+        assert (int(first.seconds * 25), int(second.seconds * 25)) == (3, 9)
+        thumbnail = cv2.imdecode(np.frombuffer(decoded(data_address(person.best.picture)), np.uint8), cv2.IMREAD_COLOR)
+        assert thumbnail.shape == (144, 144, 3)
+
+
+def test_examples_are_the_projects_own() -> None:
+    assert [example.title for example in find_examples(ROOT / "assets")] == ["Example 1", "Example 2", "Example 3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--auth", "anna"], "NAME:PASSWORD"),
+        (["--auth", ":secret"], "NAME:PASSWORD"),
+        (["--concurrency", "0"], "--concurrency"),
+        (["--device", "abacus"], "--device abacus is unknown"),
+        (["--checkpoint", "my.pt"], "does not say what it was trained for"),
+        (["--config", "missing.yaml"], "missing.yaml"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_a_sentence(arguments: list[str], sentence: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert gradio_app.main(arguments) == 2
+    assert sentence in caplog.messages[-1]
+
+
+def test_the_template_of_a_space_names_this_app() -> None:
+    template = (ROOT / "docs" / "space_README.md").read_text(encoding="utf-8")
+    version = next(line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("gradio=="))
+    assert "app_file: gradio_app.py\n" in template
+    assert f"sdk_version: {version.partition('==')[2]}\n" in template
+    assert (ROOT / "gradio_app.py").is_file()
