@@ -1,9 +1,11 @@
 """The embedded model: which model inference takes by itself, and how networks become the folder that it is shipped as."""
 
 import logging
+import wave
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -14,13 +16,15 @@ from latentsync.audio_encoder_config import load_audio_encoder_config
 from latentsync.autoencoder_config import load_autoencoder_config
 from latentsync.config import load_config, load_syncnet_config
 from latentsync.errors import WeightsError
+from latentsync.media.video import VideoSource
 from latentsync.models.syncnet_choice import make_syncnet
 from latentsync.mouth_reader_config import load_mouth_reader_config
 from latentsync.pipelines.build import CONFIGS, EMBEDDED, find_config
 from latentsync.training.syncnet_build import check_sizes
 from latentsync.training_config import SyncNetConfig
 from latentsync.weights import CHECKPOINTS, WEIGHTS
-from scripts.pack_embedded import SYNCNET, UNET, main
+from scripts.inference import main as inference
+from scripts.pack_embedded import MOST_BYTES, SYNCNET, UNET, main
 
 ROOT = Path(__file__).parents[1]
 UNET_RECIPE = """
@@ -38,7 +42,7 @@ SYNCNET_RECIPE = {
 }
 
 
-RECIPES = ROOT / "configs" / "embedded"
+RECIPES, SHIPPED = ROOT / "configs" / "embedded", ROOT / "assets" / "embedded"
 
 
 def test_recipes_fit_together() -> None:
@@ -113,3 +117,22 @@ def test_a_recipe_of_another_network_is_refused(parts: list[str], tmp_path: Path
     assert main([*replaced, f"--output_dir={tmp_path / 'embedded'}"]) == 2
     assert UNET in caplog.text and "layers" in caplog.text
     assert not any(path.is_file() for path in tmp_path.rglob("*") if path != other), "nothing of it is left"
+
+
+def test_the_shipped_model_speaks(tmp_path: Path) -> None:
+    """One second of the demo by the model that comes with the project: another mouth, and nothing else."""
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*")) <= MOST_BYTES and (SHIPPED / "MODEL_CARD.md").is_file()
+    video, sound, made = ROOT / "assets" / "demo1_video.mp4", tmp_path / "one second.wav", tmp_path / "made.mp4"
+    with wave.open(str(ROOT / "assets" / "demo1_audio.wav")) as whole, wave.open(str(sound), "wb") as part:
+        part.setparams(whole.getparams())
+        part.writeframes(whole.readframes(whole.getframerate()))
+    arguments = ["--unet_config_path", str(SHIPPED / "config.yaml"), "--detector", "mtcnn", "--device", "cpu", "--inference_steps", "2"]
+    paths = ["--video_path", str(video), "--audio_path", str(sound), "--video_out_path", str(made)]
+    assert inference([*paths, *arguments, "--lossless", "--quiet"]) == 0
+    pairs = list(zip(VideoSource(made).frames(), VideoSource(video).frames(), strict=False))
+    assert len(pairs) == 25
+    apart = np.stack([np.abs(new.astype(int) - old).max(-1) for new, old in pairs])  # f h w
+    assert (apart.max((1, 2)) > 20).all(), "every mouth is a new one"
+    changed = (apart > 8).mean((1, 2))  # shares of the pictures
+    assert changed.min() > 0.005 and changed.max() < 0.3
+    assert not apart[:, :40].max() > 8 and not apart[:, :, -40:].max() > 8, "what lies away from the face stays"
