@@ -128,7 +128,7 @@ def check_syncnet(config: SyncNetConfig, where: str) -> None:
         Rule("data.resolution", data.resolution > 0 and data.resolution % VAE_FACTOR == 0, f"a multiple of {VAE_FACTOR}"),
         *at_least(1, "data", data, "num_frames"),
         *shared_rules(data, config.run, config.optimizer, config.ckpt),
-        *at_least(1, "run", config.run, "chance_steps", "samples_in_a_row"),
+        *at_least(1, "run", config.run, "chance_steps"),
         one_of("model.network", config.model.network, SYNCNETS),
         *(wav2lip_rules(data) if config.model.network == "wav2lip" else sizes),
     ]

@@ -150,7 +150,6 @@ class SyncNetRunConfig(RunConfig):
 
     seed: int = 42
     loss_weights: dict[str, float] = field(default_factory=lambda: {"sync": 1.0, "mouth": 0.0, "contrast": 0.0})
-    samples_in_a_row: int = 1  # of one clip, so that batches hold several and contrast tells its moments apart; 1: as published
     chance_steps: int = 2000  # steps after which a loss that still sits at chance level is worth a warning
 
 

@@ -32,14 +32,6 @@ def test_every_clip_once_an_epoch_in_an_order_of_its_own():
     assert [turn.clip for turn in take(TurnSampler(7, seed=4, batch_size=35), 1)[0]] != [turn.clip for turn in walked]
 
 
-def test_samples_of_a_clip_can_follow_each_other():
-    walked = turns(42, batch_size=1, in_a_row=3)
-    assert [turn.position for turn in walked] == list(range(42))
-    assert [turn.clip for turn in walked[::3]] == [turn.clip for turn in walked[2::3]] == [turn.clip for turn in turns(14, batch_size=1)]
-    shares = [take(TurnSampler(7, seed=3, batch_size=4, rank=rank, world=2, in_a_row=3), 2) for rank in range(2)]
-    assert [turn for batches in zip(*shares, strict=True) for batch in batches for turn in batch] == walked[:16]
-
-
 @pytest.mark.parametrize(("batch_size", "world"), [(1, 1), (4, 1), (2, 2), (1, 4), (20, 2)])
 def test_the_sequence_is_shared_without_gap_or_overlap(batch_size, world):
     everything = turns(batch_size * world * 3, batch_size=1)

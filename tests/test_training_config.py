@@ -222,7 +222,6 @@ def test_the_denoisers_training_refuses(tmp_path: Path, line: str, says: str) ->
         ("data: {latent_space: true}", "but it must be 64: 4, the channels of a latent"),
         ("data: {batch_size: 0}", "'data.batch_size'"),
         ("run: {chance_steps: 0}", "'run.chance_steps'"),
-        ("run: {samples_in_a_row: 0}", "'run.samples_in_a_row'"),
         ("run: {loss_weights: {recon: 1}}", "unknown key 'run.loss_weights.recon'"),
         ("model: {audio_encoder: {in_channels: 3}}", "'model.audio_encoder.in_channels' is 3"),
         ("model: {audio_encoder: {block_out_channels: []}}", "'model.audio_encoder.block_out_channels' is []"),

@@ -19,19 +19,16 @@ _AHEAD = 2  # batches that each loading process has ready
 class TurnSampler(Sampler[list[Turn]]):
     """The endless sequence of turns, cut into this process's batches.
 
-    Turn p // in_a_row is in epoch p // in_a_row // num_clips, in which every clip has one turn in an order drawn from (seed, epoch).
-    Global batch g covers `world` batches of `batch_size` positions, of which process r takes the r-th; so the sequence does not depend on
-    how many processes share it, and it can be entered anywhere.
+    Position p is in epoch p // num_clips, in which every clip has one turn in an order drawn from (seed, epoch). Global batch g covers
+    `world` batches of `batch_size` positions, of which process r takes the r-th; so the sequence does not depend on how many
+    processes share it, and it can be entered anywhere.
 
     Args:
         start: the global batch to begin with.
-        in_a_row: positions of one turn: so many samples of a clip follow each other.
     """
 
-    def __init__(
-        self, num_clips: int, *, seed: int, batch_size: int, rank: int = 0, world: int = 1, start: int = 0, in_a_row: int = 1
-    ) -> None:
-        self.num_clips, self.seed, self.in_a_row = num_clips, seed, in_a_row
+    def __init__(self, num_clips: int, *, seed: int, batch_size: int, rank: int = 0, world: int = 1, start: int = 0) -> None:
+        self.num_clips, self.seed = num_clips, seed
         self.batch_size, self.rank, self.world, self.start = batch_size, rank, world, start
         self._orders: dict[int, np.ndarray] = {}  # epoch -> its order
 
@@ -45,7 +42,7 @@ class TurnSampler(Sampler[list[Turn]]):
 
     def turn(self, position: int) -> Turn:
         """The turn at a position."""
-        epoch, place = divmod(position // self.in_a_row, self.num_clips)
+        epoch, place = divmod(position, self.num_clips)
         if epoch not in self._orders:
             self._orders = {kept: order for kept, order in self._orders.items() if abs(kept - epoch) < _EPOCHS_KEPT}
             self._orders[epoch] = generator(self.seed, epoch, EPOCHS).permutation(self.num_clips)

@@ -61,8 +61,7 @@ class Feed:
         pin_memory: bool = False,
     ) -> None:
         start = -(-samples // (batch_size * world))  # batches; another number of processes than before may skip a few samples
-        place = {"rank": rank, "world": world, "start": start}
-        sampler = TurnSampler(parts.num_clips, seed=seed, batch_size=batch_size, in_a_row=parts.in_a_row, **place)
+        sampler = TurnSampler(parts.num_clips, seed=seed, batch_size=batch_size, rank=rank, world=world, start=start)
         self._batches: Iterator[Batch] = iter(make_loader(parts.dataset, sampler, num_workers, pin_memory))
         self._problems = Problems()
         self._count, self._starved = 0, 0  # batches; stretches of STARVED_BATCHES in a row that waited too long

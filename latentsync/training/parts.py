@@ -54,5 +54,4 @@ class Parts:
     clip_name: Callable[[int], str]  # index of a clip -> what to call it in a message
     validators: Sequence[Validator] = ()
     watches: Sequence[Watch] = field(default_factory=tuple)
-    in_a_row: int = 1  # samples of a clip that follow each other
     publishes_curves: bool = False  # the published file holds loss curves, and so is written anew after a validation

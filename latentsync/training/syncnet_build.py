@@ -80,7 +80,6 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
         num_clips=len(train.clips),
         publish=publish,
         clip_name=clip_namer(train),
-        in_a_row=run.samples_in_a_row,
         validators=validators,
         publishes_curves=True,
         watches=[ChanceWatch(run.chance_steps, batch, len(train.clips))],
