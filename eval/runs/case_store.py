@@ -1,6 +1,5 @@
 """What was found of each case, kept so that the same evaluation goes on where it stopped and measures only what is new."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from eval.measures.measure import Numbers
 from eval.results.plain import plain
 from eval.runs.measuring import CaseReadings, Reading
 from latentsync.errors import OutputError
-from latentsync.media.files import staged, write_json
+from latentsync.media.files import read_record, staged, write_json
 
 
 class CaseRecord:
@@ -26,7 +25,7 @@ class CaseRecord:
 
     def __init__(self, folder: Path, name: str, inputs: Mapping[str, str]) -> None:
         self.path, self.folder, self.name = folder / "cases" / f"{name}.json", folder, name
-        known = _read(self.path)
+        known = read_record(self.path)
         if known.get("inputs") != dict(inputs):
             known = {}
         self.inputs = dict(inputs)
@@ -84,12 +83,3 @@ class CaseRecord:
 def _plain(numbers: Numbers | None) -> dict[str, float | None] | None:
     """Numbers for JSON; what is not finite becomes None."""
     return None if numbers is None else {key: plain(None if value is None else float(value)) for key, value in numbers.items()}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A record, or nothing where there is none or it is damaged."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -1,6 +1,5 @@
 """Videos of the pipeline under test: made once, kept beside a note of what they were made of, so that a measurement can be resumed."""
 
-import json
 import logging
 import tempfile
 import wave
@@ -11,7 +10,7 @@ from typing import Any
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.errors import ConfigError, OutputError
-from latentsync.media.files import write_json
+from latentsync.media.files import read_record, write_json
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.weights import file_sha256
@@ -70,7 +69,7 @@ class GeneratedVideos:
         made, note = self.folder / f"{name}.mp4", self.folder / f"{name}.json"
         wanted = {"recipe": self.recipe, "video": file_sha256(video), "sound": heard}
         if made.is_file() and note.is_file():
-            if {key: _read_note(note).get(key) for key in wanted} != wanted:
+            if {key: read_record(note).get(key) for key in wanted} != wanted:
                 raise ConfigError(f"{made} was made of other weights, settings or clips: name another --output_dir, or delete it")
             return made
         try:
@@ -83,13 +82,5 @@ class GeneratedVideos:
 
     def generated_share(self, name: str) -> float:
         """Share of a kept video's frames that got a new mouth."""
-        note = _read_note(self.folder / f"{name}.json")
+        note = read_record(self.folder / f"{name}.json")
         return note.get("generated", 0) / max(1, note.get("frames", 1))
-
-
-def _read_note(path: Path) -> dict[str, Any]:
-    try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return note if isinstance(note, dict) else {}

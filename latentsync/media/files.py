@@ -71,6 +71,15 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_record(path: str | Path) -> dict[str, Any]:
+    """What a JSON file of named values says; nothing where it is missing, damaged or only half written."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
     """Refuse, before any work, a result that could not be written: a folder, a folder without permission, one of the `inputs`.
 

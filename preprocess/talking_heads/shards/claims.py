@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from latentsync.errors import OutputError
+from latentsync.media.files import read_record
 
 EXPIRY = 120.0  # s without a sign of life after which a claim is void; clocks of machines may differ by less than half of it
 _BEATS = 8  # signs of life in this time
@@ -48,7 +49,7 @@ class Claim:
 
     def is_held(self) -> bool:
         """Whether the claim is still ours: another may have found it void while this process was stopped."""
-        return _read(self.path).get("token") == self._token
+        return read_record(self.path).get("token") == self._token
 
     def release(self) -> None:
         """Give the claim back."""
@@ -66,13 +67,13 @@ class Claim:
 
     def _remove_void(self) -> None:
         """Put a void claim out of the way; of several who find one void, exactly one moves it."""
-        found = _read(self.path)
+        found = read_record(self.path)
         if not is_void(self.path, self.expiry):
             return
         aside = self.path.with_name(f"{self.path.name}.{self._token}")
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(aside)
-            if _read(aside) != found:  # in the meantime somebody else had taken it over: it goes back unless a third one is faster
+            if read_record(aside) != found:  # in the meantime somebody else had taken it over: it goes back unless a third one is faster
                 with contextlib.suppress(OSError):
                     os.link(aside, self.path)
             aside.unlink()
@@ -110,7 +111,7 @@ def is_void(path: Path, expiry: float) -> bool:
         return False
     if age > expiry:
         return True
-    owner = _read(path)
+    owner = read_record(path)
     return owner.get("host") == socket.gethostname() and not _is_running(owner.get("process"))
 
 
@@ -124,12 +125,3 @@ def _is_running(process: object) -> bool:
     except OSError:
         return True  # somebody else's process
     return True
-
-
-def _read(path: Path) -> dict[str, object]:
-    """What a claim says; nothing where it is missing or only half written."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
