@@ -96,10 +96,10 @@ def write_folder(parsed: argparse.Namespace, folder: Path) -> None:
 
 def write_halves(path: Path, weights: "Mapping[str, Tensor]") -> None:
     """Weights in half precision as one safetensors file."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     with staged(path) as temporary:
-        save_file({name: value.half().contiguous() for name, value in weights.items()}, temporary)
+        temporary.write_bytes(save({name: value.half().contiguous() for name, value in weights.items()}))  # save_file hides it from others
 
 
 def write_whisper(path: Path, checkpoint: Path) -> None:

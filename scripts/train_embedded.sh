@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to the model in assets/embedded: render people, train six small networks on them, measure, pack.
 #   scripts/train_embedded.sh [WORK_DIR]      (default outputs/embedded)
-# The same command goes on where it stopped, inside each step, too. On two processor cores it takes some six hours, on a GPU the trainings
+# The same command goes on where it stopped, inside each step, too. On two processor cores it takes a day or so, on a GPU the trainings
 # take minutes each and rendering, which needs the processor, remains. --help of each command below says what can be changed.
 set -euo pipefail
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
