@@ -1,5 +1,6 @@
 """Stand-ins for rendered clips, in a module of their own that a fresh process imports quickly."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -36,6 +37,13 @@ def slow_clip(collection: Collection, shard: int, number: int) -> StoredClip:
     """A fake clip that takes its time and leaves a trace in the folder that TRACES names."""
     time.sleep(0.15)
     (Path(os.environ["TRACES"]) / f"{shard}-{number}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    return fake_clip(collection, shard, number)
+
+
+def deaf_clip(collection: Collection, shard: int, number: int) -> StoredClip:
+    """A slow clip in which interrupts are lost, as they are inside a finalizer."""
+    with contextlib.suppress(KeyboardInterrupt):
+        slow_clip(collection, shard, number)
     return fake_clip(collection, shard, number)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from heads_fakes import SIZE, failing_clip, fake_clip, slow_clip
+from heads_fakes import SIZE, deaf_clip, failing_clip, fake_clip, slow_clip
 from torch.utils.data import DataLoader
 
 from latentsync.constants import AUDIO_SAMPLE_RATE
@@ -32,7 +32,7 @@ from preprocess.talking_heads.shards import source
 from preprocess.talking_heads.shards.claims import Claim, claim_path, claimed
 from preprocess.talking_heads.shards.closeup import close_up
 from preprocess.talking_heads.shards.crops import Order, record
-from preprocess.talking_heads.shards.fill import Renderer, fill, render_shard
+from preprocess.talking_heads.shards.fill import Make, Renderer, fill, render_shard
 from preprocess.talking_heads.shards.format import (
     Collection,
     Shard,
@@ -208,11 +208,12 @@ def test_two_writers_share_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(list(folder.glob("*.npz"))) == 8 and hidden(folder) == []
 
 
-def test_an_ended_renderer_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("make", [slow_clip, deaf_clip])
+def test_an_ended_renderer_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make) -> None:
     traces, folder, collection = tmp_path / "traces", tmp_path / "shards", replace(ORDER, clips=400).collection()
     traces.mkdir()
     monkeypatch.setenv("TRACES", str(traces))
-    renderer = Renderer(folder, collection, [0], slow_clip)
+    renderer = Renderer(folder, collection, [0], make)
     while not any(traces.iterdir()):
         time.sleep(0.02)
     assert hidden(folder) == [claim_path(collection.shard_path(folder, 0)).name]

@@ -2,10 +2,13 @@
 
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import cv2
 import torch
@@ -95,12 +98,23 @@ class Renderer:
 
 def _work(news: Connection, folder: Path, collection: Collection, indices: tuple[int, ...], make: Make) -> None:
     """The body of a renderer. Ctrl-C reaches all processes of a terminal: the parent alone decides, and its word ends the work cleanly."""
+    asked = threading.Event()
+
+    def end(signum: int, frame: FrameType | None) -> NoReturn:
+        asked.set()
+        raise KeyboardInterrupt
+
+    def make_unless_asked(collection: Collection, shard: int, number: int) -> StoredClip:
+        if asked.is_set():  # an interrupt that comes inside a finalizer or a callback of an import is lost
+            raise KeyboardInterrupt
+        return make(collection, shard, number)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, end)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     try:
-        for index in fill(folder, collection, indices, make):
+        for index in fill(folder, collection, indices, make_unless_asked):
             news.send(index)
     except LatentSyncError as error:
         news.send(error)
