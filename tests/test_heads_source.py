@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from latentsync.constants import AUDIO_SAMPLE_RATE
 from latentsync.errors import InputError
-from latentsync.faces.align import on_face
+from latentsync.faces.align import face_size, on_face
 from latentsync.faces.choice import FaceChoice
 from latentsync.faces.detector import Face
 from latentsync.faces.mask import fixed_mask
@@ -43,6 +43,7 @@ from preprocess.talking_heads.shards.format import (
     write_shard,
 )
 from preprocess.talking_heads.shards.order import Schedule
+from preprocess.talking_heads.shards.placement import as_detected
 from preprocess.talking_heads.shards.reader import Sample, ShardSource, Window, open_folder
 from preprocess.talking_heads.shards.source import TalkingHeadSource
 from preprocess.talking_heads.speech.phones import SILENCE, SYMBOLS, Phone
@@ -80,7 +81,7 @@ def clip() -> StoredClip:
 def shown() -> list[Frame]:
     """The pictures that the faces of `clip` were cut from, rendered by a studio of their own."""
     made = Clip(PLAN, SPEECHES[0], ClipSettings())
-    studio = close_up(PLAN.identity, PLAN.seed, made.motion, SIZE)
+    studio = close_up(PLAN.identity, PLAN.seed, made.motion, SIZE, 0.02)
     return [studio.frame(pose, index) for index, pose in enumerate(made.poses)]
 
 
@@ -106,6 +107,35 @@ def test_the_picture_is_just_large_enough(clip: StoredClip, shown: list[Frame]) 
     scale = np.sqrt(np.linalg.det(clip.matrices[:, :, :2])).mean()
     assert 0.8 < scale < 1.25, "pixels of the crop per pixel of the picture"
     assert width * height < 2 * 52 * 70
+
+
+def test_faces_can_lie_where_the_detector_would_put_them(clip: StoredClip) -> None:
+    """Cut a little wider, otherwise in each clip, with a tremor; the picture shows all of it, and the truth goes along."""
+    moved = record(PLAN, SPEECHES, FRAMES, SIZE, placement="detector")
+    size, picture = np.array(face_size(SIZE)), np.array(moved.about["picture"])
+    for matrix in moved.matrices:
+        corners = (np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * (size - 1) - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+        assert (corners > -0.5).all() and (corners < picture - 0.5).all()
+    eyes = [take.landmarks[:, 36:48].mean((0, 1)) for take in (clip.takes[0], moved.takes[0])]
+    assert 0.005 * SIZE < np.abs(eyes[1] - eyes[0]).max() < 0.15 * SIZE
+    assert np.abs(moved.takes[0].landmarks[:, 36:48] - moved.takes[1].landmarks[:, 36:48]).max() < 0.1, "twins are cut alike"
+
+
+def test_the_errors_of_the_detector_are_drawn_as_measured() -> None:
+    matrices = torch.tensor([[1.2, 0.1, 5.0], [-0.1, 1.2, 3.0]]).expand(200, 2, 3)
+    truth = np.eye(3)
+    truth[:2] = matrices[0].numpy()
+    found = np.concatenate([as_detected(matrices, 128, seed).numpy() for seed in range(100)])
+    errors = found @ np.linalg.inv(truth)
+    scale, turn = np.hypot(errors[:, 0, 0], errors[:, 1, 0]), np.degrees(np.arctan2(errors[:, 1, 0], errors[:, 0, 0]))
+    shift = (errors[:, :, :2] @ (52.5, 105.0) + errors[:, :, 2] - (52.5, 105.0)) / (105, 140)
+    assert [scale.mean(), *shift.mean(0)] == pytest.approx([0.942, -0.0134, -0.022], abs=0.008)
+    assert turn.mean() == pytest.approx(0.85, abs=0.4)
+    assert scale.std() == pytest.approx(np.hypot(0.027, 0.011), rel=0.25)
+    within = scale.reshape(100, 200)
+    assert within.std(1).mean() == pytest.approx(0.011, rel=0.25)
+    assert np.abs(np.diff(within)).mean() < 0.003, "it is a slow wobble"
+    assert torch.equal(as_detected(matrices, 128, 3), as_detected(matrices, 128, 3))
 
 
 def test_landmarks_lie_where_their_dots_are_seen(clip: StoredClip) -> None:

@@ -44,6 +44,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--language", default="en", help="what is spoken: en, de, es or fr (default %(default)s)")
     parser.add_argument("--clean_sound", action="store_true", help="no rooms, noise and microphones: the bare voices")
     parser.add_argument("--pairs", action="store_true", help="each clip has a twin: same person, motion and light, other words")
+    parser.add_argument(
+        "--placement", choices=("truth", "detector"), default="truth", help="faces cut by the truth, or as the offline detector would err"
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes (default: one for each processor)")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress bar")
     return parser.parse_args(arguments)
@@ -79,6 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
         pairs=arguments.pairs,
         language=arguments.language,
         clean_sound=arguments.clean_sound,
+        placement=arguments.placement,
     )
     collection, folder = order.collection(), arguments.output_dir
     wanted = range(arguments.first, arguments.first + arguments.shards)

@@ -14,12 +14,13 @@ from preprocess.talking_heads.studio import Studio
 from preprocess.talking_heads.traits import draw_traits, stream
 
 _DENSITY = (0.85, 1.1)  # pixels of the picture per pixel of the crop: what cameras see is never sampled exactly right
-_MARGIN = 0.02  # of the crop's height on each side, for what brows and nose do besides moving with the head
 _UNIT = 1000  # pixels: height of the imagined picture in which the framing is worked out
 
 
-def close_up(identity: int, seed: int, moves: Motion, resolution: int) -> Studio:
+def close_up(identity: int, seed: int, moves: Motion, resolution: int, margin: float) -> Studio:
     """A person before a camera that shows the aligned face, and little else, in all frames of a clip.
+
+    `margin`, in heights of the crop on each side, is for what brows and nose do besides moving with the head, and for misplaced crops.
 
     The distance, and with it the perspective, is that of `frame_camera`; the picture is about as large as the crop that inference cuts
     for a face of `resolution` pixels, so that rendering wastes neither pixels nor sharpness.
@@ -27,7 +28,7 @@ def close_up(identity: int, seed: int, moves: Motion, resolution: int) -> Studio
     shape = Skin(draw_face(draw_traits(identity)))
     rest = shape.vertices[landmark_vertices()]
     points = np.stack([place(rest, pose, move) for pose, move in zip(moves.pose, moves.translation, strict=True)])  # n 68 3
-    camera, aspect, share = _frame(points, float(frame_camera(seed).eye[2]))
+    camera, aspect, share = _frame(points, float(frame_camera(seed).eye[2]), margin)
     density = float(stream(seed, "close-up").uniform(*_DENSITY))
     height = _even(density * face_size(resolution)[1] / share)
     studio = Studio(identity, seed, _even(height * aspect), height)
@@ -35,7 +36,7 @@ def close_up(identity: int, seed: int, moves: Motion, resolution: int) -> Studio
     return studio
 
 
-def _frame(points: np.ndarray, distance: float) -> tuple[Camera, float, float]:
+def _frame(points: np.ndarray, distance: float, margin: float) -> tuple[Camera, float, float]:
     """The camera at a distance (cm) that shows the crops of landmarks (n 68 3) and no more; width / height of its picture; the mean height
     of a crop in picture heights."""
     eye = np.array([0.0, HEAD_MIDDLE[1], distance], np.float32)
@@ -43,7 +44,7 @@ def _frame(points: np.ndarray, distance: float) -> tuple[Camera, float, float]:
     for _ in range(3):  # moving the camera changes the perspective a little, and with it the crops
         corners = _corners(camera.project(points, _UNIT, _UNIT)[..., :2])  # n 4 2
         side = float(np.linalg.norm(corners[:, 2] - corners[:, 0], axis=-1).mean())
-        low, high = corners.min((0, 1)) - _MARGIN * side, corners.max((0, 1)) + _MARGIN * side
+        low, high = corners.min((0, 1)) - margin * side, corners.max((0, 1)) + margin * side
         middle, size = (low + high) / 2, high - low
         reach = (distance - HEAD_MIDDLE[2]) / (camera.focal * _UNIT)  # cm a pixel at the face
         shift = np.array([middle[0] - _UNIT / 2, _UNIT / 2 - middle[1], 0.0]) * reach

@@ -16,6 +16,7 @@ from latentsync.whisper.log_mel import LogMel
 from preprocess.talking_heads.clip import WORDS_PER_SECOND, Clip, ClipSettings, speech_of
 from preprocess.talking_heads.shards.closeup import close_up
 from preprocess.talking_heads.shards.format import Collection, StoredClip, Take, encode_face
+from preprocess.talking_heads.shards.placement import MARGIN, Placement, as_detected
 from preprocess.talking_heads.speech import phones
 from preprocess.talking_heads.speech.splits import ClipPlan, Split, other_text, plan_clip
 from preprocess.talking_heads.speech.synthesis import Speech
@@ -35,6 +36,7 @@ class Order:
     pairs: bool = False
     language: str = "en"
     clean_sound: bool = False
+    placement: Placement = "truth"
 
     def collection(self) -> Collection:
         """The collection with the names of this version's mouth channels and phones."""
@@ -62,23 +64,33 @@ def _words(collection: Collection) -> int:
 def make_clip(collection: Collection, shard: int, number: int) -> StoredClip:
     """Render one clip of a shard: a pure function of its arguments. Raises InputError when a synthesiser is missing."""
     plan = plan_of(collection, shard, number)
-    return record(plan, speeches_of(plan, collection), collection.frames, collection.resolution, collection.clean_sound)
+    speeches = speeches_of(plan, collection)
+    return record(plan, speeches, collection.frames, collection.resolution, collection.clean_sound, collection.placement)
 
 
-def record(plan: ClipPlan, speeches: tuple[Speech, ...], frames: int, resolution: int, clean_sound: bool = False) -> StoredClip:
+def record(
+    plan: ClipPlan,
+    speeches: tuple[Speech, ...],
+    frames: int,
+    resolution: int,
+    clean_sound: bool = False,
+    placement: Placement = "truth",
+) -> StoredClip:
     """Render a person saying one thing, or two with the same movements, and align the faces.
 
     The transforms come from the first speech's landmarks and serve both, as in inference, where they come from the video at hand. Speeches
     must last for `frames` frames at least.
     """
     clips = [Clip(plan, speech, ClipSettings(clean_sound=clean_sound), frames=frames) for speech in speeches]
-    studio = close_up(plan.identity, plan.seed, clips[0].motion, resolution)
+    studio = close_up(plan.identity, plan.seed, clips[0].motion, resolution, MARGIN[placement])
     takes: list[Take] = []
     matrices = torch.empty(0)
     for clip in clips:
         shown = [studio.frame(pose, index) for index, pose in enumerate(clip.poses)]
         if not takes:
             matrices = align_known(np.stack([frame.landmarks for frame in shown]), resolution)
+            if placement == "detector":
+                matrices = as_detected(matrices, resolution, plan.seed)
         takes.append(_take(clip, shown, matrices, resolution))
     return StoredClip(_about(clips, studio), matrices.numpy(), tuple(takes))
 

@@ -43,6 +43,7 @@ class Collection:
     clean_sound: bool
     channels: tuple[str, ...]  # names of the columns of `Take.mouth`
     symbols: tuple[str, ...]  # phones, numbered as in `Take.phones`
+    placement: str = "truth"  # where faces lie in their crops: as the truth or as the offline detector puts them
     version: int = VERSION
 
     @property
