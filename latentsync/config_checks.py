@@ -91,6 +91,7 @@ def unet_training_rules(run: UNetRunConfig, videomae: VideoMAEConfig) -> list[Ru
         Rule("run.mixed_noise_alpha", 0 <= run.mixed_noise_alpha < inf, "0 or more"),
         Rule("run.inference_steps", 1 <= run.inference_steps <= MAX_INFERENCE_STEPS, f"between 1 and {MAX_INFERENCE_STEPS}"),
         Rule("run.guidance_scale", 0 <= run.guidance_scale < inf, "0 or more"),
+        Rule("run.paste", run.paste in ("face", "mask"), "face or mask"),
         *at_least(1, "videomae", videomae, *sizes),
         *multiple_of("videomae", videomae, "image_size", "patch_size"),
         *multiple_of("videomae", videomae, "num_frames", "tubelet_size"),

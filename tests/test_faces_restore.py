@@ -1,5 +1,6 @@
 """Pasting faces back: against the reference pictures, and what must not change."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,7 +9,7 @@ from faces_fixtures import reference_frame
 from golden_recipe import load_case
 
 from latentsync.faces import restore as pasting
-from latentsync.faces.mask import to_pixels
+from latentsync.faces.mask import fixed_mask, to_pixels
 from latentsync.faces.restore import restore, restore_faces
 from latentsync.faces.warp import bounding_box, warp_faces
 
@@ -105,3 +106,18 @@ def test_faces_beside_the_picture_change_nothing():
     frame = reference_frame(0)
     matrices = torch.tensor([[[1.0, 0.0, 5000.0], [0.0, 1.0, 0.0]]])
     assert (restore_faces([frame], torch.zeros(1, 3, 256, 256), matrices)[0] == frame).all()
+
+
+def test_only_the_masked_part_is_pasted_when_asked():
+    frame, matrix, keep = reference_frame(0), GOLDEN["affine_matrices"][:1], fixed_mask(256)
+    face = torch.ones(1, 3, 256, 256)
+    whole, part = (restore_faces([frame], face, matrix, mask)[0].astype(int) for mask in (None, keep))
+    x, y = pasting.face_coordinates(matrix[0], (210, 280), (400, 300), (0, 0, 400, 300), torch.device("cpu"))
+    kept = F.grid_sample(keep[None, None], torch.stack([x, y], dim=-1)[None], align_corners=True)[0, 0].numpy()  # 0 beside the face
+    hidden = (kept < 0.01) & (whole.min(-1) > 250)
+    far, inner = (cv2.erode(region.astype(np.uint8), np.ones((25, 25))) == 1 for region in (kept > 0.99, hidden))
+    assert far.sum() > 500 and inner.sum() > 500, (far.sum(), inner.sum())
+    assert (part[far] == frame[far]).all() and (whole[far] != frame[far]).any()
+    assert np.abs(part[inner] - whole[inner]).max() <= 1
+    steps = np.abs(np.diff(part[:, 200, 0]))
+    assert steps.max() < np.abs(255 - frame[:, 200, 0].astype(int)).max() / 2, "a soft edge"

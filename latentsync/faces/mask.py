@@ -63,12 +63,16 @@ def latent_mask(mask: Tensor) -> Tensor:
     return mask[::VAE_FACTOR, ::VAE_FACTOR]
 
 
-def mouth_weights(size: int, weight: float) -> Tensor:
-    """How much each cell of an aligned face's latents counts, float32 [size size], mean 1: those of the lips `weight` times the others."""
+def lip_box(size: int) -> Tensor:
+    """Which cells of a grid of `size` x `size` over an aligned face belong to the box that lips stay in; float32 [size size], 0 or 1."""
     centres = (torch.arange(size) + 0.5) * TEMPLATE_RESOLUTION / size
     left, top, right, bottom = LIPS
-    inside = ((centres >= top) & (centres <= bottom))[:, None] & (centres >= left) & (centres <= right)
-    weights = 1.0 + (weight - 1.0) * inside.float()
+    return (((centres >= top) & (centres <= bottom))[:, None] & (centres >= left) & (centres <= right)).float()
+
+
+def mouth_weights(size: int, weight: float) -> Tensor:
+    """How much each cell of an aligned face's latents counts, float32 [size size], mean 1: those of the lips `weight` times the others."""
+    weights = 1.0 + (weight - 1.0) * lip_box(size)
     return weights / weights.mean()
 
 

@@ -204,4 +204,6 @@ def build_pipeline(
         mask_name=config.data.mask,
         inference_steps=config.run.inference_steps,
         guidance_scale=config.run.guidance_scale,
+        paste=config.run.paste,
+        match_skin=config.run.match_skin,
     )

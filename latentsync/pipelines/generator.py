@@ -11,6 +11,7 @@ from torch import Tensor
 from latentsync.constants import VAE_FACTOR
 from latentsync.diffusion import Conditions, denoise
 from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pixels
+from latentsync.faces.skin import match_skin, skin_weights
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.pipelines.memory import in_smaller_batches
@@ -28,6 +29,7 @@ class FaceGenerator:
         mask_name: which of the fixed masks.
         noise: the start of every clip, (1, 4, 1, h/8, w/8): one frame of noise for the whole video.
         guidance_scale: see `denoise`.
+        match_skin: see `latentsync.faces.skin.match_skin`.
         clock: takes the time of each stage.
         on_step: called after each denoising step with the number of steps done.
     """
@@ -42,6 +44,7 @@ class FaceGenerator:
         mask_name: str,
         noise: Tensor,
         guidance_scale: float,
+        match_skin: bool = False,
         clock: Stopwatch,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
@@ -49,6 +52,7 @@ class FaceGenerator:
         self.mask = fixed_mask(resolution, mask_name).to(unet.device)  # h w
         self.noise = noise.to(unet.device)
         self.guidance_scale = guidance_scale
+        self.skin = skin_weights(self.mask) if match_skin else None
         self.on_step = on_step
         self.largest_batch: int | None = None  # clips that fit into memory at once, known after a failure
 
@@ -123,6 +127,8 @@ class FaceGenerator:
 
     def paste(self, generated: Tensor, pixels: Tensor) -> Tensor:
         """The generated mouth inside the untouched rest of the aligned face; both (b, f, 3, h, w)."""
+        if self.skin is not None:
+            generated = match_skin(generated, pixels, self.skin)
         return generated * (1 - self.mask) + pixels * self.mask
 
 

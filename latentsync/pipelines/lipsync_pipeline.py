@@ -20,6 +20,7 @@ from latentsync.diffusion import shared_noise
 from latentsync.faces.choice import FaceChoice
 from latentsync.faces.detector import FaceDetector
 from latentsync.faces.look import plan_spans
+from latentsync.faces.mask import fixed_mask
 from latentsync.faces.plan import FacePlan
 from latentsync.faces.restore import restore_faces
 from latentsync.faces.warp import warp_faces
@@ -56,6 +57,8 @@ class LipsyncPipeline(DiffusionPipeline):
         num_frames: frames in one clip.
         mask_name: which fixed mask the denoiser was trained with.
         inference_steps, guidance_scale: used where a job does not choose; see `LipsyncOptions`.
+        paste: "face" brings the whole aligned face back into the frame, as published; "mask" only what was generated.
+        match_skin: bring the broad colours of what was generated to those of the source, see `match_skin`.
 
     Example:
         >>> pipeline = build_pipeline()
@@ -76,6 +79,8 @@ class LipsyncPipeline(DiffusionPipeline):
         mask_name: str = "mask",
         inference_steps: int = 20,
         guidance_scale: float = 1.5,
+        paste: str = "face",
+        match_skin: bool = False,
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, audio_encoder=audio_encoder, unet=unet, scheduler=scheduler)
@@ -84,6 +89,8 @@ class LipsyncPipeline(DiffusionPipeline):
         self.num_frames = num_frames
         self.mask_name = mask_name
         self.inference_steps, self.guidance_scale = inference_steps, guidance_scale
+        self.keep = fixed_mask(resolution, mask_name) if paste == "mask" else None
+        self.match_skin = match_skin
 
     @property
     def components(self) -> dict[str, Any]:
@@ -243,6 +250,7 @@ class LipsyncPipeline(DiffusionPipeline):
             mask_name=self.mask_name,
             noise=shared_noise(size, random),
             guidance_scale=options.guidance_scale,
+            match_skin=self.match_skin,
             clock=clock,
             on_step=on_step,
         )
@@ -262,6 +270,6 @@ class LipsyncPipeline(DiffusionPipeline):
             pixels = make_faces(faces, [clip.noise for clip in group], heard)
             with clock("restore"):
                 for clip, new in zip(group, pixels, strict=True):
-                    restored[clip.start] = restore_faces(clip.frames, new, clip.matrices)
+                    restored[clip.start] = restore_faces(clip.frames, new, clip.matrices, self.keep)
         for clip in batch:
             yield from restored.pop(clip.start)
