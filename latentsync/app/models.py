@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentsync.config import Config, load_config
-from latentsync.errors import InputError
+from latentsync.errors import ConfigError, InputError
 from latentsync.pipelines.build import CONFIGS, EMBEDDED, ROOT, PathLike, find_config, locate_models, read_config
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.memory import release_cached_memory
@@ -64,7 +64,13 @@ def find_models(
         ConfigError, WeightsError: the named model is wrong, or there is none at all.
     """
     found = []
-    if config is not None or checkpoint is not None:
+    if config is None and checkpoint is not None:
+        known = ", ".join(CONFIGS.values())
+        raise ConfigError(
+            f"{checkpoint} alone does not say what it was trained for: name its --config too, one of {root / 'configs' / 'unet'} "
+            f"({known}) or your own."
+        )
+    if config is not None:
         settings, _ = locate_models(config, checkpoint, overrides=overrides)
         name = Path(checkpoint or settings.weights.unet).name
         found.append(_choice(OWN_KEY, f"Your model ({name})", f"{name} with {Path(config).name}.", Path(config), checkpoint, settings))
