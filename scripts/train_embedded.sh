@@ -30,7 +30,8 @@ keep() { # FOLDER FILE: the last checkpoint of a training under a name of its ow
 
 render "$singles" train 1 40
 render "$singles" train 2 48
-render "$pairs" train 3 60 --pairs
+render "$pairs" train 3 45 --pairs
+render "$pairs" train 5 40 --pairs --placement detector # cut as inference cuts here, where no landmark network is
 render "$unseen" validation 1 5
 render "$work/unseen pairs" validation 4 4 --pairs
 
