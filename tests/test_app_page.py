@@ -129,6 +129,7 @@ def check_player(page: Page) -> None:
     assert after == pytest.approx(0.48, abs=0.03)
     assert before == pytest.approx(after, abs=0.1)
     assert page.locator(".ls-strip i").count() == 1
+    expect(page.locator("[data-time]")).to_have_text("0.5 / 1.0 s")
 
 
 @in_browser
@@ -211,6 +212,12 @@ def test_the_documented_call_works_from_another_process(app: Served, clips: dict
     assert "All 24 frames synced." in done.stdout
     assert [len(list(VideoSource(path).frames())) for path in tmp_path.glob("*.mp4")].count(24) == 1
     settle(app)
+
+
+def test_the_mark_is_our_own(app: Served) -> None:
+    with urlopen(f"{app.address}/favicon.ico") as answer:
+        assert answer.headers.get_content_type() == "image/svg+xml"
+        assert answer.read() == (ROOT / "latentsync" / "app" / "mark.svg").read_bytes()
 
 
 def test_the_api_says_what_is_wrong_and_serves_nothing_else(app: Served, clips: dict[str, Path]) -> None:

@@ -2,6 +2,7 @@
 const one = (selector) => element.querySelector(selector);
 const after = () => one("video[data-after]");
 const before = () => one("video[data-before]");
+const SHORT = 10; // seconds under which tenths are shown
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 const SLIP = 0.1; // seconds that the original may be off before it is set right
 
@@ -9,7 +10,8 @@ function show() {
   const video = after();
   if (!video || !one("[data-seek]")) return;
   const length = Number.isFinite(video.duration) ? video.duration : 0;
-  one("[data-time]").textContent = `${clock(video.currentTime)} / ${clock(length)}`;
+  const shown = (seconds) => (length < SHORT ? seconds.toFixed(1) : clock(seconds));
+  one("[data-time]").textContent = `${shown(video.currentTime)} / ${shown(length)}${length < SHORT ? " s" : ""}`;
   if (length) one("[data-seek]").value = String(Math.round((1000 * video.currentTime) / length));
   one("[data-seek]").setAttribute("aria-valuetext", `${video.currentTime.toFixed(1)} of ${length.toFixed(1)} seconds`);
   one("[data-play]").setAttribute("aria-label", video.paused ? "Play" : "Pause");

@@ -95,6 +95,7 @@ def launch(page: gr.Blocks, desk: Desk, limits: Limits, settings: Settings) -> N
         app.add_api_route("/health", health)
         yield
 
+    mark = Path(__file__).with_name("mark.svg")
     try:
         page.launch(
             server_name=settings.host,
@@ -107,6 +108,7 @@ def launch(page: gr.Blocks, desk: Desk, limits: Limits, settings: Settings) -> N
             max_file_size=f"{limits.megabytes}mb",
             theme=make_theme(),
             css=resource("style.css"),
+            favicon_path=mark,
             footer_links=["api"],
             run_history=False,
             enable_monitoring=False,
