@@ -161,6 +161,22 @@ def test_speech_that_cannot_be_installed_is_named(tmp_path: Path, bare_machine: 
     assert "install both and run this again" in done.stderr.splitlines()[-1]
 
 
+def test_a_browser_is_tried_for_once_a_day_and_never_needed(tmp_path: Path, bare_machine: dict[str, str]) -> None:
+    """In a copy: the note that it was tried lies beside the script."""
+    for name in ("setup_env.sh", "requirements.txt", "requirements-nodeps.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    command, log = f"'{tmp_path}/setup_env.sh' --with-browser", tmp_path / "tools" / "apt-get.log"
+    apt = (tmp_path / "tools" / "apt-get").read_text()
+    (tmp_path / "tools" / "apt-get").write_text("#!/bin/sh\nexit 1\n")
+    without = shell(command, **bare_machine)
+    assert without.returncode == 0 and "chromium could not be installed" in without.stderr
+    (tmp_path / "tools" / "apt-get").write_text(apt)
+    assert (shell(command, **bare_machine).stderr, log.exists()) == ("", False), "not tried twice a day"
+    (tmp_path / ".setup" / "browser-tried").unlink()
+    assert shell(command, **bare_machine).returncode == 0
+    assert log.read_text().splitlines()[-1].endswith(" chromium")
+
+
 def test_set_up_refuses_an_unknown_argument(double: dict[str, str]) -> None:
     done = shell("./setup_env.sh --with-sound", **double)
     assert (done.returncode, done.stdout) == (1, "")
