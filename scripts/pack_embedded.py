@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, which --help should not
 
 logger = logging.getLogger("latentsync")
 
-MOST_BYTES = 30_000_000  # of the whole folder: it is part of the repository
+MOST_BYTES = 30 * 2**20  # of the whole folder: it is part of the repository
 DEFAULT_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "embedded"
 UNET, VAE, WHISPER, SYNCNET = "unet.safetensors", "vae", "audio_encoder.pt", "syncnet.safetensors"
 
@@ -146,7 +146,7 @@ def check(folder: Path, target: Path) -> None:
     load_syncnet(folder / "syncnet.yaml", folder / SYNCNET)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if size > MOST_BYTES:
-        raise InputError(f"{target} would take {size / 1e6:.1f} MB, more than the {MOST_BYTES / 1e6:.0f} it may: train smaller networks.")
+        raise InputError(f"{target} would take {size / 2**20:.1f} MiB, more than the {MOST_BYTES >> 20} it may: train smaller networks.")
     logger.info("%s: %.1f MB", target, size / 1e6)
 
 
