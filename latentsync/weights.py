@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -30,7 +31,7 @@ _ZIP_MAGIC = b"PK"  # of what `torch.save` has written since version 1.6
 _PICKLE_MAGIC = b"\x80"  # of what it wrote before
 _UNREADABLE = (  # what torch and safetensors raise on files that are damaged or something else
     *(RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError),
-    *(OverflowError, MemoryError, struct.error, SafetensorError),
+    *(OverflowError, MemoryError, struct.error, SafetensorError, BadZipFile),
 )
 
 
@@ -213,9 +214,16 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
 def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return load_file(path)
-    with path.open("rb") as file:
-        is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC  # the older format cannot be mapped
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """Whether tensors lie in a file as they are: not in torch's older format, and not in a compressed archive, whose bytes torch would take
+    for numbers."""
+    if not is_zipfile(path):
+        return False
+    with ZipFile(path) as archive:
+        return all(entry.compress_type == ZIP_STORED for entry in archive.infolist())
 
 
 def _refusal(path: Path, reason: str = "") -> str:

@@ -2,6 +2,8 @@
 
 import os
 import pickle
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -318,3 +320,15 @@ def test_download_leaves_whole_files_or_none(tmp_path, monkeypatch, capsys):
     assert {path.name: path.read_bytes() for path in (checkpoints / "x").iterdir()} == {"good.pt": b"good", "mine.pt": b"mine"}
     told = capsys.readouterr().out
     assert "wrong.pt" in told and "checksum" in told and "gone.pt: missing" in told
+
+
+def test_a_compressed_checkpoint_holds_the_same_numbers(tmp_path: Path) -> None:
+    """Mapped into memory, its compressed bytes would be taken for numbers."""
+    tensors = {"a": torch.randn(40, 50, generator=torch.Generator().manual_seed(0)), "b": torch.zeros(3000)}
+    torch.save({"state_dict": tensors}, tmp_path / "plain.pt")
+    with ZipFile(tmp_path / "plain.pt") as plain, ZipFile(tmp_path / "small.pt", "w", ZIP_DEFLATED) as small:
+        for name in plain.namelist():
+            small.writestr(name, plain.read(name))
+    assert (tmp_path / "small.pt").stat().st_size < (tmp_path / "plain.pt").stat().st_size
+    found = weights.read_checkpoint(tmp_path / "small.pt")["state_dict"]
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
