@@ -68,6 +68,7 @@ class UNetRunConfig(RunConfig):
     loss_weights: dict[str, float] = field(
         default_factory=lambda: {
             **{"recon": 1.0, "sync": 0.0, "lpips": 0.0, "trepa": 0.0},  # as published
+            "sync_source": 0.0,  # for clips with twins
             **{"reader": 0.0, "reader_motion": 0.0, "reader_points": 0.0},  # of this project's mouth reader
         }
     )

@@ -207,7 +207,7 @@ def pairs(tmp_path_factory):
     """A clip, its twin with another picture, and a clip without a twin."""
     folder = tmp_path_factory.mktemp("pairs")
     make_training_clip(folder / "a.mp4")
-    make_training_clip(folder / "a_other.mp4", face=OTHER_FACE)
+    make_training_clip(folder / "a_other.mp4", "-af", "volume=0.1", face=OTHER_FACE)
     shutil.copy(folder / "a.mp4", folder / "b.mp4")
     return catalog_of(folder, folder / "cache")
 
@@ -224,10 +224,13 @@ def test_a_twin_is_painted_over(pairs, cache, features):
         assert torch.equal(sample.source[0], read_frames(source, window)) and torch.equal(sample.reference, sample.source)
         assert not torch.equal(sample.source, sample.faces)
         assert torch.equal(sample.audio[0], features.window(target, start, start + LENGTH))
+        heard = [mel_window(Mels(cache)(path), start, LENGTH) for path in (target, source)]
+        assert torch.equal(sample.mel[0], heard[0]) and torch.equal(sample.source_mel[0], heard[1]) and not torch.equal(*heard)
     sample = dataset[Turn(7, 2)]
+    assert sample.source_mel.shape == sample.mel.shape and not sample.source_mel.any()
     published = UNetDataset(pairs, Mels(cache), features, **SIZES)[Turn(7, 2)]
     assert torch.equal(sample.source, sample.faces) and torch.equal(sample.reference, published.reference)
-    assert published.source is None and collate([dataset[Turn(7, 0)], sample]).source.shape[0] == 2
+    assert published.source is None and published.source_mel is None and collate([dataset[Turn(7, 0)], sample]).source.shape[0] == 2
 
 
 @torch.no_grad()

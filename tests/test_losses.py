@@ -149,7 +149,9 @@ def test_the_judge_compares_mouth_and_sound(lower):
     judge = tiny_judge(lower=lower)
     pixels = seeded_normal(1, (3, 2, 3, SIDE, SIDE)).requires_grad_(True)
     mel = seeded_normal(2, (3, 1, 80, 4))
-    loss = judge(pixels, mel).mean()
+    misfit, nothing = judge(pixels, mel)
+    loss = misfit.mean()
+    assert nothing is None
     with torch.no_grad():
         expected = cosine_loss(*judge.network(syncnet_frames(pixels, lower), mel), torch.ones(3)).mean()
     torch.testing.assert_close(loss, expected)
@@ -160,17 +162,26 @@ def test_the_judge_compares_mouth_and_sound(lower):
 
 
 @torch.no_grad()
+def test_the_judge_tells_how_well_another_sound_fits():
+    judge, pixels = tiny_judge(), seeded_normal(1, (3, 2, 3, SIDE, SIDE))
+    mel, other = seeded_normal(2, (2, 3, 1, 80, 4))
+    misfit, fit = judge(pixels, mel, other)
+    torch.testing.assert_close(misfit, judge(pixels, mel)[0])
+    torch.testing.assert_close(fit, cosine_loss(*judge.network(syncnet_frames(pixels, True), other), torch.zeros(3)))
+
+
+@torch.no_grad()
 def test_pixels_of_another_size_are_resized_before_they_are_halved():
     judge, mel = tiny_judge(), seeded_normal(2, (1, 1, 80, 4))
     pixels = seeded_normal(1, (1, 2, 3, 40, 40))
     resized = F.interpolate(pixels[0], size=(SIDE, SIDE), mode="bicubic", align_corners=False)[None]
-    torch.testing.assert_close(judge(pixels, mel), judge(resized, mel))
+    torch.testing.assert_close(judge(pixels, mel)[0], judge(resized, mel)[0])
 
 
 @torch.no_grad()
 def test_a_judge_of_latents_takes_latents_of_its_size_alone():
     judge, mel = tiny_judge(latent_space=True, lower=False, resolution=64), seeded_normal(2, (1, 1, 80, 4))
-    assert judge(seeded_normal(1, (1, 2, 4, 8, 8)), mel).isfinite().all()
+    assert judge(seeded_normal(1, (1, 2, 4, 8, 8)), mel)[0].isfinite().all()
     with pytest.raises(InputError, match="faces of 64 pixels and these are of 128"):
         judge(seeded_normal(1, (1, 2, 4, 16, 16)), mel)
 

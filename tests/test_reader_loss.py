@@ -117,6 +117,14 @@ def test_the_denoiser_learns_from_it() -> None:
         make_step({"recon": 1.0, "reader_motion": 2.0}, Judges())
 
 
+def test_the_words_of_the_source_need_a_source() -> None:
+    config = Config()
+    config.run.loss_weights = {**config.run.loss_weights, "sync_source": 0.05}
+    config.data.syncnet_config_path = Path("syncnet.yaml")
+    with pytest.raises(ConfigError, match=r"sync_source asks about what the source says, .* set data\.counterfactual=true"):
+        load_judges(config, Accelerator(cpu=True))
+
+
 def test_it_is_loaded_where_it_has_a_weight(tmp_path: Path) -> None:
     config, accelerator = Config(), Accelerator(cpu=True)
     assert load_judges(config, accelerator).reader is None

@@ -43,7 +43,7 @@ SMALL = {  # not a published network: one that learns on a processor
     "optimizer.lr_warmup_steps": 50,
     "ckpt.save_ckpt_steps": 500,
 }
-UNREAD = {"reader": 0.0, "reader_motion": 0.0, "reader_points": 0.0}  # losses that nobody but this project has
+UNREAD = {"sync_source": 0.0, "reader": 0.0, "reader_motion": 0.0, "reader_points": 0.0}  # losses that nobody but this project has
 IN_ALL = {"run.gradient_accumulation_steps": 4, "run.num_val_clips": 2048, "ckpt.save_ckpt_steps": 2500}
 
 

@@ -274,6 +274,22 @@ def test_samples_that_heard_nothing_are_not_judged():
     assert average(losses, torch.tensor([1.0, 0.0, 1.0])) == 4 and average(losses, torch.zeros(3)) == 0
 
 
+@pytest.mark.parametrize("latent_space", [False, True])
+def test_the_words_of_the_source_are_not_to_fit(latent_space):
+    judge = tiny_judge(latent_space=latent_space, lower=not latent_space, resolution=SIDE)
+    step = make_step({"recon": 0.0, "sync_source": 1.0}, Judges(sync=judge))
+    asked = []
+    judge.register_forward_hook(lambda module, args, output: asked.append(output))
+    batch = random_batch(size=3, source_mel=torch.randn(3, 1, 80, 4) * torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1, 1))
+    losses = step(tiny_unet(), batch)
+    assert list(losses) == ["sync_source"]  # the second clip is its own source
+    torch.testing.assert_close(losses["sync_source"], (asked[0][1][0] + asked[0][1][2]) / 2)
+    assert torch.autograd.grad(losses["sync_source"], tiny_unet().conv_out.weight)[0].abs().sum() > 0
+    dropped = dataclasses.replace(batch, audio=torch.zeros_like(batch.audio))
+    with torch.no_grad():
+        assert step(tiny_unet(), dropped)["sync_source"] == 0
+
+
 def test_moments_are_sampled_clamped_and_scaled():
     moments = torch.cat([torch.full((2, 3, 4, 1, 1), 1.5), torch.full((2, 3, 4, 1, 1), 99.0)], dim=2).half()
     latents = sample_latents(moments, torch.ones(2, 3, 4, 1, 1))

@@ -48,6 +48,7 @@ class UNetBatch(Batch):
     reference: Tensor | None = None  # uint8 b f h w 3: the same person elsewhere in the clip
     source: Tensor | None = None  # uint8 b f h w 3: what the mouth is masked in, and painted into; None: the target itself
     moments: Tensor | None = None  # float32 b f 3 8 h/8 w/8: mean and log-variance of target, masked target and reference
+    source_mel: Tensor | None = None  # float32 b 1 80 t: what SyncNet hears of the source's sound; zeros where it is the target itself
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,9 @@ class UNetDataset(ClipDataset[UNetBatch]):
         """See `ClipDataset`."""
         mel, length, twin = self.mels(clip.path), self.num_frames, self.twins.get(clip.path)
         frames = self.frames_of(clip, mel, UNET_LENGTHS)
-        start, reference = choose_unet(rng, frames if twin is None else min(frames, twin.frames), length)
+        if twin is not None:
+            frames = min(frames, self.frames_of(twin, self.mels(twin.path), UNET_LENGTHS))
+        start, reference = choose_unet(rng, frames, length)
         reference = reference if twin is None else start
         dropped = rng.random() < self.audio_dropout
         audio = self.features.window(clip.path, start, start + length)
@@ -64,9 +66,15 @@ class UNetDataset(ClipDataset[UNetBatch]):
             problems=problems,
             audio=(torch.zeros_like(audio) if dropped else audio)[None],
             mel=mel_window(mel, start, length)[None].clone(),
+            source_mel=self._source_mel(twin, mel, start) if self.counterfactual else None,
             moments=None if self.latents is None else self._moments(clip, twin or clip, start, reference)[None],
             **self._pictures(clip, twin or clip, start, reference),
         )
+
+    def _source_mel(self, twin: ClipInfo | None, mel: Tensor, start: int) -> Tensor:
+        """What SyncNet hears of a twin's sound during the window, 1 1 80 t; zeros where a clip has none."""
+        window = mel_window(mel if twin is None else self.mels(twin.path), start, self.num_frames)[None].clone()
+        return torch.zeros_like(window) if twin is None else window
 
     def _moments(self, clip: ClipInfo, source: ClipInfo, start: int, reference: int) -> Tensor:
         """What the autoencoder made of target, masked source and reference."""

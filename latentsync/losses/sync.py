@@ -70,13 +70,14 @@ class SyncJudge(nn.Module):
         self._lower_half = lower_half
         self._side = resolution // VAE_FACTOR if latent_space else resolution
 
-    def forward(self, predicted: Tensor, mel: Tensor) -> Tensor:
-        """The loss of generated frames, all of which should fit, one value for each sample: b.
+    def forward(self, predicted: Tensor, mel: Tensor, other: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Two losses of generated frames, each one value for each sample, b: how badly they fit a sound, how well they fit another one.
 
         Args:
             predicted: pixels b f 3 h w in [-1, 1], or latents b f 4 h/8 w/8 for a judge of latents. Pixels of another size than the
                 judge's are resized (bicubic, without smoothing).
             mel: b 1 80 t, the sound of the same frames.
+            other: b 1 80 t, a sound that they should not fit; None: the second loss is None.
 
         Raises:
             InputError: the judge was trained on another number of frames, or on latents of another size.
@@ -86,7 +87,11 @@ class SyncJudge(nn.Module):
         dtype = next(self.network.parameters()).dtype
         frames = syncnet_frames(self._resized(predicted), self._lower_half)
         seen, heard = self.network(frames.to(dtype), mel.to(dtype))
-        return cosine_loss(seen, heard, torch.ones(len(seen), device=seen.device))
+        fits = torch.ones(len(seen), device=seen.device)
+        misfit = cosine_loss(seen, heard, fits)
+        if other is None:
+            return misfit, None
+        return misfit, cosine_loss(seen, self.network.embed_audio(other.to(dtype)), 1 - fits)
 
     def check(self, num_frames: int, resolution: int) -> None:
         """Raises InputError where clips of so many frames and pixels a side are none that this network can judge."""

@@ -42,7 +42,7 @@ from latentsync.training.feed import Problems
 from latentsync.training.history import History
 from latentsync.training.parts import Parts, Tally, Validator
 from latentsync.training.syncnet_build import load_judge
-from latentsync.training.unet_step import READER, Judges, UNetStep
+from latentsync.training.unet_step import READER, SYNC, Judges, UNetStep
 
 logger = logging.getLogger(__name__)
 
@@ -172,9 +172,14 @@ def load_judges(config: Config, accelerator: Accelerator) -> Judges:
     """
     weights, files = config.run.loss_weights, config.weights
     sync = lpips = trepa = reader = None
-    if weights.get("sync", 0) > 0:
+    if any(weights.get(name, 0) > 0 for name in SYNC):
         if config.data.syncnet_config_path is None:
             raise ConfigError("run.loss_weights.sync has a weight, but data.syncnet_config_path names no SyncNet: name its YAML file.")
+        if weights.get("sync_source", 0) > 0 and not config.data.counterfactual:
+            raise ConfigError(
+                "run.loss_weights.sync_source asks about what the source says, and without data.counterfactual the source is the target: "
+                "set data.counterfactual=true and train on clips with twins, or run.loss_weights.sync_source=0."
+            )
         sync = load_judge(config.data.syncnet_config_path, judge_weights(files.syncnet, SYNCNET, "sync"), accelerator)
         sync.check(config.data.num_frames, config.data.resolution)
     if weights.get("lpips", 0) > 0:

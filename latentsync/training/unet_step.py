@@ -20,7 +20,8 @@ from latentsync.losses.trepa import TREPALoss
 from latentsync.models.vae import LatentCodec, sample_latents
 from latentsync.training.draws import Chance, Draws, draw
 
-LOSSES = ("recon", "sync", "lpips", "trepa", "reader", "reader_motion", "reader_points")
+LOSSES = ("recon", "sync", "sync_source", "lpips", "trepa", "reader", "reader_motion", "reader_points")
+SYNC = frozenset({"sync", "sync_source"})
 READER = {"reader": "appearance", "reader_motion": "motion", "reader_points": "points"}  # losses of one judge -> what it calls them
 
 
@@ -126,19 +127,28 @@ class UNetStep:
         """
         heard = batch.audio.flatten(1).any(1).float()  # b
         found, latents = {}, latents.transpose(1, 2)  # b f 4 h/8 w/8
-        sync = self.judges.sync if "sync" in self.wanted else None
+        sync = self.judges.sync if self.wanted & SYNC else None
         if sync is not None and sync.latent_space:
-            found["sync"] = average(sync(latents, batch.mel), heard)
+            found |= self.fit(sync, latents, batch, heard)
         if self.wanted - {"recon"} - found.keys():
             predicted = decode_slices(self.codec, latents.flatten(0, 1)).unflatten(0, latents.shape[:2])  # b f 3 h w
             if sync is not None and not sync.latent_space:
-                found["sync"] = average(sync(predicted, batch.mel), heard)
+                found |= self.fit(sync, predicted, batch, heard)
             for name in ("lpips", "trepa"):
                 if name in self.wanted:
                     found[name] = getattr(self.judges, name)(predicted, to_pixels(batch.faces))
             if self.wanted & READER.keys():
                 difference = self.judges.reader(predicted, to_pixels(batch.faces))
                 found |= {name: getattr(difference, part) for name, part in READER.items() if name in self.wanted}
+        return found
+
+    def fit(self, sync: SyncJudge, made: Tensor, batch: UNetBatch, heard: Tensor) -> dict[str, Tensor]:
+        """Whether what was made fits its sound, and not that of the source it is painted over; heard: b, 1 where the denoiser had sound."""
+        source = batch.source_mel if "sync_source" in self.wanted else None
+        misfit, source_fit = sync(made, batch.mel, source)
+        found = {"sync": average(misfit, heard)} if "sync" in self.wanted else {}
+        if source_fit is not None:
+            found["sync_source"] = average(source_fit, heard * source.flatten(1).any(1))
         return found
 
 
@@ -165,9 +175,14 @@ def wanted_losses(weights: Mapping[str, float], judges: Judges) -> frozenset[str
     if not wanted:
         raise ConfigError("run.loss_weights are all 0, so that nothing would be learnt: give one of them a weight.")
     for name in LOSSES[1:]:
-        if name in wanted and getattr(judges, "reader" if name in READER else name) is None:
+        if name in wanted and getattr(judges, judge_of(name)) is None:
             raise ConfigError(f"run.loss_weights.{name} is {weights[name]} but the network that judges it was not given: set it to 0.")
     return wanted
+
+
+def judge_of(loss: str) -> str:
+    """Which of `Judges` a loss needs."""
+    return "reader" if loss in READER else "sync" if loss in SYNC else loss
 
 
 def decode_slices(codec: LatentCodec, latents: Tensor) -> Tensor:
