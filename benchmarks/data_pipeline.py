@@ -1,0 +1,170 @@
+"""The data pipeline on this machine: hours of video an hour at each step and in all, idle processors, and memory by the number of clips.
+
+    python -m benchmarks.data_pipeline speed RAW_DIR [--runs local:1 local:2 ray:2] [--copies 1]
+    python -m benchmarks.data_pipeline memory CLIP [--clips 100 1000]
+
+`speed` takes a folder of raw video through all eight steps from nothing, once for each run, EXECUTOR:WORKERS. Weights that are not
+there (`python -m scripts.weights list`) are random and of full size, and the detector of step 7 says the same of every picture, so that
+everything that lasts until its end is followed: the work is that of real weights, the verdicts mean nothing, and both thresholds are
+far down. `memory` copies one short clip under many names and skips the steps with networks but the alignment. Each run is a process
+tree of its own; its memory is the largest sum of what its processes hold (shared pages counted once).
+"""
+
+import argparse
+import contextlib
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+import torch
+from torch import nn
+
+from benchmarks.write_random_checkpoint import random_weights
+from latentsync.third_party.hyperiqa import HyperNet
+from latentsync.third_party.s3fd import S3FD
+from latentsync.third_party.syncnet_v2 import SyncNetV2
+from latentsync.weights import WEIGHTS
+
+LOOK_EVERY = 0.5  # seconds between two looks at the memory
+SHORTEST = 1.0  # seconds of the pieces of `memory`, whose clip is short
+SURE = 10.0  # what the detector says for a face where it shall see one, and against it elsewhere
+NO_THRESHOLD = ("--sync_conf_threshold", "-1000", "--max_offset", "15", "--quality_threshold", "-1000")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of the pipeline."""
+
+    seconds: float  # of the whole command
+    working: float  # of these, from the first clip to the last
+    idle: float  # share of the processors' time meanwhile
+    peak: float  # bytes
+    hours: float  # of raw video
+    table: str  # what the command prints
+
+
+def write_stand_ins(folder: Path) -> None:
+    """Random weights of steps 7 and 8, in a folder like checkpoints/."""
+    torch.manual_seed(0)
+    detector = S3FD()
+    weights = random_weights(detector.state_dict(), 0)
+    detector.load_state_dict(weights)
+    see_one_face(detector)
+    for name, network in (("sfd_face", detector), ("syncnet_v2", SyncNetV2()), ("hyperiqa", HyperNet())):
+        path = folder / WEIGHTS[name].path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = detector.state_dict() if network is detector else random_weights(network.state_dict(), 1)
+        torch.save(values, path)
+
+
+def see_one_face(detector: S3FD) -> None:
+    """Let the coarsest map, whose prior box fills an aligned face, be sure of a face everywhere, and all others of none."""
+    for number, (place, score) in enumerate(zip(detector.loc, detector.conf, strict=True)):
+        last = number == len(detector.conf) - 1
+        for layer in (place, score):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            score.bias[-1 if last else 0] = SURE
+
+
+def measure(raw: Path, output: Path, options: Sequence[str]) -> Measured:
+    """Run the command; CalledProcessError where it fails."""
+    command = [sys.executable, "-m", "preprocess.data_processing_pipeline", "--input_dir", str(raw), "--output_dir", str(output), "--quiet"]
+    begin, peak = time.perf_counter(), 0.0
+    said, trouble = output.parent / "said.txt", output.parent / "trouble.txt"
+    with said.open("wb") as out, trouble.open("wb") as log, subprocess.Popen([*command, *options], stdout=out, stderr=log) as process:
+        while process.poll() is None:
+            peak = max(peak, held(process.pid))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_EVERY)
+    seconds = time.perf_counter() - begin
+    if process.returncode:
+        print(trouble.read_text(errors="replace")[-2000:], file=sys.stderr)
+        raise subprocess.CalledProcessError(process.returncode, command)
+    with contextlib.closing(sqlite3.connect(output / "manifest.sqlite")) as manifest:
+        row = manifest.execute("SELECT seconds, cpu_idle, raw_hours FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+    return Measured(seconds, row[0], row[1], peak, row[2], said.read_text())
+
+
+def held(pid: int) -> float:
+    """Bytes that a process and all below it hold, shared pages counted once."""
+    total = 0.0
+    with contextlib.suppress(psutil.Error):
+        top = psutil.Process(pid)
+        for process in (top, *top.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_full_info().pss
+    return total
+
+
+def speed(arguments: argparse.Namespace) -> None:
+    """A table of steps for each run, and one of the runs."""
+    runs = [run.rpartition(":") for run in arguments.runs]
+    found: dict[str, Measured] = {}
+    with TemporaryDirectory(prefix="latentsync-", dir=arguments.scratch) as scratch:
+        weights, raw = Path(scratch) / "checkpoints", Path(scratch) / "raw"
+        write_stand_ins(weights)
+        for number in range(arguments.copies):
+            shutil.copytree(arguments.raw, raw / str(number))
+        for executor, _, workers in runs:
+            name = f"{executor}:{workers}"
+            (Path(scratch) / name).mkdir()
+            crew = ("--executor", executor, "--workers", workers, "--gpu_workers", workers)
+            found[name] = measure(raw, Path(scratch) / name / "out", [*crew, *NO_THRESHOLD, "--checkpoints", str(weights)])
+            shutil.rmtree(Path(scratch) / name)
+    for name, measured in found.items():
+        print(f"{name}\n{measured.table}\n")
+    print("| run | video h | seconds | ... of work | video h / h | processors idle | memory, GB |\n|---|---|---|---|---|---|---|")
+    for name, measured in found.items():
+        rate = f"{measured.hours * 3600 / measured.working:.2f}"
+        print(
+            f"| {name} | {measured.hours:.3f} | {measured.seconds:.0f} | {measured.working:.0f} | {rate} | "
+            f"{100 * measured.idle:.0f} % | {measured.peak / 1e9:.2f} |"
+        )
+
+
+def memory(arguments: argparse.Namespace) -> None:
+    """A table of memory by the number of clips."""
+    print("| clips | seconds | clips/s | processors idle | memory, GB |\n|---|---|---|---|---|")
+    for count in arguments.clips:
+        with TemporaryDirectory(prefix="latentsync-", dir=arguments.scratch) as scratch:
+            raw = Path(scratch) / "raw"
+            raw.mkdir()
+            for number in range(count):
+                shutil.copyfile(arguments.clip, raw / f"clip{number:05d}{arguments.clip.suffix}")
+            lengths = ("--min_seconds", str(SHORTEST), "--max_seconds", str(2 * SHORTEST))
+            options = ("--skip", "av_sync,visual_quality", "--workers", str(arguments.workers), "--resolution", "64", *lengths)
+            measured = measure(raw, Path(scratch) / "out", options)
+        rate = f"{count / measured.working:.2f}"
+        print(f"| {count} | {measured.seconds:.0f} | {rate} | {100 * measured.idle:.0f} % | {measured.peak / 1e9:.2f} |", flush=True)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.data_pipeline", description="How fast and how large the data pipeline is.")
+    parser.add_argument("--scratch", type=Path, help="folder for what is written and removed (default: the system's)")
+    commands = parser.add_subparsers(required=True)
+    fast = commands.add_parser("speed", help="hours of video an hour, by step and in all")
+    fast.add_argument("raw", type=Path, help="folder of raw video")
+    fast.add_argument("--runs", nargs="+", default=["local:1", "local:2", "ray:2"], metavar="EXECUTOR:WORKERS")
+    fast.add_argument("--copies", type=int, default=1, help="how often the folder goes in (default %(default)s)")
+    fast.set_defaults(do=speed)
+    large = commands.add_parser("memory", help="memory by the number of clips")
+    large.add_argument("clip", type=Path, help="a clip of at least a second with a face and sound")
+    large.add_argument("--clips", type=int, nargs="+", default=[100, 1000], help="how many (default 100 1000)")
+    large.add_argument("--workers", type=int, default=2)
+    large.set_defaults(do=memory)
+    arguments = parser.parse_args()
+    arguments.do(arguments)
+
+
+if __name__ == "__main__":
+    main()
