@@ -14,6 +14,7 @@ from eval.compare import main as compare_main
 from eval.evaluate import evaluate, main, open_subject
 from eval.evaluation_config import EvaluationConfig, load_evaluation_config
 from eval.measures.measure import Case, Column
+from eval.results.strips import MOST_LETTERS, end_of
 from eval.runs.looking import Looker, truth_chunk
 from eval.runs.measuring import Reading
 from eval.runs.summary import doubts, rows_of
@@ -80,12 +81,17 @@ def test_what_fails_is_named_and_the_rest_is_done(first: Path) -> None:
 def test_the_page_shows_everything(first: Path) -> None:
     page = (first / "report.html").read_text()
     media = sorted((first / "media").glob("*.mp4"))
-    assert len(media) == 2 and all(f"media/{path.name}" in page for path in media)
+    assert len(media) == 2 and all(f'src="media/{path.name}#t=' in page for path in media)
     info = probe(media[0])
     assert info.has_audio and (info.video.width, info.video.height) == (384, 144)
     for words in ("<svg", "A copier.", "not those of the published", "sharpness", "Frechet distance of grey levels", "on fire"):
         assert words in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_long_names_lose_their_beginning() -> None:
+    assert end_of("short") == "short"
+    assert end_of("x" * 50 + "end") == "…" + "x" * (MOST_LETTERS - 4) + "end" and len(end_of("x" * 50)) == MOST_LETTERS
 
 
 def test_the_same_command_does_only_what_is_left(clips: Path, first: Path) -> None:

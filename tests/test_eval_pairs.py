@@ -43,7 +43,8 @@ def test_pairs_of_a_folder(videos: Path) -> None:
     cross = [pair for pair in pairs.pairs if pair.kind == "cross"]
     assert {pair.source.name for pair in cross} == {"a.mp4", "c.mp4", "mute.mp4"} and len(cross) == 4
     assert all(pair.source != pair.audio and pair.audio.name != "mute.mp4" for pair in cross)
-    assert list(pairs.refused) == [str(videos / "broken.mp4")]
+    assert list(pairs.refused) == [str(videos / "broken.mp4"), str(videos / "mute.mp4")]
+    assert "no reconstruction" in pairs.refused[str(videos / "mute.mp4")]
     assert len({pair.name for pair in pairs.pairs}) == 7
 
 

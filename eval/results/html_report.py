@@ -104,7 +104,9 @@ def _clip(case: Case, why: str, folder: Path) -> str:
     place = Path(MEDIA, f"{case.name}.mp4")
     write_side_by_side(case, folder / place)
     about = f"{escape(case.name)} ({case.kind}){': ' + escape(why) if why else ''}"
-    return f'<figure><video controls preload=metadata src="{escape(place.as_posix())}"></video><figcaption>{about}</figcaption></figure>'
+    first = "#t=0.001"  # browsers show no picture of a video that was not begun, unless they are sent to one
+    player = f'<video controls preload=metadata src="{escape(place.as_posix())}{first}"></video>'
+    return f"<figure>{player}<figcaption>{about}</figcaption></figure>"
 
 
 def _strips(outcome: Outcome) -> Iterator[str]:

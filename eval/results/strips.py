@@ -7,6 +7,7 @@ from typing import NamedTuple
 from eval.measures.measure import Column, Numbers
 from eval.runs.measuring import Reading
 
+MOST_LETTERS = 34  # of a name, its end
 MOST_LINES = 40  # videos in one picture, the worst; the table of all numbers is in results.json
 _LINE, _LEFT, _RIGHT, _WIDTH = 16, 250, 90, 860  # pixels: height of a line, room for names and for numbers, of the whole
 _MADE, _REAL = "#c8501e", "#1f5fa8"
@@ -31,6 +32,11 @@ def worst_first(readings: Mapping[str, Reading[Numbers]], column: Column) -> lis
     return sorted(marks, key=badness.get(column.better, lambda mark: -mark.made), reverse=True)
 
 
+def end_of(name: str) -> str:
+    """A name, or so much of its end as fits."""
+    return name if len(name) <= MOST_LETTERS else f"…{name[1 - MOST_LETTERS :]}"
+
+
 def draw_strip(marks: Sequence[Mark], column: Column) -> str:
     """A dot for the video and a ring for its source on each line."""
     shown = marks[:MOST_LINES]
@@ -45,7 +51,7 @@ def draw_strip(marks: Sequence[Mark], column: Column) -> str:
     parts = [f'<svg viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" role="img">']
     for line, mark in enumerate(shown):
         y = _LINE * (line + 0.5) + 4
-        parts.append(f'<text x="{_LEFT - 10}" y="{y + 4:.0f}" text-anchor="end">{escape(mark.case[-38:])}</text>')
+        parts.append(f'<text x="{_LEFT - 10}" y="{y + 4:.0f}" text-anchor="end">{escape(end_of(mark.case))}</text>')
         parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.0f}" y2="{y:.0f}" stroke="#ddd"/>')
         if mark.truth is not None:
             parts.append(f'<circle cx="{across(mark.truth):.1f}" cy="{y:.0f}" r="4" fill="none" stroke="{_REAL}" stroke-width="1.5"/>')

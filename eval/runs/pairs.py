@@ -39,7 +39,7 @@ class PairList:
 
     Attributes:
         pairs: the pairs of one source follow each other.
-        refused: video -> why nothing is made of it.
+        refused: video -> why nothing, or not all, is made of it.
         drawn_by: what decided which pairs there are.
         checksums: file -> SHA-256.
     """
@@ -114,6 +114,8 @@ def make_pairs(videos: Sequence[Path], kinds: Sequence[Kind], seed: int) -> Pair
         if not pairs or pairs[-1].source != video:
             why = "there is no other video with sound" if heard[video] else "it has no sound, and no other gives it one"
             refused[str(video)] = f"{video} is left out: {why}."
+        elif "reconstruction" in kinds and not heard[video]:
+            refused[str(video)] = f"{video} has no sound of its own, so it has no reconstruction: it is used with another's alone."
     if not pairs:
         raise InputError(f"Not one of {len(videos)} videos can be used; {next(iter(refused.values()))}")
     digests = {str(video): file_sha256(video) for video in names}
