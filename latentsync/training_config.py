@@ -78,7 +78,7 @@ class UNetRunConfig(RunConfig):
     use_mixed_noise: bool = True  # noise of which a part is shared by all frames
     coarse_noise: float = 0.0  # standard deviation of noise in large waves that is added while training; 0: as published
     noisy_share: float = 0.0  # share of the samples that are drawn from the noisiest quarter of the timesteps; 0: as published
-    use_reference: bool = True  # False: hidden, so that a denoiser that starts from nothing never comes to need it
+    use_reference: bool = True  # False: hidden, in training and in inference, so that the denoiser never comes to need it
     noisy_weight: float = 1.0  # up to how much more a noisy step counts in recon, where mouths get their shape; 1: all count alike
     mouth_weight: float = 1.0  # how much more the cells of the lips count in recon; 1: all count alike
     mixed_noise_alpha: float = 1.0  # weight of the shared part against each frame's own

@@ -54,7 +54,7 @@ def unet_settings(config: "Config") -> dict[str, Any]:
         "data": {name: getattr(data, name) for name in ("resolution", "num_frames", "audio_feat_length", "mask")},
         "model": asdict(config.model),
         "weights": {"unet": UNET, "vae": VAE, "whisper": WHISPER},
-        "run": {name: getattr(run, name) for name in ("inference_steps", "guidance_scale", "paste", "match_skin")},
+        "run": {name: getattr(run, name) for name in ("inference_steps", "guidance_scale", "paste", "match_skin", "use_reference")},
     }
 
 

@@ -51,6 +51,9 @@ class VideoValidator:
             resolution=data.resolution,
             num_frames=data.num_frames,
             mask_name=data.mask,
+            paste=run.paste,
+            match_skin=run.match_skin,
+            use_reference=run.use_reference,
         )
         pipeline.set_progress_bar_config(disable=True)
         options = LipsyncOptions(inference_steps=run.inference_steps, guidance_scale=run.guidance_scale, seed=run.seed)

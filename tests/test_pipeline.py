@@ -113,6 +113,9 @@ def test_every_step_of_the_pipeline(speech: np.ndarray) -> None:
             torch.testing.assert_close(pasted[[0, 15]], NUMBERS["pasted_chunk0_frames0_15"], rtol=0, atol=CASE["tolerance"]["pasted"])
         else:
             torch.testing.assert_close(pasted[5], NUMBERS["pasted_chunk1_frame5"], rtol=0, atol=CASE["tolerance"]["pasted"])
+    generator.use_reference = False
+    hidden = generator.encode(pixels, clip.noise[None])
+    assert torch.equal(hidden.masked, conditions.masked) and not hidden.reference.any()
 
 
 @torch.no_grad()

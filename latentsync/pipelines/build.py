@@ -206,4 +206,5 @@ def build_pipeline(
         guidance_scale=config.run.guidance_scale,
         paste=config.run.paste,
         match_skin=config.run.match_skin,
+        use_reference=config.run.use_reference,
     )

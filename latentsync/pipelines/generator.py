@@ -30,6 +30,7 @@ class FaceGenerator:
         noise: the start of every clip, (1, 4, 1, h/8, w/8): one frame of noise for the whole video.
         guidance_scale: see `denoise`.
         match_skin: see `latentsync.faces.skin.match_skin`.
+        use_reference: False shows zeros in the place of the reference, as to a denoiser that was trained so.
         clock: takes the time of each stage.
         on_step: called after each denoising step with the number of steps done.
     """
@@ -45,6 +46,7 @@ class FaceGenerator:
         noise: Tensor,
         guidance_scale: float,
         match_skin: bool = False,
+        use_reference: bool = True,
         clock: Stopwatch,
         on_step: Callable[[int], None] | None = None,
     ) -> None:
@@ -52,6 +54,7 @@ class FaceGenerator:
         self.mask = fixed_mask(resolution, mask_name).to(unet.device)  # h w
         self.noise = noise.to(unet.device)
         self.guidance_scale = guidance_scale
+        self.use_reference = use_reference
         self.skin = skin_weights(self.mask) if match_skin else None
         self.on_step = on_step
         self.largest_batch: int | None = None  # clips that fit into memory at once, known after a failure
@@ -118,7 +121,7 @@ class FaceGenerator:
         )
         masked, reference = rearrange(latents.float(), "(b k f) c h w -> k b c f h w", b=batch, k=2)
         mask = repeat(latent_mask(self.mask), "h w -> b 1 f h w", b=batch, f=frames)
-        return Conditions(mask, masked, reference)
+        return Conditions(mask, masked, reference if self.use_reference else torch.zeros_like(reference))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (b, 4, f, h/8, w/8) to pixels float32 (b, f, 3, h, w)."""

@@ -59,6 +59,7 @@ class LipsyncPipeline(DiffusionPipeline):
         inference_steps, guidance_scale: used where a job does not choose; see `LipsyncOptions`.
         paste: "face" brings the whole aligned face back into the frame, as published; "mask" only what was generated.
         match_skin: bring the broad colours of what was generated to those of the source, see `match_skin`.
+        use_reference: False hides the reference, as from a denoiser that was trained without.
 
     Example:
         >>> pipeline = build_pipeline()
@@ -81,6 +82,7 @@ class LipsyncPipeline(DiffusionPipeline):
         guidance_scale: float = 1.5,
         paste: str = "face",
         match_skin: bool = False,
+        use_reference: bool = True,
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, audio_encoder=audio_encoder, unet=unet, scheduler=scheduler)
@@ -90,7 +92,7 @@ class LipsyncPipeline(DiffusionPipeline):
         self.mask_name = mask_name
         self.inference_steps, self.guidance_scale = inference_steps, guidance_scale
         self.keep = fixed_mask(resolution, mask_name) if paste == "mask" else None
-        self.match_skin = match_skin
+        self.match_skin, self.use_reference = match_skin, use_reference
 
     @property
     def components(self) -> dict[str, Any]:
@@ -251,6 +253,7 @@ class LipsyncPipeline(DiffusionPipeline):
             noise=shared_noise(size, random),
             guidance_scale=options.guidance_scale,
             match_skin=self.match_skin,
+            use_reference=self.use_reference,
             clock=clock,
             on_step=on_step,
         )
