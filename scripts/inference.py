@@ -122,6 +122,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_paths(arguments: argparse.Namespace) -> None:
+    """Refuse half a job before anything is loaded, which takes seconds. Raises InputError."""
+    named = [path is not None for path in (arguments.video_path, arguments.audio_path, arguments.video_out_path)]
+    if arguments.jobs is not None and any(named):
+        raise InputError("--jobs names videos, sounds and outputs itself: leave out --video_path, --audio_path and --video_out_path.")
+    if any(named) and not all(named):
+        raise InputError(
+            "Give --video_path, --audio_path and --video_out_path, or --jobs with a list of them; the demo needs none of the three."
+        )
+
+
 def jobs_of(arguments: argparse.Namespace) -> "list[JobSpec]":
     """The jobs of a command line, checked before anything is loaded."""
     from latentsync.pipelines.options import LipsyncOptions
@@ -130,21 +141,16 @@ def jobs_of(arguments: argparse.Namespace) -> "list[JobSpec]":
     options = LipsyncOptions(**{field.name: getattr(arguments, field.name) for field in fields(LipsyncOptions)})
     paths = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
     if arguments.jobs is not None:
-        if any(paths):
-            raise InputError("--jobs names videos, sounds and outputs itself: leave out --video_path, --audio_path and --video_out_path.")
         return read_jobs(arguments.jobs, options)
     if not any(paths):
         logger.info("No video and no sound were named: making the demo, %s with the words of %s.", DEMO[0].name, DEMO[1].name)
         paths = DEMO
-    if not all(paths):
-        raise InputError(
-            "Give --video_path, --audio_path and --video_out_path, or --jobs with a list of them; the demo needs none of the three."
-        )
     return [JobSpec(*paths, options)]
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says; the exit code."""
+    check_paths(arguments)
     from latentsync.config import dump_config
     from latentsync.pipelines.build import build_pipeline, read_config
     from scripts.jobs import run_jobs
