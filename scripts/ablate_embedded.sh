@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # What each part of the embedded model's training is worth: its second stage, shortened, with one part left out at a time, all measured alike.
 #   scripts/ablate_embedded.sh [WORK_DIR [STEPS [CLIPS [VARIANT...]]]]      (default outputs/embedded, 150 steps, 8 clips, all variants)
+# The variant latent_sync has to be named, and wants a SyncNet of configs/embedded/syncnet_latent.yaml in WORK_DIR/syncnet_latent.pt.
 # WORK_DIR is that of scripts/train_embedded.sh after its first stage. The same command goes on where it stopped; finished tables stay.
 set -euo pipefail
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 case "${1:-}" in -h | --help)
-    sed -n '2,4s/^# *//p' "${BASH_SOURCE[0]}"
+    sed -n '2,5s/^# *//p' "${BASH_SOURCE[0]}"
     exit 0
     ;;
 esac
@@ -17,14 +18,15 @@ configs="$here/configs/embedded" out="$work/ablation"
 variants=("${@:4}")
 [ ${#variants[@]} -gt 0 ] || variants=(everything no_sync no_sync_source no_reader no_temporal no_reference)
 
-left_out() { # VARIANT: the settings that leave it out
+left_out() { # VARIANT: the settings that leave it out, one a line
     case "$1" in
         everything) ;;
-        no_sync) echo run.loss_weights.sync=0 run.loss_weights.sync_source=0 ;;
-        no_sync_source) echo run.loss_weights.sync_source=0 ;;
-        no_reader) echo run.loss_weights.reader=0 run.loss_weights.reader_motion=0 run.loss_weights.reader_points=0 ;;
-        no_temporal) echo model.use_motion_module=false ;;
-        no_reference) echo run.use_reference=false ;;
+        no_sync) printf "%s\n" run.loss_weights.sync=0 run.loss_weights.sync_source=0 ;;
+        no_sync_source) printf "%s\n" run.loss_weights.sync_source=0 ;;
+        latent_sync) printf "%s\n" data.syncnet_config_path="$configs/syncnet_latent.yaml" weights.syncnet="$work/syncnet_latent.pt" ;;
+        no_reader) printf "%s\n" run.loss_weights.reader=0 run.loss_weights.reader_motion=0 run.loss_weights.reader_points=0 ;;
+        no_temporal) printf "%s\n" model.use_motion_module=false ;;
+        no_reference) printf "%s\n" run.use_reference=false ;;
         *)
             echo "ablate_embedded: there is no variant '$1'" >&2
             exit 2
@@ -32,21 +34,20 @@ left_out() { # VARIANT: the settings that leave it out
     esac
 }
 
+for variant in "${variants[@]}"; do left_out "$variant" >/dev/null; done
 for variant in "${variants[@]}"; do
     [ ! -f "$out/$variant/results.md" ] || continue
-    settings="$(left_out "$variant")"
+    mapfile -t settings < <(left_out "$variant")
     echo "ablate_embedded: $variant" >&2
-    # shellcheck disable=SC2086 # settings are words
     "$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" data.train_data_dir="$work/pairs" \
         data.val_data_dir="$work/unseen pairs" data.cache_dir="$work/cache" weights.vae="$work/vae" \
         weights.whisper="$work/audio_encoder.pt" weights.syncnet="$work/syncnet_1.pt" weights.mouth_reader="$work/mouth_reader_1.pt" \
         ckpt.resume_ckpt_path="$work/unet_stage1.pt" data.train_output_dir="$out/$variant/training" run.max_train_steps="$steps" \
-        run.validation_steps="$steps" optimizer.lr_warmup_steps=20 $settings
+        run.validation_steps="$steps" optimizer.lr_warmup_steps=20 "${settings[@]}"
     checkpoint="$(find "$out/$variant/training/checkpoints" -name 'checkpoint-*.pt' | sort | tail -n 1)"
-    # shellcheck disable=SC2086
     "$here/eval/eval_talking_heads.sh" --clips "$work/test" --output_dir "$out/$variant" --limit "$clips" --silence 0 \
         --unet_config_path "$configs/unet.yaml" --inference_ckpt_path "$checkpoint" --vae_path "$work/vae" --whisper_path "$work/audio_encoder.pt" \
         --syncnet_config "$configs/syncnet.yaml" --syncnet "$work/syncnet_1.pt" --judge_config "$configs/syncnet.yaml" --judge "$work/syncnet_2.pt" \
-        --reader "$work/mouth_reader_2.pt" $settings >/dev/null
+        --reader "$work/mouth_reader_2.pt" "${settings[@]}" >/dev/null
 done
 echo "The tables are $out/*/results.md"
