@@ -67,6 +67,12 @@ def test_scripts_can_be_executed_and_parsed(name: str) -> None:
     assert subprocess.run(["bash", "-n", str(ROOT / name)]).returncode == 0
 
 
+def test_an_ablation_that_does_not_exist_is_refused_before_anything_is_trained(tmp_path: Path, double: dict[str, str]) -> None:
+    done = shell(f"'{ROOT}/scripts/ablate_embedded.sh' '{tmp_path}/a b' 1 1 no_sync nothing", tmp_path, **double)
+    assert done.returncode == 2 and done.stderr == "ablate_embedded: there is no variant 'nothing'\n"
+    assert not list(tmp_path.glob("a b*"))
+
+
 def test_inference_passes_its_arguments_on_from_any_folder(tmp_path: Path, double: dict[str, str]) -> None:
     arguments = ["--video_path", "-a b'c\"é.mp4", "--flag", "", "$HOME", "*"]
     words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in arguments)
