@@ -52,16 +52,14 @@ class Measured:
 
 def write_stand_ins(folder: Path) -> None:
     """Random weights of steps 7 and 8, in a folder like checkpoints/."""
-    torch.manual_seed(0)
-    detector = S3FD()
-    weights = random_weights(detector.state_dict(), 0)
-    detector.load_state_dict(weights)
-    see_one_face(detector)
-    for name, network in (("sfd_face", detector), ("syncnet_v2", SyncNetV2()), ("hyperiqa", HyperNet())):
+    networks = {"sfd_face": S3FD(), "syncnet_v2": SyncNetV2(), "hyperiqa": HyperNet()}
+    for name, network in networks.items():
+        network.load_state_dict(random_weights(network.state_dict(), 0))
+        if isinstance(network, S3FD):
+            see_one_face(network)
         path = folder / WEIGHTS[name].path
         path.parent.mkdir(parents=True, exist_ok=True)
-        values = detector.state_dict() if network is detector else random_weights(network.state_dict(), 1)
-        torch.save(values, path)
+        torch.save(network.state_dict(), path)
 
 
 def see_one_face(detector: S3FD) -> None:
