@@ -52,7 +52,7 @@ def test_first_bias_is_added_whole():
 def test_aligned_faces(k):
     crop = warp_crop(reference_frame(k), GOLDEN["affine_matrices"][k], (210, 280), "cpu")
     largest, mean = difference(crop, GOLDEN[f"aligned_face_frame{k}"])
-    assert largest <= 1 and mean < 1e-4
+    assert largest <= 1 and mean < 0.03  # samples are truncated, so rounding moves 1 % of them by a grey level; 0.005 pixels give 0.058
 
 
 def test_square_face_and_large_crop():

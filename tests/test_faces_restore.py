@@ -23,7 +23,7 @@ def flipped_face(k: int, matrices: torch.Tensor, resolution: int) -> torch.Tenso
 
 def assert_close(ours: np.ndarray, theirs: torch.Tensor) -> None:
     distance = np.abs(ours.astype(int) - theirs.numpy().astype(int))
-    assert distance.max() <= 1 and distance.mean() < 0.05
+    assert distance.max() <= 2 and distance.mean() < 0.015  # rounding: up to 2 and 0.005; a face moved by 0.01 pixels: 0.02
 
 
 @pytest.mark.parametrize(

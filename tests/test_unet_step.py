@@ -266,7 +266,7 @@ def test_cached_moments_replace_the_encoder(monkeypatch):
     moments = torch.stack([moments_of(kind) for kind in (pixels, masked_pixels(pixels, fixed_mask(SIDE)), reference)], dim=2)
     monkeypatch.setattr(LatentCodec, "moments", lambda *args: pytest.fail("the encoder may not be called"))
     cached = step(tiny_unet(), dataclasses.replace(batch, moments=moments, faces=None, reference=None))["recon"]
-    torch.testing.assert_close(cached, without, rtol=1e-5, atol=0)
+    torch.testing.assert_close(cached, without, rtol=1e-4, atol=0)  # rounding: up to 3e-5; two of the kinds exchanged: 2.5e-4 and more
 
 
 def test_samples_that_heard_nothing_are_not_judged():
