@@ -8,7 +8,7 @@ decoded) silence fills the hole. `fill_holes` is the ffmpeg filter that makes th
 import logging
 import subprocess
 import tempfile
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -51,21 +51,21 @@ class Hole:
     duration: float
 
 
-def fill_holes(info: MediaInfo, stream: AudioStream) -> str:
+def fill_holes(stream: AudioStream) -> str:
     """ffmpeg filters from the decoded frames of a track to its time line, at its sample rate: from 0, holes filled with silence.
 
-    They change no sample of a track without holes.
+    They change no sample of a track without holes. They need the time stamps of the file as they are (`-copyts`).
     """
-    return f"{_place(info, stream)},aresample={stream.sample_rate}:{_FILL}"
+    return f"{_place(stream)},aresample={stream.sample_rate}:{_FILL}"
 
 
-def _place(info: MediaInfo, stream: AudioStream) -> str:
+def _place(stream: AudioStream) -> str:
     """The ffmpeg filter that gives each frame its place on the time line, in samples.
 
     Variables: 0 what is added to the file's time stamps, 1 where the next frame belongs when nothing is missing, 2 this frame's place.
     """
-    start = 0.0 if stream.start_time is None else stream.start_time - info.start_time
-    begin = f"if(N,0,st(0,-if(gt(PTS,({start:.6f}+{_LATE_START})*SR),{start:.6f}*SR,PTS)))"
+    start = "PTS" if stream.start_time is None else f"{stream.start_time:.6f}*SR"
+    begin = f"if(N,0,st(0,-if(gt(PTS-{start},{_LATE_START}*SR),{start},PTS)))"
     place = "st(2,if(isnan(PTS),ld(1),PTS+ld(0)))"
     jumps = f"gt(ld(1)-ld(2),{_RESTART}*SR)+gt(ld(2)-ld(1),{_LARGEST_HOLE}*SR)"
     go_on = f"if({jumps},st(0,ld(0)+ld(1)-ld(2));st(2,ld(1)))"
@@ -150,14 +150,14 @@ class AudioSamples:
     def _decode(self) -> None:
         """Decode all channels into one; where one channel must do, decode once more."""
         levels = _ChannelLevels(self.stream) if self.stream.channels > 1 else None
-        with tempfile.TemporaryFile(prefix="latentsync-") as stamps:
-            status, child = self._run(stamps, levels)
-            self.holes, is_steady = _read_stamps(stamps)
-        self.can_be_copied = is_steady and not self.holes
+        with tempfile.TemporaryFile(prefix="latentsync-") as in_file, tempfile.TemporaryFile(prefix="latentsync-") as on_line:
+            status, child = self._run((in_file, on_line), levels)
+            holes, is_steady, ahead = _compare_stamps(in_file, on_line)
+        self.holes, self.can_be_copied = tuple(holes), is_steady and not holes
         size = self._file.seek(0, 2)
         if size == 0:
             raise InputError(f"{self.info.path} holds an audio track but no sound that can be decoded: {child.reason()}")
-        self._tell_faults(size / 2 / self.sample_rate, status, child)
+        self._tell_faults(size / 2 / self.sample_rate + ahead, status, child)
         channel, why = levels.choose() if levels else (None, "")
         if channel is not None:
             self._note(why)
@@ -166,39 +166,28 @@ class AudioSamples:
             self._file.truncate()
             self._run()
 
-    def _run(self, stamps: IO[bytes] | None = None, levels: "_ChannelLevels | None" = None) -> tuple[int, Child]:
+    def _run(self, stamps: Sequence[IO[bytes]] = (), levels: "_ChannelLevels | None" = None) -> tuple[int, Child]:
         """Decode once; returns ffmpeg's exit status and its remains.
 
         Args:
-            stamps: gets the time stamps of the decoded frames: as stream 0 those of the file, as stream 1 those on the time line.
+            stamps: two files that get the time stamps of the decoded frames: those in the file, those on the time line.
             levels: is shown the channels.
         """
-        place = _place(self.info, self.stream)
+        place = _place(self.stream)
         track, branches, outputs, files = f"[0:{self.stream.index}]", [], [], [self._file]
         if levels:
             branches.append(f"{track}asplit[channels][rest]")
             outputs += ["-map", "[channels]", "-ar", str(_LEVEL_RATE), "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
             track = "[rest]"
         if stamps:
-            branches.append(f"{track}asplit[file][unplaced];[unplaced]{place},asplit[placed][line]")
-            outputs += [
-                "-map",
-                "[file]",
-                "-map",
-                "[placed]",
-                "-c:a",
-                "pcm_s16le",
-                "-f",
-                "framecrc",
-                "-flush_packets",
-                "0",
-                pipe_url(stamps),
-            ]
-            track, place = "[line]", "anull"
-            files.append(stamps)
+            branches.append(f"{track}asplit[file][unplaced];[unplaced]{place},asplit[line][placed]")
+            for name, file in zip(("[file]", "[line]"), stamps, strict=True):
+                outputs += ["-map", name, "-c:a", "pcm_s16le", "-f", "framecrc", "-flush_packets", "0", pipe_url(file)]
+                files.append(file)
+            track, place = "[placed]", "anull"
         branches.append(f"{track}{self.mix}{place},aresample={_FILL}[mono]")
         outputs += ["-map", "[mono]", "-ac", "1", "-ar", str(self.sample_rate), "-c:a", "pcm_s16le", "-f", "s16le", pipe_url(self._file)]
-        source = ["-protocol_whitelist", "file", "-i", file_url(self.info.path), "-filter_complex", ";".join(branches)]
+        source = ["-copyts", "-protocol_whitelist", "file", "-i", file_url(self.info.path), "-filter_complex", ";".join(branches)]
         stdout = subprocess.PIPE if levels else subprocess.DEVNULL
         child = Child(["ffmpeg", *QUIET, "-nostdin", *source, *outputs], stdout=stdout, files=files)
         try:
@@ -280,30 +269,30 @@ class _ChannelLevels:
         return None, ""
 
 
-def _read_stamps(file: IO[bytes]) -> tuple[tuple[Hole, ...], bool]:
-    """The holes of a track, and whether its own time stamps agree with its samples, from the lines that ffmpeg's framecrc writes."""
-    file.seek(0)
-    rate, end, first = 1.0, 0, None  # samples a second, samples so far
-    waiting: tuple[deque[int], deque[int]] = (deque(), deque())  # time stamps of either stream that the other one has not reached
+def _compare_stamps(in_file: IO[bytes], on_line: IO[bytes]) -> tuple[list[Hole], bool, float]:
+    """Compare the time stamps of the frames of a track, as ffmpeg's framecrc writes them: in the file, and on the time line.
+
+    Returns the holes, whether both stay together, and the seconds by which the clock of the file came to be ahead.
+    """
+    rate, end, first, ahead, is_steady = 1.0, 0, None, 0.0, True  # samples a second, samples so far
     holes: list[Hole] = []
-    is_steady = True
-    for line in file:
-        if line.startswith(b"#tb 1:"):
-            numerator, _, denominator = line.partition(b":")[2].partition(b"/")
+    in_file.seek(0)
+    on_line.seek(0)
+    for theirs, ours in zip(in_file, on_line, strict=False):
+        if ours.startswith(b"#tb 0:"):
+            numerator, _, denominator = ours.partition(b":")[2].partition(b"/")
             rate = int(denominator) / int(numerator)
-        if line.startswith(b"#"):
+        if ours.startswith(b"#"):
             continue
-        stream, _, stamp, duration = (int(field) for field in line.split(b",")[:4])
-        waiting[stream].append(stamp)
-        if stream == 1:
-            if stamp - end > _HOLE / 2 * rate:
-                holes.append(Hole(end / rate, (stamp - end) / rate))
-            end = max(end, stamp) + duration
-        while waiting[0] and waiting[1]:
-            shift = waiting[0].popleft() - waiting[1].popleft()
-            first = shift if first is None else first
-            is_steady = is_steady and abs(shift - first) <= _STEADY * rate
-    return tuple(holes), is_steady
+        stamp, duration = (int(field) for field in ours.split(b",")[2:4])
+        if stamp - end > _HOLE / 2 * rate:
+            holes.append(Hole(end / rate, (stamp - end) / rate))
+        end = max(end, stamp) + duration
+        shift = (int(theirs.split(b",")[2]) - stamp) / rate
+        first = shift if first is None else first
+        ahead = max(ahead, shift - first)
+        is_steady = is_steady and abs(shift - first) <= _STEADY
+    return holes, is_steady, ahead
 
 
 def read_audio(path: str | Path, sample_rate: int = AUDIO_SAMPLE_RATE) -> np.ndarray:

@@ -148,14 +148,16 @@ class VideoSink:
             before, after = audio_options(
                 self.encoding.container,
                 stream,
-                fill_holes(info, stream),
+                fill_holes(stream),
                 duration=self._audio.duration,
                 length=self._audio.length,
                 tolerance=0.501 / float(self.fps),
                 can_be_copied=self._audio.can_be_copied,
             )
             late = (stream.start_time or info.start_time) - info.start_time
-            if after["c:a"] == "copy" and late > 1e-3:  # the track starts later than the file: its first sample goes with frame 0
+            if after["c:a"] != "copy":
+                options["copyts"] = None  # what the filters read
+            elif late > 1e-3:  # the track starts later than the file: its first sample goes with frame 0
                 before["itsoffset"] = f"{-late:.6f}"
             inputs.append(ffmpeg.input(file_url(self._audio.path), protocol_whitelist="file", **before)[str(stream.index)])
             options |= after
