@@ -79,6 +79,12 @@ def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
         "whoever is at that pixel then (several, one a shot, separated by ;)",
     )
     group.add_argument(
+        "--audio_track",
+        metavar="WHICH",
+        help="audio track of a sound file that has several: a number counted from 0, or a language such as eng "
+        "(default: the one that the file marks as default, else the first)",
+    )
+    group.add_argument(
         "--length",
         choices=LENGTHS,
         help="what decides how long the result is (default audio: a longer sound plays the video back and forth)",

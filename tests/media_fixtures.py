@@ -9,6 +9,9 @@ import numpy as np
 TEST_PICTURE = "testsrc2=size=96x64:rate=25:duration=3"  # every frame differs from the others
 TEST_SOUND = "aevalsrc=0.4*sin(2*PI*t*(300+500*t)):sample_rate=44100:duration=3"  # a sweep: it matches itself at one shift only
 
+BURSTS = "aevalsrc=0.6*sin(2*PI*880*t)*lt(mod(t+0.35\\,0.5)\\,0.08):sample_rate=48000:duration=3"  # 80 ms each, at 0.15, 0.65, ...
+HOLE = ("-af", "asetpts=PTS+if(gte(T\\,1)\\,1/TB\\,0)")  # an output option: time stamps jump by a second, no sample fills the hole
+
 
 def run_ffmpeg(*arguments: str | Path) -> None:
     """Run ffmpeg; what it writes to standard error becomes the failure."""
@@ -29,6 +32,13 @@ def make_sound(path: Path, *options: str, sound: str = TEST_SOUND) -> Path:
     """A sound file; the codec is the usual one of its ending unless `options` name another."""
     run_ffmpeg("-f", "lavfi", "-i", sound, *options, f"file:{path}")
     return path
+
+
+def onsets(samples: np.ndarray, rate: int = 16000) -> list[float]:
+    """Seconds at which a sound (t) begins after at least 60 ms of silence, to a millisecond."""
+    step = rate // 1000
+    loud = np.abs(samples[: len(samples) // step * step].reshape(-1, step)).max(1) > 0.1
+    return [place / 1000 for place in np.flatnonzero(loud) if not loud[max(0, place - 60) : place].any()]
 
 
 def smooth_frames(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:

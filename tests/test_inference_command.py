@@ -121,6 +121,24 @@ def test_inputs_and_folder_hold_nothing_else(folder: Path, result: Path) -> None
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
+def test_a_hole_in_the_sound_and_the_choice_of_a_track_reach_the_report(folder: Path, tmp_path: Path) -> None:
+    silence = ["-f", "lavfi", "-i", "anullsrc=duration=0.5", "-i", f"file:{folder / 'words.wav'}"]
+    hole = ["-map", "0", "-map", "1", "-filter:a:1", "asetpts=PTS+if(gte(T\\,0.5)\\,0.2/TB\\,0)", "-c:a", "pcm_s16le"]
+    marks = ["-disposition:a:0", "0", "-disposition:a:1", "default", "-metadata:s:a:0", "language=ger"]
+    subprocess.run(["ffmpeg", "-v", "error", *silence, *hole, *marks, str(tmp_path / "two.mka")], check=True)
+    report = {}
+    for name, more in {"default": [], "german": ["--audio_track=ger"]}.items():
+        assert run(folder, "-talk.mp4", str(tmp_path / "two.mka"), tmp_path / f"{name}.mkv", "--report", *more) == 0
+        report[name] = json.loads((tmp_path / f"{name}.report.json").read_text())
+    assert report["default"]["frames"] == 29  # of 0.97 s of words and a hole of 0.2 s
+    told = " ".join(report["default"]["warnings"])
+    assert "a hole in its sound" in told and "number 1 is taken" in told
+    assert len(read_audio(tmp_path / "default.mkv")) / 16000 == pytest.approx(29 / 25, abs=0.01)
+    assert any("is silent" in warning for warning in report["german"]["warnings"])
+    assert np.abs(read_audio(tmp_path / "german.mkv")).max() < 0.01
+    assert run(folder, "-talk.mp4", str(tmp_path / "two.mka"), tmp_path / "none.mkv", "--audio_track=2") == 2
+
+
 def test_frames_without_a_face_pass_through(folder: Path, tmp_path: Path) -> None:
     gone, output = folder / "gone.mkv", tmp_path / "out.mkv"  # this container tells no length of its picture
     remux = ["ffmpeg", "-v", "error", "-y", "-i", f"file:{folder / 'gone.mp4'}", "-i", f"file:{folder / 'words.wav'}"]

@@ -86,6 +86,24 @@ def test_missing_streams(tmp_path):
         AudioSamples(make_clip(tmp_path / "mute.mp4"))
 
 
+def test_of_several_audio_tracks_the_default_one_is_taken(tmp_path):
+    silence = ["-f", "lavfi", "-i", "anullsrc=duration=1"]
+    names = ["-metadata:s:a:0", "language=ger", "-metadata:s:a:0", "title=Music", "-metadata:s:a:1", "language=eng"]
+    for name, marks, expected in (("a.mka", (0, 0), 0), ("b.mka", (0, "default"), 1), ("c.mov", ("default", "default"), 0)):
+        both = [*silence, *silence, "-map", "0", "-map", "1", "-c:a", "aac", "-ac:a:0", "2"]
+        marked = [word for k, mark in enumerate(marks) for word in (f"-disposition:a:{k}", str(mark))]
+        run_ffmpeg(*both, *names, *marked, tmp_path / name)
+        info = probe(tmp_path / name)
+        assert info.audio.index == expected and info.require_audio() is info.audio
+        assert info.audio_tracks[0].layout == "stereo" and [track.language for track in info.audio_tracks] == ["ger", "eng"]
+    info = probe(tmp_path / "b.mka")
+    for track, index in (("0", 0), ("1", 1), ("ENG", 1), ("ger", 0)):
+        assert info.require_audio(track).index == index
+    for track in ("2", "fre", "-1", ""):
+        with pytest.raises(InputError, match=r'no audio track .*0 \(aac, ger, "Music"\), 1 \(aac, eng, default\)'):
+            info.require_audio(track)
+
+
 def test_missing_ffmpeg(tmp_path, monkeypatch):
     path = make_sound(tmp_path / "a.wav")
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_fixtures import TEST_SOUND, children, encode_frames, make_clip, make_sound, smooth_frames
+from media_fixtures import BURSTS, HOLE, TEST_SOUND, children, encode_frames, make_clip, make_sound, onsets, run_ffmpeg, smooth_frames
 
 from latentsync.errors import InputError, LatentSyncError, OutputError
-from latentsync.media.audio import read_audio
+from latentsync.media.audio import AudioSamples, read_audio
 from latentsync.media.encoding import CODECS, CONTAINERS, check_output, choose_encoding, require_encoder
 from latentsync.media.ffmpeg import probe
 from latentsync.media.sink import AudioTrack, VideoSink
@@ -156,6 +156,33 @@ def test_a_track_that_starts_late_in_its_file_starts_with_frame_0(tmp_path, endi
     clock = (result.info.audio.start_time or 0) - (result.video.start_time or 0)
     assert abs(_lag(read_audio(tmp_path / f"out{ending}")[: len(heard)], heard) / RATE + clock) < 0.03
     assert result.info.duration == pytest.approx(count / 25, abs=0.07)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize("name", ["hole.mka", "hole.mp4", "hole.ts", "back.nut", "plain.wav"])
+def test_what_is_written_lies_where_it_was_heard(tmp_path, name, ending):
+    back = ("-af", "asetpts=PTS-if(gte(T\\,1)\\,0.3/TB\\,0)", "-c:a", "pcm_s16le")
+    options = {"hole": (*HOLE, "-c:a", "aac"), "back": back, "plain": ()}[name.partition(".")[0]]
+    with AudioSamples(make_sound(tmp_path / name, *options, sound=BURSTS)) as samples:
+        heard, seconds, can_be_copied = samples[:], samples.duration, samples.can_be_copied
+    count = round(seconds * 25)
+    track = AudioTrack(tmp_path / name, count / 25, seconds, can_be_copied=can_be_copied)
+    out = tmp_path / f"out{ending}"
+    result = write(out, smooth_frames(1, 32, 32) * count, audio=track)
+    start = result.video.start_time or 0
+    on_clock = f"asetpts=PTS-{start}/TB,aresample=16000:async=1:first_pts=0:min_hard_comp=0.005"  # as a player would
+    run_ffmpeg("-copyts", "-i", out, "-map", "0:a", "-af", on_clock, "-ac", "1", tmp_path / "played.wav")
+    assert len(onsets(heard)) == 6
+    assert onsets(read_audio(tmp_path / "played.wav")) == pytest.approx(onsets(heard), abs=0.01)
+
+
+def test_the_written_track_is_the_one_that_is_named(tmp_path):
+    make_sound(tmp_path / "a.wav", sound=TEST_SOUND)
+    two = ["-f", "lavfi", "-i", "anullsrc=duration=3", "-i", tmp_path / "a.wav", "-map", "0", "-map", "1", "-disposition:a:0", "default"]
+    run_ffmpeg(*two, "-metadata:s:a:1", "language=eng", "-c:a", "aac", tmp_path / "two.mka")
+    for track, silent in ((None, True), ("1", False), ("eng", False), ("0", True)):
+        write(tmp_path / "out.mkv", smooth_frames(1, 32, 32) * 75, audio=AudioTrack(tmp_path / "two.mka", 3.0, 3.0, track=track))
+        assert (np.abs(read_audio(tmp_path / "out.mkv")).max() < 0.01) == silent
 
 
 def test_choices_that_do_not_fit_are_refused():

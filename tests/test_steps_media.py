@@ -137,6 +137,13 @@ def test_odd_files_come_out_plain(tmp_path: Path, name: str, options: tuple[str,
     assert abs(int(made.facts["frames"] or 0) - 50) <= 1 and made.facts["duration"] == int(made.facts["frames"] or 0) / 25
 
 
+def test_of_sound_out_of_phase_one_channel_is_kept(tmp_path: Path) -> None:
+    sound = "aevalsrc=0.4*sin(2*PI*500*t)|-0.4*sin(2*PI*500*t):sample_rate=48000:duration=2"
+    raw = make_clip(tmp_path / "raw.mkv", "-c:a", "flac", picture="testsrc2=size=96x64:rate=25:duration=2", sound=sound)
+    (made,) = resample(clip(raw), tmp_path / "resampled")
+    assert isinstance(made, Kept) and np.abs(read_audio(made.path)).max() == pytest.approx(0.4, abs=0.02)
+
+
 def test_a_rotated_file_comes_out_upright(tmp_path: Path) -> None:
     make_clip(tmp_path / "flat.mp4", sound=SOUND)
     raw = remux(tmp_path / "flat.mp4", tmp_path / "turned.mp4", "-metadata:s:v:0", "rotate=90")

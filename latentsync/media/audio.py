@@ -1,17 +1,25 @@
-"""Sound as mono samples: decoded once by ffmpeg, kept on disk, looked at piece by piece."""
+"""Sound as mono samples: decoded once by ffmpeg, kept on disk, looked at piece by piece.
+
+One time line holds for what the networks hear, for the length of a result and for the sound that is written into it: the first sample of
+the track is at 0, samples follow each other, and where the time stamps of the file jump ahead (packets that are missing or cannot be
+decoded) silence fills the hole. `fill_holes` is the ffmpeg filter that makes this time line, here and in `VideoSink`.
+"""
 
 import logging
+import subprocess
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
-import ffmpeg
 import numpy as np
 
 from latentsync.constants import AUDIO_SAMPLE_RATE
 from latentsync.errors import InputError, OutputError
-from latentsync.media.ffmpeg import MediaInfo, probe
-from latentsync.media.process import DISK_FULL, QUIET, Child, file_url
+from latentsync.media.ffmpeg import AudioStream, MediaInfo, probe
+from latentsync.media.process import DISK_FULL, QUIET, Child, file_url, pipe_url, read_exactly
 
 logger = logging.getLogger(__name__)
 
@@ -19,18 +27,81 @@ FULL_SCALE = 32768.0  # a 16-bit sample of this value would be 1.0
 SILENCE = 33  # 16-bit samples at or below this (-60 dB of full scale) are silence
 _BLOCK = 1 << 20  # samples that are looked at together
 
+_HOLE = 0.03  # seconds: a time stamp further ahead of the samples before it leaves a hole; jitter and rounding of clocks are smaller
+_LATE_START = 0.1  # seconds between the start of a track and its first sample that make a hole; the lead-in of codecs is shorter
+_FILL = "async=1:first_pts=0:min_hard_comp=0.01"  # options of ffmpeg's aresample: silence where the next frame's place is ahead
+_RESTART = 1.0  # seconds: a time stamp further back is a clock that starts anew, samples go on
+_LARGEST_HOLE = 600.0  # seconds: a time stamp further ahead is a clock that jumps, samples go on
+_STEADY = 0.015  # seconds between time stamps and samples up to which the packets of a track play as its samples do
+_LEAST_MISSING = 0.2  # seconds of sound, or 1 % of it, that may be missing from what the header promises
+_NAMED_HOLES = 3  # holes that a sentence names
+
+_LEVEL_RATE = 8000  # Hz at which the channels are compared
+_LEVEL_BLOCK = 2000  # samples of each channel that are compared together
+_CANCELLED = 0.1  # a mix of less than this share of the louder channel's power has cancelled
+_CANCELLED_SHARE = 1 / 3  # of the blocks that are not silent
+_FAINT = 1e-4  # a centre channel of less than this share of the loudest channel's power holds no words
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A part of the time line for which the file holds no sound."""
+
+    start: float  # seconds
+    duration: float
+
+
+def fill_holes(stream: AudioStream) -> str:
+    """ffmpeg filters from the decoded frames of a track to its time line, at its sample rate: from 0, holes filled with silence.
+
+    They change no sample of a track without holes. They need the time stamps of the file as they are (`-copyts`).
+    """
+    return f"{_place(stream)},aresample={stream.sample_rate}:{_FILL}"
+
+
+def _place(stream: AudioStream) -> str:
+    """The ffmpeg filter that gives each frame its place on the time line, in samples.
+
+    Variables: 0 what is added to the file's time stamps, 1 where the next frame belongs when nothing is missing, 2 this frame's place.
+    """
+    start = "PTS" if stream.start_time is None else f"{stream.start_time:.6f}*SR"
+    begin = f"if(N,0,st(0,-if(gt(PTS-{start},{_LATE_START}*SR),{start},PTS)))"
+    place = "st(2,if(isnan(PTS),ld(1),PTS+ld(0)))"
+    jumps = f"gt(ld(1)-ld(2),{_RESTART}*SR)+gt(ld(2)-ld(1),{_LARGEST_HOLE}*SR)"
+    go_on = f"if({jumps},st(0,ld(0)+ld(1)-ld(2));st(2,ld(1)))"
+    follow = f"if(lt(ld(2)-ld(1),if(N,{_HOLE},{_LATE_START})*SR),st(2,ld(1)))"
+    return f"asetpts='{begin};{place};{go_on};{follow};st(1,ld(2)+S);ld(2)'"
+
 
 class AudioSamples:
-    """The first audio track of a file (sound or video) as mono float32 samples in [-1, 1]; a context manager.
+    """An audio track of a file (sound or video) as mono float32 samples in [-1, 1]; a context manager.
 
     The track is decoded once into an unnamed temporary file as 16-bit numbers (32 kB a second at 16 kHz) and mapped into memory, so
     an hour of sound costs no memory. Sample 0 is the first sample of the track, also where the track starts later than its file.
+    Holes in the track are silence. The centre channel is taken where there is one that is not silent; one of two channels is taken where
+    both are out of phase, so that their mix would cancel; in all other cases the channels are mixed.
+
+    Attributes:
+        info: of the file.
+        stream: the track.
+        mix: ffmpeg filters, each with a comma behind it, that take one channel; empty where channels are mixed as usual.
+        holes: parts that are filled with silence, in order.
+        can_be_copied: whether the track's packets, copied, play on the same time line as these samples.
+        notes: a sentence on each choice and each fault, for the user; they have been logged.
     """
 
-    def __init__(self, path: str | Path, sample_rate: int = AUDIO_SAMPLE_RATE) -> None:
-        """Decode. Raises InputError when there is no audio track or nothing in it can be decoded."""
+    def __init__(self, path: str | Path, sample_rate: int = AUDIO_SAMPLE_RATE, track: str | None = None) -> None:
+        """Decode; `track` is a number or a language, None for the default one (see `MediaInfo.require_audio`).
+
+        Raises InputError when there is no such track or nothing in it can be decoded.
+        """
         self.info: MediaInfo = probe(path)
+        self.stream: AudioStream = self.info.require_audio(track)
         self.sample_rate = sample_rate
+        self.mix = ""
+        self.holes: tuple[Hole, ...] = ()
+        self.can_be_copied = True
+        self.notes: tuple[str, ...] = ()
         self._file = tempfile.TemporaryFile(prefix="latentsync-")  # noqa: SIM115 - closed by `close`
         try:
             self._decode()
@@ -71,26 +142,160 @@ class AudioSamples:
         blocks = (self._samples[start : start + _BLOCK] for start in range(0, len(self), _BLOCK))
         return all(int(block.min()) >= -SILENCE and int(block.max()) <= SILENCE for block in blocks)
 
+    def _note(self, sentence: str) -> None:
+        text = f"{self.info.path} {sentence}."
+        logger.warning("%s", text)
+        self.notes += (text,)
+
     def _decode(self) -> None:
-        path = self.info.path
-        stream = self.info.require_audio()
-        node = ffmpeg.input(file_url(path), protocol_whitelist="file")
-        node = ffmpeg.output(node, "pipe:1", map=f"0:{stream.index}", ac=1, ar=self.sample_rate, f="s16le", acodec="pcm_s16le")
-        child = Child(["ffmpeg", *QUIET, "-nostdin", *ffmpeg.get_args(node)], stdout=self._file)
+        """Decode all channels into one; where one channel must do, decode once more."""
+        levels = _ChannelLevels(self.stream) if self.stream.channels > 1 else None
+        with tempfile.TemporaryFile(prefix="latentsync-") as in_file, tempfile.TemporaryFile(prefix="latentsync-") as on_line:
+            status, child = self._run((in_file, on_line), levels)
+            holes, is_steady, ahead = _compare_stamps(in_file, on_line)
+        self.holes, self.can_be_copied = tuple(holes), is_steady and not holes
+        size = self._file.seek(0, 2)
+        if size == 0:
+            raise InputError(f"{self.info.path} holds an audio track but no sound that can be decoded: {child.reason()}")
+        self._tell_faults(size / 2 / self.sample_rate + ahead, status, child)
+        channel, why = levels.choose() if levels else (None, "")
+        if channel is not None:
+            self._note(why)
+            self.mix = f"pan=mono|c0=c{channel},"
+            self._file.seek(0)
+            self._file.truncate()
+            self._run()
+
+    def _run(self, stamps: Sequence[IO[bytes]] = (), levels: "_ChannelLevels | None" = None) -> tuple[int, Child]:
+        """Decode once; returns ffmpeg's exit status and its remains.
+
+        Args:
+            stamps: two files that get the time stamps of the decoded frames: those in the file, those on the time line.
+            levels: is shown the channels.
+        """
+        place = _place(self.stream)
+        track, branches, outputs, files = f"[0:{self.stream.index}]", [], [], [self._file]
+        if levels:
+            branches.append(f"{track}asplit[channels][rest]")
+            outputs += ["-map", "[channels]", "-ar", str(_LEVEL_RATE), "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
+            track = "[rest]"
+        if stamps:
+            branches.append(f"{track}asplit[file][unplaced];[unplaced]{place},asplit[line][placed]")
+            for name, file in zip(("[file]", "[line]"), stamps, strict=True):
+                outputs += ["-map", name, "-c:a", "pcm_s16le", "-f", "framecrc", "-flush_packets", "0", pipe_url(file)]
+                files.append(file)
+            track, place = "[placed]", "anull"
+        branches.append(f"{track}{self.mix}{place},aresample={_FILL}[mono]")
+        outputs += ["-map", "[mono]", "-ac", "1", "-ar", str(self.sample_rate), "-c:a", "pcm_s16le", "-f", "s16le", pipe_url(self._file)]
+        source = ["-copyts", "-protocol_whitelist", "file", "-i", file_url(self.info.path), "-filter_complex", ";".join(branches)]
+        stdout = subprocess.PIPE if levels else subprocess.DEVNULL
+        child = Child(["ffmpeg", *QUIET, "-nostdin", *source, *outputs], stdout=stdout, files=files)
         try:
+            if levels:
+                assert child.stdout is not None
+                levels.read(child.stdout)
             status = child.finish()
         except BaseException:
             child.kill()
             raise
         if any(DISK_FULL in line for line in child.errors()):
-            raise OutputError(f"{tempfile.gettempdir()} is full: {path} could not be decoded into it, free some space or set TMPDIR")
-        if self._file.seek(0, 2) == 0:
-            raise InputError(f"{path} holds an audio track but no sound that can be decoded: {child.reason()}")
-        if status:
-            logger.warning("%s: the sound could not be decoded to its end (%s)", path, child.reason())
+            raise OutputError(
+                f"{tempfile.gettempdir()} is full: {self.info.path} could not be decoded into it, free some space or set TMPDIR"
+            )
+        return status, child
+
+    def _tell_faults(self, seconds: float, status: int, child: Child) -> None:
+        """Holes, clocks that are not steady, an end that comes too early."""
+        if self.holes:
+            places = ", ".join(f"{hole.duration:.2f} s at {hole.start:.2f} s" for hole in self.holes[:_NAMED_HOLES])
+            more = ", ..." if len(self.holes) > _NAMED_HOLES else ""
+            total = sum(hole.duration for hole in self.holes)
+            count = "a hole" if len(self.holes) == 1 else f"{len(self.holes)} holes"
+            self._note(
+                f"has {count} in its sound, {total:.2f} s in all ({places}{more}): packets are missing or damaged, silence fills them"
+            )
+        elif not self.can_be_copied:
+            self._note(
+                "has time stamps that do not fit its sound (they go back, overlap or jump): its samples are taken one after the other"
+            )
+        promised = self.stream.promised
+        if promised is not None and promised - seconds > max(_LEAST_MISSING, promised / 100):
+            reason = f" ({child.reason()})" if child.errors() or status else ""
+            self._note(f"is cut short or damaged: only {seconds:.1f} s of about {promised:.1f} s of sound could be decoded{reason}")
+        elif status:
+            self._note(f"could not be decoded to the end of its sound ({child.reason()})")
+
+
+class _ChannelLevels:
+    """How loud the channels of a track are, and the first two together, gathered while it is decoded."""
+
+    def __init__(self, stream: AudioStream) -> None:
+        self._stream = stream
+        self._power = np.zeros(stream.channels)  # sums over blocks of the mean square, of 16-bit numbers
+        self._centre_peak = 0
+        self._sounding = self._cancelled = 0  # blocks
+
+    def read(self, pipe: IO[bytes]) -> None:
+        """Take in all samples that ffmpeg writes: 16-bit numbers, t c."""
+        block = np.empty((_LEVEL_BLOCK, self._stream.channels), "<i2")  # t c
+        while True:
+            block[:] = 0
+            more = read_exactly(pipe, block)
+            self._add(block)
+            if not more:
+                return
+
+    def _add(self, block: np.ndarray) -> None:
+        power = np.square(block, dtype=np.float32).mean(0)  # c
+        self._power += power
+        if self._stream.has_centre:
+            self._centre_peak = max(self._centre_peak, int(np.abs(block[:, 2].astype(np.int32)).max()))
+        mix = np.square(block[:, :2].mean(1, dtype=np.float32)).mean()
+        louder = power[:2].max()
+        if louder > SILENCE**2 / 2:
+            self._sounding += 1
+            self._cancelled += bool(mix < _CANCELLED * louder)
+
+    def choose(self) -> tuple[int | None, str]:
+        """Which channel alone must be heard, and why; None where all are mixed."""
+        stream = self._stream
+        if stream.has_centre and self._centre_peak > SILENCE and self._power[2] > _FAINT * self._power.max():
+            return 2, f"has {stream.layout} sound: its centre channel, which carries the words, is what the mouth follows"
+        is_pair = stream.channels == 2 or stream.has_centre
+        if is_pair and self._sounding and self._cancelled >= _CANCELLED_SHARE * self._sounding:
+            side = int(self._power[1] > 1.01 * self._power[0])
+            name = ("left", "right")[side]
+            return side, f"has left and right out of phase, so that they cancel in a mix: the {name} channel is what the mouth follows"
+        return None, ""
+
+
+def _compare_stamps(in_file: IO[bytes], on_line: IO[bytes]) -> tuple[list[Hole], bool, float]:
+    """Compare the time stamps of the frames of a track, as ffmpeg's framecrc writes them: in the file, and on the time line.
+
+    Returns the holes, whether both stay together, and the seconds by which the clock of the file came to be ahead.
+    """
+    rate, end, first, ahead, is_steady = 1.0, 0, None, 0.0, True  # samples a second, samples so far
+    holes: list[Hole] = []
+    in_file.seek(0)
+    on_line.seek(0)
+    for theirs, ours in zip(in_file, on_line, strict=False):
+        if ours.startswith(b"#tb 0:"):
+            numerator, _, denominator = ours.partition(b":")[2].partition(b"/")
+            rate = int(denominator) / int(numerator)
+        if ours.startswith(b"#"):
+            continue
+        stamp, duration = (int(field) for field in ours.split(b",")[2:4])
+        if stamp - end > _HOLE / 2 * rate:
+            holes.append(Hole(end / rate, (stamp - end) / rate))
+        end = max(end, stamp) + duration
+        shift = (int(theirs.split(b",")[2]) - stamp) / rate
+        first = shift if first is None else first
+        ahead = max(ahead, shift - first)
+        is_steady = is_steady and abs(shift - first) <= _STEADY
+    return holes, is_steady, ahead
 
 
 def read_audio(path: str | Path, sample_rate: int = AUDIO_SAMPLE_RATE) -> np.ndarray:
-    """The first audio track of a file as mono float32 samples in [-1, 1] (t), all in memory. Raises InputError."""
+    """The audio track of a file as mono float32 samples in [-1, 1] (t), all in memory; see `AudioSamples`. Raises InputError."""
     with AudioSamples(path, sample_rate) as samples:
         return samples[:]

@@ -157,24 +157,33 @@ def require_encoder(name: str) -> None:
 
 
 def audio_options(
-    container: Container, stream: AudioStream, *, duration: float, length: float | None, tolerance: float
+    container: Container,
+    stream: AudioStream,
+    filters: str,
+    *,
+    duration: float,
+    length: float | None,
+    tolerance: float,
+    can_be_copied: bool = True,
 ) -> tuple[dict[str, object], dict[str, object]]:
     """ffmpeg (input, output) options that give `duration` seconds of a track that lasts `length` (None: unknown).
 
-    Copied when nothing must be added (a cut falls between two packets, some 25 ms), else encoded: losslessly where it was.
+    Copied when nothing must be added (a cut falls between two packets, some 25 ms) and its packets `can_be_copied`, else encoded:
+    losslessly where it was. `filters` of ffmpeg bring the decoded track onto its time line before it is cut or padded.
     `tolerance` (seconds, half a video frame) is how much may be missing or too long.
     """
-    copyable = stream.codec in container.copied_audio
+    fits = stream.codec in container.copied_audio
+    copyable = fits and can_be_copied
     known = stream.duration if length is None else length
     if copyable and known is not None and abs(known - duration) <= tolerance:
         return {}, {"c:a": "copy"}
     if copyable and known is not None and known > duration and stream.codec not in _LOSSLESS_AUDIO:
         return {"t": f"{duration:.6f}"}, {"c:a": "copy"}
-    encoder = _LOSSLESS_AUDIO.get(stream.codec, container.audio_encoder) if copyable else container.audio_encoder
-    if copyable and stream.codec in _PCM:
+    encoder = _LOSSLESS_AUDIO.get(stream.codec, container.audio_encoder) if fits else container.audio_encoder
+    if fits and stream.codec in _PCM:
         encoder = stream.codec
     samples = round(duration * stream.sample_rate)
-    options: dict[str, object] = {"c:a": encoder, "af": f"asetpts=PTS-STARTPTS,apad,atrim=end_sample={samples}"}
+    options: dict[str, object] = {"c:a": encoder, "af": f"{filters},apad,atrim=end_sample={samples}"}
     if encoder in ("aac", "libopus"):
         options["b:a"] = f"{max(stream.channels, 1) * (96 if stream.channels > 1 else 128)}k"
     return {}, options

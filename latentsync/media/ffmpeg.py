@@ -1,6 +1,7 @@
 """What a media file holds, as ffprobe tells it: its picture, its sound, its clock, or one sentence on why it is of no use."""
 
 import json
+import re
 import stat
 import subprocess
 from dataclasses import dataclass
@@ -15,6 +16,17 @@ SQUARE_ENOUGH = Fraction(115, 100)  # pixels up to 15 % wider or taller than squ
 PROBE_SECONDS = 120  # a file that ffprobe cannot describe in this time (a stalled network disk) is refused
 _NOT_MEDIA = frozenset({"tty", "ffmetadata", "hls", "dash", "concat", "srt", "ass", "webvtt", "lrc", "sdp"})  # text that ffmpeg plays
 _SWAPPED = {90, 270}
+_LEVEL = re.compile(r"\[(?:panic|fatal|error)\] ")  # how ffprobe marks a message
+_ESTIMATED = "Estimating duration from bitrate"  # its words where it guesses a length
+_PROMISES = frozenset({"mov", "matroska", "avi", "flac", "aiff", "mp3"})  # headers that tell the length of the sound
+_UNKNOWN_SIZE = 0x7FFF0000  # bytes: what programs that stream a .wav file write in the place of its size, or more
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_WITH_CENTRE = frozenset(
+    {
+        *("3.0", "3.1", "4.0", "4.1", "5.0", "5.0(side)", "5.1", "5.1(side)", "6.0", "6.1", "6.1(back)", "hexagonal"),
+        *("7.0", "7.0(front)", "7.1", "7.1(wide)", "7.1(wide-side)", "octagonal", "3.1.2", "5.1.2", "5.1.4", "7.1.2", "7.1.4", "22.2"),
+    }
+)  # ffmpeg's names of the channel layouts FL FR FC ...
 _USUAL_RATES = tuple(Fraction(n, d) for n, d in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001), (60, 1)))
 
 
@@ -51,14 +63,24 @@ class VideoStream:
 
 @dataclass(frozen=True)
 class AudioStream:
-    """The sound of a file: its first audio stream."""
+    """One audio track of a file."""
 
-    index: int
+    index: int  # stream number in the file
     codec: str
     sample_rate: int
     channels: int
     start_time: float | None  # seconds on the file's clock
     duration: float | None  # seconds; None when the file does not say
+    layout: str | None = None  # ffmpeg's name of the channel layout: "stereo", "5.1(side)", ...; None where the file does not say
+    language: str | None = None  # as the file says, mostly three letters: "eng"
+    title: str | None = None
+    is_default: bool = False  # whether the file marks it as the track to play
+    promised: float | None = None  # seconds that a header promises, no estimate from the file's size; None without such a header
+
+    @property
+    def has_centre(self) -> bool:
+        """Whether the third channel is a centre channel."""
+        return self.layout in _WITH_CENTRE
 
 
 @dataclass(frozen=True)
@@ -70,7 +92,12 @@ class MediaInfo:
     duration: float | None  # seconds
     start_time: float  # seconds on the file's clock: the earliest stream
     video: VideoStream | None
-    audio: AudioStream | None
+    audio_tracks: tuple[AudioStream, ...] = ()
+
+    @property
+    def audio(self) -> AudioStream | None:
+        """The sound: the first track that the file marks as default, or the first of all; None without sound."""
+        return next((track for track in self.audio_tracks if track.is_default), self.audio_tracks[0] if self.audio_tracks else None)
 
     @property
     def has_video(self) -> bool:
@@ -89,11 +116,28 @@ class MediaInfo:
             raise InputError(f"{self.path} holds {what}: a video with a picture is needed here")
         return self.video
 
-    def require_audio(self) -> AudioStream:
-        """The sound, or InputError."""
+    def require_audio(self, track: str | None = None) -> AudioStream:
+        """The sound, or InputError.
+
+        `track` names it: a number, counted from 0 among the audio tracks, or a language (any case; the first track in it).
+        """
         if self.audio is None:
             raise InputError(f"{self.path} has no audio track: give a file with sound")
-        return self.audio
+        if track is None:
+            return self.audio
+        for number, stream in enumerate(self.audio_tracks):
+            if track.strip().lower() in (str(number), (stream.language or "").lower()):
+                return stream
+        raise InputError(f"{self.path} has no audio track {track!r}: choose a number or a language of {self.describe_audio_tracks()}")
+
+    def describe_audio_tracks(self) -> str:
+        """All audio tracks for a person: `0 (aac, ger, "Music"), 1 (aac, eng, default)`."""
+        texts = []
+        for number, stream in enumerate(self.audio_tracks):
+            title = f'"{stream.title}"' if stream.title else None
+            facts = (stream.codec, stream.language, title, "default" if stream.is_default else None)
+            texts.append(f"{number} ({', '.join(fact for fact in facts if fact)})")
+        return ", ".join(texts)
 
 
 def probe(path: str | Path) -> MediaInfo:
@@ -110,8 +154,8 @@ def probe(path: str | Path) -> MediaInfo:
         raise InputError(f"{path} is not a media file (it looks like text): give a video or an audio file")
     streams = report["streams"]
     video = next((s for s in streams if s.get("codec_type") == "video" and not _is_cover(s) and s.get("width")), None)
-    audio = next((s for s in streams if s.get("codec_type") == "audio" and int(s.get("sample_rate", 0))), None)
-    if video is None and audio is None:
+    tracks = [s for s in streams if s.get("codec_type") == "audio" and int(s.get("sample_rate", 0))]
+    if video is None and not tracks:
         raise InputError(f"{path} holds neither a picture nor sound that ffmpeg can read: give a video or an audio file")
     duration = _seconds(report["format"].get("duration"))
     return MediaInfo(
@@ -119,8 +163,8 @@ def probe(path: str | Path) -> MediaInfo:
         container=container,
         duration=duration,
         start_time=_seconds(report["format"].get("start_time")) or 0.0,
-        video=_video_stream(video, None if audio else duration) if video else None,
-        audio=_audio_stream(audio) if audio else None,
+        video=_video_stream(video, None if tracks else duration) if video else None,
+        audio_tracks=tuple(_audio_stream(s, _promised(path, report, s, alone=len(streams) == 1)) for s in tracks),
     )
 
 
@@ -146,15 +190,28 @@ def check_readable(path: Path) -> None:
 
 def _ask_ffprobe(path: Path) -> dict[str, Any]:
     require_program("ffprobe")
-    arguments = ["ffprobe", "-v", "error", "-protocol_whitelist", "file", "-show_format", "-show_streams", "-of", "json", file_url(path)]
+    arguments = [
+        "ffprobe",
+        "-v",
+        "level+warning",
+        "-protocol_whitelist",
+        "file",
+        "-show_format",
+        "-show_streams",
+        "-of",
+        "json",
+        file_url(path),
+    ]
     how = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": PROBE_SECONDS, "start_new_session": True}
     try:
         answer = subprocess.run(arguments, check=False, **how)
     except subprocess.TimeoutExpired:
         raise StalledError(f"{path} could not be read within {PROBE_SECONDS} s: copy it to a local disk and try again") from None
     report = json.loads(answer.stdout.decode("utf-8", "replace") or "{}")
+    messages = [line.strip() for line in answer.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    report["estimated"] = any(_ESTIMATED in line for line in messages)
     if answer.returncode or "format" not in report:
-        lines = [line.strip() for line in answer.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+        lines = [_LEVEL.sub("", line) for line in messages if "[warning] " not in line]
         detail = lines[-1].replace(file_url(path) + ": ", "") if lines else "no known format"
         if any("moov atom not found" in line for line in lines):
             detail = "its index is missing, so it is cut short or no video at all"
@@ -195,7 +252,9 @@ def _video_stream(stream: dict[str, Any], fallback_duration: float | None) -> Vi
     )
 
 
-def _audio_stream(stream: dict[str, Any]) -> AudioStream:
+def _audio_stream(stream: dict[str, Any], promised: float | None) -> AudioStream:
+    tags = {key.lower(): value for key, value in stream.get("tags", {}).items()}
+    language = tags.get("language", "und")
     return AudioStream(
         index=int(stream["index"]),
         codec=stream.get("codec_name", "unknown"),
@@ -203,7 +262,42 @@ def _audio_stream(stream: dict[str, Any]) -> AudioStream:
         channels=int(stream.get("channels", 1)),
         start_time=_seconds(stream.get("start_time")),
         duration=_seconds(stream.get("duration")),
+        layout=_tag(stream.get("channel_layout")),
+        language=None if language == "und" else language,
+        title=tags.get("title") or None,
+        is_default=bool(stream.get("disposition", {}).get("default")),
+        promised=promised,
     )
+
+
+def _promised(path: Path, report: dict[str, Any], stream: dict[str, Any], *, alone: bool) -> float | None:
+    """Seconds from the first sample of an audio stream to its end, by a header that was written when the file was whole."""
+    container = report["format"].get("format_name", "")
+    if container == "wav":
+        return _wav_seconds(path)
+    if report["estimated"] or not _PROMISES & set(container.split(",")):
+        return None
+    if "matroska" not in container:
+        return _seconds(stream.get("duration"))
+    end = _clock_seconds(stream.get("tags", {}).get("DURATION")) or (_seconds(report["format"].get("duration")) if alone else None)
+    return None if end is None else end - max(0.0, _seconds(stream.get("start_time")) or 0.0)
+
+
+def _wav_seconds(path: Path) -> float | None:
+    """The length that the header of a .wav file gives; ffmpeg tells that of the bytes there are. None for a stream of unknown length."""
+    with path.open("rb") as file:
+        if file.read(12)[:4] != b"RIFF":
+            return None
+        rate = 0
+        while len(header := file.read(8)) == 8:
+            size = int.from_bytes(header[4:], "little")
+            if header[:4] == b"data":
+                return size / rate if rate and size < _UNKNOWN_SIZE else None
+            body = file.read(min(size, 16))
+            if header[:4] == b"fmt ":
+                rate = int.from_bytes(body[8:12], "little")  # bytes a second
+            file.seek(size - len(body) + size % 2, 1)
+    return None
 
 
 def _native_fps(average: Fraction, nominal: Fraction | None) -> Fraction:
@@ -234,6 +328,12 @@ def _tag(value: str | None) -> str | None:
 
 def _seconds(value: str | None) -> float | None:
     return None if value in (None, "N/A") else float(value)
+
+
+def _clock_seconds(value: str | None) -> float | None:
+    """Seconds of a time like "00:01:02.5"; None when absent or of another form."""
+    match = _CLOCK.fullmatch(value or "")
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
 
 
 def _ratio(value: str | None, separator: str) -> Fraction | None:

@@ -31,12 +31,28 @@ class Child:
     with `finish` (wait for it) or `kill`; both reap it and may be called twice.
     """
 
-    def __init__(self, arguments: Sequence[str], *, feed: bool = False, stdout: int | IO[bytes] = subprocess.DEVNULL) -> None:
-        """Start `arguments` (program first); `feed` opens its standard input, `stdout` is subprocess.PIPE or a file."""
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        feed: bool = False,
+        stdout: int | IO[bytes] = subprocess.DEVNULL,
+        files: Sequence[IO[bytes]] = (),
+    ) -> None:
+        """Start `arguments` (program first); `feed` opens its standard input, `stdout` is subprocess.PIPE or a file.
+
+        `files` stay open in it under their numbers: ffmpeg writes to `pipe_url` of one.
+        """
         require_program(arguments[0])
         source = subprocess.PIPE if feed else subprocess.DEVNULL
         self._process = subprocess.Popen(
-            list(arguments), stdin=source, stdout=stdout, stderr=subprocess.PIPE, bufsize=0, start_new_session=True
+            list(arguments),
+            stdin=source,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+            pass_fds=[file.fileno() for file in files],
         )
         self.stdin = self._process.stdin
         self.stdout = self._process.stdout
@@ -118,6 +134,11 @@ def require_program(name: str) -> None:
 def file_url(path: object) -> str:
     """A path as ffmpeg must be told it: with the protocol, so that no name is read as an option, a URL or a device."""
     return f"file:{path}"
+
+
+def pipe_url(file: IO[bytes]) -> str:
+    """An open file as ffmpeg must be told it; it is written from where it stands."""
+    return f"pipe:{file.fileno()}"
 
 
 def read_exactly(stream: IO[bytes], target: np.ndarray) -> bool:

@@ -11,6 +11,7 @@ import ffmpeg
 import numpy as np
 
 from latentsync.errors import OutputError
+from latentsync.media.audio import fill_holes
 from latentsync.media.colour import Colour, tag_options, write_filters, written
 from latentsync.media.encoding import Encoding, audio_options, choose_encoding
 from latentsync.media.ffmpeg import MediaInfo, probe
@@ -32,6 +33,8 @@ class AudioTrack:
     path: Path
     duration: float  # seconds that the result shall last: the sound is cut or padded with silence to it
     length: float | None = None  # seconds of sound in `path` as decoded, where that is known; else the file's word is taken
+    track: str | None = None  # number or language of the track in `path`; None for the default one
+    can_be_copied: bool = True  # whether its packets play as its samples do; else it is encoded, its holes filled with silence
 
 
 class VideoSink:
@@ -141,12 +144,20 @@ class VideoSink:
         options = {"vf": self._filters(), "map_metadata": -1, "map_chapters": -1, **self.encoding.options(), **tag_options(self._colour())}
         if self._audio is not None:
             info = probe(self._audio.path)
-            stream = info.require_audio()
-            tolerance = 0.501 / float(self.fps)
-            how = {"duration": self._audio.duration, "length": self._audio.length, "tolerance": tolerance}
-            before, after = audio_options(self.encoding.container, stream, **how)
+            stream = info.require_audio(self._audio.track)
+            before, after = audio_options(
+                self.encoding.container,
+                stream,
+                fill_holes(stream),
+                duration=self._audio.duration,
+                length=self._audio.length,
+                tolerance=0.501 / float(self.fps),
+                can_be_copied=self._audio.can_be_copied,
+            )
             late = (stream.start_time or info.start_time) - info.start_time
-            if after["c:a"] == "copy" and late > 1e-3:  # the track starts later than the file: its first sample goes with frame 0
+            if after["c:a"] != "copy":
+                options["copyts"] = None  # what the filters read
+            elif late > 1e-3:  # the track starts later than the file: its first sample goes with frame 0
                 before["itsoffset"] = f"{-late:.6f}"
             inputs.append(ffmpeg.input(file_url(self._audio.path), protocol_whitelist="file", **before)[str(stream.index)])
             options |= after

@@ -39,6 +39,7 @@ class Job:
     callback: ProgressCallback | None = None
     total: int | None = None  # output frames, once they are known
     sound_length: float | None = None  # seconds of sound, as decoded
+    copy_sound: bool = True  # whether the packets of the sound play as they were decoded
     warnings: list[str] = field(default_factory=list)
     seed: int = field(init=False)
 
@@ -52,8 +53,8 @@ class Job:
             InputError, OutputError: why.
         """
         probe(self.video_path).require_video()
-        probe(self.audio_path).require_audio()
         options = self.options
+        probe(self.audio_path).require_audio(options.audio_track)
         inputs = [self.video_path, self.audio_path]
         check_output(self.output_path, inputs, options.codec, options.crf, options.preset, lossless=options.lossless)
         if not options.overwrite and self.output_path.exists() and self.output_path.stat().st_size > 0:
@@ -73,11 +74,25 @@ class Job:
         """Measure the sound: it decides how long the result is, unless the video does."""
         if len(samples) == 0:
             raise InputError(f"{self.audio_path} holds no sound (0 samples): give a recording of the words to be said.")
-        self.sound_length = samples.duration
+        self.sound_length, self.copy_sound = samples.duration, samples.can_be_copied
+        self._tell_track(samples)
+        self.warnings += samples.notes  # the samples have said so themselves
         if samples.is_silent:
             self.warn(f"{self.audio_path} is silent: there are no words to move the mouth to.")
         if self.options.length == "audio":
             self.total = frames_in(Fraction(len(samples), AUDIO_SAMPLE_RATE), source.fps)
+
+    def _tell_track(self, samples: AudioSamples) -> None:
+        """Say which track is taken where there are several."""
+        tracks = samples.info.audio_tracks
+        if len(tracks) < 2:
+            return
+        taken = f"{self.audio_path} has {len(tracks)} audio tracks, {samples.info.describe_audio_tracks()}: "
+        taken += f"number {tracks.index(samples.stream)} is taken"
+        if self.options.audio_track is None:
+            self.warn(f"{taken}; another one is chosen with --audio_track.")
+        else:
+            logger.info("%s.", taken)
 
     def settle(self, plan: FacePlan, source: VideoSource, samples: AudioSamples) -> Samples:
         """Fix the length of the result now that the video was seen; returns the sound of that length.

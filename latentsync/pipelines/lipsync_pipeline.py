@@ -128,7 +128,7 @@ class LipsyncPipeline(DiffusionPipeline):
         if self.unet.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.unet.device)
         source = VideoSource(job.video_path, None if job.options.keep_fps else Fraction(VIDEO_FPS))
-        with job.clock("total"), AudioSamples(job.audio_path, AUDIO_SAMPLE_RATE) as samples:
+        with job.clock("total"), AudioSamples(job.audio_path, AUDIO_SAMPLE_RATE, chosen.audio_track) as samples:
             job.hear(samples, source)
             plan = self._look(source, job)
             windows = self.audio_encoder.windows(job.settle(plan, source, samples), source.fps)
@@ -197,7 +197,13 @@ class LipsyncPipeline(DiffusionPipeline):
             source.height,
             source.fps,
             like=source.info,
-            audio=AudioTrack(job.audio_path, duration=float(job.total / source.fps), length=job.sound_length),
+            audio=AudioTrack(
+                job.audio_path,
+                duration=float(job.total / source.fps),
+                length=job.sound_length,
+                track=options.audio_track,
+                can_be_copied=job.copy_sound,
+            ),
             codec=options.codec,
             crf=options.crf,
             preset=options.preset,

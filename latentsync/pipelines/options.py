@@ -20,6 +20,8 @@ class LipsyncOptions:
             for, 1.5 for the published.
         seed: the same seed gives the same video; -1 draws a fresh one.
         face: whose mouth: "largest", "left", "right", an index from the left, or "x,y@seconds".
+        audio_track: which audio track of the sound file: a number counted from 0, or a language as the file names it ("eng"); None: the
+            track that the file marks as default, or the first.
         length: "audio": the video is played forwards and backwards or cut to the sound; "video": the sound is cut or followed by silence.
         keep_fps: keep the frame rate of the video instead of the 25 frames a second the networks were trained at.
         batch_clips: clips of 16 frames that go through the networks at once.
@@ -34,6 +36,7 @@ class LipsyncOptions:
     guidance_scale: float | None = None
     seed: int = 1247
     face: str = "largest"
+    audio_track: str | None = None
     length: str = "audio"
     keep_fps: bool = False
     batch_clips: int = 1

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.errors import InputError, LatentSyncError, OutputError
+from latentsync.media.audio import AudioSamples
 from latentsync.media.colour import NEW_SPACE, Colour, tag_options
 from latentsync.media.ffmpeg import MediaInfo, VideoStream, probe
 from preprocess.stage import Clip, Kept, Outcome, Worker
@@ -17,7 +18,8 @@ def resample(clip: Clip, folder: Path) -> Outcome:
     video, audio = info.require_video(), info.require_audio()
     source, target = media_input(clip.path, reinit_filter=0), clip_path(folder, clip.name)
     colour = Colour("tv", NEW_SPACE, video.colour.primaries, video.colour.transfer)
-    filters = {"vf": picture_filters(video, first_picture(info)), "af": sound_filters(first_picture(info))}
+    with AudioSamples(clip.path) as samples:
+        filters = {"vf": picture_filters(video, first_picture(info)), "af": samples.mix + sound_filters(first_picture(info))}
     try:
         write_clip(target, [source[str(video.index)], source[str(audio.index)]], {**PICTURE, **SOUND, **filters, **tag_options(colour)})
     except OutputError:
