@@ -85,7 +85,8 @@ class AudioSamples:
         if any(DISK_FULL in line for line in child.errors()):
             raise OutputError(f"{tempfile.gettempdir()} is full: {path} could not be decoded into it, free some space or set TMPDIR")
         if self._file.seek(0, 2) == 0:
-            raise InputError(f"{path} holds an audio track but no sound that can be decoded: {child.reason()}")
+            reason = child.reason() if child.errors() or status else "it has 0 samples, so record or export it again"
+            raise InputError(f"{path} holds an audio track but no sound that can be decoded: {reason}")
         if status:
             logger.warning("%s: the sound could not be decoded to its end (%s)", path, child.reason())
 
