@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import stat
 import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsync.errors import InputError, StalledError
-from latentsync.media.files import refuse_address
+from latentsync.media.files import check_readable
 from latentsync.media.process import DISK_FAILS, file_url, require_program
 
 SQUARE_ENOUGH = Fraction(115, 100)  # pixels up to 15 % wider or taller than square are left as they are
@@ -131,7 +130,7 @@ def probe(path: str | Path) -> MediaInfo:
         for stream in streams:
             stream["duration"] = lengths.get(stream["index"])
         duration = max(lengths.values(), default=None)
-    if video and video.get("codec_name") in _PICTURES and not _has_matrix(video):
+    if video and video.get("codec_name") in _PICTURES:
         video = {**video, **_first_frame(path, video["index"])}
     depths = {item["name"]: item for item in report["pixel_formats"]}
     return MediaInfo(
@@ -142,27 +141,6 @@ def probe(path: str | Path) -> MediaInfo:
         video=_video_stream(video, depths, None if audio else duration) if video else None,
         audio=_audio_stream(audio) if audio else None,
     )
-
-
-def check_readable(path: Path) -> None:
-    """Raise InputError, with the reason, unless `path` is a file with at least one byte that may be read."""
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise InputError(f"{path} is a folder: give a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{path} is not a regular file: give a video or an audio file")
-        if status.st_size == 0:
-            raise InputError(f"{path} is empty (0 bytes): copy or download it again")
-        with path.open("rb"):
-            pass
-    except FileNotFoundError:
-        refuse_address(path)
-        raise InputError(f"{path} does not exist: check the path") from None
-    except PermissionError:
-        raise InputError(f"{path} may not be read: give yourself permission to read it") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path!s} cannot be opened: {error}") from None
 
 
 def _run_ffprobe(path: Path, *what: str) -> subprocess.CompletedProcess[bytes]:
@@ -292,10 +270,6 @@ def _orientation(stream: dict[str, Any]) -> tuple[int, bool]:
             return round(angle / 90) * 90 % 360, mirrored
     number = str(stream.get("tags", {}).get("Orientation", "")).strip()
     return _EXIF.get(int(number) if number.isdigit() else 1, _EXIF[1])
-
-
-def _has_matrix(stream: dict[str, Any]) -> bool:
-    return any("displaymatrix" in side for side in stream.get("side_data_list", ()))
 
 
 def _has_alpha(stream: dict[str, Any], depth: dict[str, Any]) -> bool:

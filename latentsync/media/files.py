@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -80,6 +81,27 @@ def read_record(path: str | Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def check_readable(path: Path) -> None:
+    """Raise InputError, with the reason, unless `path` is a file with at least one byte that may be read."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path} is a folder: give a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is not a regular file: give a video or an audio file")
+        if status.st_size == 0:
+            raise InputError(f"{path} is empty (0 bytes): copy or download it again")
+        with path.open("rb"):
+            pass
+    except FileNotFoundError:
+        refuse_address(path)
+        raise InputError(f"{path} does not exist: check the path") from None
+    except PermissionError:
+        raise InputError(f"{path} may not be read: give yourself permission to read it") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path!s} cannot be opened: {error}") from None
 
 
 def refuse_address(path: Path) -> None:

@@ -102,7 +102,7 @@ class VideoSource:
         if video.colour.transfer in _HDR:
             found.append(
                 f"{self.path} is HDR ({_HDR[video.colour.transfer]}, {video.bits} bits): the result keeps its colour tags but has 8 bits "
-                "and no mastering data, and the networks see a dim, flat face, as nothing is tone-mapped; convert it to SDR if that matters."
+                "and no mastering data, and the networks see a dim and flat face: nothing is tone-mapped, so convert it to SDR if you can."
             )
         if video.has_alpha:
             found.append(f"{self.path} has transparency, which is dropped: transparent parts show the colours that are stored beneath.")
