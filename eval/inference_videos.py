@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from eval.talking_heads import add_model_arguments
 from latentsync.command import CODES, run_command
 from latentsync.errors import ConfigError, InputError, WeightsError, first_line, reason_of
-from latentsync.media.ffmpeg import check_readable
-from latentsync.media.files import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, walk_media
+from latentsync.media.files import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, check_readable, walk_media
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from eval.runs.generated_videos import GeneratedVideos

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from latentsync.errors import InputError, LatentSyncError
-from latentsync.media.files import write_json
+from latentsync.media.files import refuse_address, write_json
 from latentsync.pipelines.job import Job
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
@@ -68,6 +68,7 @@ def read_rows(path: Path) -> list[Mapping[str, Any]]:
         else:
             raise InputError(f"{path} is not a jobs file: give a .csv or a .yaml file.")
     except OSError as error:
+        refuse_address(path)
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path.") from error
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}): it must be a list of jobs.") from error

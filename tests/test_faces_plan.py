@@ -10,7 +10,7 @@ from latentsync.errors import InputError
 from latentsync.faces.align import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks
 from latentsync.faces.choice import FaceChoice
 from latentsync.faces.detector import Face, is_plausible, overlap
-from latentsync.faces.plan import NO_FACE, TOO_SHORT, TOO_SMALL, FacePlan, PlanBuilder
+from latentsync.faces.plan import DAMAGED, NO_FACE, TOO_SHORT, TOO_SMALL, FacePlan, PlanBuilder, name_damage
 from latentsync.faces.track import smooth_window
 
 
@@ -44,6 +44,15 @@ def test_one_face_is_one_span():
     assert spans(plan) == [(0, 20)] and plan.skipped == () and plan.num_frames == 20 and plan.num_shots == 1
     assert plan.spans[0].matrices.shape == (20, 2, 3) and plan.spans[0].matrices.dtype == np.float32
     assert plan.spans[0].boxes.shape == (20, 4)
+
+
+def test_frames_without_a_face_in_a_damaged_run_say_so():
+    plan = plan_of([[A]] * 5 + [[]] * 20 + [[A]] * 5 + [[]] * 10)
+    assert skipped(name_damage(plan, [])) == [(5, 25, NO_FACE), (30, 40, NO_FACE)]
+    assert skipped(name_damage(plan, [(0, 8), (10, 12), (24, 50)])) == [
+        (5, 8, DAMAGED), (8, 10, NO_FACE), (10, 12, DAMAGED), (12, 24, NO_FACE), (24, 25, DAMAGED), (30, 40, DAMAGED),
+    ]  # fmt: skip
+    assert spans(name_damage(plan, [(0, 40)])) == spans(plan)
 
 
 def test_matrices_are_those_of_the_smoother_over_the_frames():

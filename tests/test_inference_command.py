@@ -6,19 +6,23 @@ import wave
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from skimage.data import astronaut
 
 from benchmarks.write_random_checkpoint import write_checkpoint
 from latentsync.errors import InputError
+from latentsync.faces.plan import DAMAGED, NO_FACE, FacePlan, SkippedRun
 from latentsync.media.audio import read_audio
 from latentsync.media.ffmpeg import probe
 from latentsync.media.sink import VideoSink
 from latentsync.media.video import VideoSource
+from latentsync.pipelines.job import Job
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.report import LipsyncResult
+from latentsync.pipelines.report import LipsyncResult, Stopwatch
 from scripts.inference import main
 from scripts.jobs import JobSpec, read_jobs, run_jobs
 
@@ -152,6 +156,15 @@ def test_frames_without_a_face_pass_through(folder: Path, tmp_path: Path) -> Non
     changed = [(a != b).any() for a, b in zip(source, made, strict=True)]
     assert changed == [k < 10 or k >= 22 for k in range(32)]
     assert probe(output).audio.duration is None or probe(output).audio.duration == pytest.approx(32 / 25, abs=0.03)
+
+
+def test_losses_and_damage_are_told(tmp_path: Path) -> None:
+    job = Job(tmp_path / "a.mp4", tmp_path / "a.wav", tmp_path / "b.mp4", LipsyncOptions(), Stopwatch(torch.device("cpu")))
+    source = SimpleNamespace(losses=("it is HDR",), damaged_runs=lambda stop: [(2, min(stop, 50))], fps=Fraction(25))
+    job.note_losses(source)
+    plan = job.note_damage(FacePlan(10, 1, 0, (), (SkippedRun(0, 10, NO_FACE),)), source)
+    assert job.warnings[0] == "it is HDR" and "a.mp4 is damaged: the picture may be wrong in frames 2-9 (0.1-0.4 s)" in job.warnings[1]
+    assert [(run.start, run.stop, run.reason) for run in plan.skipped] == [(0, 2, NO_FACE), (2, 10, DAMAGED)]
 
 
 def test_the_same_seed_gives_the_same_video_whatever_the_batch(folder: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Sound as samples: exact, on disk, from any file with sound."""
 
+import wave
+
 import numpy as np
 import pytest
 from media_fixtures import BURSTS, HOLE, TEST_SOUND, make_clip, make_sound, onsets, run_ffmpeg
@@ -42,6 +44,10 @@ def test_the_sound_of_a_video(tmp_path):
 
 def test_a_track_without_sound_is_refused(tmp_path):
     path = make_sound(tmp_path / "a.wav")
+    with wave.open(str(tmp_path / "empty.wav"), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+    with pytest.raises(InputError, match="it has 0 samples"):
+        AudioSamples(tmp_path / "empty.wav")
     path.write_bytes(path.read_bytes()[:78])  # the header alone
     with pytest.raises(InputError, match=r"no sound that can be decoded|not a media file|neither"):
         AudioSamples(path)

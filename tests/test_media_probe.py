@@ -1,15 +1,23 @@
 """What a file is found to be, and the sentence for each kind of bad file."""
 
+import logging
 import os
+import re
 import subprocess
 from fractions import Fraction
+from pathlib import Path
 
+import numpy as np
 import pytest
 from media_fixtures import TEST_SOUND, make_clip, make_sound, run_ffmpeg
+from PIL import Image
 
 from latentsync.errors import InputError, LatentSyncError
+from latentsync.media import ffmpeg
 from latentsync.media.audio import AudioSamples
+from latentsync.media.encoding import check_output
 from latentsync.media.ffmpeg import probe
+from latentsync.media.files import check_target
 from latentsync.media.video import VideoSource
 
 
@@ -31,6 +39,107 @@ def test_rotation_swaps_the_sides(tmp_path):
     video = probe(tmp_path / "a.mp4").video
     assert (video.width, video.height, video.rotation % 180) == (64, 96, 90)
     assert next(VideoSource(tmp_path / "a.mp4").frames()).shape == (96, 64, 3)
+
+
+def rotated(corners, number):
+    """The corners of a picture (2 2: numbers) as EXIF orientation `number` asks to show them."""
+    turned = {1: corners, 2: corners[:, ::-1], 3: corners[::-1, ::-1], 4: corners[::-1], 5: corners.T, 6: np.rot90(corners, -1)}
+    return (turned | {7: corners[::-1, ::-1].T, 8: np.rot90(corners)})[number]
+
+
+@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "webp"])
+def test_a_photo_is_upright_whatever_its_exif_orientation(tmp_path, ending, number):
+    gray = np.kron(np.array([[20, 90], [160, 230]], np.uint8), np.ones((32, 48), np.uint8))  # h w, each quarter of its own
+    photo = Image.fromarray(gray).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = number
+    photo.save(tmp_path / f"a.{ending}", exif=exif, quality=95)
+    source = VideoSource(tmp_path / f"a.{ending}")
+    (frame,) = source.frames()
+    assert frame.shape == ((64, 96, 3) if number < 5 else (96, 64, 3)) == (source.height, source.width, 3)
+    height, width, _ = frame.shape
+    seen = frame[height // 4 :: height // 2, width // 4 :: width // 2, 1].astype(int)  # the middle of each quarter
+    assert np.abs(seen - rotated(np.array([[20, 90], [160, 230]]), number)).max() < 8
+
+
+def test_orientation_from_the_display_matrix():
+    def matrix(a, b, c, d):
+        rows = "".join(f"{k:08d}: {x:12d} {y:12d} {z:12d}\n" for k, (x, y, z) in enumerate([(a, b, 0), (c, d, 0), (0, 0, 1 << 30)]))
+        return {"side_data_list": [{"side_data_type": "3x3 displaymatrix", "displaymatrix": "\n" + rows}]}
+
+    one = 1 << 16
+    assert ffmpeg._orientation({}) == (0, False)
+    assert ffmpeg._orientation(matrix(0, one, -one, 0)) == (90, False)
+    assert ffmpeg._orientation(matrix(-one, 0, 0, one)) == (0, True)
+    assert ffmpeg._orientation(matrix(one, 0, 0, -one)) == (180, True)
+    assert ffmpeg._orientation(matrix(0, -one, -one, 0)) == (270, True)
+    assert ffmpeg._orientation(matrix(65000, -8000, 8000, 65000)) == (0, False)  # 7 degrees: nearest to upright
+
+
+@pytest.mark.parametrize(("ending", "seconds"), [("ts", 2.0), ("mpg", 2.0), ("ogg", 2.0)])
+def test_the_length_of_a_file_whose_clock_jumps_is_that_of_its_packets(tmp_path, ending, seconds):
+    for name, offset in (("1", "0"), ("2", "9000")):
+        path, late = tmp_path / f"{name}.{ending}", ("-output_ts_offset", offset)
+        if ending == "ogg":
+            make_sound(path, "-c:a", "libvorbis", sound="sine=sample_rate=48000:duration=1")
+        else:
+            codecs = ("-c:v", "mpeg2video", "-c:a", "mp2", "-muxdelay", "0")
+            make_clip(path, *codecs, *late, picture="testsrc2=size=96x64:rate=25:duration=1", sound="sine=duration=1")
+    (tmp_path / f"a.{ending}").write_bytes(b"".join((tmp_path / f"{name}.{ending}").read_bytes() for name in "12"))
+    info = probe(tmp_path / f"a.{ending}")
+    assert (info.duration, info.audio.duration) == (pytest.approx(seconds, abs=0.15), pytest.approx(seconds, abs=0.15))
+    if info.video:
+        assert info.video.duration == pytest.approx(seconds, abs=0.15)
+        source = VideoSource(tmp_path / f"a.{ending}")
+        assert abs(source.expected_frames - sum(1 for _ in source.frames())) <= 2
+
+
+def test_deep_colour_and_transparency_are_known(tmp_path, caplog):
+    def losses(name, *options):
+        return VideoSource(make_clip(tmp_path / name, *options, picture="color=red:size=32x32:rate=25:duration=0.2")).losses
+
+    hdr = ("-pix_fmt", "yuv420p10le", "-color_primaries", "bt2020", "-colorspace", "bt2020nc", "-c:v", "libx265", "-x265-params")
+    (sentence,) = losses("hlg.mp4", *hdr, "log-level=none:transfer=arib-std-b67", "-color_trc", "arib-std-b67")
+    assert "HDR (HLG, 10 bits)" in sentence and "8 bits" in sentence
+    (sentence,) = losses("pq.mp4", *hdr, "log-level=none:transfer=smpte2084", "-color_trc", "smpte2084")
+    assert "HDR (PQ, 10 bits)" in sentence
+    with caplog.at_level(logging.INFO):
+        assert losses("deep.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv422p10le") == ()
+    assert "10 bits a colour: they are rounded to 8" in caplog.text
+    for name, options in {
+        "vp9.webm": ("-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", "-deadline", "realtime", "-cpu-used", "8"),
+        "animation.mov": ("-c:v", "qtrle", "-pix_fmt", "argb"),
+        "a.png": ("-c:v", "png", "-pix_fmt", "rgba", "-frames:v", "1"),
+    }.items():
+        (sentence,) = losses(name, *options)
+        assert "transparency, which is dropped" in sentence
+    for name, options in {
+        "plain.mp4": (),
+        "a.gif": ("-c:v", "gif"),
+        "b.png": ("-c:v", "png", "-pix_fmt", "rgb24", "-frames:v", "1"),
+    }.items():
+        assert losses(name, *options) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    {
+        "https://example.com/a.mp4": "https://example.com/a.mp4 is an address, only local files",
+        "s3://bucket/a.wav": "s3://bucket/a.wav is an address, only local files",
+        "file:///home/me/a.mp4": "give the path alone, /home/me/a.mp4",
+        "-": "standard input and output are not supported",
+    }.items(),
+)
+def test_addresses_and_standard_streams_are_refused(tmp_path, monkeypatch, name, words):
+    monkeypatch.chdir(tmp_path)
+    for refuse in (probe, lambda path: probe(tmp_path / path), check_target, check_output):
+        with pytest.raises(InputError, match=re.escape(words)):
+            refuse(Path(name))
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "disk:").mkdir()
+    with pytest.raises(InputError, match="does not exist"):
+        probe(Path("disk:/a.mp4"))
 
 
 def test_pixel_shape(tmp_path):

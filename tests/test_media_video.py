@@ -1,6 +1,8 @@
 """Frames out of a video: exact from anywhere, forwards and back, by time, in the right colours, and no process left over."""
 
+import json
 import logging
+import subprocess
 from fractions import Fraction
 
 import numpy as np
@@ -8,9 +10,10 @@ import pytest
 from media_fixtures import children, encode_frames, make_clip, run_ffmpeg, smooth_frames
 
 from latentsync.errors import InputError
-from latentsync.media.video import VideoSource, source_index
+from latentsync.media.video import VideoSource, merged_runs, source_index
 
 H264 = ("-c:v", "libx264", "-preset", "veryfast", "-g", "20", "-pix_fmt", "yuv420p")
+NOISY = "testsrc2=size=96x64:rate=25:duration=3,noise=alls=40:allf=t"  # no packet is too small to be hit
 CLIPS = {  # name -> encoder options, rate of the frames asked for
     "plain.mp4": (H264, 25),
     "late.mkv": ((*H264, "-bf", "3", "-output_ts_offset", "0.7"), 30),
@@ -109,6 +112,28 @@ def test_a_cut_off_file_gives_what_it_has(tmp_path, caplog):
     assert len(caplog.records) == 1
 
 
+def test_damage_is_found_where_it_is(tmp_path):
+    for options, end in ((("-g", "20", "-bf", "2"), 40), (("-g", "250", "-bf", "0"), 75)):
+        clip = make_clip(tmp_path / "a.mp4", "-preset", "ultrafast", "-c:v", "libx264", *options, "-pix_fmt", "yuv420p", picture=NOISY)
+        source = VideoSource(clip)
+        assert sum(1 for _ in source.frames()) == 75 and source.damaged_runs(75) == []
+        frames = json.loads(ask("-select_streams", "v", "-show_entries", "packet=pts_time,pos,size", "-of", "json", clip))["packets"]
+        hit = next(packet for packet in frames if float(packet["pts_time"]) == 1.2)  # frame 30
+        data = bytearray(clip.read_bytes())
+        middle = int(hit["pos"]) + int(hit["size"]) // 2
+        data[middle : middle + 40] = b"\xff" * 40
+        clip.write_bytes(data)
+        source = VideoSource(clip)
+        assert sum(1 for _ in source.frames()) == 75
+        ((start, stop),) = source.damaged_runs(75)
+        assert 26 <= start <= 30 and stop == end
+        assert source.damaged_runs(32)[0][1] == 32
+
+
+def test_runs_that_touch_are_one():
+    assert merged_runs([(2, 5), (4, 9), (9, 12), (20, 30), (40, 50)], 25) == [(2, 12), (20, 25)]
+
+
 def test_nothing_to_decode_is_refused(tmp_path):
     data = bytearray(make_clip(tmp_path / "whole.mp4", "-movflags", "+faststart").read_bytes())
     data[data.index(b"mdat") + 4 :] = b""
@@ -158,3 +183,8 @@ def _combing(frames: np.ndarray) -> float:
     """How much every second line differs from its neighbours (f h w c)."""
     lines = frames.astype(float)
     return float(np.abs(lines[:, 1:-1] - (lines[:, :-2] + lines[:, 2:]) / 2).mean())
+
+
+def ask(*arguments) -> bytes:
+    """What ffprobe answers."""
+    return subprocess.run(["ffprobe", "-v", "error", *map(str, arguments)], capture_output=True, check=True).stdout

@@ -14,8 +14,7 @@ from tqdm import tqdm
 from latentsync.constants import VIDEO_FPS
 from latentsync.data.findings import Findings, Notebook, look_and_stamp, one_at_a_time, scan_threads
 from latentsync.errors import InputError
-from latentsync.media.ffmpeg import check_readable
-from latentsync.media.files import walk_media
+from latentsync.media.files import check_readable, walk_media
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The plan of a video: which frames get a new mouth, where the face is in them, and why the others are left alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -16,6 +16,7 @@ MIN_FRAMES = 3  # frames a face must be seen for, unless its shot is shorter
 MIN_WIDTH = 24  # pixels: a face narrower than this on average is left alone
 
 NO_FACE = "no face"
+DAMAGED = "damaged picture, no face"
 TOO_SHORT = f"face seen for fewer than {MIN_FRAMES} frames"
 TOO_SMALL = f"face under {MIN_WIDTH} pixels wide"
 
@@ -120,6 +121,19 @@ def chosen_tracks(people: Sequence[Person], chosen: int | None) -> list[Track]:
 def write_reason(reasons: list[str], track: Track, shot_start: int, reason: str) -> None:
     """Notes a reason for every frame of a track."""
     reasons[track.start - shot_start : track.stop - shot_start] = [reason] * (track.stop - track.start)
+
+
+def name_damage(plan: FacePlan, damaged: Sequence[tuple[int, int]]) -> FacePlan:
+    """The plan with another reason for frames without a face inside the `damaged` runs (half open, in order, apart from each other)."""
+    skipped: list[SkippedRun] = []
+    for run in plan.skipped:
+        inside = [(max(start, run.start), min(stop, run.stop)) for start, stop in damaged if start < run.stop and stop > run.start]
+        done = run.start
+        for start, stop in inside if run.reason == NO_FACE else ():
+            skipped += [SkippedRun(done, start, NO_FACE)] * (done < start) + [SkippedRun(start, stop, DAMAGED)]
+            done = stop
+        skipped += [SkippedRun(done, run.stop, run.reason)] * (done < run.stop)
+    return replace(plan, skipped=tuple(skipped))
 
 
 def runs(reasons: list[str], start: int) -> list[SkippedRun]:

@@ -156,7 +156,8 @@ class AudioSamples:
         self.holes, self.can_be_copied = tuple(holes), is_steady and not holes
         size = self._file.seek(0, 2)
         if size == 0:
-            raise InputError(f"{self.info.path} holds an audio track but no sound that can be decoded: {child.reason()}")
+            reason = child.reason() if child.errors() or status else "it has 0 samples, so record or export it again"
+            raise InputError(f"{self.info.path} holds an audio track but no sound that can be decoded: {reason}")
         self._tell_faults(size / 2 / self.sample_rate + ahead, status, child)
         channel, why = levels.choose() if levels else (None, "")
         if channel is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.ffmpeg import AudioStream
-from latentsync.media.files import check_target
+from latentsync.media.files import check_target, refuse_address
 from latentsync.media.process import require_program
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -143,6 +143,7 @@ def check_output(
 
     Raises InputError or OutputError with the reason, LatentSyncError when the ffmpeg at hand cannot encode it. Leaves nothing behind.
     """
+    refuse_address(Path(path))
     encoding = choose_encoding(path, codec, crf, preset, lossless=lossless)
     check_target(path, inputs)
     require_encoder(encoding.encoder)

@@ -1,8 +1,8 @@
 """What a media file holds, as ffprobe tells it: its picture, its sound, its clock, or one sentence on why it is of no use."""
 
 import json
+import math
 import re
-import stat
 import subprocess
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from latentsync.errors import InputError, StalledError
+from latentsync.media.files import check_readable
 from latentsync.media.process import DISK_FAILS, file_url, require_program
 
 SQUARE_ENOUGH = Fraction(115, 100)  # pixels up to 15 % wider or taller than square are left as they are
@@ -27,6 +28,10 @@ _WITH_CENTRE = frozenset(
         *("7.0", "7.0(front)", "7.1", "7.1(wide)", "7.1(wide-side)", "octagonal", "3.1.2", "5.1.2", "5.1.4", "7.1.2", "7.1.4", "22.2"),
     }
 )  # ffmpeg's names of the channel layouts FL FR FC ...
+_CLOCK_MAY_JUMP = frozenset({"mpegts", "mpeg", "ogg"})  # containers that may be joined end to end: last minus first time is no length
+_LONGEST_STEP = 10.0  # seconds between two packets of one stream; a longer step is a jump of the clock (as in ffmpeg: dts_delta_threshold)
+_PICTURES = frozenset({"mjpeg", "jpegls", "png", "apng", "webp", "tiff", "jpegxl"})  # codecs with the orientation in the picture (EXIF)
+_EXIF = {1: (0, False), 2: (0, True), 3: (180, False), 4: (180, True), 5: (90, True), 6: (90, False), 7: (270, True), 8: (270, False)}
 _USUAL_RATES = tuple(Fraction(n, d) for n, d in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001), (60, 1)))
 
 
@@ -47,9 +52,13 @@ class VideoStream:
     index: int  # stream number in the file
     codec: str
     pixel_format: str
+    bits: int  # of the deepest component
+    has_alpha: bool  # transparency is stored, as a fourth component or as a second picture
+    reorder: int  # frames that the decoder holds back to put them into the order they are shown in
     width: int  # pixels of a decoded frame: after rotation, and after the stretch of far from square pixels
     height: int
-    rotation: int  # degrees clockwise that bring the stored picture upright: 0, 90, 180, 270 (others are left to ffmpeg)
+    rotation: int  # degrees clockwise that bring the stored picture upright: 0, 90, 180, 270 (the nearest of them)
+    mirrored: bool  # left and right are swapped after the rotation
     sample_aspect: Fraction  # width / height of one pixel of a decoded frame; 1 after a stretch
     stretched: bool  # the stored pixels were far from square: frames are scaled to square ones
     interlaced: bool
@@ -150,7 +159,8 @@ def probe(path: str | Path) -> MediaInfo:
     check_readable(path)
     report = _ask_ffprobe(path)
     container = report["format"].get("format_name", "")
-    if _NOT_MEDIA & set(container.split(",")):
+    formats = set(container.split(","))
+    if _NOT_MEDIA & formats:
         raise InputError(f"{path} is not a media file (it looks like text): give a video or an audio file")
     streams = report["streams"]
     video = next((s for s in streams if s.get("codec_type") == "video" and not _is_cover(s) and s.get("width")), None)
@@ -158,55 +168,37 @@ def probe(path: str | Path) -> MediaInfo:
     if video is None and not tracks:
         raise InputError(f"{path} holds neither a picture nor sound that ffmpeg can read: give a video or an audio file")
     duration = _seconds(report["format"].get("duration"))
+    if _CLOCK_MAY_JUMP & formats:
+        lengths = _packet_lengths(path)
+        for stream in streams:
+            stream["duration"] = lengths.get(stream["index"])
+        duration = max(lengths.values(), default=None)
+    if video and video.get("codec_name") in _PICTURES:
+        video = {**video, **_first_frame(path, video["index"])}
+    depths = {item["name"]: item for item in report["pixel_formats"]}
     return MediaInfo(
         path=path,
         container=container,
         duration=duration,
         start_time=_seconds(report["format"].get("start_time")) or 0.0,
-        video=_video_stream(video, None if tracks else duration) if video else None,
+        video=_video_stream(video, depths, None if tracks else duration) if video else None,
         audio_tracks=tuple(_audio_stream(s, _promised(path, report, s, alone=len(streams) == 1)) for s in tracks),
     )
 
 
-def check_readable(path: Path) -> None:
-    """Raise InputError, with the reason, unless `path` is a file with at least one byte that may be read."""
+def _run_ffprobe(path: Path, *what: str) -> subprocess.CompletedProcess[bytes]:
+    require_program("ffprobe")
+    arguments = ["ffprobe", "-v", "level+warning", "-protocol_whitelist", "file", *what, file_url(path)]
+    how = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": PROBE_SECONDS, "start_new_session": True}
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise InputError(f"{path} is a folder: give a file")
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError(f"{path} is not a regular file: give a video or an audio file")
-        if status.st_size == 0:
-            raise InputError(f"{path} is empty (0 bytes): copy or download it again")
-        with path.open("rb"):
-            pass
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: check the path") from None
-    except PermissionError:
-        raise InputError(f"{path} may not be read: give yourself permission to read it") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path!s} cannot be opened: {error}") from None
+        return subprocess.run(arguments, check=False, **how)
+    except subprocess.TimeoutExpired:
+        raise StalledError(f"{path} could not be read within {PROBE_SECONDS} s: copy it to a local disk and try again") from None
 
 
 def _ask_ffprobe(path: Path) -> dict[str, Any]:
-    require_program("ffprobe")
-    arguments = [
-        "ffprobe",
-        "-v",
-        "level+warning",
-        "-protocol_whitelist",
-        "file",
-        "-show_format",
-        "-show_streams",
-        "-of",
-        "json",
-        file_url(path),
-    ]
-    how = {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": PROBE_SECONDS, "start_new_session": True}
-    try:
-        answer = subprocess.run(arguments, check=False, **how)
-    except subprocess.TimeoutExpired:
-        raise StalledError(f"{path} could not be read within {PROBE_SECONDS} s: copy it to a local disk and try again") from None
+    formats = ("-show_pixel_formats", "-show_entries", "pixel_format=name:pixel_format_flags=alpha:component=bit_depth")
+    answer = _run_ffprobe(path, "-show_format", "-show_streams", *formats, "-of", "json")
     report = json.loads(answer.stdout.decode("utf-8", "replace") or "{}")
     messages = [line.strip() for line in answer.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     report["estimated"] = any(_ESTIMATED in line for line in messages)
@@ -222,8 +214,40 @@ def _ask_ffprobe(path: Path) -> dict[str, Any]:
     return report
 
 
-def _video_stream(stream: dict[str, Any], fallback_duration: float | None) -> VideoStream:
-    rotation = _rotation(stream)
+def _packet_lengths(path: Path) -> dict[int, float]:
+    """Seconds of each stream by its packets; a jump of the clock counts as one packet. Reads the whole file; empty if that takes too long.
+
+    The same rule as ffmpeg's when it decodes such a file, so that as many frames come out as are announced.
+    """
+    try:
+        answer = _run_ffprobe(path, "-show_entries", "packet=stream_index,dts_time,duration_time", "-of", "csv=p=0")
+    except StalledError:
+        return {}
+    lengths: dict[int, float] = {}
+    last: dict[int, tuple[float, float]] = {}  # time and length of the packet before
+    for line in answer.stdout.decode("ascii", "replace").splitlines():
+        index, time, length = (line.split(",") + ["N/A"] * 3)[:3]
+        if not index.isdigit() or time == "N/A":
+            continue
+        stream, now = int(index), float(time)
+        before, usual = last.get(stream, (now, 0.0))
+        step = now - before
+        lengths[stream] = lengths.get(stream, 0.0) + (step if 0 <= step < _LONGEST_STEP else usual)
+        last[stream] = (now, _seconds(length) or 0.0)
+    return {stream: length + last[stream][1] for stream, length in lengths.items()}
+
+
+def _first_frame(path: Path, index: int) -> dict[str, Any]:
+    """Tags and side data of the first picture of a stream, as the stream itself would give them; decodes one packet."""
+    what = ("-show_entries", "frame_tags=Orientation:frame_side_data", "-select_streams", str(index), "-read_intervals", "%+#1")
+    answer = _run_ffprobe(path, *what, "-show_frames", "-of", "json")
+    frames = json.loads(answer.stdout.decode("utf-8", "replace") or "{}").get("frames") or [{}]
+    return {key: frames[0][key] for key in ("tags", "side_data_list") if key in frames[0]}
+
+
+def _video_stream(stream: dict[str, Any], depths: dict[str, Any], fallback_duration: float | None) -> VideoStream:
+    rotation, mirrored = _orientation(stream)
+    depth = depths.get(stream.get("pix_fmt", ""), {})
     width, height, aspect = int(stream["width"]), int(stream["height"]), _ratio(stream.get("sample_aspect_ratio"), ":") or Fraction(1)
     if rotation in _SWAPPED:
         width, height, aspect = height, width, 1 / aspect
@@ -237,9 +261,13 @@ def _video_stream(stream: dict[str, Any], fallback_duration: float | None) -> Vi
         index=int(stream["index"]),
         codec=stream.get("codec_name", "unknown"),
         pixel_format=stream.get("pix_fmt", "unknown"),
+        bits=max((component["bit_depth"] for component in depth.get("components", ())), default=8),
+        has_alpha=_has_alpha(stream, depth),
+        reorder=int(stream.get("has_b_frames", 0)),
         width=width,
         height=height,
         rotation=rotation,
+        mirrored=mirrored,
         sample_aspect=Fraction(1) if stretched else aspect,
         stretched=stretched,
         interlaced=stream.get("field_order", "unknown") in {"tt", "bb", "tb", "bt"},
@@ -310,12 +338,28 @@ def _native_fps(average: Fraction, nominal: Fraction | None) -> Fraction:
     return average.limit_denominator(1001)
 
 
-def _rotation(stream: dict[str, Any]) -> int:
-    """Degrees clockwise to upright, from the display matrix (which counts the other way round)."""
+def _orientation(stream: dict[str, Any]) -> tuple[int, bool]:
+    """Degrees clockwise to upright, and whether left and right are swapped then.
+
+    From the display matrix, else from the EXIF number, which is all that ffmpeg tells of some kinds of picture.
+    """
     for side in stream.get("side_data_list", ()):
-        if "rotation" in side:
-            return round(-float(side["rotation"])) % 360
-    return 0
+        if "displaymatrix" in side:
+            rows = [re.findall(r"-?\d+", line.partition(":")[2]) for line in side["displaymatrix"].strip().splitlines()]
+            (a, b), (c, d) = ((int(row[0]), int(row[1])) for row in rows[:2])  # a point x y is shown at ax+cy, bx+dy
+            mirrored = a * d < b * c
+            angle = math.degrees(math.atan2(b, -a if mirrored else a))
+            return round(angle / 90) * 90 % 360, mirrored
+    number = str(stream.get("tags", {}).get("Orientation", "")).strip()
+    return _EXIF.get(int(number) if number.isdigit() else 1, _EXIF[1])
+
+
+def _has_alpha(stream: dict[str, Any], depth: dict[str, Any]) -> bool:
+    """By the pixel format (of a palette it says nothing), or by the tag of VP8 and VP9 in Matroska."""
+    tags = {key.lower(): value for key, value in stream.get("tags", {}).items()}
+    palette = stream.get("codec_name") == "gif" or depth.get("name") == "pal8"
+    by_format = bool(depth.get("flags", {}).get("alpha")) and not palette
+    return by_format or tags.get("alpha_mode") == "1"
 
 
 def _is_cover(stream: dict[str, Any]) -> bool:

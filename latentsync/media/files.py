@@ -4,7 +4,9 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,6 +15,7 @@ from latentsync.errors import InputError, OutputError
 
 VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m4v", ".ts", ".flv", ".wmv", ".gif"})
 AUDIO_EXTENSIONS = frozenset({".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus", ".wma", ".aiff"})
+_ADDRESS = re.compile(r"(?:^|/)([A-Za-z][A-Za-z0-9+.-]+):/+(.+)")  # "https://...", of which a Path keeps one slash
 STAGING_PREFIX = ".latentsync-"  # hidden, and known to `walk_media`, which passes such files over
 
 
@@ -80,6 +83,39 @@ def read_record(path: str | Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def check_readable(path: Path) -> None:
+    """Raise InputError, with the reason, unless `path` is a file with at least one byte that may be read."""
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path} is a folder: give a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is not a regular file: give a video or an audio file")
+        if status.st_size == 0:
+            raise InputError(f"{path} is empty (0 bytes): copy or download it again")
+        with path.open("rb"):
+            pass
+    except FileNotFoundError:
+        refuse_address(path)
+        raise InputError(f"{path} does not exist: check the path") from None
+    except PermissionError:
+        raise InputError(f"{path} may not be read: give yourself permission to read it") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path!s} cannot be opened: {error}") from None
+
+
+def refuse_address(path: Path) -> None:
+    """Raise InputError for a path that is meant as an address or as a standard stream: files are read and written alone."""
+    address = _ADDRESS.search(str(path))
+    if address is not None and not Path(str(path)[: address.end(1) + 1]).is_dir():
+        scheme, rest = address.groups()
+        if scheme.lower() == "file":
+            raise InputError(f"{scheme}:///{rest} is an address: give the path alone, /{rest}")
+        raise InputError(f"{scheme}://{rest} is an address, only local files are read and written: download or upload it yourself")
+    if path.name == "-":
+        raise InputError("- is no file, standard input and output are not supported: name a file")
+
+
 def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
     """Refuse, before any work, a result that could not be written: a folder, a folder without permission, one of the `inputs`.
 
@@ -89,7 +125,9 @@ def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder: name the file to write")
-        if path.exists() and not path.is_file():
+        if not path.exists():
+            refuse_address(path)
+        elif not path.is_file():
             raise InputError(f"{path} is not a regular file: name another file to write")
         for source in inputs:
             if path.exists() and Path(source).exists() and path.samefile(source):

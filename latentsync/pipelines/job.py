@@ -11,13 +11,13 @@ import torch
 
 from latentsync.constants import AUDIO_SAMPLE_RATE
 from latentsync.errors import InputError
-from latentsync.faces.plan import FacePlan
+from latentsync.faces.plan import FacePlan, name_damage
 from latentsync.media.audio import AudioSamples
 from latentsync.media.encoding import check_output
 from latentsync.media.ffmpeg import probe
 from latentsync.media.video import VideoSource
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.report import LipsyncResult, Stopwatch, describe_skipped, spans_of
+from latentsync.pipelines.report import LipsyncResult, Stopwatch, describe_damage, describe_skipped, spans_of
 from latentsync.pipelines.timeline import frames_in
 from latentsync.whisper.log_mel import FollowedBySilence, Samples
 
@@ -93,6 +93,19 @@ class Job:
             self.warn(f"{taken}; another one is chosen with --audio_track.")
         else:
             logger.info("%s.", taken)
+
+    def note_losses(self, source: VideoSource) -> None:
+        """Tell what the picture loses by being read as 8-bit RGB."""
+        for sentence in source.losses:
+            self.warn(sentence)
+
+    def note_damage(self, plan: FacePlan, source: VideoSource) -> FacePlan:
+        """Tell where the video is damaged, now that it was read; the plan says so of frames without a face."""
+        damaged = source.damaged_runs(plan.num_frames)
+        if damaged:
+            where = describe_damage(damaged, source.fps)
+            self.warn(f"{self.video_path} is damaged: the picture may be wrong in {where}; use another copy of it if there is one.")
+        return name_damage(plan, damaged)
 
     def settle(self, plan: FacePlan, source: VideoSource, samples: AudioSamples) -> Samples:
         """Fix the length of the result now that the video was seen; returns the sound of that length.

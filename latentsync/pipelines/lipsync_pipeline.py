@@ -129,8 +129,9 @@ class LipsyncPipeline(DiffusionPipeline):
             torch.cuda.reset_peak_memory_stats(self.unet.device)
         source = VideoSource(job.video_path, None if job.options.keep_fps else Fraction(VIDEO_FPS))
         with job.clock("total"), AudioSamples(job.audio_path, AUDIO_SAMPLE_RATE, chosen.audio_track) as samples:
+            job.note_losses(source)
             job.hear(samples, source)
-            plan = self._look(source, job)
+            plan = job.note_damage(self._look(source, job), source)
             windows = self.audio_encoder.windows(job.settle(plan, source, samples), source.fps)
             self._announce(job, plan, source)
             generated = self._make(source, plan, windows, job)

@@ -1,6 +1,6 @@
 """What a job did, for a person and for a program: frames, spans, what was left alone and why, where the time went."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -83,9 +83,19 @@ def spans_of(plan: FacePlan) -> tuple[SpanReport, ...]:
 
 def describe_skipped(plan: FacePlan, fps: Fraction) -> str:
     """The runs that stay untouched, in one line: "frames 30-49 (1.2-2.0 s): no face"; empty when there are none."""
-    named = [
-        f"frames {run.start}-{run.stop - 1} ({float(run.start / fps):.1f}-{float(run.stop / fps):.1f} s): {run.reason}"
-        for run in plan.skipped[:LONGEST_LIST]
-    ]
-    more = len(plan.skipped) - len(named)
-    return "; ".join([*named, f"and {more} more runs"] if more > 0 else named)
+    return _listed([f"{describe_run(run.start, run.stop, fps)}: {run.reason}" for run in plan.skipped])
+
+
+def describe_damage(damaged: Sequence[tuple[int, int]], fps: Fraction) -> str:
+    """Runs of frames (half open) in one line: "frames 30-49 (1.2-2.0 s)"."""
+    return _listed([describe_run(start, stop, fps) for start, stop in damaged])
+
+
+def describe_run(start: int, stop: int, fps: Fraction) -> str:
+    """A run of frames (half open) for a person, who counts its last frame."""
+    return f"frames {start}-{stop - 1} ({float(start / fps):.1f}-{float(stop / fps):.1f} s)"
+
+
+def _listed(runs: list[str]) -> str:
+    more = len(runs) - LONGEST_LIST
+    return "; ".join([*runs[:LONGEST_LIST], f"and {more} more runs"] if more > 0 else runs)

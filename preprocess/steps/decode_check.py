@@ -7,7 +7,8 @@ from pathlib import Path
 import ffmpeg
 
 from latentsync.errors import InputError, LatentSyncError, StalledError
-from latentsync.media.ffmpeg import MediaInfo, check_readable, probe
+from latentsync.media.ffmpeg import MediaInfo, probe
+from latentsync.media.files import check_readable
 from latentsync.media.process import DISK_FAILS, QUIET, Child, file_url
 from preprocess.stage import Clip, Kept, Outcome, Rejected
 from preprocess.steps.encode import media_input
