@@ -68,7 +68,8 @@ class CheckpointStore:
         state = self.folder / "resume" / f"step-{position.step:08d}"
         unfinished = state.with_name(f"{STAGING_PREFIX}{state.name}")
         if accelerator.is_main_process:
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a save that was interrupted
+            for left in unfinished.parent.glob(f"{STAGING_PREFIX}*"):  # of saves that were interrupted
+                shutil.rmtree(left, ignore_errors=True)
         accelerator.wait_for_everyone()
         with self._agreed(accelerator, unfinished):
             accelerator.save_state(str(unfinished), safe_serialization=True)
