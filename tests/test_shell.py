@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import time
+from argparse import Namespace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,38 @@ def test_set_up_refuses_an_unknown_argument(double: dict[str, str]) -> None:
     done = shell("./setup_env.sh --with-sound", **double)
     assert (done.returncode, done.stdout) == (1, "")
     assert "--with-sound" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "meant"),
+    [
+        ("scripts.inference", "--enable_deepcache --temp_dir t --video_path a key=1", {"video_path": Path("a"), "overrides": ["key=1"]}),
+        ("eval.sync_conf", "--initial_model m --video_path a --temp_dir t", {"video": Path("a"), "output_dir": None}),
+        ("eval.sync_conf", "--videos_dir a", {"video": Path("a")}),
+        ("eval.syncnet_acc", "--config_path a --checkpoint b", {"config": Path("a")}),
+        (
+            "preprocess.data_processing_pipeline",
+            "--total_num_workers 96 --per_gpu_num_workers 12",
+            {"workers": 96, "per_gpu_num_workers": 12},
+        ),
+        ("preprocess.data_processing_pipeline", "--resolution 256 --sync_conf_threshold 3 --temp_dir t", {"resolution": 256}),
+        ("scripts.train_unet", "--unet_config_path a", {"config_path": Path("a")}),
+        ("scripts.train_syncnet", "--config_path a", {"config_path": Path("a")}),
+    ],
+)
+def test_options_of_the_published_commands_are_accepted(
+    module: str, line: str, meant: dict[str, object], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = import_module(module)
+    words = line.split() + (["--input_dir", "raw"] if module.startswith("preprocess") else [])
+    if hasattr(command, "DEFAULT_CONFIG"):  # the commands of training share a parser
+        found: list[Namespace] = []
+        monkeypatch.setattr(command, "run_training", lambda work, parsed: found.append(parsed))
+        command.main(words)
+        (parsed,) = found
+    else:
+        parsed = command.parse_arguments(words)
+    assert {name: getattr(parsed, name) for name in meant} == meant
+    told = [record.getMessage().split()[0] for record in caplog.records if "has no effect here: " in record.getMessage()]
+    assert told == [word for word in words if word in ("--enable_deepcache", "--initial_model", "--temp_dir")]
+    assert not {"enable_deepcache", "initial_model", "temp_dir"} & set(vars(parsed))
