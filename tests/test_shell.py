@@ -192,6 +192,48 @@ def test_set_up_refuses_an_unknown_argument(double: dict[str, str]) -> None:
     assert "--with-sound" in done.stderr
 
 
+def test_modules_run_from_any_folder_after_set_up(tmp_path: Path) -> None:
+    """In copies with a module of their own and an environment that needs no packages."""
+    shared, place = tmp_path / "an environment", tmp_path / "somewhere else"
+    clones = [tmp_path / "a clone", tmp_path / "a worktree"]
+    place.mkdir()
+    for clone in clones:
+        (clone / "preprocess").mkdir(parents=True)
+        (clone / "preprocess" / "where.py").write_text(f"print({clone.name!r})")
+        shutil.copy(ROOT / "setup_env.sh", clone)
+        for name in ("requirements.txt", "requirements-nodeps.txt"):
+            (clone / name).touch()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", shared], check=True)
+    wanted = shell('echo "$(cksum </dev/null) $("$PYTHON" -V)"', PYTHON=f"{shared}/bin/python").stdout
+    (shared / ".latentsync-setup").write_text(wanted)
+    shutil.copytree(shared, clones[0] / ".venv", symlinks=True)
+
+    def set_up(clone: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+        return shell("./setup_env.sh", clone, **with_environment(folder))
+
+    def said(folder: Path, cwd: Path = place, **variables: str) -> str:
+        inherited = {"PYTHONPATH": "", "PYTHONSAFEPATH": ""} | variables
+        return shell(f"'{folder}/bin/python' -m preprocess.where", cwd, **inherited).stdout.rstrip()
+
+    assert said(shared) == ""
+    assert [set_up(clones[0], shared).stderr for _ in range(2)] == ["", ""]
+    assert said(shared) == "a clone"
+    assert (said(shared, clones[1]), said(shared, PYTHONPATH=str(clones[1]), PYTHONSAFEPATH="1")) == ("a worktree", "a worktree")
+    assert set_up(clones[1], shared).stderr == "" and said(shared) == "a worktree"  # of a shared one: whoever set up last
+    assert set_up(clones[1], clones[0] / ".venv").stderr == "" and said(clones[0] / ".venv") == "a clone"  # a clone's own stays its own
+    moved = clones[0].rename(tmp_path / "moved")
+    assert said(moved / ".venv") == ""
+    assert set_up(moved, moved / ".venv").stderr == "" and said(moved / ".venv") == "a clone"
+    (note,) = shared.glob("lib/python3.*/site-packages/latentsync.pth")
+    note.unlink()
+    note.mkdir()  # cannot be written, whoever asks
+    refused = set_up(clones[1], shared)
+    assert (
+        refused.returncode == 0
+        and refused.stderr == f"setup_env: {note} cannot be written: python -m finds the modules in {clones[1]} alone\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("module", "line", "meant"),
     [
