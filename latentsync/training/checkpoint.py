@@ -68,8 +68,7 @@ class CheckpointStore:
         state = self.folder / "resume" / f"step-{position.step:08d}"
         unfinished = state.with_name(f"{STAGING_PREFIX}{state.name}")
         if accelerator.is_main_process:
-            for left in unfinished.parent.glob(f"{STAGING_PREFIX}*"):  # of saves that were interrupted
-                shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a save that was interrupted
         accelerator.wait_for_everyone()
         with self._agreed(accelerator, unfinished):
             accelerator.save_state(str(unfinished), safe_serialization=True)
@@ -136,6 +135,8 @@ class CheckpointStore:
     def _prune(self) -> None:
         for state in self.states()[:-RESUMABLE]:
             shutil.rmtree(state)
+        for unfinished in (self.folder / "resume").glob(f"{STAGING_PREFIX}*"):  # of a process that was killed: the folder is locked
+            shutil.rmtree(unfinished, ignore_errors=True)
         for file in self.weights()[: -self.keep_last]:
             file.unlink()
 
