@@ -101,6 +101,16 @@ install_packages() {
     echo "$wanted" >"$stamp"
 }
 
+name_clone() { # lets the environment's python run this project's modules from any folder; PYTHONPATH and the working folder come first
+    local clone="$here" site note
+    if [[ -f "${env_dir%/*}/setup_env.sh" ]]; then clone="${env_dir%/*}"; fi # the .venv of another clone stays that clone's
+    for site in "$env_dir"/lib/python3.*/site-packages; do
+        note="$site/latentsync.pth"
+        if [[ ! -d "$site" || (-f "$note" && "$(<"$note")" == "$clone") ]]; then continue; fi
+        { echo "$clone" >"$note"; } 2>/dev/null || say "$note cannot be written: python -m finds the modules in $clone alone"
+    done
+}
+
 install_ffmpeg() {
     if command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null; then return; fi
     if [[ -x "$env_dir/bin/ffmpeg" && -x "$env_dir/bin/ffprobe" ]]; then return; fi
@@ -144,6 +154,7 @@ if [[ "${LATENTSYNC_SETUP:-1}" == 0 ]]; then
 else
     choose_environment
     install_packages
+    name_clone
     install_ffmpeg
     if ((with_speech)); then install_speech; fi
     if ((with_browser)); then install_browser; fi

@@ -1,4 +1,4 @@
-"""Frechet inception distance of two folders: `python -m eval.eval_fid --real DIR --made DIR [--inception FILE] --output_dir OUT`."""
+"""Frechet inception distance of two folders: `python -m eval.eval_fid --real DIR --made DIR [--inception FILE] [--output_dir OUT]`."""
 
 import sys
 from collections.abc import Sequence

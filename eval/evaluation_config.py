@@ -85,7 +85,7 @@ class EvaluationConfig:
 
 def load_evaluation_config(path: Path | str, overrides: Sequence[str] = ()) -> EvaluationConfig:
     """Read the configuration of an evaluation; see `latentsync.config.load_config`. Raises ConfigError, InputError."""
-    config, where = read_config(EvaluationConfig, NOT_PUBLISHED, path, overrides)
+    config, source = read_config(EvaluationConfig, NOT_PUBLISHED, path, overrides)
     data, measures = config.data, config.measures
     rules = [
         Rule("data.videos", data.videos is not None, "the folder of the clips, or a text file that names them"),
@@ -99,7 +99,7 @@ def load_evaluation_config(path: Path | str, overrides: Sequence[str] = ()) -> E
         *at_least(32, "measures", measures, "resolution"),
         *at_least(0, "output", config.output, "clips"),
     ]
-    enforce(config, rules, where)
+    enforce(config, rules, source)
     options_of(config.inference)
     return config
 

@@ -1,7 +1,6 @@
 """Make a list of videos with one loaded pipeline: `python -m eval.inference_videos --pairs FILE --output_dir OUT`."""
 
 import argparse
-import csv
 import logging
 import sys
 from collections.abc import Sequence
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from eval.talking_heads import add_model_arguments
 from latentsync.command import CODES, run_command
-from latentsync.errors import ConfigError, InputError, WeightsError, first_line, reason_of
-from latentsync.media.files import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, check_readable, walk_media
+from latentsync.errors import ConfigError, InputError, WeightsError, reason_of
+from latentsync.media.files import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, check_readable, read_table, walk_media, written_path
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from eval.runs.generated_videos import GeneratedVideos
@@ -57,11 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def read_wishes(path: Path) -> list[Wish]:
     """The rows of a .csv file. Raises InputError: it cannot be read, a column is missing, two results would have one name."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({first_line(error)}): give a .csv file with {' and '.join(COLUMNS)}") from None
+    rows = read_table(path)
     if not rows:
         raise InputError(f"{path} names no pair: give at least one row with {' and '.join(COLUMNS)}")
     wishes = []
@@ -69,8 +64,8 @@ def read_wishes(path: Path) -> list[Wish]:
         missing = [name for name in COLUMNS if not row.get(name)]
         if missing:
             raise InputError(f"{path}, row {number}: {' and '.join(missing)} missing")
-        video, audio = (path.parent / row[name] for name in COLUMNS)
-        wishes.append(Wish(row.get("name") or f"{video.stem}__{audio.stem}", video, audio))
+        video, audio = (written_path(path.parent, row[name]) for name in COLUMNS)
+        wishes.append(Wish(row.get("name", "").strip() or f"{video.stem}__{audio.stem}", video, audio))
     names = [wish.name for wish in wishes]
     bad = next((name for name in names if names.count(name) > 1 or Path(name).name != name), None)
     if bad is not None:

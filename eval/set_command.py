@@ -29,12 +29,15 @@ def make_parser(prog: str, what: str) -> argparse.ArgumentParser:
     """The arguments of every such command; a measure adds its own."""
     parser = argparse.ArgumentParser(
         prog=f"python -m eval.{prog}",
-        description=f"{what} of the faces of two folders of videos. Writes its results as .json, .md and .png; prints the table.",
+        description=f"{what} of the faces of two folders of videos. Prints the table; --output_dir also writes .json, .md and .png.",
         epilog=CODES,
     )
-    parser.add_argument("--real", type=Path, required=True, help="folder of real videos (folders in it, too)")
-    parser.add_argument("--made", type=Path, required=True, help="folder of generated ones; names need not be the same")
-    parser.add_argument("--output_dir", type=Path, required=True, help="where results go")
+    made = "folder of generated ones; names need not be the same"
+    parser.add_argument(
+        *("--real", "--real_videos_dir"), type=Path, required=True, metavar="DIR", help="folder of real videos (folders in it, too)"
+    )
+    parser.add_argument("--made", "--fake_videos_dir", type=Path, required=True, metavar="DIR", help=made)
+    parser.add_argument("--output_dir", type=Path, help="where results go (default: the table is printed only)")
     parser.add_argument("--checkpoints", type=Path, help="folder of weight files (default: checkpoints/ of the project)")
     parser.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
@@ -76,11 +79,11 @@ def _run(parsed: argparse.Namespace, weights: Path | None, name: str, build: "Ca
         if not part.count:
             why = f", the last because: {list(part.failed.values())[-1]}" if part.failed else ""
             raise InputError(f"Not one of {len(videos[side])} videos in {getattr(parsed, side)} could be measured{why}")
-    table = SetResults(
+    results = SetResults(
         *(measure, estimate(seen), halves_apart(seen["real"].features, measure), seen),
         *({weights.name: file_sha256(weights)}, {"detector": detector.name, **{side: str(getattr(parsed, side)) for side in SIDES}}),
-    ).write(parsed.output_dir)
-    print(table, end="")
+    )
+    print(results.table() if parsed.output_dir is None else results.write(parsed.output_dir), end="")
 
 
 def look_at_all(videos: Sequence[Path], measure: "SetMeasure", looker: "Looker") -> "Seen":

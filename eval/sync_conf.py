@@ -1,13 +1,15 @@
-"""Sync confidence, offset and distance of one video or a folder: `eval/eval_sync_conf.sh --video FILE_OR_FOLDER --output_dir OUT`."""
+"""Sync confidence, offset and distance of one video or a folder: `eval/eval_sync_conf.sh --video FILE_OR_FOLDER [--output_dir OUT]`."""
 
 import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from latentsync.command import CODES, run_command
+from latentsync.command import CODES, TEMP_DIR, accept_published, run_command
 from latentsync.errors import InputError, StalledError, WeightsError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
@@ -16,17 +18,26 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
 
 logger = logging.getLogger("eval")
 
+WITHOUT_EFFECT = {"--initial_model": "SyncNet v2 is auxiliary/syncnet_v2.model in the folder of --checkpoints", **TEMP_DIR}
+
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="eval_sync_conf.sh",
         description="How well picture and sound of videos fit, each with its own sound: SyncNet v2 on the faces that S3FD follows. "
-        "Writes sync.json, sync.md and sync.png; prints the table.",
-        epilog=f"The same command goes on where it stopped: videos that were measured are kept in OUT/sync.jsonl. {CODES}",
+        "Prints the table; with --output_dir also writes sync.json, sync.md and sync.png.",
+        epilog=f"With --output_dir the same command goes on where it stopped: what was measured is kept in OUT/sync.jsonl. {CODES}",
     )
-    parser.add_argument("--video", type=Path, required=True, help="a video, or a folder of videos (folders in it, too)")
-    parser.add_argument("--output_dir", type=Path, required=True, help="where results go")
+    parser.add_argument(
+        "--video",
+        *("--video_path", "--videos_dir"),  # the published names
+        type=Path,
+        required=True,
+        metavar="VIDEO",
+        help="a video, or a folder of videos (folders in it, too)",
+    )
+    parser.add_argument("--output_dir", type=Path, help="where results go (default: the table is printed only)")
     parser.add_argument("--checkpoints", type=Path, help="folder of weights, with auxiliary/ in it (default: checkpoints/ of the project)")
     parser.add_argument("--published", action="store_true", help="count windows as the published program does, one fewer than fit")
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
@@ -37,6 +48,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     own.add_argument("--syncnet", type=Path, help="its weights")
     own.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
     parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
+    accept_published(parser, WITHOUT_EFFECT)
     return parser.parse_args(arguments)
 
 
@@ -123,9 +135,11 @@ def run(parsed: argparse.Namespace) -> None:
     if measure.warning is not None:
         logger.warning("%s", measure.warning)
     busy = "is in use by another measurement: wait for its end, or give another --output_dir"
-    with FolderLock(parsed.output_dir, ".sync-lock", busy):
-        rows = measure_videos(videos, measure, parsed.output_dir)
-        print(write_results(measure, rows, parsed.output_dir), end="")
+    with ExitStack() as stack:
+        folder = parsed.output_dir or Path(stack.enter_context(TemporaryDirectory(prefix="latentsync-")))
+        stack.enter_context(FolderLock(folder, ".sync-lock", busy))
+        rows = measure_videos(videos, measure, folder)
+        print(write_results(measure, rows, folder), end="")
     if all(row.result is None for row in rows):
         raise InputError(f"Not one of {len(rows)} videos could be measured, the last because: {rows[-1].reason}")
 
@@ -133,7 +147,7 @@ def run(parsed: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    again = "the same command goes on with the video that was in work."
+    again = "with --output_dir the same command goes on with the video that was in work."
     return run_command(lambda: run(parsed), "eval", again, verbose=parsed.verbose)
 
 

@@ -33,7 +33,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "preprocessing and the autoencoder of its training; and which offset it finds in whole clips. Prints the table.",
         epilog=CODES,
     )
-    parser.add_argument("--config", type=Path, required=True, help="YAML that the network was trained with")
+    parser.add_argument(
+        "--config", "--config_path", type=Path, metavar="CONFIG", required=True, help="YAML that the network was trained with"
+    )
     parser.add_argument("--checkpoint", type=Path, required=True, help="its weights, as training publishes them")
     parser.add_argument("--data_dir", type=Path, help="folder of processed clips that it was not trained on")
     parser.add_argument("--fileslist", type=Path, help="... and, or, a text file with one clip a line")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from latentsync.config_checks import Rule, at_least, enforce, multiple_of, shared_rules
-from latentsync.config_reading import read_config
+from latentsync.config_reading import Source, read_config
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training_config import CkptConfig, OptimizerConfig, RunConfig, TrainingDataConfig
 
@@ -57,13 +57,13 @@ def load_audio_encoder_config(path: Path | str, overrides: Sequence[str] = ()) -
     Raises:
         ConfigError: the file cannot be read, a key is unknown, a value has the wrong type or cannot be honoured.
     """
-    config, where = read_config(AudioEncoderConfig, NOT_PUBLISHED, path, overrides)
-    check_audio_encoder(config, where)
+    config, source = read_config(AudioEncoderConfig, NOT_PUBLISHED, path, overrides)
+    check_audio_encoder(config, source)
     return config
 
 
-def check_audio_encoder(config: AudioEncoderConfig, where: str) -> None:
-    """Refuse values that no encoder or training can have; `where` names the file in the ConfigError."""
+def check_audio_encoder(config: AudioEncoderConfig, source: Source) -> None:
+    """Refuse values that no encoder or training can have; `source` is named in the ConfigError."""
     data, model = config.data, config.model
     rules = [
         *at_least(LEAST_CONTEXT, "model", model, "n_audio_ctx"),
@@ -78,4 +78,4 @@ def check_audio_encoder(config: AudioEncoderConfig, where: str) -> None:
         ),
         *shared_rules(data, config.run, config.optimizer, config.ckpt),
     ]
-    enforce(config, rules, where)
+    enforce(config, rules, source)

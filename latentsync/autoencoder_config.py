@@ -6,7 +6,7 @@ from math import inf, log2
 from pathlib import Path
 
 from latentsync.config_checks import Rule, at_least, enforce, shared_rules
-from latentsync.config_reading import read_config
+from latentsync.config_reading import Source, read_config
 from latentsync.constants import VAE_FACTOR
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training_config import CkptConfig, OptimizerConfig, RunConfig, TrainingDataConfig
@@ -65,13 +65,13 @@ def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> 
     Raises:
         ConfigError: the file cannot be read, a key is unknown, a value has the wrong type or cannot be honoured.
     """
-    config, where = read_config(AutoencoderConfig, NOT_PUBLISHED, path, overrides)
-    check_autoencoder(config, where)
+    config, source = read_config(AutoencoderConfig, NOT_PUBLISHED, path, overrides)
+    check_autoencoder(config, source)
     return config
 
 
-def check_autoencoder(config: AutoencoderConfig, where: str) -> None:
-    """Refuse values that no autoencoder or training can have; `where` names the file in the ConfigError."""
+def check_autoencoder(config: AutoencoderConfig, source: Source) -> None:
+    """Refuse values that no autoencoder or training can have; `source` is named in the ConfigError."""
     data, model, run = config.data, config.model, config.run
     widths, groups = model.block_out_channels, model.norm_num_groups
     enforce(
@@ -100,7 +100,7 @@ def check_autoencoder(config: AutoencoderConfig, where: str) -> None:
             ),
             *at_least(0, "run", run, "critic_start"),
         ],
-        where,
+        source,
     )
 
 

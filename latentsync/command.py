@@ -1,13 +1,40 @@
-"""What all commands share: what is told, polite ends, and every failure in one sentence with an exit code."""
+"""What all commands share: published options, what is told, polite ends, and every failure in one sentence with an exit code."""
 
+import argparse
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from latentsync.errors import LatentSyncError, first_line
 
 INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
 CODES = "Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted."
+TEMP_DIR = {"--temp_dir": "temporary files lie in the folder that the variable TMPDIR names, unfinished results beside the finished ones"}
+
+
+class _WithoutEffect(argparse.Action):
+    """An option that does nothing but say so; its help is the reason."""
+
+    def __init__(self, option_strings: list[str], dest: str, **rest: Any) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, metavar="VALUE", **rest)
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        logging.getLogger("latentsync.command").warning("%s has no effect here: %s", option_string, self.help)
+
+
+def accept_published(parser: argparse.ArgumentParser, reasons: Mapping[str, str], flags: Collection[str] = ()) -> None:
+    """Accept options of the published command that have no effect here; a line says so when one is given.
+
+    Args:
+        reasons: option -> why it has none.
+        flags: those that take no value.
+    """
+    group = parser.add_argument_group("options of the published command without effect here")
+    for option, reason in reasons.items():
+        group.add_argument(option, action=_WithoutEffect, nargs=0 if option in flags else None, help=reason)
 
 
 def run_command(

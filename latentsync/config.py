@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from latentsync.config_checks import Rule, check_syncnet, enforce, one_of, shared_rules, unet_training_rules
-from latentsync.config_reading import dump, read_config
+from latentsync.config_reading import Source, dump, read_config
 from latentsync.constants import ATTENTION_HEADS, MAX_FRAMES, MOTION_NORM_GROUPS, VAE_FACTOR
 from latentsync.published_config import MASK_NAMES, SYNCNET_KEYS, UNET_KEYS
 from latentsync.training_config import CkptConfig, OptimizerConfig, SyncNetConfig, TrainingDataConfig, UNetRunConfig, VideoMAEConfig
@@ -81,15 +81,15 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: the file cannot be read, a key is unknown, a value has the wrong type or cannot be honoured.
     """
-    config, where = read_config(Config, UNET_KEYS, path, overrides)
-    check_unet(config, where)
+    config, source = read_config(Config, UNET_KEYS, path, overrides)
+    check_unet(config, source)
     return config
 
 
 def load_syncnet_config(path: Path | str, overrides: Sequence[str] = ()) -> SyncNetConfig:
     """Read the configuration of a SyncNet, ours or published; like `load_config`."""
-    config, where = read_config(SyncNetConfig, SYNCNET_KEYS, path, overrides)
-    check_syncnet(config, where)
+    config, source = read_config(SyncNetConfig, SYNCNET_KEYS, path, overrides)
+    check_syncnet(config, source)
     return config
 
 
@@ -98,8 +98,8 @@ def dump_config(config: Config | SyncNetConfig) -> str:
     return dump(config)
 
 
-def check_unet(config: Config, where: str) -> None:
-    """Refuse values that no network, picture or training can have; `where` names the file in the ConfigError."""
+def check_unet(config: Config, source: Source) -> None:
+    """Refuse values that no network, picture or training can have; `source` is named in the ConfigError."""
     data, model = config.data, config.model
     widths, groups = model.block_out_channels, model.norm_num_groups
     heard = data.audio_feat_length
@@ -126,7 +126,7 @@ def check_unet(config: Config, where: str) -> None:
         *shared_rules(data, config.run, config.optimizer, config.ckpt),
         *unet_training_rules(config.run, config.videomae),
     ]
-    enforce(config, rules, where)
+    enforce(config, rules, source)
 
 
 def together(first: str, second: str, one: Path | None, other: Path | None) -> list[Rule]:

@@ -5,6 +5,7 @@ from functools import reduce
 from math import inf
 from typing import Any, NamedTuple
 
+from latentsync.config_reading import Source
 from latentsync.constants import LATENT_CHANNELS, RGB, SYNCNET_NORM_GROUPS, VAE_FACTOR
 from latentsync.errors import ConfigError
 from latentsync.training_config import (
@@ -35,11 +36,11 @@ class Rule(NamedTuple):
     must_be: str
 
 
-def enforce(config: Any, rules: Sequence[Rule], where: str) -> None:
-    """Refuse the first value that breaks its rule; `where` names the file in the ConfigError."""
+def enforce(config: Any, rules: Sequence[Rule], source: Source) -> None:
+    """Refuse the first value that breaks its rule; the ConfigError names the file, or the override, that it comes from."""
     for rule in rules:
         if not rule.holds:
-            raise ConfigError(f"{where}: '{rule.key}' is {value_at(config, rule.key)!r}, but it must be {rule.must_be}")
+            raise ConfigError(f"{source.of(rule.key)}: '{rule.key}' is {value_at(config, rule.key)!r}, but it must be {rule.must_be}")
 
 
 def value_at(config: Any, key: str) -> Any:
@@ -105,7 +106,7 @@ def multiple_of(section: str, values: Any, name: str, part: str) -> list[Rule]:
     return [Rule(f"{section}.{name}", size < 1 or whole % size == 0, f"a multiple of {section}.{part}, which is {size}")]
 
 
-def check_syncnet(config: SyncNetConfig, where: str) -> None:
+def check_syncnet(config: SyncNetConfig, source: Source) -> None:
     """Refuse values that no SyncNet can have; that its blocks shrink the picture to one cell is left to the network."""
     data, audio, visual = config.data, config.model.audio_encoder, config.model.visual_encoder
     each, kind = (LATENT_CHANNELS, "a latent") if data.latent_space else (RGB, "an RGB picture")
@@ -133,7 +134,7 @@ def check_syncnet(config: SyncNetConfig, where: str) -> None:
         one_of("model.network", config.model.network, SYNCNETS),
         *(wav2lip_rules(data) if config.model.network == "wav2lip" else sizes),
     ]
-    enforce(config, rules, where)
+    enforce(config, rules, source)
 
 
 def wav2lip_rules(data: SyncNetDataConfig) -> list[Rule]:

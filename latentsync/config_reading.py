@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -18,9 +18,23 @@ logger = logging.getLogger(__name__)
 ConfigType = TypeVar("ConfigType")
 
 
+@dataclass(frozen=True)
+class Source:
+    """Where the values of a configuration come from."""
+
+    path: Path | str  # the YAML file
+    overrides: dict[str, str] = field(default_factory=dict)  # dotted key -> the override that sets it, as it was written
+
+    def of(self, key: str) -> str:
+        """What a message about a key begins with: the override that sets it, alone, or the file."""
+        if key in self.overrides:
+            return f"override '{self.overrides[key]}'"
+        return f"{self.path} with overrides" if self.overrides else str(self.path)
+
+
 def read_config(
     kind: type[ConfigType], published: PublishedKeys, path: Path | str, overrides: Sequence[str] = ()
-) -> tuple[ConfigType, str]:
+) -> tuple[ConfigType, Source]:
     """Read a YAML file on top of the defaults of a dataclass, and overrides on top of that.
 
     Args:
@@ -30,27 +44,29 @@ def read_config(
         overrides: dotted settings such as "data.resolution=512"; relative paths in them are counted from the working folder.
 
     Returns:
-        the configuration with absolute paths, not checked yet, and what to call its source in a message.
+        the configuration with absolute paths, not checked yet, and where its values come from.
 
     Raises:
         ConfigError: the file cannot be read, a key is unknown, a value has the wrong type.
     """
-    path, where = Path(path), str(path)
+    path = Path(path)
     living = living_keys(kind)
     names = frozenset(living)
-    values, dead = living_values(read_yaml(path, [entry.name for entry in fields(kind)]), names, published, where)
+    values, dead = living_values(read_yaml(path, [entry.name for entry in fields(kind)]), names, published, str(path))
     values |= without_attention(values, names)
-    resolve_paths(values, living, path.absolute().parent, where)
+    resolve_paths(values, living, path.absolute().parent, str(path))
     if dead:
         logger.warning("%s: these keys of published files have no effect here: %s", path, ", ".join(dead))
-    if overrides:
-        source = f"override {' '.join(overrides)}"
-        changed, ignored = living_values(read_overrides(overrides), names, published, source)
+    source = Source(path)
+    for override in overrides:  # one by one: a message names the one that is wrong
+        where = f"override '{override}'"
+        changed, ignored = living_values(read_override(override), names, published, where)
         if ignored:
-            raise ConfigError(f"{source}: '{ignored[0]}' has no effect here; leave it out")
-        resolve_paths(changed, living, Path.cwd(), source)
-        values, where = values | changed, f"{path} with {source}"
-    return to_config(kind, values, where), where
+            raise ConfigError(f"{where}: '{ignored[0]}' has no effect here; leave it out")
+        resolve_paths(changed, living, Path.cwd(), where)
+        values |= changed
+        source.overrides.update(dict.fromkeys(changed, override))
+    return to_config(kind, values, source), source
 
 
 def dump(config: Any) -> str:
@@ -103,16 +119,15 @@ def read_yaml(path: Path, sections: Sequence[str]) -> dict[str, Any]:
     return tree
 
 
-def read_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    """Dotted settings as nested plain mappings."""
-    for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not equals or not all(key.strip().split(".")):
-            raise ConfigError(f"override '{override}': write it as section.key=value, such as data.resolution=512")
+def read_override(override: str) -> dict[str, Any]:
+    """A dotted setting as nested plain mappings."""
+    key, equals, _ = override.partition("=")
+    if not equals or not all(key.strip().split(".")):
+        raise ConfigError(f"override '{override}': write it as section.key=value, such as data.resolution=512")
     try:
-        return OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)), resolve=True)
+        return OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=True)
     except (YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"override {' '.join(overrides)}: {one_line(error)}") from error
+        raise ConfigError(f"override '{override}': {one_line(error)}") from error
 
 
 def resolve_paths(values: dict[str, Any], living: Mapping[str, Any], folder: Path, where: str) -> None:
@@ -126,14 +141,14 @@ def resolve_paths(values: dict[str, Any], living: Mapping[str, Any], folder: Pat
             raise ConfigError(f"{where}: '{key}' is {value!r}, which is no path ({one_line(error)})") from error
 
 
-def to_config(kind: type[ConfigType], values: Mapping[str, Any], where: str) -> ConfigType:
+def to_config(kind: type[ConfigType], values: Mapping[str, Any], source: Source) -> ConfigType:
     """Dotted values on top of the defaults; a value of the wrong type is a ConfigError."""
     schema = OmegaConf.structured(kind)
     for key, value in values.items():
         try:
             OmegaConf.update(schema, key, value)
         except OmegaConfBaseException as error:
-            raise ConfigError(f"{where}: '{key}' cannot be {value!r} ({one_line(error)})") from error
+            raise ConfigError(f"{source.of(key)}: '{key}' cannot be {value!r} ({one_line(error)})") from error
     return OmegaConf.to_object(schema)
 
 

@@ -50,13 +50,13 @@ class MouthReaderConfig:
 
 def load_mouth_reader_config(path: Path | str, overrides: Sequence[str] = ()) -> MouthReaderConfig:
     """Read the configuration of a mouth reader; see `latentsync.config.load_config`. Raises ConfigError."""
-    config, where = read_config(MouthReaderConfig, NOT_PUBLISHED, path, overrides)
+    config, source = read_config(MouthReaderConfig, NOT_PUBLISHED, path, overrides)
     rules = [
         *at_least(1, "data", config.data, "num_frames"),
         *model_rules(config.model),
         *shared_rules(config.data, config.run, config.optimizer, config.ckpt),
     ]
-    enforce(config, rules, where)
+    enforce(config, rules, source)
     return config
 
 

@@ -6,9 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from latentsync.command import run_command
+from latentsync.command import TEMP_DIR, accept_published, run_command
 from latentsync.errors import InputError
-from preprocess.executors.choose import KINDS, Crew, executor_maker
+from preprocess.executors.choose import KINDS, Crew, executor_maker, gpu_devices
 from preprocess.executors.processes import ONE_THREAD
 from preprocess.manifest import MANIFEST_NAME
 from preprocess.manifest_file import read_manifest
@@ -39,6 +39,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     _add_step_arguments(parser.add_argument_group("what comes out"))
     _add_work_arguments(parser.add_argument_group("who works"))
     _add_file_arguments(parser.add_argument_group("files"))
+    accept_published(parser, TEMP_DIR)
     return parser.parse_args(arguments)
 
 
@@ -66,8 +67,18 @@ def _add_step_arguments(group: "argparse._ArgumentGroup") -> None:
 
 
 def _add_work_arguments(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--workers", type=int, default=0, help="processes for steps that need the CPU (default: one for each processor)")
-    group.add_argument("--gpu_workers", type=int, default=0, help="processes for steps with a network (default: one for each GPU)")
+    group.add_argument(
+        *("--workers", "--total_num_workers"),
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes for steps that need the CPU (default: one for each processor)",
+    )
+    gpus = group.add_mutually_exclusive_group()
+    gpus.add_argument(
+        "--gpu_workers", type=int, default=0, metavar="N", help="processes for steps with a network (default: one for each GPU)"
+    )
+    gpus.add_argument("--per_gpu_num_workers", type=int, default=0, metavar="N", help="the same, counted for each GPU of this machine")
     group.add_argument("--executor", choices=KINDS, default="local", help="processes of this machine, or actors of a Ray cluster")
     group.add_argument("--ray_address", help='of the cluster, such as "auto" (default: Ray is started on this machine)')
     group.add_argument(
@@ -88,8 +99,9 @@ def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
 
 def check(arguments: argparse.Namespace) -> None:
     """Refuse numbers that make no sense. Raises InputError."""
-    if arguments.workers < 0 or arguments.gpu_workers < 0:
-        raise InputError(f"--workers {arguments.workers} --gpu_workers {arguments.gpu_workers}: give numbers from 0")
+    for name in ("workers", "gpu_workers", "per_gpu_num_workers"):
+        if (count := getattr(arguments, name)) < 0:
+            raise InputError(f"--{name} {count}: give a number from 0")
     if not arguments.timeout > 0:
         raise InputError(f"--timeout {arguments.timeout:g}: give a number of seconds over 0")
     if arguments.limit is not None and arguments.limit < 1:
@@ -123,7 +135,10 @@ def run(arguments: argparse.Namespace) -> None:
         options = step_options(arguments)
         stages = all_stages(options)
         check_weights(stages, options)
-        crew = Crew(arguments.executor, arguments.workers, arguments.gpu_workers, arguments.timeout, arguments.ray_address)
+        gpu_workers = arguments.gpu_workers
+        if arguments.per_gpu_num_workers:
+            gpu_workers = arguments.per_gpu_num_workers * len(gpu_devices(0))
+        crew = Crew(arguments.executor, arguments.workers, gpu_workers, arguments.timeout, arguments.ray_address)
         order = Order(
             stages=stages,
             input=arguments.input_dir,

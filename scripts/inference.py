@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsync.command import run_command
+from latentsync.command import TEMP_DIR, accept_published, run_command
 from latentsync.errors import InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
 
 logger = logging.getLogger("latentsync")
 
+DEEPCACHE = "--enable_deepcache"
+WITHOUT_EFFECT = {DEEPCACHE: "features are not cached between denoising steps yet, each step is computed in full", **TEMP_DIR}
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 DEMO = (ASSETS / "demo1_video.mp4", ASSETS / "demo1_audio.wav", Path("video_out.mp4"))  # what is made where no job is named
 
@@ -37,6 +39,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--print_config", action="store_true", help="print the configuration with all overrides and stop")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress bars")
     parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
+    accept_published(parser, WITHOUT_EFFECT, flags=[DEEPCACHE])
     return parser.parse_args(arguments)
 
 
@@ -51,8 +54,8 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=Path,
         metavar="FILE",
-        help="many jobs with one loading of the models: a .csv or .yaml file with video_path, audio_path, video_out_path and, "
-        "where wanted, any option below by its name; paths are relative to the file; outputs that exist are skipped; "
+        help="many jobs with one loading of the models: a .csv, .tsv, .txt or .yaml file with video_path, audio_path, "
+        "video_out_path and, where wanted, any option below by its name; paths are relative to the file; outputs that exist are skipped; "
         "one failure does not stop the others",
     )
 

@@ -1,6 +1,5 @@
 """Jobs of the inference command: read from a file, run one after the other with one set of models, reported."""
 
-import csv
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -12,8 +11,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from latentsync.errors import InputError, LatentSyncError
-from latentsync.media.files import refuse_address, write_json
+from latentsync.errors import InputError, LatentSyncError, first_line
+from latentsync.media.files import read_table, read_text, write_json, written_path
 from latentsync.pipelines.job import Job
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
@@ -22,7 +21,7 @@ from latentsync.pipelines.report import Stopwatch
 logger = logging.getLogger("latentsync.jobs")
 
 PATH_KEYS = ("video_path", "audio_path", "video_out_path")
-TOO_MANY = "too many cells"  # key under which the csv reader puts what the header has no name for
+TABLES = (".csv", ".tsv", ".txt")
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 
@@ -37,7 +36,7 @@ class JobSpec:
 
 
 def read_jobs(path: Path, defaults: LipsyncOptions) -> list[JobSpec]:
-    """The jobs of a .csv file (with a header) or a .yaml file (a list of mappings).
+    """The jobs of a table (.csv, .tsv or .txt, with a header) or a .yaml file (a list of mappings).
 
     Args:
         path: the file; the paths in it are relative to its folder.
@@ -59,19 +58,15 @@ def read_jobs(path: Path, defaults: LipsyncOptions) -> list[JobSpec]:
 
 def read_rows(path: Path) -> list[Mapping[str, Any]]:
     """The rows of a jobs file as mappings."""
+    kind = path.suffix.lower()
+    if kind in TABLES:
+        return read_table(path)
+    if kind not in (".yaml", ".yml"):
+        raise InputError(f"{path} is not a jobs file: give a .csv or a .yaml file.")
     try:
-        if path.suffix.lower() == ".csv":
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                rows = list(csv.DictReader(file, restkey=TOO_MANY))
-        elif path.suffix.lower() in (".yaml", ".yml"):
-            rows = OmegaConf.to_container(OmegaConf.load(path)) or []
-        else:
-            raise InputError(f"{path} is not a jobs file: give a .csv or a .yaml file.")
-    except OSError as error:
-        refuse_address(path)
-        raise InputError(f"{path} cannot be read ({error.strerror}): check the path.") from error
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({str(error).splitlines()[0]}): it must be a list of jobs.") from error
+        rows = OmegaConf.to_container(OmegaConf.create(read_text(path))) or []
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"{path} cannot be read ({first_line(error)}): it must be a list of jobs.") from error
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
         raise InputError(f"{path} must be a list of jobs, each with {', '.join(PATH_KEYS)}.")
     return [{key: value for key, value in row.items() if value not in (None, "")} for row in rows]
@@ -82,8 +77,6 @@ def job_of(row: Mapping[str, Any], where: str, folder: Path, defaults: LipsyncOp
     missing = [key for key in PATH_KEYS if not row.get(key)]
     if missing:
         raise InputError(f"{where}: {' and '.join(missing)} missing.")
-    if TOO_MANY in row:
-        raise InputError(f"{where}: there are more cells than the header has names.")
     kinds = option_kinds()
     unknown = [str(key) for key in row if key not in kinds and key not in PATH_KEYS]
     if unknown:
@@ -93,7 +86,7 @@ def job_of(row: Mapping[str, Any], where: str, folder: Path, defaults: LipsyncOp
         options = replace(defaults, **choices)
     except (ValueError, InputError) as error:
         raise InputError(f"{where}: {error}") from error
-    return JobSpec(*(folder / str(row[key]) for key in PATH_KEYS), options)
+    return JobSpec(*(written_path(folder, str(row[key])) for key in PATH_KEYS), options)
 
 
 def option_kinds() -> dict[str, type]:
@@ -111,6 +104,7 @@ def converted(value: Any, kind: type) -> Any:
     Raises:
         ValueError: it is none.
     """
+    value = value.strip() if isinstance(value, str) else value
     if kind is bool:
         word = str(value).lower()
         if word not in TRUE_WORDS + FALSE_WORDS:
@@ -118,6 +112,8 @@ def converted(value: Any, kind: type) -> Any:
         return word in TRUE_WORDS
     if kind is int and isinstance(value, float):
         raise ValueError(f"{value!r} is not a whole number.")
+    if kind is float and isinstance(value, str):
+        value = value.replace(",", ".")  # as spreadsheets write numbers where a semicolon separates cells
     return kind(value)
 
 

@@ -160,6 +160,22 @@ def test_overrides_win_and_are_checked() -> None:
     assert "no effect" in refusal(OURS / "stage2.yaml", "data.audio_mel_cache_dir=cache")
 
 
+def test_a_wrong_override_is_named_alone() -> None:
+    """Whatever stands beside it; a rule that two values break together names the file."""
+    path, right = OURS / "stage2.yaml", [f"run.loss_weights.{name}=0.5" for name in ("recon", "sync", "lpips")]
+    for wrong, message in {
+        "data.resolutio=512": "unknown key 'data.resolutio'; did you mean 'data.resolution'?",
+        "data.resolution": "write it as section.key=value, such as data.resolution=512",
+        "data.resolution=100": "'data.resolution' is 100, but it must be a multiple of 8, 64 or more",
+        "data.audio_mel_cache_dir=x": "'data.audio_mel_cache_dir' has no effect here; leave it out",
+        "data.num_frames=x": "'data.num_frames' cannot be 'x' (Value 'x' of type 'str' could not be converted to Integer)",
+    }.items():
+        assert refusal(path, *right, wrong, *right) == f"override '{wrong}': {message}"
+    together = refusal(path, *right, "model.norm_num_groups=7")
+    assert together.startswith(f"{path} with overrides: 'model.block_out_channels' is [320, 640, 1280, 1280], but it must be")
+    assert load_config(path, ["data.num_frames=4", "data.num_frames=8"]).data.num_frames == 8
+
+
 def test_weights_stand_beside_the_file_and_overrides_beside_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

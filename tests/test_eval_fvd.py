@@ -136,6 +136,13 @@ def test_the_command_of_fvd(folders: list[str], tmp_path: Path, capsys: pytest.C
     assert (tmp_path / "out/fvd_all.png").stat().st_size > 1000 and (tmp_path / "out/fvd_all.md").read_text() == table
 
 
+def test_the_published_names_and_the_table_alone(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script, before = write_script(tmp_path / "i3d.pt", TinyI3d()), sorted(tmp_path.iterdir())
+    places = ["--real_videos_dir", folders[1], "--fake_videos_dir", folders[3]]
+    assert eval_fvd.main([*places, "--device", "cpu", "--i3d", str(script), "--windows", "all"]) == 0
+    assert "ground truth" in capsys.readouterr().out and sorted(tmp_path.iterdir()) == sorted({*before, script})
+
+
 def test_the_command_of_fid(folders: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     script = write_script(tmp_path / "inception.pt", TinyInception())
     assert eval_fid.main([*folders, "--inception", str(script), "--every", "5"]) == 0

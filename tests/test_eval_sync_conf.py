@@ -94,6 +94,12 @@ def test_a_single_file_that_cannot_be_measured(folder: Path, tmp_path: Path, rea
     assert json.loads((tmp_path / "out" / "sync.json").read_text())["not_measured"] == 1
 
 
+def test_the_table_alone(folder: Path, reader: Reader, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(folder.iterdir())
+    assert main(["--video_path", str(folder / "b|.mkv")]) == 0
+    assert "| b\\|.mkv | 7.19 | 5 | 7.00 | 1 | 100 |  |" in capsys.readouterr().out and sorted(folder.iterdir()) == before
+
+
 def test_a_disk_without_answer_is_asked_again(folder: Path, tmp_path: Path, reader: Reader) -> None:
     (folder / "c.mp4").write_bytes(b"stalled")
     for _ in range(2):

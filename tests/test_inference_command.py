@@ -301,6 +301,18 @@ def test_jobs_of_a_yaml_file(tmp_path: Path) -> None:
     assert (second.options.keep_fps, second.options.guidance_scale) == (False, 2.0)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_jobs_as_excel_saves_them(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "ü.mp4").touch()
+    lines = ("video_path;audio_path;video_out_path;guidance_scale;keep_fps", "in\\ü.mp4;.\\b.wav;made\\c ü.mp4;1,5; TRUE ", ";;;;", "")
+    (tmp_path / "jobs.csv").write_bytes("\r\n".join(lines).encode(encoding))
+    (job,) = read_jobs(tmp_path / "jobs.csv", LipsyncOptions())
+    assert (job.video_path, job.audio_path) == (tmp_path / "in" / "ü.mp4", tmp_path / "b.wav")
+    assert job.video_out_path == tmp_path / "made" / "c ü.mp4"
+    assert (job.options.guidance_scale, job.options.keep_fps) == (1.5, True)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

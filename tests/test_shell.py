@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import time
+from argparse import Namespace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -188,3 +190,80 @@ def test_set_up_refuses_an_unknown_argument(double: dict[str, str]) -> None:
     done = shell("./setup_env.sh --with-sound", **double)
     assert (done.returncode, done.stdout) == (1, "")
     assert "--with-sound" in done.stderr
+
+
+def test_modules_run_from_any_folder_after_set_up(tmp_path: Path) -> None:
+    """In copies with a module of their own and an environment that needs no packages."""
+    shared, place = tmp_path / "an environment", tmp_path / "somewhere else"
+    clones = [tmp_path / "a clone", tmp_path / "a worktree"]
+    place.mkdir()
+    for clone in clones:
+        (clone / "preprocess").mkdir(parents=True)
+        (clone / "preprocess" / "where.py").write_text(f"print({clone.name!r})")
+        shutil.copy(ROOT / "setup_env.sh", clone)
+        for name in ("requirements.txt", "requirements-nodeps.txt"):
+            (clone / name).touch()
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", shared], check=True)
+    wanted = shell('echo "$(cksum </dev/null) $("$PYTHON" -V)"', PYTHON=f"{shared}/bin/python").stdout
+    (shared / ".latentsync-setup").write_text(wanted)
+    shutil.copytree(shared, clones[0] / ".venv", symlinks=True)
+
+    def set_up(clone: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+        return shell("./setup_env.sh", clone, **with_environment(folder))
+
+    def said(folder: Path, cwd: Path = place, **variables: str) -> str:
+        inherited = {"PYTHONPATH": "", "PYTHONSAFEPATH": ""} | variables
+        return shell(f"'{folder}/bin/python' -m preprocess.where", cwd, **inherited).stdout.rstrip()
+
+    assert said(shared) == ""
+    assert [set_up(clones[0], shared).stderr for _ in range(2)] == ["", ""]
+    assert said(shared) == "a clone"
+    assert (said(shared, clones[1]), said(shared, PYTHONPATH=str(clones[1]), PYTHONSAFEPATH="1")) == ("a worktree", "a worktree")
+    assert set_up(clones[1], shared).stderr == "" and said(shared) == "a worktree"  # of a shared one: whoever set up last
+    assert set_up(clones[1], clones[0] / ".venv").stderr == "" and said(clones[0] / ".venv") == "a clone"  # a clone's own stays its own
+    moved = clones[0].rename(tmp_path / "moved")
+    assert said(moved / ".venv") == ""
+    assert set_up(moved, moved / ".venv").stderr == "" and said(moved / ".venv") == "a clone"
+    (note,) = shared.glob("lib/python3.*/site-packages/latentsync.pth")
+    note.unlink()
+    note.mkdir()  # cannot be written, whoever asks
+    refused = set_up(clones[1], shared)
+    assert (
+        refused.returncode == 0
+        and refused.stderr == f"setup_env: {note} cannot be written: python -m finds the modules in {clones[1]} alone\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "meant"),
+    [
+        ("scripts.inference", "--enable_deepcache --temp_dir t --video_path a key=1", {"video_path": Path("a"), "overrides": ["key=1"]}),
+        ("eval.sync_conf", "--initial_model m --video_path a --temp_dir t", {"video": Path("a"), "output_dir": None}),
+        ("eval.sync_conf", "--videos_dir a", {"video": Path("a")}),
+        ("eval.syncnet_acc", "--config_path a --checkpoint b", {"config": Path("a")}),
+        (
+            "preprocess.data_processing_pipeline",
+            "--total_num_workers 96 --per_gpu_num_workers 12",
+            {"workers": 96, "per_gpu_num_workers": 12},
+        ),
+        ("preprocess.data_processing_pipeline", "--resolution 256 --sync_conf_threshold 3 --temp_dir t", {"resolution": 256}),
+        ("scripts.train_unet", "--unet_config_path a", {"config_path": Path("a")}),
+        ("scripts.train_syncnet", "--config_path a", {"config_path": Path("a")}),
+    ],
+)
+def test_options_of_the_published_commands_are_accepted(
+    module: str, line: str, meant: dict[str, object], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = import_module(module)
+    words = line.split() + (["--input_dir", "raw"] if module.startswith("preprocess") else [])
+    if hasattr(command, "DEFAULT_CONFIG"):  # the commands of training share a parser
+        found: list[Namespace] = []
+        monkeypatch.setattr(command, "run_training", lambda work, parsed: found.append(parsed))
+        command.main(words)
+        (parsed,) = found
+    else:
+        parsed = command.parse_arguments(words)
+    assert {name: getattr(parsed, name) for name in meant} == meant
+    told = [record.getMessage().split()[0] for record in caplog.records if "has no effect here: " in record.getMessage()]
+    assert told == [word for word in words if word in ("--enable_deepcache", "--initial_model", "--temp_dir")]
+    assert not {"enable_deepcache", "initial_model", "temp_dir"} & set(vars(parsed))

@@ -175,8 +175,10 @@ def test_old_checkpoints_go_and_folders_in_work_do_not_count(tmp_path: Path) -> 
     store = CheckpointStore(tmp_path, keep_last=1)
     for step in range(4):
         (tmp_path / "resume" / f"step-{step:08d}").mkdir(parents=True)
-    (tmp_path / "resume" / ".latentsync-step-00000009").mkdir()
+    (tmp_path / "resume" / ".latentsync-step-00000009").mkdir()  # of a process that was killed
+    assert len(store.states()) == 4
     store._prune()
+    assert {path.name for path in (tmp_path / "resume").iterdir()} == {"step-00000002", "step-00000003"}
     assert [path.name for path in store.states()] == ["step-00000002", "step-00000003"]
 
 

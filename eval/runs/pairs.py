@@ -11,7 +11,7 @@ import numpy as np
 from eval.measures.measure import Kind
 from latentsync.errors import ConfigError, InputError, LatentSyncError
 from latentsync.media.ffmpeg import probe
-from latentsync.media.files import walk_media, write_json
+from latentsync.media.files import read_paths, walk_media, write_json
 from latentsync.weights import file_sha256
 
 KINDS: tuple[Kind, ...] = ("reconstruction", "cross")
@@ -78,11 +78,9 @@ def find_videos(place: Path) -> list[Path]:
         if not videos:
             raise InputError(f"{place} holds no video: name the folder that holds the clips")
         return videos
-    try:
-        lines = [line.strip() for line in place.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"{place} is neither a folder of videos nor a text file that names some: check the path") from None
-    videos = [place.parent / line for line in lines if line and not line.startswith("#")]
+    if not place.is_file():
+        raise InputError(f"{place} is neither a folder of videos nor a text file that names some: check the path")
+    videos = [path for _, path in read_paths(place)]
     if not videos:
         raise InputError(f"{place} names no video: write one path a line")
     return videos

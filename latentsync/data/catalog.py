@@ -14,7 +14,7 @@ from tqdm import tqdm
 from latentsync.constants import VIDEO_FPS
 from latentsync.data.findings import Findings, Notebook, look_and_stamp, one_at_a_time, scan_threads
 from latentsync.errors import InputError
-from latentsync.media.files import check_readable, walk_media
+from latentsync.media.files import check_readable, read_paths, walk_media
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def open_catalog(folder: Path | None, fileslist: Path | None, *, min_frames: int
 
     Args:
         folder: of clips.
-        fileslist: paths relative to its own folder, or absolute; empty lines and lines that begin with # are passed over.
+        fileslist: paths relative to its own folder, or absolute, as `read_paths` reads them.
         min_frames: shorter clips are rejected.
         cache_dir: may be shared by processes that start together.
 
@@ -96,7 +96,8 @@ def _gather(folder: Path | None, fileslist: Path | None, rejected: dict[Path, _R
     found: dict[Path, None] = {}
     if folder is not None:
         found.update((_absolute(path), None) for path in walk_media(folder))
-    for number, path in _read_list(fileslist) if fileslist is not None else ():
+    for number, written in read_paths(fileslist) if fileslist is not None else ():
+        path = _absolute(written)
         if path in found or path in rejected:
             continue
         if path.is_file():
@@ -109,18 +110,6 @@ def _gather(folder: Path | None, fileslist: Path | None, rejected: dict[Path, _R
 def _absolute(path: Path) -> Path:
     """Without `..` and as written otherwise: a link stays a link."""
     return Path(os.path.abspath(path))  # noqa: PTH100
-
-
-def _read_list(fileslist: Path) -> Iterator[tuple[int, Path]]:
-    """Line numbers and absolute paths of a list of clips. Raises InputError."""
-    check_readable(Path(fileslist))
-    text = os.fsdecode(Path(fileslist).read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    if "\0" in text:
-        raise InputError(f"{fileslist} is no text file: give a list with the path of one clip a line")
-    for number, line in enumerate(text.splitlines(), 1):
-        name = line.strip()
-        if name and not name.startswith("#"):
-            yield number, _absolute(Path(fileslist).parent / name)
 
 
 def _look_at_all(

@@ -1,15 +1,21 @@
-"""Files as such: walk the media files of a tree; write a result whole or not at all; keep others out of a folder."""
+"""Files as such: walk media files, read lists and tables that people wrote, write a result whole or not at all, lock a folder."""
 
+import codecs
 import contextlib
+import csv
 import fcntl
+import functools
+import hashlib
 import json
 import os
 import re
 import secrets
 import stat
+import time
+import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from latentsync.errors import InputError, OutputError
 
@@ -17,6 +23,10 @@ VIDEO_EXTENSIONS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", "
 AUDIO_EXTENSIONS = frozenset({".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus", ".wma", ".aiff"})
 _ADDRESS = re.compile(r"(?:^|/)([A-Za-z][A-Za-z0-9+.-]+):/+(.+)")  # "https://...", of which a Path keeps one slash
 STAGING_PREFIX = ".latentsync-"  # hidden, and known to `walk_media`, which passes such files over
+_STAGED = re.compile(rf"{re.escape(STAGING_PREFIX)}(?:([0-9a-f]{{8}})-)?[0-9a-f]{{12}}(?:\..*)?")  # machine, which may be missing; chance
+_ABANDONED = 24 * 3600  # seconds without a change after which a staging file whose lock tells nothing counts as left behind
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+SEPARATORS = ",;\t"  # between the cells of a table
 
 
 def walk_media(root: str | Path, extensions: Iterable[str] = VIDEO_EXTENSIONS) -> Iterator[Path]:
@@ -34,19 +44,91 @@ def walk_media(root: str | Path, extensions: Iterable[str] = VIDEO_EXTENSIONS) -
         yield from (Path(folder) / name for name in sorted(names))
 
 
+def read_text(path: str | Path) -> str:
+    """A text file as any editor saves it: UTF-8, or UTF-16 that begins with its mark; lines end with "\\n".
+
+    Bytes that are no UTF-8 are kept as surrogates, as in file names; `written_path` knows what to make of them.
+
+    Raises InputError: the file cannot be read, or is no text.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        refuse_address(Path(path))
+        raise InputError(f"{path} does not exist: check the path") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({_why(error)}): check the path") from None
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16", "replace") if is_wide else content.decode("utf-8-sig", "surrogateescape")
+    if "\0" in text:
+        raise InputError(f"{path} is no text file: give one that is saved as UTF-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_paths(path: str | Path) -> list[tuple[int, Path]]:
+    """Line numbers and paths of a text file that names one file a line, relative to its own folder.
+
+    Empty lines, and lines that begin with #, are passed over. Raises InputError where it cannot be read.
+    """
+    lines = enumerate(read_text(path).split("\n"), start=1)
+    return [(number, written_path(Path(path).parent, line)) for number, line in lines if not _is_comment(line)]
+
+
+def read_table(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a table with a header, with commas, semicolons or tabs between its cells, as spreadsheets save it.
+
+    Names of columns come in lower case. Empty cells are left out; empty rows, and lines that begin with #, are passed over.
+
+    Raises InputError: the file cannot be read, or a row has more cells than the header.
+    """
+    lines = [line for line in read_text(path).split("\n") if not _is_comment(line)]
+    named = re.fullmatch("sep=(.)", lines[0].strip(" "), re.IGNORECASE) if lines else None  # what Excel itself reads
+    lines = lines[1:] if named else lines
+    separator = named[1] if named else max(SEPARATORS, key=lines[0].count) if lines else ","
+    try:
+        header, *rows = csv.reader(lines, delimiter=separator, skipinitialspace=True) if lines else [[]]
+    except csv.Error as error:
+        raise InputError(f"{path} cannot be read ({error}): give a table with a header and commas between its cells") from None
+    names = [name.strip().lower() for name in header]
+    for number, row in enumerate(rows, start=1):
+        if any(cell.strip() for cell in row[len(names) :]):
+            raise InputError(f"{path}, row {number}: there are more cells than the header has names")
+    cells = ({name: cell for name, cell in zip(names, row, strict=False) if name and cell.strip()} for row in rows)
+    return [row for row in cells if row]
+
+
+def _is_comment(line: str) -> bool:
+    return not line.strip() or line.lstrip().startswith("#")
+
+
+def written_path(folder: Path, name: str) -> Path:
+    """A path as somebody wrote it into a text file, relative to `folder`; what exists as it is written comes first.
+
+    Else it is looked for without blanks and quotes around it, with slashes for backslashes, in the code page of Windows, and with accents
+    composed or apart. What is not there, such as a result, is named without blanks and quotes, and with slashes.
+    """
+    bare = name.strip()
+    plain = bare[1:-1] if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'" else bare
+    is_utf8 = not any("\udc80" <= letter <= "\udcff" for letter in plain)
+    decoded = plain if is_utf8 else plain.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+    usual = decoded.replace("\\", "/")
+    readings = dict.fromkeys((name, bare, plain, plain.replace("\\", "/"), decoded, usual))
+    readings |= dict.fromkeys(unicodedata.normalize(form, usual) for form in ("NFC", "NFD"))
+    return next((folder / reading for reading in readings if os.path.exists(folder / reading)), folder / usual)  # noqa: PTH110 - never raises
+
+
 @contextlib.contextmanager
 def staged(path: str | Path) -> Iterator[Path]:
     """Yield a fresh hidden file beside `path`, with its extension; it becomes `path` when the block ends well, and is removed when not.
 
-    Missing folders are made. A file that is there already is replaced only at the end; a link is followed. Raises OutputError
-    when the folder cannot be written.
+    Missing folders are made. A file that is there already is replaced only at the end; a link is followed. What processes that were
+    killed left in the folder is removed. Raises OutputError when the folder cannot be written.
     """
     target = Path(path).resolve() if Path(path).is_symlink() else Path(path)
-    temporary = target.parent / f"{STAGING_PREFIX}{secrets.token_hex(6)}{target.suffix}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb"):
-            pass
+        remove_abandoned(target.parent.absolute())
+        temporary, lock = _open_staging(target.parent, target.suffix)
     except OSError as error:
         raise OutputError(f"cannot write into {target.parent}: {_why(error)}") from None
     try:
@@ -58,6 +140,54 @@ def staged(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        lock.close()
+
+
+def _open_staging(folder: Path, suffix: str = "") -> tuple[Path, BinaryIO]:
+    """A new hidden file, and the lock on it that says that a living process owns it. Raises OSError."""
+    while True:
+        path = folder / f"{STAGING_PREFIX}{_machine()}-{secrets.token_hex(6)}{suffix}"
+        file = path.open("xb")
+        with contextlib.suppress(OSError):  # a disk without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists():
+            return path, file
+        file.close()  # another process took it for abandoned before it was locked
+
+
+@functools.lru_cache(maxsize=4096)  # a folder may hold a million results: it is listed once, not for each of them
+def remove_abandoned(folder: Path) -> None:
+    """Remove the staging files in a folder that no living process owns; a process does this once for each folder.
+
+    A file of this machine is owned while it is locked. One of another machine, or of an earlier start of this one, has to be unlocked and a
+    day old as well, because not every network disk passes locks on.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for name in [entry.name for entry in entries if entry.name.startswith(STAGING_PREFIX)]:
+            match = _STAGED.fullmatch(name)
+            if match is None:
+                continue
+            with contextlib.suppress(OSError), (folder / name).open("r+b") as file:
+                is_old = time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    is_ours = match[1] == _machine()
+                except BlockingIOError:
+                    continue
+                except OSError:  # no locks here
+                    is_ours = False
+                if is_ours or is_old:
+                    (folder / name).unlink()
+
+
+@functools.cache
+def _machine() -> str:
+    """What tells this machine, since it was started, from others that share a disk: eight hexadecimal digits."""
+    try:
+        name = _BOOT_ID.read_bytes()
+    except OSError:
+        name = os.uname().nodename.encode()
+    return hashlib.blake2b(name, digest_size=4).hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -142,11 +272,10 @@ def _check_folder(folder: Path) -> None:
     if folder.exists():
         if not folder.is_dir():
             raise InputError(f"{folder} is a file: the result cannot be written into it, name another folder")
-        probe = folder / f"{STAGING_PREFIX}{secrets.token_hex(6)}"
         try:
-            with probe.open("xb"):
-                pass
+            probe, lock = _open_staging(folder)
             probe.unlink()
+            lock.close()
         except OSError as error:
             raise OutputError(f"cannot write into {folder}: {_why(error)}") from None
         return

@@ -135,6 +135,8 @@ class CheckpointStore:
     def _prune(self) -> None:
         for state in self.states()[:-RESUMABLE]:
             shutil.rmtree(state)
+        for unfinished in (self.folder / "resume").glob(f"{STAGING_PREFIX}*"):  # of a process that was killed: the folder is locked
+            shutil.rmtree(unfinished, ignore_errors=True)
         for file in self.weights()[: -self.keep_last]:
             file.unlink()
 

@@ -1,6 +1,5 @@
 """What is known about a clip besides its picture and sound: whom it shows, whose voice is heard, how far its sound is known to be off."""
 
-import csv
 import json
 import logging
 import math
@@ -12,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from latentsync.errors import InputError
+from latentsync.media.files import read_table, read_text, written_path
 
 logger = logging.getLogger(__name__)
 
@@ -88,8 +90,8 @@ def read_offsets(clips: Sequence[Path], root: Path) -> dict[Path, float]:
             offset = _offset(row)
             if entry is None or offset is None:
                 continue
-            place = (manifest.parent / entry).absolute()
-            clip = place if place in whole else by_name.get(Path(entry).name)
+            place = written_path(manifest.parent, entry).absolute()
+            clip = place if place in whole else by_name.get(place.name)
             if clip is not None:
                 offsets[clip] = offset
     return offsets
@@ -112,15 +114,14 @@ def _manifests(clips: Iterable[Path], root: Path) -> list[Path]:
 def _rows(manifest: Path) -> Iterator[Mapping[str, Any]]:
     """Rows of a manifest; those that cannot be read are passed over with a warning."""
     try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            if manifest.suffix == ".csv":
-                yield from csv.DictReader(file)
-                return
-            for line in file:
-                row = json.loads(line) if line.strip() else None
-                if isinstance(row, dict):
-                    yield row
-    except (OSError, ValueError, csv.Error):
+        if manifest.suffix == ".csv":
+            yield from read_table(manifest)
+            return
+        for line in read_text(manifest).split("\n"):
+            row = json.loads(line) if line.strip() else None
+            if isinstance(row, dict):
+                yield row
+    except (InputError, ValueError):
         logger.warning("%s cannot be read to its end: the offsets in the rest of it are not known", manifest)
 
 
