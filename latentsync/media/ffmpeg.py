@@ -158,8 +158,7 @@ def probe(path: str | Path) -> MediaInfo:
     path = Path(path)
     check_readable(path)
     report = _ask_ffprobe(path)
-    container = report["format"].get("format_name", "")
-    formats = set(container.split(","))
+    formats = set((container := report["format"].get("format_name", "")).split(","))
     if _NOT_MEDIA & formats:
         raise InputError(f"{path} is not a media file (it looks like text): give a video or an audio file")
     streams = report["streams"]
@@ -174,7 +173,8 @@ def probe(path: str | Path) -> MediaInfo:
             stream["duration"] = lengths.get(stream["index"])
         duration = max(lengths.values(), default=None)
     if video and video.get("codec_name") in _PICTURES:
-        video = {**video, **_first_frame(path, video["index"])}
+        full = {"color_range": "pc"} if video.get("pix_fmt") == "gray" else {}  # a gray JPEG has no tag, but no other range either
+        video = {**video, **full, **_first_frame(path, video["index"])}
     depths = {item["name"]: item for item in report["pixel_formats"]}
     return MediaInfo(
         path=path,
@@ -215,9 +215,9 @@ def _ask_ffprobe(path: Path) -> dict[str, Any]:
 
 
 def _packet_lengths(path: Path) -> dict[int, float]:
-    """Seconds of each stream by its packets; a jump of the clock counts as one packet. Reads the whole file; empty if that takes too long.
+    """Seconds of each stream by its packets; a jump of the clock counts as one packet, as it does for ffmpeg when it decodes.
 
-    The same rule as ffmpeg's when it decodes such a file, so that as many frames come out as are announced.
+    Reads the whole file; empty where that takes too long.
     """
     try:
         answer = _run_ffprobe(path, "-show_entries", "packet=stream_index,dts_time,duration_time", "-of", "csv=p=0")
