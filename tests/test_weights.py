@@ -92,6 +92,74 @@ def test_safetensors_and_the_prefix_of_distributed_training(tmp_path, caplog):
     assert weights.read_state_dict(tmp_path / "y.pt")[0].keys() == {"module.a", "b"}
 
 
+def test_content_tells_what_a_file_is(tmp_path):
+    state = {"a.weight": torch.arange(6.0).view(2, 3).half()}
+    save_file(state, tmp_path / "x.pt")
+    torch.save({"state_dict": state, "global_step": 3}, tmp_path / "y.safetensors")
+    torch.save(state, tmp_path / "z.safetensors", _use_new_zipfile_serialization=False)
+    for name in ("x.pt", "y.safetensors", "z.safetensors"):
+        read, step = weights.read_state_dict(tmp_path / name)
+        assert read.keys() == state.keys() and torch.equal(read["a.weight"], state["a.weight"]) and read["a.weight"].dtype == torch.float16
+        assert step == (3 if name == "y.safetensors" else None)
+
+
+OWN, MEAN = {"a.weight": torch.ones(2), "b.bias": torch.zeros(3)}, {"a.weight": torch.full((2,), 5.0), "b.bias": torch.ones(3)}
+MOMENTS = {"state": {0: {"exp_avg": torch.ones(2), "step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-5, "params": [0]}]}
+
+
+def behind(prefix, state):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("saved", "expected", "told"),
+    [
+        ({"model": OWN, "optimizer": MOMENTS, "epoch": 3}, OWN, ""),
+        ({"module": OWN}, OWN, ""),
+        ({"state_dict": {"model": OWN}}, OWN, ""),
+        ({"netG": OWN, "optimizer_state_dict": MOMENTS}, OWN, ""),
+        ({**OWN, "epoch": 3}, OWN, ""),
+        ({"state_dict": behind("model.diffusion_model.", OWN)}, OWN, "'model.diffusion_model.'"),
+        (behind("module._orig_mod.", OWN), OWN, "'_orig_mod.'"),
+        (behind("_orig_mod.module.", OWN), OWN, "'_orig_mod.'"),
+        (behind("unet.", OWN), OWN, "'unet.'"),
+        ({**behind("unet.", OWN), **behind("vae.", MEAN)}, OWN, "2 entries of other networks left out"),
+        ({"a._orig_mod.weight": OWN["a.weight"], "b.bias": OWN["b.bias"]}, OWN, ""),
+        ({"ema": MEAN}, MEAN, ""),
+        ({"state_dict": OWN, "ema": MEAN, "global_step": 1}, MEAN, "the average is taken"),
+        ({"model": behind("module.", OWN), "ema": {"decay": 0.99, "shadow": MEAN}}, MEAN, "the average is taken"),
+        ({**OWN, **behind("ema.", MEAN), "ema.decay": torch.tensor(0.99)}, MEAN, "the average is taken"),
+        ({"n_averaged": torch.tensor(9), **behind("module.", OWN)}, OWN, "'module.'"),
+        (
+            {"state_dict": {**OWN, **{f"model_ema.{key.replace('.', '')}": value for key, value in MEAN.items()}}},
+            OWN,
+            "names of the average",
+        ),
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_other_programs_put_around_weights_is_taken_off(tmp_path, caplog, saved, expected, told, zipped):
+    torch.save(saved, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    read, _ = weights.read_state_dict(tmp_path / "x.pt", part=("unet.",))
+    assert read.keys() == expected.keys() and all(torch.equal(read[key], value) for key, value in expected.items())
+    assert told in caplog.text and bool(told) == bool(caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("saved", "told"),
+    [
+        ({"attn2.to_q.lora_A.weight": torch.ones(1), "attn2.to_q.lora_B.weight": torch.ones(1)}, "holds a LoRA"),
+        ({"state_dict": {"lora_unet_mid_attn2.lora_up.weight": torch.ones(1), "lora_unet_mid_attn2.alpha": torch.ones(1)}}, "holds a LoRA"),
+        ({"unet.attn2.processor.to_q_lora.down.weight": torch.ones(1)}, "holds a LoRA"),
+        (MOMENTS, "state of an optimizer"),
+        ({"netG": OWN, "netD": MEAN}, "holds 'netG', 'netD' but no plain dictionary"),
+    ],
+)
+def test_what_is_no_network_is_named(tmp_path, saved, told):
+    torch.save(saved, tmp_path / "x.pt")
+    assert told in sentence_of(weights.read_state_dict, tmp_path / "x.pt")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_file_with_a_program_is_refused_and_not_run(tmp_path, zipped):
     ran = tmp_path / "ran"
@@ -116,7 +184,19 @@ def test_files_that_are_no_checkpoint_are_one_sentence(tmp_path):
     torch.save({"a": torch.zeros(5000)}, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
     save_file({"a": torch.zeros(5000)}, tmp_path / "whole.safetensors")
     assert "is empty" in refusal("empty.pt")
-    assert "is not a checkpoint" in refusal("page.pt", b"<!DOCTYPE html><title>404</title>" * 9)
+    assert "is a web page" in refusal("page.pt", b"<!DOCTYPE html><title>404</title>" * 9)
+    assert "is a web page" in refusal("page.safetensors", b"\n <html><title>Sign in</title>" * 9)
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5065424654\n"
+    assert "git lfs pull" in refusal("pointer.pt", pointer) and "git lfs pull" in refusal("pointer.safetensors", pointer)
+    assert "unpack it" in refusal("packed.pt", b"\x1f\x8b\x08\x00" + bytes(99))
+    assert "is a JSON text" in refusal("config.json", b'{"sample_size": 256}')
+    index = b'{"metadata": {}, "weight_map": {"a": "m-1-of-2.safetensors", "b": "m-2-of-2.safetensors"}}'
+    assert "index of a checkpoint in 2 files (m-1-of-2.safetensors" in refusal("model.safetensors.index.json", index)
+    with ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("latentsync_unet.pt", b"x" * 99)
+    assert "ZIP archive of other files" in refusal("other.pt", (tmp_path / "other.zip").read_bytes())
+    torch.jit.script(torch.nn.Linear(1, 1)).save(tmp_path / "script.pt")
+    assert "TorchScript program" in sentence_of(weights.read_checkpoint, tmp_path / "script.pt")
     assert "is not a checkpoint" in refusal("noise.pt", bytes(range(7, 200)) * 30)
     for whole in ("whole.pt", "legacy.pt", "whole.safetensors"):
         content = (tmp_path / whole).read_bytes()
@@ -279,8 +359,10 @@ def test_download_without_a_connection_tries_once(tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("arguments", "training", "others"),
     [
-        ([], set(), {"vae", "unet-1.0"}),
-        (["--training"], FOR_TRAINING, {"vae", "unet-1.0"}),
+        ([], set(), {"vae", "vae-config", "unet-1.6", "whisper-tiny", "s3fd", "2dfan4"}),
+        (["--training"], FOR_TRAINING, {"vae", "vae-config", "unet-1.6", "whisper-tiny", "s3fd", "2dfan4"}),
+        (["--versions", "1.5", "1.0"], set(), {"vae", "vae-config", "unet-1.5", "unet-1.0", "whisper-tiny", "s3fd", "2dfan4"}),
+        (["--names", "unet-1.0"], set(), {"unet-1.0"}),
         (["--names", "vgg16", "whisper-small"], {"vgg16"}, {"whisper-small"}),
         (["--names", "vae", "--training"], FOR_TRAINING, {"vae"}),
     ],
@@ -292,8 +374,7 @@ def test_files_for_training_are_fetched_when_asked_for(tmp_path, monkeypatch, ar
     assert download_weights.main(["--checkpoints", str(tmp_path), *arguments]) == 0
     for_training = {name for name in wanted if weights.WEIGHTS[name].training}
     assert for_training == training
-    assert others <= set(wanted) - for_training
-    assert len(set(wanted) - for_training) == len(others) or "--names" not in arguments
+    assert set(wanted) - for_training == others
     assert {weights.WEIGHTS[name].required for name in for_training} <= {False}
 
 
