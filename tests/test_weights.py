@@ -1,10 +1,13 @@
 """Weight files: the table, safe reading, strict loading with sentences that help, the start from Stable Diffusion, the download."""
 
+import logging
 import os
 import pickle
+import shutil
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -20,6 +23,7 @@ from benchmarks.write_random_checkpoint import (
     write_whisper,
 )
 from latentsync import weights
+from latentsync.app import models as app_models
 from latentsync.config import UNetConfig
 from latentsync.constants import MAX_FRAMES
 from latentsync.errors import WeightsError
@@ -27,6 +31,7 @@ from latentsync.models.motion_module import position_table
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import load_unet, plan_start, refuse_misfits, start_from_stable_diffusion
 from latentsync.models.vae import load_vae
+from latentsync.pipelines import build
 from latentsync.whisper.loading import load_whisper_encoder
 from scripts import download_weights
 
@@ -195,8 +200,10 @@ def test_files_that_are_no_checkpoint_are_one_sentence(tmp_path):
     with ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("latentsync_unet.pt", b"x" * 99)
     assert "ZIP archive of other files" in refusal("other.pt", (tmp_path / "other.zip").read_bytes())
-    torch.jit.script(torch.nn.Linear(1, 1)).save(tmp_path / "script.pt")
-    assert "TorchScript program" in sentence_of(weights.read_checkpoint, tmp_path / "script.pt")
+    with ZipFile(tmp_path / "program.zip", "w") as archive:
+        for name in ("constants.pkl", "data.pkl", "code/__torch__.py"):
+            archive.writestr(f"net/{name}", b"x")
+    assert "TorchScript program" in refusal("program.pt", (tmp_path / "program.zip").read_bytes())
     assert "is not a checkpoint" in refusal("noise.pt", bytes(range(7, 200)) * 30)
     for whole in ("whole.pt", "legacy.pt", "whole.safetensors"):
         content = (tmp_path / whole).read_bytes()
@@ -345,6 +352,98 @@ def test_random_checkpoint_loads_everywhere(tmp_path):
     encoder = load_whisper_encoder(tmp_path / "whisper/tiny.pt")
     assert encoder.positional_embedding.shape == (1500, 64)
     assert load_vae(tmp_path / "sd-vae-ft-mse").decode(torch.randn(1, 4, 2, 2)).shape == (1, 3, 16, 16)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The folder of a project without weights, and a cache of huggingface_hub of its own."""
+    shutil.copytree(build.ROOT / "configs", tmp_path / "project/configs")
+    for module in (build, app_models):
+        monkeypatch.setattr(module, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    (tmp_path / "project/assets/embedded").mkdir(parents=True)
+    (tmp_path / "project" / build.EMBEDDED).write_text("data: {resolution: 64}\n")
+    return tmp_path / "project"
+
+
+def cached(hub, repository, *files):
+    """Put files into a cache as huggingface_hub lays it out."""
+    folder = hub / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text("abc123")
+    for name in files:
+        (folder / "snapshots/abc123" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "snapshots/abc123" / name).write_bytes(b"x")
+    return folder / "snapshots/abc123"
+
+
+def published_layout(project, version="1.6"):
+    """What following the published instructions leaves."""
+    stage = "v1.0" if version == "1.0" else "stage2"
+    write_unet(project / "checkpoints/latentsync_unet.pt", unet_config(stage, tiny=True), version=version)
+    (project / "checkpoints/whisper").mkdir()
+    (project / "checkpoints/whisper/tiny.pt").touch()
+    return cached(project.parent / "hub", "stabilityai/sd-vae-ft-mse", "config.json", "diffusion_pytorch_model.safetensors")
+
+
+@pytest.mark.parametrize(("version", "resolution"), [("1.6", 512), ("1.0", 256)])
+def test_the_published_layout_is_found(project, caplog, version, resolution):
+    vae = published_layout(project, version)
+    with caplog.at_level(logging.INFO):
+        config, files = build.locate_models()
+    assert files.config == project / "configs/unet" / build.CONFIGS[version] and config.data.resolution == resolution
+    assert files.unet == project / "checkpoints/latentsync_unet.pt"
+    assert files.whisper == project / "checkpoints/whisper/tiny.pt" and files.vae == vae
+    told = [record.getMessage() for record in caplog.records if "is assumed" in record.getMessage()]
+    assert len(told) == (version == "1.6")
+    assert all("1.6 is assumed, with faces of 512 pixels" in line and "stage2.yaml" in line for line in told)
+    assert "embedded" not in caplog.text
+    assert [choice.key for choice in app_models.find_models(root=project)] == [version, "embedded"]
+    names = {name for name in weights.WEIGHTS if weights.find_weights(name, project / "checkpoints")}
+    assert names == {f"unet-{version}", "whisper-tiny", "vae", "vae-config"}
+
+
+def test_a_named_configuration_takes_the_published_denoiser(project, caplog):
+    published_layout(project)
+    with caplog.at_level(logging.INFO):
+        config, files = build.locate_models(project / "configs/unet/stage2.yaml")
+    assert files.unet == project / "checkpoints/latentsync_unet.pt" and config.data.resolution == 256
+    assert "assumed" not in caplog.text
+
+
+def test_the_stand_in_is_never_taken_beside_a_denoiser(project):
+    write_unet(project / "checkpoints/latentsync_unet.pt", unet_config(tiny=True))
+    sentence = sentence_of(build.locate_models)
+    assert "sd-vae-ft-mse" in sentence and "whisper/tiny.pt" in sentence and "latentsync_unet.pt" not in sentence
+    (project / "checkpoints/latentsync_unet.pt").write_bytes(b"<html>not found</html>")
+    assert build.find_config(project).name == "stage2_512.yaml"  # whoever loads it is told that it is a web page
+    (project / "checkpoints/latentsync_unet.pt").unlink()
+    assert build.find_config(project) == project / build.EMBEDDED
+
+
+def test_a_denoiser_without_a_configuration_gets_that_of_its_version(project, tmp_path, caplog):
+    published_layout(project)
+    write_unet(tmp_path / "first.pt", unet_config("v1.0", tiny=True), version="1.0")
+    write_unet(tmp_path / "latentsync-1.5/latentsync_unet.pt", unet_config(tiny=True))
+    state = weights.read_state_dict(project / "checkpoints/latentsync_unet.pt")[0]
+    torch.save({"state_dict": state, "global_step": 61234}, tmp_path / "other.pt")
+    with caplog.at_level(logging.INFO):
+        assert build.locate_models(unet_path=tmp_path / "first.pt")[1].config.name == "v1.0.yaml"
+        assert build.locate_models(unet_path=tmp_path / "latentsync-1.5/latentsync_unet.pt")[1].config.name == "stage2.yaml"
+        assert not caplog.records
+        assert build.locate_models(unet_path=tmp_path / "other.pt")[1].config.name == "stage2_512.yaml"
+        assert "other.pt does not say which version it is (saved at step 61234): version 1.6 is assumed" in caplog.text
+        caplog.clear()
+        build.locate_models(project / "configs/unet/stage2_512.yaml", tmp_path / "latentsync-1.5/latentsync_unet.pt")
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "version 1.5, whose faces have 256 pixels" in caplog.text
+    assert "does not exist" in sentence_of(weights.read_checkpoint, tmp_path / "none.pt")
+    assert "none.pt" in sentence_of(build.locate_models, None, tmp_path / "none.pt")
+
+
+def test_a_denoiser_in_the_cache_says_its_version(project):
+    file = cached(project.parent / "hub", "ByteDance/LatentSync-1.5", "latentsync_unet.pt") / "latentsync_unet.pt"
+    assert build.find_denoisers(project) == {"1.5": file} and weights.stated_version(file) == "1.5"
+    assert build.find_config(project).name == "stage2.yaml"
 
 
 def test_download_without_a_connection_tries_once(tmp_path, monkeypatch, capsys):

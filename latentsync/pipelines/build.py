@@ -23,7 +23,7 @@ from latentsync.weights import (
     WEIGHTS,
     WHISPER_BY_WIDTH,
     find_weights,
-    read_state_dict,
+    read_checkpoint,
     stated_version,
     tell_version,
     weights_path,
@@ -100,7 +100,7 @@ def read_config(config_path: PathLike = None, unet_path: PathLike = None, overri
     elif unet_path is not None:
         path = ROOT / "configs" / "unet" / CONFIGS[stated_version(Path(unet_path)) or tell_version(Path(unet_path))]
     else:
-        path = find_config()
+        path = find_config(ROOT)
     return load_config(path, overrides), path
 
 
@@ -147,7 +147,7 @@ def _published_unet(named: Path | None) -> Path | None:
     for version in VERSIONS:
         if named == (ROOT / CHECKPOINTS / WEIGHTS[f"unet-{version}"].path).resolve():
             flat = ROOT / CHECKPOINTS / FLAT_UNET  # its version is assumed, and a configuration that is named says it better
-            return find_weights(f"unet-{version}") or (flat if flat.is_file() else named)
+            return find_weights(f"unet-{version}", ROOT / CHECKPOINTS) or (flat if flat.is_file() else named)
     return named
 
 
@@ -162,7 +162,7 @@ def _say_version(files: ModelFiles, config: Config, assumed: bool) -> None:
                 *(files.unet, stated, size, files.config, config.data.resolution, folder / CONFIGS[stated]),
             )
     elif assumed and files.config == folder / CONFIGS[VERSIONS[0]]:
-        step = read_state_dict(files.unet)[1]
+        step = read_checkpoint(files.unet).get("global_step")
         logger.info(
             "%s does not say which version it is%s: version %s is assumed, with faces of %d pixels. If it is version 1.5, add "
             "--unet_config_path %s.",
