@@ -63,12 +63,10 @@ def find_models(
         ConfigError, WeightsError: the named model is wrong, or there is none at all.
     """
     found = []
-    if config is None and checkpoint is not None:
-        config = read_config(None, checkpoint, overrides)[1]
-    if config is not None:
-        settings, _ = locate_models(config, checkpoint, overrides=overrides)
-        name = Path(checkpoint or settings.weights.unet).name
-        found.append(_choice(OWN_KEY, f"Your model ({name})", f"{name} with {Path(config).name}.", Path(config), checkpoint, settings))
+    if config is not None or checkpoint is not None:
+        settings, files = locate_models(config, checkpoint, overrides=overrides)
+        name, path = files.unet.name, files.config
+        found.append(_choice(OWN_KEY, f"Your model ({name})", f"{name} with {path.name}.", path, checkpoint, settings))
     places = {version: root / "configs" / "unet" / CONFIGS[version] for version in find_denoisers(root)}
     if (root / EMBEDDED).is_file():
         places[EMBEDDED_KEY] = root / EMBEDDED
