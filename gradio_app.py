@@ -27,7 +27,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max_megabytes", type=int, default=500, help="largest file that may be uploaded (default %(default)s)")
     parser.add_argument("--concurrency", type=int, default=1, help="jobs that are worked on at once, with one set of networks (default 1)")
     parser.add_argument("--config", type=Path, help="YAML of the denoiser (default: that of the newest version found in checkpoints/)")
-    parser.add_argument("--checkpoint", type=Path, help="the denoiser's weights, where they are not those that --config names")
+    parser.add_argument("--checkpoint", type=Path, help="the denoiser's weights (default: those that --config names)")
     parser.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector")
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     parser.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision")

@@ -89,9 +89,9 @@ def _detector(config: "EvaluationConfig") -> Any:
     """The face detector where no model is loaded."""
     from latentsync.faces.build import build_detector
     from latentsync.pipelines.build import ROOT, resolve_device
-    from latentsync.weights import CHECKPOINTS, WEIGHTS
+    from latentsync.weights import CHECKPOINTS, weights_path
 
-    boxes, landmarks = (ROOT / CHECKPOINTS / WEIGHTS[name].path for name in ("s3fd", "2dfan4"))
+    boxes, landmarks = (weights_path(name, ROOT / CHECKPOINTS) for name in ("s3fd", "2dfan4"))
     return build_detector(config.model.detector, boxes, landmarks, resolve_device(config.model.device))
 
 

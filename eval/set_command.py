@@ -63,16 +63,16 @@ def _run(parsed: argparse.Namespace, weights: Path | None, name: str, build: "Ca
     from latentsync.faces.build import build_detector
     from latentsync.media.files import walk_media
     from latentsync.pipelines.build import ROOT, resolve_device
-    from latentsync.weights import CHECKPOINTS, WEIGHTS, file_sha256
+    from latentsync.weights import CHECKPOINTS, file_sha256, weights_path
 
     videos = {side: list(walk_media(getattr(parsed, side))) for side in SIDES}
     for side, found in videos.items():
         if not found:
             raise InputError(f"{getattr(parsed, side)} holds no video: name a folder of videos with --{side}")
     device, checkpoints = resolve_device(parsed.device), parsed.checkpoints or ROOT / CHECKPOINTS
-    weights = weights or checkpoints / WEIGHTS[name].path
+    weights = weights or weights_path(name, checkpoints)
     measure = build(weights, device)
-    detector = build_detector(parsed.detector, *(checkpoints / WEIGHTS[name].path for name in ("s3fd", "2dfan4")), device)
+    detector = build_detector(parsed.detector, *(weights_path(name, checkpoints) for name in ("s3fd", "2dfan4")), device)
     looker = Looker(detector, RESOLUTION)
     seen = {side: look_at_all(found, measure, looker) for side, found in videos.items()}
     for side, part in seen.items():

@@ -137,10 +137,9 @@ def run(parsed: argparse.Namespace) -> None:
 def default_vgg16() -> Path | None:
     """Where VGG-16 lies, if it does."""
     from latentsync.pipelines.build import ROOT
-    from latentsync.weights import CHECKPOINTS, WEIGHTS
+    from latentsync.weights import CHECKPOINTS, find_weights
 
-    path = ROOT / CHECKPOINTS / WEIGHTS["vgg16"].path
-    return path if path.is_file() else None
+    return find_weights("vgg16", ROOT / CHECKPOINTS)
 
 
 def show(

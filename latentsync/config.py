@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latentsync.config_checks import Rule, check_syncnet, enforce, one_of, shared_rules, unet_training_rules
+from latentsync.config_checks import Rule, check_syncnet, enforce, shared_rules, unet_training_rules
 from latentsync.config_reading import Source, dump, read_config
 from latentsync.constants import ATTENTION_HEADS, MAX_FRAMES, MOTION_NORM_GROUPS, VAE_FACTOR
 from latentsync.published_config import MASK_NAMES, SYNCNET_KEYS, UNET_KEYS
@@ -33,7 +33,7 @@ class DataConfig(TrainingDataConfig):
     resolution: int = 256  # side of the aligned face, pixels
     num_frames: int = 16  # frames in a clip
     audio_feat_length: list[int] = field(default_factory=lambda: [2, 2])  # video frames of sound heard before and after each frame
-    mask: str = "mask"  # which fixed mask: "mask", "mask2", "mask3", "mask4"
+    mask: str = "mask"  # which fixed mask: "mask", "mask2", "mask3", "mask4"; or the path of a picture, white = keep
     audio_dropout: float = 0.0  # share of training clips that hear nothing, so that guidance has a trained other half
     counterfactual: bool = False  # train clips that have a twin (other words, all else alike: rendered heads) to be painted over it
     cache_latents: bool = False  # encode each clip once and keep its latents on disk
@@ -112,7 +112,7 @@ def check_unet(config: Config, source: Source) -> None:
         ),
         Rule("data.num_frames", 1 <= data.num_frames <= MAX_FRAMES, f"between 1 and {MAX_FRAMES}"),
         Rule("data.audio_feat_length", len(heard) == 2 and min(heard) >= 0, "two whole numbers, 0 or more"),
-        one_of("data.mask", data.mask, MASK_NAMES),
+        Rule("data.mask", data.mask in MASK_NAMES or Path(data.mask).is_absolute(), f"one of {', '.join(MASK_NAMES)}, or a picture's path"),
         Rule("model.layers_per_block", model.layers_per_block >= 1, "1 or more"),
         Rule("model.norm_num_groups", groups >= 1, "1 or more"),
         Rule("model.cross_attention_dim", model.cross_attention_dim >= 1, "1 or more"),

@@ -55,6 +55,7 @@ def read_config(
     values, dead = living_values(read_yaml(path, [entry.name for entry in fields(kind)]), names, published, str(path))
     values |= without_attention(values, names)
     resolve_paths(values, living, path.absolute().parent, str(path))
+    resolve_pictures(values, published.pictures, path.absolute().parent)
     if dead:
         logger.warning("%s: these keys of published files have no effect here: %s", path, ", ".join(dead))
     source = Source(path)
@@ -64,6 +65,7 @@ def read_config(
         if ignored:
             raise ConfigError(f"{where}: '{ignored[0]}' has no effect here; leave it out")
         resolve_paths(changed, living, Path.cwd(), where)
+        resolve_pictures(changed, published.pictures, Path.cwd())
         values |= changed
         source.overrides.update(dict.fromkeys(changed, override))
     return to_config(kind, values, source), source
@@ -139,6 +141,19 @@ def resolve_paths(values: dict[str, Any], living: Mapping[str, Any], folder: Pat
             values[key] = (folder / Path(value).expanduser()).resolve() if value else None
         except (RuntimeError, ValueError, OSError) as error:
             raise ConfigError(f"{where}: '{key}' is {value!r}, which is no path ({one_line(error)})") from error
+
+
+def resolve_pictures(values: dict[str, Any], pictures: Mapping[str, tuple[str, ...]], folder: Path) -> None:
+    """Make the paths of pictures among dotted `values` absolute, in place; names that may stand for a picture, and other words, stay.
+
+    The path of a published picture, such as "some/folder/mask2.png", becomes its name where no such file is there.
+    """
+    for key, names in pictures.items():
+        value = values.get(key)
+        if not isinstance(value, str) or value in names or not (Path(value).suffix or Path(value).name != value):
+            continue
+        path = (folder / Path(value).expanduser()).resolve()
+        values[key] = path.stem if path.stem in names and not path.is_file() else str(path)
 
 
 def to_config(kind: type[ConfigType], values: Mapping[str, Any], source: Source) -> ConfigType:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from latentsync.constants import ATTENTION_HEADS, AUDIO_SAMPLE_RATE, LATENT_CHANNELS, UNET_IN_CHANNELS, VIDEO_FPS
@@ -29,18 +28,11 @@ class PublishedKeys:
     renamed: Mapping[str, Renamed]
     switches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # false makes these living keys 0
     foreign: Mapping[str, str] = field(default_factory=dict)  # start of a key of the other kind of file -> what to do
+    pictures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # living key -> names it may have in place of a picture's path
 
     def known(self) -> frozenset[str]:
         """Every key that is accepted beyond the living ones."""
         return frozenset((*self.pinned, *self.dead, *self.renamed, *self.switches))
-
-
-def mask_of_picture(value: Any, sentence: str) -> str:
-    """The name of the fixed mask that a published picture path, such as "some/folder/mask2.png", stands for."""
-    name = PurePosixPath(str(value)).stem
-    if name not in MASK_NAMES:
-        raise ConfigError(f"{sentence}, but only the masks {', '.join(MASK_NAMES)} are built here")
-    return name
 
 
 def is_on(value: Any, sentence: str) -> bool:
@@ -109,7 +101,7 @@ UNET_KEYS = PublishedKeys(
     frozenset((*DEAD, "data.audio_embeds_cache_dir", "model.sample_size")),
     {
         **RENAMED,
-        "data.mask_image_path": Renamed("data.mask", mask_of_picture),
+        "data.mask_image_path": Renamed("data.mask"),
         "run.perceptual_loss_weight": Renamed("run.loss_weights.lpips"),
         "run.recon_loss_weight": Renamed("run.loss_weights.recon"),
         "run.sync_loss_weight": Renamed("run.loss_weights.sync"),
@@ -120,6 +112,7 @@ UNET_KEYS = PublishedKeys(
         "run.use_syncnet": ("run.loss_weights.sync",),
     },
     {f"model.{name}_encoder": "is a key of SyncNet; give a file of configs/unet" for name in ("audio", "visual")},
+    {"data.mask": MASK_NAMES},
 )
 SYNCNET_KEYS = PublishedKeys(
     PINNED,

@@ -2,37 +2,30 @@
 
 import hashlib
 import logging
-import pickle
-import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import nn
+from huggingface_hub import try_to_load_from_cache
+from torch import Tensor, nn
 
+from latentsync.checkpoint_content import read_file, weights_in
 from latentsync.errors import WeightsError
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = Path("checkpoints")  # folder of all weight files, relative to the project's root
+FLAT_UNET = Path("latentsync_unet.pt")  # a denoiser in the published layout, relative to that folder; its version is not written there
 WHISPER_BY_WIDTH = {384: "whisper-tiny", 768: "whisper-small"}  # width of an audio token -> published audio encoder
 VERSIONS = ("1.6", "1.5", "1.0")  # published versions of the method, newest first
 _LATENTSYNC = {"1.6": "ByteDance/LatentSync-1.6", "1.5": "ByteDance/LatentSync-1.5", "1.0": "ByteDance/LatentSync"}
 _FAN = "https://www.adrianbulat.com/downloads/python-fan/"
 _INCEPTION = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
-_DDP_PREFIX = "module."
+V10_MARK = ".audio_cross_attn."  # in names of version 1.0 alone; those of 1.5 and 1.6 are the same
+
 _BLOCK = 1 << 20  # bytes that are read at once
-_ZIP_MAGIC = b"PK"  # of what `torch.save` has written since version 1.6
-_PICKLE_MAGIC = b"\x80"  # of what it wrote before
-_UNREADABLE = (  # what torch and safetensors raise on files that are damaged or something else
-    *(RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError),
-    *(OverflowError, MemoryError, struct.error, SafetensorError, BadZipFile),
-)
 
 
 @dataclass(frozen=True)
@@ -48,6 +41,8 @@ class WeightFile:
         sha256: checksum, or its first digits where only those are known; None where the authors give none.
         required: False for files that the project works without.
         training: True for files that only training, the making of its data, or evaluation needs.
+        flat: where it lies, relative to the same folder, after following the instructions of the published project.
+        spare: name of another file that is as good, in the same folder or repository.
     """
 
     path: Path
@@ -58,6 +53,8 @@ class WeightFile:
     sha256: str | None = None
     required: bool = True
     training: bool = False
+    flat: Path | None = None
+    spare: str | None = None
 
     @property
     def origin(self) -> str:
@@ -67,11 +64,11 @@ class WeightFile:
 
 def _unet(version: str) -> WeightFile:
     path = Path(f"latentsync-{version}/latentsync_unet.pt")
-    return WeightFile(path, _LATENTSYNC[version], "latentsync_unet.pt", "OpenRAIL++", f"the denoiser of version {version}")
+    return WeightFile(path, _LATENTSYNC[version], path.name, "OpenRAIL++", f"the denoiser of version {version}", flat=FLAT_UNET)
 
 
-def _vae(name: str) -> WeightFile:
-    return WeightFile(Path("sd-vae-ft-mse") / name, "stabilityai/sd-vae-ft-mse", name, "MIT", "pixels to latents and back")
+def _vae(name: str, spare: str | None = None) -> WeightFile:
+    return WeightFile(Path("sd-vae-ft-mse") / name, "stabilityai/sd-vae-ft-mse", name, "MIT", "pixels to latents and back", spare=spare)
 
 
 def _judge(name: str, licence: str, purpose: str) -> WeightFile:
@@ -107,7 +104,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
         required=False,
     ),
     "vae-config": _vae("config.json"),
-    "vae": _vae("diffusion_pytorch_model.safetensors"),
+    "vae": _vae("diffusion_pytorch_model.safetensors", spare="diffusion_pytorch_model.bin"),
     "s3fd": _file_of(
         _FAN + "s3fd-619a316812.pth", "finding faces with face-alignment (without it the built-in detector is used)", "619a316812"
     ),
@@ -120,6 +117,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
         "training with SyncNet's opinion of mouth and sound",
         required=False,
         training=True,
+        flat=Path("stable_syncnet.pt"),
     ),
     "vgg16": _file_of(
         "https://download.pytorch.org/models/vgg16-397923af.pth", "training with LPIPS, how alike two faces look", "397923af", training=True
@@ -152,8 +150,54 @@ def missing_weights(checkpoints: Path = CHECKPOINTS, versions: Iterable[str] = V
     return {
         name: f"{checkpoints / weight.path}: {'missing' if weight.required else 'optional'}, for {weight.purpose}; get {weight.origin}"
         for name, weight in select_weights(versions).items()
-        if not (checkpoints / weight.path).is_file()
+        if find_weights(name, checkpoints) is None
     }
+
+
+def find_weights(name: str, checkpoints: Path = CHECKPOINTS) -> Path | None:
+    """Where a file of the table is: in its own place, in that of the published layout, or in the cache of huggingface_hub; else None.
+
+    A denoiser in the published layout counts for one version alone, that of `tell_version`. Nothing is downloaded.
+    """
+    weight = WEIGHTS[name]
+    places = [weight.path, weight.path.with_name(weight.spare or weight.path.name), weight.flat or weight.path]
+    for place in places:
+        if (checkpoints / place).is_file() and (place != FLAT_UNET or name == f"unet-{tell_version(checkpoints / place)}"):
+            return checkpoints / place
+    for source in (weight.source, weight.spare):
+        found = try_to_load_from_cache(weight.repository, source) if weight.repository and source else None
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def weights_path(name: str, checkpoints: Path = CHECKPOINTS) -> Path:
+    """Where a file of the table is, or where it belongs."""
+    return find_weights(name, checkpoints) or checkpoints / WEIGHTS[name].path
+
+
+def stated_version(path: Path) -> str | None:
+    """The published version that the folder of a denoiser names: ours (latentsync-1.5), or its repository's in a cache; else None."""
+    folders = {path.parent.name.lower(), *(parent.name.lower() for parent in path.parents[2:3])}
+    known = {name: version for version, source in _LATENTSYNC.items() for name in (f"latentsync-{version}", _cache_folder(source))}
+    return next((version for name, version in known.items() if name in folders), None)
+
+
+def _cache_folder(repository: str) -> str:
+    """Of a repository, in the cache of huggingface_hub; in lower case."""
+    return f"models--{repository.replace('/', '--')}".lower()
+
+
+def tell_version(path: Path) -> str:
+    """The published version of a denoiser by the names in its file: 1.0, or else the newest, since 1.5 and 1.6 differ in values alone.
+
+    A file that cannot be read counts as the newest: whoever loads it is told what is wrong.
+    """
+    try:
+        names = weights_in(path, read_checkpoint(path), (), [])
+    except WeightsError:
+        return VERSIONS[0]
+    return "1.0" if any(V10_MARK in name for name in names) else VERSIONS[0]
 
 
 def check_sha256(path: Path, expected: str | None) -> None:
@@ -187,7 +231,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     Tensors of a zip-format torch file are memory-mapped, so that reading a large file costs little until a tensor is used.
 
     Args:
-        path: a .safetensors file, or one that `torch.save` wrote.
+        path: a file that safetensors or `torch.save` wrote; its content tells which, whatever its name ends with.
 
     Raises:
         WeightsError: the file is missing, empty, cut short, no checkpoint, or holds more than tensors and plain values.
@@ -200,70 +244,30 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise WeightsError(
             f"{path} does not exist: run `{command}` (with --training for training), which fetches it or says where to get it."
         )
-    try:
-        checkpoint = _read(path)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(_refusal(path, str(error))) from error
-    except _UNREADABLE as error:
-        raise WeightsError(_refusal(path)) from error
+    checkpoint = read_file(path)
     if not isinstance(checkpoint, dict) or not checkpoint:
         raise WeightsError(f"{path} holds {type(checkpoint).__name__} data in place of named weights: name another file.")
     return checkpoint
 
 
-def _read(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
-
-
-def _can_be_mapped(path: Path) -> bool:
-    """Whether tensors lie in a file as they are: not in torch's older format, and not in a compressed archive, whose bytes torch would take
-    for numbers."""
-    if not is_zipfile(path):
-        return False
-    with ZipFile(path) as archive:
-        return all(entry.compress_type == ZIP_STORED for entry in archive.infolist())
-
-
-def _refusal(path: Path, reason: str = "") -> str:
-    """Why a file could not be read, judged by its size and its first bytes."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError as error:
-        return f"{path} cannot be read ({error.strerror}): check its permissions."
-    if not head:
-        return f"{path} is empty: delete it and download it again."
-    if "nsupported" in reason and "Unsupported operand" not in reason:  # an operand is noise; a class or function is a program
-        return f"{path} holds Python objects besides tensors and was refused, since they could run code: use a file of weights alone."
-    if head.startswith((_ZIP_MAGIC, _PICKLE_MAGIC)) or path.suffix == ".safetensors":
-        return f"{path} is cut short or damaged: delete it and download it again."
-    return f"{path} is not a checkpoint (it begins with {head[:16]!r}): name a file that `torch.save` or safetensors wrote."
-
-
-def read_state_dict(path: Path | str) -> tuple[dict[str, torch.Tensor], int | None]:
+def read_state_dict(path: Path | str, part: tuple[str, ...] = ()) -> tuple[dict[str, Tensor], int | None]:
     """Weights by name, and the training step they were saved at where the file says so.
 
-    Accepts {"state_dict": ..., "global_step": ...} and a bare dictionary of tensors. The "module." that distributed training
-    puts before every name is taken off with a warning; nothing else is changed.
+    Accepts {"state_dict": ..., "global_step": ...}, a bare dictionary of tensors, and what other programs make of either: dictionaries
+    of other names around it, prefixes before every name ("module." of distributed training, "_orig_mod." of compilation), a moving
+    average beside the weights, which is preferred. What was taken is logged where there was a choice.
+
+    Args:
+        part: prefixes of the network that is wanted, where a file holds several networks ("unet." beside "vae.").
 
     Raises:
-        WeightsError: as `read_checkpoint`, and if the file holds something else than named tensors.
+        WeightsError: as `read_checkpoint`, and if the file holds something else than one network's named tensors.
     """
-    checkpoint = read_checkpoint(path)
-    state_dict, step = checkpoint.get("state_dict", checkpoint), checkpoint.get("global_step")
-    if not isinstance(state_dict, dict) or not state_dict or not all(_is_named_tensor(*item) for item in state_dict.items()):
-        names = ", ".join(repr(key) for key in list(checkpoint)[:4])
-        raise WeightsError(f"{path} holds {names} but no plain dictionary of tensors: name a file that holds only this network's weights.")
-    if all(key.startswith(_DDP_PREFIX) for key in state_dict):
-        logger.warning("%s: every name begins with %r, as distributed training writes it; taken off.", path, _DDP_PREFIX)
-        state_dict = {key.removeprefix(_DDP_PREFIX): value for key, value in state_dict.items()}
-    return dict(state_dict), step if isinstance(step, int) else None
-
-
-def _is_named_tensor(key: object, value: object) -> bool:
-    return isinstance(key, str) and isinstance(value, torch.Tensor)
+    checkpoint, notes = read_checkpoint(path), []
+    weights, step = weights_in(Path(path), checkpoint, part, notes), checkpoint.get("global_step")
+    for note in notes:
+        logger.warning("%s: %s.", path, note)
+    return weights, step if isinstance(step, int) else None
 
 
 def load_strict(module: nn.Module, state_dict: Mapping[str, torch.Tensor], path: Path | str, hint: str = "", assign: bool = False) -> None:

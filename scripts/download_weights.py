@@ -2,9 +2,10 @@
 
     python -m scripts.download_weights [--versions 1.6 1.5 1.0] [--names unet-1.6 vae ...] [--training]
 
-Files that only training, the making of its data, and evaluation need are left out unless they are asked for, and files that exist are left
-alone. Without a connection the command ends after one short attempt. It always ends with exit code 0, since the project works, as far as it
-can, without these files.
+Of the denoisers the newest is fetched, others by their version. Files that only training, the making of its data, and evaluation need are
+left out unless they are asked for. Files that exist are left alone, be it in the folder of weight files or in the cache of huggingface_hub.
+Without a connection the command ends after one short attempt. It always ends with exit code 0, since the project works, as far as it can,
+without these files.
 """
 
 import argparse
@@ -80,7 +81,9 @@ def is_wanted(name: str, names: Sequence[str] | None, training: bool) -> bool:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What is to be fetched, and where to."""
-    parser.add_argument("--versions", nargs="+", choices=VERSIONS, default=VERSIONS, help="versions of the denoiser (default: all)")
+    parser.add_argument(
+        "--versions", nargs="+", choices=VERSIONS, default=VERSIONS[:1], help="versions of the denoiser (default: the newest, %(default)s)"
+    )
     parser.add_argument("--names", nargs="+", choices=WEIGHTS, help="only these files")
     parser.add_argument("--training", action="store_true", help="also what training, the making of its data, and evaluation need")
     add_folder_argument(parser)
@@ -93,14 +96,15 @@ def add_folder_argument(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fetch what is asked for and not there, and say what is left; the exit code."""
-    missing = missing_weights(args.checkpoints, args.versions)
+    versions = VERSIONS if args.names else args.versions
+    missing = missing_weights(args.checkpoints, versions)
     wanted = [name for name in missing if is_wanted(name, args.names, args.training)]
     if wanted:
         if reachable(constants.ENDPOINT):
             download(wanted, args.checkpoints)
         else:
             print(f"No connection to {constants.ENDPOINT}: nothing was fetched.")
-    missing = missing_weights(args.checkpoints, args.versions)
+    missing = missing_weights(args.checkpoints, versions)
     left = [missing[name] for name in wanted if name in missing]
     print("\n".join(["These files are not there:", *left]) if left else "All weight files that were asked for are there.")
     return 0

@@ -111,11 +111,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do it with."""
     group = parser.add_argument_group("with what")
     group.add_argument(
-        "--unet_config_path", type=Path, help="YAML of the denoiser (default: that of the newest version found in checkpoints/)"
+        "--unet_config_path",
+        type=Path,
+        help="YAML of the denoiser (default: that of the newest version found in checkpoints/, or of the version of --inference_ckpt_path; "
+        "the newest is assumed, and said, where a file does not tell its version)",
     )
-    group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights")
-    group.add_argument("--vae_path", type=Path, help="folder of the autoencoder (default checkpoints/sd-vae-ft-mse)")
-    group.add_argument("--whisper_path", type=Path, help="the audio encoder's weights (default checkpoints/whisper/tiny.pt)")
+    group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights; see docs/inference.md for what files may hold")
+    group.add_argument("--vae_path", type=Path, help="folder or file of the autoencoder (default checkpoints/sd-vae-ft-mse)")
+    group.add_argument(
+        "--whisper_path", type=Path, help="the audio encoder: a file, or a folder of Hugging Face (default checkpoints/whisper/tiny.pt)"
+    )
     group.add_argument(
         "--detector",
         choices=("auto", "face-alignment", "mtcnn"),

@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import torch
 
 from latentsync.config import load_config
-from latentsync.errors import LatentSyncError
+from latentsync.errors import LatentSyncError, WeightsError
 from latentsync.losses.perceptual import load_lpips
 from latentsync.models.syncnet_choice import load_syncnet
 from latentsync.models.unet import UNet3DConditionModel
-from latentsync.models.unet_weights import refuse_misfits, with_current_names, with_own_tables
+from latentsync.models.unet_weights import UNET_PARTS, refuse_misfits, with_current_names, with_own_tables
 from latentsync.models.vae import load_vae
 from latentsync.pipelines.build import CONFIGS, ROOT
 from latentsync.third_party.hyperiqa import load_hyperiqa
@@ -27,7 +28,7 @@ SYNCNET_CONFIG = ROOT / "configs" / "syncnet" / "syncnet_16_pixel_attn.yaml"  # 
 def try_unet(version: str, path: Path) -> None:
     """Whether a file fits the denoiser of a version, name by name; its weights stay mapped. Raises WeightsError."""
     config = load_config(ROOT / "configs" / "unet" / CONFIGS[version]).model
-    state_dict = with_own_tables(with_current_names(read_state_dict(path)[0]))
+    state_dict = with_own_tables(with_current_names(read_state_dict(path, UNET_PARTS)[0]))
     refuse_misfits(config, state_dict, path)
     with torch.device("meta"):
         network = UNet3DConditionModel(config)
@@ -47,13 +48,25 @@ LOADERS: Mapping[str, Callable[[Path], object]] = {
     "syncnet_v2": load_syncnet_v2,
     "hyperiqa": load_hyperiqa,
 }  # the files of other libraries are only read
+TORCHSCRIPT = {"i3d", "inception"}
+
+
+def try_archive(path: Path) -> None:
+    """Whether a TorchScript program is whole; nothing in it is executed. Raises WeightsError."""
+    try:
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (BadZipFile, EOFError):
+        raise WeightsError(f"{path} is no TorchScript program, or is cut short: delete it and download it again.") from None
+    if damaged is not None:
+        raise WeightsError(f"{path} is damaged: delete it and download it again.")
 
 
 def check_file(name: str, path: Path) -> str:
     """What is wrong with a file that is there; empty where nothing is."""
     try:
         check_sha256(path, WEIGHTS[name].sha256)
-        LOADERS.get(name, read_checkpoint)(path)
+        LOADERS.get(name, try_archive if name in TORCHSCRIPT else read_checkpoint)(path)
     except (LatentSyncError, OSError) as error:
         return str(error)
     return ""

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from latentsync.weights import WEIGHTS, WeightFile
+from latentsync.weights import FLAT_UNET, VERSIONS, WEIGHTS, WeightFile, find_weights
 from scripts.download_weights import add_arguments, add_folder_argument
 from scripts.download_weights import run as download
 
 MEGABYTE = 1e6
+ASSUMED = "assumed: the file does not say its version"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -20,7 +21,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     commands = parser.add_subparsers(dest="command", required=True)
     about = {
-        "list": "each file: whether it is there, its size, its place, what it is for",
+        "list": "each file: whether it is there, its size, where it was found or belongs, what it is for",
         "check": "read each file that is there: its checksum where one is known, and whether it fits its network; "
         "exit code 1 where one does not, or a named one is not there",
         "licences": "what the authors of each file allow, and where it comes from",
@@ -48,10 +49,11 @@ def list_files(files: Mapping[str, WeightFile], checkpoints: Path) -> str:
     """The table of what is there."""
     rows = [("name", "there", "size", "place", "for")]
     for name, weight in files.items():
-        path = checkpoints / weight.path
-        there = path.is_file()
-        size = f"{path.stat().st_size / MEGABYTE:.1f} MB" if there else "-"
-        rows.append((name, "yes" if there else "no" if weight.required else "no (optional)", size, str(path), weight.purpose))
+        path = find_weights(name, checkpoints)
+        there = "yes" if path else "no" if weight.required else "no (optional)"
+        size = f"{path.stat().st_size / MEGABYTE:.1f} MB" if path else "-"
+        note = f" ({ASSUMED})" if path == checkpoints / FLAT_UNET and name == f"unet-{VERSIONS[0]}" else ""
+        rows.append((name, there, size, str(path or checkpoints / weight.path), weight.purpose + note))
     return in_columns(rows)
 
 
@@ -66,9 +68,9 @@ def check_files(files: Mapping[str, WeightFile], checkpoints: Path, wanted: Sequ
 
     bad = 0
     for name, weight in files.items():
-        path = checkpoints / weight.path
-        problem = check_file(name, path) if path.is_file() else ""
-        missing = not path.is_file()
+        path = find_weights(name, checkpoints)
+        missing = path is None
+        problem = "" if path is None else check_file(name, path)
         bad += bool(problem) or (missing and name in wanted)
         known = "" if weight.sha256 else ", no checksum is known"
         loads = "fits its network" if name in LOADERS else "can be read"

@@ -122,7 +122,7 @@ def test_a_pinned_key_is_held_to_its_value(tmp_path: Path, line: str) -> None:
         ("data: {audio_feat_length: [-1, 2]}", "data.audio_feat_length"),
         ("data: {audio_feat_length: 2}", "data.audio_feat_length"),
         ("data: {mask: mouth}", "data.mask"),
-        ("data: {mask_image_path: other.png}", "data.mask_image_path"),
+        ("data: {mask_image_path: mouth}", "data.mask"),
         ("data: {mask: mask2, mask_image_path: a/mask3.png}", "data.mask_image_path"),
         ("model: {block_out_channels: [320, 640, 1280]}", "model.block_out_channels"),
         ("model: {block_out_channels: [24, 24, 24, 24], norm_num_groups: 8}", "model.block_out_channels"),
@@ -141,6 +141,22 @@ def test_a_value_that_cannot_be_is_refused_by_name(tmp_path: Path, line: str, ke
 def test_masks_of_published_files(tmp_path: Path) -> None:
     assert load_config(written(tmp_path, "data: {mask: fix_mask}")).data.mask == "mask"
     assert load_config(written(tmp_path, "data: {mask_image_path: a/b/mask4.png}")).data.mask == "mask4"
+    assert load_config(written(tmp_path, "data: {mask: mask2.png}")).data.mask == "mask2"
+
+
+def test_a_picture_as_mask_is_found_from_the_file_and_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    path = written(tmp_path, "data: {mask_image_path: a/own.png}")
+    config = load_config(path)
+    assert config.data.mask == str(tmp_path / "a" / "own.png")
+    assert load_config(path, ["data.mask_image_path=own.png"]).data.mask == load_config(path, ["data.mask=own.png"]).data.mask
+    assert load_config(path, ["data.mask=./own.png"]).data.mask == str(elsewhere / "own.png")
+    assert load_config(path, ["data.mask=mask3"]).data.mask == "mask3"
+    (elsewhere / "mask3.png").touch()  # a file of one's own wins over the published picture of that name
+    assert load_config(path, ["data.mask=mask3.png"]).data.mask == str(elsewhere / "mask3.png")
+    assert load_config(written(tmp_path, dump_config(config))).data.mask == config.data.mask
 
 
 def test_motion_free_networks_may_be_narrower(tmp_path: Path) -> None:

@@ -200,6 +200,9 @@ def test_latents_are_those_the_autoencoder_would_give(catalog, cache, features, 
     assert len(list(tmp_path.rglob("*.npy"))) == 3  # another autoencoder, another store
     with pytest.raises(InputError, match="no cached latents"):
         other.moments(*[Window(catalog.clips[1].path, 0)] * 3, LENGTH)
+    for content in (mask, 1 - mask):  # a picture as mask counts by its content
+        LatentStore(tmp_path, SIDE, str(tmp_path / "own.png")).fill(codec, Catalog(catalog.clips[:1]), content)
+    assert len(list(tmp_path.rglob("*.npy"))) == 5
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """The fixed masks against the published pictures, and frames as pixels."""
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -40,6 +42,43 @@ def test_hidden_area_and_box(name):
 def test_unknown_mask_names_the_known_ones():
     with pytest.raises(ConfigError, match=r"data.mask is 'round'.*mask, mask2, mask3, mask4"):
         fixed_mask(256, "round")
+
+
+def test_a_picture_as_mask_has_white_for_what_is_kept(tmp_path, caplog):
+    keep = (fixed_mask(256) * 255).numpy().astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "grey.png"), keep)
+    cv2.imwrite(str(tmp_path / "rgb.png"), np.repeat(keep[..., None], 3, axis=2))
+    cv2.imwrite(str(tmp_path / "deep.png"), keep.astype(np.uint16) * 257)
+    cv2.imwrite(str(tmp_path / "clear.png"), np.dstack([np.full((256, 256, 3), 255, np.uint8), keep]))
+    for name in ("grey", "rgb", "deep", "clear"):
+        for resolution in (64, 256, 512):
+            assert torch.equal(fixed_mask(resolution, str(tmp_path / f"{name}.png")), fixed_mask(resolution)), name
+    assert not caplog.records
+    cv2.imwrite(str(tmp_path / "small.jpg"), cv2.resize(keep, (100, 100)))
+    assert (fixed_mask(256, str(tmp_path / "small.jpg")) - fixed_mask(256)).abs().mean() < 0.02
+    cv2.imwrite(str(tmp_path / "inverted.png"), 255 - keep)
+    fixed_mask(256, str(tmp_path / "inverted.png"))
+    assert "is it inverted?" in caplog.text
+
+
+def test_a_picture_that_is_no_mask_is_refused(tmp_path):
+    def refusal(name):
+        with pytest.raises(ConfigError) as caught:
+            fixed_mask(256, str(tmp_path / name))
+        assert str(tmp_path / name) in str(caught.value) and str(caught.value).endswith(".")
+        return str(caught.value)
+
+    for name, grey in (("white.png", 255), ("black.png", 0)):
+        cv2.imwrite(str(tmp_path / name), np.full((40, 40), grey, np.uint8))
+    dot = np.full((256, 256), 255, np.uint8)
+    dot[130:134, 130:134] = 0  # between the cells that the denoiser sees
+    cv2.imwrite(str(tmp_path / "dot.png"), dot)
+    (tmp_path / "text.png").write_bytes(b"no picture")
+    (tmp_path / "empty.png").touch()
+    assert "hides nothing" in refusal("white.png") and "hides nothing" in refusal("dot.png")
+    assert "hides the whole face" in refusal("black.png")
+    assert "no picture" in refusal("text.png") and "no picture" in refusal("empty.png")
+    assert "cannot be read" in refusal("missing.png")
 
 
 def test_pixels_and_masked_pixels():

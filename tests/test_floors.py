@@ -40,7 +40,10 @@ _OF_CONFIG = (
     *("config_checks", "config_reading", "published_config", "training_config"),
     *("audio_encoder_config", "autoencoder_config", "mouth_reader_config"),
 )
-SAME_ROOM = {f"latentsync.{name}": "latentsync.config" for name in _OF_CONFIG}  # files that share a room without sharing a folder
+SAME_ROOM = {  # files that share a room without sharing a folder
+    **{f"latentsync.{name}": "latentsync.config" for name in _OF_CONFIG},
+    "latentsync.checkpoint_content": "latentsync.weights",
+}
 
 
 def module_name(path: Path) -> str:

@@ -1,6 +1,7 @@
 """The inference command from files to files: a real face, real ffmpeg, real networks at tiny sizes."""
 
 import json
+import logging
 import subprocess
 import wave
 from dataclasses import fields
@@ -237,10 +238,13 @@ def test_bad_options_are_refused(folder: Path, tmp_path: Path, more: list[str]) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_checkpoint_without_its_configuration_is_refused(folder: Path, tmp_path: Path, caplog) -> None:
+def test_a_checkpoint_without_its_configuration_is_taken_for_the_newest_version(folder: Path, tmp_path: Path, caplog) -> None:
     paths = [f"--video_path={folder / '-talk.mp4'}", f"--audio_path={folder / 'words.wav'}", f"--video_out_path={tmp_path / 'out.mp4'}"]
-    assert main([*paths, f"--inference_ckpt_path={folder / 'latentsync_unet.pt'}"]) == 2
-    assert "--unet_config_path" in caplog.messages[-1]
+    files = {"inference_ckpt_path": "latentsync_unet.pt", "vae_path": "sd-vae-ft-mse", "whisper_path": "whisper/tiny.pt"}
+    with caplog.at_level(logging.INFO):
+        assert main([*paths, *(f"--{name}={folder / path}" for name, path in files.items())]) == 2
+    assert "version 1.6 is assumed" in caplog.text and "--unet_config_path" in caplog.text
+    assert "stage2_512.yaml wants 384" in caplog.messages[-1]  # these tiny networks are of no published size
 
 
 def test_print_config(folder: Path, capsys) -> None:

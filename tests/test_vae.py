@@ -11,7 +11,7 @@ from test_unet import published_shapes
 
 from benchmarks.write_random_checkpoint import vae_config, write_vae
 from latentsync.errors import WeightsError
-from latentsync.models.vae import LatentCodec, load_vae
+from latentsync.models.vae import PUBLISHED, LatentCodec, load_vae
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,50 @@ def test_a_folder_with_old_names_loads_like_one_with_new_names(folder, tmp_path)
     torch.save({key: value.float() for key, value in codec.vae.state_dict().items()}, new / "diffusion_pytorch_model.bin")
     latents = torch.randn(1, 4, 4, 4)
     torch.testing.assert_close(load_vae(folder).decode(latents), load_vae(new).decode(latents), rtol=0.1, atol=0.05)
+
+
+def original_name(key):
+    """An entry's name in the original Stable Diffusion, for four levels."""
+    for ours, theirs in {
+        "mid_block.resnets.0.": "mid.block_1.",
+        "mid_block.resnets.1.": "mid.block_2.",
+        "mid_block.attentions.0.group_norm.": "mid.attn_1.norm.",
+        **{f"mid_block.attentions.0.to_{name}.": f"mid.attn_1.{name}." for name in "qkv"},
+        "mid_block.attentions.0.to_out.0.": "mid.attn_1.proj_out.",
+        **{f"down_blocks.{level}.resnets.": f"down.{level}.block." for level in range(4)},
+        **{f"down_blocks.{level}.downsamplers.0.": f"down.{level}.downsample." for level in range(4)},
+        **{f"up_blocks.{level}.resnets.": f"up.{3 - level}.block." for level in range(4)},
+        **{f"up_blocks.{level}.upsamplers.0.": f"up.{3 - level}.upsample." for level in range(4)},
+        "conv_norm_out.": "norm_out.",
+        "conv_shortcut.": "nin_shortcut.",
+    }.items():
+        key = key.replace(ours, theirs)
+    return key
+
+
+@torch.no_grad()
+def test_a_file_under_the_names_of_the_original_stable_diffusion_loads(folder, tmp_path):
+    codec = load_vae(folder)
+    state = {original_name(key): value for key, value in codec.vae.state_dict().items()}
+    state = {key: value[..., None, None] if ".attn_1." in key and value.dim() == 2 else value for key, value in state.items()}
+    whole = {f"first_stage_model.{key}": value for key, value in state.items()}
+    torch.save({"state_dict": {**whole, "model.diffusion_model.out.weight": torch.ones(1)}}, folder / "v1-5.ckpt")
+    save_file({key: value.contiguous() for key, value in state.items()}, folder / "vae-ft-mse.safetensors")
+    latents = torch.randn(1, 4, 4, 4)
+    for path in (folder / "v1-5.ckpt", folder / "vae-ft-mse.safetensors", folder / "diffusion_pytorch_model.safetensors"):
+        torch.testing.assert_close(load_vae(path).decode(latents), codec.decode(latents))
+    (tmp_path / "pipeline").mkdir()
+    folder.rename(tmp_path / "pipeline" / "vae")  # of a whole Stable Diffusion in the layout of diffusers
+    torch.testing.assert_close(load_vae(tmp_path / "pipeline").decode(latents), codec.decode(latents))
+
+
+def test_a_file_without_a_configuration_has_the_published_sizes(folder, tmp_path):
+    with torch.device("meta"):
+        vae = AutoencoderKL.from_config(PUBLISHED)
+    assert {key: list(value.shape) for key, value in vae.state_dict().items()} == published_shapes("vae_sd")[1]
+    alone = (folder / "diffusion_pytorch_model.safetensors").rename(tmp_path / "alone.safetensors")
+    with pytest.raises(WeightsError, match=r"alone.safetensors does not fit AutoencoderKL: .* of another shape"):
+        load_vae(alone)
 
 
 def edit_config(folder, **changes):

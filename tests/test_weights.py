@@ -1,10 +1,13 @@
 """Weight files: the table, safe reading, strict loading with sentences that help, the start from Stable Diffusion, the download."""
 
+import logging
 import os
 import pickle
+import shutil
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -20,6 +23,7 @@ from benchmarks.write_random_checkpoint import (
     write_whisper,
 )
 from latentsync import weights
+from latentsync.app import models as app_models
 from latentsync.config import UNetConfig
 from latentsync.constants import MAX_FRAMES
 from latentsync.errors import WeightsError
@@ -27,6 +31,7 @@ from latentsync.models.motion_module import position_table
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import load_unet, plan_start, refuse_misfits, start_from_stable_diffusion
 from latentsync.models.vae import load_vae
+from latentsync.pipelines import build
 from latentsync.whisper.loading import load_whisper_encoder
 from scripts import download_weights
 
@@ -92,6 +97,74 @@ def test_safetensors_and_the_prefix_of_distributed_training(tmp_path, caplog):
     assert weights.read_state_dict(tmp_path / "y.pt")[0].keys() == {"module.a", "b"}
 
 
+def test_content_tells_what_a_file_is(tmp_path):
+    state = {"a.weight": torch.arange(6.0).view(2, 3).half()}
+    save_file(state, tmp_path / "x.pt")
+    torch.save({"state_dict": state, "global_step": 3}, tmp_path / "y.safetensors")
+    torch.save(state, tmp_path / "z.safetensors", _use_new_zipfile_serialization=False)
+    for name in ("x.pt", "y.safetensors", "z.safetensors"):
+        read, step = weights.read_state_dict(tmp_path / name)
+        assert read.keys() == state.keys() and torch.equal(read["a.weight"], state["a.weight"]) and read["a.weight"].dtype == torch.float16
+        assert step == (3 if name == "y.safetensors" else None)
+
+
+OWN, MEAN = {"a.weight": torch.ones(2), "b.bias": torch.zeros(3)}, {"a.weight": torch.full((2,), 5.0), "b.bias": torch.ones(3)}
+MOMENTS = {"state": {0: {"exp_avg": torch.ones(2), "step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-5, "params": [0]}]}
+
+
+def behind(prefix, state):
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("saved", "expected", "told"),
+    [
+        ({"model": OWN, "optimizer": MOMENTS, "epoch": 3}, OWN, ""),
+        ({"module": OWN}, OWN, ""),
+        ({"state_dict": {"model": OWN}}, OWN, ""),
+        ({"netG": OWN, "optimizer_state_dict": MOMENTS}, OWN, ""),
+        ({**OWN, "epoch": 3}, OWN, ""),
+        ({"state_dict": behind("model.diffusion_model.", OWN)}, OWN, "'model.diffusion_model.'"),
+        (behind("module._orig_mod.", OWN), OWN, "'_orig_mod.'"),
+        (behind("_orig_mod.module.", OWN), OWN, "'_orig_mod.'"),
+        (behind("unet.", OWN), OWN, "'unet.'"),
+        ({**behind("unet.", OWN), **behind("vae.", MEAN)}, OWN, "2 entries of other networks left out"),
+        ({"a._orig_mod.weight": OWN["a.weight"], "b.bias": OWN["b.bias"]}, OWN, ""),
+        ({"ema": MEAN}, MEAN, ""),
+        ({"state_dict": OWN, "ema": MEAN, "global_step": 1}, MEAN, "the average is taken"),
+        ({"model": behind("module.", OWN), "ema": {"decay": 0.99, "shadow": MEAN}}, MEAN, "the average is taken"),
+        ({**OWN, **behind("ema.", MEAN), "ema.decay": torch.tensor(0.99)}, MEAN, "the average is taken"),
+        ({"n_averaged": torch.tensor(9), **behind("module.", OWN)}, OWN, "'module.'"),
+        (
+            {"state_dict": {**OWN, **{f"model_ema.{key.replace('.', '')}": value for key, value in MEAN.items()}}},
+            OWN,
+            "names of the average",
+        ),
+    ],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_other_programs_put_around_weights_is_taken_off(tmp_path, caplog, saved, expected, told, zipped):
+    torch.save(saved, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
+    read, _ = weights.read_state_dict(tmp_path / "x.pt", part=("unet.",))
+    assert read.keys() == expected.keys() and all(torch.equal(read[key], value) for key, value in expected.items())
+    assert told in caplog.text and bool(told) == bool(caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("saved", "told"),
+    [
+        ({"attn2.to_q.lora_A.weight": torch.ones(1), "attn2.to_q.lora_B.weight": torch.ones(1)}, "holds a LoRA"),
+        ({"state_dict": {"lora_unet_mid_attn2.lora_up.weight": torch.ones(1), "lora_unet_mid_attn2.alpha": torch.ones(1)}}, "holds a LoRA"),
+        ({"unet.attn2.processor.to_q_lora.down.weight": torch.ones(1)}, "holds a LoRA"),
+        (MOMENTS, "state of an optimizer"),
+        ({"netG": OWN, "netD": MEAN}, "holds 'netG', 'netD' but no plain dictionary"),
+    ],
+)
+def test_what_is_no_network_is_named(tmp_path, saved, told):
+    torch.save(saved, tmp_path / "x.pt")
+    assert told in sentence_of(weights.read_state_dict, tmp_path / "x.pt")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_file_with_a_program_is_refused_and_not_run(tmp_path, zipped):
     ran = tmp_path / "ran"
@@ -116,7 +189,21 @@ def test_files_that_are_no_checkpoint_are_one_sentence(tmp_path):
     torch.save({"a": torch.zeros(5000)}, tmp_path / "legacy.pt", _use_new_zipfile_serialization=False)
     save_file({"a": torch.zeros(5000)}, tmp_path / "whole.safetensors")
     assert "is empty" in refusal("empty.pt")
-    assert "is not a checkpoint" in refusal("page.pt", b"<!DOCTYPE html><title>404</title>" * 9)
+    assert "is a web page" in refusal("page.pt", b"<!DOCTYPE html><title>404</title>" * 9)
+    assert "is a web page" in refusal("page.safetensors", b"\n <html><title>Sign in</title>" * 9)
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 5065424654\n"
+    assert "git lfs pull" in refusal("pointer.pt", pointer) and "git lfs pull" in refusal("pointer.safetensors", pointer)
+    assert "unpack it" in refusal("packed.pt", b"\x1f\x8b\x08\x00" + bytes(99))
+    assert "is a JSON text" in refusal("config.json", b'{"sample_size": 256}')
+    index = b'{"metadata": {}, "weight_map": {"a": "m-1-of-2.safetensors", "b": "m-2-of-2.safetensors"}}'
+    assert "index of a checkpoint in 2 files (m-1-of-2.safetensors" in refusal("model.safetensors.index.json", index)
+    with ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("latentsync_unet.pt", b"x" * 99)
+    assert "ZIP archive of other files" in refusal("other.pt", (tmp_path / "other.zip").read_bytes())
+    with ZipFile(tmp_path / "program.zip", "w") as archive:
+        for name in ("constants.pkl", "data.pkl", "code/__torch__.py"):
+            archive.writestr(f"net/{name}", b"x")
+    assert "TorchScript program" in refusal("program.pt", (tmp_path / "program.zip").read_bytes())
     assert "is not a checkpoint" in refusal("noise.pt", bytes(range(7, 200)) * 30)
     for whole in ("whole.pt", "legacy.pt", "whole.safetensors"):
         content = (tmp_path / whole).read_bytes()
@@ -267,6 +354,98 @@ def test_random_checkpoint_loads_everywhere(tmp_path):
     assert load_vae(tmp_path / "sd-vae-ft-mse").decode(torch.randn(1, 4, 2, 2)).shape == (1, 3, 16, 16)
 
 
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The folder of a project without weights, and a cache of huggingface_hub of its own."""
+    shutil.copytree(build.ROOT / "configs", tmp_path / "project/configs")
+    for module in (build, app_models):
+        monkeypatch.setattr(module, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    (tmp_path / "project/assets/embedded").mkdir(parents=True)
+    (tmp_path / "project" / build.EMBEDDED).write_text("data: {resolution: 64}\n")
+    return tmp_path / "project"
+
+
+def cached(hub, repository, *files):
+    """Put files into a cache as huggingface_hub lays it out."""
+    folder = hub / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs/main").write_text("abc123")
+    for name in files:
+        (folder / "snapshots/abc123" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "snapshots/abc123" / name).write_bytes(b"x")
+    return folder / "snapshots/abc123"
+
+
+def published_layout(project, version="1.6"):
+    """What following the published instructions leaves."""
+    stage = "v1.0" if version == "1.0" else "stage2"
+    write_unet(project / "checkpoints/latentsync_unet.pt", unet_config(stage, tiny=True), version=version)
+    (project / "checkpoints/whisper").mkdir()
+    (project / "checkpoints/whisper/tiny.pt").touch()
+    return cached(project.parent / "hub", "stabilityai/sd-vae-ft-mse", "config.json", "diffusion_pytorch_model.safetensors")
+
+
+@pytest.mark.parametrize(("version", "resolution"), [("1.6", 512), ("1.0", 256)])
+def test_the_published_layout_is_found(project, caplog, version, resolution):
+    vae = published_layout(project, version)
+    with caplog.at_level(logging.INFO):
+        config, files = build.locate_models()
+    assert files.config == project / "configs/unet" / build.CONFIGS[version] and config.data.resolution == resolution
+    assert files.unet == project / "checkpoints/latentsync_unet.pt"
+    assert files.whisper == project / "checkpoints/whisper/tiny.pt" and files.vae == vae
+    told = [record.getMessage() for record in caplog.records if "is assumed" in record.getMessage()]
+    assert len(told) == (version == "1.6")
+    assert all("1.6 is assumed, with faces of 512 pixels" in line and "stage2.yaml" in line for line in told)
+    assert "embedded" not in caplog.text
+    assert [choice.key for choice in app_models.find_models(root=project)] == [version, "embedded"]
+    names = {name for name in weights.WEIGHTS if weights.find_weights(name, project / "checkpoints")}
+    assert names == {f"unet-{version}", "whisper-tiny", "vae", "vae-config"}
+
+
+def test_a_named_configuration_takes_the_published_denoiser(project, caplog):
+    published_layout(project)
+    with caplog.at_level(logging.INFO):
+        config, files = build.locate_models(project / "configs/unet/stage2.yaml")
+    assert files.unet == project / "checkpoints/latentsync_unet.pt" and config.data.resolution == 256
+    assert "assumed" not in caplog.text
+
+
+def test_the_stand_in_is_never_taken_beside_a_denoiser(project):
+    write_unet(project / "checkpoints/latentsync_unet.pt", unet_config(tiny=True))
+    sentence = sentence_of(build.locate_models)
+    assert "sd-vae-ft-mse" in sentence and "whisper/tiny.pt" in sentence and "latentsync_unet.pt" not in sentence
+    (project / "checkpoints/latentsync_unet.pt").write_bytes(b"<html>not found</html>")
+    assert build.find_config(project).name == "stage2_512.yaml"  # whoever loads it is told that it is a web page
+    (project / "checkpoints/latentsync_unet.pt").unlink()
+    assert build.find_config(project) == project / build.EMBEDDED
+
+
+def test_a_denoiser_without_a_configuration_gets_that_of_its_version(project, tmp_path, caplog):
+    published_layout(project)
+    write_unet(tmp_path / "first.pt", unet_config("v1.0", tiny=True), version="1.0")
+    write_unet(tmp_path / "latentsync-1.5/latentsync_unet.pt", unet_config(tiny=True))
+    state = weights.read_state_dict(project / "checkpoints/latentsync_unet.pt")[0]
+    torch.save({"state_dict": state, "global_step": 61234}, tmp_path / "other.pt")
+    with caplog.at_level(logging.INFO):
+        assert build.locate_models(unet_path=tmp_path / "first.pt")[1].config.name == "v1.0.yaml"
+        assert build.locate_models(unet_path=tmp_path / "latentsync-1.5/latentsync_unet.pt")[1].config.name == "stage2.yaml"
+        assert not caplog.records
+        assert build.locate_models(unet_path=tmp_path / "other.pt")[1].config.name == "stage2_512.yaml"
+        assert "other.pt does not say which version it is (saved at step 61234): version 1.6 is assumed" in caplog.text
+        caplog.clear()
+        build.locate_models(project / "configs/unet/stage2_512.yaml", tmp_path / "latentsync-1.5/latentsync_unet.pt")
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "version 1.5, whose faces have 256 pixels" in caplog.text
+    assert "does not exist" in sentence_of(weights.read_checkpoint, tmp_path / "none.pt")
+    assert "none.pt" in sentence_of(build.locate_models, None, tmp_path / "none.pt")
+
+
+def test_a_denoiser_in_the_cache_says_its_version(project):
+    file = cached(project.parent / "hub", "ByteDance/LatentSync-1.5", "latentsync_unet.pt") / "latentsync_unet.pt"
+    assert build.find_denoisers(project) == {"1.5": file} and weights.stated_version(file) == "1.5"
+    assert build.find_config(project).name == "stage2.yaml"
+
+
 def test_download_without_a_connection_tries_once(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(download_weights, "reachable", lambda address: False)
     monkeypatch.setattr(download_weights, "fetch", lambda *args: pytest.fail("nothing may be fetched"))
@@ -279,8 +458,10 @@ def test_download_without_a_connection_tries_once(tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("arguments", "training", "others"),
     [
-        ([], set(), {"vae", "unet-1.0"}),
-        (["--training"], FOR_TRAINING, {"vae", "unet-1.0"}),
+        ([], set(), {"vae", "vae-config", "unet-1.6", "whisper-tiny", "s3fd", "2dfan4"}),
+        (["--training"], FOR_TRAINING, {"vae", "vae-config", "unet-1.6", "whisper-tiny", "s3fd", "2dfan4"}),
+        (["--versions", "1.5", "1.0"], set(), {"vae", "vae-config", "unet-1.5", "unet-1.0", "whisper-tiny", "s3fd", "2dfan4"}),
+        (["--names", "unet-1.0"], set(), {"unet-1.0"}),
         (["--names", "vgg16", "whisper-small"], {"vgg16"}, {"whisper-small"}),
         (["--names", "vae", "--training"], FOR_TRAINING, {"vae"}),
     ],
@@ -292,8 +473,7 @@ def test_files_for_training_are_fetched_when_asked_for(tmp_path, monkeypatch, ar
     assert download_weights.main(["--checkpoints", str(tmp_path), *arguments]) == 0
     for_training = {name for name in wanted if weights.WEIGHTS[name].training}
     assert for_training == training
-    assert others <= set(wanted) - for_training
-    assert len(set(wanted) - for_training) == len(others) or "--names" not in arguments
+    assert set(wanted) - for_training == others
     assert {weights.WEIGHTS[name].required for name in for_training} <= {False}
 
 

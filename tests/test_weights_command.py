@@ -1,10 +1,11 @@
 """The command that tells what weight files there are: list, check, licences, download."""
 
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
-from benchmarks.write_random_checkpoint import WHISPER_MINUTE, write_whisper
+from benchmarks.write_random_checkpoint import WHISPER_MINUTE, unet_config, write_unet, write_whisper
 from latentsync.weights import WEIGHTS
 from scripts import download_weights, weights
 from scripts.weight_checks import LOADERS
@@ -27,6 +28,26 @@ def test_the_list_names_every_file(checkpoints: Path, capsys: pytest.CaptureFixt
     assert lines.keys() == {"name", *WEIGHTS}
     assert " yes " in lines["whisper-tiny"] and " no " in lines["unet-1.6"] and "no (optional)" in lines["vgg16"]
     assert str(checkpoints / WEIGHTS["vgg16"].path) in lines["vgg16"] and " MB " in lines["whisper-tiny"]
+
+
+def test_the_list_says_where_files_of_the_published_layout_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_unet(tmp_path / "latentsync_unet.pt", unet_config(tiny=True))
+    (tmp_path / "stable_syncnet.pt").touch()
+    assert weights.main(["list", "--checkpoints", str(tmp_path)]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert " yes " in lines["unet-1.6"] and f" {tmp_path / 'latentsync_unet.pt'} " in lines["unet-1.6"] and "assumed" in lines["unet-1.6"]
+    assert " no " in lines["unet-1.5"] and " no " in lines["unet-1.0"] and f" {tmp_path / 'stable_syncnet.pt'} " in lines["syncnet"]
+
+
+def test_programs_of_other_libraries_are_checked_unexecuted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / WEIGHTS["i3d"].path
+    path.parent.mkdir(parents=True)
+    with ZipFile(path, "w") as archive:
+        archive.writestr("net/constants.pkl", b"x" * 1000)
+    assert weights.main(["check", "i3d", "--checkpoints", str(tmp_path)]) == 0
+    path.write_bytes(path.read_bytes()[:500])
+    assert weights.main(["check", "i3d", "--checkpoints", str(tmp_path)]) == 1
+    assert "right (can be read" in capsys.readouterr().out
 
 
 def test_files_are_checked_by_sum_and_by_network(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:

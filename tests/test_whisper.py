@@ -1,18 +1,21 @@
 """Audio features against the numbers of the published code, and what this project promises beyond them."""
 
+import shutil
 import wave
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import whisper
 from golden_recipe import GOLDEN, load_case, weights_sha256
+from safetensors.torch import load_file, save_file
 from whisper.model import AudioEncoder
 
 from latentsync.errors import WeightsError
 from latentsync.whisper.audio2feature import Audio2Feature
-from latentsync.whisper.loading import load_whisper_encoder
+from latentsync.whisper.loading import load_whisper_encoder, whisper_sha256
 from latentsync.whisper.log_mel import LogMel
 
 CASE, NUMBERS = load_case("whisper_features")
@@ -63,6 +66,91 @@ def test_log_mel_of_short_sound_is_whispers(speech: np.ndarray, length: int) -> 
 
 def test_digital_silence_is_finite(extractor: Audio2Feature) -> None:
     assert extractor.windows(np.zeros(16000, np.float32)).frames(0, 25).isfinite().all()
+
+
+THEIRS = {  # an encoder in openai-whisper -> in transformers
+    "positional_embedding": "embed_positions.weight",
+    "ln_post.": "layer_norm.",
+    "blocks.": "layers.",
+    ".attn.query.": ".self_attn.q_proj.",
+    ".attn.key.": ".self_attn.k_proj.",
+    ".attn.value.": ".self_attn.v_proj.",
+    ".attn.out.": ".self_attn.out_proj.",
+    ".attn_ln.": ".self_attn_layer_norm.",
+    ".mlp.0.": ".fc1.",
+    ".mlp.2.": ".fc2.",
+    ".mlp_ln.": ".final_layer_norm.",
+}
+
+
+@pytest.fixture(scope="module")
+def hugging_face(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Whisper of the golden numbers as a folder in the layout of Hugging Face; its decoder is another one."""
+    from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+    published = torch.load(GOLDEN / "whisper_reduced.pt", weights_only=True)
+    dims, folder = published["dims"], tmp_path_factory.mktemp("whisper") / "hf"
+    width, heads = dims["n_audio_state"], dims["n_audio_head"]
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    config = WhisperConfig(
+        num_mel_bins=dims["n_mels"],
+        max_source_positions=dims["n_audio_ctx"],
+        encoder_layers=dims["n_audio_layer"],
+        **{"d_model": width, "encoder_attention_heads": heads, "encoder_ffn_dim": 4 * width},
+        **{"vocab_size": 8, "decoder_layers": 1, "decoder_attention_heads": heads, "decoder_ffn_dim": 8, "max_target_positions": 4},
+        **tokens,
+    )
+    model = WhisperForConditionalGeneration(config)
+    encoder = {key: value.float() for key, value in published["model_state_dict"].items() if key.startswith("encoder.")}
+    for ours, theirs in THEIRS.items():
+        encoder = {key.replace(ours, theirs): value for key, value in encoder.items()}
+    model.model.encoder.load_state_dict({key.removeprefix("encoder."): value for key, value in encoder.items()})
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_folder_of_hugging_face_gives_the_same_features(hugging_face: Path, extractor: Audio2Feature, speech: np.ndarray) -> None:
+    from transformers import WhisperModel
+
+    ours = Audio2Feature(load_whisper_encoder(hugging_face))
+    windows = ours.windows(speech)
+    torch.testing.assert_close(windows.features(0, windows.num_steps), NUMBERS["features"], rtol=0, atol=1e-4)
+    torch.testing.assert_close(windows.frames(0, 80), extractor.windows(speech).frames(0, 80), rtol=0, atol=1e-4)
+    mel = torch.randn(ours.encoder.conv1.in_channels, 2 * ours.context, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        theirs = WhisperModel.from_pretrained(hugging_face).encoder(mel[None], output_hidden_states=True).hidden_states
+        states = ours.encode(mel)
+        normed = torch.stack([*states.unbind(1)[:-1], ours.encoder.ln_post(states[:, -1])])  # they put the final norm on the last
+    torch.testing.assert_close(normed, torch.cat(theirs), rtol=0, atol=1e-4)
+
+
+def test_folders_that_hold_no_whisper_are_refused(hugging_face: Path, tmp_path: Path) -> None:
+    def refusal(path: Path) -> str:
+        with pytest.raises(WeightsError) as caught:
+            load_whisper_encoder(path)
+        assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+        return str(caught.value)
+
+    (tmp_path / "empty").mkdir()
+    assert "no config.json" in refusal(tmp_path / "empty")
+    assert f"name its folder, {hugging_face}" in refusal(hugging_face / "model.safetensors")
+    file, whole = "model.safetensors", load_file(hugging_face / "model.safetensors")
+    shutil.copytree(hugging_face, tmp_path / "lacks")
+    first = "model.encoder.layers.0.fc1.bias"
+    save_file({key: value for key, value in whole.items() if key != first}, tmp_path / "lacks" / file, {"format": "pt"})
+    assert "lacks 1 entries of Whisper's encoder" in refusal(tmp_path / "lacks")
+    (tmp_path / "lacks" / file).write_bytes((hugging_face / file).read_bytes()[:999])
+    assert "cannot be read as a Whisper model" in refusal(tmp_path / "lacks")
+    (tmp_path / "lacks" / "config.json").write_text('{"model_type": "bert"}')
+    assert "describes bert and not whisper" in refusal(tmp_path / "lacks")
+
+
+def test_a_folder_is_known_by_its_weights(hugging_face: Path, tmp_path: Path) -> None:
+    shutil.copytree(hugging_face, tmp_path / "same")
+    (tmp_path / "same" / "README.md").write_text("something")
+    assert whisper_sha256(tmp_path / "same", "") == whisper_sha256(hugging_face, "")
+    (tmp_path / "same" / "model.safetensors").write_bytes(b"other")
+    assert whisper_sha256(tmp_path / "same", "") != whisper_sha256(hugging_face, "")
 
 
 def test_features(extractor: Audio2Feature, speech: np.ndarray) -> None:

@@ -19,7 +19,7 @@ from latentsync.errors import ConfigError, InputError
 from latentsync.losses.perceptual import load_lpips
 from latentsync.pipelines.build import ROOT, resolve_device
 from latentsync.third_party.hyperiqa import load_hyperiqa
-from latentsync.weights import CHECKPOINTS, WEIGHTS, file_sha256
+from latentsync.weights import CHECKPOINTS, WEIGHTS, file_sha256, weights_path
 
 POINT_FILES = ("s3fd", "2dfan4")  # of the 68 landmarks of these:
 OF_POINTS = ("lmd", "silence")
@@ -122,7 +122,7 @@ class Measures:
         return [Needed(self._place(name), WEIGHTS[name].origin) for name in names]
 
     def _place(self, name: str) -> Path:
-        return self.checkpoints / WEIGHTS[name].path
+        return weights_path(name, self.checkpoints)
 
     def _own_sync(self) -> Measure:
         assert self.settings.syncnet is not None and self.settings.syncnet_config is not None

@@ -17,7 +17,7 @@ from latentsync.media.ffmpeg import probe
 from latentsync.third_party.face_tracks import SyncNetDetector
 from latentsync.third_party.s3fd import load_s3fd
 from latentsync.third_party.syncnet_v2 import SyncNetEval, load_syncnet_v2
-from latentsync.weights import CHECKPOINTS, WEIGHTS, file_sha256
+from latentsync.weights import CHECKPOINTS, WEIGHTS, file_sha256, weights_path
 
 NEEDED = ("sfd_face", "syncnet_v2")  # in the table of weights
 NO_SYNC_C = (
@@ -118,7 +118,7 @@ class _FileTally:
 
 def missing_weights(checkpoints: Path = CHECKPOINTS) -> dict[str, str]:
     """Name -> place and source of each file that "sync" needs and that is not there."""
-    places = {name: checkpoints / WEIGHTS[name].path for name in NEEDED}
+    places = {name: weights_path(name, checkpoints) for name in NEEDED}
     return {name: f"{place} ({WEIGHTS[name].origin})" for name, place in places.items() if not place.is_file()}
 
 
@@ -129,7 +129,7 @@ def load_sync_confidence(checkpoints: Path = CHECKPOINTS, device: Device = "cpu"
             f"SyncNet v2 cannot measure without {' and '.join(missing.values())}: run `python -m scripts.download_weights --training`, put "
             "the files there by hand, or measure with a SyncNet of this project (--syncnet_config and --syncnet)."
         )
-    s3fd, syncnet = (checkpoints / WEIGHTS[name].path for name in NEEDED)
+    s3fd, syncnet = (weights_path(name, checkpoints) for name in NEEDED)
     settings = {name: file_sha256(path) for name, path in zip(NEEDED, (s3fd, syncnet), strict=True)}
     reader = TrackReader(SyncNetDetector(load_s3fd(s3fd).to(device)), SyncNetEval(load_syncnet_v2(syncnet).to(device)), published)
     return SyncConfidence(reader, settings, published)
@@ -141,7 +141,7 @@ def load_own_sync(config: Path, weights: Path, checkpoints: Path = CHECKPOINTS, 
     Raises ConfigError, WeightsError or InputError where they cannot be used.
     """
     meter = load_sync_meter(config, weights, device)
-    faces = build_detector(detector, *(checkpoints / WEIGHTS[name].path for name in ("s3fd", "2dfan4")), device)
+    faces = build_detector(detector, *(weights_path(name, checkpoints) for name in ("s3fd", "2dfan4")), device)
     sizes = {"resolution": meter.resolution, "num_frames": meter.num_frames, "lower_half": meter.lower_half}
     settings = {"syncnet": file_sha256(weights), **sizes, "detector": faces.name}
     return OwnSync(SpanReader(meter, faces), settings)

@@ -35,8 +35,10 @@ class ModelUnderTest:
 
     @property
     def weights(self) -> dict[str, str]:
-        """The checksums of its files."""
-        return checksums({"unet": self.files.unet, "vae": self.files.vae, "whisper": self.files.whisper})
+        """The checksums of its files, with that of a picture as mask."""
+        mask = Path(self.config.data.mask)
+        files = {"unet": self.files.unet, "vae": self.files.vae, "whisper": self.files.whisper}
+        return checksums({**files, "mask": mask} if mask.is_absolute() else files)
 
     @property
     def is_embedded(self) -> bool:

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentsync.config import Config, load_config
-from latentsync.errors import ConfigError, InputError
-from latentsync.pipelines.build import CONFIGS, EMBEDDED, ROOT, PathLike, find_config, locate_models, read_config
+from latentsync.errors import InputError
+from latentsync.pipelines.build import CONFIGS, EMBEDDED, ROOT, PathLike, find_config, find_denoisers, locate_models, read_config
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.memory import release_cached_memory
-from latentsync.weights import CHECKPOINTS, WEIGHTS
 
 logger = logging.getLogger(__name__)
 
@@ -64,21 +63,11 @@ def find_models(
         ConfigError, WeightsError: the named model is wrong, or there is none at all.
     """
     found = []
-    if config is None and checkpoint is not None:
-        known = ", ".join(CONFIGS.values())
-        raise ConfigError(
-            f"{checkpoint} alone does not say what it was trained for: name its --config too, one of {root / 'configs' / 'unet'} "
-            f"({known}) or your own."
-        )
-    if config is not None:
-        settings, _ = locate_models(config, checkpoint, overrides=overrides)
-        name = Path(checkpoint or settings.weights.unet).name
-        found.append(_choice(OWN_KEY, f"Your model ({name})", f"{name} with {Path(config).name}.", Path(config), checkpoint, settings))
-    places = {
-        version: root / "configs" / "unet" / name
-        for version, name in CONFIGS.items()
-        if (root / CHECKPOINTS / WEIGHTS[f"unet-{version}"].path).is_file()
-    }
+    if config is not None or checkpoint is not None:
+        settings, files = locate_models(config, checkpoint, overrides=overrides)
+        name, path = files.unet.name, files.config
+        found.append(_choice(OWN_KEY, f"Your model ({name})", f"{name} with {path.name}.", path, checkpoint, settings))
+    places = {version: root / "configs" / "unet" / CONFIGS[version] for version in find_denoisers(root)}
     if (root / EMBEDDED).is_file():
         places[EMBEDDED_KEY] = root / EMBEDDED
     if not places and not found:

@@ -37,7 +37,7 @@ class LatentStore:
     Args:
         cache_dir: where they are kept: 2 x 8 x 32 x 32 numbers, 32 KiB, for a frame of 256 pixels.
         resolution: side of a face in pixels.
-        mask_name: of the mask that hides the mouth.
+        mask_name: of the mask that hides the mouth, or the path of its picture.
     """
 
     def __init__(self, cache_dir: Path, resolution: int, mask_name: str) -> None:
@@ -54,7 +54,7 @@ class LatentStore:
         Raises:
             OutputError: the disk is full.
         """
-        self._cache = ClipCache(self.cache_dir, f"latents-{self.resolution}-{self.mask_name}-{_digest(codec, mask)}")
+        self._cache = ClipCache(self.cache_dir, f"latents-{self.resolution}-{Path(self.mask_name).stem}-{_digest(codec, mask)}")
         share = catalog.clips[rank::world]
         for clip in tqdm(share, unit="clip", desc="Encoding faces", disable=not show_progress):
             try:

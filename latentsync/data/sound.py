@@ -13,9 +13,8 @@ from latentsync.data.cache import ClipCache
 from latentsync.errors import InputError
 from latentsync.media.audio import read_audio
 from latentsync.spectrogram import COLUMNS_PER_SECOND, log_mel
-from latentsync.weights import file_sha256
 from latentsync.whisper.audio2feature import Audio2Feature, window_steps
-from latentsync.whisper.loading import load_whisper_encoder
+from latentsync.whisper.loading import load_whisper_encoder, whisper_sha256
 
 _MEL_KIND = "mel-1"
 _PIECE = 1500  # encoder steps that are held in float32 at once
@@ -48,7 +47,7 @@ class Features:
 
     Args:
         cache_dir: where the states are kept.
-        encoder: Whisper's checkpoint.
+        encoder: Whisper's checkpoint, a file or a folder.
         feat_length: video frames of sound that a window hears before and after its own frame.
     """
 
@@ -56,7 +55,7 @@ class Features:
         """Raises WeightsError when the encoder cannot be read."""
         self.encoder_path = Path(encoder)
         self.feat_length = (feat_length[0], feat_length[1])
-        self._cache = ClipCache(cache_dir, f"whisper-{file_sha256(self.encoder_path, 'check weights.whisper')[:16]}")
+        self._cache = ClipCache(cache_dir, f"whisper-{whisper_sha256(self.encoder_path, 'check weights.whisper')[:16]}")
         self._extractor: Audio2Feature | None = None
 
     def __getstate__(self) -> dict[str, Any]:

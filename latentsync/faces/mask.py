@@ -1,4 +1,7 @@
-"""The fixed mask: which part of an aligned face is generated, drawn from its outline at any resolution."""
+"""The mask: which part of an aligned face is generated, drawn from its outline or read from a picture, at any resolution."""
+
+import logging
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -7,6 +10,8 @@ from torch import Tensor
 
 from latentsync.constants import TEMPLATE_RESOLUTION, VAE_FACTOR
 from latentsync.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 # Outlines on a 256 x 256 face, (x, y) of pixel centres, clockwise from the upper left corner.
 JAW = (
@@ -23,6 +28,7 @@ MOUTH = (
 CHEEKS = (((9, 95), (77, 95), (77, 127), (9, 127)), ((178, 95), (246, 95), (246, 127), (178, 127)))  # beside the nose, which stays
 NOSE_AND_CHEEKS = ((9, 60), (246, 60), (246, 127), (9, 127))
 
+MOUTH_KEPT = 0.5  # share of the box of the lips: a mask that keeps more of it is probably inverted
 LIPS = (76, 152, 180, 232)  # left, top, right, bottom of a box that lips stay in, on the same face
 
 HIDDEN = {  # convex polygons whose union is generated
@@ -36,17 +42,62 @@ HIDDEN = {  # convex polygons whose union is generated
 def fixed_mask(resolution: int, name: str = "mask") -> Tensor:
     """The mask of a face of `resolution` x `resolution` pixels, float32 [h w] in [0, 1]: 1 = keep, 0 = generate.
 
-    Drawn at 256 without grey values and brought to other sizes as an 8-bit picture with a Lanczos-4 filter, so that
-    edges hold intermediate values there. Raises ConfigError for a name that is not one of `HIDDEN`.
+    Args:
+        name: one of `HIDDEN`, which are drawn at 256 without grey values, or the path of a picture of any size: white = keep.
+
+    Either is brought to the resolution as an 8-bit picture with a Lanczos-4 filter, so that edges hold intermediate values.
+
+    Raises:
+        ConfigError: the name is neither, or the picture cannot be read, or hides nothing or everything.
     """
-    if name not in HIDDEN:
-        raise ConfigError(f"data.mask is '{name}', which is no mask of this project: use one of {', '.join(HIDDEN)}.")
-    keep = np.full((TEMPLATE_RESOLUTION, TEMPLATE_RESOLUTION), 255, dtype=np.uint8)
-    for polygon in HIDDEN[name]:
-        keep[inside_convex(polygon, TEMPLATE_RESOLUTION)] = 0
-    if resolution != TEMPLATE_RESOLUTION:
+    if name in HIDDEN:
+        keep = np.full((TEMPLATE_RESOLUTION, TEMPLATE_RESOLUTION), 255, dtype=np.uint8)
+        for polygon in HIDDEN[name]:
+            keep[inside_convex(polygon, TEMPLATE_RESOLUTION)] = 0
+    elif Path(name).is_absolute():
+        keep = _read_grey(Path(name))
+    else:
+        raise ConfigError(
+            f"data.mask is '{name}', which is no mask of this project: use one of {', '.join(HIDDEN)}, or the path of a picture."
+        )
+    if keep.shape != (resolution, resolution):
         keep = cv2.resize(keep, (resolution, resolution), interpolation=cv2.INTER_LANCZOS4)
-    return torch.from_numpy(keep.astype(np.float32) / 255.0)
+    mask = torch.from_numpy(keep.astype(np.float32) / 255.0)
+    if name not in HIDDEN:
+        _check_picture(mask, name)
+    return mask
+
+
+def _read_grey(path: Path) -> np.ndarray:
+    """A picture as uint8 [h w]; what is transparent counts as black. Raises ConfigError."""
+    advice = "name a picture such as a .png (a relative path counts from the folder of the YAML file, on the command line from yours)"
+    try:
+        content = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        raise ConfigError(f"The mask {path} (data.mask) cannot be read ({(error.strerror or str(error)).lower()}): {advice}.") from None
+    picture = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(content) else None
+    if picture is None:
+        raise ConfigError(f"The mask {path} (data.mask) is no picture that can be read: {advice}.")
+    if picture.dtype != np.uint8:
+        picture = (picture / (np.iinfo(picture.dtype).max if picture.dtype.kind == "u" else 1) * 255).clip(0, 255).round().astype(np.uint8)
+    if picture.ndim == 2:
+        return picture
+    grey = picture[..., 0] if picture.shape[2] < 3 else cv2.cvtColor(np.ascontiguousarray(picture[..., :3]), cv2.COLOR_BGR2GRAY)
+    if picture.shape[2] in (2, 4):
+        grey = (grey * (picture[..., -1] / 255.0)).round().astype(np.uint8)
+    return grey
+
+
+def _check_picture(mask: Tensor, name: str) -> None:
+    """Refuse a mask that hides nothing or everything, where the denoiser sees it; warn of one that keeps the mouth."""
+    seen = latent_mask(mask)
+    if seen.min() == 1:
+        raise ConfigError(f"The mask {name} (data.mask) hides nothing: paint black what is to be generated, white what is kept.")
+    if seen.max() == 0:
+        raise ConfigError(f"The mask {name} (data.mask) hides the whole face: paint black what is to be generated, white what is kept.")
+    kept = float(mask[lip_box(len(mask)).bool()].mean())
+    if kept > MOUTH_KEPT:
+        logger.warning("The mask %s keeps %.0f%% of the mouth: black is generated and white kept; is it inverted?", name, 100 * kept)
 
 
 def inside_convex(polygon: tuple[tuple[int, int], ...], side: int) -> np.ndarray:

@@ -52,7 +52,7 @@ def load_lpips(path: Path | str) -> LowerHalfLPIPS:
     with as_file(files("lpips") / LINEAR_LAYERS) as file:
         linear = {key.removeprefix("lin"): value for key, value in read_checkpoint(file).items()}  # lin0.* -> 0.*
         load_strict(network.lins, linear, file, "install the package lpips again", assign=True)
-    return LowerHalfLPIPS(network)
+    return LowerHalfLPIPS(network.float())  # a file may be in half precision
 
 
 def empty_lpips() -> lpips.LPIPS:

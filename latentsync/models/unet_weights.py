@@ -19,6 +19,7 @@ V10_NAMES = {  # audio attention in version 1.0 -> in 1.5 and 1.6
     "transformer_blocks.0.audio_cross_attn.norm.": "transformer_blocks.0.norm2.",
     "transformer_blocks.0.audio_cross_attn.attn.": "transformer_blocks.0.attn2.",
 }
+UNET_PARTS = ("model.diffusion_model.", "diffusion_model.", "unet.")  # what its names begin with in a file of several networks
 FOREIGN = {"visual_encoder.": "a SyncNet", "quant_conv.": "a VAE", "encoder.positional_embedding": "a Whisper model"}
 WHISPER_NAMES = {384: "Whisper tiny", 768: "Whisper small"}  # whose states the audio tokens are
 _TABLE = ".pos_encoder.pe"
@@ -79,7 +80,7 @@ def load_unet(config: UNetConfig, path: Path | str, dtype: torch.dtype = torch.f
     Raises:
         WeightsError: the file is unreadable or does not fit; the sentence says what it holds and which configuration to use.
     """
-    state_dict, _ = read_state_dict(path)
+    state_dict, _ = read_state_dict(path, UNET_PARTS)
     is_v10 = any(old in key for key in state_dict for old in V10_NAMES)
     state_dict = with_own_tables(with_current_names(state_dict))
     refuse_misfits(config, state_dict, path, is_v10)
@@ -194,7 +195,7 @@ def start_from_stable_diffusion(config: UNetConfig, path: Path | str) -> tuple[U
     Raises:
         WeightsError: the file is unreadable or holds another network.
     """
-    given = with_own_tables(with_current_names(read_state_dict(path)[0]))
+    given = with_own_tables(with_current_names(read_state_dict(path, UNET_PARTS)[0]))
     _sizes_or_refuse(given, path)
     model = UNet3DConditionModel(config)
     own = model.state_dict()

@@ -1,11 +1,13 @@
 """Pixels to latents and back: the autoencoder of Stable Diffusion, with its scale, its sampling and its memory in one place."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
@@ -15,6 +17,16 @@ from latentsync.weights import load_strict, read_state_dict
 
 WEIGHT_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")  # in a diffusers folder, best first
 OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}  # attention before diffusers 0.15
+PARTS = ("first_stage_model.", "vae.")  # what its names begin with in a file of several networks
+PUBLISHED = {  # config.json of stabilityai/sd-vae-ft-mse, for a file that lies without one
+    "block_out_channels": [128, 256, 512, 512],
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 2,
+    "latent_channels": LATENT_CHANNELS,
+    "sample_size": 256,
+}
+_ORIGINAL = "encoder.down.0.block.0.norm1.weight"  # an entry under the names of the original Stable Diffusion
 _HINT = "use the folder of stabilityai/sd-vae-ft-mse"
 
 
@@ -79,33 +91,41 @@ def sample_latents(moments: Tensor, noise: Tensor) -> Tensor:
 
 
 def load_vae(path: Path | str, dtype: torch.dtype = torch.float32) -> LatentCodec:
-    """The autoencoder of a diffusers folder, on the CPU, in evaluation mode and without gradients of its own.
+    """The autoencoder of a diffusers folder or of a file, on the CPU, in evaluation mode and without gradients of its own.
 
     Args:
-        path: a folder with config.json and the weights as .safetensors or .bin, with attention names of any diffusers release.
+        path: a folder with config.json and the weights as .safetensors or .bin, with attention names of any diffusers release (or the
+            folder of a whole Stable Diffusion, whose folder "vae" is taken); or a file of weights, also under the names of the original
+            Stable Diffusion, which without a config.json beside it has the published sizes.
 
     Raises:
-        WeightsError: a file is missing or unreadable, or the folder holds another network.
+        WeightsError: a file is missing or unreadable, or holds another network.
     """
-    folder = Path(path)
-    file = next((folder / name for name in WEIGHT_NAMES if (folder / name).is_file()), None)
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
+    places = [path] if not path.is_dir() else [place / name for place in (folder, folder / "vae") for name in WEIGHT_NAMES]
+    file = next((place for place in places if place.is_file()), None)
     if file is None:
         advice = "run `python -m scripts.download_weights`, which fetches it or says where to get it"
         raise WeightsError(f"{folder} holds no {' or '.join(WEIGHT_NAMES)}: {advice}.")
-    vae = _build(folder / "config.json")
-    state_dict = {_new_name(key): value for key, value in read_state_dict(file)[0].items()}
+    config_path = file.parent / "config.json"
+    config = PUBLISHED if file == path and not config_path.is_file() else _read_config(config_path)
+    vae = _build(config, config_path)
+    weights, _ = read_state_dict(file, PARTS)
+    if _ORIGINAL in weights:
+        weights = convert_ldm_vae_checkpoint(weights, vae.config)
+    state_dict = {_new_name(key): value for key, value in weights.items()}
     load_strict(vae, state_dict, file, _HINT, assign=True)
     return LatentCodec(vae).to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def _build(config_path: Path) -> AutoencoderKL:
-    """The network that config.json describes, without memory for its weights."""
-    config = _read_config(config_path)
+def _build(config: Mapping[str, Any], config_path: Path) -> AutoencoderKL:
+    """The network that a config.json describes, without memory for its weights."""
     if config.get("latent_channels", LATENT_CHANNELS) != LATENT_CHANNELS or config.get("scaling_factor", LATENT_SCALE) != LATENT_SCALE:
         raise WeightsError(f"{config_path} describes an autoencoder with other latents than Stable Diffusion 1.5's: {_HINT}.")
     try:
         with torch.device("meta"):
-            return AutoencoderKL.from_config(config)
+            return AutoencoderKL.from_config(dict(config))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise WeightsError(f"{config_path} does not describe an AutoencoderKL ({error}): {_HINT}.") from error
 

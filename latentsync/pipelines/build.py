@@ -12,10 +12,22 @@ from latentsync.config import Config, load_config
 from latentsync.diffusion import make_scheduler
 from latentsync.errors import ConfigError, InputError, WeightsError
 from latentsync.faces.build import build_detector
+from latentsync.faces.mask import fixed_mask
 from latentsync.models.unet_weights import load_unet
 from latentsync.models.vae import load_vae
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
-from latentsync.weights import CHECKPOINTS, VERSIONS, WEIGHTS, WHISPER_BY_WIDTH
+from latentsync.weights import (
+    CHECKPOINTS,
+    FLAT_UNET,
+    VERSIONS,
+    WEIGHTS,
+    WHISPER_BY_WIDTH,
+    find_weights,
+    read_checkpoint,
+    stated_version,
+    tell_version,
+    weights_path,
+)
 from latentsync.whisper.audio2feature import Audio2Feature
 from latentsync.whisper.loading import load_whisper_encoder
 
@@ -43,6 +55,12 @@ class ModelFiles:
     face_landmarks: Path
 
 
+def find_denoisers(root: Path = ROOT) -> dict[str, Path]:
+    """Version -> file of each published denoiser that is there, newest first; `root` is the folder of the project."""
+    places = {version: find_weights(f"unet-{version}", root / CHECKPOINTS) for version in VERSIONS}
+    return {version: path for version, path in places.items() if path is not None}
+
+
 def find_config(root: Path = ROOT) -> Path:
     """The configuration of the newest published version whose denoiser is there, or else of the embedded model.
 
@@ -53,9 +71,8 @@ def find_config(root: Path = ROOT) -> Path:
         WeightsError: none is there.
     """
     checkpoints = root / CHECKPOINTS
-    for version, name in CONFIGS.items():
-        if (checkpoints / WEIGHTS[f"unet-{version}"].path).is_file():
-            return root / "configs" / "unet" / name
+    for version in find_denoisers(root):
+        return root / "configs" / "unet" / CONFIGS[version]
     if (root / EMBEDDED).is_file():
         logger.info(
             "No published checkpoint is in %s: using the small embedded model, which has seen rendered faces only. The published weights "
@@ -73,16 +90,17 @@ def find_config(root: Path = ROOT) -> Path:
 def read_config(config_path: PathLike = None, unet_path: PathLike = None, overrides: Sequence[str] = ()) -> tuple[Config, Path]:
     """The configuration that a job runs with, and the file it was read from.
 
+    A denoiser without a configuration gets that of the published version which its folder or its names tell, or else of the newest.
+
     Raises:
         ConfigError, WeightsError: it cannot be told or read.
     """
-    if config_path is None and unet_path is not None:
-        known = ", ".join(f"{name} for {version}" for version, name in CONFIGS.items())
-        raise ConfigError(
-            f"{unet_path} alone does not say what it was trained for: name its --unet_config_path too, "
-            f"one of {ROOT / 'configs' / 'unet'} ({known}) or your own."
-        )
-    path = Path(config_path) if config_path is not None else find_config()
+    if config_path is not None:
+        path = Path(config_path)
+    elif unet_path is not None:
+        path = ROOT / "configs" / "unet" / CONFIGS[stated_version(Path(unet_path)) or tell_version(Path(unet_path))]
+    else:
+        path = find_config(ROOT)
     return load_config(path, overrides), path
 
 
@@ -98,17 +116,18 @@ def locate_models(
     Raises:
         ConfigError, WeightsError: the configuration is wrong, or a file is not where it should be; all missing files are named at once.
     """
-    config, config_path = read_config(config_path, unet_path, overrides)
-    unet, checkpoints = unet_path or config.weights.unet, ROOT / CHECKPOINTS
+    chosen = config_path
+    config, config_path = read_config(chosen, unet_path, overrides)
+    unet, checkpoints = unet_path or _published_unet(config.weights.unet), ROOT / CHECKPOINTS
     if unet is None:
         raise ConfigError(f"{config_path} names no checkpoint (weights.unet): name one with --inference_ckpt_path.")
     files = ModelFiles(
         config=config_path,
         unet=Path(unet),
-        vae=Path(vae_path or config.weights.vae or (checkpoints / WEIGHTS["vae"].path).parent),
-        whisper=Path(whisper_path or config.weights.whisper or checkpoints / WEIGHTS[_whisper_name(config)].path),
-        face_boxes=checkpoints / WEIGHTS["s3fd"].path,
-        face_landmarks=checkpoints / WEIGHTS["2dfan4"].path,
+        vae=Path(vae_path or config.weights.vae or weights_path("vae", checkpoints).parent),
+        whisper=Path(whisper_path or config.weights.whisper or weights_path(_whisper_name(config), checkpoints)),
+        face_boxes=weights_path("s3fd", checkpoints),
+        face_landmarks=weights_path("2dfan4", checkpoints),
     )
     missing = [str(path) for path in (files.unet, files.vae, files.whisper) if not path.exists()]
     if missing:
@@ -116,7 +135,39 @@ def locate_models(
             f"Weights are missing: {', '.join(missing)}; run ./setup_env.sh or `python -m scripts.download_weights`, "
             "which says where each comes from."
         )
+    fixed_mask(config.data.resolution, config.data.mask)  # refuses a picture that is no mask
+    _say_version(files, config, assumed=chosen is None)
     return config, files
+
+
+def _published_unet(named: Path | None) -> Path | None:
+    """The denoiser that a configuration names; where that is a place of the table and empty, the file that is taken for it."""
+    if named is None or named.exists():
+        return named
+    for version in VERSIONS:
+        if named == (ROOT / CHECKPOINTS / WEIGHTS[f"unet-{version}"].path).resolve():
+            flat = ROOT / CHECKPOINTS / FLAT_UNET  # its version is assumed, and a configuration that is named says it better
+            return find_weights(f"unet-{version}", ROOT / CHECKPOINTS) or (flat if flat.is_file() else named)
+    return named
+
+
+def _say_version(files: ModelFiles, config: Config, assumed: bool) -> None:
+    """Log what is assumed about the version of a denoiser, and warn where its folder names one of another picture size."""
+    folder, stated = ROOT / "configs" / "unet", stated_version(files.unet)
+    if stated is not None:
+        size = load_config(folder / CONFIGS[stated]).data.resolution
+        if size != config.data.resolution:
+            logger.warning(
+                "%s lies in the folder of version %s, whose faces have %d pixels, and %s asks for %d: use --unet_config_path %s.",
+                *(files.unet, stated, size, files.config, config.data.resolution, folder / CONFIGS[stated]),
+            )
+    elif assumed and files.config == folder / CONFIGS[VERSIONS[0]]:
+        step = read_checkpoint(files.unet).get("global_step")
+        logger.info(
+            "%s does not say which version it is%s: version %s is assumed, with faces of %d pixels. If it is version 1.5, add "
+            "--unet_config_path %s.",
+            *(files.unet, f" (saved at step {step})" if step else "", VERSIONS[0], config.data.resolution, folder / CONFIGS["1.5"]),
+        )
 
 
 def _whisper_name(config: Config) -> str:
@@ -170,7 +221,8 @@ def build_pipeline(
     """A pipeline ready to be called.
 
     Args:
-        config_path: YAML of the denoiser; by default that of the newest published version whose weights are there.
+        config_path: YAML of the denoiser; by default that of `unet_path` as far as it can be told (see `read_config`), or else of the
+            newest published version whose weights are there.
         unet_path, vae_path, whisper_path: weights, where they are not in their default places.
         overrides: dotted settings such as "data.num_frames=8".
         device: "auto", "cuda", "cuda:1", "mps" or "cpu".
@@ -182,7 +234,7 @@ def build_pipeline(
     """
     config, files = locate_models(config_path, unet_path, vae_path, whisper_path, overrides)
     place, precision = resolve_device(device), resolve_dtype(dtype, resolve_device(device))
-    logger.info("Loading %s for %s", files.unet, files.config)
+    logger.info("Loading %s for %s, faces of %d pixels", files.unet, files.config, config.data.resolution)
     encoder = load_whisper_encoder(files.whisper)
     audio_encoder = Audio2Feature(encoder, tuple(config.data.audio_feat_length))
     if audio_encoder.width != config.model.cross_attention_dim:

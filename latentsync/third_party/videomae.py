@@ -5,9 +5,7 @@ for this project from the papers (the transformer: arXiv 2010.11929; tubelets: a
 of the published file vit_g_hybrid_pt_1200e_ssv2_ft.pth, whose weights are licensed CC-BY-NC 4.0.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +14,11 @@ from torch.utils.checkpoint import checkpoint
 
 from latentsync.errors import InputError
 from latentsync.training_config import VideoMAEConfig
-from latentsync.weights import load_strict, read_checkpoint
+from latentsync.weights import load_strict, read_state_dict
 
 NORM_EPS = 1e-6
 MAX_PERIOD = 10_000.0  # ratio of the fastest to the slowest wave of the position table
 NUM_CLASSES = 174  # actions of Something-Something v2, which the published network was fine-tuned to tell apart
-STATE_KEYS = ("model", "module")  # where the published file holds its weights
 _HINT = "use vit_g_hybrid_pt_1200e_ssv2_ft.pth, or set the section videomae of the configuration to the sizes of this file"
 
 
@@ -165,15 +162,9 @@ def load_videomae(config: VideoMAEConfig, path: Path | str, dtype: torch.dtype =
     Raises:
         WeightsError: the file is missing, unreadable, or holds another network.
     """
-    weights = find_weights(read_checkpoint(path))
+    weights = read_state_dict(path)[0]
     head = weights.get("head.weight")
     with torch.device("meta"):
         network = VideoMAE(config, len(head) if isinstance(head, Tensor) and head.dim() == 2 else NUM_CLASSES)
     load_strict(network, weights, path, _HINT, assign=True)
     return network.to(dtype).eval().requires_grad_(False)
-
-
-def find_weights(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The named tensors among what a file holds."""
-    inner = next((checkpoint[key] for key in STATE_KEYS if isinstance(checkpoint.get(key), dict)), checkpoint)
-    return {key: value for key, value in inner.items() if isinstance(value, Tensor)}

@@ -17,7 +17,7 @@ from latentsync.data.catalog import Catalog, open_catalog
 from latentsync.errors import ConfigError, InputError
 from latentsync.training.checkpoint import CheckpointStore
 from latentsync.training_config import CkptConfig, RunConfig, TrainingDataConfig
-from latentsync.weights import CHECKPOINTS, WEIGHTS, WHISPER_BY_WIDTH
+from latentsync.weights import CHECKPOINTS, WHISPER_BY_WIDTH, weights_path
 
 logger = logging.getLogger(__name__)
 
@@ -119,17 +119,17 @@ def freeze(model: nn.Module, trainable: Sequence[str]) -> int:
 
 
 def default_weights(name: str) -> Path:
-    """Where a file of the weights table belongs."""
-    return ROOT / CHECKPOINTS / WEIGHTS[name].path
+    """Where a file of the weights table is, or where it belongs."""
+    return weights_path(name, ROOT / CHECKPOINTS)
 
 
 def whisper_weights(config: Config) -> Path:
-    """The audio encoder's file. Raises ConfigError where it is missing or none is known for the width of the audio tokens."""
+    """The audio encoder's file or folder. Raises ConfigError where it is missing or none is known for the width of the audio tokens."""
     width = config.model.cross_attention_dim
     if config.weights.whisper is None and width not in WHISPER_BY_WIDTH:
         raise ConfigError(f"No published audio encoder is {width} wide (model.cross_attention_dim): name your own with weights.whisper.")
     path = config.weights.whisper or default_weights(WHISPER_BY_WIDTH[width])
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(f"The audio encoder {path} is missing: run `python -m scripts.download_weights`, or set weights.whisper.")
     return path
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.errors import InputError, WeightsError
 from latentsync.third_party.hyperiqa import SIDE as JUDGED_SIDE
-from latentsync.weights import CHECKPOINTS, WEIGHTS
+from latentsync.weights import CHECKPOINTS, WEIGHTS, weights_path
 from preprocess.stage import Fact, Stage
 from preprocess.steps import encode, opening
 from preprocess.steps.decode_check import open_decode_check
@@ -70,4 +70,4 @@ def _filter_stages(options: StepOptions) -> list[Stage]:
 
 
 def _file(options: StepOptions, name: str) -> Path:
-    return (options.checkpoints or ROOT / CHECKPOINTS) / WEIGHTS[name].path
+    return weights_path(name, options.checkpoints or ROOT / CHECKPOINTS)
