@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from latentsync.constants import VAE_FACTOR
 from latentsync.faces.align import face_size
 from latentsync.faces.threads import one_thread
 
@@ -100,6 +101,23 @@ def bounding_box(matrix: Tensor, size: tuple[int, int], picture: tuple[int, int]
     x0, x1 = max(int(x.min().floor()) - margin, 0), min(int(x.max().ceil()) + margin + 1, picture[0])
     y0, y1 = max(int(y.min().floor()) - margin, 0), min(int(y.max().ceil()) + margin + 1, picture[1])
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
+
+
+def inside_picture(matrices: Tensor, picture: tuple[int, int], resolution: int, device: torch.device | str = "cpu") -> Tensor:
+    """Which part of aligned faces comes from inside the picture (width, height) alone; float32 [f R R] in [0, 1], 1 = inside.
+
+    matrices: [f 2 3], picture -> crop. Rises from 0 at half a latent cell inside the picture's border to 1 at a whole one, which is as
+    far as the fill beyond the border colours what the autoencoder makes of a face.
+    """
+    matrices, (width, height) = torch.as_tensor(matrices).double().cpu(), face_size(resolution)
+    backwards = torch.linalg.inv(matrices[:, :, :2])  # f 2 2
+    place = (torch.arange(resolution, dtype=torch.float64) + 0.5) / resolution
+    crop = torch.stack([(place * width - 0.5).expand(resolution, -1), (place * height - 0.5)[:, None].expand(-1, resolution)], dim=-1)
+    points = torch.einsum("fij,fhwj->fhwi", backwards, crop - matrices[:, None, None, :, 2])
+    size = torch.tensor(picture, dtype=torch.float64)
+    margin = torch.minimum(points + 0.5, size - 0.5 - points).amin(dim=-1)  # f R R, in pixels of the picture
+    cells = margin * (torch.linalg.det(matrices[:, :, :2]).abs().sqrt() * resolution / height / VAE_FACTOR)[:, None, None]
+    return (2 * cells - 1).clamp(0, 1).float().to(device)
 
 
 def resize_lanczos4(face: Tensor, resolution: int) -> Tensor:
