@@ -17,54 +17,75 @@ GRID = 64  # a side of the grid on which the contour is looked for
 UNIT = TEMPLATE_RESOLUTION / GRID  # pixels of a face at 256 in one cell of it
 TOP, BOTTOM = 22, 62  # rows of it that have a contour of their own; those above and below take the nearest
 CORE = ((128, 160), (72, 78))  # centre and half axes, at 256, of an ellipse that always counts as face: mouth, chin, inner cheeks
-CHEEKS = ((128, 128), (62, 34), 96)  # centre and half axes, and upper end, of the part that is taken for skin
-NOSE = (108, 60, 148, 130)  # left, top, right, bottom: also taken for skin
+Y, X = (np.mgrid[0:GRID, 0:GRID] + 0.5) * UNIT  # centres of the cells
+NOSE = (np.abs(X - 128) < 20) & (Y > 60) & (Y < 130)
+SKIN_SAMPLE = NOSE | (np.hypot((X - 128) / 62, (Y - 128) / 34) < 1) & (Y > 96)  # nose and inner cheeks: taken for skin, bool [64 64]
 
 BLACK = 24  # grey levels added to brightness, so that the noise of dark pixels is no colour
-LEAST_CHROMA, LEAST_DARKER, LEAST_BRIGHTER = 0.05, 0.22, 0.20  # least standard deviations: colour, and logarithm of brightness
+LEAST_SPREAD = np.array([0.05, 0.05, 0.2], dtype=np.float32)  # least standard deviations: red and blue beside brightness, its logarithm
 SHADE, SHINE = 0.35, 0.10  # differences of that logarithm that shading makes on any face: darker, brighter
 IS_SKIN, IS_NOT_SKIN = 1.6, 3.6  # standard deviations from the colour of the skin, up to which and from which a cell is sure
 DOUBT = 0.15  # of a sure cell: what must speak against each cell, so that a doubtful one counts as face
 LARGEST_STEP, STEP_COST = 2, 0.25  # cells from one row of the contour to the next, and what each of them costs
-STEADY = 0.75  # share of the contour of the frame before that stays
+STEADY = 0.6  # share of the frame before that stays, in colours, scores of cells and contours
 EDGE = 6.0  # pixels at 256 over which the matte rises
 
 
 class FaceMatte:
     """Which part of the aligned faces of a video is face, frame after frame: background, hair, ear-rings and collars beside it are not.
 
-    Cells are compared with the colour of nose and cheeks in the same clip. For each side of a frame the contour is the line from row to
-    row for which most cells outside differ from that colour and most cells inside do not (dynamic programming), so holes inside a face,
-    such as lips, nostrils and a beard, play no part. Where colours do not tell, as with a background in the colour of skin, everything
-    counts as face. Contours are smoothed along time. State belongs to one run; it starts anew with each span.
+    Cells are compared with the colour of nose and cheeks. For each side of a frame the contour is the line from row to row for which
+    most cells outside differ from that colour and most cells inside do not (dynamic programming), so holes inside a face, such as lips,
+    nostrils and a beard, play no part. Where colours do not tell, as with a background in the colour of skin, everything counts as face.
+    Colours, scores of cells and contours are smoothed along time. State belongs to one run; it starts anew with each span.
     """
 
     def __init__(self, resolution: int) -> None:
         self._resolution = resolution
         self._span: int | None = None
-        self._contour = np.zeros((2, BOTTOM - TOP), dtype=np.float32)
+        self._colour: np.ndarray | None = None  # 2 3
+        self._scores: np.ndarray | None = None  # 64 64
+        self._contour: np.ndarray | None = None  # 2 rows
 
     def __call__(self, faces: Tensor, inside: Tensor, span: int) -> Tensor:
         """The matte of the next frames of a span, float32 [f R R] in [0, 1] on the faces' device: 1 = face.
 
         faces: uint8 [f R R 3]. inside: [f R R], 0 where a face lies outside the picture, so that nothing is known. span: its index.
         """
-        contours = face_contours(faces.cpu().numpy(), inside.cpu().numpy())
         if span != self._span:
-            self._contour, self._span = contours[:5].mean(axis=0), span
-        for index, contour in enumerate(contours):
-            self._contour = contours[index] = STEADY * self._contour + (1 - STEADY) * contour
+            self._span, self._colour, self._scores, self._contour = span, None, None, None
+        known = shrink(inside.cpu().numpy()) > 0.99
+        scores = np.stack([self._score(*parts) for parts in zip(shrink(faces.cpu().numpy()), known, strict=True)])
+        scores, self._scores = steadied(scores, self._scores)
+        contours, self._contour = steadied(face_contours(scores), self._contour)
         return matte_of(torch.from_numpy(contours).to(faces.device), self._resolution)
 
+    def _score(self, cells: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """What the cells [64 64 3] of the next frame show, float32 [64 64]: 1 = surely skin, -1 = surely not, 0 = not `known`."""
+        features = colour_features(cells)
+        colour = skin_colour(features[known & SKIN_SAMPLE])
+        if colour is not None:
+            self._colour = colour if self._colour is None else STEADY * self._colour + (1 - STEADY) * colour
+        if self._colour is None:
+            return np.zeros((GRID, GRID), dtype=np.float32)
+        score = (IS_SKIN + IS_NOT_SKIN - 2 * skin_distance(features, self._colour)) / (IS_NOT_SKIN - IS_SKIN)
+        return np.where(known, score.clip(-1, 1), 0).astype(np.float32)
 
-def face_contours(faces: np.ndarray, inside: np.ndarray) -> np.ndarray:
+
+def steadied(values: np.ndarray, last: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Values [f ...] smoothed along time, going on from the smoothed value before them or else from the mean of a few; and the last one."""
+    smooth, last = np.empty_like(values), values[:5].mean(axis=0) if last is None else last
+    for index, value in enumerate(values):
+        smooth[index] = last = STEADY * last + (1 - STEADY) * value
+    return smooth, last
+
+
+def face_contours(scores: np.ndarray) -> np.ndarray:
     """How many cells of each row, from the left and from the right, are no face; float32 [f 2 rows], smoothed along the rows.
 
-    faces: uint8 [f R R 3]; inside: float [f R R], 0 where nothing is known.
+    scores: float32 [f 64 64], from -1 (surely no skin) to 1 (surely skin).
     """
-    known = shrink(inside) > 0.99
-    skin = np.clip((IS_SKIN + IS_NOT_SKIN - 2 * skin_distance(shrink(faces), known)) / (IS_NOT_SKIN - IS_SKIN), -1, 1)  # -1: sure it is not
-    rows = np.where(known, skin, 0)[:, TOP:BOTTOM]
+    rows = scores[:, TOP:BOTTOM]
     both = np.stack([rows, rows[..., ::-1]], axis=1)[..., : GRID // 2]  # f 2 rows cells, from the border to the middle
     costs = np.pad(np.cumsum(both + DOUBT, axis=-1), ((0, 0), (0, 0), (0, 0), (1, 0)))  # of leaving out the first 0, 1, 2, ... cells
     (x, y), (half_x, half_y) = CORE
@@ -82,38 +103,30 @@ def shrink(pictures: np.ndarray) -> np.ndarray:
     return np.stack([cv2.resize(picture, (GRID, GRID), interpolation=cv2.INTER_AREA) for picture in pictures]).astype(np.float32)
 
 
-def skin_distance(cells: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """By how many standard deviations cells [f 64 64 3] differ from the skin of the same faces; float32 [f 64 64].
-
-    Colour differences are divided by brightness, which shading then changes little; brightness is compared as a logarithm. `known` is
-    bool [f 64 64]; 0 everywhere when too little of nose and cheeks is known.
-    """
+def colour_features(cells: np.ndarray) -> np.ndarray:
+    """Red and blue beside brightness, divided by it, which shading then changes little, and its logarithm; [... 3] -> float32 [... 3]."""
     brightness = cells @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    chroma = (cells[..., ::2] - brightness[..., None]) / (brightness + BLACK)[..., None]  # red and blue
-    light = np.log(brightness + BLACK)
-    sample = known & skin_sample()
-    red_blue, lights = chroma[sample], light[sample]
-    if len(lights) < GRID:
-        return np.zeros_like(light)
+    red_blue = (cells[..., ::2] - brightness[..., None]) / (brightness + BLACK)[..., None]
+    return np.concatenate([red_blue, np.log(brightness + BLACK)[..., None]], axis=-1)
+
+
+def skin_colour(features: np.ndarray) -> np.ndarray | None:
+    """Centre and standard deviation of features [n 3] of skin, float32 [2 3]; None when there are too few."""
+    if len(features) < GRID:
+        return None
     for _ in range(3):  # spectacles, nostrils and shine fall out
-        centre, middle = np.median(red_blue, axis=0), np.median(lights)
-        spread = np.maximum(1.48 * np.median(np.abs(red_blue - centre), axis=0), LEAST_CHROMA)
-        deviation = max(1.48 * float(np.median(np.abs(lights - middle))), LEAST_BRIGHTER)
-        typical = (((red_blue - centre) / spread) ** 2).sum(axis=-1) + ((lights - middle) / deviation) ** 2 < 9
-        red_blue, lights = red_blue[typical], lights[typical]
-    difference = light - middle
-    darker, brighter = np.maximum(-difference - SHADE, 0), np.maximum(difference - SHINE, 0)
-    shading = darker / max(deviation, LEAST_DARKER) + brighter / deviation
-    return np.sqrt((((chroma - centre) / spread) ** 2).sum(axis=-1) + shading**2)
+        centre = np.median(features, axis=0)
+        spread = np.maximum(1.48 * np.median(np.abs(features - centre), axis=0), LEAST_SPREAD)
+        features = features[(((features - centre) / spread) ** 2).sum(axis=-1) < 9]
+    return np.stack([centre, spread])
 
 
-def skin_sample() -> np.ndarray:
-    """The cells of nose and cheeks; bool [64 64]."""
-    y, x = (np.mgrid[0:GRID, 0:GRID] + 0.5) * UNIT
-    (centre_x, centre_y), (half_x, half_y), upper = CHEEKS
-    left, top, right, bottom = NOSE
-    cheeks = (((x - centre_x) / half_x) ** 2 + ((y - centre_y) / half_y) ** 2 < 1) & (y > upper)
-    return cheeks | ((x > left) & (x < right) & (y > top) & (y < bottom))
+def skin_distance(features: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """By how many standard deviations features [... 3] differ from the colour of a skin [2 3]; what shading makes counts nothing."""
+    difference = features - colour[0]
+    light = difference[..., 2]
+    difference[..., 2] = np.maximum(light - SHINE, 0) - np.maximum(-light - SHADE, 0)
+    return np.sqrt(((difference / colour[1]) ** 2).sum(axis=-1))
 
 
 def cheapest_lines(costs: np.ndarray) -> np.ndarray:

@@ -109,15 +109,20 @@ def inside_picture(matrices: Tensor, picture: tuple[int, int], resolution: int, 
     matrices: [f 2 3], picture -> crop. Rises from 0 at half a latent cell inside the picture's border to 1 at a whole one, which is as
     far as the fill beyond the border colours what the autoencoder makes of a face.
     """
-    matrices, (width, height) = torch.as_tensor(matrices).double().cpu(), face_size(resolution)
-    backwards = torch.linalg.inv(matrices[:, :, :2])  # f 2 2
-    place = (torch.arange(resolution, dtype=torch.float64) + 0.5) / resolution
-    crop = torch.stack([(place * width - 0.5).expand(resolution, -1), (place * height - 0.5)[:, None].expand(-1, resolution)], dim=-1)
-    points = torch.einsum("fij,fhwj->fhwi", backwards, crop - matrices[:, None, None, :, 2])
-    size = torch.tensor(picture, dtype=torch.float64)
-    margin = torch.minimum(points + 0.5, size - 0.5 - points).amin(dim=-1)  # f R R, in pixels of the picture
-    cells = margin * (torch.linalg.det(matrices[:, :, :2]).abs().sqrt() * resolution / height / VAE_FACTOR)[:, None, None]
-    return (2 * cells - 1).clamp(0, 1).float().to(device)
+    width, height = face_size(resolution)
+    full = torch.eye(3).repeat(len(matrices), 1, 1)
+    full[:, :2] = torch.as_tensor(matrices).float().cpu()
+    cells = torch.linalg.det(full).sqrt() * (resolution / height / VAE_FACTOR)  # latent cells in a pixel of the picture
+    backwards = (torch.linalg.inv(full)[:, :2] * cells[:, None, None]).to(device)  # aligned face -> picture, in latent cells
+    centres = (torch.arange(resolution, device=device) + 0.5) / resolution
+    across, down = centres * width - 0.5, (centres * height - 0.5)[:, None]
+    ends = ((torch.tensor(picture) - 1) * cells[:, None]).to(device)
+    margin = torch.full((len(matrices), resolution, resolution), float("inf"), device=device)
+    for axis in (0, 1):
+        x, y, offset = backwards[:, axis, :, None, None].unbind(dim=1)
+        place = x * across + (y * down + offset)  # f R R
+        margin = torch.minimum(margin, torch.minimum(place, ends[:, axis, None, None] - place))
+    return (2 * margin - 1).clamp(0, 1)
 
 
 def resize_lanczos4(face: Tensor, resolution: int) -> Tensor:
