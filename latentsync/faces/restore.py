@@ -37,10 +37,39 @@ def restore_faces(frames: Sequence[np.ndarray], faces: Tensor, matrices: Tensor,
 def pasted_shares(keep: Tensor, size: tuple[int, int]) -> Tensor:
     """How much of crops of `size` (height, width) is pasted where masks [f R R] keep the frame: float32 [f h w], a soft edge between."""
     painted = F.interpolate(1 - keep[:, None], size, mode="bilinear", antialias=True, align_corners=False)[:, 0].clamp(0, 1)
-    radius = max(1, size[1] // EDGE_DIVISOR)
+    radius = soft_edge(size[1])
     if painted.device.type == "cpu":
         return torch.stack([blur_opencv(share, radius) for share in painted])
     return blur_shifts(painted, radius)
+
+
+def soft_edge(width: int) -> int:
+    """Pixels over which the edge of a mask is blurred to either side, on a crop of this width."""
+    return max(1, width // EDGE_DIVISOR)
+
+
+def inside_picture(matrices: Tensor, picture: tuple[int, int], resolution: int, device: torch.device | str = "cpu") -> Tensor:
+    """Which part of aligned faces comes from inside the picture (width, height) alone; float32 [f R R] in [0, 1], 1 = inside.
+
+    matrices: [f 2 3], picture -> crop. What lies outside was filled before the networks saw it, and they and the filters carry that over
+    the picture's border. So this is 0 up to the width of the soft edge inside the border, which `pasted_shares` then blurs to 0
+    at the border, and 1 from twice that on.
+    """
+    width, height = face_size(resolution)
+    edge = soft_edge(width)
+    full = torch.eye(3).repeat(len(matrices), 1, 1)
+    full[:, :2] = torch.as_tensor(matrices).float().cpu()
+    scale = torch.linalg.det(full).sqrt()[:, None]  # pixels of the crop in one of the picture
+    backwards = (torch.linalg.inv(full)[:, :2] * scale[..., None]).to(device)  # crop -> picture, in pixels of the crop
+    centres = (torch.arange(resolution, device=device) + 0.5) / resolution
+    across, down = centres * width - 0.5, (centres * height - 0.5)[:, None]
+    ends = ((torch.tensor(picture) - 1) * scale).to(device)
+    margin = torch.full((len(matrices), resolution, resolution), float("inf"), device=device)
+    for axis in (0, 1):
+        x, y, offset = backwards[:, axis, :, None, None].unbind(dim=1)
+        place = x * across + (y * down + offset)  # f R R
+        margin = torch.minimum(margin, torch.minimum(place, ends[:, axis, None, None] - place))
+    return ((margin - 1) / edge - 1).clamp(0, 1)
 
 
 def paste(frame: np.ndarray, crop: Tensor, matrix: Tensor, share: Tensor | None = None) -> np.ndarray:

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from latentsync.constants import VAE_FACTOR
 from latentsync.faces.align import face_size
 from latentsync.faces.threads import one_thread
 
@@ -101,28 +100,6 @@ def bounding_box(matrix: Tensor, size: tuple[int, int], picture: tuple[int, int]
     x0, x1 = max(int(x.min().floor()) - margin, 0), min(int(x.max().ceil()) + margin + 1, picture[0])
     y0, y1 = max(int(y.min().floor()) - margin, 0), min(int(y.max().ceil()) + margin + 1, picture[1])
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
-
-
-def inside_picture(matrices: Tensor, picture: tuple[int, int], resolution: int, device: torch.device | str = "cpu") -> Tensor:
-    """Which part of aligned faces comes from inside the picture (width, height) alone; float32 [f R R] in [0, 1], 1 = inside.
-
-    matrices: [f 2 3], picture -> crop. Rises from 0 at half a latent cell inside the picture's border to 1 at a whole one, which is as
-    far as the fill beyond the border colours what the autoencoder makes of a face.
-    """
-    width, height = face_size(resolution)
-    full = torch.eye(3).repeat(len(matrices), 1, 1)
-    full[:, :2] = torch.as_tensor(matrices).float().cpu()
-    cells = torch.linalg.det(full).sqrt() * (resolution / height / VAE_FACTOR)  # latent cells in a pixel of the picture
-    backwards = (torch.linalg.inv(full)[:, :2] * cells[:, None, None]).to(device)  # aligned face -> picture, in latent cells
-    centres = (torch.arange(resolution, device=device) + 0.5) / resolution
-    across, down = centres * width - 0.5, (centres * height - 0.5)[:, None]
-    ends = ((torch.tensor(picture) - 1) * cells[:, None]).to(device)
-    margin = torch.full((len(matrices), resolution, resolution), float("inf"), device=device)
-    for axis in (0, 1):
-        x, y, offset = backwards[:, axis, :, None, None].unbind(dim=1)
-        place = x * across + (y * down + offset)  # f R R
-        margin = torch.minimum(margin, torch.minimum(place, ends[:, axis, None, None] - place))
-    return (2 * margin - 1).clamp(0, 1)
 
 
 def resize_lanczos4(face: Tensor, resolution: int) -> Tensor:

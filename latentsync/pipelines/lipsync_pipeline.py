@@ -22,9 +22,9 @@ from latentsync.faces.detector import FaceDetector
 from latentsync.faces.look import plan_spans
 from latentsync.faces.mask import fixed_mask
 from latentsync.faces.plan import FacePlan
-from latentsync.faces.restore import restore_faces
+from latentsync.faces.restore import inside_picture, restore_faces
 from latentsync.faces.skin import FaceMatte
-from latentsync.faces.warp import inside_picture, warp_faces
+from latentsync.faces.warp import warp_faces
 from latentsync.media.audio import AudioSamples
 from latentsync.media.overlap import prefetch
 from latentsync.media.sink import AudioTrack, VideoSink
