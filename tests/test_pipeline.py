@@ -271,7 +271,7 @@ def test_a_generator_that_runs_out_of_memory_uses_smaller_slices_and_still_finis
 
 
 def test_a_masked_paste_stays_off_the_border_of_the_picture(speech: np.ndarray) -> None:
-    """The crop of this case leaves the picture by ten rows at its lower edge. The published paste goes up to it, as the numbers above want."""
+    """The crop of this case leaves the picture by ten rows at its lower edge; the published paste goes up to it, as golden numbers want."""
     options, source = replace(OPTIONS, inference_steps=1), np.stack([reference_frames()[source_index(i, 12)] for i in range(TOTAL)])
     published, pipeline = make(reference_pipeline(), speech, options), reference_pipeline()
     pipeline.keep = fixed_mask(pipeline.resolution)
