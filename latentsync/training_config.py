@@ -84,7 +84,7 @@ class UNetRunConfig(RunConfig):
     mixed_noise_alpha: float = 1.0  # weight of the shared part against each frame's own
     inference_steps: int = 20  # of the validation video, and of inference where nothing else is chosen
     guidance_scale: float = 1.5  # likewise
-    paste: str = "face"  # inference: what goes into the frame, the whole aligned "face", as published, or the "mask"ed part only
+    paste: str = "face"  # inference: what goes into the frame, the whole aligned "face", as published, or what of "mask" is face
     match_skin: bool = False  # inference: bring the broad colours of what was generated to those of the source; False: as published
 
 

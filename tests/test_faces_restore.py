@@ -10,7 +10,7 @@ from golden_recipe import load_case
 
 from latentsync.faces import restore as pasting
 from latentsync.faces.mask import fixed_mask, to_pixels
-from latentsync.faces.restore import restore, restore_faces
+from latentsync.faces.restore import inside_picture, restore, restore_faces
 from latentsync.faces.warp import bounding_box, warp_faces
 
 SIDECAR, GOLDEN = load_case("affine_v16")
@@ -111,7 +111,7 @@ def test_faces_beside_the_picture_change_nothing():
 def test_only_the_masked_part_is_pasted_when_asked():
     frame, matrix, keep = reference_frame(0), GOLDEN["affine_matrices"][:1], fixed_mask(256)
     face = torch.ones(1, 3, 256, 256)
-    whole, part = (restore_faces([frame], face, matrix, mask)[0].astype(int) for mask in (None, keep))
+    whole, part = (restore_faces([frame], face, matrix, masks)[0].astype(int) for masks in (None, keep[None]))
     x, y = pasting.face_coordinates(matrix[0], (210, 280), (400, 300), (0, 0, 400, 300), torch.device("cpu"))
     kept = F.grid_sample(keep[None, None], torch.stack([x, y], dim=-1)[None], align_corners=True)[0, 0].numpy()  # 0 beside the face
     hidden = (kept < 0.01) & (whole.min(-1) > 250)
@@ -121,3 +121,33 @@ def test_only_the_masked_part_is_pasted_when_asked():
     assert np.abs(part[inner] - whole[inner]).max() <= 1
     steps = np.abs(np.diff(part[:, 200, 0]))
     assert steps.max() < np.abs(255 - frame[:, 200, 0].astype(int)).max() / 2, "a soft edge"
+
+
+@pytest.mark.parametrize(
+    ("shift", "angle"), [((0, 150), 0), ((0, -160), 0), ((-130, 0), 0), ((130, 0), 0), ((120, 140), 0), ((90, 60), 30), ((-100, -80), -40)]
+)
+def test_nothing_is_pasted_from_outside_the_picture(shift, angle):
+    """Faces over each edge, over corners and turned: what is generated there is white, as the published fill tends to make it."""
+    frame = np.full((300, 400, 3), 60, np.uint8)
+    centre = np.array([200 + shift[0], 150 + shift[1]], dtype=np.float64)
+    turn = cv2.getRotationMatrix2D(centre.tolist(), angle, 1.0)
+    turn[:, 2] += [105, 140] - centre
+    matrices = torch.from_numpy(turn).float()[None]
+    from_picture = warp_faces([np.full((300, 400, 3), 255, np.uint8)], matrices, 256).float().mean(-1)  # 127 outside
+    inside = inside_picture(matrices, (400, 300), 256)
+    assert (inside[from_picture < 240] == 0).all() and 0.1 < inside.mean() < 0.9
+    (restored,) = restore_faces([frame], torch.ones(1, 3, 256, 256), matrices, 1 - inside)
+    border = np.ones((300, 400), bool)
+    border[1:-1, 1:-1] = False
+    assert restored[border].min() >= 59 and restored[border].max() <= 61
+    assert (restored == 255).all(-1).sum() > 4000
+
+
+def test_faces_inside_the_picture_lose_nothing():
+    assert (inside_picture(GOLDEN["affine_matrices"][:3], (400, 600), 256) == 1).all()
+
+
+def test_blur_of_several_masks_off_the_cpu():
+    masks = torch.rand(3, 40, 30, generator=torch.Generator().manual_seed(0))
+    for ours, mask in zip(pasting.blur_shifts(masks, 5), masks, strict=True):
+        assert torch.allclose(ours, pasting.blur_opencv(mask, 5), atol=1e-5)

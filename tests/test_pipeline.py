@@ -12,7 +12,7 @@ from tiny_pipeline import CASE, NUMBERS, SHAPES, reference_frames, reference_pip
 from latentsync.diffusion import denoise, shared_noise
 from latentsync.errors import OutOfMemoryError
 from latentsync.faces.look import plan_spans
-from latentsync.faces.mask import to_pixels
+from latentsync.faces.mask import fixed_mask, to_pixels
 from latentsync.faces.plan import FacePlan, SkippedRun, Span
 from latentsync.faces.warp import warp_faces
 from latentsync.media.video import source_index
@@ -268,3 +268,14 @@ def test_a_generator_that_runs_out_of_memory_uses_smaller_slices_and_still_finis
     made = make(pipeline, speech, replace(OPTIONS, inference_steps=1))
     assert calls[:3] == [None, 8, 4]
     assert np.abs(made.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_a_masked_paste_stays_off_the_border_of_the_picture(speech: np.ndarray) -> None:
+    """The crop of this case leaves the picture by ten rows at its lower edge; the published paste goes up to it, as golden numbers want."""
+    options, source = replace(OPTIONS, inference_steps=1), np.stack([reference_frames()[source_index(i, 12)] for i in range(TOTAL)])
+    published, pipeline = make(reference_pipeline(), speech, options), reference_pipeline()
+    pipeline.keep = fixed_mask(pipeline.resolution)
+    masked = make(pipeline, speech, options)
+    change = np.abs(masked.astype(int) - source)
+    assert np.abs(published[:, -1].astype(int) - source[:, -1]).mean() > 3 and change[:, -1].max() <= 1
+    assert change[:, 85:95, 70:90].mean() > 3, "the mouth is new"

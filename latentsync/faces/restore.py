@@ -23,26 +23,57 @@ def restore(frame: np.ndarray, face: Tensor, matrix: Tensor) -> np.ndarray:
 def restore_faces(frames: Sequence[np.ndarray], faces: Tensor, matrices: Tensor, keep: Tensor | None = None) -> list[np.ndarray]:
     """New frames uint8 [h w 3] with faces, pixels float [f 3 R R] on any device, pasted back.
 
-    matrices: [f 2 3], picture -> crop, as they were used to align. keep: mask float [R R] of a part of the face, 1 where the frame shall
-    stay as it is; None pastes all of the face, as published. Computed in float32 on the faces' device, and only over the box that the
-    face can touch; the rest of a frame is byte for byte the input.
+    matrices: [f 2 3], picture -> crop, as they were used to align. keep: masks float [f R R] of each face, 1 where the frame shall stay
+    as it is; None pastes all of the faces, as published. Computed in float32 on the faces' device, and only over the box that a face
+    can touch; the rest of a frame is byte for byte the input.
     """
     width, height = face_size(faces.shape[-1])
     with one_thread():
         crops = F.interpolate(faces.float(), (height, width), mode="bicubic", antialias=True, align_corners=False)
-        share = None if keep is None else pasted_share(keep.to(crops), (height, width))
-        return [paste(frame, crop, matrix, share) for frame, crop, matrix in zip(frames, crops, torch.as_tensor(matrices), strict=True)]
+        shares = [None] * len(crops) if keep is None else pasted_shares(keep.to(crops), (height, width))
+        return [paste(*parts) for parts in zip(frames, crops, torch.as_tensor(matrices), shares, strict=True)]
 
 
-def pasted_share(keep: Tensor, size: tuple[int, int]) -> Tensor:
-    """How much of a crop of `size` (height, width) is pasted where a mask [R R] keeps the frame: float32 [1 1 h w], a soft edge between."""
-    painted = F.interpolate(1 - keep[None, None], size, mode="bilinear", antialias=True, align_corners=False)[0, 0]
-    blur = blur_opencv if painted.device.type == "cpu" else blur_shifts
-    return blur(painted.clamp(0, 1).contiguous(), max(1, size[1] // EDGE_DIVISOR))[None, None]
+def pasted_shares(keep: Tensor, size: tuple[int, int]) -> Tensor:
+    """How much of crops of `size` (height, width) is pasted where masks [f R R] keep the frame: float32 [f h w], a soft edge between."""
+    painted = F.interpolate(1 - keep[:, None], size, mode="bilinear", antialias=True, align_corners=False)[:, 0].clamp(0, 1)
+    radius = soft_edge(size[1])
+    if painted.device.type == "cpu":
+        return torch.stack([blur_opencv(share, radius) for share in painted])
+    return blur_shifts(painted, radius)
+
+
+def soft_edge(width: int) -> int:
+    """Pixels over which the edge of a mask is blurred to either side, on a crop of this width."""
+    return max(1, width // EDGE_DIVISOR)
+
+
+def inside_picture(matrices: Tensor, picture: tuple[int, int], resolution: int, device: torch.device | str = "cpu") -> Tensor:
+    """Which part of aligned faces comes from inside the picture (width, height) alone; float32 [f R R] in [0, 1], 1 = inside.
+
+    matrices: [f 2 3], picture -> crop. What lies outside was filled before the networks saw it, and they and the filters carry that over
+    the picture's border. So this is 0 up to the width of the soft edge inside the border, which `pasted_shares` then blurs to 0
+    at the border, and 1 from twice that on.
+    """
+    width, height = face_size(resolution)
+    edge = soft_edge(width)
+    full = torch.eye(3).repeat(len(matrices), 1, 1)
+    full[:, :2] = torch.as_tensor(matrices).float().cpu()
+    scale = torch.linalg.det(full).sqrt()[:, None]  # pixels of the crop in one of the picture
+    backwards = (torch.linalg.inv(full)[:, :2] * scale[..., None]).to(device)  # crop -> picture, in pixels of the crop
+    centres = (torch.arange(resolution, device=device) + 0.5) / resolution
+    across, down = centres * width - 0.5, (centres * height - 0.5)[:, None]
+    ends = ((torch.tensor(picture) - 1) * scale).to(device)
+    margin = torch.full((len(matrices), resolution, resolution), float("inf"), device=device)
+    for axis in (0, 1):
+        x, y, offset = backwards[:, axis, :, None, None].unbind(dim=1)
+        place = x * across + (y * down + offset)  # f R R
+        margin = torch.minimum(margin, torch.minimum(place, ends[:, axis, None, None] - place))
+    return ((margin - 1) / edge - 1).clamp(0, 1)
 
 
 def paste(frame: np.ndarray, crop: Tensor, matrix: Tensor, share: Tensor | None = None) -> np.ndarray:
-    """A new frame with a crop, pixels float32 [3 h w], warped back into it; `share` [1 1 h w]: how much of each of its pixels.
+    """A new frame with a crop, pixels float32 [3 h w], warped back into it; `share` [h w]: how much of each of its pixels.
 
     The sample of the crop is multiplied by its eroded coverage and then blended by the soft mask; both come from the
     published method, as does the fill value of 127 in the range of pixels, which makes the rim tend to white.
@@ -60,7 +91,7 @@ def paste(frame: np.ndarray, crop: Tensor, matrix: Tensor, share: Tensor | None 
     sample.add_((1 - cover).mul_(FILL)).mul_(0.5).add_(0.5).clamp_(0, 1).mul_(255)  # 3 h w
     patch = to_planes(frame[y0:y1, x0:x1]).to(crop.device).float()
     if share is not None:
-        soft = soft * F.grid_sample(share, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0, 0]
+        soft = soft * F.grid_sample(share[None, None], grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0, 0]
     blend = sample.mul_(soft * eroded).add_(patch.mul_(1 - soft))
     restored[y0:y1, x0:x1] = to_picture(blend.to(torch.uint8).cpu()).numpy()
     return restored
@@ -129,11 +160,11 @@ def erode_shifts(mask: Tensor, side: int) -> Tensor:
 
 
 def blur_shifts(mask: Tensor, radius: int) -> Tensor:
-    """`blur_opencv` on any device, one axis after the other."""
+    """`blur_opencv` of masks [... h w] on any device, one axis after the other."""
     taps = torch.arange(-radius, radius + 1, dtype=torch.float64)
     weights = torch.exp(-(taps**2) / (2 * gaussian_sigma(radius) ** 2))
     weights = (weights / weights.sum()).float().to(mask.device)
-    for dim in (0, 1):
+    for dim in (-2, -1):
         length = mask.shape[dim]
         index = mirrored_index(length, radius).to(mask.device)
         spread = mask.index_select(dim, index)

@@ -55,22 +55,27 @@ class FaceGenerator:
         self.noise = noise.to(unet.device)
         self.guidance_scale = guidance_scale
         self.use_reference = use_reference
-        self.skin = skin_weights(self.mask) if match_skin else None
+        self.match_skin = match_skin
         self.on_step = on_step
         self.largest_batch: int | None = None  # clips that fit into memory at once, known after a failure
 
-    def __call__(self, faces: Sequence[Tensor], noises: Sequence[Tensor], windows: Sequence[Tensor]) -> list[Tensor]:
+    def __call__(
+        self, faces: Sequence[Tensor], noises: Sequence[Tensor], windows: Sequence[Tensor], keeps: Sequence[Tensor] | None = None
+    ) -> list[Tensor]:
         """New faces of several clips of one length, in smaller batches when memory runs out.
 
         Args:
             faces: uint8 (f, R, R, 3) for each clip.
             noises: (2, f, 4, R/8, R/8) for each clip, see `Clip.noise`.
             windows: audio (f, n, d) for each clip.
+            keeps: masks (f, R, R) for each clip of what goes into the frame (1 = not): colours are compared on the rest alone; by default
+                the fixed mask.
 
         Returns:
             Pixels float32 (f, 3, R, R) for each clip: generated where the mask is 0, the input elsewhere.
         """
-        items, size = list(zip(faces, noises, windows, strict=True)), self.largest_batch or len(faces)
+        keeps = keeps or [self.mask.expand(len(part), -1, -1) for part in faces]
+        items, size = list(zip(faces, noises, windows, keeps, strict=True)), self.largest_batch or len(faces)
         done: list[Tensor] = []
         for start in range(0, len(items), size):
             done += in_smaller_batches(self._generate, items[start : start + size], self._shrink)
@@ -86,8 +91,8 @@ class FaceGenerator:
         return True
 
     @torch.no_grad()
-    def _generate(self, items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
-        faces, noises, windows = (torch.stack(part) for part in zip(*items, strict=True))
+    def _generate(self, items: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> list[Tensor]:
+        faces, noises, windows, keeps = (torch.stack(part) for part in zip(*items, strict=True))
         pixels = to_pixels(faces.to(self.unet.device))  # b f c h w
         with self.clock("encode"):
             conditions = self.encode(pixels, noises.to(pixels))
@@ -104,7 +109,7 @@ class FaceGenerator:
                 on_step=self.on_step,
             )
         with self.clock("decode"):
-            return list(self.paste(self.decode(latents), pixels))
+            return list(self.paste(self.decode(latents), pixels, keeps.to(pixels)))
 
     def encode(self, pixels: Tensor, noises: Tensor) -> Conditions:
         """What the denoiser is shown.
@@ -128,10 +133,13 @@ class FaceGenerator:
         pixels = self.vae.decode(rearrange(latents, "b c f h w -> (b f) c h w").to(self.vae.dtype))
         return rearrange(pixels.float(), "(b f) c h w -> b f c h w", b=len(latents))
 
-    def paste(self, generated: Tensor, pixels: Tensor) -> Tensor:
-        """The generated mouth inside the untouched rest of the aligned face; both (b, f, 3, h, w)."""
-        if self.skin is not None:
-            generated = match_skin(generated, pixels, self.skin)
+    def paste(self, generated: Tensor, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
+        """The generated mouth inside the untouched rest of the aligned face; both (b, f, 3, h, w).
+
+        keep: masks (b, f, h, w) whose other part is where colours are compared; by default the fixed mask.
+        """
+        if self.match_skin:
+            generated = match_skin(generated, pixels, skin_weights(self.mask if keep is None else keep))
         return generated * (1 - self.mask) + pixels * self.mask
 
 

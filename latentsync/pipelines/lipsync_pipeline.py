@@ -22,7 +22,8 @@ from latentsync.faces.detector import FaceDetector
 from latentsync.faces.look import plan_spans
 from latentsync.faces.mask import fixed_mask
 from latentsync.faces.plan import FacePlan
-from latentsync.faces.restore import restore_faces
+from latentsync.faces.restore import inside_picture, restore_faces
+from latentsync.faces.skin import FaceMatte
 from latentsync.faces.warp import warp_faces
 from latentsync.media.audio import AudioSamples
 from latentsync.media.overlap import prefetch
@@ -57,7 +58,8 @@ class LipsyncPipeline(DiffusionPipeline):
         num_frames: frames in one clip.
         mask_name: which fixed mask the denoiser was trained with.
         inference_steps, guidance_scale: used where a job does not choose; see `LipsyncOptions`.
-        paste: "face" brings the whole aligned face back into the frame, as published; "mask" only what was generated.
+        paste: "face" brings the whole aligned face back into the frame, as published; "mask" only what was generated, on the face
+            and inside the picture, see `FaceMatte`.
         match_skin: bring the broad colours of what was generated to those of the source, see `match_skin`.
         use_reference: False hides the reference, as from a denoiser that was trained without.
 
@@ -264,22 +266,35 @@ class LipsyncPipeline(DiffusionPipeline):
             clock=clock,
             on_step=on_step,
         )
+        matte = FaceMatte(self.resolution)
         for batch in batches(clips(frames, plan, total, self.num_frames, size, random), options.batch_clips):
-            yield from self._render(batch, make_faces, windows, clock)
+            yield from self._render(batch, make_faces, matte, windows, clock)
 
-    def _render(self, batch: list[Clip], make_faces: FaceGenerator, windows: AudioWindows, clock: Stopwatch) -> Iterator[np.ndarray]:
+    def _render(
+        self, batch: list[Clip], make_faces: FaceGenerator, matte: FaceMatte, windows: AudioWindows, clock: Stopwatch
+    ) -> Iterator[np.ndarray]:
         """The output frames of neighbouring clips; clips of one length go through the networks together."""
         restored: dict[int, list[np.ndarray]] = {clip.start: clip.frames for clip in batch if clip.matrices is None}
         waiting = [clip for clip in batch if clip.matrices is not None]
+        with clock("align"):
+            faces = {clip.start: warp_faces(clip.frames, clip.matrices, self.resolution, self.unet.device) for clip in waiting}
+            keeps = {clip.start: self._kept(clip, faces[clip.start], matte) for clip in waiting}  # in order of time
         for length in sorted({len(clip.frames) for clip in waiting}, reverse=True):
             group = [clip for clip in waiting if len(clip.frames) == length]
-            with clock("align"):
-                faces = [warp_faces(clip.frames, clip.matrices, self.resolution, self.unet.device) for clip in group]
             with clock("hear"):
                 heard = [windows.frames(clip.start, clip.stop) for clip in group]
-            pixels = make_faces(faces, [clip.noise for clip in group], heard)
+            kept = None if self.keep is None else [keeps[clip.start] for clip in group]
+            pixels = make_faces([faces[clip.start] for clip in group], [clip.noise for clip in group], heard, kept)
             with clock("restore"):
                 for clip, new in zip(group, pixels, strict=True):
-                    restored[clip.start] = restore_faces(clip.frames, new, clip.matrices, self.keep)
+                    restored[clip.start] = restore_faces(clip.frames, new, clip.matrices, keeps[clip.start])
         for clip in batch:
             yield from restored.pop(clip.start)
+
+    def _kept(self, clip: Clip, faces: torch.Tensor, matte: FaceMatte) -> torch.Tensor | None:
+        """What of the aligned faces (f, R, R, 3) of a clip is not pasted, (f, R, R), 1 = not; None where all of it is."""
+        if self.keep is None:
+            return None
+        height, width = clip.frames[0].shape[:2]
+        inside = inside_picture(clip.matrices, (width, height), self.resolution, faces.device)
+        return 1 - (1 - self.keep.to(faces.device)) * inside * matte(faces, inside, clip.span)

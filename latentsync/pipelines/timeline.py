@@ -21,12 +21,14 @@ class Clip:
         start: index of its first output frame.
         frames: uint8 pictures (h, w, 3).
         matrices: float32 (f, 2, 3), picture to aligned face; None where the pictures stay as they are.
+        span: index of its span in the plan; None without a face.
         noise: standard normal (2, f, 4, h/8, w/8) for sampling the masked and the reference latents; None without a face.
     """
 
     start: int
     frames: list[np.ndarray]
     matrices: np.ndarray | None = None
+    span: int | None = None
     noise: torch.Tensor | None = None
 
     @property
@@ -74,6 +76,7 @@ def clips(
         if index is not None:
             span = plan.spans[index]
             sources = [source_index(i, plan.num_frames) for i in range(start, clip.stop)]
+            clip.span = index
             clip.matrices = span.matrices[np.array(sources) - span.start]
             shape = (len(clip.frames), LATENT_CHANNELS, latent_size, latent_size)
             clip.noise = torch.stack([torch.randn(shape, generator=generator) for _ in ("masked", "reference")])
