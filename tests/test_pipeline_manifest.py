@@ -290,12 +290,16 @@ class Mortal:
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("late", [1, 40])
-def test_a_run_outlives_the_death_of_all_its_workers(folder: Path, tmp_path_factory: pytest.TempPathFactory, workers: int, late: int) -> None:
+def test_a_run_outlives_the_death_of_all_its_workers(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, workers: int, late: int
+) -> None:
     run(folder)
     whole = rows(folder)
     other = tmp_path_factory.mktemp("other")
     shutil.copytree(folder / "raw", other / "raw")
-    run_pipeline(Order(pipeline_stages.stages(), other / "raw", other), lambda steps: Mortal(steps, workers, [2, 5 + late, 9 + 2 * late], late))
+    run_pipeline(
+        Order(pipeline_stages.stages(), other / "raw", other), lambda steps: Mortal(steps, workers, [2, 5 + late, 9 + 2 * late], late)
+    )
     assert rows(other) == whole
     assert pipeline_stages.tree(other / "cut") == pipeline_stages.tree(folder / "cut")
     assert endings(other) == ["done"]
