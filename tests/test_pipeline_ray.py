@@ -14,16 +14,16 @@ import pytest
 
 ray = pytest.importorskip("ray", reason="Ray is an optional extra")
 
+from ray.cluster_utils import Cluster  # noqa: E402
+
 from latentsync.errors import LatentSyncError  # noqa: E402
 from preprocess import running  # noqa: E402
-from preprocess.executors.local import LocalExecutor  # noqa: E402
 from preprocess.executors import ray as ray_executor  # noqa: E402
-from preprocess.executors.ray import RayExecutor  # noqa: E402
+from preprocess.executors.local import LocalExecutor  # noqa: E402
 from preprocess.executors.processes import descendants  # noqa: E402
+from preprocess.executors.ray import RayExecutor  # noqa: E402
 from preprocess.manifest_file import read_manifest  # noqa: E402
 from preprocess.pipeline import Order, run_pipeline  # noqa: E402
-
-from ray.cluster_utils import Cluster  # noqa: E402
 
 TESTS = Path(__file__).parent
 PROGRAM = """
@@ -138,7 +138,7 @@ def test_a_run_whose_only_machine_is_lost_is_not_done(
     make_raw(tmp_path, 6)
     monkeypatch.setattr(running, "PATIENCE", 20.0)
     loss = once_begun(tmp_path, lambda: cluster.remove_node(machine, allow_graceful=False))
-    with pytest.raises(LatentSyncError, match="Clips wait for the step .* there was no worker for it"):
+    with pytest.raises(LatentSyncError, match=r"Clips wait for the step .* there was no worker for it"):
         run(tmp_path, cluster.address, 1)
     loss.join()
     with read_manifest(tmp_path) as manifest:

@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(tmp_path: Path) -> 
     whole, killed = make_raw(tmp_path / "whole", 12), make_raw(tmp_path / "killed", 12)
     run(whole)
     process = start(killed)
-    wait_for(killed, 2)
+    wait_for(killed, 3)  # of two workers: one of them is in the manifest
     below = descendants(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
