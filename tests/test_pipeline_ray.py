@@ -92,11 +92,13 @@ def once_begun(folder: Path, action: Callable[[], object]) -> threading.Thread:
     """Do something as soon as the first clip is through."""
 
     def wait_and_act() -> None:
+        limit = time.monotonic() + 120
         while not list((folder / "cut").glob("*_0.mp4")):
+            assert time.monotonic() < limit, "no clip came through"
             time.sleep(0.1)
         action()
 
-    thread = threading.Thread(target=wait_and_act)
+    thread = threading.Thread(target=wait_and_act, daemon=True)
     thread.start()
     return thread
 
