@@ -1,5 +1,6 @@
 """The file behind a manifest: its tables, and how it is opened to write and to read."""
 
+import logging
 import os
 import sqlite3
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 from latentsync.errors import InputError, OutputError, first_line
 from preprocess.manifest import COLUMNS, MANIFEST_NAME, Manifest, Places
 
+logger = logging.getLogger("preprocess.pipeline")
+
 _FORMAT = "1"
+_NEEDS_WRITING = ("unable to open database file", "attempt to write a readonly database")  # SQLITE_CANTOPEN, SQLITE_READONLY
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS runs (
@@ -59,12 +63,16 @@ def open_manifest(places: Places) -> Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Open a manifest to read, whether or not a run is writing it. Raises InputError."""
+    """Open a manifest to read, whether or not a run is writing it, also where nothing can be written. Raises InputError."""
     path = Path(path).resolve()
     path = path / MANIFEST_NAME if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"{path} does not exist: name the {MANIFEST_NAME} in the output folder of a pipeline")
     connection = _connect(path, f"{path.as_uri()}?mode=ro")
+    if _needs_writing(connection):
+        connection.close()
+        connection = _connect(path, f"{path.as_uri()}?mode=ro&immutable=1")
+        _tell_what_is_hidden(connection, path)
     about = _about(connection, path)
     return Manifest(connection, Places((path.parent / about["input"]).resolve(), path.parent))
 
@@ -74,6 +82,29 @@ def _connect(path: Path, uri: str) -> sqlite3.Connection:
         return sqlite3.connect(uri, uri=True, timeout=30)
     except sqlite3.OperationalError as error:
         raise OutputError(f"cannot open {path}: {first_line(error)}") from None
+
+
+def _needs_writing(connection: sqlite3.Connection) -> bool:
+    """Whether SQLite refuses to read a file because its index of what was written last (-shm) cannot be made beside it."""
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        return str(error) in _NEEDS_WRITING
+    except sqlite3.DatabaseError:  # no database: `_about` says so
+        return False
+    return False
+
+
+def _tell_what_is_hidden(connection: sqlite3.Connection, path: Path) -> None:
+    """Warn where a manifest is read without what a run wrote last. Raises InputError where that is everything."""
+    log = path.with_name(f"{path.name}-wal")
+    if not log.is_file() or not log.stat().st_size:
+        return
+    cure = f"copy {path.name} and {log.name} to a folder that can be written, and read them there"
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'clips'").fetchone() is None:
+        connection.close()
+        raise InputError(f"{path} cannot be read: all its rows are still in {log.name}, and nothing can be written beside it: {cure}")
+    logger.warning("%s lies where nothing can be written: rows that are still in %s are not seen; to see them %s", path, log.name, cure)
 
 
 def _about(connection: sqlite3.Connection, path: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from latentsync.command import run_command
+from latentsync.errors import OutputError
 from latentsync.media.files import check_target, write_text
 from preprocess.manifest import Manifest
 from preprocess.manifest_file import read_manifest
@@ -120,8 +121,11 @@ def run(arguments: argparse.Namespace) -> None:
     """Do what the command line says."""
     with read_manifest(arguments.manifest) as manifest:
         target = arguments.output or manifest.places.output / REPORT_NAME
-        check_target(target)
         print(as_text(count_steps(manifest)))
+        try:
+            check_target(target)
+        except OutputError as error:
+            raise OutputError(f"{error}: name another place for the page with --output") from None
         write_report(manifest, target, arguments.seed)
     logger.info("The report is %s", target)
 

@@ -1,6 +1,7 @@
 """Run clips through steps: each goes on as soon as it is through, later steps come first, and what waits is kept in the manifest."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ logger = logging.getLogger("preprocess.pipeline")
 
 BROKEN = "broken"  # the reason of the first step for files that cannot be decoded
 FAILURES_IN_A_ROW = 10  # clips that fail one after the other at a step before the run is given up: it is not the clips then
+PATIENCE = 300.0  # seconds that clips wait while nobody can work on them before the run is given up
 _TRIES = {"crashed": 2, "lost": 4, "not opened": 2}  # how often a clip is tried in all; other trouble is final
 _REASONS = {"crashed": CRASHED, "lost": CRASHED, "timed out": TIMED_OUT, "failed": FAILED}
 _AT_ONCE = 64  # clips of a step that are held in memory, and the least that may wait between two steps
@@ -81,12 +83,23 @@ class Run:
         self._between = 4 * executor.slots() + _AT_ONCE
 
     def go(self) -> None:
-        """Work until nothing is left. Raises LatentSyncError where a step cannot work at all; what is recorded until then stays."""
+        """Work until nothing waits and nothing is at work: every clip is kept or rejected then.
+
+        Raises LatentSyncError where a step cannot work at all, or no worker can be had any more; what is recorded until then stays.
+        """
+        idle_since = time.monotonic()
         while True:
             self._scan_some()
             self._give()
-            if not self._at_work and not self._scanning:
+            if self._at_work or self._scanning:
+                idle_since = time.monotonic()
+            elif (step := self._first_waiting()) is None:
                 return
+            elif time.monotonic() - idle_since > PATIENCE:
+                raise LatentSyncError(
+                    f"Clips wait for the step {step.name}, and for {PATIENCE:.0f} s there was no worker for it: make room for one "
+                    "(or ask for fewer with --workers, --gpu_workers), then run this again: it goes on from there"
+                )
             for result in self.executor.wait(0.0 if self._scanning else _TICK):
                 self._take(result)
             self.progress.show()
@@ -125,6 +138,12 @@ class Run:
                 limit = -1 if self.options.limit is None else self.options.limit
                 queue.extend(self.manifest.waiting(self._before[k], _AT_ONCE, in_hand, limit))
         return queue.popleft() if queue else None
+
+    def _first_waiting(self) -> Step | None:
+        """The first step that has something to do, as the manifest says; called when nothing is at work."""
+        limit = -1 if self.options.limit is None else self.options.limit
+        steps = zip(self._before, self.steps, strict=False)  # _before has one more, behind the last step
+        return next((step for before, step in steps if self.manifest.waiting(before, 1, (), limit)), None)
 
     def _take(self, result: Result) -> None:
         """Record what became of a clip, or let it be tried again."""

@@ -53,6 +53,16 @@ def test_every_part_of_the_key_counts(clip, tmp_path):
     assert len(set(places)) == 5
 
 
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_what_is_no_finite_number_is_not_kept(clip, tmp_path, number):
+    values = VALUES.copy()
+    values[1, 2] = number
+    cache, (compute, _) = ClipCache(tmp_path / "cache", "things"), counted(values)
+    with pytest.raises(InputError, match=r"a\.mp4 gives numbers that are not finite \(things\)"):
+        cache.get(clip, compute)
+    assert not cache.place(clip).exists()
+
+
 @pytest.mark.parametrize("damage", [b"", b"text", None])
 def test_damaged_entries_are_computed_again(clip, tmp_path, damage):
     cache, (compute, calls) = ClipCache(tmp_path / "cache", "things"), counted()

@@ -1,6 +1,7 @@
 """The manifest, what a second run leaves, and who may write where; without processes."""
 
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ import numpy as np
 import pipeline_stages
 import pytest
 
-from latentsync.errors import InputError
+from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.files import STAGING_PREFIX
+from preprocess import running
 from preprocess.executors.base import Result, Task
 from preprocess.executors.worker import work
 from preprocess.manifest import Manifest
@@ -256,6 +258,68 @@ def test_stumps_of_a_dead_run_are_removed(folder: Path) -> None:
     assert not stump.exists()
     with read_manifest(folder) as manifest:
         assert [row[0] for row in manifest.connection.execute("SELECT ending FROM runs ORDER BY id")] == ["died", "done"]
+
+
+class Mortal:
+    """Workers that die with what they hold, all at once, at some of the calls of `wait`; replacements begin `late` calls after that."""
+
+    def __init__(self, steps: Sequence[Step], workers: int, deaths: Sequence[int], late: float) -> None:
+        self.steps, self.workers, self.deaths, self.late = steps, workers, deaths, late
+        self.calls, self.back, self.tasks = 0, 0.0, list[Task]()
+
+    def free(self, step: int) -> int:
+        return self.workers - len(self.tasks) if self.calls >= self.back else 0
+
+    def slots(self) -> int:
+        return self.workers
+
+    def submit(self, task: Task) -> None:
+        self.tasks.append(task)
+
+    def wait(self, seconds: float) -> list[Result]:
+        self.calls += 1
+        tasks, self.tasks = self.tasks, []
+        if self.calls in self.deaths:
+            self.back = self.calls + self.late
+            return [Result(task, None, 0.0, "lost", "its machine went away") for task in tasks]
+        return [Result(task, work(self.steps[task.step].stage.open("cpu"), task, self.steps[task.step]), 0.25) for task in tasks]
+
+    def close(self, at_once: bool) -> None:
+        pass
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("late", [1, 40])
+def test_a_run_outlives_the_death_of_all_its_workers(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, workers: int, late: int
+) -> None:
+    run(folder)
+    whole = rows(folder)
+    other = tmp_path_factory.mktemp("other")
+    shutil.copytree(folder / "raw", other / "raw")
+    run_pipeline(
+        Order(pipeline_stages.stages(), other / "raw", other), lambda steps: Mortal(steps, workers, [2, 5 + late, 9 + 2 * late], late)
+    )
+    assert rows(other) == whole
+    assert pipeline_stages.tree(other / "cut") == pipeline_stages.tree(folder / "cut")
+    assert endings(other) == ["done"]
+
+
+def test_a_run_without_workers_is_not_done_and_the_next_one_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "PATIENCE", 0.1)
+    order = Order(pipeline_stages.stages(), folder / "raw", folder)
+    with pytest.raises(LatentSyncError, match="Clips wait for the step check, and for 0 s there was no worker for it"):
+        run_pipeline(order, lambda steps: Mortal(steps, 2, [3], late=float("inf")))
+    done = len(rows(folder))
+    assert endings(folder)[0].startswith("Clips wait for the step check")
+    run(folder)
+    assert len(rows(folder)) > done and endings(folder)[1:] == ["done"]
+    assert len(pipeline_stages.tree(folder / "cut")) == 9
+
+
+def endings(folder: Path) -> list[str]:
+    with read_manifest(folder) as manifest:
+        return [row[0] for row in manifest.connection.execute("SELECT ending FROM runs ORDER BY id")]
 
 
 def test_what_waits_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

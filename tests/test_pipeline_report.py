@@ -1,6 +1,10 @@
 """What can be read from a manifest: the table, the page, the lists for training."""
 
 import re
+import shutil
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +97,110 @@ def test_lists_split_by_raw_source(tmp_path: Path) -> None:
     run(tmp_path)
     assert file_list.main([*arguments, "--where", "confidence>=3"]) == 0
     assert set(before.splitlines()) <= set(val.read_text().splitlines()), "a clip moved from one list to the other"
+
+
+@pytest.fixture(scope="module")
+def speakers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three clips of each of 12 speakers, who have a folder each; one raw file lies in none."""
+    folder = tmp_path_factory.mktemp("speakers")
+    for k in range(12):
+        (folder / "raw" / f"s{k}").mkdir(parents=True)
+        for n in range(3):
+            (folder / "raw" / f"s{k}" / f"t{k % 4}-{n}.mp4").write_text("half")
+    (folder / "raw" / "alone.mp4").write_text("half")
+    run(folder)
+    return folder
+
+
+def split(folder: Path, tmp_path: Path, *options: str) -> list[set[str]]:
+    """The raw files of the clips in the lists for training and for validation."""
+    train, val = tmp_path / "train.txt", tmp_path / "val.txt"
+    assert file_list.main([str(folder), "--output", str(train), "--val", str(val), *options]) == 0
+    lists = [{line.partition("/cut/")[2].removesuffix("_0.mp4") for line in file.read_text().splitlines()} for file in (train, val)]
+    assert len(lists[0] | lists[1]) == 37 and not lists[0] & lists[1]
+    return lists
+
+
+@pytest.mark.parametrize(("grouping", "name"), [("folder", r"(s\d+)/"), (r"/(t\d)-", r"/(t\d)-"), (r"s\d+/t\d-(\d)", r"-(\d)")])
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_groups_are_never_in_both_lists(
+    speakers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, grouping: str, name: str, seed: str
+) -> None:
+    lists = split(speakers, tmp_path, "--val_share", "0.5", "--group_by", grouping, "--seed", seed)
+    names = [{match[1] for source in sources if (match := re.search(name, source))} for sources in lists]
+    assert not names[0] & names[1]
+    assert "does not match 1 raw files, such as alone.mp4" in caplog.text
+    assert ("folders or names" in caplog.text) == shared(lists)
+
+
+def shared(lists: list[set[str]]) -> bool:
+    train, val = ({source.split("/")[0] for source in sources} for sources in lists)
+    return bool(train & val)
+
+
+def test_lists_that_say_little_are_told(speakers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lists = split(speakers, tmp_path, "--val_share", "0.3")
+    assert shared(lists)
+    assert re.search(r"\d+ of 13 folders or names, such as s\d+, have clips in both lists", caplog.text)
+    caplog.clear()
+    assert split(speakers, tmp_path, "--val_share", "0.001")[1] == set()
+    told = re.search(r"validation is empty: none of 37 groups .* --val_share of (\S+) or more", caplog.text)
+    assert told and split(speakers, tmp_path, "--val_share", told[1])[1]
+    caplog.clear()
+    train, val = split(speakers, tmp_path, "--val_share", "0.5", "--group_by", "(s)|(alone)", "--seed", "2")
+    assert (len(train), len(val)) == (1, 36)
+    assert "One of 2 groups, s, holds 36 of 37 clips" in caplog.text
+    caplog.clear()
+    assert split(speakers, tmp_path, "--val_share", "1")[0] == set()
+    assert "training is empty: all 37 groups" in caplog.text
+    for wrong in ("speakers", "s(", ""):
+        arguments = [str(speakers), "--output", str(tmp_path / "no.txt"), "--group_by", wrong]
+        assert file_list.main(arguments) == 2 and not (tmp_path / "no.txt").exists()
+
+
+def read_only(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
+    """Run a module in a view of the system in which nothing below `folder` can be written."""
+    mount = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    apart = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, folder]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("this system lets nobody mount a folder read-only")
+    return subprocess.run([*apart, sys.executable, "-m", *map(str, command)], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+
+
+def test_a_manifest_is_read_where_nothing_can_be_written(folder: Path, tmp_path: Path) -> None:
+    names = sorted(path.name for path in folder.iterdir())
+    listed = read_only(folder, "preprocess.file_list", folder, "--output", tmp_path / "train.txt")
+    assert (listed.returncode, len((tmp_path / "train.txt").read_text().splitlines())) == (0, 6), listed.stderr
+    shown = read_only(folder, "preprocess.report", folder, "--output", tmp_path / "page.html")
+    assert shown.returncode == 0 and "low <confidence>" in shown.stdout and (tmp_path / "page.html").stat().st_size > 10_000
+    refused = read_only(folder, "preprocess.report", folder)
+    assert refused.returncode == 1 and "low <confidence>" in refused.stdout
+    assert re.search(r"cannot write into .*read-only.*--output", refused.stderr)
+    assert sorted(path.name for path in folder.iterdir()) == names
+
+
+def test_rows_that_cannot_be_seen_are_told(folder: Path, tmp_path: Path) -> None:
+    open_still, whole, early, wrong = (tmp_path / name for name in ("open", "whole", "early", "wrong"))
+    shutil.copytree(folder, whole)
+    with read_manifest(whole) as manifest, sqlite3.connect(whole / "manifest.sqlite") as writer:
+        assert manifest.count_raw() == 12
+        writer.execute("DELETE FROM clips WHERE source = 'clip 0.mp4'")
+        writer.commit()
+        shutil.copytree(whole, open_still, ignore=shutil.ignore_patterns("*-shm", "raw"))  # as a copy of a run that was killed
+    shutil.copytree(open_still, early)
+    with sqlite3.connect(tmp_path / "empty.sqlite") as empty:
+        empty.execute("PRAGMA journal_mode = WAL")
+    empty.close()
+    shutil.copy(tmp_path / "empty.sqlite", early / "manifest.sqlite")
+    wrong.mkdir()
+    (wrong / "manifest.sqlite").write_bytes(b"this is no database, but long enough to be looked at" * 40)
+    told = {path.name: read_only(path, "preprocess.file_list", path, "--output", tmp_path / "list") for path in (open_still, early, wrong)}
+    assert {name: run.returncode for name, run in told.items()} == {"open": 0, "early": 2, "wrong": 2}
+    assert "rows that are still in manifest.sqlite-wal are not seen" in told["open"].stderr
+    assert "all its rows are still in manifest.sqlite-wal" in told["early"].stderr
+    assert "is no manifest of this pipeline" in told["wrong"].stderr
+    with read_manifest(open_still) as manifest:
+        assert manifest.count_raw() == 11, "with a folder that can be written everything is seen"
 
 
 @pytest.mark.parametrize("condition", ["confidence", "__import__('os')", "confidence >= ", "beauty > 3"])

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -115,7 +116,7 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(tmp_path: Path) -> 
     whole, killed = make_raw(tmp_path / "whole", 12), make_raw(tmp_path / "killed", 12)
     run(whole)
     process = start(killed)
-    wait_for(killed, 2)
+    wait_for(killed, 3)  # of two workers: one of them is in the manifest
     below = descendants(process.pid)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -132,6 +133,25 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(tmp_path: Path) -> 
     assert rows(killed) == rows(whole)
     assert pipeline_stages.tree(killed / "cut") == pipeline_stages.tree(whole / "cut")
     assert {path: path.stat().st_mtime_ns for path in before} == before, "what was done was done again"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_that_are_killed_are_replaced(tmp_path: Path, workers: int) -> None:
+    whole, killed = make_raw(tmp_path / "whole", 9), make_raw(tmp_path / "killed", 9)
+    run(whole)
+
+    def kill_all() -> None:
+        wait_for(killed, 2)
+        for pid in descendants(os.getpid()):
+            if "spawn_main" in command_of(pid):
+                os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_all)
+    killer.start()
+    run(killed, pipeline_stages.stages(pause=0.2), workers)
+    killer.join()
+    assert rows(killed) == rows(whole)
+    assert pipeline_stages.tree(killed / "cut") == pipeline_stages.tree(whole / "cut")
 
 
 def test_a_polite_end_cleans_up(tmp_path: Path) -> None:

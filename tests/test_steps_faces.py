@@ -100,6 +100,8 @@ def test_a_gap_cuts_and_short_stretches_are_dropped(tmp_path: Path) -> None:
     assert [kept.path.name for kept in pieces] == ["talk_000.mp4", "talk_001.mp4"]
     assert [heard_numbers(kept.path) for kept in pieces] == [list(range(30)), list(range(67, 95))]
     assert [kept.facts["start"] for kept in pieces] == [4.0, 4.0 + 67 / 25]
+    why = "37 of 95 frames of talk.mp4 are in no stretch of 1 s with one face (no face in 30-45, no face in 55-67)"
+    assert outcome[2:] == [Rejected("face not followed", why, {"frames": 37, "duration": 37 / 25})]
 
 
 def test_a_face_that_is_never_followed_long_enough_is_rejected(tmp_path: Path) -> None:

@@ -216,6 +216,15 @@ def test_shots_begin_exactly_where_the_scene_changes(tmp_path: Path) -> None:
     assert [numbers_of(kept.path, 0.05) for kept in pieces] == shots
     assert [heard_numbers(kept.path) for kept in pieces] == shots
     assert [(kept.facts["start"], kept.facts["frames"]) for kept in pieces] == [(0, 37), (37 / 25, 25), (62 / 25, 23)]
+    why = "the sound of talk.mp4 ends at 3.40 s, 0.20 s before its picture"
+    assert outcome[3:] == [Rejected("sound ends before the picture", why, {"start": 3.4, "frames": 5, "duration": 0.2})]
+
+
+def test_sound_that_ends_a_few_frames_early_needs_no_word(tmp_path: Path) -> None:
+    (kept,) = split_shots(
+        clip(encode(tmp_path / "talk.mp4", [striped(k, rows=8) for k in range(20)], levels(range(16)))), tmp_path / "shot"
+    )
+    assert isinstance(kept, Kept) and kept.facts["frames"] == 16
 
 
 def test_segments_follow_each_other_without_a_gap(recording: Path, tmp_path: Path) -> None:

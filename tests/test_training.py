@@ -1,6 +1,7 @@
 """Both training commands from clips to checkpoints: one real step, stop and go on, two processes, and what can go wrong."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from data_fixtures import make_training_clip
 from skimage.data import astronaut
 from training_fixtures import FRAMES, LEARNING_RATE, curve, history, newest_weights, syncnet_recipe, unet_recipe
 
 from latentsync.config import load_config
+from latentsync.data import sound
 from latentsync.media.ffmpeg import probe
 from latentsync.media.sink import VideoSink
 from latentsync.models.unet_weights import load_unet
@@ -142,6 +145,41 @@ def test_the_denoiser_learns_from_all_four_losses(denoiser: Path) -> None:
     assert probe(folder / "validation" / "step-00000002.mp4").require_video().frame_count == FRAMES_HEARD
     assert changed and all("motion_modules." in name or "attentions." in name for name in changed)
     assert any("motion_modules." in name for name in changed) and any("attn2" in name for name in changed)
+
+
+def test_a_dry_run_encodes_nothing(denoiser: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr("latentsync.data.latents.encode_clip", lambda *_: pytest.fail("a clip was encoded"))
+    arguments = ["--unet_config_path", str(denoiser), *CPU, f"data.train_output_dir={denoiser.parent / 'dry'}", "data.cache_latents=true"]
+    assert train_unet.main([*arguments, "--dry_run"]) == 0
+    assert "Everything is there; 2 steps would be trained" in caplog.text or not caplog.text
+
+
+def test_clips_smaller_than_the_faces_are_counted(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clips = shutil.copytree(recipe.parent / "clips", tmp_path / "clips")
+    make_training_clip(clips / "small.mp4", face="testsrc2=size=48x48:rate=25:duration={seconds}")
+    assert run(recipe, tmp_path / "out", f"data.train_data_dir={clips}", "--dry_run") == 0
+    assert "1 of 5 training clips are smaller than data.resolution 64, the smallest 48 pixels a side" in caplog.text
+    assert "held-out clips are smaller" not in caplog.text
+
+
+def test_a_speaker_whose_sound_gives_no_numbers_is_left_out(
+    recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for speaker in ("anna", "berta"):
+        shutil.copytree(recipe.parent / "clips", tmp_path / "clips" / speaker)
+    real = sound._mel
+
+    def mel(path: Path) -> np.ndarray:
+        values = real(path)
+        values[:, 20] = np.nan if path.parent.name == "berta" else 0
+        return values
+
+    monkeypatch.setattr(sound, "_mel", mel)
+    assert run(recipe, tmp_path / "out", f"data.train_data_dir={tmp_path / 'clips'}", "run.max_train_steps=8", "data.val_data_dir=") == 0
+    assert "gives numbers that are not finite (mel-1)" in caplog.text and "anna" not in caplog.text
+    assert len(curve(tmp_path / "out", "training", "sync")) == 8
+    assert all(value.isfinite().all() for value in newest_weights(tmp_path / "out").values())
 
 
 def refusal(capture: pytest.LogCaptureFixture, code: int, recipe: Path, *more: str) -> str:

@@ -1,10 +1,12 @@
 """The loop alone, with one linear layer: what it takes over from a checkpoint, and how it ends when something goes wrong."""
 
+import math
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -55,9 +57,11 @@ def trainer(
     validators: Sequence[Validator] = (),
     optimizer: OptimizerConfig | None = None,
     save: int = 1000,
+    scale: float | None = None,  # of the loss, as half precision wants it
 ) -> Trainer:
     run = RunConfig(max_train_steps=steps, gradient_accumulation_steps=passes, loss_weights={"a": 1.0}, log_steps=1, mixed_precision="no")
     accelerator = make_accelerator(run, "cpu")
+    accelerator.scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
     seed_everything(run, accelerator)
     folder.mkdir(exist_ok=True)
     return Trainer(
@@ -102,6 +106,45 @@ def test_a_gradient_without_a_number_moves_nothing(tmp_path: Path) -> None:
     with pytest.raises(LatentSyncError, match=r"the gradient is no finite number any more \(process 0 saw clip"):
         training.train()
     assert all(value.isfinite().all() for value in training.model.state_dict().values())
+
+
+def numbers_without(clip: int) -> Callable[[nn.Module, Numbers], dict[str, Tensor]]:
+    """A step for which one clip of the eight holds no number."""
+    return lambda model, batch: {"a": model(torch.where(batch.clip[:, None] == clip, torch.nan, batch.x)).square().mean()}
+
+
+def test_a_clip_without_a_number_ends_the_training_and_is_named(tmp_path: Path) -> None:
+    training = trainer(tmp_path, steps=2 * CLIPS, step=numbers_without(3), save=1)
+    with pytest.raises(LatentSyncError, match=r"Step \d: a is no finite number any more \(process 0 saw clip 3\)"):
+        training.train()
+    assert all(value.isfinite().all() for value in training.model.state_dict().values())
+    saved = sorted((tmp_path / "checkpoints").iterdir())
+    weights = [torch.load(path, weights_only=True)["state_dict"] for path in saved]
+    assert saved[-1].name == f"checkpoint-{training.position.step:08d}.pt"
+    assert all(value.isfinite().all() for state in weights for value in state.values())
+
+
+def test_loss_scaling_leaves_out_the_steps_of_a_clip_without_a_number(tmp_path: Path) -> None:
+    moved: list[Tensor] = []
+
+    def step(model: nn.Module, batch: Numbers) -> dict[str, Tensor]:
+        moved.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+        return numbers_without(3)(model, batch)
+
+    training = trainer(tmp_path, steps=2 * CLIPS, step=step, scale=2.0**16)
+    assert training.train()
+    assert all(value.isfinite().all() for value in moved)
+    still = sum(torch.equal(before, after) for before, after in pairwise(moved))
+    assert still == sum(not math.isfinite(value) for value in curve(tmp_path, "training", "a")[:-1]) > 0
+    assert training.accelerator.scaler.get_scale() == 2.0**14
+
+
+def test_loss_scaling_that_sinks_ends_the_training(tmp_path: Path) -> None:
+    """One clip in eight never lets the scale recover: its gradients would all be zeros in half precision in the end."""
+    training = trainer(tmp_path, steps=10 * CLIPS, step=numbers_without(3), scale=4.0)
+    with pytest.raises(LatentSyncError, match="saw clip 3"):
+        training.train()
+    assert 2 * CLIPS < training.position.step < 3 * CLIPS
 
 
 def test_a_damaged_state_makes_way_for_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

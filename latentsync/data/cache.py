@@ -45,13 +45,18 @@ class ClipCache:
         """The array of a clip, mapped into memory (what is written into it stays private); computed where it is missing or damaged.
 
         Raises:
-            InputError: the clip is gone; and what `compute` raises.
+            InputError: the clip is gone, or what was computed of it is no finite number somewhere; and what `compute` raises.
             OutputError: the entry cannot be written.
         """
         place = self.place(path)
         found = self._load(place)
         if found is None:
-            self._save(place, compute())
+            values = compute()
+            if not np.isfinite(values).all():
+                raise InputError(
+                    f"{path} gives numbers that are not finite ({self.kind}): look at this clip, and whether the weights are whole"
+                )
+            self._save(place, values)
             found = self._load(place)
         if found is None:
             raise OutputError(f"{place} cannot be read back: the disk of data.cache_dir looks damaged, name another folder")

@@ -36,6 +36,7 @@ class ClipInfo:
     frames: int  # that both picture and sound cover
     seconds: float  # of sound
     mouth: bool = False  # whether the .json beside it tells the mouth's channels
+    side: int = 0  # of its square picture, pixels
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _look_at_all(
                 if rejection:
                     rejected[path] = rejection
                 else:
-                    clips.append(ClipInfo(path, usable_frames(findings), findings.seconds or 0.0, findings.has_mouth))
+                    clips.append(ClipInfo(path, usable_frames(findings), findings.seconds or 0.0, findings.has_mouth, findings.width))
             bar.update(len(some))
     return clips
 

@@ -41,7 +41,7 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
         InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
     """
     data, run = config.data, config.run
-    train, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress)
+    train, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress, data.resolution)
     cache = cache_folder(data) if data.cache_faces else None
     training_set = PictureDataset(
         train,

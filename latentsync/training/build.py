@@ -82,9 +82,11 @@ def cache_folder(data: TrainingDataConfig) -> Path:
 
 
 def open_catalogs(
-    data: TrainingDataConfig, min_frames: int, accelerator: Accelerator, show_progress: bool
+    data: TrainingDataConfig, min_frames: int, accelerator: Accelerator, show_progress: bool, resolution: int = 0
 ) -> tuple[Catalog, Catalog | None]:
     """The clips to train on, and the held-out ones where there are any. The main process looks first, the others read its notes.
+
+    Warns of clips that have fewer than `resolution` pixels a side.
 
     Raises:
         ConfigError: no clips are named.
@@ -95,14 +97,26 @@ def open_catalogs(
     look = partial(open_catalog, min_frames=min_frames, cache_dir=cache_folder(data), show_progress=show_progress)
     with accelerator.main_process_first():
         train = look(data.train_data_dir, data.train_fileslist)
+        _tell_of_small_clips("training", train, resolution)
         if data.val_data_dir is None and data.val_fileslist is None:
             logger.warning("No held-out clips are named (data.val_data_dir): nothing will show whether what is learnt holds for others.")
             return train, None
         held_out = look(data.val_data_dir, data.val_fileslist)
+        _tell_of_small_clips("held-out", held_out, resolution)
     common = {clip.path for clip in train.clips} & {clip.path for clip in held_out.clips}
     if common:
         raise InputError(f"{len(common)} clips, such as {min(common)}, are both trained on and held out: take them out of one of the two.")
     return train, held_out
+
+
+def _tell_of_small_clips(name: str, catalog: Catalog, resolution: int) -> None:
+    sides = [clip.side for clip in catalog.clips if clip.side < resolution]
+    if sides:
+        logger.warning(
+            "%d of %d %s clips are smaller than data.resolution %d, the smallest %d pixels a side, and are blown up: "
+            "lower data.resolution, or leave them out.",
+            *(len(sides), len(catalog.clips), name, resolution, min(sides)),
+        )
 
 
 def freeze(model: nn.Module, trainable: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from latentsync.training.syncnet_step import CHANCE, FEW_CLIPS, SMALL_BATCH
 GOOD, NOTE, WARNING, SERIOUS = "good", "note", "warning", "serious"
 FEW_SOURCES = 50
 LARGE_SHARE = 0.2  # of all clips, from one source
+TELLING_CLIPS, TELLING_SOURCES = 100, 10  # from which a measured lag says something: clips of one recording share its timing
 MANY, MOST = 0.05, 0.3  # shares of clips from which a fault is worth a warning, or makes the data unfit
 APART = 1.5  # frames of offset from which sound and picture are apart
 STILL = 0.15  # grey levels: a mouth that moves less from frame to frame is a photograph
@@ -191,17 +192,24 @@ def _agreement(side: Side) -> list[Finding]:
             "face has no mouth: align the faces with the data processing pipeline"
         )
         found.append(Finding(SERIOUS, "alignment", text))
+    sources, lag = len(side.sources()), agreement.lag()
+    few = agreement.clips < TELLING_CLIPS or sources < TELLING_SOURCES
     if agreement.certainty() < CERTAIN:
         text = (
             f"mouths were not seen to move with the sound in {agreement.clips} {side.name} clips: too few to tell, or faces that are not "
             "aligned, or sound of somebody else"
         )
-        return [*found, Finding(WARNING if agreement.clips >= 100 else NOTE, "lag", text)]
-    lag = agreement.lag()
+        return [*found, Finding(NOTE if few else WARNING, "lag", text)]
     if abs(lag) < APART:
         return [*found, Finding(GOOD, "lag", f"mouths move with the sound in the {side.name} clips")]
-    text = f"the sound of the {side.name} clips comes about {abs(lag)} frames {'late' if lag > 0 else 'early'}: shift it by that much"
-    return [*found, Finding(SERIOUS, "lag", text)]
+    where = f"{abs(lag)} frames {'late' if lag > 0 else 'early'}"
+    if few:
+        text = (
+            f"movement in {agreement.clips} {side.name} clips of {sources} sources goes best with their sound {where}: that may be "
+            f"chance below {TELLING_CLIPS} clips or {TELLING_SOURCES} sources; eval/eval_sync_conf.sh measures the offset of each clip"
+        )
+        return [*found, Finding(NOTE, "lag", text)]
+    return [*found, Finding(SERIOUS, "lag", f"the sound of the {side.name} clips comes about {where}: shift it by that much")]
 
 
 def _looks(aims: Aims, side: Side) -> list[Finding]:

@@ -30,6 +30,7 @@ from latentsync.training_config import CkptConfig, OptimizerConfig, RunConfig
 logger = logging.getLogger(__name__)
 
 LOST_STEPS = 20  # steps without a number, one after another, that loss scaling may take to find its scale
+LEAST_SCALE = 1.0  # each step without a number halves the scale of the loss; below this gradients in half precision become zeros
 CHART = "loss_chart.png"
 
 
@@ -89,6 +90,7 @@ class Trainer:
             OutputError: something could not be written; the last checkpoint is whole.
             LatentSyncError: a step failed.
         """
+        self.parts.prepare()
         self.position = self.store.load(self.accelerator)
         if self.accelerator.is_main_process:
             self.history = History(self.folder, self.position.step)
@@ -203,12 +205,17 @@ class Trainer:
         return length
 
     def _check(self, losses: Mapping[str, float], grad_norm: float | None, clips: Iterable[int]) -> None:
-        """Stop, on all processes alike, where a loss or the gradient is no number; with loss scaling after several such steps in a row."""
+        """Stop, on all processes alike, where a loss or the gradient is no number.
+
+        With loss scaling such a step moves nothing, and the training stops after several in a row, or where so many of them came that the
+        scale is too small for half precision.
+        """
         bad = [name for name, loss in losses.items() if not math.isfinite(loss)]
         if not bad and grad_norm is not None and not math.isfinite(grad_norm):
             bad = ["the gradient"]
         self._lost = self._lost + 1 if bad else 0
-        if self._lost > (LOST_STEPS if self.accelerator.scaler is not None else 0):
+        scaler = self.accelerator.scaler
+        if bad and (scaler is None or self._lost > LOST_STEPS or scaler.get_scale() < LEAST_SCALE):
             names = ", ".join(sorted({self.parts.clip_name(clip) for clip in clips}))
             raise LatentSyncError(
                 f"Step {self.position.step + 1}: {', '.join(bad)} is no finite number any more (process "

@@ -54,4 +54,5 @@ class Parts:
     clip_name: Callable[[int], str]  # index of a clip -> what to call it in a message
     validators: Sequence[Validator] = ()
     watches: Sequence[Watch] = field(default_factory=tuple)
+    prepare: Callable[[], None] = lambda: None  # what takes long and is needed before the first step; called on every process
     publishes_curves: bool = False  # the published file holds loss curves, and so is written anew after a validation

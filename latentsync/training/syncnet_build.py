@@ -47,7 +47,7 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
         InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
     """
     data, run = config.data, config.run
-    train, held_out = open_catalogs(data, SYNCNET_LENGTHS * data.num_frames, accelerator, show_progress)
+    train, held_out = open_catalogs(data, SYNCNET_LENGTHS * data.num_frames, accelerator, show_progress, data.resolution)
     mels = Mels(cache_folder(data))
     faces = cache_folder(data) if data.cache_faces else None
     with_mouth = run.loss_weights.get(MOUTH, 0) > 0

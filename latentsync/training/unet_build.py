@@ -57,7 +57,7 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
         InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
     """
     data, run = config.data, config.run
-    train, held_out = open_catalogs(data, UNET_LENGTHS * data.num_frames, accelerator, show_progress)
+    train, held_out = open_catalogs(data, UNET_LENGTHS * data.num_frames, accelerator, show_progress, data.resolution)
     mask = fixed_mask(data.resolution, data.mask).to(accelerator.device)
     builder = Datasets(config, codec, mask, accelerator, show_progress)
     seed_everything(run, accelerator)
@@ -89,16 +89,18 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
         publish=publish,
         clip_name=clip_namer(train),
         validators=validators,
+        prepare=builder.fill,
     )
 
 
 class Datasets:
-    """Catalogs to data sets that share caches; where latents are cached, they are computed here."""
+    """Catalogs to data sets that share caches; where latents are cached, `fill` computes them."""
 
     def __init__(self, config: Config, codec: LatentCodec, mask: Tensor, accelerator: Accelerator, show_progress: bool) -> None:
         cache = cache_folder(config.data)
         self.config, self.codec, self.mask = config, codec, mask
         self.accelerator, self.show_progress = accelerator, show_progress
+        self.catalogs: list[Catalog] = []  # of the data sets so far
         self.mels = Mels(cache)
         self.features = Features(cache, whisper_weights(config), tuple(config.data.audio_feat_length))
         if self.features.width != config.model.cross_attention_dim:
@@ -110,17 +112,8 @@ class Datasets:
 
     def __call__(self, catalog: Catalog, audio_dropout: float) -> UNetDataset:
         """The data set of a catalog."""
-        data, accelerator = self.config.data, self.accelerator
-        if self.latents is not None:
-            self.latents.fill(
-                self.codec,
-                catalog,
-                self.mask,
-                rank=accelerator.process_index,
-                world=accelerator.num_processes,
-                show_progress=self.show_progress,
-            )
-            accelerator.wait_for_everyone()
+        data = self.config.data
+        self.catalogs.append(catalog)
         return UNetDataset(
             catalog,
             self.mels,
@@ -134,6 +127,15 @@ class Datasets:
             with_faces=any(self.config.run.loss_weights.get(name, 0) > 0 for name in COMPARED),
             faces_cache=cache_folder(data) if data.cache_faces else None,
         )
+
+    def fill(self) -> None:
+        """Compute the latents of all clips, where they are cached; called on every process."""
+        if self.latents is None:
+            return
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        for catalog in self.catalogs:
+            self.latents.fill(self.codec, catalog, self.mask, rank, world, show_progress=self.show_progress)
+        self.accelerator.wait_for_everyone()
 
 
 def load_training_codec(config: Config, accelerator: Accelerator) -> LatentCodec:

@@ -39,10 +39,13 @@ class Result:
 
 
 class Executor(Protocol):
-    """Runs tasks somewhere else; called from one thread."""
+    """Runs tasks somewhere else; called from one thread.
+
+    Workers may die and be replaced: for a while nothing may be free, and every task that was submitted still ends with a `Result`.
+    """
 
     def free(self, step: int) -> int:
-        """How many tasks of a step could begin at once."""
+        """How many tasks of a step could begin at once. Raises LatentSyncError where no worker for it can be started any more."""
         ...
 
     def slots(self) -> int:

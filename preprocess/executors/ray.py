@@ -23,7 +23,7 @@ from preprocess.plan import Step
 
 logger = logging.getLogger("preprocess.pipeline")
 
-JOIN_SECONDS = 300.0  # in which the first actor must have found its place
+START_TRIES = 3  # times in a row that an actor may die before it has begun; another one is not asked for then
 _TELEMETRY = "RAY_USAGE_STATS_ENABLED"  # nothing is reported to Ray's makers
 _WAIT = 0.5  # seconds between two looks of an actor at its process
 
@@ -57,6 +57,7 @@ class _Seat:
     task: Task | None = None
     answer: Any = None
     begun: float = 0.0
+    died_early: int = 0  # actors in a row that died before they had begun
 
 
 class RayExecutor:
@@ -83,7 +84,6 @@ class RayExecutor:
         self._all = self._seats["cpu"] + (self._seats["gpu"] if gpu_workers else [])
         for seat in self._all:
             self._hire(seat)
-        self._await_the_first()
 
     def _join(self, address: str | None) -> None:
         os.environ.setdefault(_TELEMETRY, "0")
@@ -104,16 +104,8 @@ class RayExecutor:
         seat.actor = kind.remote(self._steps, "cuda:0" if seat.gpu else "cpu", self._timeout)  # an actor sees its own GPU alone
         seat.arriving, seat.task, seat.answer = seat.actor.ready.remote(), None, None
 
-    def _await_the_first(self) -> None:
-        """Raises LatentSyncError where the cluster has room for nobody."""
-        for kind, seats in self._seats.items():
-            done, _ = ray.wait([seat.arriving for seat in seats], num_returns=1, timeout=JOIN_SECONDS)
-            if not done:
-                self.close(at_once=True)
-                raise LatentSyncError(f"The Ray cluster has no room for a {kind} worker: free some, or ask for fewer --workers")
-
     def free(self, step: int) -> int:
-        """How many tasks of a step could begin at once."""
+        """How many tasks of a step could begin at once. Raises LatentSyncError where all actors for it die before they begin."""
         self._look_who_arrived()
         return sum(seat.task is None and seat.arriving is None for seat in self._seats[self._steps[step].stage.device])
 
@@ -156,12 +148,27 @@ class RayExecutor:
             return
         done, _ = ray.wait(list(coming), num_returns=len(coming), timeout=0)
         for answer in done:
+            seat = coming[answer]
             try:
                 ray.get(answer)
-                coming[answer].arriving = None
+                seat.arriving, seat.died_early = None, 0
             except RayError as error:
-                logger.warning("A worker was lost before it began (%s); another one is asked for", first_line(error))
-                self._hire(coming[answer])
+                seat.died_early += 1
+                if seat.died_early < START_TRIES:
+                    logger.warning("A worker was lost before it began (%s); another one is asked for", first_line(error))
+                    self._hire(seat)
+                else:
+                    self._give_up(seat, first_line(error))
+
+    def _give_up(self, seat: _Seat, why: str) -> None:
+        """Go on without a place whose actors die. Raises LatentSyncError where it was the last one of its kind."""
+        self._all.remove(seat)
+        seats = self._seats["gpu" if seat.gpu else "cpu"]
+        seats.remove(seat)
+        if not seats:
+            kind = "GPU" if seat.gpu else "CPU"
+            raise LatentSyncError(f"No {kind} worker of the Ray cluster could begin ({why.rstrip('.')}): mend that, then run this again")
+        logger.warning("A worker was lost %d times before it began (%s): going on with %d", START_TRIES, why, len(seats))
 
     def close(self, at_once: bool) -> None:
         """Send everyone home; `at_once` interrupts what is at work, which is cleaned up and lost."""

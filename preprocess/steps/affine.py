@@ -18,9 +18,10 @@ from latentsync.faces.warp import warp_faces
 from latentsync.media.colour import write_filters
 from latentsync.media.video import VideoSource
 from preprocess.stage import Clip, Kept, Outcome, Rejected
-from preprocess.steps.cutting import Recording, open_recording
+from preprocess.steps.cutting import LEAST_REST, Recording, open_recording
 from preprocess.steps.encode import COLOUR, HEAD_KEYS, PICTURE, SOUND, clip_path, colour_options, media_input, whole_sound, write_clip
 
+NOT_FOLLOWED = "face not followed"
 BATCH = 16  # frames that are aligned together
 
 
@@ -29,7 +30,7 @@ class Affine:
     """Looks and aligns with the code of inference: the same detector, the same spans, the same smoothing.
 
     A clip whose face is followed from first to last frame becomes one clip. Where there are gaps, every stretch between them that is
-    long enough becomes one; a clip without such a stretch is rejected.
+    long enough becomes one, and the rest is rejected, as is a clip without such a stretch.
     """
 
     detector: FaceDetector
@@ -43,15 +44,19 @@ class Affine:
         plan = plan_spans(source.frames(), self.detector, self.resolution, VIDEO_FPS)
         spans = [span for span in plan.spans if span.stop - span.start >= self.min_seconds * VIDEO_FPS]
         if not spans:
-            return [Rejected("face not followed", why_not(clip, plan))]
+            return [Rejected(NOT_FOLLOWED, why_not(clip, plan))]
         whole = len(spans) == 1 and spans[0].stop - spans[0].start == plan.num_frames
-        outcome = []
+        outcome: list[Kept | Rejected] = []
         for number, span in enumerate(spans):
             target = clip_path(folder, clip.name, None if whole else number)
             self.write(source, recording, span, target)
             frames, begins = span.stop - span.start, float(clip.facts.get("start") or 0.0) + span.start / VIDEO_FPS
             facts = {"start": begins, "frames": frames, "duration": frames / VIDEO_FPS, "width": self.resolution, "height": self.resolution}
             outcome.append(Kept(target, facts))
+        rest = plan.num_frames - sum(span.stop - span.start for span in spans)
+        if rest >= LEAST_REST * VIDEO_FPS:
+            why = f"{rest} of {plan.num_frames} frames of {clip.name} are in no stretch of {self.min_seconds:g} s with one face{gaps(plan)}"
+            outcome.append(Rejected(NOT_FOLLOWED, why, {"frames": rest, "duration": rest / VIDEO_FPS}))
         return outcome
 
     def write(self, source: VideoSource, recording: Recording, span: Span, target: Path) -> None:
@@ -76,8 +81,13 @@ class Affine:
 def why_not(clip: Clip, plan: FacePlan) -> str:
     """One sentence about a clip whose face is seen in too short stretches."""
     longest = max((span.stop - span.start for span in plan.spans), default=0)
+    return f"{clip.name} shows one face for at most {longest} of {plan.num_frames} frames in a row{gaps(plan)}"
+
+
+def gaps(plan: FacePlan) -> str:
+    """The first frames that were left out and why, in parentheses."""
     reasons = ", ".join(f"{run.reason} in {run.start}-{run.stop}" for run in plan.skipped[:3])
-    return f"{clip.name} shows one face for at most {longest} of {plan.num_frames} frames in a row" + (f" ({reasons})" if reasons else "")
+    return f" ({reasons})" if reasons else ""
 
 
 def open_affine(detector: str, s3fd: Path, fan: Path, resolution: int, min_seconds: float, device: str) -> Affine:

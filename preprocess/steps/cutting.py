@@ -10,6 +10,8 @@ from latentsync.media.ffmpeg import probe
 from latentsync.media.process import Child, file_url
 from preprocess.steps.encode import PICTURE, SAMPLES_PER_FRAME, SOUND, media_input, place, whole_sound, write_clip
 
+LEAST_REST = 0.2  # seconds of picture that a step leaves out and gives a reason for; the sound of most recordings ends a few frames early
+
 
 @dataclass(frozen=True)
 class Recording:

@@ -13,13 +13,15 @@ from latentsync.faces.cuts import CUT_SIDE, with_cuts
 from latentsync.media.ffmpeg import probe
 from latentsync.media.process import QUIET, Child, read_exactly
 from preprocess.stage import Clip, Kept, Outcome, Rejected, Worker
-from preprocess.steps.cutting import cut, open_recording
+from preprocess.steps.cutting import LEAST_REST, cut, open_recording
 from preprocess.steps.decode_check import NO_SOUND
 from preprocess.steps.encode import clip_path, media_input
 
+SOUND_ENDS = "sound ends before the picture"
+
 
 def split_shots(clip: Clip, folder: Path) -> Outcome:
-    """Cuts are found as in inference; a shot ends where the sound does."""
+    """Cuts are found as in inference; the last shot ends where the sound does, and the picture after it is rejected."""
     recording = open_recording(clip.path)
     end = recording.heard_frames
     starts = [frame for frame in shot_starts(clip.path) if frame < end]
@@ -29,6 +31,10 @@ def split_shots(clip: Clip, folder: Path) -> Outcome:
         cut(recording, start, stop, target)
         facts = {"start": start / VIDEO_FPS, "frames": stop - start, "duration": (stop - start) / VIDEO_FPS}
         outcome.append(Kept(target, facts))
+    rest = (recording.frames - end) / VIDEO_FPS
+    if outcome and rest >= LEAST_REST:
+        why = f"the sound of {clip.source} ends at {end / VIDEO_FPS:.2f} s, {rest:.2f} s before its picture"
+        outcome.append(Rejected(SOUND_ENDS, why, {"start": end / VIDEO_FPS, "frames": recording.frames - end, "duration": rest}))
     return outcome or [Rejected(NO_SOUND, f"{clip.source} has no sound from its first picture on")]
 
 
