@@ -1,0 +1,769 @@
+"""Hair of the head: where it roots, the hairstyles, how strands grow, and their colours."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
+
+from embedded.talking_heads.solids import Strands
+from embedded.talking_heads.template import BROW, CHEEKBONE, CHIN, HAIRLINE
+from embedded.talking_heads.traits import Traits, smooth, stream
+
+Density = Callable[[np.ndarray, np.ndarray], np.ndarray]  # plane coordinates s, t (cm) -> 0..1
+
+SEAM = 12.0  # cm: a triangle wider than this in s crosses the seam at the back, where s jumps
+SLIVER = 0.03  # height over length of triangles that only close the rim of the plane; in space they may cut through the head
+
+
+@dataclass(frozen=True)
+class RestSkin:
+    """The skin at rest."""
+
+    st: np.ndarray  # float32 v 2, template plane
+    vertices: np.ndarray  # float32 v 3, cm, head space, neutral face
+    normals: np.ndarray  # float32 v 3, unit, outwards
+    faces: np.ndarray  # int32 f 3
+
+    def near(self, s: float, t: float) -> np.ndarray:
+        """The vertex (3) whose place on the plane is nearest to (s, t)."""
+        return self.vertices[np.argmin(np.square(self.st - (s, t)).sum(1))]
+
+
+@dataclass(frozen=True)
+class Roots:
+    """Points of the skin out of which hair grows."""
+
+    points: np.ndarray  # float32 n 3, cm
+    normals: np.ndarray  # float32 n 3, unit
+    st: np.ndarray  # float32 n 2, template plane
+    along_s: np.ndarray  # float32 n 3, unit: where s grows
+    along_t: np.ndarray  # float32 n 3, unit: where t grows
+    vertex: np.ndarray  # int32 n, nearest vertex
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def choose(self, keep: np.ndarray) -> "Roots":
+        """The roots of a mask or of indices."""
+        return Roots(self.points[keep], self.normals[keep], self.st[keep], self.along_s[keep], self.along_t[keep], self.vertex[keep])
+
+    def tangent(self, s: np.ndarray, t: np.ndarray) -> np.ndarray:
+        """Unit directions (n 3) in space of directions s, t (n) of the plane."""
+        return unit(self.along_s * s[:, None] + self.along_t * t[:, None])
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (... 3) scaled to length 1; zero stays zero."""
+    return vectors / np.maximum(np.sqrt(np.einsum("...i,...i->...", vectors, vectors)), 1e-9)[..., None]
+
+
+def strew(skin: RestSkin, density: Density, count: int, rng: np.random.Generator) -> Roots:
+    """About `count` roots, as dense in space as `density` says on the plane.
+
+    Candidates are drawn evenly (stratified) over the triangles by area and highest density, then kept with the chance that the density at
+    their own place gives, so that regions narrower than a triangle come out sharp. Narrow regions yield fewer roots than `count`.
+    """
+    corners, plane = skin.vertices[skin.faces], skin.st[skin.faces].astype(np.float32)  # f 3 3, f 3 2
+    at_vertices = density(skin.st[:, 0], skin.st[:, 1])
+    at_middles = density(plane[..., 0].mean(1), plane[..., 1].mean(1))
+    highest = np.maximum(at_vertices[skin.faces].max(1), at_middles)
+    area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    area[_slivers(plane)] = 0
+    total = np.cumsum(area * highest, dtype=np.float64)
+    drawn = 3 * count
+    triangle = np.searchsorted(total, (np.arange(drawn) + rng.random(drawn)) / drawn * total[-1]).clip(0, len(total) - 1)
+    weights = _barycentric(drawn, rng)
+    across = plane[triangle]
+    seam = np.ptp(across[..., 0], axis=1) > SEAM
+    across[seam] = across[seam][:, :1]
+    st = np.einsum("nk,nkd->nd", weights, across)
+    chosen = np.flatnonzero(rng.random(drawn) * highest[triangle] < density(st[:, 0], st[:, 1]))
+    chosen = np.sort(rng.permutation(chosen)[:count])
+    return _roots(skin, triangle[chosen], weights[chosen], st[chosen])
+
+
+def _slivers(plane: np.ndarray) -> np.ndarray:
+    """Which triangles (f 3 2) of the plane are hardly more than a line (bool f)."""
+    first, second = plane[:, 1] - plane[:, 0], plane[:, 2] - plane[:, 0]
+    longest = np.maximum.reduce([np.square(edge).sum(1) for edge in (first, second, first - second)])
+    return np.abs(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]) < SLIVER * longest
+
+
+def _barycentric(count: int, rng: np.random.Generator) -> np.ndarray:
+    """Weights (float32 n 3) of points spread evenly over a triangle."""
+    a, b = rng.random((2, count), np.float32)
+    root = np.sqrt(a)
+    return np.stack([1 - root, root * (1 - b), root * b], -1)
+
+
+def _roots(skin: RestSkin, triangle: np.ndarray, weights: np.ndarray, st: np.ndarray) -> Roots:
+    faces = skin.faces[triangle]
+    corners, plane = skin.vertices[faces], skin.st[faces]
+    edge, turn = corners[:, 1:] - corners[:, :1], plane[:, 1:] - plane[:, :1]  # n 2 3, n 2 2
+    sign = np.sign(turn[:, 0, 0] * turn[:, 1, 1] - turn[:, 0, 1] * turn[:, 1, 0] + 1e-12)[:, None]
+    return Roots(
+        points=np.einsum("nk,nkd->nd", weights, corners).astype(np.float32),
+        normals=unit(np.einsum("nk,nkd->nd", weights, skin.normals[faces])).astype(np.float32),
+        st=st.astype(np.float32),
+        along_s=unit(sign * (edge[:, 0] * turn[:, 1, 1:] - edge[:, 1] * turn[:, 0, 1:])).astype(np.float32),
+        along_t=unit(sign * (edge[:, 1] * turn[:, 0, :1] - edge[:, 0] * turn[:, 1, :1])).astype(np.float32),
+        vertex=faces[np.arange(len(faces)), weights.argmax(1)].astype(np.int32),
+    )
+
+
+_FORM_ROWS, _FORM_COLUMNS = 48, 96  # of the table of the head's radius by direction
+
+# Where hair that falls before or behind the shoulders lies: z (cm) at heights y; clothes included
+_FALL_Y = (-45.0, -34.0, -27.0, -22.0, -18.0, -14.0, -11.0)
+_FRONT_Z = (12.6, 12.4, 10.4, 8.0, 5.8, 4.6, 2.0)
+_BACK_Z = (-13.0, -13.0, -12.0, -10.4, -8.4, -7.2, -5.5)
+
+
+@dataclass(frozen=True)
+class HeadForm:
+    """Radius of the head in every direction from a middle, and the face that stays free."""
+
+    middle: np.ndarray  # float32 3, cm
+    radius: np.ndarray  # float32 rows columns: over the angle from straight up, and around from the front
+    brow: float  # y of the brows
+    chin: float  # y of the chin
+    half: float  # x of the cheekbone
+
+    @staticmethod
+    def of(skin: RestSkin) -> "HeadForm":
+        """Measure a head: a direction's radius is the average of the nearest vertices."""
+        middle = np.array([0.0, 0.5, -0.5], np.float32)
+        offset = skin.vertices - middle
+        distance = np.linalg.norm(offset, axis=1)
+        polar, around = np.meshgrid(
+            (np.arange(_FORM_ROWS) + 0.5) * np.pi / _FORM_ROWS, np.arange(_FORM_COLUMNS) * 2 * np.pi / _FORM_COLUMNS, indexing="ij"
+        )
+        rays = np.stack([np.sin(polar) * np.sin(around), np.cos(polar), np.sin(polar) * np.cos(around)], -1)
+        gap, near = cKDTree(offset / distance[:, None]).query(rays.reshape(-1, 3), k=4)
+        share = 1 / (gap + 0.01) ** 2
+        radius = ((distance[near] * share).sum(1) / share.sum(1)).reshape(_FORM_ROWS, _FORM_COLUMNS)
+        brow, chin, cheek = skin.near(*BROW[2]), skin.near(*CHIN), skin.near(*CHEEKBONE)
+        return HeadForm(middle, radius.astype(np.float32), float(brow[1]), float(chin[1]), float(cheek[0]))
+
+    def locate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Unit directions (... 3) from the middle, distances (...) from it, and the head's radius (...) there."""
+        offset = points - self.middle
+        distance = np.sqrt(np.einsum("...i,...i->...", offset, offset))
+        towards = offset / np.maximum(distance, 1e-6)[..., None]
+        row = np.clip(np.arccos(np.clip(towards[..., 1], -1, 1)) * (_FORM_ROWS / np.pi) - 0.5, 0, _FORM_ROWS - 1.001)
+        column = np.arctan2(towards[..., 0], towards[..., 2]) * (_FORM_COLUMNS / (2 * np.pi)) % _FORM_COLUMNS
+        i, j = row.astype(np.int32), column.astype(np.int32) % _FORM_COLUMNS
+        u, v, after = row - i, column - np.floor(column), (j + 1) % _FORM_COLUMNS
+        low = self.radius[i, j] * (1 - v) + self.radius[i, after] * v
+        high = self.radius[i + 1, j] * (1 - v) + self.radius[i + 1, after] * v
+        return towards, distance, low * (1 - u) + high * u
+
+    def push_out(self, points: np.ndarray, clearance: np.ndarray | float) -> np.ndarray:
+        """Points (... 3) moved away from the middle until they lie `clearance` (cm) off the head."""
+        towards, distance, reach = self.locate(points)
+        return points + towards * np.maximum(reach + clearance - distance, 0)[..., None]
+
+    def hold(self, points: np.ndarray, clearance: np.ndarray, cling: np.ndarray) -> np.ndarray:
+        """Points (n 3) moved out to `clearance` (n, cm) off the head; those beyond come closer by the share `cling` (n)."""
+        towards, distance, reach = self.locate(points)
+        off = reach + clearance - distance
+        return points + towards * np.where(off > 0, off, cling * off)[:, None]
+
+    def half_width(self, y: np.ndarray) -> np.ndarray:
+        """|x| (cm) that hair before the face keeps free at heights y."""
+        return self.half * np.interp(
+            y, (self.chin - 13, self.chin - 6, self.chin, 0.5 * self.chin, self.brow), (0.45, 0.62, 0.84, 1.04, 1.08)
+        )
+
+    def beside_face(self, points: np.ndarray, side: np.ndarray, top: np.ndarray) -> np.ndarray:
+        """Points (n 3) before the face and under the height `top` (n) moved to their side (n, -1 or 1) of it."""
+        x, y, z = points.T
+        inside = smooth(top + 0.3, top - 0.9, y) * smooth(1.5, 3.5, z)
+        shift = np.maximum(self.half_width(y) - x * side, 0) * side * inside
+        return points + np.stack([shift, np.zeros_like(shift), np.zeros_like(shift)], -1)
+
+    def freedom(self, points: np.ndarray, top: np.ndarray) -> np.ndarray:
+        """How far (cm) points (n k 3) lie outside the part of the face, under `top` (n), that no hair may hide; negative inside."""
+        x, y, z = np.moveaxis(points, -1, 0)
+        return np.maximum.reduce([np.abs(x) - 0.9 * self.half_width(y), y - top[:, None], self.chin - y, 3.0 - z])
+
+
+def drape(points: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Points (... 3) of hair kept clear of neck and shoulders: where `before` (...) in front of them, else behind."""
+    x, y, z = np.moveaxis(points, -1, 0)
+    front = np.interp(y, _FALL_Y, _FRONT_Z) - 0.012 * np.maximum(np.abs(x) - 4, 0) ** 2
+    back = np.interp(y, _FALL_Y, _BACK_Z) + 0.01 * np.maximum(np.abs(x) - 4, 0) ** 2
+    draped = points.copy()
+    draped[..., 2] += smooth(-13.0, -18.5, y) * np.where(before, np.maximum(front - z, 0), np.minimum(back - z, 0))
+    return draped
+
+
+# Behind the sideburn the edge of the scalp climbs over the ear, descends behind it and crosses the nape
+_BEHIND = ((8.9, -0.9), (9.35, 2.2), (11.8, 2.5), (12.7, -1.0), (13.4, -4.4), (15.5, -6.6), (19.0, -7.8), (24.0, -8.2))
+_EDGE_S, _EDGE_T = np.array((*HAIRLINE, *_BEHIND)).T
+
+
+@dataclass(frozen=True)
+class Hairline:
+    """How the edge of the scalp differs from the average, in cm."""
+
+    height: float = 0.0  # the front higher up
+    temples: float = 0.0  # recession at the temples
+    peak: float = 0.0  # widow's peak
+    sideburn: float = 0.0  # sideburns longer
+    softness: float = 0.8  # width over which hair grows sparse
+    phase: float = 0.0  # radians: the wobble of the edge
+    rim: float | None = None  # height t under which hair is left on a bald head; None: all of it
+    thin: float = 0.0  # 0..1: how thin the hair is on top
+
+
+def scalp_margin(line: Hairline, s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """Distance (cm) inside the edge of the scalp, negative outside."""
+    side = np.abs(s)
+    low, high = _edge(line, s, side - 0.1), _edge(line, s, side + 0.1)
+    return (t - 0.5 * (low + high)) / np.sqrt(1 + ((high - low) / 0.2) ** 2)
+
+
+def _edge(line: Hairline, s: np.ndarray, side: np.ndarray) -> np.ndarray:
+    front = smooth(7.5, 5.0, side)
+    edge = np.interp(side, _EDGE_S, _EDGE_T) + line.height * front
+    edge = edge + line.temples * np.exp(-(((side - 4.3) / 1.7) ** 2)) - line.peak * np.exp(-((side / 1.1) ** 2))
+    edge = edge - line.sideburn * np.exp(-(((side - 8.6) / 0.6) ** 2))
+    return edge + 0.13 * np.sin(2.3 * s + line.phase) + 0.09 * np.sin(5.9 * s + 2.1 * line.phase)
+
+
+def scalp_density(line: Hairline, s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """How dense hair grows on the scalp, 0..1."""
+    dense = smooth(-0.15, line.softness, scalp_margin(line, s, t))
+    if line.thin > 0:
+        dense = dense * (1 - line.thin * smooth(6.5, 9.5, t))
+    if line.rim is not None:
+        dense = dense * smooth(line.rim + 1.3, line.rim - 0.6, t + 0.2 * np.sin(1.7 * s + line.phase))
+    return dense
+
+
+_GREY = np.array([0.40, 0.385, 0.36])
+_DYES = np.array(
+    [[0.013, 0.009, 0.008], [0.16, 0.035, 0.018], [0.42, 0.29, 0.13], [0.06, 0.012, 0.016], [0.09, 0.045, 0.02]]
+)  # black, copper, blond, ...
+
+
+@dataclass(frozen=True)
+class Tint:
+    """The colours of a person's hair, linear RGB."""
+
+    base: np.ndarray  # float32 3
+    streak: np.ndarray  # float32 3: bleached by sun or dyed
+    streaks: float  # share of strands
+    grey: float  # share of grey strands
+
+
+def draw_tint(traits: Traits) -> Tint:
+    """The colour on the head: natural, sometimes dyed or streaked; women hide grey more often."""
+    rng = stream(traits.seed, "hair tint")
+    base, grey = traits.hair_colour.astype(np.float64), traits.grey
+    covered = rng.random() < 0.5 * traits.femininity
+    dyed = rng.random() < 0.01 + 0.13 * traits.femininity
+    dye = _DYES[rng.integers(len(_DYES))]
+    base = dye if dyed else base
+    grey = 0.08 * grey if covered or dyed else grey
+    lighter = np.minimum(base * rng.uniform(1.5, 2.6) + 0.01, 0.6)
+    streaks = float(rng.uniform(0.1, 0.4)) if rng.random() < 0.05 + 0.45 * traits.femininity else 0.0
+    return Tint(base.astype(np.float32), lighter.astype(np.float32), streaks, grey)
+
+
+def mean_colour(tint: Tint) -> np.ndarray:
+    """What hair of a tint looks like from afar: linear RGB (float32 3)."""
+    return (tint.base + tint.grey * (_GREY - tint.base)).astype(np.float32)
+
+
+def natural_tint(traits: Traits, darker: float, grey: float) -> Tint:
+    """Undyed hair elsewhere than on the scalp: `darker` is a factor, `grey` a share of grey hairs."""
+    return Tint((traits.hair_colour * darker).astype(np.float32), traits.hair_colour, 0.0, grey)
+
+
+def colours(tint: Tint, clump: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Linear RGB (float32 n 3) of strands: shades vary from clump (int n) to clump and from hair to hair."""
+    count = len(clump)
+    mix = 0.6 * rng.random(count)[clump] + 0.4 * rng.random(count)
+    streak = (mix > 0.85 - 0.6 * tint.streaks)[:, None] & (tint.streaks > 0)
+    colour = (
+        np.where(streak, tint.streak, tint.base) * np.exp(0.16 * rng.normal(size=count)[clump] + 0.16 * rng.normal(size=count))[:, None]
+    )
+    if tint.grey > 0.02:  # a drawn strand stands for several hairs, so most are a mixture
+        share = tint.grey + 0.10 * rng.normal(size=count)[clump] + 0.16 * rng.normal(size=count)
+        share = np.where(rng.random(count) < 0.12, rng.random(count) < tint.grey, np.clip(share, 0, 1))
+        colour = colour + share[:, None] * (_GREY * np.exp(0.15 * rng.normal(size=(count, 1))) - colour)
+    return colour.clip(0.003, 0.75).astype(np.float32)
+
+
+def taper(radius: float, points: int, size: np.ndarray, tip: float = 0.25) -> np.ndarray:
+    """Radii (float32 n points, cm): half at the root, full in the middle, the share `tip` at the tip; `size` (n) is a factor a strand."""
+    along = np.linspace(0, 1, points)
+    return (radius * size[:, None] * (1 - 0.5 * smooth(0.2, 0.0, along) - (1 - tip) * along**2.5)).astype(np.float32)
+
+
+def buried(points: np.ndarray, radius: np.ndarray, middle: np.ndarray, strength: float = 1.0) -> np.ndarray:
+    """Share of light (float32 n k, 0..1) that reaches each point of strands (n k 3) through the hair further out.
+
+    The hair's drawn area is gathered in a grid over directions and distances from the head's middle; light fades with what lies outside.
+    """
+    rows, columns, shells, step = 32, 64, 40, 0.45
+    offset = points - middle
+    distance = np.linalg.norm(offset, axis=-1)
+    row = (np.arccos(np.clip(offset[..., 1] / distance, -1, 1)) * rows / np.pi).astype(np.int32).clip(0, rows - 1)
+    column = (np.arctan2(offset[..., 0], offset[..., 2]) * columns / (2 * np.pi)).astype(np.int32) % columns
+    depth = (distance - 6.0) / step
+    shell = depth.astype(np.int32).clip(0, shells - 2)
+    length = np.linalg.norm(np.diff(points, axis=1, append=points[:, -1:]), axis=-1)
+    cell = (row * columns + column) * shells + shell
+    share = np.sin((row + 0.5) * np.pi / rows) * distance**2 * (np.pi / rows) * (2 * np.pi / columns)  # cm2 of a cell
+    area = np.bincount(cell.ravel(), (2 * radius * length / share).ravel(), rows * columns * shells).reshape(rows, columns, shells)
+    area = gaussian_filter(area, (0.8, 0.8, 0.7), mode=("nearest", "wrap", "nearest"), truncate=2.5)
+    above = np.flip(np.cumsum(np.flip(area, 2), 2), 2) - 0.5 * area
+    place = np.clip(depth - shell, 0, 1)
+    flat = above.ravel()
+    through = flat[cell] * (1 - place) + flat[cell + 1] * place
+    return (0.22 + 0.78 * np.exp(-0.42 * strength * through)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Style:
+    """One head of hair. Lengths in cm; a `share` or a strength lies in 0..1."""
+
+    name: str
+    strands: int
+    points: int  # of a strand
+    top: float  # lengths of the hair on top, at the sides and at the back
+    side: float
+    back: float
+    line: Hairline = field(default_factory=Hairline)
+    fade: float = 0.0  # share of the sides' length that is lost towards the lower edge
+    part: float = 0.0  # x of the parting
+    sideways: float = 0.0  # comb on top: away from the parting,
+    backward: float = 0.0  # to the back (negative: to the front),
+    natural: float = 0.4  # as it grows: away from the whorl
+    side_back: float = 0.15  # comb of the sides to the back
+    fringe: float = 0.0  # share of the front hair that falls onto the forehead
+    fringe_gap: float = 0.6  # cm that the fringe ends above the brows
+    lift: float = 0.35  # how steeply hair leaves the skin: 0 flat .. 1 upright
+    stiffness: float = 0.5  # how slowly it turns into the direction of the comb
+    weight: float = 0.5  # pull of gravity where hair hangs free
+    cling: float = 0.6  # how firmly hair lies down on the head
+    volume: float = 0.8  # cm that the outermost hair stands off the head
+    mess: float = 0.15  # radians: spread of the directions
+    clumps: int = 160
+    clumping: float = 0.5  # how far the hairs of a clump meet at their tips
+    curl: float = 0.0  # cm: radius of the curl,
+    pitch: float = 6.0  # cm of hair for a turn
+    frizz: float = 0.05  # cm: how far single hairs stray
+    ragged: float = 0.12  # spread of the lengths
+    radius: float = 0.045  # cm: half the drawn width
+    before: float = 0.5  # long hair: share that falls before the shoulders
+    knot: tuple[float, float] | None = None  # height y and size of a bun or ponytail's tie that all hair is pulled to
+    tail: float = 0.0  # length of the ponytail; 0: a bun
+    cover: float = 1.0  # how much the skin between the roots looks like hair
+
+
+def draw_style(traits: Traits) -> Style:
+    """The hairstyle of a person: a kind by sex, age and texture of the hair, its numbers by the seed."""
+    rng = stream(traits.seed, "hairstyle")
+    chances = {name: max(chance(traits), 0.0) for name, (chance, _) in _KINDS.items()}
+    total = sum(chances.values())
+    name = str(rng.choice(list(chances), p=[chance / total for chance in chances.values()]))
+    style = _KINDS[name][1](rng, traits)
+    return replace(style, name=name, line=_hairline(rng, traits, style))
+
+
+def _hairline(rng: np.random.Generator, traits: Traits, style: Style) -> Hairline:
+    male = 1 - traits.femininity
+    ageing = np.clip((traits.age - 25) / 45, 0, 1) * male
+    return replace(
+        style.line,
+        height=style.line.height + float(rng.normal(0.0, 0.35) + 0.4 * ageing),
+        temples=style.line.temples + float(abs(rng.normal(0.15, 0.35)) + 1.6 * ageing * rng.random() + 0.35 * male),
+        peak=float(rng.uniform(0.3, 0.8) if rng.random() < 0.25 else 0.0),
+        sideburn=float(rng.uniform(0, 1.2)) * male,
+        softness=style.line.softness * float(rng.uniform(0.7, 1.3)),
+        phase=float(rng.uniform(0, 6.28)),
+    )
+
+
+def _texture(rng: np.random.Generator, traits: Traits) -> tuple[float, float]:
+    """Radius (cm) and length of a turn (cm) of the natural wave; straight hair comes most often."""
+    wave = rng.beta(1.1, 1.5) * (1 + 0.4 * traits.melanin)
+    return float(0.85 * np.clip(wave - 0.15, 0, 1)), float(rng.uniform(7, 12) - 3.5 * np.clip(wave, 0, 1))
+
+
+def _side(rng: np.random.Generator) -> float:
+    return float(rng.choice([-1.0, 1.0]))
+
+
+def _buzz(rng: np.random.Generator, traits: Traits) -> Style:
+    length = float(rng.uniform(0.25, 1.0))
+    return Style(
+        "", 6300, 4, length, length * float(rng.uniform(0.4, 1.0)), length * 0.8, natural=1.0, lift=0.65, cling=0.0, stiffness=0.8,
+        weight=0.05, volume=length, mess=0.25, clumps=1, clumping=0.0, frizz=0.01, radius=0.026, cover=0.75, line=Hairline(softness=0.5),
+    )  # fmt: skip
+
+
+def _crew(rng: np.random.Generator, traits: Traits) -> Style:
+    top = float(rng.uniform(1.8, 3.6))
+    return Style(
+        "", 6200, 6, top, float(rng.uniform(0.5, 1.0)), float(rng.uniform(0.6, 1.2)), fade=float(rng.uniform(0.3, 0.8)), natural=0.5,
+        sideways=0.35 * _side(rng), part=-9.0, backward=float(rng.uniform(-0.7, 0.3)), lift=0.6, cling=0.3, stiffness=0.7, weight=0.15,
+        volume=0.6 * top, mess=0.22, clumps=260, clumping=0.45, frizz=0.05, radius=0.036, cover=0.85,
+    )  # fmt: skip
+
+
+def _side_part(rng: np.random.Generator, traits: Traits) -> Style:
+    wave, pitch = _texture(rng, traits)
+    return Style(
+        "", 6200, 9, float(rng.uniform(6, 9.5)), float(rng.uniform(1.4, 3.0)), float(rng.uniform(1.5, 3.2)), fade=0.4,
+        part=_side(rng) * float(rng.uniform(2.4, 3.8)), sideways=1.0, backward=float(rng.uniform(0.1, 0.7)), natural=0.15,
+        lift=float(rng.uniform(0.4, 0.65)), stiffness=0.55, weight=0.3, side_back=0.5, volume=float(rng.uniform(0.9, 1.7)), mess=0.10,
+        clumps=120, clumping=0.6, curl=0.3 * wave, pitch=pitch, frizz=0.05, radius=0.042,
+    )  # fmt: skip
+
+
+def _swept_back(rng: np.random.Generator, traits: Traits) -> Style:
+    wave, pitch = _texture(rng, traits)
+    top = float(rng.uniform(7, 12))
+    return Style(
+        "", 6200, 10, top, float(rng.uniform(2.0, 5.5)), float(rng.uniform(3, 6)), fade=float(rng.uniform(0, 0.5)), backward=1.0,
+        natural=0.1, sideways=0.25, part=float(rng.normal(0, 1)), side_back=1.0, lift=float(rng.uniform(0.45, 0.8)), stiffness=0.6,
+        weight=0.25, volume=float(rng.uniform(0.8, 2.2)), mess=0.10, clumps=110, clumping=0.65, curl=0.35 * wave, pitch=pitch, frizz=0.06,
+        radius=0.043,
+    )  # fmt: skip
+
+
+def _messy(rng: np.random.Generator, traits: Traits) -> Style:
+    top = float(rng.uniform(4, 7.5))
+    return Style(
+        "", 6200, 9, top, float(rng.uniform(1.6, 4.0)), float(rng.uniform(2.0, 4.0)), fade=float(rng.uniform(0, 0.5)), natural=0.7,
+        sideways=0.5, part=_side(rng) * float(rng.uniform(0, 4)), backward=float(rng.uniform(-0.8, 0.5)),
+        fringe=float(rng.choice([0.0, 0.5])), fringe_gap=1.2, lift=0.7, cling=0.25, stiffness=0.62, weight=0.3,
+        volume=float(rng.uniform(1.2, 2.2)), mess=0.4, clumps=200, clumping=0.8, curl=float(rng.uniform(0, 0.35)), pitch=5.0, frizz=0.1,
+        ragged=0.28, radius=0.042,
+    )  # fmt: skip
+
+
+def _fringe_short(rng: np.random.Generator, traits: Traits) -> Style:
+    return Style(
+        "", 6200, 9, float(rng.uniform(7, 10)), float(rng.uniform(3.5, 7)), float(rng.uniform(4, 7)), natural=1.0, backward=-0.5,
+        sideways=0.0, fringe=1.0, fringe_gap=float(rng.uniform(0.1, 2.0)), lift=0.35, stiffness=0.5, weight=0.5,
+        volume=float(rng.uniform(0.8, 1.5)), mess=0.16, clumps=130, clumping=0.6, frizz=0.06, ragged=0.15, radius=0.043,
+    )  # fmt: skip
+
+
+def _pixie(rng: np.random.Generator, traits: Traits) -> Style:
+    return Style(
+        "", 6200, 9, float(rng.uniform(6, 9)), float(rng.uniform(3.0, 5.0)), float(rng.uniform(3, 5)),
+        part=_side(rng) * float(rng.uniform(2, 4)), natural=0.4, sideways=0.9, backward=-0.25, fringe=float(rng.uniform(0.3, 0.9)),
+        fringe_gap=float(rng.uniform(0.3, 1.5)), lift=0.5, side_back=-0.15, stiffness=0.5, weight=0.45,
+        volume=float(rng.uniform(1.1, 1.8)), mess=0.2, clumps=170, clumping=0.7, frizz=0.06, ragged=0.22, radius=0.042,
+    )  # fmt: skip
+
+
+def _bob(rng: np.random.Generator, traits: Traits) -> Style:
+    wave, pitch = _texture(rng, traits)
+    length = float(rng.uniform(17, 25))
+    return Style(
+        "", 5400, 13, length + 3, length - 4, length - 6, part=_side(rng) * float(rng.choice([0.3, 2.6])), sideways=1.0, backward=0.25,
+        natural=0.2, side_back=0.1, fringe=float(rng.random() < 0.35), fringe_gap=float(rng.uniform(0.0, 0.8)), lift=0.5, stiffness=0.45,
+        weight=0.8, volume=float(rng.uniform(1.5, 2.8)), mess=0.07, clumps=90, clumping=0.5, curl=wave, pitch=pitch, frizz=0.07,
+        ragged=0.06, radius=0.05,
+    )  # fmt: skip
+
+
+def _long(rng: np.random.Generator, traits: Traits) -> Style:
+    wave, pitch = _texture(rng, traits)
+    length = float(rng.uniform(26, 46))
+    return Style(
+        "", 4700, 16, length + 4, length - 2, length - 6, part=_side(rng) * float(rng.choice([0.2, 2.2])), sideways=1.0, backward=0.3,
+        natural=0.2, side_back=float(rng.uniform(0.0, 0.5)), fringe=float(rng.random() < 0.25), fringe_gap=float(rng.uniform(0, 0.6)),
+        lift=0.45, stiffness=0.45, weight=0.85, volume=float(rng.uniform(1.4, 2.8)), mess=0.06, clumps=80, clumping=0.55, curl=1.2 * wave,
+        pitch=pitch + 2, frizz=0.09, ragged=0.08, radius=0.056, before=float(rng.uniform(0, 1)),
+    )  # fmt: skip
+
+
+def _curly(rng: np.random.Generator, traits: Traits) -> Style:
+    length = float(rng.uniform(9, 22)) * (0.55 + 0.45 * traits.femininity)
+    return Style(
+        "", 4100, 18, length, length * 0.85, length * 0.8, part=float(rng.normal(0, 2)), sideways=0.6, natural=0.6, backward=0.1,
+        lift=0.75, cling=0.25, stiffness=0.6, weight=0.6, fringe=0.3, fringe_gap=1.0,
+        volume=float(rng.uniform(2.0, 3.5)) * (0.6 + 0.4 * traits.femininity), mess=0.3, clumps=240, clumping=0.8,
+        curl=float(rng.uniform(0.35, 0.6)), pitch=float(rng.uniform(3.5, 5.0)), frizz=0.16, ragged=0.2, radius=0.046,
+    )  # fmt: skip
+
+
+def _afro(rng: np.random.Generator, traits: Traits) -> Style:
+    length = float(rng.uniform(0.8, 2.5) if rng.random() < 0.5 else rng.uniform(3, 7.5))
+    return Style(
+        "", 6200, 12 if length > 2.6 else 8, length, length * float(rng.uniform(0.5, 0.95)), length * 0.9, natural=0.15,
+        fade=0.3 * (length < 2.6), lift=0.98, cling=0.0, stiffness=0.97, weight=0.04, volume=length * 1.1, mess=0.25, clumps=420,
+        clumping=0.5, curl=0.10 + 0.035 * length, pitch=0.7 + 0.25 * length, frizz=0.12, ragged=0.1, radius=0.045,
+        line=Hairline(softness=0.6),
+    )  # fmt: skip
+
+
+def _tied(rng: np.random.Generator, traits: Traits) -> Style:
+    high = float(rng.uniform(-1.0, 9.5))
+    tail = float(rng.uniform(18, 34)) if rng.random() < 0.55 else 0.0
+    return Style(
+        "", 5600, 11, 16.0, 14.0, 12.0, part=float(rng.normal(0, 1.0)), backward=1.0, side_back=1.0, lift=float(rng.uniform(0.15, 0.4)),
+        stiffness=0.2, weight=0.0, volume=float(rng.uniform(0.35, 1.0)), mess=0.05, clumps=120, clumping=0.45, frizz=0.05, radius=0.045,
+        knot=(high, float(rng.uniform(2.4, 3.6))), tail=tail,
+    )  # fmt: skip
+
+
+def _balding(rng: np.random.Generator, traits: Traits) -> Style:
+    length = float(rng.uniform(0.4, 3.0))
+    rim = float(rng.uniform(4.0, 8.0)) if rng.random() < 0.6 else None
+    return Style(
+        "", 4600, 6, length * 1.6, length, length, line=Hairline(height=1.0, temples=2.2, softness=1.4, rim=rim, thin=0.6), natural=0.6,
+        backward=0.6, side_back=0.4, lift=0.45, stiffness=0.6, weight=0.3, volume=0.6 * length, mess=0.25, clumps=160, clumping=0.4,
+        frizz=0.06, radius=0.034, cover=0.55,
+    )  # fmt: skip
+
+
+def _bald(rng: np.random.Generator, traits: Traits) -> Style:
+    return replace(_buzz(rng, traits), strands=0, cover=float(rng.uniform(0.0, 0.22)))
+
+
+def _male(traits: Traits) -> float:
+    return 1 - traits.femininity
+
+
+_KINDS = {  # name -> how likely, and its maker
+    "buzz": (lambda p: 0.7 * _male(p) + 0.02, _buzz),
+    "crew": (lambda p: 1.2 * _male(p) - 0.05, _crew),
+    "side part": (lambda p: 1.5 * _male(p) + 0.05, _side_part),
+    "swept back": (lambda p: 0.8 * _male(p) + 0.15, _swept_back),
+    "messy": (lambda p: (1.2 * _male(p) + 0.05) * (1.3 - p.age / 80), _messy),
+    "fringe": (lambda p: 0.3 * _male(p) + 0.05, _fringe_short),
+    "pixie": (lambda p: 0.55 * p.femininity, _pixie),
+    "bob": (lambda p: 1.5 * p.femininity, _bob),
+    "long": (lambda p: 2.2 * p.femininity * (1.15 - p.age / 100) + 0.08, _long),
+    "curly": (lambda p: 0.35 + 0.5 * p.femininity, _curly),
+    "afro": (lambda p: 2.6 * max(p.melanin - 0.5, 0), _afro),
+    "tied": (lambda p: 1.3 * p.femininity + 0.06, _tied),
+    "balding": (lambda p: 0.05 * (p.age - 38) * _male(p) if p.femininity < 0.5 else 0.0, _balding),
+    "bald": (lambda p: 0.3 * _male(p) + 0.008 * (p.age - 35) * _male(p) if p.femininity < 0.5 else 0.0, _bald),
+}
+
+_DOWN, _FRONT, _RIGHT = np.array([0, -1, 0], np.float32), np.array([0, 0, 1], np.float32), np.array([1, 0, 0], np.float32)
+_WHORL = unit(np.array([0.08, 0.86, -0.5], np.float32))  # where hair grows away from, as a direction from the head's middle
+_CLEAR = 0.05  # cm that hair keeps from the skin
+
+
+@dataclass(frozen=True)
+class Locks:
+    """What tells the strands of a head apart before they grow (n each)."""
+
+    side: np.ndarray  # -1 or 1: of the parting, and of the face
+    fringe: np.ndarray  # bool: falls onto the forehead
+    before: np.ndarray  # bool: falls before the shoulders
+    layer: np.ndarray  # 0..1: from next to the skin to the outermost
+    stray: np.ndarray  # 0..1: how little a hair keeps to its clump; 1 is a flyaway
+    top: np.ndarray  # cm: height at which the strand is cut where it falls before the face
+    open: np.ndarray  # cm: height under which the comb keeps the strand beside the face
+    clump: np.ndarray  # int: the strand that leads the clump
+
+
+def draw_locks(form: HeadForm, style: Style, roots: Roots, rng: np.random.Generator) -> Locks:
+    """Sort the strands into sides, layers and clumps."""
+    count = len(roots)
+    x, _, z = roots.points.T
+    side = np.where(x + 0.15 * rng.normal(size=count) > style.part * smooth(-1.0, 2.0, z), 1.0, -1.0)
+    margin = scalp_margin(style.line, roots.st[:, 0], roots.st[:, 1])
+    front = smooth(5.0, 3.4, np.abs(roots.points[:, 0])) * smooth(6.5, 3.5, margin) * (z > 1.0)
+    fringe = rng.random(count) < style.fringe * front
+    split = np.quantile(z, 1 - 0.45 * style.before) if count else 0.0
+    layer = rng.random(count)
+    ragged = np.abs(rng.normal(size=count)) * 0.35
+    top = np.where(fringe, form.brow + style.fringe_gap + ragged - 0.02 * x**2 * (style.fringe_gap > 0.5), form.brow - 0.1)
+    open_below = np.where(fringe, top, form.brow + 2.2 + 1.2 * np.abs(rng.normal(size=count)))
+    stray = np.clip(rng.beta(1.2, 5, count) + (rng.random(count) < 0.03), 0, 1)
+    before = z + 0.8 * rng.normal(size=count) > split
+    leaders = rng.choice(count, min(style.clumps, count), replace=False)
+    keys = np.column_stack([roots.points, 4 * side, 4 * fringe, 6 * before, 1.2 * layer])
+    clump = leaders[cKDTree(keys[leaders]).query(keys)[1]]
+    return Locks(side, fringe, before, layer, stray, np.maximum(top, form.brow - 0.1), open_below, clump)
+
+
+def lengths(form: HeadForm, style: Style, roots: Roots, rng: np.random.Generator) -> np.ndarray:
+    """Length (n, cm) of each strand: by its place on the head, shorter at the edge of the scalp; to the tie if there is one."""
+    if style.knot is not None:
+        return 1.25 * np.linalg.norm(knot_place(form, style) - roots.points, axis=1)
+    towards, _, _ = form.locate(roots.points)
+    above = smooth(0.50, 0.92, towards[:, 1])
+    behind = smooth(-0.2, -0.7, towards[:, 2])
+    margin = scalp_margin(style.line, roots.st[:, 0], roots.st[:, 1])
+    low = (style.side * (1 - behind) + style.back * behind) * (1 - style.fade * smooth(6.0, -3.0, roots.points[:, 1]))
+    length = low * (1 - above) + style.top * above
+    soft = 0.45 + 0.55 * smooth(0.0, 0.9, margin + 0.2 * rng.normal(size=len(roots)))
+    return length * soft * np.exp(style.ragged * rng.normal(size=len(roots)))
+
+
+def grow(form: HeadForm, style: Style, roots: Roots, locks: Locks, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Strands (n k 3) of the given lengths (n) on the scalp, clumped, curled and clear of head and face."""
+    points = _combed(form, style, roots, locks, length, rng)
+    along = np.linspace(0, 1, style.points, dtype=np.float32)
+    points = _clumped(style, points, locks, along)
+    points = drape(points + _curls(style, points, locks, length, along, rng), locks.before[:, None])
+    clear = np.minimum(_CLEAR, 0.6 * along)
+    flat = form.push_out(points, clear[None])
+    flat[:, 0] = points[:, 0]
+    return flat
+
+
+def _combed(form: HeadForm, style: Style, roots: Roots, locks: Locks, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Strands (n k 3) that follow the comb and their weight, one step for each point."""
+    count, steps = len(roots), style.points - 1
+    strays = rng.normal(size=(count, 3))
+    noise = style.mess * (0.9 * strays[locks.clump] + (0.35 + 1.2 * locks.stray[:, None]) * rng.normal(size=(count, 3)))
+    heading = _comb(form, style, locks, roots.points)
+    lift = style.lift * (0.7 + 0.6 * locks.layer[:, None])
+    heading = unit(heading * np.sqrt(np.maximum(1 - lift**2, 0.05)) + roots.normals * lift + noise)
+    points = np.empty((count, steps + 1, 3), np.float32)
+    points[:, 0] = place = roots.points
+    for step in range(1, steps + 1):
+        pull = style.weight * (0.25 + 0.75 * smooth(7.0, -3.0, place[:, 1]))[:, None]
+        inwards = np.array([-0.06, 0, 0]) * (place[:, :1] / 8) * smooth(1.0, -5.0, place[:, 1:2])
+        target = unit(_comb(form, style, locks, place) * (1 - pull) + (_DOWN + inwards) * pull)
+        heading = unit(style.stiffness * heading + (1 - style.stiffness) * target + 0.15 * noise)
+        moved = place + heading * (length / steps)[:, None]
+        raised = _CLEAR + style.volume * locks.layer * smooth(0.0, 0.4, np.full(count, step / steps))
+        moved = form.hold(moved, raised, style.cling * smooth(-8.0, 0.0, place[:, 1]))
+        moved = drape(form.beside_face(moved, locks.side, locks.open), locks.before)
+        heading = unit(moved - place)
+        place = place + heading * (length / steps)[:, None]
+        points[:, step] = place
+    return points
+
+
+def _comb(form: HeadForm, style: Style, locks: Locks, place: np.ndarray) -> np.ndarray:
+    """Directions (n 3, unit, along the head) that hair at `place` (n 3) is combed to."""
+    towards, _, _ = form.locate(place)
+    above = smooth(0.30, 0.75, towards[:, 1])[:, None]
+    away = unit(towards - _WHORL)
+    side = locks.side[:, None] * _RIGHT
+    on_top = style.sideways * side + style.natural * away - style.backward * _FRONT
+    below = _DOWN + 0.3 * style.natural * away - style.side_back * _FRONT
+    onto = _FRONT + 0.5 * _DOWN + 0.12 * side + 0.25 * style.sideways * side
+    comb = np.where(locks.fringe[:, None], onto, on_top * above + below * (1 - above))
+    if style.knot is not None:
+        comb = knot_place(form, style) - place
+    return unit(comb - towards * (comb * towards).sum(1, keepdims=True))
+
+
+def knot_place(form: HeadForm, style: Style) -> np.ndarray:
+    """Where (3, cm) the hair is tied together."""
+    height = style.knot[0] if style.knot else 0.0
+    back = np.array([0.0, height, -10.0 + 0.05 * max(height, 0) ** 2], np.float32)
+    towards, _, reach = form.locate(back)
+    return (form.middle + towards * (reach + 0.3)).astype(np.float32)
+
+
+def _clumped(style: Style, points: np.ndarray, locks: Locks, along: np.ndarray) -> np.ndarray:
+    """Strands drawn to the leader of their clump, more so towards the tips."""
+    keep = style.clumping * (1 - locks.stray)[:, None, None] * smooth(0.0, 0.9, along)[None, :, None]
+    leaders = points[locks.clump]
+    offset = points[:, :1] - leaders[:, :1]
+    return points + keep * (leaders + 0.3 * offset - points)
+
+
+def _curls(style: Style, points: np.ndarray, locks: Locks, length: np.ndarray, along: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Offsets (n k 3): a helix that the hairs of a clump share, and the straying of single hairs."""
+    count, steps = len(points), len(along) - 1
+    tangent = unit(np.gradient(points, axis=1))
+    across = unit(np.cross(tangent, unit(points - np.array([0, -2, -1], np.float32)) + 1e-3))
+    outward = np.cross(across, tangent)
+    clump_phase, clump_pitch = rng.uniform(0, 2 * np.pi, count)[locks.clump], np.exp(0.2 * rng.normal(size=count))[locks.clump]
+    phase = clump_phase + 0.5 * rng.normal(size=count) * (0.4 + locks.stray)
+    turns = np.minimum(length / (style.pitch * clump_pitch), steps / 3.8)  # fewer points a turn would draw zigzags
+    turn = phase[:, None] + 2 * np.pi * turns[:, None] * along[None]
+    size = style.curl * smooth(0.02, 0.45, along)[None] * np.exp(0.25 * rng.normal(size=(count, 1)))
+    offset = (size * np.cos(turn))[..., None] * across + (0.8 * size * np.sin(turn))[..., None] * outward
+    knots = rng.normal(size=(count, 5, 3)).astype(np.float32)
+    place = 3.999 * along
+    low = place.astype(np.int32)
+    blend = smooth(0, 1, place - low)[None, :, None]
+    strays = knots[:, low] * (1 - blend) + knots[:, low + 1] * blend
+    return offset + style.frizz * (0.6 + 5 * locks.stray[:, None, None] ** 1.5) * smooth(0.0, 0.6, along)[None, :, None] * strays
+
+
+def trim(points: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Strands (n k 3) cut where `room` (n k) first turns negative, and the share (n) that is left of each."""
+    steps = points.shape[1] - 1
+    cut = room < 0
+    first = np.where(cut.any(1), cut.argmax(1), steps + 1)
+    index = np.arange(len(points))
+    last = np.clip(first - 1, 0, steps)
+    before, after = room[index, last], room[index, np.clip(first, 0, steps)]
+    part = np.where(first > steps, 0, before / np.maximum(before - after, 1e-6))
+    left = np.where(first == 0, 0, (last + np.clip(part, 0, 1)) / steps)
+    at = left[:, None] * np.arange(steps + 1)[None]
+    low = np.minimum(at.astype(np.int32), steps - 1)
+    share = (at - low)[..., None]
+    rows = index[:, None]
+    return (points[rows, low] * (1 - share) + points[rows, low + 1] * share).astype(np.float32), left
+
+
+def tie(form: HeadForm, style: Style, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Hair beyond the tie (n k 3) and the lock (int n) each strand belongs to: a ball of wound strands, or a tail that hangs down."""
+    place, size = knot_place(form, style), style.knot[1] if style.knot else 0.0
+    outward = unit(place - form.middle)
+    count, locks = 900, 40
+    lock = rng.integers(0, locks, count)
+    along = np.linspace(0, 1, style.points)[None, :, None]
+    if style.tail == 0:
+        axis = unit(rng.normal(size=(locks, 3)) + 0.8 * outward)[lock]
+        start = unit(np.cross(axis, rng.normal(size=(locks, 3))[lock] + 0.25 * rng.normal(size=(count, 3))))
+        turn = along * 2.6 + rng.uniform(0, 1, (count, 1, 1))
+        ring = start[:, None] * np.cos(turn) + np.cross(axis, start)[:, None] * np.sin(turn)
+        tilt = 0.45 * rng.normal(size=(locks, 1, 1))[lock] * axis[:, None]
+        reach = size * (0.72 + 0.28 * rng.random((count, 1, 1)))
+        ball = place + outward * 0.55 * size + reach * unit(ring + tilt)
+        return form.push_out(ball, _CLEAR).astype(np.float32), lock
+    swing = rng.normal(size=(locks, 3))[lock] * np.array([1.0, 0.3, 0.8]) + 0.35 * rng.normal(size=(count, 3))
+    rise = place + outward * 2.2 * np.sin(np.minimum(along * 6, np.pi / 2)) + outward * 1.6 * along
+    fall = style.tail * np.exp(0.12 * rng.normal(size=(count, 1, 1))) * along**1.2
+    width = 0.35 * size * (0.25 + 1.1 * np.sin(np.minimum(along * 2.6, 2.2)))
+    points = rise + _DOWN * fall + swing[:, None] * width
+    return form.push_out(drape(points, np.zeros((count, 1), bool)), _CLEAR).astype(np.float32), lock
+
+
+_STUMP = 0.12  # strands of which less is left are dropped
+
+
+def scalp_colour(traits: Traits) -> np.ndarray:
+    """The colour that goes with `scalp_shade`: linear RGB (float32 3), dyed and greyed as the hair is."""
+    return mean_colour(draw_tint(traits))
+
+
+def scalp_hair(traits: Traits, skin: RestSkin) -> Strands | None:
+    """The hair of the head in the person's style; None for a bald one."""
+    style = draw_style(traits)
+    if style.strands == 0:
+        return None
+    rng = stream(traits.seed, "scalp hair")
+    form = HeadForm.of(skin)
+    roots = strew(skin, lambda s, t: scalp_density(style.line, s, t), style.strands, rng)
+    locks = draw_locks(form, style, roots, rng)
+    points = grow(form, style, roots, locks, lengths(form, style, roots, rng), rng)
+    points, left = trim(points, form.freedom(points, locks.top))
+    edge = scalp_margin(style.line, roots.st[:, 0], roots.st[:, 1])
+    size = np.exp(0.2 * rng.normal(size=len(points))) * (1 - 0.45 * locks.stray) * (0.5 + 0.5 * smooth(0.0, 1.2, edge))
+    keep = left > _STUMP
+    points, size, clump, vertex = points[keep], size[keep], locks.clump[keep], roots.vertex[keep]
+    if style.knot is not None:
+        tied, strand = tie(form, style, rng)
+        clump = np.concatenate([clump, strand])
+        vertex = np.concatenate([vertex, np.full(len(tied), vertex[np.argmin(np.square(points[:, 0] - tied[0, 0]).sum(1))])])
+        points, size = np.concatenate([points, tied]), np.concatenate([size, np.ones(len(tied))])
+    radius = taper(style.radius, style.points, size)
+    return Strands(points, radius, colours(draw_tint(traits), clump, rng), vertex, 0.55, buried(points, radius, form.middle))

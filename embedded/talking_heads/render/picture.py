@@ -1,0 +1,363 @@
+"""A mesh as the kernels read it, and what it is like at a place in one of its faces."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from embedded.talking_heads.render.raster import NOTHING, SAMPLE_COLUMNS, SAMPLES, Samples, draw_mesh, empty_samples, project
+from embedded.talking_heads.render.shading import (
+    DETAIL_REPEAT,
+    HAS_BUMP,
+    HAS_DETAIL,
+    SCATTER,
+    TWO_SIDED,
+    Lights,
+    Point,
+    Textures,
+    pack,
+    pack_light,
+    sample,
+    shade,
+    uv_density,
+)
+from embedded.talking_heads.render.shadow import ShadowMaps, bounds, cast_shadows, key_light
+from embedded.talking_heads.render.strands import draw_strands
+from embedded.talking_heads.render.vectors import Vector, along, cross, dot, inlined, kernel, load, minus, unit, vertex_normals, weld
+from embedded.talking_heads.solids import Camera, Light, Mesh, Strands
+
+Corners = tuple[int, int, int]
+
+OVERSHOOT = 0.6  # of a face's extent beyond its edges
+STEEPEST_BUMP = 1.2  # cm per cm
+
+
+class Surface(NamedTuple):
+    """The mesh of a frame as the kernel reads it."""
+
+    vertices: np.ndarray  # float32 v 3, cm
+    normals: np.ndarray  # float32 v 3
+    screen: np.ndarray  # float32 v 3
+    occlusion: np.ndarray  # float32 v
+    faces: np.ndarray  # int32 f 3
+    material: np.ndarray  # int32 f
+    uv: np.ndarray  # float32 v 2
+    density: np.ndarray  # float32 v: units of uv a cm
+
+
+@inlined
+def corners(surface: Surface, face: int) -> Corners:
+    """The vertices of a face."""
+    return surface.faces[face, 0], surface.faces[face, 1], surface.faces[face, 2]
+
+
+@inlined
+def weights(screen: np.ndarray, corners: Corners, x: float, y: float) -> Vector:
+    """Perspective-correct weights of a face's corners at a point of the picture, held in its neighbourhood.
+
+    The middle of the samples of a pixel need not lie in the face that the first of them shows: a smooth surface goes on a little.
+    """
+    a, b, c = corners[0], corners[1], corners[2]
+    xa, ya, xb, yb, xc, yc = screen[a, 0] - x, screen[a, 1] - y, screen[b, 0] - x, screen[b, 1] - y, screen[c, 0] - x, screen[c, 1] - y
+    area = (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya)
+    sign = 1.0 if area >= 0.0 else -1.0
+    least = -OVERSHOOT * abs(area)
+    wa = max(sign * (xb * yc - xc * yb), least) * screen[a, 2]
+    wb = max(sign * (xc * ya - xa * yc), least) * screen[b, 2]
+    wc = max(sign * (xa * yb - xb * ya), least) * screen[c, 2]
+    total = wa + wb + wc
+    if total <= 0.0:
+        return 1.0, 0.0, 0.0
+    return wa / total, wb / total, wc / total
+
+
+@inlined
+def mixed(values: np.ndarray, corners: Corners, w: Vector) -> float:
+    """A scalar of the vertices at a place in a face."""
+    return w[0] * values[corners[0]] + w[1] * values[corners[1]] + w[2] * values[corners[2]]
+
+
+@inlined
+def mixed_vector(values: np.ndarray, corners: Corners, w: Vector) -> Vector:
+    """A vector of the vertices at a place in a face."""
+    a, b, c = corners[0], corners[1], corners[2]
+    return (
+        w[0] * values[a, 0] + w[1] * values[b, 0] + w[2] * values[c, 0],
+        w[0] * values[a, 1] + w[1] * values[b, 1] + w[2] * values[c, 1],
+        w[0] * values[a, 2] + w[1] * values[b, 2] + w[2] * values[c, 2],
+    )
+
+
+@inlined
+def uphill(surface: Surface, corners: Corners, along_u: float, along_v: float) -> Vector:
+    """The gradient along a face (cm per cm) of a height with the given slopes per unit of u and v."""
+    a, b, c = corners[0], corners[1], corners[2]
+    side, other = minus(load(surface.vertices, b), load(surface.vertices, a)), minus(load(surface.vertices, c), load(surface.vertices, a))
+    normal = cross(side, other)
+    square = max(dot(normal, normal), 1e-18)
+    rise = along_u * (surface.uv[b, 0] - surface.uv[a, 0]) + along_v * (surface.uv[b, 1] - surface.uv[a, 1])
+    other_rise = along_u * (surface.uv[c, 0] - surface.uv[a, 0]) + along_v * (surface.uv[c, 1] - surface.uv[a, 1])
+    one, two = cross(other, normal), cross(normal, side)
+    gradient = (
+        (rise * one[0] + other_rise * two[0]) / square,
+        (rise * one[1] + other_rise * two[1]) / square,
+        (rise * one[2] + other_rise * two[2]) / square,
+    )
+    steepness = math.sqrt(dot(gradient, gradient))
+    scale = STEEPEST_BUMP / steepness if steepness > STEEPEST_BUMP else 1.0
+    return gradient[0] * scale, gradient[1] * scale, gradient[2] * scale
+
+
+@inlined
+def towards_viewer(normal: Vector, view: Vector) -> Vector:
+    """The normal, bent just enough to be seen: smooth normals and bumps may look away at the rim of a surface."""
+    facing = dot(normal, view)
+    return normal if facing >= 0.05 else unit(along(normal, view, 0.05 - facing))
+
+
+@inlined
+def curvature(surface: Surface, corners: Corners, footprint: float) -> float:
+    """Turn of the smooth normal (radians) over a footprint in cm."""
+    a, b, c = corners[0], corners[1], corners[2]
+    bend = minus(load(surface.normals, b), load(surface.normals, a))
+    side = minus(load(surface.vertices, b), load(surface.vertices, a))
+    other_bend = minus(load(surface.normals, c), load(surface.normals, a))
+    other = minus(load(surface.vertices, c), load(surface.vertices, a))
+    turn = max(dot(bend, bend) / max(dot(side, side), 1e-8), dot(other_bend, other_bend) / max(dot(other, other), 1e-8))
+    return math.sqrt(turn) * footprint
+
+
+@inlined
+def seen_from_behind(surface: Surface, corners: Corners, towards_eye: Vector) -> bool:
+    """Whether the camera sees the inner side of a face."""
+    a = load(surface.vertices, corners[0])
+    return dot(cross(minus(load(surface.vertices, corners[1]), a), minus(load(surface.vertices, corners[2]), a)), towards_eye) < 0.0
+
+
+STEEPEST = 4.0  # pixels of depth a pixel of width: samples further apart belong to different surfaces
+SAME_FACING = 0.8  # cosine of the angle between normals that count as one smooth surface
+
+
+class Scene(NamedTuple):
+    """All that the colour of a place depends on."""
+
+    surface: Surface
+    textures: Textures
+    lights: Lights
+    maps: ShadowMaps
+    eye: Vector  # of the camera, cm
+    pixel: float  # width of a pixel in cm at distance 1 cm
+
+
+@inlined
+def _face_colour(scene: Scene, face: int, x: float, y: float, texel: np.ndarray, tile: np.ndarray) -> Vector:
+    """Linear RGB of a face at a point of the picture. texel, tile: float32 6 and 2, room for samples."""
+    surface, traits = scene.surface, scene.textures.surface
+    three, material = corners(surface, face), surface.material[face]
+    w = weights(surface.screen, three, x, y)
+    place = mixed_vector(surface.vertices, three, w)
+    towards_eye = minus(scene.eye, place)
+    footprint = scene.pixel * math.sqrt(dot(towards_eye, towards_eye))
+    view = unit(towards_eye)
+    normal = unit(mixed_vector(surface.normals, three, w))
+    inside = traits[material, TWO_SIDED] > 0.0 and seen_from_behind(surface, three, towards_eye)
+    if inside:
+        normal = (-normal[0], -normal[1], -normal[2])
+    normal = towards_viewer(normal, view)
+    # seen at a slant, a pixel covers more of the texture: the geometric mean of both directions
+    extent = mixed(surface.density, three, w) * footprint / math.sqrt(max(dot(normal, view), 0.1))
+    gradient = _texture(scene, three, w, extent, material, texel, tile)
+    bumped = towards_viewer(unit(along(normal, gradient, 1.0 if inside else -1.0)), view)
+    visible = key_light(scene.maps, place, normal, traits[material, SCATTER])
+    occlusion = mixed(surface.occlusion, three, w)
+    point = Point(normal, bumped, view, occlusion, visible, curvature(surface, three, footprint))
+    return shade(point, texel, traits, material, scene.lights)
+
+
+@inlined
+def _texture(scene: Scene, three: Corners, w: Vector, extent: float, material: int, texel: np.ndarray, tile: np.ndarray) -> Vector:
+    """Reads the material at a place into `texel` and returns the gradient of its bumps (cm per cm). extent: of a pixel, in units of uv."""
+    surface, textures = scene.surface, scene.textures
+    u = w[0] * surface.uv[three[0], 0] + w[1] * surface.uv[three[1], 0] + w[2] * surface.uv[three[2], 0]
+    v = w[0] * surface.uv[three[0], 1] + w[1] * surface.uv[three[1], 1] + w[2] * surface.uv[three[2], 1]
+    sample(textures.texels, textures.texel_levels, material, (u, v), False, extent, texel)
+    if textures.surface[material, HAS_BUMP] == 0.0 and textures.surface[material, HAS_DETAIL] == 0.0:
+        return 0.0, 0.0, 0.0
+    tile[0], tile[1] = 0.0, 0.0
+    repeat = textures.surface[material, DETAIL_REPEAT]
+    if textures.surface[material, HAS_DETAIL] > 0.0:
+        sample(textures.tiles, textures.tile_levels, material, (u * repeat, v * repeat), True, extent * repeat, tile)
+    return uphill(surface, three, texel[4] + repeat * tile[0], texel[5] + repeat * tile[1])
+
+
+@inlined
+def _one_surface(surface: Surface, face: int, other: int, depth: float, other_depth: float, pixel: float) -> bool:
+    """Whether two samples of a pixel lie on one smooth surface and may share their shading."""
+    if face == other:
+        return True
+    if surface.material[face] != surface.material[other]:
+        return False
+    if abs(depth - other_depth) > STEEPEST * pixel * max(depth, other_depth):  # 1/z changes by (dz/z)/z, a pixel is pixel*z wide
+        return False
+    return dot(load(surface.normals, surface.faces[face, 0]), load(surface.normals, surface.faces[other, 0])) > SAME_FACING
+
+
+@inlined
+def _gather(scene: Scene, samples: Samples, row: int, column: int, owner: np.ndarray) -> None:
+    """Sets `owner` (int 4): for each sample of a pixel the first one of the same smooth surface, or NOTHING where no surface is seen."""
+    depth, ids = samples.depth, samples.ids
+    for index in range(SAMPLES):
+        sample_row = row * SAMPLES + index
+        face = ids[sample_row, column]
+        owner[index] = index if face >= 0 else NOTHING
+        if face < 0:
+            continue
+        for earlier in range(index):
+            if owner[earlier] != earlier:
+                continue
+            other_row = row * SAMPLES + earlier
+            if _one_surface(scene.surface, face, ids[other_row, column], depth[sample_row, column], depth[other_row, column], scene.pixel):
+                owner[index] = earlier
+                break
+
+
+@inlined
+def _middle(owner: np.ndarray, index: int, through: np.ndarray) -> Vector:
+    """Middle of the samples that share the shading of one (x, y in the pixel), and how many they are, weighted by what is seen of them."""
+    x, y, count, weight = 0.0, 0.0, 0, 0.0
+    for other in range(index, SAMPLES):
+        if owner[other] == index:
+            x += SAMPLE_COLUMNS[other]
+            y += (other + 0.5) / SAMPLES
+            count += 1
+            weight += through[other]
+    return x / count, y / count, weight
+
+
+@kernel
+def resolve(scene: Scene, samples: Samples, background: np.ndarray) -> np.ndarray:
+    """The picture (float32 h w 3): surfaces shaded, mixed with strands and background (float32 h w 3) by the samples of each pixel."""
+    height, width = background.shape[:2]
+    picture = np.zeros((height, width, 3), np.float32)
+    texel, tile = np.empty(6, np.float32), np.empty(2, np.float32)
+    owner, through = np.empty(SAMPLES, np.int64), np.empty(SAMPLES, np.float32)
+    for row in range(height):
+        for column in range(width):
+            _gather(scene, samples, row, column, owner)
+            for index in range(SAMPLES):
+                sample_row = row * SAMPLES + index
+                through[index] = 1.0 - samples.paint[sample_row, column, 3]
+                behind = through[index] if samples.ids[sample_row, column] == NOTHING else 0.0
+                for channel in range(3):
+                    picture[row, column, channel] += samples.paint[sample_row, column, channel] + behind * background[row, column, channel]
+            for index in range(SAMPLES):
+                if owner[index] == index:
+                    x, y, weight = _middle(owner, index, through)
+                    face = samples.ids[row * SAMPLES + index, column]
+                    colour = _face_colour(scene, face, column + x, row + y, texel, tile)
+                    for channel in range(3):
+                        picture[row, column, channel] += weight * colour[channel]
+            for channel in range(3):
+                picture[row, column, channel] /= SAMPLES
+    return picture
+
+
+KNEE = 0.55  # linear value from which on the shoulder bends
+STEPS = 8192  # entries of the table, even in the square root of the light
+
+
+def _srgb(linear: np.ndarray) -> np.ndarray:
+    """Linear light in [0, 1] -> sRGB in [0, 1] (IEC 61966-2-1)."""
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055)
+
+
+def shoulder(light: np.ndarray, white: float) -> np.ndarray:
+    """Light -> [0, 1]: unchanged below the knee, then bent without a corner so that `white` (above 1) and more become 1."""
+    power = (white - KNEE) / (1 - KNEE)
+    beyond = np.clip((light - KNEE) / (white - KNEE), 0, 1)
+    return np.where(light < KNEE, light, KNEE + (1 - KNEE) * (1 - (1 - beyond) ** power))
+
+
+@kernel
+def _look_up(linear: np.ndarray, scale: float, table: np.ndarray, out: np.ndarray) -> None:
+    """out = table at sqrt(linear * scale), flat arrays."""
+    last = len(table) - 1
+    for index in range(len(linear)):
+        light = min(max(linear[index] * scale, np.float32(0.0)), np.float32(1.0))
+        out[index] = table[int(np.sqrt(light) * last + 0.5)]
+
+
+def tone(linear: np.ndarray, exposure: float = 1.0, white: float = 4.0) -> np.ndarray:
+    """Linear RGB (float32 h w 3) -> sRGB (uint8 h w 3).
+
+    exposure: factor on the light. white: exposed light that becomes full white, above 1; the shoulder reaches it gently.
+    """
+    light = white * np.linspace(0, 1, STEPS) ** 2
+    table = np.round(255 * _srgb(shoulder(light, white))).astype(np.uint8)
+    out = np.empty(linear.shape, np.uint8)
+    _look_up(np.ascontiguousarray(linear, np.float32).reshape(-1), np.float32(exposure / white), table, out.reshape(-1))
+    return out
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What stays the same in all frames of a person."""
+
+    faces: np.ndarray  # int32 f 3
+    face_material: np.ndarray  # int32 f
+    one_sided: np.ndarray  # uint8 f: not drawn where seen from behind
+    uv: np.ndarray  # float32 v 2
+    uv_density: np.ndarray  # float32 v
+    owner: np.ndarray  # int32 v: the vertex with which each one shares its normal
+    textures: Textures
+    centre: np.ndarray  # float32 3, cm: the middle of what casts shadows
+    radius: float  # cm
+
+
+def prepare(mesh: Mesh) -> Prepared:
+    """Prepares a mesh at rest for `render`: textures with their pyramids, seams, extent."""
+    centre, radius = bounds(mesh.vertices)
+    two_sided = np.array([material.two_sided for material in mesh.materials], bool)
+    return Prepared(
+        faces=np.ascontiguousarray(mesh.faces, np.int32),
+        face_material=mesh.face_material.astype(np.int32),
+        one_sided=(~two_sided[mesh.face_material]).astype(np.uint8),
+        uv=np.ascontiguousarray(mesh.uv, np.float32),
+        uv_density=uv_density(mesh.vertices, mesh.faces, mesh.uv),
+        owner=weld(mesh),
+        textures=pack(mesh.materials),
+        centre=centre,
+        radius=radius,
+    )
+
+
+def render(
+    mesh: Mesh,
+    strands: Sequence[Strands],
+    light: Light,
+    camera: Camera,
+    background: np.ndarray,
+    width: int,
+    height: int,
+    prepared: Prepared,
+) -> np.ndarray:
+    """Linear RGB (float32 h w 3, before `tone`) of a scene.
+
+    mesh: vertices and occlusion of the frame; the rest as it was prepared. strands: `root` numbers the vertices of this mesh.
+    background: float32 h w 3, linear.
+    """
+    vertices = np.ascontiguousarray(mesh.vertices, np.float32)
+    lights = pack_light(light)
+    normals = vertex_normals(vertices, prepared.faces, prepared.owner)
+    screen = project(vertices, camera, width, height)
+    samples = empty_samples(width, height)
+    draw_mesh(screen, prepared.faces, prepared.one_sided, samples)
+    maps = cast_shadows(vertices, prepared.faces, strands, lights, prepared.centre, prepared.radius)
+    draw_strands(strands, normals, camera, maps, lights, samples)
+    occlusion = np.ascontiguousarray(mesh.occlusion, np.float32)
+    surface = Surface(vertices, normals, screen, occlusion, prepared.faces, prepared.face_material, prepared.uv, prepared.uv_density)
+    eye = tuple(float(value) for value in camera.eye)
+    scene = Scene(surface, prepared.textures, lights, maps, eye, 1.0 / (height * camera.focal))
+    return resolve(scene, samples, np.ascontiguousarray(background, np.float32))

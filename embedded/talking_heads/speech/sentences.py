@@ -1,0 +1,284 @@
+"""The words that sentences are made of, and set phrases: chosen so that every phone of English comes often."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from latentsync.errors import InputError
+
+
+def _cut(text: str, separator: str = "|") -> tuple[str, ...]:
+    return tuple(text.split(separator))
+
+
+PEOPLE = _cut(
+    "Adam Agatha Ben Bridget Charles Chloe David Daphne Edith Ethan Fiona Frank George Grace Harvey Heather Ian Ivy Jack Judith"
+    " Kevin Kate Laura Leo Martha Matthew Nathan Nora Oscar Olive Paul Phoebe Quentin Rachel Robert Sheila Simon Theo Theresa"
+    " Ursula Victor Vivian Walter Wendy Yvonne Zachary Zoe",
+    " ",
+)
+NOUNS = _cut(
+    "apple arrow baby bakery balloon barrel basket bathtub beach bell bicycle bird blanket boat book bottle bowl box breeze bridge"
+    " brother brush bucket butterfly button cabin cake camera candle carpet castle cathedral cave chair cheese cherry chimney"
+    " church circle city cloth cloud coat coffee coin comb computer cousin cow crowd cup curtain daughter desk doctor dolphin"
+    " donkey door dragon dream drum earring elbow elephant engine envelope factory farm feather fence fiddle finger fish flag"
+    " flower flute forest fork fountain friend frog garage garden gate giraffe glass glove goat hammer harbour hat heart honey"
+    " horse hospital house island jacket jar jewel journey juice jungle kettle key kitchen kite knife ladder lake lamp leaf lemon"
+    " letter library lion lock machine map market meadow measure message milk mirror money moon mother mountain mouse movie"
+    " mushroom music napkin needle neighbour nest newspaper notebook number oak oboe ocean office onion orange oven owl oyster"
+    " paper parcel path peach pebble pencil pepper phone photograph piano picture pillow pipe planet pocket poem potato puppy"
+    " puzzle queen rabbit radio railway ribbon ring river road robot roof rope rug sailor sandwich scarf school shadow sheep shell"
+    " ship shirt shoe shop shovel singer sister soap song soup spider spoon stable station statue stone storm story stove street"
+    " suitcase sword table tailor teacher teapot television theatre thimble thread thumb ticket tiger toad tomato tooth towel tower"
+    " toy train treasure tree trumpet tunnel umbrella uncle vase vegetable village violin visitor voice wagon wall watch water"
+    " waterfall whale wheel whistle window wolf yacht yard zebra",
+    " ",
+)
+ADJECTIVES = _cut(
+    "amazing ancient beige big bitter blue bold brave brief bright broad broken brown busy calm casual cheap cheerful clever cold"
+    " dark deep dusty early easy empty enormous fancy fast fierce foolish fresh friendly funny gentle golden good gray green happy"
+    " healthy heavy huge hungry icy jolly joyful large lazy light little long loud lovely lucky mild modern muddy narrow new noisy"
+    " northern odd old orange other pale peaceful perfect pink plain poor precious pretty proud purple quick quiet rare red rich"
+    " rough round royal rusty sad shallow sharp shiny short shy silent silver simple sleepy slow small smooth soft sour southern"
+    " square strange strong stubborn sunny sweet tall thick thin thirsty tiny ugly unusual useful vast velvet violet warm weak wet"
+    " white whole wide wild wise wooden worthless yellow young",
+    " ",
+)
+# plain form and past
+VERBS = tuple(
+    _cut(pair, "/")
+    for pair in _cut(
+        "admire/admired|ask about/asked about|avoid/avoided|bathe/bathed|beat/beat|borrow/borrowed|bring/brought|brush/brushed"
+        "|build/built|buy/bought|call for/called for|carry/carried|catch/caught|change/changed|choose/chose|clean/cleaned"
+        "|close/closed|copy/copied|count/counted|cover/covered|deliver/delivered|describe/described|discover/discovered"
+        "|divide/divided|draw/drew|drop/dropped|enjoy/enjoyed|examine/examined|explain/explained|fetch/fetched|find/found"
+        "|finish/finished|fix/fixed|follow/followed|forget/forgot|frighten/frightened|gather/gathered|give away/gave away"
+        "|guard/guarded|hear/heard|hide/hid|hold/held|imagine/imagined|improve/improved|invite/invited|join/joined|judge/judged"
+        "|keep/kept|laugh at/laughed at|leave/left|lend/lent|lift/lifted|lose/lost|love/loved|make/made|measure/measured"
+        "|mention/mentioned|miss/missed|move/moved|need/needed|notice/noticed|offer/offered|open/opened|order/ordered|paint/painted"
+        "|pay for/paid for|photograph/photographed|pick up/picked up|place/placed|polish/polished|praise/praised|promise/promised"
+        "|protect/protected|pull/pulled|push/pushed|question/questioned|reach/reached|recognize/recognized|remember/remembered"
+        "|remove/removed|repair/repaired|rub/rubbed|save/saved|search for/searched for|see/saw|sell/sold|send/sent|share/shared"
+        "|shoot at/shot at|show/showed|sketch/sketched|smell/smelled|steal/stole|stop near/stopped near|study/studied"
+        "|teach about/taught about|think about/thought about|throw/threw|touch/touched|treasure/treasured|trust/trusted|turn/turned"
+        "|use/used|visit/visited|wait for/waited for|want/wanted|wash/washed|watch/watched|weigh/weighed|welcome/welcomed"
+        "|wish for/wished for|worship/worshipped|write about/wrote about"
+    )
+)
+DETERMINERS = _cut("the|the|a|my|your|his|her|our|their|this|that|every|each|one|some other|any")
+LINKS = _cut(
+    "and but because so while although before after until unless whenever",
+    " ",
+)
+PRONOUNS = _cut(
+    "I we they you she he nobody everybody",
+    " ",
+)
+QUESTIONS = _cut(
+    "Did {who}|Why did {who}|How did {who}|When did {who}|Could {who}|Would {who}|Should {who}|Where does {who}|How often did {who}"
+)
+ADVERBS = _cut(
+    "again|always|at home|at noon|before breakfast|behind the scenes|by the fireside|every week|for a whole hour|from above"
+    "|from far away|in the morning|in the south|just in time|last summer|near the beach|on Monday|on Thursday|once more|over there"
+    "|quickly|quietly|rather slowly|several times|this year|through the night|together|twice|under the bridge|with a big smile"
+    "|with both hands|without a word|yesterday"
+)
+OPENINGS = _cut(
+    "Well,|Maybe|I think|We all know that|Of course,|People say that|Please tell me why|However,|Today,|Look,|You can see how"
+    "|As you know,|By the way,|For example,|Somebody told me that|In the beginning,|Usually,|Oh,|Yes,|No,|My father believes that"
+    "|Unfortunately,"
+)
+NUMBERED = _cut(
+    "There were {n} of them|Turn to page {n}|The answer is {n}|It costs {n} dollars|The bus number is {n}|Her secret number is {n}"
+    "|We counted {n} people|Add {n} to it|My room number is {n}|They walked {n} miles"
+)
+PHRASES = _cut(
+    "Thank you very much.|Good morning, everybody.|Good evening.|How are you today?|I beg your pardon?|What a beautiful view!"
+    "|Never mind.|See you tomorrow.|That is not fair!|Why not?|Of course I will.|Have a pleasant journey.|Welcome back."
+    "|Please, sit down.|Be careful!|I have no idea.|Who knows?|Perhaps we should go.|Wait for me, please.|What time is it?"
+    "|It is half past five.|Nothing much.|That makes perfect sense.|Could you say that again?|I am sorry to hear that.|My pleasure."
+    "|Excuse me, is this seat free?|Both of them, I suppose.|Keep up the good work!|Where have you been?|Enough is enough."
+    "|Happy birthday to you!|Let me think about it.|You must be joking.|I would rather stay home.|Things could be worse."
+    "|By all means.|Above all, be patient.|What do you mean by that?|Everything is under control.|Push the yellow button."
+    "|Which way is north?|Are you serious?|I could not agree more.|Make yourself at home.|Once upon a time.|Better safe than sorry."
+    "|We should leave now.|Hush, the baby is asleep.|It was a great pleasure to meet you.|Please pass me the pepper."
+    "|Do you measure twice?|Five minutes, no more.|Few people have seen it.|Far from it.|Now or never.|Bring your own umbrella."
+    "|No, not at all.|Maybe some other time.|Beware of the puppy."
+)
+FOREIGN = {
+    "de": _cut(
+        "Guten Morgen, wie geht es Ihnen heute?|Wir möchten gern fünf frische Brötchen und zwei Stück Kuchen."
+        "|Im Frühling blühen überall am Fluss die Apfelbäume.|Meine Großmutter erzählt abends oft von früher."
+        "|Pass bitte auf, die Brücke ist sehr schmal!|Der Zug nach München fährt um halb sieben von Gleis vier ab."
+        "|Hast du schon gehört, was gestern passiert ist?|Das Wetter bleibt bis Mittwoch wechselhaft und kühl."
+        "|Über den Bergen schwebt ein bunter Ballon.|Bitte vergessen Sie Ihren Regenschirm nicht."
+        "|Vielleicht treffen wir uns später vor dem Museum.|Wer früh aufsteht, sieht die Sonne über dem See."
+        "|Mein Bruder baut ein Boot aus hellem Holz.|Diese Suppe braucht noch etwas Pfeffer und Petersilie."
+        "|Wo haben Sie so gut Deutsch gelernt?|Am Wochenende backen wir gemeinsam Waffeln."
+        "|Möchten Sie lieber Tee oder Kaffee?|Der Film beginnt erst um Viertel nach acht."
+        "|Bring bitte frische Milch und vier Äpfel mit.|Die Kinder bauen am Strand eine Burg aus Sand."
+    ),
+    "es": _cut(
+        "Buenos días, me alegro mucho de verte.|El pueblo duerme bajo un cielo lleno de estrellas."
+        "|¿Puedes pasarme la sal, por favor?|Mi abuela prepara una sopa de verduras muy sabrosa."
+        "|Mañana viajamos en tren hasta la playa.|No olvides cerrar bien la puerta."
+        "|El perro blanco corre detrás de una pelota azul.|¿Cuánto cuesta este bonito sombrero?"
+        "|Vamos a comprar pan, fruta y un poco de queso.|La biblioteca abre a las nueve y media."
+        "|Un viejo barco cruza despacio la bahía.|Quizás llueva por la tarde, lleva el paraguas.|Bebemos agua fresca de la fuente."
+        "|Todos los jueves jugamos al ajedrez en la plaza.|¡Qué sorpresa tan agradable!|Pablo pinta pequeñas mariposas de papel."
+        "|¿Quieres tomar un café conmigo esta tarde?|Perdone, ¿dónde está la parada del autobús?"
+        "|El maestro explica despacio la lección.|Mi primo trabaja en una panadería."
+    ),
+    "fr": _cut(
+        "Bonjour madame, vous avez passé un bon voyage?|Nous voudrions deux cafés et une tarte aux pommes."
+        "|Le vieux moulin tourne doucement au bord de la rivière.|Où se trouve la gare, s'il vous plaît?"
+        "|Ma petite soeur joue du piano chaque matin.|Il fait beau, allons nous promener dans la forêt."
+        "|Le boulanger ouvre sa boutique avant six heures.|Je ne me souviens plus de son prénom."
+        "|Quelle belle surprise, merci beaucoup!|Un peu de beurre, de farine et trois oeufs suffisent."
+        "|Les enfants cherchent des coquillages sur la plage.|Pouvez-vous répéter plus lentement?"
+        "|La lune brille au-dessus des toits bleus.|Demain, mon frère prend le bateau pour la Corse."
+        "|Chut, le bébé vient de s'endormir.|Fermez bien la fenêtre avant de partir."
+        "|Voulez-vous boire un thé ou un chocolat chaud?|Le vent pousse les nuages vers la mer."
+        "|Ta soeur parle très bien italien.|Combien coûte ce panier de cerises?"
+        "|Un bateau rouge traverse lentement la baie.|Bonsoir, je voudrais une chambre pour deux nuits."
+    ),
+}
+
+Allowed = Callable[[str], bool]
+LANGUAGES = ("en", *FOREIGN)
+_TRIES = 10_000  # topics that are drawn before none is held to be allowed
+_SIBILANT_ENDS = ("s", "x", "z", "ch", "sh")
+_PLURALS = {"fish": "fish", "sheep": "sheep", "mouse": "mice", "tooth": "teeth", "wolf": "wolves", "leaf": "leaves", "knife": "knives"}
+_PLURALS |= {"potato": "potatoes", "tomato": "tomatoes", "scarf": "scarves"}
+_MASS = {"cloth", "coffee", "honey", "juice", "milk", "money", "music", "soap", "water"}  # nouns that are not counted
+_MASS_DETERMINERS = ("the", "my", "your", "our", "some", "this")
+
+
+class Sentence(NamedTuple):
+    """A sentence and what it is about."""
+
+    text: str
+    topics: tuple[str, ...]
+
+
+def draw_text(rng: np.random.Generator, least: int = 12, allowed: Allowed | None = None, language: str = "en") -> str:
+    """Sentences of a language (one of LANGUAGES) until they hold at least `least` words, all of their topics allowed.
+
+    Raises InputError for a language without sentences and where nothing is allowed.
+    """
+    texts: list[str] = []
+    while not texts or sum(len(text.split()) for text in texts) < least:
+        texts.append(draw_sentence(rng, allowed, language).text)
+    return " ".join(texts)
+
+
+def draw_sentence(rng: np.random.Generator, allowed: Allowed | None = None, language: str = "en") -> Sentence:
+    """One sentence all of whose topics are allowed (all are, by default). Raises InputError as `draw_text` does."""
+    if language not in LANGUAGES:
+        raise InputError(f"there are no sentences in {language!r}: choose one of {', '.join(LANGUAGES)}")
+    permitted = allowed or (lambda topic: True)
+    if language != "en":
+        return _single(permitted, lambda: _one(rng, FOREIGN[language]))
+    kinds = (_statement, _question, _numbered, _list, _phrase)
+    return kinds[rng.choice(len(kinds), p=(0.5, 0.2, 0.1, 0.08, 0.12))](rng, permitted)
+
+
+def _one(rng: np.random.Generator, choice: Sequence[str]) -> str:
+    return choice[rng.integers(len(choice))]
+
+
+def _until(permitted: Allowed, draw: Callable[[], str]) -> str:
+    """The first topic drawn that is permitted."""
+    for _ in range(_TRIES):
+        topic = draw()
+        if permitted(topic):
+            return topic
+    raise InputError(f"none of {_TRIES} topics was allowed, the last was {topic!r}: allow more of them")
+
+
+def _single(permitted: Allowed, draw: Callable[[], str]) -> Sentence:
+    """A sentence that is its own topic."""
+    text = _until(permitted, draw)
+    return Sentence(text, (text,))
+
+
+def _plural(noun: str) -> str:
+    if noun in _PLURALS:
+        return _PLURALS[noun]
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + ("es" if noun.endswith(_SIBILANT_ENDS) else "s")
+
+
+def _with_article(determiner: str, rest: str) -> str:
+    """A determiner before its words; "a" becomes "an" where one says so."""
+    vowel = rest[0] in "aeiou" and not rest.startswith(("uni", "use", "usu"))
+    return f"an {rest}" if determiner == "a" and vowel else f"{determiner} {rest}"
+
+
+def _noun_phrase(rng: np.random.Generator, noun: str) -> str:
+    adjective = f"{_one(rng, ADJECTIVES)} " if rng.random() < 0.65 else ""
+    if noun not in _MASS and rng.random() < 0.2:
+        return f"{_one(rng, ('some', 'five', 'both', 'several', 'these', 'those', 'twelve', 'the'))} {adjective}{_plural(noun)}"
+    return _with_article(_one(rng, _MASS_DETERMINERS if noun in _MASS else DETERMINERS), adjective + noun)
+
+
+def _someone(rng: np.random.Generator) -> str:
+    kind = rng.random()
+    if kind < 0.35:
+        return _one(rng, PEOPLE)
+    if kind < 0.55:
+        return _one(rng, PRONOUNS)
+    return _noun_phrase(rng, _one(rng, NOUNS))
+
+
+def _action(rng: np.random.Generator, permitted: Allowed, tense: int) -> tuple[str, str]:
+    """A predicate in plain form (tense 0) or past (1), and its topic."""
+    topic = _until(permitted, lambda: f"{rng.integers(len(VERBS))} {_one(rng, NOUNS)}")
+    verb, noun = topic.split(" ")
+    return f"{VERBS[int(verb)][tense]} {_noun_phrase(rng, noun)}", topic
+
+
+def _finished(text: str, topics: Sequence[str], mark: str) -> Sentence:
+    return Sentence(text[0].upper() + text[1:] + mark, tuple(topics))
+
+
+def _statement(rng: np.random.Generator, permitted: Allowed) -> Sentence:
+    action, topic = _action(rng, permitted, 1)
+    text, topics = f"{_someone(rng)} {action}", [topic]
+    if rng.random() < 0.5:
+        text += f" {_one(rng, ADVERBS)}"
+    if rng.random() < 0.3:
+        text = f"{_one(rng, OPENINGS)} {text}"
+    if rng.random() < 0.3:
+        action, topic = _action(rng, permitted, 1)
+        text += f", {_one(rng, LINKS)} {_someone(rng)} {action}"
+        topics.append(topic)
+    return _finished(text, topics, "!" if rng.random() < 0.12 else ".")
+
+
+def _question(rng: np.random.Generator, permitted: Allowed) -> Sentence:
+    action, topic = _action(rng, permitted, 0)
+    text = f"{_one(rng, QUESTIONS).format(who=_someone(rng))} {action}"
+    if rng.random() < 0.35:
+        text += f" {_one(rng, ADVERBS)}"
+    return _finished(text, [topic], "?")
+
+
+def _numbered(rng: np.random.Generator, permitted: Allowed) -> Sentence:
+    number = _until(permitted, lambda: str(int(10 ** rng.uniform(0.4, 4.0))))
+    return _finished(_one(rng, NUMBERED).format(n=number), [number], ".")
+
+
+def _list(rng: np.random.Generator, permitted: Allowed) -> Sentence:
+    def draw() -> str:
+        return " ".join(rng.choice([noun for noun in NOUNS if noun not in _MASS], size=rng.integers(3, 6), replace=False))
+
+    topic = _until(permitted, draw)
+    *most, last = (_plural(noun) for noun in topic.split(" "))
+    return _finished(f"{', '.join(most)} and {last}", [topic], ".")
+
+
+def _phrase(rng: np.random.Generator, permitted: Allowed) -> Sentence:
+    return _single(permitted, lambda: _one(rng, PHRASES))
