@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedded.talking_heads.face import Skin, nasolabial_line, red_share
+from embedded.talking_heads.face import Face, nasolabial_line, red_share
 from embedded.talking_heads.template import INNER_RINGS, MOUTH_ANGLES
 from embedded.talking_heads.traits import bump, smooth
 
@@ -32,7 +32,7 @@ _CORNER = 0.4  # share of the jaw's motion that the mouth's corners follow
 
 
 @dataclass(frozen=True)
-class Mouth:
+class MouthShape:
     """What the mouth does: the channels of speech, each 0 .. 1 (spread from -0.3), and a smile."""
 
     jaw: float = 0.0
@@ -52,9 +52,9 @@ class Mouth:
 class Expression:
     """Moves the skin of one person; holds what depends on the person alone."""
 
-    def __init__(self, skin: Skin) -> None:
-        self.skin = skin
-        sheet = skin.sheet
+    def __init__(self, face: Face) -> None:
+        self.face = face
+        sheet = face.sheet
         s, t = sheet.st.T
         mu, alpha = sheet.mu, sheet.alpha
         self._cosine, self._sine = np.cos(alpha), np.abs(np.sin(alpha))
@@ -66,7 +66,7 @@ class Expression:
         self._edge = np.abs(self._cosine) ** 3
         self._jaw = self._jaw_weight(t)
         away = np.abs(s)
-        self._front = smooth(2.0, 5.0, skin.base[:, 2])
+        self._front = smooth(2.0, 5.0, face.base[:, 2])
         self._cheek = bump(away - 4.0, 1.35) * bump(t + 4.2, 1.5) * self._front
         self._hollow = bump(away - 4.3, 1.5) * bump(t + 6.2, 1.8) * self._front
         line = nasolabial_line(t)
@@ -78,25 +78,25 @@ class Expression:
 
     def _jaw_weight(self, t: np.ndarray) -> np.ndarray:
         """Share of the jaw's motion that each vertex follows (v)."""
-        mu, low = self.skin.sheet.mu, -np.sin(self.skin.sheet.alpha)
+        mu, low = self.face.sheet.mu, -np.sin(self.face.sheet.alpha)
         reach = np.abs(low) ** 0.8
         at_lips = np.where(low > 0, _CORNER + (0.93 - _CORNER) * reach, _CORNER * (1 - reach))
         at_face = smooth(-3.4, -8.6, t)
         near = np.exp(-((mu / 0.85) ** 2))
         weight = near * at_lips + (1 - near) * at_face
-        bone = smooth(-1.5, 3.0, self.skin.base[:, 2])
+        bone = smooth(-1.5, 3.0, self.face.base[:, 2])
         throat = smooth(-16.5, -11.6, t)
         return weight * bone * throat
 
-    def skin_at(self, mouth: Mouth, brow_raise: float = 0.0, brow_knit: float = 0.0) -> np.ndarray:
+    def skin_at(self, mouth: MouthShape, brow_raise: float = 0.0, brow_knit: float = 0.0) -> np.ndarray:
         """Skin vertices (float64 v 3) in head space with the eyes' rings still where the face leaves them."""
-        moved = jaw_motion(self.skin.base, mouth.jaw, self._jaw).astype(np.float64)
+        moved = jaw_motion(self.face.base, mouth.jaw, self._jaw).astype(np.float64)
         self._shape_lips(moved, mouth)
         self._shape_face(moved, mouth, brow_raise, brow_knit)
         self._meet(moved, mouth.closure)
         return moved
 
-    def _shape_lips(self, moved: np.ndarray, mouth: Mouth) -> None:
+    def _shape_lips(self, moved: np.ndarray, mouth: MouthShape) -> None:
         """Corners, protrusion and the lips' own motion, in place."""
         sign = 2 * self._upper - 1
         open_share = 1 - mouth.closure
@@ -112,7 +112,7 @@ class Expression:
         moved[:, 1] += sign * (apart * self._lip + lift * open_share * self._near) * self._sine
         self._roll(moved, mouth, sign)
 
-    def _roll(self, moved: np.ndarray, mouth: Mouth, sign: np.ndarray) -> None:
+    def _roll(self, moved: np.ndarray, mouth: MouthShape, sign: np.ndarray) -> None:
         """What turns the red in or out: pressed lips, the lip tucked under the teeth, the plump lips of a pucker; in place."""
         red = np.exp(-((self._share / 1.1) ** 2)) * self._sine
         lower = 1 - self._upper
@@ -124,7 +124,7 @@ class Expression:
         moved[:, 1] += 0.40 * mouth.tuck * lower * self._lip * self._sine
         moved[:, 1] += 0.10 * mouth.tuck * self._upper * self._near * self._sine
 
-    def _shape_face(self, moved: np.ndarray, mouth: Mouth, brow_raise: float, brow_knit: float) -> None:
+    def _shape_face(self, moved: np.ndarray, mouth: MouthShape, brow_raise: float, brow_knit: float) -> None:
         """Cheeks, folds, chin and brows, in place."""
         push = 0.5 * np.maximum(mouth.spread, 0) + 2.0 * mouth.smile
         moved[:, 2] += 0.20 * push * self._cheek
@@ -141,16 +141,16 @@ class Expression:
 
     def _meet(self, moved: np.ndarray, closure: float) -> None:
         """Brings the lips together by `closure` of their gap, and apart where they would pass through each other; in place."""
-        rings = self.skin.sheet.mouth
+        rings = self.face.sheet.mouth
         half = MOUTH_ANGLES // 2
         line = rings[INNER_RINGS]
         above, below = line[: half + 1], np.roll(line[::-1], 1)[: half + 1]
         gap = moved[above] - moved[below]  # h 3
-        rest = self.skin.base[above] - self.skin.base[below]
+        rest = self.face.base[above] - self.face.base[below]
         gap = gap - rest
         share = np.where(gap[:, 1:2] > 0, closure, 1.0)
         around = np.linspace(0, np.pi, half + 1)
-        angle = np.abs(np.arctan2(np.sin(self.skin.sheet.alpha), np.cos(self.skin.sheet.alpha)))
+        angle = np.abs(np.arctan2(np.sin(self.face.sheet.alpha), np.cos(self.face.sheet.alpha)))
         near = self._lip > 0.02
         correction = np.stack([np.interp(angle[near], around, (gap * share)[:, axis]) for axis in (1, 2)], -1)
         weight = (self._lip[near] * np.where(self._upper[near] > 0, -0.28, 0.72))[:, None]
@@ -158,9 +158,9 @@ class Expression:
 
     def opening(self, vertices: np.ndarray) -> tuple[float, float]:
         """Height of the gap between the lips and distance of the mouth's corners, in cm, of `vertices` (v 3)."""
-        line = self.skin.sheet.mouth[INNER_RINGS]
+        line = self.face.sheet.mouth[INNER_RINGS]
         quarter = MOUTH_ANGLES // 4
         gap = vertices[line[quarter]] - vertices[line[-quarter]]
-        rest = self.skin.base[line[quarter]] - self.skin.base[line[-quarter]]
+        rest = self.face.base[line[quarter]] - self.face.base[line[-quarter]]
         width = np.linalg.norm(vertices[line[0]] - vertices[line[2 * quarter]])
         return float(max(gap[1] - rest[1], 0.0)), float(width)

@@ -97,13 +97,12 @@ CORNEA_RADIUS = 0.78  # cm, of curvature
 CORNEA_HEIGHT = 0.10  # cm over the sphere at the apex
 IRIS_RADIUS = 0.59  # cm: white to white 11.8 mm
 SECTORS = 28
-# Iris colours, linear RGB: the outer part and the part around the pupil, from light to dark
-_BLUE_IRIS = ((0.17, 0.24, 0.33), (0.25, 0.28, 0.28))
-_GREY = ((0.20, 0.23, 0.25), (0.26, 0.24, 0.19))
-_GREEN = ((0.15, 0.18, 0.10), (0.24, 0.17, 0.07))
-_HAZEL = ((0.13, 0.10, 0.05), (0.19, 0.10, 0.035))
-_BROWN = ((0.085, 0.034, 0.010), (0.12, 0.050, 0.013))
-_DARK = ((0.022, 0.009, 0.004), (0.032, 0.013, 0.005))
+# Iris colours, linear RGB, the outer part and the part around the pupil: blue, grey, green, hazel; and brown, dark brown
+_LIGHT_IRIS = np.array(
+    [[[0.17, 0.24, 0.33], [0.25, 0.28, 0.28]], [[0.20, 0.23, 0.25], [0.26, 0.24, 0.19]], [[0.15, 0.18, 0.10], [0.24, 0.17, 0.07]],
+     [[0.13, 0.10, 0.05], [0.19, 0.10, 0.035]]]
+)  # fmt: skip
+_BROWN, _DARK = np.array([[[0.085, 0.034, 0.010], [0.12, 0.050, 0.013]], [[0.022, 0.009, 0.004], [0.032, 0.013, 0.005]]])
 
 
 def eyeball(traits: Traits, radius: float = 1.2) -> Mesh:
@@ -166,44 +165,23 @@ def _white(traits: Traits, rng: np.random.Generator, angle: np.ndarray, around: 
     yellow = 0.5 * aged + 0.5 * traits.melanin * rng.uniform(0.3, 1)
     base = np.array([0.51, 0.475, 0.445]) * rng.uniform(0.92, 1.06) * (1 - yellow * np.array([0.06, 0.10, 0.24]))
     corner = smooth(0.5, 1.35, angle) * (0.45 + 0.55 * np.abs(np.cos(around)))
-    veins = _eye_veins(rng, angle, around) * smooth(0.6, 1.1, angle) * np.abs(np.cos(around)) ** 0.7
-    red = (rng.uniform(0.25, 0.6) * corner + rng.uniform(0.25, 0.8) * veins)[..., None]
+    red = (rng.uniform(0.25, 0.8) * corner)[..., None]
     rim = (0.10 * np.exp(-(((angle - 0.56) / 0.08) ** 2)))[..., None]  # the white is thin and bluish next to the iris
     return base * (1 - red * np.array([0.14, 0.52, 0.46])) * (1 - rim * np.array([1.3, 1.0, 0.7]))
 
 
-def _eye_veins(rng: np.random.Generator, angle: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """Thin branching lines that run towards the iris (0..1)."""
-    lines = np.zeros_like(angle)
-    for _ in range(int(rng.integers(10, 22))):
-        place, bend = rng.uniform(-np.pi, np.pi), rng.normal(0, 0.25)
-        wave = place + bend * (angle - 0.6) + 0.05 * np.sin(angle * rng.uniform(9, 25) + place)
-        turn = np.angle(np.exp(1j * (around - wave)))
-        start = rng.uniform(0.55, 1.0)
-        lines = np.maximum(lines, np.exp(-((turn * angle / 0.022) ** 2)) * smooth(start, start + 0.35, angle))
-    return lines
-
-
-def _iris_colours(traits: Traits, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The outer and the inner colour (3 each): brown for most people, light eyes only with light skin."""
-    light = rng.random() < np.clip(0.85 - 1.9 * traits.melanin, 0.0, 0.75)
-    if light:
-        pairs, weights = (_BLUE_IRIS, _GREY, _GREEN, _HAZEL), (0.4, 0.2, 0.2, 0.2)
-        chosen = np.array(pairs[rng.choice(len(pairs), p=weights)])
-    else:
-        chosen = np.array(_BROWN) + float(np.clip(rng.normal(traits.melanin, 0.25), 0, 1)) * (np.array(_DARK) - np.array(_BROWN))
-    chosen = chosen * rng.uniform(0.75, 1.25) * rng.uniform(0.93, 1.07, 3)
-    return chosen[0], chosen[1]
-
-
 def _iris(traits: Traits, rng: np.random.Generator, share: np.ndarray, around: np.ndarray) -> np.ndarray:
     """Fibres around the pupil, a wreath (collarette), a dark limbal ring, and the pupil itself."""
-    outer, inner = _iris_colours(traits, rng)
+    if rng.random() < np.clip(0.85 - 1.9 * traits.melanin, 0.0, 0.75):  # brown for most people, light eyes only with light skin
+        chosen = _LIGHT_IRIS[rng.choice(4, p=(0.4, 0.2, 0.2, 0.2))]
+    else:
+        chosen = _BROWN + float(np.clip(rng.normal(traits.melanin, 0.25), 0, 1)) * (_DARK - _BROWN)
+    outer, inner = chosen * rng.uniform(0.75, 1.25) * rng.uniform(0.93, 1.07, 3)
     pupil = (rng.uniform(0.21, 0.27) - 0.05 * float(np.clip((traits.age - 30) / 50, 0, 1))) / IRIS_RADIUS
-    fibres = sum(
-        weight * np.cos(round(count) * around + rng.uniform(0, 6.3) + rng.normal(0, 1.2) * np.sin(rng.integers(2, 6) * around + 4 * share))
-        for count, weight in zip(rng.uniform(14, 90, 9), (0.5, 0.5, 0.45, 0.4, 0.4, 0.35, 0.3, 0.3, 0.3), strict=True)
-    )
+    fibres = 0 * share
+    for count in rng.uniform(14, 90, 9).round():
+        phase = rng.uniform(0, 6.3) + rng.normal(0, 1.2) * np.sin(rng.integers(2, 6) * around + 4 * share)
+        fibres = fibres + 0.38 * np.cos(count * around + phase)
     wreath = pupil + 0.20 + 0.03 * np.cos(5 * around + rng.uniform(0, 6)) + 0.02 * np.cos(11 * around)
     near = 1 - smooth(-0.07, 0.10, share - wreath + 0.03 * fibres)
     colour = outer + near[..., None] * (inner - outer)

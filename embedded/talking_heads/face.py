@@ -1,5 +1,6 @@
 """The skin of one face as a surface: skull, nose, lips and eyelids on the common mesh, its 68 landmarks, and how faces are drawn from seeds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -178,8 +179,8 @@ def nasolabial_line(t: np.ndarray) -> np.ndarray:
     return 2.05 + 1.25 * smooth(-3.9, -6.4, t) + 0.15 * smooth(-6.4, -8.0, t)
 
 
-class Skin:
-    """The skin of one person at rest: eyes open, lips closed."""
+class Face:
+    """The skin of one person's head as a surface at rest: eyes open, lips closed."""
 
     def __init__(self, shape: FaceShape) -> None:
         self.shape, self.sheet = shape, skin_sheet()
@@ -263,29 +264,21 @@ class Skin:
         """Centres of the left and the right eyeball (3 each)."""
         return self.lids[0].centre, self.lids[1].centre
 
-    @property
-    def eye_scale(self) -> float:
-        """Factor from the average eyeball's size to this person's."""
-        return self.shape.eyes.size
-
     def nearest(self, s: float, t: float) -> int:
         """The vertex whose place on the template plane is nearest to (s, t)."""
         return int(np.argmin(np.square(self.sheet.st - (s, t)).sum(1)))
 
 
-class _Draw:
-    """Normal draws cut at 2.2 deviations, so that nobody leaves the human range."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self._rng = rng
-
-    def __call__(self, mean: float, deviation: float) -> float:
-        return float(mean + deviation * np.clip(self._rng.normal(), -2.2, 2.2))
+_Draw = Callable[[float, float], float]
 
 
 def draw_face(traits: Traits) -> FaceShape:
     """The shape of the face of a person: a pure function of the traits and their seed."""
-    draw = _Draw(stream(traits.seed, "face"))
+    rng = stream(traits.seed, "face")
+
+    def draw(mean: float, deviation: float) -> float:  # cut at 2.2 deviations, so that nobody leaves the human range
+        return float(mean + deviation * np.clip(rng.normal(), -2.2, 2.2))
+
     masculine = 0.5 - traits.femininity  # -0.5 .. 0.5
     old = float(np.clip((traits.age - 30) / 45, 0, 1))
     full = traits.fullness

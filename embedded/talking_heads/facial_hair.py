@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from embedded.talking_heads.face import red_height
 from embedded.talking_heads.hair import HeadForm, RestSkin, Roots, buried, colours, natural_tint, strew, taper, unit
 from embedded.talking_heads.solids import Strands
-from embedded.talking_heads.template import BROW, CUPID_BOW, LIP_BOTTOM, LIP_TOP, MENTON, MOUTH_CORNER, SUBNASALE, eye_outline
+from embedded.talking_heads.template import BROW, MENTON, MOUTH_CORNER, SUBNASALE, eye_outline
 from embedded.talking_heads.traits import Traits, smooth, stream
 
 LIP_CLEARANCE = 0.17  # cm on the plane between the red of the lips and the nearest hair
@@ -43,13 +44,9 @@ def brow_density(shape: BrowShape, s: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 def lip_distance(s: np.ndarray, t: np.ndarray) -> np.ndarray:
     """How far (cm, roughly) points of the plane lie outside the red of the lips; negative on it."""
-    corner_s, corner_t = MOUTH_CORNER
-    side = np.abs(s)
-    upper = np.interp(side, [0, CUPID_BOW[0], 1.5, corner_s], [LIP_TOP[1], CUPID_BOW[1], -5.98, corner_t])
-    lower = np.interp(side, [0, 1.2, 2.0, corner_s], [LIP_BOTTOM[1], -7.46, -7.1, corner_t])
-    inside = np.maximum(t - upper, lower - t) * 0.9
-    beyond = 0.8 * np.hypot(np.maximum(side - corner_s, 0), t - corner_t)
-    return np.where(side > corner_s, beyond, inside)
+    inside = 0.9 * (np.abs(t - MOUTH_CORNER[1]) - red_height(s, t > MOUTH_CORNER[1]))
+    beyond = 0.8 * np.hypot(np.abs(s) - MOUTH_CORNER[0], t - MOUTH_CORNER[1])
+    return np.where(np.abs(s) > MOUTH_CORNER[0], beyond, inside)
 
 
 @dataclass(frozen=True)
@@ -193,26 +190,19 @@ def draw_beard(traits: Traits) -> BeardStyle | None:
     kind = rng.choice(["none", "stubble", "moustache", "goatee", "short", "long"], p=[0.46, 0.22, 0.05, 0.09, 0.13, 0.05])
     edge = {"cheek_line": float(rng.uniform(-0.3, 0.9)), "neck_line": float(rng.uniform(-0.2, 0.8)), "phase": float(rng.uniform(0, 6.28))}
     patchy = float(rng.uniform(0, 0.8)) * float(np.clip((32 - traits.age) / 12, 0.15, 1))
+    size = float(rng.random())
+    lip = float(rng.random() < 0.7)
     if kind == "none":
         return None
-    if kind == "stubble":
-        length = float(rng.uniform(0.10, 0.26))
-        return BeardStyle(
-            BeardShape(0.9, 1.0, 0.85, patchy=patchy, **edge), length, length, length, 2200, 0.013, float(rng.uniform(0.15, 0.35))
-        )
-    if kind == "moustache":
-        return BeardStyle(BeardShape(1.0, 0.0, 0.0, **edge), float(rng.uniform(0.7, 1.3)), 0.1, 0.1, 700, 0.024, 0.5)
-    if kind == "goatee":
-        size = float(rng.uniform(0.4, 1.6))
-        return BeardStyle(
-            BeardShape(float(rng.choice([0.0, 1.0], p=[0.3, 0.7])), 1.0, 0.0, **edge), 0.6 + 0.2 * size, size, 0.1, 1300, 0.024, 0.5
-        )
-    full = BeardShape(1.0, 1.0, 1.0, patchy=0.4 * patchy, **edge)
-    if kind == "short":
-        size = float(rng.uniform(0.5, 1.3))
-        return BeardStyle(full, 0.6 + 0.25 * size, 1.1 * size, 0.8 * size, 2200, 0.026, 0.6)
-    size = float(rng.uniform(2.2, 5.0))
-    return BeardStyle(full, 1.2, size, 0.55 * size, 2000, 0.034, 0.65)
+    return {
+        "stubble": BeardStyle(BeardShape(0.9, 1.0, 0.85, patchy=patchy, **edge), *(0.1 + 0.16 * size,) * 3, 2200, 0.013, 0.25),
+        "moustache": BeardStyle(BeardShape(1.0, 0.0, 0.0, **edge), 0.7 + 0.6 * size, 0.1, 0.1, 700, 0.024, 0.5),
+        "goatee": BeardStyle(BeardShape(lip, 1.0, 0.0, **edge), 0.7 + 0.2 * size, 0.4 + 1.2 * size, 0.1, 1300, 0.024, 0.5),
+        "short": BeardStyle(
+            BeardShape(1.0, 1.0, 1.0, patchy=0.4 * patchy, **edge), 0.7 + 0.2 * size, 0.5 + size, 0.4 + 0.6 * size, 2200, 0.026, 0.6
+        ),
+        "long": BeardStyle(BeardShape(1.0, 1.0, 1.0, **edge), 1.2, 2.2 + 2.8 * size, 1.2 + 1.5 * size, 2000, 0.034, 0.65),
+    }[str(kind)]
 
 
 def whisker_shade(traits: Traits, s: np.ndarray, t: np.ndarray) -> np.ndarray:

@@ -45,10 +45,6 @@ class Roots:
     def __len__(self) -> int:
         return len(self.points)
 
-    def choose(self, keep: np.ndarray) -> "Roots":
-        """The roots of a mask or of indices."""
-        return Roots(self.points[keep], self.normals[keep], self.st[keep], self.along_s[keep], self.along_t[keep], self.vertex[keep])
-
     def tangent(self, s: np.ndarray, t: np.ndarray) -> np.ndarray:
         """Unit directions (n 3) in space of directions s, t (n) of the plane."""
         return unit(self.along_s * s[:, None] + self.along_t * t[:, None])
@@ -211,7 +207,6 @@ class Hairline:
 
     height: float = 0.0  # the front higher up
     temples: float = 0.0  # recession at the temples
-    peak: float = 0.0  # widow's peak
     sideburn: float = 0.0  # sideburns longer
     softness: float = 0.8  # width over which hair grows sparse
     phase: float = 0.0  # radians: the wobble of the edge
@@ -229,7 +224,7 @@ def scalp_margin(line: Hairline, s: np.ndarray, t: np.ndarray) -> np.ndarray:
 def _edge(line: Hairline, s: np.ndarray, side: np.ndarray) -> np.ndarray:
     front = smooth(7.5, 5.0, side)
     edge = np.interp(side, _EDGE_S, _EDGE_T) + line.height * front
-    edge = edge + line.temples * np.exp(-(((side - 4.3) / 1.7) ** 2)) - line.peak * np.exp(-((side / 1.1) ** 2))
+    edge = edge + line.temples * np.exp(-(((side - 4.3) / 1.7) ** 2))
     edge = edge - line.sideburn * np.exp(-(((side - 8.6) / 0.6) ** 2))
     return edge + 0.13 * np.sin(2.3 * s + line.phase) + 0.09 * np.sin(5.9 * s + 2.1 * line.phase)
 
@@ -245,9 +240,6 @@ def scalp_density(line: Hairline, s: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 _GREY = np.array([0.40, 0.385, 0.36])
-_DYES = np.array(
-    [[0.013, 0.009, 0.008], [0.16, 0.035, 0.018], [0.42, 0.29, 0.13], [0.06, 0.012, 0.016], [0.09, 0.045, 0.02]]
-)  # black, copper, blond, ...
 
 
 @dataclass(frozen=True)
@@ -261,21 +253,19 @@ class Tint:
 
 
 def draw_tint(traits: Traits) -> Tint:
-    """The colour on the head: natural, sometimes dyed or streaked; women hide grey more often."""
+    """The colour on the head: natural or dyed, sometimes streaked; women hide grey more often."""
     rng = stream(traits.seed, "hair tint")
-    base, grey = traits.hair_colour.astype(np.float64), traits.grey
-    covered = rng.random() < 0.5 * traits.femininity
     dyed = rng.random() < 0.01 + 0.13 * traits.femininity
-    dye = _DYES[rng.integers(len(_DYES))]
-    base = dye if dyed else base
-    grey = 0.08 * grey if covered or dyed else grey
-    lighter = np.minimum(base * rng.uniform(1.5, 2.6) + 0.01, 0.6)
+    base = np.array([rng.uniform(0.01, 0.4), rng.uniform(0.01, 0.06), 0.015]) if dyed else traits.hair_colour.astype(np.float64)
+    hides_grey = dyed or rng.random() < 0.5 * traits.femininity
     streaks = float(rng.uniform(0.1, 0.4)) if rng.random() < 0.05 + 0.45 * traits.femininity else 0.0
-    return Tint(base.astype(np.float32), lighter.astype(np.float32), streaks, grey)
+    lighter = np.minimum(base * rng.uniform(1.5, 2.6) + 0.01, 0.6)
+    return Tint(base.astype(np.float32), lighter.astype(np.float32), streaks, traits.grey * (0.08 if hides_grey else 1.0))
 
 
-def mean_colour(tint: Tint) -> np.ndarray:
-    """What hair of a tint looks like from afar: linear RGB (float32 3)."""
+def scalp_colour(traits: Traits) -> np.ndarray:
+    """What a person's hair looks like from afar: linear RGB (float32 3)."""
+    tint = draw_tint(traits)
     return (tint.base + tint.grey * (_GREY - tint.base)).astype(np.float32)
 
 
@@ -330,229 +320,100 @@ def buried(points: np.ndarray, radius: np.ndarray, middle: np.ndarray, strength:
 
 
 @dataclass(frozen=True)
-class Style:
-    """One head of hair. Lengths in cm; a `share` or a strength lies in 0..1."""
+class HairStyle:
+    """One head of hair. Lengths in cm; a share or a strength lies in 0..1."""
 
-    name: str
-    strands: int
-    points: int  # of a strand
-    top: float  # lengths of the hair on top, at the sides and at the back
-    side: float
-    back: float
+    name: str = ""
+    strands: int = 6200
+    points: int = 9  # of a strand
+    top: float = 6.0  # length of the hair on top
+    side: float = 0.3  # lengths at the sides and at the back, as shares of that on top
+    back: float = 0.35
     line: Hairline = field(default_factory=Hairline)
     fade: float = 0.0  # share of the sides' length that is lost towards the lower edge
-    part: float = 0.0  # x of the parting
+    part: float = 0.0  # |x| of the parting
     sideways: float = 0.0  # comb on top: away from the parting,
     backward: float = 0.0  # to the back (negative: to the front),
     natural: float = 0.4  # as it grows: away from the whorl
     side_back: float = 0.15  # comb of the sides to the back
     fringe: float = 0.0  # share of the front hair that falls onto the forehead
     fringe_gap: float = 0.6  # cm that the fringe ends above the brows
-    lift: float = 0.35  # how steeply hair leaves the skin: 0 flat .. 1 upright
-    stiffness: float = 0.5  # how slowly it turns into the direction of the comb
-    weight: float = 0.5  # pull of gravity where hair hangs free
+    lift: float = 0.5  # how steeply hair leaves the skin: 0 flat .. 1 upright
+    stiffness: float = 0.55  # how slowly it turns into the direction of the comb
+    weight: float = 0.3  # pull of gravity where hair hangs free
     cling: float = 0.6  # how firmly hair lies down on the head
-    volume: float = 0.8  # cm that the outermost hair stands off the head
-    mess: float = 0.15  # radians: spread of the directions
-    clumps: int = 160
-    clumping: float = 0.5  # how far the hairs of a clump meet at their tips
-    curl: float = 0.0  # cm: radius of the curl,
-    pitch: float = 6.0  # cm of hair for a turn
-    frizz: float = 0.05  # cm: how far single hairs stray
+    volume: float = 1.2  # cm that the outermost hair stands off the head
+    mess: float = 0.12  # radians: spread of the directions
+    clumps: int = 130
+    clumping: float = 0.6  # how far the hairs of a clump meet at their tips
+    wave: float = 0.3  # how much of the person's natural wave it shows; its radius is `curl`, of a turn `pitch` cm long
+    curl: float = 0.0
+    pitch: float = 6.0
+    frizz: float = 0.06  # cm: how far single hairs stray
     ragged: float = 0.12  # spread of the lengths
-    radius: float = 0.045  # cm: half the drawn width
+    radius: float = 0.043  # cm: half the drawn width
     before: float = 0.5  # long hair: share that falls before the shoulders
-    knot: tuple[float, float] | None = None  # height y and size of a bun or ponytail's tie that all hair is pulled to
-    tail: float = 0.0  # length of the ponytail; 0: a bun
     cover: float = 1.0  # how much the skin between the roots looks like hair
 
 
-def draw_style(traits: Traits) -> Style:
+_SHORT = {"cling": 0.0, "clumps": 260, "volume": (0.6, 1.4), "mess": 0.24, "frizz": 0.03, "wave": 0.0}
+_LONG = {"sideways": 1.0, "natural": 0.2, "stiffness": 0.45, "weight": 0.82, "volume": (1.4, 2.8), "mess": 0.065, "clumps": 85, "wave": 1.1}
+# How likely a kind is for a person (male share m, female share f), and its numbers: one, or the range that it is drawn from
+_KINDS = {
+    "buzz": (lambda p, m, f: 0.7 * m + 0.02, _SHORT | {"points": 4, "top": (0.25, 1.0), "side": (0.4, 1.0), "back": 0.8, "natural": 1.0,
+        "lift": 0.65, "stiffness": 0.8, "weight": 0.05, "clumps": 1, "clumping": 0.0, "volume": 0.6, "radius": 0.026, "cover": 0.75}),
+    "crew": (lambda p, m, f: 1.2 * m, _SHORT | {"points": 6, "top": (1.8, 3.6), "side": (0.2, 0.35), "fade": (0.3, 0.8), "part": 9.0,
+        "sideways": 0.35, "backward": (-0.7, 0.3), "cling": 0.3, "stiffness": 0.7, "weight": 0.15, "radius": 0.036, "cover": 0.85}),
+    "side part": (lambda p, m, f: 1.5 * m + 0.1 * f, {"top": (6, 9.5), "side": (0.2, 0.35), "fade": 0.4, "part": (2.4, 3.8), "sideways": 1.0,
+        "backward": (0.1, 0.7), "natural": 0.15, "lift": (0.4, 0.65), "side_back": 0.5, "volume": (0.9, 1.7)}),
+    "swept back": (lambda p, m, f: 0.8 * m + 0.8 * f, {"points": 10, "top": (7, 12), "side": (0.3, 0.7), "back": (0.4, 0.7), "part": (0, 1),
+        "fade": (0, 0.5), "backward": 1.0, "natural": 0.1, "sideways": 0.25, "side_back": 1.0, "lift": (0.3, 0.8), "volume": (0.5, 2.2)}),
+    "messy": (lambda p, m, f: (1.2 * m + 0.4 * f) * (1.3 - p.age / 80), {"top": (4, 7.5), "side": (0.35, 0.6), "back": 0.5, "fade": (0, 0.5),
+        "natural": 0.7, "sideways": 0.5, "part": (0, 4), "backward": (-0.8, 0.5), "fringe": (0, 0.6), "fringe_gap": 1.2, "lift": 0.7,
+        "cling": 0.25, "volume": (1.2, 2.2), "mess": 0.4, "clumps": 200, "clumping": 0.8, "frizz": 0.1, "ragged": 0.28}),
+    "fringe": (lambda p, m, f: 0.3 * m + 0.5 * f, {"top": (7, 10), "side": (0.45, 0.75), "back": (0.5, 0.7), "natural": 1.0, "backward": -0.5,
+        "fringe": 1.0, "fringe_gap": (0.1, 2.0), "lift": 0.35, "weight": 0.5, "volume": (0.8, 1.5), "mess": 0.16, "ragged": 0.15}),
+    "bob": (lambda p, m, f: 1.7 * f, _LONG | {"strands": 5400, "points": 13, "top": (20, 28), "side": 0.68, "back": 0.6, "part": (0.2, 2.6),
+        "backward": 0.25, "fringe": (-0.9, 0.6), "radius": 0.05}),
+    "long": (lambda p, m, f: 2.4 * f * (1.15 - p.age / 100) + 0.08, _LONG | {"strands": 4700, "points": 16, "top": (30, 50), "side": 0.88,
+        "back": 0.82, "part": (0.2, 2.2), "backward": 0.3, "side_back": (0, 0.5), "fringe": (-0.9, 0.4), "radius": 0.056, "before": (0, 1)}),
+    "curly": (lambda p, m, f: 0.35 + 0.5 * f, {"strands": 4100, "points": 18, "top": (6, 20), "side": 0.85, "back": 0.8, "part": (0, 2),
+        "sideways": 0.6, "natural": 0.6, "lift": 0.75, "cling": 0.25, "weight": 0.6, "fringe": 0.3, "fringe_gap": 1.0, "volume": (1.3, 3.3),
+        "mess": 0.3, "clumps": 240, "clumping": 0.8, "wave": 0.0, "curl": (0.35, 0.6), "pitch": (3.5, 5.0), "frizz": 0.16, "ragged": 0.2}),
+    "afro": (lambda p, m, f: 2.6 * max(p.melanin - 0.5, 0), {"points": 12, "top": (0.8, 7), "side": (0.5, 0.95), "back": 0.9, "natural": 0.15,
+        "lift": 0.98, "cling": 0.0, "stiffness": 0.97, "weight": 0.04, "volume": 7.0, "mess": 0.25, "clumps": 420, "clumping": 0.5,
+        "wave": 0.0, "curl": 0.25, "pitch": (1.0, 2.2), "frizz": 0.12, "radius": 0.045}),
+    "balding": (lambda p, m, f: 0.05 * (p.age - 38) * m, {"strands": 4600, "points": 6, "top": (0.6, 4.8), "side": 0.6, "back": 0.6,
+        "natural": 0.6, "backward": 0.6, "side_back": 0.4, "volume": 0.8, "mess": 0.25, "radius": 0.034, "cover": 0.55}),
+    "bald": (lambda p, m, f: (0.3 + 0.008 * (p.age - 35)) * m, {"strands": 0, "cover": (0.0, 0.22)}),
+}  # fmt: skip
+
+
+def draw_style(traits: Traits) -> HairStyle:
     """The hairstyle of a person: a kind by sex, age and texture of the hair, its numbers by the seed."""
     rng = stream(traits.seed, "hairstyle")
-    chances = {name: max(chance(traits), 0.0) for name, (chance, _) in _KINDS.items()}
-    total = sum(chances.values())
-    name = str(rng.choice(list(chances), p=[chance / total for chance in chances.values()]))
-    style = _KINDS[name][1](rng, traits)
-    return replace(style, name=name, line=_hairline(rng, traits, style))
-
-
-def _hairline(rng: np.random.Generator, traits: Traits, style: Style) -> Hairline:
-    male = 1 - traits.femininity
-    ageing = np.clip((traits.age - 25) / 45, 0, 1) * male
-    return replace(
-        style.line,
-        height=style.line.height + float(rng.normal(0.0, 0.35) + 0.4 * ageing),
-        temples=style.line.temples + float(abs(rng.normal(0.15, 0.35)) + 1.6 * ageing * rng.random() + 0.35 * male),
-        peak=float(rng.uniform(0.3, 0.8) if rng.random() < 0.25 else 0.0),
+    female = traits.femininity
+    male = float(max(1 - female, 0.0)) if female < 0.5 else 0.0
+    chances = {name: max(chance(traits, male, female), 0.0) for name, (chance, _) in _KINDS.items()}
+    name = str(rng.choice(list(chances), p=np.array(list(chances.values())) / sum(chances.values())))
+    numbers = {key: float(rng.uniform(*value)) if isinstance(value, tuple) else value for key, value in _KINDS[name][1].items()}
+    style = HairStyle(name, **numbers)
+    wave = float(np.clip(rng.beta(1.1, 1.5) * (1 + 0.4 * traits.melanin) - 0.15, 0, 1))
+    ageing = float(np.clip((traits.age - 25) / 45, 0, 1)) * male
+    thin = name == "balding"
+    line = Hairline(
+        height=float(rng.normal(0.0, 0.35)) + 0.4 * ageing + 1.0 * thin,
+        temples=float(abs(rng.normal(0.15, 0.35)) + 1.6 * ageing * rng.random()) + 0.35 * male + 2.2 * thin,
         sideburn=float(rng.uniform(0, 1.2)) * male,
-        softness=style.line.softness * float(rng.uniform(0.7, 1.3)),
+        softness=float(rng.uniform(0.7, 1.3)) * (1.4 if thin else 0.5 if style.points < 7 else 0.8),
         phase=float(rng.uniform(0, 6.28)),
+        rim=float(rng.uniform(4.0, 8.0)) if thin and rng.random() < 0.6 else None,
+        thin=0.6 * thin,
     )
+    curl = style.curl + 0.85 * style.wave * wave
+    pitch = float(rng.uniform(7, 12)) - 3.5 * wave if style.wave else style.pitch
+    return replace(style, line=line, part=style.part * float(rng.choice([-1, 1])), curl=curl, pitch=pitch, fringe=max(style.fringe, 0.0))
 
-
-def _texture(rng: np.random.Generator, traits: Traits) -> tuple[float, float]:
-    """Radius (cm) and length of a turn (cm) of the natural wave; straight hair comes most often."""
-    wave = rng.beta(1.1, 1.5) * (1 + 0.4 * traits.melanin)
-    return float(0.85 * np.clip(wave - 0.15, 0, 1)), float(rng.uniform(7, 12) - 3.5 * np.clip(wave, 0, 1))
-
-
-def _side(rng: np.random.Generator) -> float:
-    return float(rng.choice([-1.0, 1.0]))
-
-
-def _buzz(rng: np.random.Generator, traits: Traits) -> Style:
-    length = float(rng.uniform(0.25, 1.0))
-    return Style(
-        "", 6300, 4, length, length * float(rng.uniform(0.4, 1.0)), length * 0.8, natural=1.0, lift=0.65, cling=0.0, stiffness=0.8,
-        weight=0.05, volume=length, mess=0.25, clumps=1, clumping=0.0, frizz=0.01, radius=0.026, cover=0.75, line=Hairline(softness=0.5),
-    )  # fmt: skip
-
-
-def _crew(rng: np.random.Generator, traits: Traits) -> Style:
-    top = float(rng.uniform(1.8, 3.6))
-    return Style(
-        "", 6200, 6, top, float(rng.uniform(0.5, 1.0)), float(rng.uniform(0.6, 1.2)), fade=float(rng.uniform(0.3, 0.8)), natural=0.5,
-        sideways=0.35 * _side(rng), part=-9.0, backward=float(rng.uniform(-0.7, 0.3)), lift=0.6, cling=0.3, stiffness=0.7, weight=0.15,
-        volume=0.6 * top, mess=0.22, clumps=260, clumping=0.45, frizz=0.05, radius=0.036, cover=0.85,
-    )  # fmt: skip
-
-
-def _side_part(rng: np.random.Generator, traits: Traits) -> Style:
-    wave, pitch = _texture(rng, traits)
-    return Style(
-        "", 6200, 9, float(rng.uniform(6, 9.5)), float(rng.uniform(1.4, 3.0)), float(rng.uniform(1.5, 3.2)), fade=0.4,
-        part=_side(rng) * float(rng.uniform(2.4, 3.8)), sideways=1.0, backward=float(rng.uniform(0.1, 0.7)), natural=0.15,
-        lift=float(rng.uniform(0.4, 0.65)), stiffness=0.55, weight=0.3, side_back=0.5, volume=float(rng.uniform(0.9, 1.7)), mess=0.10,
-        clumps=120, clumping=0.6, curl=0.3 * wave, pitch=pitch, frizz=0.05, radius=0.042,
-    )  # fmt: skip
-
-
-def _swept_back(rng: np.random.Generator, traits: Traits) -> Style:
-    wave, pitch = _texture(rng, traits)
-    top = float(rng.uniform(7, 12))
-    return Style(
-        "", 6200, 10, top, float(rng.uniform(2.0, 5.5)), float(rng.uniform(3, 6)), fade=float(rng.uniform(0, 0.5)), backward=1.0,
-        natural=0.1, sideways=0.25, part=float(rng.normal(0, 1)), side_back=1.0, lift=float(rng.uniform(0.45, 0.8)), stiffness=0.6,
-        weight=0.25, volume=float(rng.uniform(0.8, 2.2)), mess=0.10, clumps=110, clumping=0.65, curl=0.35 * wave, pitch=pitch, frizz=0.06,
-        radius=0.043,
-    )  # fmt: skip
-
-
-def _messy(rng: np.random.Generator, traits: Traits) -> Style:
-    top = float(rng.uniform(4, 7.5))
-    return Style(
-        "", 6200, 9, top, float(rng.uniform(1.6, 4.0)), float(rng.uniform(2.0, 4.0)), fade=float(rng.uniform(0, 0.5)), natural=0.7,
-        sideways=0.5, part=_side(rng) * float(rng.uniform(0, 4)), backward=float(rng.uniform(-0.8, 0.5)),
-        fringe=float(rng.choice([0.0, 0.5])), fringe_gap=1.2, lift=0.7, cling=0.25, stiffness=0.62, weight=0.3,
-        volume=float(rng.uniform(1.2, 2.2)), mess=0.4, clumps=200, clumping=0.8, curl=float(rng.uniform(0, 0.35)), pitch=5.0, frizz=0.1,
-        ragged=0.28, radius=0.042,
-    )  # fmt: skip
-
-
-def _fringe_short(rng: np.random.Generator, traits: Traits) -> Style:
-    return Style(
-        "", 6200, 9, float(rng.uniform(7, 10)), float(rng.uniform(3.5, 7)), float(rng.uniform(4, 7)), natural=1.0, backward=-0.5,
-        sideways=0.0, fringe=1.0, fringe_gap=float(rng.uniform(0.1, 2.0)), lift=0.35, stiffness=0.5, weight=0.5,
-        volume=float(rng.uniform(0.8, 1.5)), mess=0.16, clumps=130, clumping=0.6, frizz=0.06, ragged=0.15, radius=0.043,
-    )  # fmt: skip
-
-
-def _pixie(rng: np.random.Generator, traits: Traits) -> Style:
-    return Style(
-        "", 6200, 9, float(rng.uniform(6, 9)), float(rng.uniform(3.0, 5.0)), float(rng.uniform(3, 5)),
-        part=_side(rng) * float(rng.uniform(2, 4)), natural=0.4, sideways=0.9, backward=-0.25, fringe=float(rng.uniform(0.3, 0.9)),
-        fringe_gap=float(rng.uniform(0.3, 1.5)), lift=0.5, side_back=-0.15, stiffness=0.5, weight=0.45,
-        volume=float(rng.uniform(1.1, 1.8)), mess=0.2, clumps=170, clumping=0.7, frizz=0.06, ragged=0.22, radius=0.042,
-    )  # fmt: skip
-
-
-def _bob(rng: np.random.Generator, traits: Traits) -> Style:
-    wave, pitch = _texture(rng, traits)
-    length = float(rng.uniform(17, 25))
-    return Style(
-        "", 5400, 13, length + 3, length - 4, length - 6, part=_side(rng) * float(rng.choice([0.3, 2.6])), sideways=1.0, backward=0.25,
-        natural=0.2, side_back=0.1, fringe=float(rng.random() < 0.35), fringe_gap=float(rng.uniform(0.0, 0.8)), lift=0.5, stiffness=0.45,
-        weight=0.8, volume=float(rng.uniform(1.5, 2.8)), mess=0.07, clumps=90, clumping=0.5, curl=wave, pitch=pitch, frizz=0.07,
-        ragged=0.06, radius=0.05,
-    )  # fmt: skip
-
-
-def _long(rng: np.random.Generator, traits: Traits) -> Style:
-    wave, pitch = _texture(rng, traits)
-    length = float(rng.uniform(26, 46))
-    return Style(
-        "", 4700, 16, length + 4, length - 2, length - 6, part=_side(rng) * float(rng.choice([0.2, 2.2])), sideways=1.0, backward=0.3,
-        natural=0.2, side_back=float(rng.uniform(0.0, 0.5)), fringe=float(rng.random() < 0.25), fringe_gap=float(rng.uniform(0, 0.6)),
-        lift=0.45, stiffness=0.45, weight=0.85, volume=float(rng.uniform(1.4, 2.8)), mess=0.06, clumps=80, clumping=0.55, curl=1.2 * wave,
-        pitch=pitch + 2, frizz=0.09, ragged=0.08, radius=0.056, before=float(rng.uniform(0, 1)),
-    )  # fmt: skip
-
-
-def _curly(rng: np.random.Generator, traits: Traits) -> Style:
-    length = float(rng.uniform(9, 22)) * (0.55 + 0.45 * traits.femininity)
-    return Style(
-        "", 4100, 18, length, length * 0.85, length * 0.8, part=float(rng.normal(0, 2)), sideways=0.6, natural=0.6, backward=0.1,
-        lift=0.75, cling=0.25, stiffness=0.6, weight=0.6, fringe=0.3, fringe_gap=1.0,
-        volume=float(rng.uniform(2.0, 3.5)) * (0.6 + 0.4 * traits.femininity), mess=0.3, clumps=240, clumping=0.8,
-        curl=float(rng.uniform(0.35, 0.6)), pitch=float(rng.uniform(3.5, 5.0)), frizz=0.16, ragged=0.2, radius=0.046,
-    )  # fmt: skip
-
-
-def _afro(rng: np.random.Generator, traits: Traits) -> Style:
-    length = float(rng.uniform(0.8, 2.5) if rng.random() < 0.5 else rng.uniform(3, 7.5))
-    return Style(
-        "", 6200, 12 if length > 2.6 else 8, length, length * float(rng.uniform(0.5, 0.95)), length * 0.9, natural=0.15,
-        fade=0.3 * (length < 2.6), lift=0.98, cling=0.0, stiffness=0.97, weight=0.04, volume=length * 1.1, mess=0.25, clumps=420,
-        clumping=0.5, curl=0.10 + 0.035 * length, pitch=0.7 + 0.25 * length, frizz=0.12, ragged=0.1, radius=0.045,
-        line=Hairline(softness=0.6),
-    )  # fmt: skip
-
-
-def _tied(rng: np.random.Generator, traits: Traits) -> Style:
-    high = float(rng.uniform(-1.0, 9.5))
-    tail = float(rng.uniform(18, 34)) if rng.random() < 0.55 else 0.0
-    return Style(
-        "", 5600, 11, 16.0, 14.0, 12.0, part=float(rng.normal(0, 1.0)), backward=1.0, side_back=1.0, lift=float(rng.uniform(0.15, 0.4)),
-        stiffness=0.2, weight=0.0, volume=float(rng.uniform(0.35, 1.0)), mess=0.05, clumps=120, clumping=0.45, frizz=0.05, radius=0.045,
-        knot=(high, float(rng.uniform(2.4, 3.6))), tail=tail,
-    )  # fmt: skip
-
-
-def _balding(rng: np.random.Generator, traits: Traits) -> Style:
-    length = float(rng.uniform(0.4, 3.0))
-    rim = float(rng.uniform(4.0, 8.0)) if rng.random() < 0.6 else None
-    return Style(
-        "", 4600, 6, length * 1.6, length, length, line=Hairline(height=1.0, temples=2.2, softness=1.4, rim=rim, thin=0.6), natural=0.6,
-        backward=0.6, side_back=0.4, lift=0.45, stiffness=0.6, weight=0.3, volume=0.6 * length, mess=0.25, clumps=160, clumping=0.4,
-        frizz=0.06, radius=0.034, cover=0.55,
-    )  # fmt: skip
-
-
-def _bald(rng: np.random.Generator, traits: Traits) -> Style:
-    return replace(_buzz(rng, traits), strands=0, cover=float(rng.uniform(0.0, 0.22)))
-
-
-def _male(traits: Traits) -> float:
-    return 1 - traits.femininity
-
-
-_KINDS = {  # name -> how likely, and its maker
-    "buzz": (lambda p: 0.7 * _male(p) + 0.02, _buzz),
-    "crew": (lambda p: 1.2 * _male(p) - 0.05, _crew),
-    "side part": (lambda p: 1.5 * _male(p) + 0.05, _side_part),
-    "swept back": (lambda p: 0.8 * _male(p) + 0.15, _swept_back),
-    "messy": (lambda p: (1.2 * _male(p) + 0.05) * (1.3 - p.age / 80), _messy),
-    "fringe": (lambda p: 0.3 * _male(p) + 0.05, _fringe_short),
-    "pixie": (lambda p: 0.55 * p.femininity, _pixie),
-    "bob": (lambda p: 1.5 * p.femininity, _bob),
-    "long": (lambda p: 2.2 * p.femininity * (1.15 - p.age / 100) + 0.08, _long),
-    "curly": (lambda p: 0.35 + 0.5 * p.femininity, _curly),
-    "afro": (lambda p: 2.6 * max(p.melanin - 0.5, 0), _afro),
-    "tied": (lambda p: 1.3 * p.femininity + 0.06, _tied),
-    "balding": (lambda p: 0.05 * (p.age - 38) * _male(p) if p.femininity < 0.5 else 0.0, _balding),
-    "bald": (lambda p: 0.3 * _male(p) + 0.008 * (p.age - 35) * _male(p) if p.femininity < 0.5 else 0.0, _bald),
-}
 
 _DOWN, _FRONT, _RIGHT = np.array([0, -1, 0], np.float32), np.array([0, 0, 1], np.float32), np.array([1, 0, 0], np.float32)
 _WHORL = unit(np.array([0.08, 0.86, -0.5], np.float32))  # where hair grows away from, as a direction from the head's middle
@@ -573,7 +434,7 @@ class Locks:
     clump: np.ndarray  # int: the strand that leads the clump
 
 
-def draw_locks(form: HeadForm, style: Style, roots: Roots, rng: np.random.Generator) -> Locks:
+def draw_locks(form: HeadForm, style: HairStyle, roots: Roots, rng: np.random.Generator) -> Locks:
     """Sort the strands into sides, layers and clumps."""
     count = len(roots)
     x, _, z = roots.points.T
@@ -594,21 +455,19 @@ def draw_locks(form: HeadForm, style: Style, roots: Roots, rng: np.random.Genera
     return Locks(side, fringe, before, layer, stray, np.maximum(top, form.brow - 0.1), open_below, clump)
 
 
-def lengths(form: HeadForm, style: Style, roots: Roots, rng: np.random.Generator) -> np.ndarray:
-    """Length (n, cm) of each strand: by its place on the head, shorter at the edge of the scalp; to the tie if there is one."""
-    if style.knot is not None:
-        return 1.25 * np.linalg.norm(knot_place(form, style) - roots.points, axis=1)
+def lengths(form: HeadForm, style: HairStyle, roots: Roots, rng: np.random.Generator) -> np.ndarray:
+    """Length (n, cm) of each strand: by its place on the head, shorter at the edge of the scalp."""
     towards, _, _ = form.locate(roots.points)
     above = smooth(0.50, 0.92, towards[:, 1])
     behind = smooth(-0.2, -0.7, towards[:, 2])
     margin = scalp_margin(style.line, roots.st[:, 0], roots.st[:, 1])
-    low = (style.side * (1 - behind) + style.back * behind) * (1 - style.fade * smooth(6.0, -3.0, roots.points[:, 1]))
+    low = style.top * (style.side * (1 - behind) + style.back * behind) * (1 - style.fade * smooth(6.0, -3.0, roots.points[:, 1]))
     length = low * (1 - above) + style.top * above
     soft = 0.45 + 0.55 * smooth(0.0, 0.9, margin + 0.2 * rng.normal(size=len(roots)))
     return length * soft * np.exp(style.ragged * rng.normal(size=len(roots)))
 
 
-def grow(form: HeadForm, style: Style, roots: Roots, locks: Locks, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def grow(form: HeadForm, style: HairStyle, roots: Roots, locks: Locks, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Strands (n k 3) of the given lengths (n) on the scalp, clumped, curled and clear of head and face."""
     points = _combed(form, style, roots, locks, length, rng)
     along = np.linspace(0, 1, style.points, dtype=np.float32)
@@ -620,7 +479,7 @@ def grow(form: HeadForm, style: Style, roots: Roots, locks: Locks, length: np.nd
     return flat
 
 
-def _combed(form: HeadForm, style: Style, roots: Roots, locks: Locks, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _combed(form: HeadForm, style: HairStyle, roots: Roots, locks: Locks, length: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Strands (n k 3) that follow the comb and their weight, one step for each point."""
     count, steps = len(roots), style.points - 1
     strays = rng.normal(size=(count, 3))
@@ -645,7 +504,7 @@ def _combed(form: HeadForm, style: Style, roots: Roots, locks: Locks, length: np
     return points
 
 
-def _comb(form: HeadForm, style: Style, locks: Locks, place: np.ndarray) -> np.ndarray:
+def _comb(form: HeadForm, style: HairStyle, locks: Locks, place: np.ndarray) -> np.ndarray:
     """Directions (n 3, unit, along the head) that hair at `place` (n 3) is combed to."""
     towards, _, _ = form.locate(place)
     above = smooth(0.30, 0.75, towards[:, 1])[:, None]
@@ -655,20 +514,10 @@ def _comb(form: HeadForm, style: Style, locks: Locks, place: np.ndarray) -> np.n
     below = _DOWN + 0.3 * style.natural * away - style.side_back * _FRONT
     onto = _FRONT + 0.5 * _DOWN + 0.12 * side + 0.25 * style.sideways * side
     comb = np.where(locks.fringe[:, None], onto, on_top * above + below * (1 - above))
-    if style.knot is not None:
-        comb = knot_place(form, style) - place
     return unit(comb - towards * (comb * towards).sum(1, keepdims=True))
 
 
-def knot_place(form: HeadForm, style: Style) -> np.ndarray:
-    """Where (3, cm) the hair is tied together."""
-    height = style.knot[0] if style.knot else 0.0
-    back = np.array([0.0, height, -10.0 + 0.05 * max(height, 0) ** 2], np.float32)
-    towards, _, reach = form.locate(back)
-    return (form.middle + towards * (reach + 0.3)).astype(np.float32)
-
-
-def _clumped(style: Style, points: np.ndarray, locks: Locks, along: np.ndarray) -> np.ndarray:
+def _clumped(style: HairStyle, points: np.ndarray, locks: Locks, along: np.ndarray) -> np.ndarray:
     """Strands drawn to the leader of their clump, more so towards the tips."""
     keep = style.clumping * (1 - locks.stray)[:, None, None] * smooth(0.0, 0.9, along)[None, :, None]
     leaders = points[locks.clump]
@@ -676,7 +525,9 @@ def _clumped(style: Style, points: np.ndarray, locks: Locks, along: np.ndarray) 
     return points + keep * (leaders + 0.3 * offset - points)
 
 
-def _curls(style: Style, points: np.ndarray, locks: Locks, length: np.ndarray, along: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _curls(
+    style: HairStyle, points: np.ndarray, locks: Locks, length: np.ndarray, along: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
     """Offsets (n k 3): a helix that the hairs of a clump share, and the straying of single hairs."""
     count, steps = len(points), len(along) - 1
     tangent = unit(np.gradient(points, axis=1))
@@ -713,36 +564,10 @@ def trim(points: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (points[rows, low] * (1 - share) + points[rows, low + 1] * share).astype(np.float32), left
 
 
-def tie(form: HeadForm, style: Style, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Hair beyond the tie (n k 3) and the lock (int n) each strand belongs to: a ball of wound strands, or a tail that hangs down."""
-    place, size = knot_place(form, style), style.knot[1] if style.knot else 0.0
-    outward = unit(place - form.middle)
-    count, locks = 900, 40
-    lock = rng.integers(0, locks, count)
-    along = np.linspace(0, 1, style.points)[None, :, None]
-    if style.tail == 0:
-        axis = unit(rng.normal(size=(locks, 3)) + 0.8 * outward)[lock]
-        start = unit(np.cross(axis, rng.normal(size=(locks, 3))[lock] + 0.25 * rng.normal(size=(count, 3))))
-        turn = along * 2.6 + rng.uniform(0, 1, (count, 1, 1))
-        ring = start[:, None] * np.cos(turn) + np.cross(axis, start)[:, None] * np.sin(turn)
-        tilt = 0.45 * rng.normal(size=(locks, 1, 1))[lock] * axis[:, None]
-        reach = size * (0.72 + 0.28 * rng.random((count, 1, 1)))
-        ball = place + outward * 0.55 * size + reach * unit(ring + tilt)
-        return form.push_out(ball, _CLEAR).astype(np.float32), lock
-    swing = rng.normal(size=(locks, 3))[lock] * np.array([1.0, 0.3, 0.8]) + 0.35 * rng.normal(size=(count, 3))
-    rise = place + outward * 2.2 * np.sin(np.minimum(along * 6, np.pi / 2)) + outward * 1.6 * along
-    fall = style.tail * np.exp(0.12 * rng.normal(size=(count, 1, 1))) * along**1.2
-    width = 0.35 * size * (0.25 + 1.1 * np.sin(np.minimum(along * 2.6, 2.2)))
-    points = rise + _DOWN * fall + swing[:, None] * width
-    return form.push_out(drape(points, np.zeros((count, 1), bool)), _CLEAR).astype(np.float32), lock
-
-
-_STUMP = 0.12  # strands of which less is left are dropped
-
-
-def scalp_colour(traits: Traits) -> np.ndarray:
-    """The colour that goes with `scalp_shade`: linear RGB (float32 3), dyed and greyed as the hair is."""
-    return mean_colour(draw_tint(traits))
+def scalp_shade(traits: Traits, s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """How far the skin between the strands looks like hair, 0 (skin) .. 1 (hair), at plane coordinates s, t."""
+    style = draw_style(traits)
+    return style.cover * scalp_density(style.line, s, t)
 
 
 def scalp_hair(traits: Traits, skin: RestSkin) -> Strands | None:
@@ -758,12 +583,7 @@ def scalp_hair(traits: Traits, skin: RestSkin) -> Strands | None:
     points, left = trim(points, form.freedom(points, locks.top))
     edge = scalp_margin(style.line, roots.st[:, 0], roots.st[:, 1])
     size = np.exp(0.2 * rng.normal(size=len(points))) * (1 - 0.45 * locks.stray) * (0.5 + 0.5 * smooth(0.0, 1.2, edge))
-    keep = left > _STUMP
+    keep = left > 0.12
     points, size, clump, vertex = points[keep], size[keep], locks.clump[keep], roots.vertex[keep]
-    if style.knot is not None:
-        tied, strand = tie(form, style, rng)
-        clump = np.concatenate([clump, strand])
-        vertex = np.concatenate([vertex, np.full(len(tied), vertex[np.argmin(np.square(points[:, 0] - tied[0, 0]).sum(1))])])
-        points, size = np.concatenate([points, tied]), np.concatenate([size, np.ones(len(tied))])
     radius = taper(style.radius, style.points, size)
     return Strands(points, radius, colours(draw_tint(traits), clump, rng), vertex, 0.55, buried(points, radius, form.middle))

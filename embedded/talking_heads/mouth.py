@@ -13,19 +13,33 @@ from embedded.talking_heads.solids import Material, Mesh, grid_faces, join
 from embedded.talking_heads.traits import Traits, stream
 
 TEETH = 7  # of one half of one jaw: central and lateral incisor, canine, two premolars, two molars
-UPPER_WIDTH = (0.86, 0.67, 0.77, 0.70, 0.67, 1.02, 0.92)
-UPPER_HEIGHT = (1.00, 0.88, 0.98, 0.84, 0.76, 0.72, 0.66)
-UPPER_DEPTH = (0.68, 0.60, 0.78, 0.88, 0.88, 1.05, 1.05)
-UPPER_EDGE = (0.0, 0.06, -0.02, 0.05, 0.06, 0.06, 0.06)  # how far the edge stays behind the line of the bite
-LOWER_WIDTH = (0.53, 0.57, 0.67, 0.69, 0.70, 1.05, 1.00)
-LOWER_HEIGHT = (0.88, 0.90, 1.00, 0.84, 0.78, 0.72, 0.66)
-LOWER_DEPTH = (0.58, 0.62, 0.74, 0.76, 0.80, 1.00, 1.00)
-EDGE_DEPTH = (0.17, 0.16, 0.22, 0.50, 0.54, 0.74, 0.74)  # thickness at the edge, or between the cusps
-TIP = (0.02, 0.05, 0.20, 0.12, 0.08, 0.04, 0.04)  # how far the middle of the edge stands out before its ends
-LEAN = (0.14, 0.12, 0.04, 0.0, -0.04, -0.08, -0.1)  # radians that the edge leans outwards
-BITE_SLOPE = 0.10  # the line of the bite rises towards the back
-CURVE_POWER = 2.8
-OVERJET = 0.36  # upper incisor edges stand this far in front of the lower ones
+# Sizes of crowns in cm, upper and lower jaw: widths, heights, depths at the neck
+_WIDTHS = np.array([(0.86, 0.67, 0.77, 0.70, 0.67, 1.02, 0.92), (0.53, 0.57, 0.67, 0.69, 0.70, 1.05, 1.00)])
+_HEIGHTS = np.array([(1.00, 0.88, 0.98, 0.84, 0.76, 0.72, 0.66), (0.88, 0.90, 1.00, 0.84, 0.78, 0.72, 0.66)])
+_DEPTHS = np.array([(0.68, 0.60, 0.78, 0.88, 0.88, 1.05, 1.05), (0.58, 0.62, 0.74, 0.76, 0.80, 1.00, 1.00)])
+_UPPER_EDGE = np.array([0.0, 0.06, -0.02, 0.05, 0.06, 0.06, 0.06])  # how far the edge stays behind the line of the bite
+_LOWER_EDGE = np.array([1.0, 0.93, 0.85, 0.15, 0.0, 0.0, 0.0])  # share of the overbite by which the edge rises over that line
+_EDGE_DEPTH = np.array([0.17, 0.16, 0.22, 0.50, 0.54, 0.74, 0.74])  # thickness at the edge, or between the cusps
+_TIP = np.array([0.02, 0.05, 0.20, 0.12, 0.08, 0.04, 0.04])  # how far the middle of the edge stands out before its ends
+_LEAN = np.array([0.14, 0.12, 0.04, 0.0, -0.04, -0.08, -0.1])  # radians that the edge leans outwards
+_BITE_SLOPE = 0.10  # the line of the bite rises towards the back
+_CURVE_POWER = 2.8
+_OVERJET = 0.36  # upper incisor edges stand this far in front of the lower ones
+
+# Rings of a crown from under the gum to the edge; the last two close it
+CROWN_RING = 10  # vertices around a crown
+_LEVEL = np.array([-0.18, 0.06, 0.32, 0.62, 0.86, 0.97, 1.0, 0.985])  # 0 at the gum, 1 at the edge
+_CROWN_WIDTH = np.array([0.72, 0.84, 0.95, 1.0, 0.98, 0.91, 0.76, 0.0])  # share of the full width
+_CROWN_FACE = np.array([-0.03, 0.04, 0.085, 0.075, 0.035, 0.0, -0.04, -0.06])  # cm: outer face before the edge
+_THICK = np.array([0.95, 1.0, 0.90, 0.54, 0.18, 0.0, -0.35, -1.0])  # 1: depth at the neck, 0: of the edge, -1: closed
+_SLOT_WIDTH, _SLOT_HEIGHT = 16, 32  # texels of one tooth
+
+# Rows of the gum from the fold of the lip over the margin to the palate: cm above the margin, and cm out of the face of the tooth's neck
+_GUM_COLUMNS = np.array([0.06, 0.35, 0.65, 0.94])  # of one tooth, in shares of its width
+_SCALLOP = np.array([0.0, 0.45, 0.9, 1.0, 1.0, 1.0, 0.85, 0.2])  # how much of the margin's scallops a row follows
+_GUM_HEIGHT = np.array([1.0, 0.55, 0.2, 0.03, 0.03, 0.05, 0.2, 0.75])
+_OUT_OF_FACE = np.array([-0.22, 0.0, 0.05, 0.03, -0.10])  # the last three lie behind the tooth
+_BEHIND = np.array([0.02, -0.07, -0.30])  # beyond the inner side of the neck
 
 
 @dataclass(frozen=True)
@@ -37,48 +51,38 @@ class Dentition:
     half_width: float  # cm between the middle and the outer face of the molars, at size 1
     overbite: float  # cm that the upper incisors cover of the lower ones
     irregularity: float  # 0 (straight) .. 1 (crooked)
-    gap: float  # cm between the upper central incisors
     wear: float  # 0 .. 1: worn edges
     stain: float  # 0 (bleached) .. 1 (yellow-brown)
-    missing: int  # index of the lost upper premolar or molar, counted from the left; -1: none
-    gold: int  # index of the upper crown of gold, counted alike; -1: none
-
-
-@dataclass(frozen=True)
-class Crown:
-    """One tooth, standing in arch space with its edge at `edge`."""
-
-    edge: np.ndarray  # float 3, cm: middle of the outer face at the edge
-    along: np.ndarray  # float 3, unit: along the arch, to the right of the picture
-    out: np.ndarray  # float 3, unit: out of the mouth
-    root: np.ndarray  # float 3, unit: from the edge to the neck
-    width: float
-    height: float  # from the edge to the gum
-    depth: float  # labiolingual, at the neck
-    edge_depth: float
-    tip: float
-    place: int  # 0 central incisor .. 6 second molar
-    start: float  # where the tooth begins and ends along the arch
-    end: float
 
 
 def draw_dentition(traits: Traits) -> Dentition:
     """Teeth of a person: whiter and straighter for most young, worn and stained with age."""
     rng = stream(traits.seed, "dentition")
     age = float(np.clip((traits.age - 18) / 55, 0, 1))
-    lost, gilded = rng.choice([2, 3, 4, 9, 10, 11], 2, replace=False)
     return Dentition(
         seed=traits.seed,
         size=float(np.clip(1.01 - 0.03 * traits.femininity + 0.025 * rng.normal(), 0.93, 1.07)),
         half_width=float(np.clip(2.85 + 0.1 * rng.normal(), 2.6, 3.1)),
         overbite=float(np.clip(0.2 + 0.05 * rng.normal(), 0.1, 0.3)),
         irregularity=float(rng.beta(1.3, 2.6)),
-        gap=float(rng.uniform(0.05, 0.16)) if rng.random() < 0.08 else 0.0,
         wear=float(np.clip(0.15 + 0.6 * age + 0.15 * rng.normal(), 0, 1)),
         stain=float(np.clip(0.12 + 0.5 * age + 0.2 * rng.normal(), 0, 1)),
-        missing=int(lost) if rng.random() < 0.02 + 0.07 * age else -1,
-        gold=int(gilded) if rng.random() < 0.05 * age else -1,
     )
+
+
+@dataclass(frozen=True)
+class Crowns:
+    """The 14 crowns of one jaw in arch space, from the left of the picture to the right."""
+
+    place: np.ndarray  # int n, 0 central incisor .. 6 second molar
+    edge: np.ndarray  # float n 3, cm: middle of the outer face at the edge
+    along: np.ndarray  # float n 3, unit: along the arch, to the right of the picture
+    out: np.ndarray  # float n 3, unit: out of the mouth
+    root: np.ndarray  # float n 3, unit: from the edge to the neck
+    width: np.ndarray  # float n
+    height: np.ndarray  # float n, from the edge to the gum
+    depth: np.ndarray  # float n, labiolingual, at the neck
+    centre: np.ndarray  # float n, where the tooth's middle lies along the arch, from the middle of the jaw
 
 
 def arch_frames(position: np.ndarray, dentition: Dentition, lower: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -89,202 +93,121 @@ def arch_frames(position: np.ndarray, dentition: Dentition, lower: bool) -> tupl
     half_width = (dentition.half_width - (0.22 if lower else 0.0)) * dentition.size
     depth = 4.5 * dentition.size
     x = np.linspace(0, 1.25 * half_width, 400)
-    z = -depth * (x / half_width) ** CURVE_POWER
+    z = -depth * (x / half_width) ** _CURVE_POWER
     length = np.concatenate([[0], np.cumsum(np.hypot(np.diff(x), np.diff(z)))])
     at = np.interp(np.abs(position), length, x)
-    slope = -depth * CURVE_POWER / half_width * (at / half_width) ** (CURVE_POWER - 1) * np.sign(position)
-    side = np.sign(position) * at
-    forward = -depth * (at / half_width) ** CURVE_POWER
-    points = np.stack([side, -BITE_SLOPE * forward, forward - (OVERJET if lower else 0.0)], -1)
+    slope = -depth * _CURVE_POWER / half_width * (at / half_width) ** (_CURVE_POWER - 1) * np.sign(position)
+    forward = -depth * (at / half_width) ** _CURVE_POWER
+    points = np.stack([np.sign(position) * at, -_BITE_SLOPE * forward, forward - (_OVERJET if lower else 0.0)], -1)
     along = np.stack([np.ones_like(slope), np.zeros_like(slope), slope], -1)
     along /= np.linalg.norm(along, axis=1, keepdims=True)
-    out = np.stack([-along[:, 2], np.zeros_like(slope), along[:, 0]], -1)
-    return points, along, out
+    return points, along, np.stack([-along[:, 2], np.zeros_like(slope), along[:, 0]], -1)
 
 
-def crowns(dentition: Dentition, lower: bool) -> list[Crown]:
-    """The 14 crowns of one jaw at rest, from the left of the picture to the right; a missing one is among them."""
+def crowns(dentition: Dentition, lower: bool) -> Crowns:
+    """The crowns of one jaw at rest, each turned, tipped, moved in or out and lengthened as far as the teeth are irregular."""
     rng = stream(dentition.seed, "crowns lower" if lower else "crowns upper")
-    half = np.asarray(LOWER_WIDTH if lower else UPPER_WIDTH) * dentition.size
+    jaw, size, up = int(lower), dentition.size, np.array([0.0, -1.0 if lower else 1.0, 0.0])
     place = np.concatenate([np.arange(TEETH)[::-1], np.arange(TEETH)])
-    mirror = np.repeat([-1, 1], TEETH)
-    ends = np.cumsum(half) + (0.0 if lower else 0.5 * dentition.gap)
-    starts = ends - half
-    centre = mirror * (0.5 * (starts + ends))[place]
-    points, along, out = arch_frames(centre, dentition, lower)
-    jitter = rng.normal(size=(2 * TEETH, 5)) * _looseness(dentition, lower)[place][:, None]
-    return [
-        _crown(dentition, lower, int(place[i]), int(mirror[i]), (points[i], along[i], out[i]), (starts, ends), jitter[i])
-        for i in range(2 * TEETH)
-    ]
-
-
-def _looseness(dentition: Dentition, lower: bool) -> np.ndarray:
-    """How far teeth stray (7): crowding shows at the front, and more below."""
-    front = np.array([1.0, 1.2, 1.0, 0.6, 0.5, 0.4, 0.4])
-    return front * (1.2 if lower else 0.8) * dentition.irregularity
-
-
-def _crown(
-    dentition: Dentition,
-    lower: bool,
-    place: int,
-    mirror: int,
-    frame: tuple[np.ndarray, np.ndarray, np.ndarray],
-    span: tuple[np.ndarray, np.ndarray],
-    jitter: np.ndarray,
-) -> Crown:
-    """One crown on its place of the arch, turned, tipped, moved in or out and lengthened by `jitter` (5, about -1 .. 1)."""
-    point, along, out = frame
-    turn, lean = 0.14 * jitter[0], LEAN[place] * (0.6 if lower else 1.0) + 0.05 * jitter[1]
+    widths = _WIDTHS[jaw] * size
+    centre = np.repeat([-1, 1], TEETH) * (np.cumsum(widths) - 0.5 * widths)[place]
+    point, along, out = arch_frames(centre, dentition, lower)
+    loose = np.array([1.0, 1.2, 1.0, 0.6, 0.5, 0.4, 0.4])[place] * (1.2 if lower else 0.8) * dentition.irregularity
+    turn, tip, lean, inwards, longer = (rng.normal(size=(2 * TEETH, 5)) * loose[:, None] * [0.14, 0.05, 0.04, 0.035, 0.03]).T[..., None]
     along, out = along * np.cos(turn) + out * np.sin(turn), out * np.cos(turn) - along * np.sin(turn)
-    up = np.array([0.0, -1.0 if lower else 1.0, 0.0])
-    root = up * np.cos(lean) - out * np.sin(lean)
-    root = root * np.cos(0.04 * jitter[2]) + along * np.sin(0.04 * jitter[2])
-    size = dentition.size
+    tip = tip + (_LEAN[place] * (0.6 if lower else 1.0))[:, None]
+    root = (up * np.cos(tip) - out * np.sin(tip)) * np.cos(lean) + along * np.sin(lean)
     if lower:
-        cover = dentition.overbite * float(np.interp(place, [0, 2, 3, 4], [1.0, 0.85, 0.15, 0.0])) - 0.03 * (place > 2)
-        edge = point + np.array([0.0, cover - 0.02 * place * (place < 3), 0.0])
-        height = LOWER_HEIGHT[place] * size
+        edge = point + np.array([0.0, 1.0, 0.0]) * (dentition.overbite * _LOWER_EDGE[place] - 0.03 * (place > 2))[:, None]
+        height, inwards = _HEIGHTS[1][place] * size, np.minimum(inwards, 0.0)
     else:
-        edge = point + up * (UPPER_EDGE[place] * size + 0.03 * jitter[3] + 0.06 * dentition.wear * (place in (0, 2)))
-        height = (UPPER_HEIGHT[place] - UPPER_EDGE[place] - 0.06 * dentition.wear) * size
-    depth = (LOWER_DEPTH if lower else UPPER_DEPTH)[place] * size
-    inwards = min(0.035 * jitter[4], 0.0) if lower else max(0.035 * jitter[4], -0.01)
-    starts, ends = span
-    sides = sorted((mirror * float(starts[place]), mirror * float(ends[place])))
-    return Crown(
-        edge=edge + out * inwards,
-        along=along,
-        out=out,
-        root=root / np.linalg.norm(root),
-        width=float(ends[place] - starts[place]) * 0.985,
-        height=height,
-        depth=depth,
-        edge_depth=EDGE_DEPTH[place] * size,
-        tip=TIP[place] * size * (1 - 0.6 * dentition.wear),
-        place=place,
-        start=sides[0],
-        end=sides[1],
-    )
+        worn = 0.06 * dentition.wear
+        edge = point + up * ((_UPPER_EDGE[place] * size + worn * (place % 2 == 0) * (place < 3))[:, None] + longer)
+        height, inwards = (_HEIGHTS[0] - _UPPER_EDGE - worn)[place] * size, np.maximum(inwards, -0.01)
+    root = root / np.linalg.norm(root, axis=1, keepdims=True)
+    return Crowns(place, edge + out * inwards, along, out, root, widths[place], height, _DEPTHS[jaw][place] * size, centre)
 
 
-CROWN_RING = 10  # vertices around a crown
-SLOT_WIDTH, SLOT_HEIGHT = 16, 32  # texels of one tooth
-GOLD = (0.62, 0.40, 0.12)  # linear RGB
-
-# Rings of a crown from under the gum to the edge; the last two close it
-_LEVEL = np.array([-0.18, 0.06, 0.32, 0.62, 0.86, 0.97, 1.0, 0.985])  # 0 at the gum, 1 at the edge
-_CROWN_WIDTH = np.array([0.72, 0.84, 0.95, 1.0, 0.98, 0.91, 0.76, 0.0])  # share of the full width
-_CROWN_FACE = np.array([-0.03, 0.04, 0.085, 0.075, 0.035, 0.0, -0.04, -0.06])  # cm: outer face before the edge
-_THICK = np.array([0.95, 1.0, 0.90, 0.54, 0.18, 0.0, -0.35, -1.0])  # 1: depth at the neck, 0: of the edge, -1: closed
-
-
-def crown_points(crown: Crown) -> np.ndarray:
-    """Vertices (rings * 10, 3) of one crown in arch space, ring by ring from under the gum, each from the right over the outer face."""
+def crown_points(teeth: Crowns, dentition: Dentition) -> np.ndarray:
+    """Vertices (n rings 10 3) of crowns in arch space, ring by ring from under the gum, each from the right over the outer face."""
     angle = 2 * np.pi * np.arange(CROWN_RING) / CROWN_RING
-    side = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** 0.75
-    front = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** 0.75
-    thickness = np.where(
-        _THICK >= 0,
-        crown.edge_depth + np.clip(_THICK, 0, 1) * (crown.depth - crown.edge_depth),
-        crown.edge_depth * (1 + np.clip(_THICK, -1, 0)),
-    )
-    middle = _CROWN_FACE - 0.5 * thickness
-    width = 0.5 * crown.width * _CROWN_WIDTH[:, None] * side[None]
+    side, front = (np.sign(value) * np.abs(value) ** 0.75 for value in (np.cos(angle), np.sin(angle)))
+    edge_depth, tip = (table[teeth.place][:, None] * dentition.size for table in (_EDGE_DEPTH, _TIP * (1 - 0.6 * dentition.wear)))
+    neck = edge_depth + np.clip(_THICK, 0, 1) * (teeth.depth[:, None] - edge_depth)
+    thickness = np.where(_THICK >= 0, neck, edge_depth * (1 + np.clip(_THICK, -1, 0)))  # n r
+    width = 0.985 * 0.5 * teeth.width[:, None, None] * _CROWN_WIDTH[:, None] * side
     # cusps and the point of a canine: the ends of the edge stay behind its middle, and so does the groove of a chewing surface
-    behind = crown.tip * np.abs(side)[None] ** 1.5 + 0.04 * np.abs(side)[None] ** 6
-    level = np.clip(_LEVEL, 0, None)[:, None] ** 3
-    rise = crown.height * (1 - _LEVEL)[:, None] + level * behind + (0.25 * crown.edge_depth - 0.04) * (_CROWN_WIDTH == 0)[:, None]
-    outward = middle[:, None] + 0.5 * thickness[:, None] * front[None]
-    points = crown.edge + width[..., None] * crown.along + outward[..., None] * crown.out + rise[..., None] * crown.root
-    return points.reshape(-1, 3)
+    behind = tip[..., None] * np.abs(side) ** 1.5 + 0.04 * np.abs(side) ** 6
+    rise = teeth.height[:, None, None] * (1 - _LEVEL)[:, None] + np.clip(_LEVEL, 0, None)[:, None] ** 3 * behind
+    rise = rise + (0.25 * edge_depth - 0.04)[..., None] * (_CROWN_WIDTH == 0)[:, None]
+    outward = (_CROWN_FACE - 0.5 * thickness)[..., None] + 0.5 * thickness[..., None] * front
+    axes = (axis[:, None, None] for axis in (teeth.along, teeth.out, teeth.root))
+    return teeth.edge[:, None, None] + sum(amount[..., None] * axis for amount, axis in zip((width, outward, rise), axes, strict=True))
 
 
 def teeth_mesh(dentition: Dentition, lower: bool) -> Mesh:
     """All crowns of one jaw at rest in arch space."""
-    standing = [(i, crown) for i, crown in enumerate(crowns(dentition, lower)) if lower or i != dentition.missing]
-    rings = len(_LEVEL)
+    points = crown_points(crowns(dentition, lower), dentition)
+    count, rings = points.shape[:2]
     faces = grid_faces(rings, CROWN_RING, closed=True)
     faces = faces if lower else faces[:, ::-1]
-    side = np.cos(2 * np.pi * np.arange(CROWN_RING) / CROWN_RING)
-    u = np.broadcast_to(0.5 + 0.47 * side, (rings, CROWN_RING))
-    v = np.broadcast_to(np.clip(_LEVEL, 0.02, 0.98)[:, None], (rings, CROWN_RING))
-    vertices = np.concatenate([crown_points(crown) for _, crown in standing])
-    uv = np.concatenate([np.stack([(i + u) / (2 * TEETH), v], -1).reshape(-1, 2) for i, _ in standing])
-    numbered = np.concatenate([faces + k * rings * CROWN_RING for k in range(len(standing))])
-    return Mesh.of(
-        vertices, numbered, uv, Material(paint_teeth(dentition, lower), roughness=0.15, specular=0.04, scatter=(0.12, 0.10, 0.08))
-    )
+    u = (np.arange(count)[:, None, None] + 0.5 + 0.47 * np.cos(2 * np.pi * np.arange(CROWN_RING) / CROWN_RING)) / count
+    uv = np.stack(np.broadcast_arrays(u, np.clip(_LEVEL, 0.02, 0.98)[:, None]), -1).reshape(-1, 2)
+    numbered = np.concatenate([faces + k * rings * CROWN_RING for k in range(count)])
+    material = Material(_paint_teeth(dentition, lower), roughness=0.15, specular=0.04, scatter=(0.12, 0.10, 0.08))
+    return Mesh.of(points.reshape(-1, 3), numbered, uv, material)
 
 
-def paint_teeth(dentition: Dentition, lower: bool) -> np.ndarray:
+def _paint_teeth(dentition: Dentition, lower: bool) -> np.ndarray:
     """Albedo (float32 32 x 14*16 x 3): ivory, yellower at the neck, bluish at the edge, dark where crowns meet, dim at the back."""
     rng = stream(dentition.seed, "teeth colour lower" if lower else "teeth colour upper")
     white, stained = np.array([0.80, 0.77, 0.69]), np.array([0.68, 0.60, 0.44])
-    base = white + dentition.stain * (stained - white)
-    base = base * rng.uniform(0.94, 1.03)
+    base = (white + dentition.stain * (stained - white)) * rng.uniform(0.94, 1.03)
     place = np.abs(np.arange(2 * TEETH) - (TEETH - 0.5)) - 0.5
-    tint = np.array([1.0, 1.0, 0.99, 0.99, 0.98, 0.96, 0.96])[place.astype(int)][:, None] ** np.array([0.5, 1.5, 4.0])
-    tint = np.where(place[:, None] == 2, tint * [0.98, 0.95, 0.88], tint) * (1 + 0.02 * rng.normal(size=(2 * TEETH, 1)))
+    tint = np.array([1.0, 1.0, 0.98, 0.99, 0.98, 0.96, 0.96])[place.astype(int)][:, None] ** np.array([0.5, 1.5, 4.0])
+    tint = tint * (1 + 0.02 * rng.normal(size=(2 * TEETH, 1)))
     dim = np.interp(place, [0, 2, 3, 6], [1.0, 0.95, 0.85, 0.5])[:, None] ** np.array([0.8, 1.1, 1.3])
-    level = ((np.arange(SLOT_HEIGHT) + 0.5) / SLOT_HEIGHT)[:, None]
+    level = ((np.arange(_SLOT_HEIGHT) + 0.5) / _SLOT_HEIGHT)[:, None]
     neck, edge = np.clip(1 - level / 0.45, 0, 1) ** 1.5, np.clip((level - 0.72) / 0.28, 0, 1) ** 1.5
     grade = 1 - neck * np.array([0.12, 0.20, 0.34]) - edge * np.array([0.20, 0.15, 0.07]) * (1 - 0.6 * dentition.wear)
-    across = np.abs((np.arange(SLOT_WIDTH) + 0.5) / SLOT_WIDTH * 2 - 1)
+    across = np.abs((np.arange(_SLOT_WIDTH) + 0.5) / _SLOT_WIDTH * 2 - 1)
     seam = 1 - np.clip((across - 0.62) / 0.38, 0, 1)[:, None] ** 2 * np.array([0.50, 0.58, 0.64])
     albedo = (base * tint * dim)[None, :, None] * grade[:, None, None] * seam[None, None]
-    if not lower and dentition.gold >= 0:
-        albedo[:, dentition.gold] = np.array(GOLD) * dim[dentition.gold] * seam
-    streak = 1 + 0.025 * rng.normal(size=(1, 2 * TEETH, SLOT_WIDTH, 1))
-    return np.clip(albedo * streak, 0, 0.85).reshape(SLOT_HEIGHT, -1, 3).astype(np.float32)
-
-
-_GUM_COLUMNS = np.array([0.06, 0.35, 0.65, 0.94])  # of one tooth, in shares of its width
-# Rows from the fold of the lip over the margin to the palate: cm above the margin, and cm out of the face of the tooth's neck
-_SCALLOP = np.array([0.0, 0.45, 0.9, 1.0, 1.0, 1.0, 0.85, 0.2])  # how much of the margin's scallops a row follows
-_GUM_HEIGHT = np.array([1.0, 0.55, 0.2, 0.03, 0.03, 0.05, 0.2, 0.75])
-_OUT_OF_FACE = np.array([-0.22, 0.0, 0.05, 0.03, -0.10])  # the last three lie behind the tooth, see _BEHIND
-_BEHIND = np.array([0.02, -0.07, -0.30])  # beyond the inner side of the neck
+    streak = 1 + 0.025 * rng.normal(size=(1, 2 * TEETH, _SLOT_WIDTH, 1))
+    return np.clip(albedo * streak, 0, 0.85).reshape(_SLOT_HEIGHT, -1, 3).astype(np.float32)
 
 
 def gum_mesh(dentition: Dentition, traits: Traits, lower: bool) -> Mesh:
-    """The gum of one jaw at rest, in arch space."""
+    """The gum of one jaw at rest, in arch space: a band that is high at the middle of each tooth, down between it and its neighbours."""
     teeth = crowns(dentition, lower)
-    points = np.concatenate([_band(crown, dentition, lower) for crown in teeth], 1)
+    count, up = len(teeth.place), np.array([0.0, -1.0 if lower else 1.0, 0.0])
+    position = teeth.centre[:, None] + (_GUM_COLUMNS - 0.5) * teeth.width[:, None]  # n 4
+    curve, _, out = (rows.reshape(count, 4, 3) for rows in arch_frames(position.ravel(), dentition, lower))
+    between = np.abs(2 * _GUM_COLUMNS - 1) ** 2.2
+    neck = (teeth.edge + teeth.root * teeth.height[:, None])[:, None]  # n 1 3
+    back = np.sum((neck - curve) * out, -1) * (1 - 0.3 * between)  # the neck stands behind the curve of the edges by its lean
+    papilla = 0.62 * teeth.height[:, None] * between * np.where(teeth.place > 2, 0.75, 1.0)[:, None]
+    face = back[..., None] + _OUT_OF_FACE - np.array([0.0, 0.02, 0.05, 0.10, 0.10]) * between[:, None]
+    inner = back[..., None] - teeth.depth[:, None, None] + _BEHIND + np.array([0.12, 0.06, 0.0]) * between[:, None]
+    outward = np.concatenate([face, inner], -1)  # n 4 rows
+    height = ((neck[..., 1] - curve[..., 1]) * up[1])[..., None] - papilla[..., None] * _SCALLOP + _GUM_HEIGHT
+    points = curve[:, :, None] + outward[..., None] * out[:, :, None] + height[..., None] * up
+    points = points.reshape(4 * count, -1, 3).transpose(1, 0, 2)
     rows, columns = points.shape[:2]
     faces = grid_faces(rows, columns)
     uv = np.stack(np.broadcast_arrays(np.linspace(0, 1, columns)[None], np.linspace(0, 1, rows)[:, None]), -1).reshape(-1, 2)
-    material = Material(paint_gum(dentition, traits, lower), roughness=0.22, specular=0.035, scatter=(0.35, 0.12, 0.08))
+    material = Material(_paint_gum(dentition, traits, lower), roughness=0.22, specular=0.035, scatter=(0.35, 0.12, 0.08))
     return Mesh.of(points.reshape(-1, 3), faces[:, ::-1] if lower else faces, uv, material)
 
 
-def _band(crown: Crown, dentition: Dentition, lower: bool) -> np.ndarray:
-    """The gum (8 4 3) over one tooth: high at its middle, down between it and its neighbours."""
-    curve, _, out = arch_frames(crown.start + _GUM_COLUMNS * (crown.end - crown.start), dentition, lower)
-    between = np.abs(2 * _GUM_COLUMNS - 1) ** 2.2
-    up = np.array([0.0, -1.0 if lower else 1.0, 0.0])
-    neck = crown.edge + crown.root * crown.height
-    back = np.sum((neck - curve) * out, 1) * (1 - 0.3 * between)  # the neck stands behind the curve of the edges by its lean
-    margin = (neck[1] - curve[:, 1]) * up[1]
-    papilla = 0.62 * crown.height * between * (0.75 if crown.place > 2 else 1.0)
-    face = back[:, None] + _OUT_OF_FACE[None] - np.array([0.0, 0.02, 0.05, 0.10, 0.10]) * between[:, None]
-    inner = back[:, None] - crown.depth + _BEHIND[None] + np.array([0.12, 0.06, 0.0]) * between[:, None]
-    outward = np.concatenate([face, inner], 1)
-    height = margin[:, None] - papilla[:, None] * _SCALLOP[None] + _GUM_HEIGHT[None]
-    points = curve[:, None] + outward[..., None] * out[:, None] + height[..., None] * up
-    return points.transpose(1, 0, 2)
-
-
-def paint_gum(dentition: Dentition, traits: Traits, lower: bool) -> np.ndarray:
+def _paint_gum(dentition: Dentition, traits: Traits, lower: bool) -> np.ndarray:
     """Albedo (float32 32 224 3): coral pink, redder in the fold of the lip, with brown patches where skin is dark; dim at the back."""
     rng = stream(dentition.seed, "gum lower" if lower else "gum upper")
     height, width = 32, 224
     coarse = cv2.resize(rng.normal(size=(5, 30)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    fine = cv2.resize(rng.normal(size=(16, 112)).astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     pink = np.array([0.50, 0.205, 0.19]) * (1 + 0.06 * rng.normal())
     fold = np.clip(1 - np.linspace(0, 1, height) / 0.3, 0, 1)[:, None, None]
-    albedo = pink * (1 + 0.07 * coarse + 0.05 * fine)[..., None] * (1 - fold * np.array([0.15, 0.45, 0.42]))
+    albedo = pink * (1 + 0.08 * coarse)[..., None] * (1 - fold * np.array([0.15, 0.45, 0.42]))
     brown = np.clip(traits.melanin * 1.5 - 0.55 + 0.25 * coarse, 0, 0.85)[..., None]
     albedo = albedo + brown * (np.array([0.13, 0.065, 0.055]) - albedo)
     place = np.abs(np.linspace(-7, 7, width))[None, :, None]
@@ -390,7 +313,6 @@ _RING_FOLLOWS_CORNERS = np.array([0.0, 1.0, 0.65, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0]
 _BEYOND_CORNER = 0.2  # cm that the second ring lies outside and behind the first at the corners of the mouth
 _NARROWED = 0.9  # cm that its sides may come inwards with pursed lips
 _OVERLAP = 0.05  # cm that the first ring lies outside the rim of the wet lip
-_WET_DEPTH, _WET_RISE = 0.8, 0.35  # cm that this rim lies behind and beyond the line where the lips meet, if it is not given
 
 
 @dataclass(frozen=True)
@@ -406,15 +328,15 @@ class OralFit:
 class LipOpening:
     """Points (float32 3, cm, head space) of the line where the lips meet, as posed: its corners, and the middles of upper and lower lip.
 
-    `left` is on the left of the picture. Closed lips have top and bottom at the same place. `loop` (float32 n 3) is the rim of
-    the wet lip inside the mouth, where its surface ends, evenly from the right corner over the top; without it an ellipse stands for it.
+    `left` is on the left of the picture. Closed lips have top and bottom at the same place. `loop` (float32 n 3) is the rim of the wet lip
+    inside the mouth, where its surface ends, evenly from the right corner over the top.
     """
 
     left: np.ndarray
     right: np.ndarray
     top: np.ndarray
     bottom: np.ndarray
-    loop: np.ndarray | None = None
+    loop: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -463,18 +385,10 @@ class Oral:
 
 def _edge(lips: LipOpening, angle: np.ndarray) -> np.ndarray:
     """Points (n 3) just outside the lips' wet rim at `angle` (n) around the opening."""
-    loop = lips.loop
-    if loop is None:
-        top, side = np.sin(angle)[:, None], np.cos(angle)[:, None]
-        middle = 0.5 * (lips.left + lips.right)
-        loop = middle + 0.5 * (lips.right - lips.left) * side + np.where(top > 0, lips.top - middle, middle - lips.bottom) * top
-        loop = loop + [0.0, _WET_RISE, 0.0] * top - [0.0, 0.0, _WET_DEPTH]
-    else:
-        at = angle / (2 * np.pi) * len(loop)
-        whole = np.concatenate([loop, loop[:1]])
-        loop = np.stack([np.interp(at, np.arange(len(whole)), whole[:, axis]) for axis in range(3)], -1)
-    outside = _OVERLAP * np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], -1)
-    return (loop + outside).astype(np.float32)
+    whole = np.concatenate([lips.loop, lips.loop[:1]])
+    at = angle / (2 * np.pi) * len(lips.loop)
+    rim = np.stack([np.interp(at, np.arange(len(whole)), whole[:, axis]) for axis in range(3)], -1)
+    return (rim + _OVERLAP * np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)], -1)).astype(np.float32)
 
 
 def build_oral(traits: Traits, fit: OralFit) -> Oral:

@@ -1,4 +1,7 @@
-"""A mesh as the kernels read it, and what it is like at a place in one of its faces."""
+"""Pictures of meshes and strands on the processor: what is prepared once a person, what is shaded in each pixel, and the tone curve.
+
+Surfaces are shaded once a pixel where its four samples agree and sample by sample where they do not.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,15 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embedded.talking_heads.render.raster import NOTHING, SAMPLE_COLUMNS, SAMPLES, Samples, draw_mesh, empty_samples, project
+from embedded.talking_heads.render.raster import NOTHING, SAMPLE_COLUMNS, SAMPLES, PixelSamples, draw_mesh, empty_samples, project
 from embedded.talking_heads.render.shading import (
-    DETAIL_REPEAT,
     HAS_BUMP,
-    HAS_DETAIL,
     SCATTER,
-    TWO_SIDED,
     Lights,
-    Point,
+    SurfacePoint,
     Textures,
     pack,
     pack_light,
@@ -129,18 +129,11 @@ def curvature(surface: Surface, corners: Corners, footprint: float) -> float:
     return math.sqrt(turn) * footprint
 
 
-@inlined
-def seen_from_behind(surface: Surface, corners: Corners, towards_eye: Vector) -> bool:
-    """Whether the camera sees the inner side of a face."""
-    a = load(surface.vertices, corners[0])
-    return dot(cross(minus(load(surface.vertices, corners[1]), a), minus(load(surface.vertices, corners[2]), a)), towards_eye) < 0.0
-
-
 STEEPEST = 4.0  # pixels of depth a pixel of width: samples further apart belong to different surfaces
 SAME_FACING = 0.8  # cosine of the angle between normals that count as one smooth surface
 
 
-class Scene(NamedTuple):
+class ShadedScene(NamedTuple):
     """All that the colour of a place depends on."""
 
     surface: Surface
@@ -152,8 +145,8 @@ class Scene(NamedTuple):
 
 
 @inlined
-def _face_colour(scene: Scene, face: int, x: float, y: float, texel: np.ndarray, tile: np.ndarray) -> Vector:
-    """Linear RGB of a face at a point of the picture. texel, tile: float32 6 and 2, room for samples."""
+def _face_colour(scene: ShadedScene, face: int, x: float, y: float, texel: np.ndarray) -> Vector:
+    """Linear RGB of a face at a point of the picture; texel: float32 6, room for a sample."""
     surface, traits = scene.surface, scene.textures.surface
     three, material = corners(surface, face), surface.material[face]
     w = weights(surface.screen, three, x, y)
@@ -162,34 +155,27 @@ def _face_colour(scene: Scene, face: int, x: float, y: float, texel: np.ndarray,
     footprint = scene.pixel * math.sqrt(dot(towards_eye, towards_eye))
     view = unit(towards_eye)
     normal = unit(mixed_vector(surface.normals, three, w))
-    inside = traits[material, TWO_SIDED] > 0.0 and seen_from_behind(surface, three, towards_eye)
-    if inside:
-        normal = (-normal[0], -normal[1], -normal[2])
     normal = towards_viewer(normal, view)
     # seen at a slant, a pixel covers more of the texture: the geometric mean of both directions
     extent = mixed(surface.density, three, w) * footprint / math.sqrt(max(dot(normal, view), 0.1))
-    gradient = _texture(scene, three, w, extent, material, texel, tile)
-    bumped = towards_viewer(unit(along(normal, gradient, 1.0 if inside else -1.0)), view)
+    gradient = _texture(scene, three, w, extent, material, texel)
+    bumped = towards_viewer(unit(minus(normal, gradient)), view)
     visible = key_light(scene.maps, place, normal, traits[material, SCATTER])
     occlusion = mixed(surface.occlusion, three, w)
-    point = Point(normal, bumped, view, occlusion, visible, curvature(surface, three, footprint))
+    point = SurfacePoint(normal, bumped, view, occlusion, visible, curvature(surface, three, footprint))
     return shade(point, texel, traits, material, scene.lights)
 
 
 @inlined
-def _texture(scene: Scene, three: Corners, w: Vector, extent: float, material: int, texel: np.ndarray, tile: np.ndarray) -> Vector:
+def _texture(scene: ShadedScene, three: Corners, w: Vector, extent: float, material: int, texel: np.ndarray) -> Vector:
     """Reads the material at a place into `texel` and returns the gradient of its bumps (cm per cm). extent: of a pixel, in units of uv."""
     surface, textures = scene.surface, scene.textures
     u = w[0] * surface.uv[three[0], 0] + w[1] * surface.uv[three[1], 0] + w[2] * surface.uv[three[2], 0]
     v = w[0] * surface.uv[three[0], 1] + w[1] * surface.uv[three[1], 1] + w[2] * surface.uv[three[2], 1]
-    sample(textures.texels, textures.texel_levels, material, (u, v), False, extent, texel)
-    if textures.surface[material, HAS_BUMP] == 0.0 and textures.surface[material, HAS_DETAIL] == 0.0:
+    sample(textures, material, (u, v), extent, texel)
+    if textures.surface[material, HAS_BUMP] == 0.0:
         return 0.0, 0.0, 0.0
-    tile[0], tile[1] = 0.0, 0.0
-    repeat = textures.surface[material, DETAIL_REPEAT]
-    if textures.surface[material, HAS_DETAIL] > 0.0:
-        sample(textures.tiles, textures.tile_levels, material, (u * repeat, v * repeat), True, extent * repeat, tile)
-    return uphill(surface, three, texel[4] + repeat * tile[0], texel[5] + repeat * tile[1])
+    return uphill(surface, three, texel[4], texel[5])
 
 
 @inlined
@@ -205,7 +191,7 @@ def _one_surface(surface: Surface, face: int, other: int, depth: float, other_de
 
 
 @inlined
-def _gather(scene: Scene, samples: Samples, row: int, column: int, owner: np.ndarray) -> None:
+def _gather(scene: ShadedScene, samples: PixelSamples, row: int, column: int, owner: np.ndarray) -> None:
     """Sets `owner` (int 4): for each sample of a pixel the first one of the same smooth surface, or NOTHING where no surface is seen."""
     depth, ids = samples.depth, samples.ids
     for index in range(SAMPLES):
@@ -237,11 +223,11 @@ def _middle(owner: np.ndarray, index: int, through: np.ndarray) -> Vector:
 
 
 @kernel
-def resolve(scene: Scene, samples: Samples, background: np.ndarray) -> np.ndarray:
+def resolve(scene: ShadedScene, samples: PixelSamples, background: np.ndarray) -> np.ndarray:
     """The picture (float32 h w 3): surfaces shaded, mixed with strands and background (float32 h w 3) by the samples of each pixel."""
     height, width = background.shape[:2]
     picture = np.zeros((height, width, 3), np.float32)
-    texel, tile = np.empty(6, np.float32), np.empty(2, np.float32)
+    texel = np.empty(6, np.float32)
     owner, through = np.empty(SAMPLES, np.int64), np.empty(SAMPLES, np.float32)
     for row in range(height):
         for column in range(width):
@@ -256,7 +242,7 @@ def resolve(scene: Scene, samples: Samples, background: np.ndarray) -> np.ndarra
                 if owner[index] == index:
                     x, y, weight = _middle(owner, index, through)
                     face = samples.ids[row * SAMPLES + index, column]
-                    colour = _face_colour(scene, face, column + x, row + y, texel, tile)
+                    colour = _face_colour(scene, face, column + x, row + y, texel)
                     for channel in range(3):
                         picture[row, column, channel] += weight * colour[channel]
             for channel in range(3):
@@ -264,41 +250,22 @@ def resolve(scene: Scene, samples: Samples, background: np.ndarray) -> np.ndarra
     return picture
 
 
-KNEE = 0.55  # linear value from which on the shoulder bends
-STEPS = 8192  # entries of the table, even in the square root of the light
+KNEE, WHITE = 0.55, 4.0  # linear values from which on the shoulder bends, and that it brings to full white
+_LIGHT = WHITE * np.linspace(0, 1, 8192) ** 2
 
 
-def _srgb(linear: np.ndarray) -> np.ndarray:
-    """Linear light in [0, 1] -> sRGB in [0, 1] (IEC 61966-2-1)."""
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055)
+def shoulder(light: np.ndarray) -> np.ndarray:
+    """Light -> [0, 1]: unchanged below the knee, then bent without a corner so that WHITE and more become 1."""
+    beyond = np.clip((light - KNEE) / (WHITE - KNEE), 0, 1)
+    return np.where(light < KNEE, light, KNEE + (1 - KNEE) * (1 - (1 - beyond) ** ((WHITE - KNEE) / (1 - KNEE))))
 
 
-def shoulder(light: np.ndarray, white: float) -> np.ndarray:
-    """Light -> [0, 1]: unchanged below the knee, then bent without a corner so that `white` (above 1) and more become 1."""
-    power = (white - KNEE) / (1 - KNEE)
-    beyond = np.clip((light - KNEE) / (white - KNEE), 0, 1)
-    return np.where(light < KNEE, light, KNEE + (1 - KNEE) * (1 - (1 - beyond) ** power))
-
-
-@kernel
-def _look_up(linear: np.ndarray, scale: float, table: np.ndarray, out: np.ndarray) -> None:
-    """out = table at sqrt(linear * scale), flat arrays."""
-    last = len(table) - 1
-    for index in range(len(linear)):
-        light = min(max(linear[index] * scale, np.float32(0.0)), np.float32(1.0))
-        out[index] = table[int(np.sqrt(light) * last + 0.5)]
-
-
-def tone(linear: np.ndarray, exposure: float = 1.0, white: float = 4.0) -> np.ndarray:
-    """Linear RGB (float32 h w 3) -> sRGB (uint8 h w 3).
-
-    exposure: factor on the light. white: exposed light that becomes full white, above 1; the shoulder reaches it gently.
-    """
-    light = white * np.linspace(0, 1, STEPS) ** 2
-    table = np.round(255 * _srgb(shoulder(light, white))).astype(np.uint8)
-    out = np.empty(linear.shape, np.uint8)
-    _look_up(np.ascontiguousarray(linear, np.float32).reshape(-1), np.float32(exposure / white), table, out.reshape(-1))
-    return out
+def tone(linear: np.ndarray) -> np.ndarray:
+    """Linear RGB (float32 h w 3) -> sRGB (uint8 h w 3, IEC 61966-2-1) through a film's soft shoulder."""
+    light = shoulder(_LIGHT)
+    srgb = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    place = np.sqrt(np.clip(linear / WHITE, 0, 1)) * (len(_LIGHT) - 1) + 0.5
+    return np.round(255 * srgb).astype(np.uint8)[place.astype(np.int32)]
 
 
 @dataclass(frozen=True)
@@ -307,7 +274,6 @@ class Prepared:
 
     faces: np.ndarray  # int32 f 3
     face_material: np.ndarray  # int32 f
-    one_sided: np.ndarray  # uint8 f: not drawn where seen from behind
     uv: np.ndarray  # float32 v 2
     uv_density: np.ndarray  # float32 v
     owner: np.ndarray  # int32 v: the vertex with which each one shares its normal
@@ -319,11 +285,9 @@ class Prepared:
 def prepare(mesh: Mesh) -> Prepared:
     """Prepares a mesh at rest for `render`: textures with their pyramids, seams, extent."""
     centre, radius = bounds(mesh.vertices)
-    two_sided = np.array([material.two_sided for material in mesh.materials], bool)
     return Prepared(
         faces=np.ascontiguousarray(mesh.faces, np.int32),
         face_material=mesh.face_material.astype(np.int32),
-        one_sided=(~two_sided[mesh.face_material]).astype(np.uint8),
         uv=np.ascontiguousarray(mesh.uv, np.float32),
         uv_density=uv_density(mesh.vertices, mesh.faces, mesh.uv),
         owner=weld(mesh),
@@ -339,8 +303,6 @@ def render(
     light: Light,
     camera: Camera,
     background: np.ndarray,
-    width: int,
-    height: int,
     prepared: Prepared,
 ) -> np.ndarray:
     """Linear RGB (float32 h w 3, before `tone`) of a scene.
@@ -348,16 +310,17 @@ def render(
     mesh: vertices and occlusion of the frame; the rest as it was prepared. strands: `root` numbers the vertices of this mesh.
     background: float32 h w 3, linear.
     """
+    height, width = background.shape[:2]
     vertices = np.ascontiguousarray(mesh.vertices, np.float32)
     lights = pack_light(light)
     normals = vertex_normals(vertices, prepared.faces, prepared.owner)
     screen = project(vertices, camera, width, height)
     samples = empty_samples(width, height)
-    draw_mesh(screen, prepared.faces, prepared.one_sided, samples)
+    draw_mesh(screen, prepared.faces, samples)
     maps = cast_shadows(vertices, prepared.faces, strands, lights, prepared.centre, prepared.radius)
     draw_strands(strands, normals, camera, maps, lights, samples)
     occlusion = np.ascontiguousarray(mesh.occlusion, np.float32)
     surface = Surface(vertices, normals, screen, occlusion, prepared.faces, prepared.face_material, prepared.uv, prepared.uv_density)
     eye = tuple(float(value) for value in camera.eye)
-    scene = Scene(surface, prepared.textures, lights, maps, eye, 1.0 / (height * camera.focal))
+    scene = ShadedScene(surface, prepared.textures, lights, maps, eye, 1.0 / (height * camera.focal))
     return resolve(scene, samples, np.ascontiguousarray(background, np.float32))

@@ -1,6 +1,6 @@
 """Which triangle is seen at which sample: a z-buffer drawn scanline by scanline, four samples a pixel.
 
-Samples of a pixel lie on a rotated grid: every sample has a row and a column of its own, so that an edge along a row or a column
+PixelSamples of a pixel lie on a rotated grid: every sample has a row and a column of its own, so that an edge along a row or a column
 passes them one by one and its coverage takes five values instead of three. A buffer therefore has four rows a pixel and one column.
 Depth is the inverse of the distance for the camera (linear in the picture, larger is nearer), the height towards the light in a shadow map.
 """
@@ -21,7 +21,7 @@ STRAND = -2  # id of a sample that a strand covers
 NEAREST = 1.0  # cm: what lies nearer to the camera is not drawn
 
 
-class Samples(NamedTuple):
+class PixelSamples(NamedTuple):
     """What is seen at each sample of a picture."""
 
     depth: np.ndarray  # float32 4h w, inverse distance in 1/cm; 0 where nothing is
@@ -29,10 +29,12 @@ class Samples(NamedTuple):
     paint: np.ndarray  # float32 4h w 4: colours of strands, weighted by the share of light they hold back, and that share
 
 
-def empty_samples(width: int, height: int) -> Samples:
-    """Samples of a picture in which nothing has been drawn."""
+def empty_samples(width: int, height: int) -> PixelSamples:
+    """PixelSamples of a picture in which nothing has been drawn."""
     rows = SAMPLES * height
-    return Samples(np.zeros((rows, width), np.float32), np.full((rows, width), NOTHING, np.int32), np.zeros((rows, width, 4), np.float32))
+    return PixelSamples(
+        np.zeros((rows, width), np.float32), np.full((rows, width), NOTHING, np.int32), np.zeros((rows, width, 4), np.float32)
+    )
 
 
 def project(points: np.ndarray, camera: Camera, width: int, height: int) -> np.ndarray:
@@ -98,13 +100,11 @@ def _fill(points: np.ndarray, corners: tuple[int, int, int], columns: np.ndarray
 
 
 @kernel
-def draw_faces(
-    points: np.ndarray, faces: np.ndarray, one_sided: np.ndarray, columns: np.ndarray, depth: np.ndarray, ids: np.ndarray
-) -> None:
+def draw_faces(points: np.ndarray, faces: np.ndarray, is_one_sided: bool, columns: np.ndarray, depth: np.ndarray, ids: np.ndarray) -> None:
     """Draws triangles into a z-buffer, in place.
 
     points: float32 v 3: x, y in pixels and a depth, larger is nearer;
-    faces: int32 f 3. one_sided: uint8 f: 1 leaves the face out where it is seen from behind.
+    faces: int32 f 3. is_one_sided: leave faces out that are seen from behind.
     columns: float32 n: the place of a sample in its column for each of the n rows of a pixel.
     depth, ids: float32 and int32 (n * height, width).
     """
@@ -115,19 +115,19 @@ def draw_faces(
         xa, xb, xc = points[a, 0], points[b, 0], points[c, 0]
         ya, yb, yc = points[a, 1], points[b, 1], points[c, 1]
         turn = (xb - xa) * (yc - ya) - (xc - xa) * (yb - ya)
-        if one_sided[face] and turn >= 0.0:  # y runs down: counter-clockwise to the viewer is negative here
+        if is_one_sided and turn >= 0.0:  # y runs down: counter-clockwise to the viewer is negative here
             continue
         if max(xa, max(xb, xc)) <= 0 or min(xa, min(xb, xc)) >= width or max(ya, max(yb, yc)) <= 0 or min(ya, min(yb, yc)) >= height:
             continue
         _fill(points, _by_row(points, faces[face]), columns, face, depth, ids)
 
 
-def draw_mesh(screen: np.ndarray, faces: np.ndarray, one_sided: np.ndarray, samples: Samples) -> None:
+def draw_mesh(screen: np.ndarray, faces: np.ndarray, samples: PixelSamples) -> None:
     """Draws the faces (f 3) of projected vertices (v 3, see `project`) into the samples of a picture.
 
-    Faces that reach behind the camera are left out. one_sided: uint8 f: 1 leaves the face out where it is seen from behind.
+    Faces that reach behind the camera or are seen from behind are left out.
     """
     if (screen[:, 2] <= 0).any():
         behind = (screen[faces, 2] <= 0).any(1)
         faces = np.where(behind[:, None], faces[:, :1], faces)  # a point: covers nothing, and the numbering of the faces stays
-    draw_faces(screen, faces, one_sided, SAMPLE_COLUMNS, samples.depth, samples.ids)
+    draw_faces(screen, faces, True, SAMPLE_COLUMNS, samples.depth, samples.ids)

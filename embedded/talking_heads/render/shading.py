@@ -1,7 +1,9 @@
-"""Materials packed for the shading kernel: one pyramid of texels for all surfaces, one for all detail tiles.
+"""What colour a surface shows under the lights of a scene, and its materials packed for that: one pyramid of texels for all surfaces.
 
-A texel of a surface holds red, green, blue, gloss and the slopes of the bump map along u and v (cm per unit of uv), that of a tile two
-slopes. Slopes instead of heights can be averaged: a bump that is too fine for the picture fades out in the smaller levels.
+A texel holds red, green, blue, gloss and the slopes of the bump map along u and v (cm per unit of uv). Slopes instead of heights can be
+averaged: a bump that is too fine for the picture fades out in the smaller levels. Diffuse light wraps around the terminator per channel
+(light that scatters under the skin). Highlights follow the microfacet model with the GGX distribution (Walter et al. 2007) and Hammon's
+visibility term. Soft light from all around comes as spherical harmonics.
 """
 
 import math
@@ -15,141 +17,89 @@ from embedded.talking_heads.render.vectors import Vector, along, clamp, dot, inl
 from embedded.talking_heads.solids import Light, Material
 
 # Columns of the table of surfaces
-ROUGHNESS, SPECULAR, SCATTER, DETAIL_REPEAT, TWO_SIDED, HAS_BUMP, HAS_DETAIL = 0, 1, 2, 5, 6, 7, 8
-COLUMNS = 9
+ROUGHNESS, SPECULAR, SCATTER, HAS_BUMP, COLUMNS = 0, 1, 2, 5, 6
 
 
 class Textures(NamedTuple):
     """All materials of a mesh."""
 
     texels: np.ndarray  # float32 n 6
-    texel_levels: np.ndarray  # int32 m l 3: first texel, height and width of each level of each material; unused levels repeat the last
-    tiles: np.ndarray  # float32 n 2
-    tile_levels: np.ndarray  # int32 m l 3
-    surface: np.ndarray  # float32 m 9, see the columns above
+    levels: np.ndarray  # int32 m l 3: first texel, height and width of each level of each material; unused levels repeat the last
+    surface: np.ndarray  # float32 m 6, see the columns above
 
 
-def _slopes(height: np.ndarray, wraps: bool) -> np.ndarray:
-    """Slopes (h w 2) along u and v of a height map, per unit of uv."""
-    border = cv2.BORDER_WRAP if wraps else cv2.BORDER_REPLICATE
-    rim = cv2.copyMakeBorder(np.asarray(height, np.float32), 1, 1, 1, 1, border)
-    rows, columns = height.shape
-    along_u = (rim[1:-1, 2:] - rim[1:-1, :-2]) * (0.5 * columns)
-    along_v = (rim[2:, 1:-1] - rim[:-2, 1:-1]) * (0.5 * rows)
-    return np.stack([along_u, along_v], -1)
-
-
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image at height x width."""
-    if image.shape[:2] == size:
-        return np.asarray(image, np.float32)
-    return cv2.resize(np.asarray(image, np.float32), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+def pack(materials: Sequence[Material]) -> Textures:
+    """Packs the materials of a mesh, in order."""
+    pyramids = [_pyramid(_surface_image(material)) for material in materials]
+    table = np.zeros((len(materials), max(len(pyramid) for pyramid in pyramids), 3), np.int32)
+    start, texels = 0, []
+    for index, pyramid in enumerate(pyramids):
+        for level, image in enumerate(pyramid):
+            table[index, level:] = start, *image.shape[:2]
+            texels.append(image.reshape(-1, 6))
+            start += len(texels[-1])
+    surface = [(material.roughness, material.specular, *material.scatter, material.bump is not None) for material in materials]
+    return Textures(np.concatenate(texels), table, np.array(surface, np.float32))
 
 
 def _surface_image(material: Material) -> np.ndarray:
     """The texels (h w 6) of a material at the resolution of its finest map."""
     maps = [image for image in (material.albedo, material.bump, material.gloss) if image is not None]
-    size = (max(image.shape[0] for image in maps), max(image.shape[1] for image in maps))
-    image = np.empty((*size, 6), np.float32)
-    image[..., :3] = _resized(material.albedo, size)
-    image[..., 3] = 1.0 if material.gloss is None else _resized(material.gloss, size)
-    image[..., 4:] = 0.0 if material.bump is None else _slopes(_resized(material.bump, size), wraps=False)
+    size = (max(image.shape[1] for image in maps), max(image.shape[0] for image in maps))
+
+    def resized(image: np.ndarray) -> np.ndarray:
+        return cv2.resize(np.asarray(image, np.float32), size, interpolation=cv2.INTER_LINEAR)
+
+    image = np.zeros((size[1], size[0], 6), np.float32)
+    image[..., :3] = resized(material.albedo)
+    image[..., 3] = 1.0 if material.gloss is None else resized(material.gloss)
+    if material.bump is not None:
+        rim = np.pad(resized(material.bump), 1, mode="edge")
+        image[..., 4] = (rim[1:-1, 2:] - rim[1:-1, :-2]) * (0.5 * size[0])
+        image[..., 5] = (rim[2:, 1:-1] - rim[:-2, 1:-1]) * (0.5 * size[1])
     return image
 
 
 def _pyramid(image: np.ndarray) -> list[np.ndarray]:
-    """The image and its halves down to one texel."""
+    """The image and its halves down to one texel; channels in groups of three, the most the resampler is quick with."""
     levels = [image]
     while max(levels[-1].shape[:2]) > 1:
         height, width = (max(1, size // 2) for size in levels[-1].shape[:2])
-        smaller = _halved(levels[-1], height, width)
-        levels.append(smaller.reshape(height, width, image.shape[2]))
+        groups = [np.ascontiguousarray(levels[-1][..., first : first + 3]) for first in (0, 3)]
+        halves = [cv2.resize(group, (width, height), interpolation=cv2.INTER_AREA).reshape(height, width, 3) for group in groups]
+        levels.append(np.concatenate(halves, -1))
     return levels
 
 
-def _halved(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """An image averaged down to a size; channels in groups of three, the most the resampler is quick with."""
-    groups = [image[..., first : first + 3] for first in range(0, image.shape[2], 3)]
-    resized = [cv2.resize(np.ascontiguousarray(group), (width, height), interpolation=cv2.INTER_AREA) for group in groups]
-    return np.concatenate([part.reshape(height, width, -1) for part in resized], -1)
-
-
-def _packed(images: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Texels (n c) of the pyramids of all images, and the table of their levels (m l 3)."""
-    pyramids = [_pyramid(image) for image in images]
-    table = np.zeros((len(images), max(len(pyramid) for pyramid in pyramids), 3), np.int32)
-    start, texels = 0, []
-    for index, pyramid in enumerate(pyramids):
-        for level, image in enumerate(pyramid):
-            table[index, level:] = start, *image.shape[:2]
-            texels.append(image.reshape(-1, image.shape[2]))
-            start += len(texels[-1])
-    return np.concatenate(texels), table
-
-
-def pack(materials: Sequence[Material]) -> Textures:
-    """Packs the materials of a mesh, in order."""
-    surface = np.zeros((len(materials), COLUMNS), np.float32)
-    for row, material in zip(surface, materials, strict=True):
-        row[:SCATTER] = material.roughness, material.specular
-        row[SCATTER:DETAIL_REPEAT] = material.scatter
-        row[DETAIL_REPEAT:] = material.detail_repeat, material.two_sided, material.bump is not None, material.detail is not None
-    flat = np.zeros((1, 1, 2), np.float32)
-    tiles = [flat if material.detail is None else _slopes(material.detail, wraps=True) for material in materials]
-    return Textures(*_packed([_surface_image(material) for material in materials]), *_packed(tiles), surface)
-
-
 @kernel
-def _texel(index: int, size: int, wraps: bool) -> int:
-    """A texel's index brought into the image: round the rim for a tile, held at it for a surface."""
-    return index % size if wraps else min(max(index, 0), size - 1)
-
-
-@kernel
-def _bilinear(
-    texels: np.ndarray, start: int, height: int, width: int, uv: tuple[float, float], wraps: bool, out: np.ndarray, weight: float
-) -> None:
-    """Adds `weight` times the texel at (u, v) of one level, which begins at texel `start`, to `out`."""
+def _bilinear(texels: np.ndarray, level: np.ndarray, uv: tuple[float, float], out: np.ndarray, weight: float) -> None:
+    """Adds `weight` times the texel at (u, v) of one level (int32 3: first texel, height, width) to `out`."""
+    start, height, width = level[0], level[1], level[2]
     x, y = uv[0] * width - 0.5, uv[1] * height - 0.5
     x0, y0 = math.floor(x), math.floor(y)
     fx, fy = x - x0, y - y0
-    left, right = _texel(x0, width, wraps), _texel(x0 + 1, width, wraps)
-    above, below = start + _texel(y0, height, wraps) * width, start + _texel(y0 + 1, height, wraps) * width
+    left, right = min(max(x0, 0), width - 1), min(max(x0 + 1, 0), width - 1)
+    above, below = start + min(max(y0, 0), height - 1) * width, start + min(max(y0 + 1, 0), height - 1) * width
     w00, w01 = weight * (1.0 - fx) * (1.0 - fy), weight * fx * (1.0 - fy)
     w10, w11 = weight * (1.0 - fx) * fy, weight * fx * fy
     for channel in range(len(out)):
-        out[channel] += (
-            w00 * texels[above + left, channel]
-            + w01 * texels[above + right, channel]
-            + w10 * texels[below + left, channel]
-            + w11 * texels[below + right, channel]
-        )
+        upper = w00 * texels[above + left, channel] + w01 * texels[above + right, channel]
+        out[channel] += upper + w10 * texels[below + left, channel] + w11 * texels[below + right, channel]
 
 
 @kernel
-def sample(
-    texels: np.ndarray, levels: np.ndarray, material: int, uv: tuple[float, float], wraps: bool, footprint: float, out: np.ndarray
-) -> None:
-    """Sets `out` (float32 c) to the texel of a material at (u, v), averaged over a footprint.
-
-    levels: int32 m l 3, the pyramids of all materials. wraps: beyond the rim the image starts anew (a tile) or its rim goes on (a surface).
-    footprint: width of a pixel in units of uv. Between two levels the result is blended.
-    """
+def sample(textures: Textures, material: int, uv: tuple[float, float], footprint: float, out: np.ndarray) -> None:
+    """Sets `out` (float32 6) to the texel of a material at (u, v), averaged over a footprint: the width of a pixel in units of uv."""
+    levels = textures.levels
     size = footprint * math.sqrt(levels[material, 0, 1] * levels[material, 0, 2])
     last = levels.shape[1] - 1
     level = min(math.log2(size), float(last)) if size > 1.0 else 0.0
     low = int(level)
     blend = level - low
-    if blend < 0.03:
-        blend = 0.0
-    for channel in range(len(out)):
-        out[channel] = 0.0
-    start, height, width = levels[material, low, 0], levels[material, low, 1], levels[material, low, 2]
-    _bilinear(texels, start, height, width, uv, wraps, out, 1.0 - blend)
+    out[:] = 0.0
+    _bilinear(textures.texels, levels[material, low], uv, out, 1.0 - blend)
     if blend > 0.0:
-        low = min(low + 1, last)
-        start, height, width = levels[material, low, 0], levels[material, low, 1], levels[material, low, 2]
-        _bilinear(texels, start, height, width, uv, wraps, out, blend)
+        _bilinear(textures.texels, levels[material, min(low + 1, last)], uv, out, blend)
 
 
 def uv_density(vertices: np.ndarray, faces: np.ndarray, uv: np.ndarray) -> np.ndarray:
@@ -186,7 +136,7 @@ def pack_light(light: Light) -> Lights:
     return Lights(*red_green_blue, np.ascontiguousarray(light.ambient, np.float32), math.tan(light.softness))
 
 
-class Point(NamedTuple):
+class SurfacePoint(NamedTuple):
     """A place on a surface."""
 
     normal: Vector  # of the smooth surface, towards the viewer's side
@@ -238,7 +188,7 @@ def highlight(n: Vector, view: Vector, towards: Vector, alpha: float, reflectanc
 
 
 @inlined
-def _mirror(point: Point, roughness: float, reflectance: float, ambient: np.ndarray) -> Vector:
+def _mirror(point: SurfacePoint, roughness: float, reflectance: float, ambient: np.ndarray) -> Vector:
     """What a surface mirrors of the soft light (3 channels): Karis' fit of the environment integral, less where surroundings are hidden."""
     facing = clamp(dot(point.bumped, point.to_camera), 0.0, 1.0)
     falloff = min((1.0 - roughness) * (1.0 - roughness), math.exp(-6.432 * facing)) * (1.0 - roughness) + 0.0425 - 0.0275 * roughness
@@ -252,7 +202,7 @@ def _mirror(point: Point, roughness: float, reflectance: float, ambient: np.ndar
 
 
 @inlined
-def _diffuse(channel: int, point: Point, albedo: float, scatter: float, lights: Lights, visible: float, soft: float) -> float:
+def _diffuse(channel: int, point: SurfacePoint, albedo: float, scatter: float, lights: Lights, visible: float, soft: float) -> float:
     """Light of one channel that leaves the surface in all directions."""
     blur = min(1.0, 1.6 * scatter)  # scattered light does not see small bumps
     towards_key = dot(point.bumped, lights.key) + blur * (dot(point.normal, lights.key) - dot(point.bumped, lights.key))
@@ -269,10 +219,10 @@ def _diffuse(channel: int, point: Point, albedo: float, scatter: float, lights: 
 
 
 @inlined
-def shade(point: Point, texel: np.ndarray, surfaces: np.ndarray, material: int, lights: Lights) -> Vector:
+def shade(point: SurfacePoint, texel: np.ndarray, surfaces: np.ndarray, material: int, lights: Lights) -> Vector:
     """Linear RGB that a point sends to the camera.
 
-    texel: float32 6 (albedo, gloss, slopes), surfaces: float32 m 9, the table of materials.
+    texel: float32 6 (albedo, gloss, slopes), surfaces: float32 m 6, the table of materials.
     """
     roughness = surfaces[material, ROUGHNESS]
     reflectance = clamp(surfaces[material, SPECULAR] * texel[3], 0.0, 1.0)

@@ -73,7 +73,7 @@ def depth_map(vertices: np.ndarray, faces: np.ndarray, axes: np.ndarray, centre:
     """Height (float32 size size) of the surface nearest to the light, FAR where there is none; both sides of every face are drawn."""
     depth = np.full((size, size), FAR, np.float32)
     ids = np.empty((size, size), np.int32)
-    draw_faces(to_map(vertices, axes, centre, radius, size), faces, np.zeros(len(faces), np.uint8), ONE_SAMPLE, depth, ids)
+    draw_faces(to_map(vertices, axes, centre, radius, size), faces, False, ONE_SAMPLE, depth, ids)
     return depth
 
 

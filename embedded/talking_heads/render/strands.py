@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embedded.talking_heads.render.raster import SAMPLE_COLUMNS, SAMPLES, STRAND, Samples, project
+from embedded.talking_heads.render.raster import SAMPLE_COLUMNS, SAMPLES, STRAND, PixelSamples, project
 from embedded.talking_heads.render.shading import Lights, irradiance, wrapped
 from embedded.talking_heads.render.shadow import ShadowMaps, strand_light
 from embedded.talking_heads.render.vectors import Vector, along, clamp, dot, inlined, kernel, load, minus, smoothstep, unit
@@ -104,7 +104,7 @@ LONG = 3.0  # cm from its root at which a strand follows the hairdo instead of t
 SCALE_TILT = 0.16  # radians: how far the tilt of the scales differs between strands
 
 
-class Group(NamedTuple):
+class StrandGroup(NamedTuple):
     """Strands of one kind, ready to be drawn."""
 
     points: np.ndarray  # float32 s k 3, cm
@@ -140,7 +140,7 @@ def _knot(points: np.ndarray, strand: int, knot: int) -> Vector:
 
 
 @inlined
-def _point_colour(group: Group, strand: int, knot: int, eye: Vector, maps: ShadowMaps, lights: Lights) -> Vector:
+def _point_colour(group: StrandGroup, strand: int, knot: int, eye: Vector, maps: ShadowMaps, lights: Lights) -> Vector:
     """Colour of a knot of a strand."""
     last = group.points.shape[1] - 1
     place = _knot(group.points, strand, knot)
@@ -157,7 +157,7 @@ def _point_colour(group: Group, strand: int, knot: int, eye: Vector, maps: Shado
 
 
 @inlined
-def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, samples: Samples) -> None:
+def _draw_piece(group: StrandGroup, strand: int, knot: int, colours: np.ndarray, samples: PixelSamples) -> None:
     """Draws the ribbon from a knot to the next: what lies between its ends and within half its width. colours: float32 k 3."""
     rows, width = samples.depth.shape
     start, end = _knot(group.screen, strand, knot), _knot(group.screen, strand, knot + 1)
@@ -191,19 +191,19 @@ def _draw_piece(group: Group, strand: int, knot: int, colours: np.ndarray, sampl
 
 
 @inlined
-def _half_width(group: Group, strand: int, knot: int) -> float:
+def _half_width(group: StrandGroup, strand: int, knot: int) -> float:
     """Half the width in pixels at which a strand is drawn at a knot."""
     return max(group.radius[strand, knot] * group.screen[strand, knot, 2], 0.5 * THINNEST)
 
 
 @inlined
-def _cover(group: Group, strand: int, knot: int) -> float:
+def _cover(group: StrandGroup, strand: int, knot: int) -> float:
     """Share of light that the ribbon holds back at a knot: less than 1 where the strand is thinner than the ribbon drawn for it."""
     return min(1.0, 2.0 * group.radius[strand, knot] * group.screen[strand, knot, 2] / THINNEST)
 
 
 @inlined
-def _mix(samples: Samples, row: int, column: int, z: float, colour: Vector, cover: float) -> None:
+def _mix(samples: PixelSamples, row: int, column: int, z: float, colour: Vector, cover: float) -> None:
     """Lays a piece of a strand into one sample: over an opaque strand behind it, under the translucent ones drawn before."""
     paint = samples.paint
     over = samples.ids[row, column] == STRAND
@@ -221,7 +221,7 @@ def _mix(samples: Samples, row: int, column: int, z: float, colour: Vector, cove
 
 
 @kernel
-def _draw_group(group: Group, eye: Vector, maps: ShadowMaps, lights: Lights, samples: Samples) -> None:
+def _draw_group(group: StrandGroup, eye: Vector, maps: ShadowMaps, lights: Lights, samples: PixelSamples) -> None:
     """Shades the knots (as many as before the strands were refined) and draws all strands of a group."""
     pieces = group.pieces
     last = group.points.shape[1] - 1
@@ -277,7 +277,7 @@ def _pieces(screen: np.ndarray) -> int:
     return int(np.clip(np.ceil(np.sqrt(np.percentile(sag, 80) / SAG)), 1, MOST_PIECES))
 
 
-def _group(strands: Strands, normals: np.ndarray, camera: Camera, width: int, height: int) -> Group:
+def _group(strands: Strands, normals: np.ndarray, camera: Camera, width: int, height: int) -> StrandGroup:
     """A kind of strands with what its drawing needs."""
     occlusion = np.ones(strands.radius.shape, np.float32) if strands.occlusion is None else strands.occlusion
     knots = np.concatenate([strands.points, strands.radius[..., None], occlusion[..., None]], -1, dtype=np.float32)
@@ -291,7 +291,7 @@ def _group(strands: Strands, normals: np.ndarray, camera: Camera, width: int, he
     per_cm = pixels / max(float(camera.eye[2] - middle[2]), 1.0)
     stride = 2 if len(strands) > MANY and per_cm < 5.0 else 1
     nearest = np.argsort(-screen[..., 2].max(1), kind="stable")
-    return Group(
+    return StrandGroup(
         points=points,
         screen=screen,
         radius=np.maximum(knots[..., 3], 0) * np.float32(pixels * stride**0.8),
@@ -306,7 +306,7 @@ def _group(strands: Strands, normals: np.ndarray, camera: Camera, width: int, he
 
 
 def draw_strands(
-    strands: Sequence[Strands], normals: np.ndarray, camera: Camera, maps: ShadowMaps, lights: Lights, samples: Samples
+    strands: Sequence[Strands], normals: np.ndarray, camera: Camera, maps: ShadowMaps, lights: Lights, samples: PixelSamples
 ) -> None:
     """Draws strands over the surfaces in `samples`, in place. normals: float32 v 3, of the mesh whose vertices carry the strands."""
     rows, width = samples.depth.shape

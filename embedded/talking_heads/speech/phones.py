@@ -4,8 +4,6 @@ The symbols are ARPAbet's in lower case, with a few more for sounds that English
 vowels), rr and q (trilled and uvular r), x and hy (German ach and ich), bh (Spanish soft b). `sil` is silence of any kind.
 """
 
-import itertools
-import math
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -123,23 +121,3 @@ def _append(phones: list[Phone], phone: Phone) -> None:
 def to_json(phones: Sequence[Phone]) -> list[list[str | float]]:
     """Phones as plain lists [symbol, start, end] for a JSON file; times to the microsecond."""
     return [[phone.symbol, round(phone.start, 6), round(phone.end, 6)] for phone in phones]
-
-
-def from_json(entries: object) -> tuple[Phone, ...]:
-    """The phones that `to_json` wrote. Raises InputError when the entries are none, are out of order or hold unknown symbols."""
-    if not isinstance(entries, list):
-        raise InputError("phones are stored as a list of [symbol, start, end]: this file holds something else, write it anew")
-    phones = tuple(_entry(entry) for entry in entries)
-    for before, after in itertools.pairwise(phones):
-        if after.start < before.end - 1e-5:
-            raise InputError(f"the phone {after.symbol} at {after.start} s starts before its neighbour ends: write this file anew")
-    return phones
-
-
-def _entry(entry: object) -> Phone:
-    if isinstance(entry, list) and len(entry) == 3 and entry[0] in SYMBOLS:
-        start, end = entry[1:]
-        numbers = all(isinstance(time, int | float) and math.isfinite(time) for time in (start, end))
-        if numbers and 0 <= start <= end:
-            return Phone(entry[0], float(start), float(end))
-    raise InputError(f"{entry!r} is no phone [symbol, start, end] of this set: write this file anew")

@@ -1,4 +1,8 @@
-"""The words that sentences are made of, and set phrases: chosen so that every phone of English comes often."""
+"""Sentences to speak: statements, questions, lists, numbers and set phrases, from word lists in which every phone of English comes often.
+
+Every sentence is about one or more things, its topics: a pair of verb and noun, a number, a list, a set phrase. A caller can forbid topics,
+which is how two collections of sentences are kept from sharing any.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -106,47 +110,7 @@ PHRASES = _cut(
     "|Do you measure twice?|Five minutes, no more.|Few people have seen it.|Far from it.|Now or never.|Bring your own umbrella."
     "|No, not at all.|Maybe some other time.|Beware of the puppy."
 )
-FOREIGN = {
-    "de": _cut(
-        "Guten Morgen, wie geht es Ihnen heute?|Wir möchten gern fünf frische Brötchen und zwei Stück Kuchen."
-        "|Im Frühling blühen überall am Fluss die Apfelbäume.|Meine Großmutter erzählt abends oft von früher."
-        "|Pass bitte auf, die Brücke ist sehr schmal!|Der Zug nach München fährt um halb sieben von Gleis vier ab."
-        "|Hast du schon gehört, was gestern passiert ist?|Das Wetter bleibt bis Mittwoch wechselhaft und kühl."
-        "|Über den Bergen schwebt ein bunter Ballon.|Bitte vergessen Sie Ihren Regenschirm nicht."
-        "|Vielleicht treffen wir uns später vor dem Museum.|Wer früh aufsteht, sieht die Sonne über dem See."
-        "|Mein Bruder baut ein Boot aus hellem Holz.|Diese Suppe braucht noch etwas Pfeffer und Petersilie."
-        "|Wo haben Sie so gut Deutsch gelernt?|Am Wochenende backen wir gemeinsam Waffeln."
-        "|Möchten Sie lieber Tee oder Kaffee?|Der Film beginnt erst um Viertel nach acht."
-        "|Bring bitte frische Milch und vier Äpfel mit.|Die Kinder bauen am Strand eine Burg aus Sand."
-    ),
-    "es": _cut(
-        "Buenos días, me alegro mucho de verte.|El pueblo duerme bajo un cielo lleno de estrellas."
-        "|¿Puedes pasarme la sal, por favor?|Mi abuela prepara una sopa de verduras muy sabrosa."
-        "|Mañana viajamos en tren hasta la playa.|No olvides cerrar bien la puerta."
-        "|El perro blanco corre detrás de una pelota azul.|¿Cuánto cuesta este bonito sombrero?"
-        "|Vamos a comprar pan, fruta y un poco de queso.|La biblioteca abre a las nueve y media."
-        "|Un viejo barco cruza despacio la bahía.|Quizás llueva por la tarde, lleva el paraguas.|Bebemos agua fresca de la fuente."
-        "|Todos los jueves jugamos al ajedrez en la plaza.|¡Qué sorpresa tan agradable!|Pablo pinta pequeñas mariposas de papel."
-        "|¿Quieres tomar un café conmigo esta tarde?|Perdone, ¿dónde está la parada del autobús?"
-        "|El maestro explica despacio la lección.|Mi primo trabaja en una panadería."
-    ),
-    "fr": _cut(
-        "Bonjour madame, vous avez passé un bon voyage?|Nous voudrions deux cafés et une tarte aux pommes."
-        "|Le vieux moulin tourne doucement au bord de la rivière.|Où se trouve la gare, s'il vous plaît?"
-        "|Ma petite soeur joue du piano chaque matin.|Il fait beau, allons nous promener dans la forêt."
-        "|Le boulanger ouvre sa boutique avant six heures.|Je ne me souviens plus de son prénom."
-        "|Quelle belle surprise, merci beaucoup!|Un peu de beurre, de farine et trois oeufs suffisent."
-        "|Les enfants cherchent des coquillages sur la plage.|Pouvez-vous répéter plus lentement?"
-        "|La lune brille au-dessus des toits bleus.|Demain, mon frère prend le bateau pour la Corse."
-        "|Chut, le bébé vient de s'endormir.|Fermez bien la fenêtre avant de partir."
-        "|Voulez-vous boire un thé ou un chocolat chaud?|Le vent pousse les nuages vers la mer."
-        "|Ta soeur parle très bien italien.|Combien coûte ce panier de cerises?"
-        "|Un bateau rouge traverse lentement la baie.|Bonsoir, je voudrais une chambre pour deux nuits."
-    ),
-}
-
 Allowed = Callable[[str], bool]
-LANGUAGES = ("en", *FOREIGN)
 _TRIES = 10_000  # topics that are drawn before none is held to be allowed
 _SIBILANT_ENDS = ("s", "x", "z", "ch", "sh")
 _PLURALS = {"fish": "fish", "sheep": "sheep", "mouse": "mice", "tooth": "teeth", "wolf": "wolves", "leaf": "leaves", "knife": "knives"}
@@ -162,26 +126,18 @@ class Sentence(NamedTuple):
     topics: tuple[str, ...]
 
 
-def draw_text(rng: np.random.Generator, least: int = 12, allowed: Allowed | None = None, language: str = "en") -> str:
-    """Sentences of a language (one of LANGUAGES) until they hold at least `least` words, all of their topics allowed.
-
-    Raises InputError for a language without sentences and where nothing is allowed.
-    """
+def draw_text(rng: np.random.Generator, least: int = 12, allowed: Allowed | None = None) -> str:
+    """Sentences until they hold at least `least` words, all of their topics allowed. Raises InputError where nothing is allowed."""
     texts: list[str] = []
     while not texts or sum(len(text.split()) for text in texts) < least:
-        texts.append(draw_sentence(rng, allowed, language).text)
+        texts.append(draw_sentence(rng, allowed).text)
     return " ".join(texts)
 
 
-def draw_sentence(rng: np.random.Generator, allowed: Allowed | None = None, language: str = "en") -> Sentence:
+def draw_sentence(rng: np.random.Generator, allowed: Allowed | None = None) -> Sentence:
     """One sentence all of whose topics are allowed (all are, by default). Raises InputError as `draw_text` does."""
-    if language not in LANGUAGES:
-        raise InputError(f"there are no sentences in {language!r}: choose one of {', '.join(LANGUAGES)}")
-    permitted = allowed or (lambda topic: True)
-    if language != "en":
-        return _single(permitted, lambda: _one(rng, FOREIGN[language]))
     kinds = (_statement, _question, _numbered, _list, _phrase)
-    return kinds[rng.choice(len(kinds), p=(0.5, 0.2, 0.1, 0.08, 0.12))](rng, permitted)
+    return kinds[rng.choice(len(kinds), p=(0.5, 0.2, 0.1, 0.08, 0.12))](rng, allowed or (lambda topic: True))
 
 
 def _one(rng: np.random.Generator, choice: Sequence[str]) -> str:
@@ -195,12 +151,6 @@ def _until(permitted: Allowed, draw: Callable[[], str]) -> str:
         if permitted(topic):
             return topic
     raise InputError(f"none of {_TRIES} topics was allowed, the last was {topic!r}: allow more of them")
-
-
-def _single(permitted: Allowed, draw: Callable[[], str]) -> Sentence:
-    """A sentence that is its own topic."""
-    text = _until(permitted, draw)
-    return Sentence(text, (text,))
 
 
 def _plural(noun: str) -> str:
@@ -281,4 +231,5 @@ def _list(rng: np.random.Generator, permitted: Allowed) -> Sentence:
 
 
 def _phrase(rng: np.random.Generator, permitted: Allowed) -> Sentence:
-    return _single(permitted, lambda: _one(rng, PHRASES))
+    text = _until(permitted, lambda: _one(rng, PHRASES))
+    return Sentence(text, (text,))

@@ -90,8 +90,6 @@ def _read_phones() -> dict[str, tuple[str, ...]]:
 TARGETS, DOMINANCE = _read_table()  # viseme -> float64 11
 PHONE_VISEMES = _read_phones()  # phone -> its visemes in turn
 
-__all__ = ["CHANNELS", "MouthStyle", "draw_style", "mouth_channels"]
-
 _OVERSAMPLING = 8  # steps of computation in a frame; a frame is their mean, as an exposed picture is
 _RATE = VIDEO_FPS * _OVERSAMPLING  # steps a second
 _PLATEAU = 0.6  # share of a phone during which its dominance is full
