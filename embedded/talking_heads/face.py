@@ -171,7 +171,6 @@ class FaceShape:
     jowl: float = 0.0  # 0 .. 1: sagging beside the chin
     cheek_drop: float = 0.0
     larynx: float = 0.1  # cm that it stands out
-    asymmetry: tuple[float, ...] = (0.0,) * 6  # cm: seeded differences of the left half
 
 
 def nasolabial_line(t: np.ndarray) -> np.ndarray:
@@ -190,7 +189,6 @@ class Face:
         self._shape_neck(base, s, t)
         base += raise_nose(shape.nose, s, t) * smooth(-1.0, 3.0, base[:, 2])[:, None]
         base += raise_lips(shape.lips, self.sheet)
-        base += self._uneven(s, t)
         self.lids = tuple(Eyelids(shape.eyes, side, self._eye_centre(side)) for side in (-1, 1))
         self.held = [lids.held()[..., None] for lids in self.lids]
         self.rest_on(base)
@@ -218,8 +216,7 @@ class Face:
     def _eye_centre(self, side: int) -> np.ndarray:
         eyes, skull = self.shape.eyes, self.shape.skull
         x = (PUPIL[0] * (1 + 0.6 * (skull.width - 1)) + eyes.spread) * side
-        shift = self.shape.asymmetry[0] if side < 0 else 0.0
-        return np.array([x, eyes.raised + shift, 7.12 * skull.depth - eyes.depth])
+        return np.array([x, eyes.raised, 7.12 * skull.depth - eyes.depth])
 
     def _relax_folds(self, base: np.ndarray, s: np.ndarray, t: np.ndarray) -> None:
         """Folds and sagging that come with age and smiling, worked into `base`."""
@@ -247,17 +244,6 @@ class Face:
         outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
         base += outward * (strength * ridge - 0.16 * hollow)[:, None]
         base[:, 2] += self.shape.larynx * bump(s, 0.75) * bump(t + 15.2, 1.1)
-
-    def _uneven(self, s: np.ndarray, t: np.ndarray) -> np.ndarray:
-        """Small differences of the two halves."""
-        brow, mouth, cheek, jaw, nose = self.shape.asymmetry[1:]
-        moved = np.zeros((len(s), 3))
-        left = smooth(0.3, -2.5, s)
-        moved[:, 1] += left * (brow * bump(t - 2.3, 1.2) + mouth * bump(t + 6.6, 1.4) * bump(s + 2.4, 1.6))
-        moved[:, 2] += left * cheek * bump(t + 3.5, 3.0) * bump(s + 4.5, 2.2)
-        moved[:, 0] += left * jaw * bump(t + 8.5, 3.0) * bump(s + 6.5, 3.0)
-        moved[:, 0] += nose * bump(s, 1.8) * smooth(0.0, -3.0, t) * smooth(-5.0, -4.0, t)
-        return moved
 
     @property
     def eye_centres(self) -> tuple[np.ndarray, np.ndarray]:
@@ -292,7 +278,6 @@ def draw_face(traits: Traits) -> FaceShape:
         jowl=float(np.clip(draw(0.7 * old + 0.35 * max(full, 0), 0.15), 0, 1)),
         cheek_drop=float(np.clip(draw(0.3 * old, 0.08), 0, 0.5)),
         larynx=max(draw(0.18 + 0.45 * masculine - 0.1 * full, 0.1), 0.0),
-        asymmetry=(draw(0, 0.025), draw(0, 0.05), draw(0, 0.03), draw(0, 0.05), draw(0, 0.05), draw(0, 0.03)),
     )
 
 

@@ -66,11 +66,14 @@ def strew(skin: RestSkin, density: Density, count: int, rng: np.random.Generator
     at_middles = density(plane[..., 0].mean(1), plane[..., 1].mean(1))
     highest = np.maximum(at_vertices[skin.faces].max(1), at_middles)
     area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    area[_slivers(plane)] = 0
+    first, second = plane[:, 1] - plane[:, 0], plane[:, 2] - plane[:, 0]
+    longest = np.maximum.reduce([np.square(edge).sum(1) for edge in (first, second, first - second)])
+    area[np.abs(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]) < SLIVER * longest] = 0
     total = np.cumsum(area * highest, dtype=np.float64)
     drawn = 3 * count
     triangle = np.searchsorted(total, (np.arange(drawn) + rng.random(drawn)) / drawn * total[-1]).clip(0, len(total) - 1)
-    weights = _barycentric(drawn, rng)
+    a, b = rng.random((2, drawn), np.float32)
+    weights = np.stack([1 - np.sqrt(a), np.sqrt(a) * (1 - b), np.sqrt(a) * b], -1)  # even over a triangle
     across = plane[triangle]
     seam = np.ptp(across[..., 0], axis=1) > SEAM
     across[seam] = across[seam][:, :1]
@@ -78,20 +81,6 @@ def strew(skin: RestSkin, density: Density, count: int, rng: np.random.Generator
     chosen = np.flatnonzero(rng.random(drawn) * highest[triangle] < density(st[:, 0], st[:, 1]))
     chosen = np.sort(rng.permutation(chosen)[:count])
     return _roots(skin, triangle[chosen], weights[chosen], st[chosen])
-
-
-def _slivers(plane: np.ndarray) -> np.ndarray:
-    """Which triangles (f 3 2) of the plane are hardly more than a line (bool f)."""
-    first, second = plane[:, 1] - plane[:, 0], plane[:, 2] - plane[:, 0]
-    longest = np.maximum.reduce([np.square(edge).sum(1) for edge in (first, second, first - second)])
-    return np.abs(first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0]) < SLIVER * longest
-
-
-def _barycentric(count: int, rng: np.random.Generator) -> np.ndarray:
-    """Weights (float32 n 3) of points spread evenly over a triangle."""
-    a, b = rng.random((2, count), np.float32)
-    root = np.sqrt(a)
-    return np.stack([1 - root, root * (1 - b), root * b], -1)
 
 
 def _roots(skin: RestSkin, triangle: np.ndarray, weights: np.ndarray, st: np.ndarray) -> Roots:
@@ -336,7 +325,8 @@ class HairStyle:
     backward: float = 0.0  # to the back (negative: to the front),
     natural: float = 0.4  # as it grows: away from the whorl
     side_back: float = 0.15  # comb of the sides to the back
-    fringe: float = 0.0  # share of the front hair that falls onto the forehead
+    fringe: float = 0.0  # share of the front hair that falls onto the forehead, and how likely it does so
+    fringe_chance: float = 1.0
     fringe_gap: float = 0.6  # cm that the fringe ends above the brows
     lift: float = 0.5  # how steeply hair leaves the skin: 0 flat .. 1 upright
     stiffness: float = 0.55  # how slowly it turns into the direction of the comb
@@ -369,15 +359,15 @@ _KINDS = {
     "swept back": (lambda p, m, f: 0.8 * m + 0.8 * f, {"points": 10, "top": (7, 12), "side": (0.3, 0.7), "back": (0.4, 0.7), "part": (0, 1),
         "fade": (0, 0.5), "backward": 1.0, "natural": 0.1, "sideways": 0.25, "side_back": 1.0, "lift": (0.3, 0.8), "volume": (0.5, 2.2)}),
     "messy": (lambda p, m, f: (1.2 * m + 0.4 * f) * (1.3 - p.age / 80), {"top": (4, 7.5), "side": (0.35, 0.6), "back": 0.5, "fade": (0, 0.5),
-        "natural": 0.7, "sideways": 0.5, "part": (0, 4), "backward": (-0.8, 0.5), "fringe": (0, 0.6), "fringe_gap": 1.2, "lift": 0.7,
+        "natural": 0.7, "sideways": 0.5, "part": (0, 4), "backward": (-0.8, 0.5), "fringe": 0.5, "fringe_chance": 0.5, "fringe_gap": 1.2, "lift": 0.7,
         "cling": 0.25, "volume": (1.2, 2.2), "mess": 0.4, "clumps": 200, "clumping": 0.8, "frizz": 0.1, "ragged": 0.28}),
     "fringe": (lambda p, m, f: 0.3 * m + 0.5 * f, {"top": (7, 10), "side": (0.45, 0.75), "back": (0.5, 0.7), "natural": 1.0, "backward": -0.5,
         "fringe": 1.0, "fringe_gap": (0.1, 2.0), "lift": 0.35, "weight": 0.5, "volume": (0.8, 1.5), "mess": 0.16, "ragged": 0.15}),
-    "bob": (lambda p, m, f: 1.7 * f, _LONG | {"strands": 5400, "points": 13, "top": (20, 28), "side": 0.68, "back": 0.6, "part": (0.2, 2.6),
-        "backward": 0.25, "fringe": (-0.9, 0.6), "radius": 0.05}),
-    "long": (lambda p, m, f: 2.4 * f * (1.15 - p.age / 100) + 0.08, _LONG | {"strands": 4700, "points": 16, "top": (30, 50), "side": 0.88,
-        "back": 0.82, "part": (0.2, 2.2), "backward": 0.3, "side_back": (0, 0.5), "fringe": (-0.9, 0.4), "radius": 0.056, "before": (0, 1)}),
-    "curly": (lambda p, m, f: 0.35 + 0.5 * f, {"strands": 4100, "points": 18, "top": (6, 20), "side": 0.85, "back": 0.8, "part": (0, 2),
+    "bob": (lambda p, m, f: 1.7 * f, _LONG | {"strands": 5400, "points": 18, "top": (20, 28), "side": 0.68, "back": 0.6, "part": (0.2, 2.6),
+        "backward": 0.25, "fringe": 1.0, "fringe_chance": 0.35, "radius": 0.05}),
+    "long": (lambda p, m, f: 2.4 * f * (1.15 - p.age / 100) + 0.08, _LONG | {"strands": 4700, "points": 24, "top": (30, 50), "side": 0.88,
+        "back": 0.82, "part": (0.2, 2.2), "backward": 0.3, "side_back": (0, 0.5), "fringe": 1.0, "fringe_chance": 0.25, "radius": 0.056, "before": (0, 1)}),
+    "curly": (lambda p, m, f: 0.35 + 0.5 * f, {"strands": 4100, "points": 24, "top": (6, 20), "side": 0.85, "back": 0.8, "part": (0, 2),
         "sideways": 0.6, "natural": 0.6, "lift": 0.75, "cling": 0.25, "weight": 0.6, "fringe": 0.3, "fringe_gap": 1.0, "volume": (1.3, 3.3),
         "mess": 0.3, "clumps": 240, "clumping": 0.8, "wave": 0.0, "curl": (0.35, 0.6), "pitch": (3.5, 5.0), "frizz": 0.16, "ragged": 0.2}),
     "afro": (lambda p, m, f: 2.6 * max(p.melanin - 0.5, 0), {"points": 12, "top": (0.8, 7), "side": (0.5, 0.95), "back": 0.9, "natural": 0.15,
@@ -412,7 +402,8 @@ def draw_style(traits: Traits) -> HairStyle:
     )
     curl = style.curl + 0.85 * style.wave * wave
     pitch = float(rng.uniform(7, 12)) - 3.5 * wave if style.wave else style.pitch
-    return replace(style, line=line, part=style.part * float(rng.choice([-1, 1])), curl=curl, pitch=pitch, fringe=max(style.fringe, 0.0))
+    fringe = style.fringe * float(rng.random() < style.fringe_chance)
+    return replace(style, line=line, part=style.part * float(rng.choice([-1, 1])), curl=curl, pitch=pitch, fringe=fringe)
 
 
 _DOWN, _FRONT, _RIGHT = np.array([0, -1, 0], np.float32), np.array([0, 0, 1], np.float32), np.array([1, 0, 0], np.float32)
@@ -539,12 +530,9 @@ def _curls(
     turn = phase[:, None] + 2 * np.pi * turns[:, None] * along[None]
     size = style.curl * smooth(0.02, 0.45, along)[None] * np.exp(0.25 * rng.normal(size=(count, 1)))
     offset = (size * np.cos(turn))[..., None] * across + (0.8 * size * np.sin(turn))[..., None] * outward
-    knots = rng.normal(size=(count, 5, 3)).astype(np.float32)
-    place = 3.999 * along
-    low = place.astype(np.int32)
-    blend = smooth(0, 1, place - low)[None, :, None]
-    strays = knots[:, low] * (1 - blend) + knots[:, low + 1] * blend
-    return offset + style.frizz * (0.6 + 5 * locks.stray[:, None, None] ** 1.5) * smooth(0.0, 0.6, along)[None, :, None] * strays
+    strays = np.cumsum(rng.normal(size=(count, steps + 1, 3)), 1) / np.sqrt(steps)
+    loose = style.frizz * (0.6 + 5 * locks.stray[:, None, None] ** 1.5)
+    return offset + (loose * smooth(0.0, 0.6, along)[None, :, None] * strays).astype(np.float32)
 
 
 def trim(points: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

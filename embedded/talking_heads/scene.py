@@ -229,8 +229,8 @@ def _paint_outdoors(around: Surroundings, rng: np.random.Generator, columns: int
     y = np.arange(rows, dtype=np.float32)[:, None, None] / rows
     picture = around.ceiling * (1.1 - 0.3 * y) + np.zeros((rows, columns, 1))
     for depth in (0.5, 0.2, 0.0):  # far and hazy first
-        ragged = rng.uniform(0.1, 0.5) + 0.2 * _clouds(rng, columns, 1, (5, 13))
-        leaves = around.wall * rng.uniform(0.7, 1.3, 3) * np.exp(0.6 * _clouds(rng, columns, rows, (12, 30, 60)))
+        ragged = rng.uniform(0.05, 0.5) + 0.12 * _clouds(rng, columns, 1, (4, 9, 25))
+        leaves = around.wall * rng.uniform(0.5, 0.9) * rng.uniform(0.85, 1.15, 3) * np.exp(0.8 * _clouds(rng, columns, rows, (6, 20, 50)))
         picture = np.where(y > ragged, leaves * (1 - depth) + 0.6 * around.ceiling * depth, picture)
     picture = np.where(y > rng.uniform(0.6, 1.0), around.floor * (1 + 0.2 * _clouds(rng, columns, rows, (10, 40))), picture)
     return _lamps(picture, rng, int(rng.uniform(0, 16)), around.ceiling * rng.uniform(0.6, 2), 0.2)

@@ -1,7 +1,7 @@
-"""Shadows of the key light: a depth map of the surfaces with penumbras, and a map of how much hair lies in the way.
+"""Shadows of the key light, and how much of its surroundings each vertex of a mesh sees.
 
-The map is drawn in the light's own frame, fitted to the head, whatever the size of the picture. Hair is not solid: its map holds how much
-of the light is covered down to four depths below the outermost hair (deep opacity maps, Yuksel and Keyser 2008): hair shades itself softly.
+A depth map of the surfaces, and a map of how much hair lies in the way, are drawn in the light's own frame, fitted to the head, whatever the
+size of the picture. Hair is not solid: below the outermost hair the light fades, so that hair shades itself softly.
 """
 
 import math
@@ -19,10 +19,10 @@ from embedded.talking_heads.solids import Mesh, Strands
 SIZE = 384  # texels of the surface map
 HAIR_SIZE = 192
 FAR = -1e6  # cm: depth of an empty texel
-LAYERS = np.array([0.4, 1.2, 3.0, 8.0], np.float32)  # cm below the outermost hair
+HAIR_DEPTH = 2.5  # cm below the outermost hair at which the light has passed all of it
 HAIR_OPACITY = 0.9  # optical depth of strands that cover a texel once
 SHADOW_STRANDS = 2500  # strands of one kind that cast shadows; more are thinned out and weigh more
-SEARCH = 2.2  # cm: the widest penumbra (radius)
+PENUMBRA = 2.2  # cm: how far what casts a shadow is held to lie above what shows it
 REACH_DOWN = 36.0  # cm below the top of a scene that the maps reach: head, neck and the top of the shoulders
 MOST_RADIUS = 21.0  # cm, the most they span to each side
 MOTION = 2.0  # cm of room for what moves out of its place at rest
@@ -39,7 +39,7 @@ class ShadowMaps(NamedTuple):
 
     depth: np.ndarray  # float32 n n, FAR where empty
     hair_top: np.ndarray  # float32 m m, height of the outermost hair
-    hair: np.ndarray  # float32 m m 4: how often hair covers the texel, down to LAYERS below its top
+    hair: np.ndarray  # float32 m m: how often hair covers the texel
     axes: np.ndarray  # float32 3 3: rows: the map's x, its y and the direction to the light
     centre: Vector  # cm
     radius: float  # cm: the map covers a square of this half width
@@ -79,7 +79,7 @@ def depth_map(vertices: np.ndarray, faces: np.ndarray, axes: np.ndarray, centre:
 
 @kernel
 def _splat(points: np.ndarray, radius: np.ndarray, stride: int, texel: float, top: np.ndarray, hair: np.ndarray, covering: bool) -> None:
-    """Walks along strands in steps of a texel; first pass: the outermost hair, second pass (`covering`): what it covers, by depth."""
+    """Walks along strands in steps of a texel; first pass: the outermost hair, second pass (`covering`): what it covers."""
     size = len(top)
     for strand in range(0, len(points), stride):
         for knot in range(points.shape[1] - 1):
@@ -96,18 +96,15 @@ def _splat(points: np.ndarray, radius: np.ndarray, stride: int, texel: float, to
                 if not covering:
                     top[row, column] = max(top[row, column], place[2])
                     continue
-                below = top[row, column] - place[2]
-                for layer in range(len(LAYERS)):
-                    if below <= LAYERS[layer] or layer == len(LAYERS) - 1:
-                        hair[row, column, layer] += covered
+                hair[row, column] += covered
 
 
 def _hair_maps(
     strands: Sequence[Strands], axes: np.ndarray, centre: np.ndarray, radius: float, spread: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Outermost hair (m m) and coverage down to each layer (m m 4)."""
+    """Height of the outermost hair and how often hair covers each texel (m m each)."""
     top = np.full((HAIR_SIZE, HAIR_SIZE), FAR, np.float32)
-    hair = np.zeros((HAIR_SIZE, HAIR_SIZE, len(LAYERS)), np.float32)
+    hair = np.zeros((HAIR_SIZE, HAIR_SIZE), np.float32)
     texel = 2 * radius / HAIR_SIZE
     width = 3 + 2 * round(min(spread, 0.3) * 0.6 / texel)
     mapped = [to_map(group.points, axes, centre, radius, HAIR_SIZE) for group in strands]
@@ -152,80 +149,35 @@ def _behind(depth: np.ndarray, x: float, y: float, height: float) -> float:
     return above + fy * (below - above)
 
 
-@kernel
-def _blocker_gap(depth: np.ndarray, x: float, y: float, height: float, slope: tuple[float, float], reach: float, bias: float) -> float:
-    """Mean height of what lies in the light's way above a place, over a disc of `reach` texels; 0 where nothing does."""
-    size = len(depth)
-    total, found = 0.0, 0
-    for index in range(0, _COUNT, 2):
-        dx, dy = DISC[index, 0] * reach, DISC[index, 1] * reach
-        column, row = int(x + dx), int(y + dy)
-        if column < 0 or row < 0 or column >= size or row >= size:
-            continue
-        gap = depth[row, column] - (height + slope[0] * dx + slope[1] * dy + bias)
-        if gap > 0.0:
-            total += gap
-            found += 1
-    return total / found if found else 0.0
-
-
 @inlined
 def _surface_light(maps: ShadowMaps, offset: Vector, normal: Vector, facing: float) -> float:
     """Share of the key light past the surfaces, at a place relative to the centre of the map."""
     size = len(maps.depth)
     texels = size / (2.0 * maps.radius)  # a cm
-    across = dot(offset, load(maps.axes, 0)), dot(offset, load(maps.axes, 1))
-    x, y = across[0] * texels + 0.5 * size, across[1] * texels + 0.5 * size
-    height = dot(offset, load(maps.axes, 2))
+    x, y = dot(offset, load(maps.axes, 0)) * texels + 0.5 * size, dot(offset, load(maps.axes, 1)) * texels + 0.5 * size
+    height = dot(offset, load(maps.axes, 2)) + 0.03
     # what is compared is the plane of the surface, not one height: a wide filter would find a tilted surface in its own light
     steep = -smoothstep(0.0, 0.25, facing) / (max(facing, 0.25) * texels)
     slope = dot(normal, load(maps.axes, 0)) * steep, dot(normal, load(maps.axes, 1)) * steep
-    bias = 0.03
-    reach = clamp(6.0 * maps.spread, 0.0, SEARCH) * texels + 1.5
-    gap = _blocker_gap(maps.depth, x, y, height, slope, reach, bias)
-    if gap <= 0.0:
-        return 1.0
-    radius = min(gap * maps.spread * texels + 0.8, reach)
+    radius = PENUMBRA * maps.spread * texels + 0.8
     light = 0.0
     for index in range(_COUNT):
         dx, dy = DISC[index, 0] * radius, DISC[index, 1] * radius
-        light += _behind(maps.depth, x + dx, y + dy, height + slope[0] * dx + slope[1] * dy + bias)
+        light += _behind(maps.depth, x + dx, y + dy, height + slope[0] * dx + slope[1] * dy)
     return light / _COUNT
-
-
-@kernel
-def _covered(hair_top: np.ndarray, hair: np.ndarray, row: int, column: int, height: float) -> float:
-    """How often hair covers a height in a texel of its map, read between the layers."""
-    below = hair_top[row, column] - height
-    if below <= 0.0:
-        return 0.0
-    upper, covered = 0.0, 0.0
-    for layer in range(len(LAYERS)):
-        if below < LAYERS[layer]:
-            return covered + (hair[row, column, layer] - covered) * (below - upper) / (LAYERS[layer] - upper)
-        upper, covered = LAYERS[layer], hair[row, column, layer]
-    return covered
 
 
 @inlined
 def hair_light(maps: ShadowMaps, offset: Vector) -> float:
     """Share of the key light that passes the hair above a place (relative to the centre of the map)."""
-    size = len(maps.hair_top)
+    size = len(maps.hair)
     texels = size / (2.0 * maps.radius)
-    x = dot(offset, load(maps.axes, 0)) * texels + 0.5 * size - 0.5
-    y = dot(offset, load(maps.axes, 1)) * texels + 0.5 * size - 0.5
-    height = dot(offset, load(maps.axes, 2))
-    column, row = math.floor(x), math.floor(y)
-    if column < 0 or row < 0 or column >= size - 1 or row >= size - 1:
+    column = int(dot(offset, load(maps.axes, 0)) * texels + 0.5 * size)
+    row = int(dot(offset, load(maps.axes, 1)) * texels + 0.5 * size)
+    if column < 0 or row < 0 or column >= size or row >= size:
         return 1.0
-    fx, fy = x - column, y - row
-    above = (1.0 - fx) * _covered(maps.hair_top, maps.hair, row, column, height) + fx * _covered(
-        maps.hair_top, maps.hair, row, column + 1, height
-    )
-    below = (1.0 - fx) * _covered(maps.hair_top, maps.hair, row + 1, column, height) + fx * _covered(
-        maps.hair_top, maps.hair, row + 1, column + 1, height
-    )
-    return math.exp(-HAIR_OPACITY * (above + fy * (below - above)))
+    below = maps.hair_top[row, column] - dot(offset, load(maps.axes, 2))
+    return math.exp(-HAIR_OPACITY * maps.hair[row, column] * clamp(below / HAIR_DEPTH, 0.0, 1.0))
 
 
 @inlined
@@ -259,30 +211,12 @@ MAP = 224  # texels of a depth map
 SMOOTHING = 2  # rounds of averaging with the neighbours
 
 
-def even_directions(count: int) -> np.ndarray:
-    """Unit vectors (count 3) spread evenly over the sphere along a spiral."""
-    z = 1 - 2 * (np.arange(count) + 0.5) / count
-    turn = np.pi * (1 + 5**0.5) * np.arange(count)
-    across = np.sqrt(1 - z * z)
-    return np.stack([across * np.cos(turn), z, across * np.sin(turn)], -1)
-
-
 def _seen(depth: np.ndarray, mapped: np.ndarray, softness: float) -> np.ndarray:
-    """Share (v) of the four texels around each mapped point that do not cover it; a step of `softness` cm instead of a hard one.
-
-    Points outside the map see everything.
-    """
-    size = len(depth)
-    inside = ((mapped[:, :2] > 0.5) & (mapped[:, :2] < size - 0.5)).all(1)
-    place = np.clip(mapped[:, :2] - 0.5, 0, size - 1.001)
-    column, row = place[:, 0].astype(np.int32), place[:, 1].astype(np.int32)
-    fx, fy = place[:, 0] - column, place[:, 1] - row
-    share = np.zeros(len(mapped), np.float32)
-    for down, weight_y in ((0, 1 - fy), (1, fy)):
-        for right, weight_x in ((0, 1 - fx), (1, fx)):
-            gap = depth[row + down, column + right] - mapped[:, 2]
-            share += weight_x * weight_y * np.clip(1 - gap / softness, 0, 1)
-    return np.where(inside, share, 1.0)
+    """How far (v, 0..1) mapped points lie before what covers their texel; a step of `softness` cm. Points outside the map see everything."""
+    place = mapped[:, :2].astype(np.int32)
+    inside = ((place >= 0) & (place < len(depth))).all(1)
+    column, row = np.clip(place, 0, len(depth) - 1).T
+    return np.where(inside, np.clip(1 - (depth[row, column] - mapped[:, 2]) / softness, 0, 1), 1.0)
 
 
 def _smoothed(values: np.ndarray, faces: np.ndarray, rounds: int) -> np.ndarray:
@@ -305,7 +239,10 @@ def bake_occlusion(mesh: Mesh, directions: int = 48) -> np.ndarray:
     centre, radius = bounds(mesh.vertices)
     texel = 2 * radius / MAP
     seen, whole = np.zeros(len(normals), np.float32), np.full(len(normals), 1e-6, np.float32)
-    for direction in even_directions(directions):
+    index = np.arange(directions) + 0.5  # spread evenly over the sphere along a spiral
+    height, turn = 1 - 2 * index / directions, np.pi * (1 + 5**0.5) * index
+    across = np.sqrt(1 - height * height)
+    for direction in np.stack([across * np.cos(turn), height, across * np.sin(turn)], -1):
         axes = light_axes(direction)
         cosine = np.maximum(normals @ axes[2], 0)
         depth = depth_map(mesh.vertices, mesh.faces, axes, centre, radius, MAP)

@@ -29,16 +29,6 @@ class HairPoint(NamedTuple):
     to_camera: Vector  # unit
     occlusion: float  # share of the surroundings it sees
     visible: float  # share of the key light it sees
-    tilt: float  # of this hair's scales, radians
-
-
-@kernel
-def strand_noise(strand: int, salt: int) -> float:
-    """A number in [0, 1) that belongs to a strand, the same in every frame."""
-    value = (strand * 2654435761 + salt * 40503 + 974711) & 0xFFFFFFFF
-    value = ((value ^ (value >> 15)) * 2246822519) & 0xFFFFFFFF
-    value = ((value ^ (value >> 13)) * 3266489917) & 0xFFFFFFFF
-    return ((value ^ (value >> 16)) & 0xFFFFFF) / 16777216.0
 
 
 @kernel
@@ -49,14 +39,14 @@ def _diffuse_along(tangent: Vector, normal: Vector, towards: Vector) -> float:
 
 
 @kernel
-def _highlights(tangent: Vector, normal: Vector, to_camera: Vector, lights: Lights, tilt: float) -> tuple[float, float, float]:
+def _highlights(tangent: Vector, normal: Vector, to_camera: Vector, lights: Lights) -> tuple[float, float, float]:
     """Weights of the surface's and of the inner highlight, and of light that shines through, for the key light."""
     across_key = math.sqrt(max(0.0, 1.0 - dot(tangent, lights.key) ** 2))
     half = unit((lights.key[0] + to_camera[0], lights.key[1] + to_camera[1], lights.key[2] + to_camera[2]))
     lean, lift = dot(tangent, half), dot(normal, half)
     lit = smoothstep(-0.2, 0.5, dot(normal, lights.key)) * across_key
     blur = 0.25 * lights.spread * lights.spread
-    surface, inner = lean + (SURFACE_SHIFT + tilt) * lift, lean + (INNER_SHIFT + tilt) * lift
+    surface, inner = lean + SURFACE_SHIFT * lift, lean + INNER_SHIFT * lift
     surface_width, inner_width = SURFACE_WIDTH**2 + blur, INNER_WIDTH**2 + blur
     behind = clamp(-dot(lights.key, to_camera), 0.0, 1.0)
     return (
@@ -75,7 +65,7 @@ def shade_strand(point: HairPoint, colour: Vector, shine: float, lights: Lights)
     key_share = point.visible * (0.35 + 0.65 * point.occlusion)
     diffuse = _diffuse_along(point.tangent, facing, lights.key)
     fill = _diffuse_along(point.tangent, facing, lights.fill) * point.occlusion
-    surface, inner, through = _highlights(point.tangent, facing, point.to_camera, lights, point.tilt)
+    surface, inner, through = _highlights(point.tangent, facing, point.to_camera, lights)
     surface, diffuse = SURFACE_WEIGHT * shine * surface, diffuse + INNER_WEIGHT * shine * inner
     red = _channel(colour[0], diffuse, surface, THROUGH_WEIGHT * through) * lights.key_colour[0] * key_share
     green = _channel(colour[1], diffuse, surface, THROUGH_WEIGHT * through) * lights.key_colour[1] * key_share
@@ -98,10 +88,7 @@ OPAQUE = 0.85  # share of light held back from which on a strand hides what is b
 LIFT = 0.04  # cm by which strands win against the surface they lie on
 HIDDEN = 0.3  # cm behind a surface at which a point of a strand counts as out of sight
 MANY = 1500  # strands of one kind from which on some are left out where the picture is small
-SAG = 0.4  # pixels that a piece may lie off the curve
-MOST_PIECES = 3
 LONG = 3.0  # cm from its root at which a strand follows the hairdo instead of the skin
-SCALE_TILT = 0.16  # radians: how far the tilt of the scales differs between strands
 
 
 class StrandGroup(NamedTuple):
@@ -115,7 +102,6 @@ class StrandGroup(NamedTuple):
     occlusion: np.ndarray  # float32 s k
     shine: float
     middle: Vector  # cm: of the roots
-    pieces: int  # into how many each piece between two knots was cut
     order: np.ndarray  # int64: the strands to be drawn, the nearest first
 
 
@@ -151,8 +137,7 @@ def _point_colour(group: StrandGroup, strand: int, knot: int, eye: Vector, maps:
     root_normal = load(group.root_normals, strand)
     normal = unit(along((root_normal[0] * (1 - far), root_normal[1] * (1 - far), root_normal[2] * (1 - far)), outwards, far))
     visible = strand_light(maps, place)
-    tilt = SCALE_TILT * (strand_noise(strand, 1) - 0.5)
-    point = HairPoint(tangent, normal, unit(minus(eye, place)), group.occlusion[strand, knot], visible, tilt)
+    point = HairPoint(tangent, normal, unit(minus(eye, place)), group.occlusion[strand, knot], visible)
     return shade_strand(point, load(group.colour, strand), group.shine, lights)
 
 
@@ -222,85 +207,37 @@ def _mix(samples: PixelSamples, row: int, column: int, z: float, colour: Vector,
 
 @kernel
 def _draw_group(group: StrandGroup, eye: Vector, maps: ShadowMaps, lights: Lights, samples: PixelSamples) -> None:
-    """Shades the knots (as many as before the strands were refined) and draws all strands of a group."""
-    pieces = group.pieces
+    """Shades the knots that are in sight and draws all strands of a group."""
     last = group.points.shape[1] - 1
     hidden = np.empty(last + 1, np.bool_)
     colours = np.empty((last + 1, 3), np.float32)
     for strand in group.order:
         for knot in range(last + 1):
             hidden[knot] = _hidden(group.screen, strand, knot, samples.depth)
-        shaded = -1
-        for start in range(0, last, pieces):
-            end = start + pieces
-            if hidden[start : end + 1].all():
-                continue
-            if shaded != start:
-                colours[start, 0], colours[start, 1], colours[start, 2] = _point_colour(group, strand, start, eye, maps, lights)
-            colours[end, 0], colours[end, 1], colours[end, 2] = _point_colour(group, strand, end, eye, maps, lights)
-            shaded = end
-            for knot in range(start, end):
-                t = (knot - start) / pieces
-                for channel in range(3):
-                    colours[knot, channel] = colours[start, channel] * (1.0 - t) + colours[end, channel] * t
-            for knot in range(start, end):
-                if not (hidden[knot] and hidden[knot + 1]) and group.screen[strand, knot, 2] > 0 and group.screen[strand, knot + 1, 2] > 0:
-                    _draw_piece(group, strand, knot, colours, samples)
-
-
-@kernel
-def _refine(points: np.ndarray, pieces: int) -> np.ndarray:
-    """Strands (s k c) with every piece cut into `pieces`, bent as a Catmull-Rom curve."""
-    count, knots, channels = points.shape
-    fine = np.empty((count, (knots - 1) * pieces + 1, channels), np.float32)
-    for strand in range(count):
-        for knot in range(knots - 1):
-            before, after = max(knot - 1, 0), min(knot + 2, knots - 1)
-            for piece in range(pieces):
-                t = piece / pieces
-                for channel in range(channels):
-                    a, b = points[strand, knot, channel], points[strand, knot + 1, channel]
-                    start, end = 0.5 * (b - points[strand, before, channel]), 0.5 * (points[strand, after, channel] - a)
-                    turn = t * (1.0 - t) * ((1.0 - t) * (start - (b - a)) - t * (end - (b - a)))
-                    fine[strand, knot * pieces + piece, channel] = a + t * (b - a) + turn
-        for channel in range(channels):
-            fine[strand, -1, channel] = points[strand, knots - 1, channel]
-    return fine
-
-
-def _pieces(screen: np.ndarray) -> int:
-    """Into how many pieces the projected strands (s k 3) have to be cut so that their corners do not show."""
-    if screen.shape[1] < 3:
-        return 1
-    corners = screen[:: max(1, len(screen) // 400), :, :2]
-    sag = 0.125 * np.linalg.norm(corners[:, 2:] - 2 * corners[:, 1:-1] + corners[:, :-2], axis=-1)
-    return int(np.clip(np.ceil(np.sqrt(np.percentile(sag, 80) / SAG)), 1, MOST_PIECES))
+        for knot in range(last + 1):
+            if not (hidden[max(knot - 1, 0)] and hidden[knot] and hidden[min(knot + 1, last)]):
+                colours[knot, 0], colours[knot, 1], colours[knot, 2] = _point_colour(group, strand, knot, eye, maps, lights)
+        for knot in range(last):
+            if not (hidden[knot] and hidden[knot + 1]) and group.screen[strand, knot, 2] > 0 and group.screen[strand, knot + 1, 2] > 0:
+                _draw_piece(group, strand, knot, colours, samples)
 
 
 def _group(strands: Strands, normals: np.ndarray, camera: Camera, width: int, height: int) -> StrandGroup:
     """A kind of strands with what its drawing needs."""
-    occlusion = np.ones(strands.radius.shape, np.float32) if strands.occlusion is None else strands.occlusion
-    knots = np.concatenate([strands.points, strands.radius[..., None], occlusion[..., None]], -1, dtype=np.float32)
-    pieces = _pieces(project(strands.points, camera, width, height))
-    if pieces > 1:
-        knots = _refine(knots, pieces)
-    points = np.ascontiguousarray(knots[..., :3])
-    screen = project(points, camera, width, height)
+    points, screen = np.ascontiguousarray(strands.points, np.float32), project(strands.points, camera, width, height)
     pixels = float(height * camera.focal)
-    middle = strands.points[:, 0].mean(0, dtype=np.float64)
-    per_cm = pixels / max(float(camera.eye[2] - middle[2]), 1.0)
-    stride = 2 if len(strands) > MANY and per_cm < 5.0 else 1
+    middle = points[:, 0].mean(0, dtype=np.float64)
+    stride = 2 if len(strands) > MANY and pixels < 5.0 * max(float(camera.eye[2] - middle[2]), 1.0) else 1
     nearest = np.argsort(-screen[..., 2].max(1), kind="stable")
     return StrandGroup(
         points=points,
         screen=screen,
-        radius=np.maximum(knots[..., 3], 0) * np.float32(pixels * stride**0.8),
+        radius=(strands.radius * (pixels * stride**0.8)).astype(np.float32),
         colour=np.ascontiguousarray(strands.colour, np.float32),
         root_normals=normals[strands.root],
-        occlusion=np.ascontiguousarray(knots[..., 4]),
+        occlusion=np.ones(strands.radius.shape, np.float32) if strands.occlusion is None else strands.occlusion,
         shine=float(strands.shine),
         middle=tuple(float(value) for value in middle),
-        pieces=pieces,
         order=nearest[nearest % stride == 0],
     )
 

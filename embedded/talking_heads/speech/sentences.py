@@ -1,11 +1,10 @@
-"""Sentences to speak: statements, questions, lists, numbers and set phrases, from word lists in which every phone of English comes often.
+"""Sentences to speak: statements, questions and set phrases, from word lists in which every phone of English comes often.
 
-Every sentence is about one or more things, its topics: a pair of verb and noun, a number, a list, a set phrase. A caller can forbid topics,
+Every sentence is about one or more things, its topics: a pair of verb and noun, or a set phrase. A caller can forbid topics,
 which is how two collections of sentences are kept from sharing any.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -71,14 +70,8 @@ VERBS = tuple(
     )
 )
 DETERMINERS = _cut("the|the|a|my|your|his|her|our|their|this|that|every|each|one|some other|any")
-LINKS = _cut(
-    "and but because so while although before after until unless whenever",
-    " ",
-)
-PRONOUNS = _cut(
-    "I we they you she he nobody everybody",
-    " ",
-)
+LINKS = _cut("and|but|because|so|while|although|before|after|until|unless|whenever")
+PRONOUNS = _cut("I|we|they|you|she|he|nobody|everybody")
 QUESTIONS = _cut(
     "Did {who}|Why did {who}|How did {who}|When did {who}|Could {who}|Would {who}|Should {who}|Where does {who}|How often did {who}"
 )
@@ -92,10 +85,6 @@ OPENINGS = _cut(
     "Well,|Maybe|I think|We all know that|Of course,|People say that|Please tell me why|However,|Today,|Look,|You can see how"
     "|As you know,|By the way,|For example,|Somebody told me that|In the beginning,|Usually,|Oh,|Yes,|No,|My father believes that"
     "|Unfortunately,"
-)
-NUMBERED = _cut(
-    "There were {n} of them|Turn to page {n}|The answer is {n}|It costs {n} dollars|The bus number is {n}|Her secret number is {n}"
-    "|We counted {n} people|Add {n} to it|My room number is {n}|They walked {n} miles"
 )
 PHRASES = _cut(
     "Thank you very much.|Good morning, everybody.|Good evening.|How are you today?|I beg your pardon?|What a beautiful view!"
@@ -112,124 +101,58 @@ PHRASES = _cut(
 )
 Allowed = Callable[[str], bool]
 _TRIES = 10_000  # topics that are drawn before none is held to be allowed
-_SIBILANT_ENDS = ("s", "x", "z", "ch", "sh")
-_PLURALS = {"fish": "fish", "sheep": "sheep", "mouse": "mice", "tooth": "teeth", "wolf": "wolves", "leaf": "leaves", "knife": "knives"}
-_PLURALS |= {"potato": "potatoes", "tomato": "tomatoes", "scarf": "scarves"}
-_MASS = {"cloth", "coffee", "honey", "juice", "milk", "money", "music", "soap", "water"}  # nouns that are not counted
-_MASS_DETERMINERS = ("the", "my", "your", "our", "some", "this")
 
 
-class Sentence(NamedTuple):
-    """A sentence and what it is about."""
-
-    text: str
-    topics: tuple[str, ...]
-
-
-def draw_text(rng: np.random.Generator, least: int = 12, allowed: Allowed | None = None) -> str:
+def draw_text(rng: np.random.Generator, least: int = 12, allowed: Allowed = lambda topic: True) -> str:
     """Sentences until they hold at least `least` words, all of their topics allowed. Raises InputError where nothing is allowed."""
     texts: list[str] = []
     while not texts or sum(len(text.split()) for text in texts) < least:
-        texts.append(draw_sentence(rng, allowed).text)
+        kind = rng.choice(3, p=(0.6, 0.24, 0.16))
+        texts.append((_statement, _question, lambda rng, allowed: _until(allowed, lambda: _one(rng, PHRASES)))[kind](rng, allowed))
     return " ".join(texts)
-
-
-def draw_sentence(rng: np.random.Generator, allowed: Allowed | None = None) -> Sentence:
-    """One sentence all of whose topics are allowed (all are, by default). Raises InputError as `draw_text` does."""
-    kinds = (_statement, _question, _numbered, _list, _phrase)
-    return kinds[rng.choice(len(kinds), p=(0.5, 0.2, 0.1, 0.08, 0.12))](rng, allowed or (lambda topic: True))
 
 
 def _one(rng: np.random.Generator, choice: Sequence[str]) -> str:
     return choice[rng.integers(len(choice))]
 
 
-def _until(permitted: Allowed, draw: Callable[[], str]) -> str:
-    """The first topic drawn that is permitted."""
+def _until(allowed: Allowed, draw: Callable[[], str]) -> str:
+    """The first topic drawn that is allowed."""
     for _ in range(_TRIES):
         topic = draw()
-        if permitted(topic):
+        if allowed(topic):
             return topic
     raise InputError(f"none of {_TRIES} topics was allowed, the last was {topic!r}: allow more of them")
 
 
-def _plural(noun: str) -> str:
-    if noun in _PLURALS:
-        return _PLURALS[noun]
-    if noun.endswith("y") and noun[-2] not in "aeiou":
-        return noun[:-1] + "ies"
-    return noun + ("es" if noun.endswith(_SIBILANT_ENDS) else "s")
-
-
-def _with_article(determiner: str, rest: str) -> str:
-    """A determiner before its words; "a" becomes "an" where one says so."""
-    vowel = rest[0] in "aeiou" and not rest.startswith(("uni", "use", "usu"))
-    return f"an {rest}" if determiner == "a" and vowel else f"{determiner} {rest}"
-
-
 def _noun_phrase(rng: np.random.Generator, noun: str) -> str:
-    adjective = f"{_one(rng, ADJECTIVES)} " if rng.random() < 0.65 else ""
-    if noun not in _MASS and rng.random() < 0.2:
-        return f"{_one(rng, ('some', 'five', 'both', 'several', 'these', 'those', 'twelve', 'the'))} {adjective}{_plural(noun)}"
-    return _with_article(_one(rng, _MASS_DETERMINERS if noun in _MASS else DETERMINERS), adjective + noun)
+    rest = f"{_one(rng, ADJECTIVES)} {noun}" if rng.random() < 0.65 else noun
+    determiner = _one(rng, DETERMINERS)
+    return f"{'an' if determiner == 'a' and rest[0] in 'aeiou' else determiner} {rest}"
 
 
 def _someone(rng: np.random.Generator) -> str:
     kind = rng.random()
-    if kind < 0.35:
-        return _one(rng, PEOPLE)
-    if kind < 0.55:
-        return _one(rng, PRONOUNS)
-    return _noun_phrase(rng, _one(rng, NOUNS))
+    return _one(rng, PEOPLE if kind < 0.35 else PRONOUNS) if kind < 0.55 else _noun_phrase(rng, _one(rng, NOUNS))
 
 
-def _action(rng: np.random.Generator, permitted: Allowed, tense: int) -> tuple[str, str]:
-    """A predicate in plain form (tense 0) or past (1), and its topic."""
-    topic = _until(permitted, lambda: f"{rng.integers(len(VERBS))} {_one(rng, NOUNS)}")
-    verb, noun = topic.split(" ")
-    return f"{VERBS[int(verb)][tense]} {_noun_phrase(rng, noun)}", topic
+def _action(rng: np.random.Generator, allowed: Allowed, tense: int) -> str:
+    """A predicate in plain form (tense 0) or past (1); verb and noun together are the topic."""
+    verb, noun = _until(allowed, lambda: f"{rng.integers(len(VERBS))} {_one(rng, NOUNS)}").split(" ")
+    return f"{VERBS[int(verb)][tense]} {_noun_phrase(rng, noun)}"
 
 
-def _finished(text: str, topics: Sequence[str], mark: str) -> Sentence:
-    return Sentence(text[0].upper() + text[1:] + mark, tuple(topics))
-
-
-def _statement(rng: np.random.Generator, permitted: Allowed) -> Sentence:
-    action, topic = _action(rng, permitted, 1)
-    text, topics = f"{_someone(rng)} {action}", [topic]
+def _statement(rng: np.random.Generator, allowed: Allowed) -> str:
+    text = f"{_someone(rng)} {_action(rng, allowed, 1)}"
     if rng.random() < 0.5:
         text += f" {_one(rng, ADVERBS)}"
     if rng.random() < 0.3:
         text = f"{_one(rng, OPENINGS)} {text}"
     if rng.random() < 0.3:
-        action, topic = _action(rng, permitted, 1)
-        text += f", {_one(rng, LINKS)} {_someone(rng)} {action}"
-        topics.append(topic)
-    return _finished(text, topics, "!" if rng.random() < 0.12 else ".")
+        text += f", {_one(rng, LINKS)} {_someone(rng)} {_action(rng, allowed, 1)}"
+    return text[0].upper() + text[1:] + ("!" if rng.random() < 0.12 else ".")
 
 
-def _question(rng: np.random.Generator, permitted: Allowed) -> Sentence:
-    action, topic = _action(rng, permitted, 0)
-    text = f"{_one(rng, QUESTIONS).format(who=_someone(rng))} {action}"
-    if rng.random() < 0.35:
-        text += f" {_one(rng, ADVERBS)}"
-    return _finished(text, [topic], "?")
-
-
-def _numbered(rng: np.random.Generator, permitted: Allowed) -> Sentence:
-    number = _until(permitted, lambda: str(int(10 ** rng.uniform(0.4, 4.0))))
-    return _finished(_one(rng, NUMBERED).format(n=number), [number], ".")
-
-
-def _list(rng: np.random.Generator, permitted: Allowed) -> Sentence:
-    def draw() -> str:
-        return " ".join(rng.choice([noun for noun in NOUNS if noun not in _MASS], size=rng.integers(3, 6), replace=False))
-
-    topic = _until(permitted, draw)
-    *most, last = (_plural(noun) for noun in topic.split(" "))
-    return _finished(f"{', '.join(most)} and {last}", [topic], ".")
-
-
-def _phrase(rng: np.random.Generator, permitted: Allowed) -> Sentence:
-    text = _until(permitted, lambda: _one(rng, PHRASES))
-    return Sentence(text, (text,))
+def _question(rng: np.random.Generator, allowed: Allowed) -> str:
+    text = f"{_one(rng, QUESTIONS).format(who=_someone(rng))} {_action(rng, allowed, 0)}"
+    return text + (f" {_one(rng, ADVERBS)}?" if rng.random() < 0.35 else "?")
