@@ -341,7 +341,7 @@ def glasses(seed: int, fit: GlassesFit) -> Mesh:
         edge = to_face(side * (gap + half + x), middle + y)
         parts.append(_tube(edge, edge - edge.mean(0), rim, 0.9 * rim, material))
         hinge = to_face(np.array(side * (gap + 2 * half)), np.array(middle + 0.55 * high))
-        knee = hinge + [side * 0.28, 0.0, -0.45]
+        knee = hinge + np.array([side * 0.28, 0.0, -0.45])
         behind = ear + np.array([[0, 0, 0], [-side * 0.25, -0.9, -1.1], [-side * 0.55, -2.8, -1.9]])
         points = np.stack([hinge, knee, 0.5 * (knee + ear) + [side * 0.1, 0.1, 0.0], *behind])
         share = np.linspace(0, len(points) - 1, 16)

@@ -36,14 +36,10 @@ class Eyelids:
         self.shape, self.side, self.centre = shape, side, centre
         angle = np.linspace(0, 2 * np.pi, EYE_ANGLES, endpoint=False)
         self._u, self._upper = np.cos(angle), np.sin(angle) >= 0
-        self._open = np.where(
-            self._upper, lid_height(self._u, np.full_like(self._upper, True)), -lid_height(self._u, np.full_like(self._upper, False))
-        )
-        self._open *= shape.height
+        self._open = lid_height(self._u, self._upper) * np.where(self._upper, 1, -1) * shape.height
         outward = np.stack([_HALF * self._u, self._open + 0.25 * np.sin(angle)], -1)
         self._outward = outward / np.linalg.norm(outward, axis=1, keepdims=True)
-        line = INNER_CANTHUS[1] + (OUTER_CANTHUS[1] - INNER_CANTHUS[1]) * (self._u + 1) / 2
-        self._corner_line = line
+        self._corner_line = INNER_CANTHUS[1] + (OUTER_CANTHUS[1] - INNER_CANTHUS[1]) * (self._u + 1) / 2
 
     def held(self) -> np.ndarray:
         """How firmly each ring vertex (r a) lies on the eyeball: 1 at the margin, 0 where the face begins."""
@@ -58,7 +54,7 @@ class Eyelids:
         """Ring points (r a 3) on the eyeball. `closed` 0 .. 1, `squint` raises the lower lid, `look_down` -1 .. 1 lowers the upper one."""
         upper_open = self._open * np.clip(1 - 0.28 * look_down - 0.18 * squint, 0.3, 1.25)
         lower_open = self._open * (1 - 0.45 * squint)
-        meeting = lower_open[self._mirror()] * 0.72
+        meeting = lower_open[-np.arange(EYE_ANGLES)] * 0.72
         margin = np.where(self._upper, upper_open * (1 - closed) + meeting * closed, lower_open * (1 - 0.12 * closed))
         along = 1 - smooth(0.0, 1.1, EYE_RINGS)[:, None]  # the skin further away follows less
         distance = EYE_RINGS[:, None]
@@ -66,14 +62,12 @@ class Eyelids:
         rest = self._open[None] + distance * self._outward[None, :, 1]
         y = rest + (margin - self._open)[None] * along + self._corner_line[None]
         z = self._shell(x, y)
-        x, y, z = self._thicken(x, y, z)
+        # the innermost ring is drawn into the ball, so that the margin has a thickness and the corners have a floor
+        x[0], y[0] = _MIDDLE + 0.8 * (x[0] - _MIDDLE), 0.62 * y[0] + 0.38 * self._corner_line
+        z[0] = np.sqrt(np.clip(EYE_RADIUS**2 - x[0] ** 2 - y[0] ** 2, 0.04, None)) - 0.12
         turned = np.stack([x, y + x * self.shape.slant, z], -1) * self.shape.size
         turned[..., 0] *= self.side
         return self.centre + turned
-
-    def _mirror(self) -> np.ndarray:
-        """For each vertex of a ring, the one above or below it."""
-        return (-np.arange(EYE_ANGLES)) % EYE_ANGLES
 
     def _shell(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Depth over the eyeball's centre of the lids' outer surface; wider than the ball, and turned outwards."""
@@ -82,21 +76,7 @@ class Eyelids:
         bag = self.shape.bag * np.exp(-(((y + 1.0) / 0.35) ** 2) - (x / 1.1) ** 2)
         return radius * np.sqrt(under) - 0.16 * x + 0.03 * x * x + bag
 
-    def _thicken(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The innermost ring drawn into the ball, so that the margin has a thickness and the corners have a floor."""
-        x, y, z = x.copy(), y.copy(), z.copy()
-        x[0], y[0] = _MIDDLE + 0.8 * (x[0] - _MIDDLE), 0.62 * y[0] + 0.38 * self._corner_line
-        z[0] = np.sqrt(np.clip(EYE_RADIUS**2 - x[0] ** 2 - y[0] ** 2, 0.04, None)) - 0.12
-        return x, y, z
 
-
-TEXTURE = 256  # texels a side
-REACH = np.radians(115)  # angle from the optical axis that the mesh covers; behind it lies the socket
-SPREAD = 0.7  # exponent of the angle in the texture, below 1: more texels for the iris
-CORNEA_RADIUS = 0.78  # cm, of curvature
-CORNEA_HEIGHT = 0.10  # cm over the sphere at the apex
-IRIS_RADIUS = 0.59  # cm: white to white 11.8 mm
-SECTORS = 28
 # Iris colours, linear RGB, the outer part and the part around the pupil: blue, grey, green, hazel; and brown, dark brown
 _LIGHT_IRIS = np.array(
     [[[0.17, 0.24, 0.33], [0.25, 0.28, 0.28]], [[0.20, 0.23, 0.25], [0.26, 0.24, 0.19]], [[0.15, 0.18, 0.10], [0.24, 0.17, 0.07]],
@@ -118,7 +98,7 @@ def eyeball(traits: Traits, radius: float = 1.2) -> Mesh:
     reach = 0.5 * (angle / REACH) ** SPREAD
     uv = 0.5 + np.stack([reach[:, None] * np.cos(sector), reach[:, None] * np.sin(sector)], -1).reshape(-1, 2)
     material = Material(albedo=paint_eye(traits, radius), roughness=0.08, specular=0.025, scatter=(0.25, 0.16, 0.12))
-    return Mesh.of(vertices, _outward(vertices, grid_faces(*shape, closed=True)), uv, material)
+    return Mesh.of(vertices, grid_faces(*shape, closed=True), uv, material)
 
 
 def paint_eye(traits: Traits, radius: float = 1.2) -> np.ndarray:
@@ -148,15 +128,6 @@ def _profile(angle: np.ndarray, radius: float) -> np.ndarray:
     along = centre * np.cos(angle)
     cap = along + np.sqrt(np.maximum(along**2 - centre**2 + CORNEA_RADIUS**2, 0))
     return radius + np.logaddexp(0, (cap - radius) / 0.012) * 0.012
-
-
-def _outward(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Faces turned so that they are counter-clockwise from outside the ball; those without an area are left out."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    normal = np.cross(b - a, c - a)
-    area = np.linalg.norm(normal, axis=1)
-    inward = (normal * (a + b + c)).sum(1) < 0
-    return np.where(inward[:, None], faces[:, [0, 2, 1]], faces)[area > 1e-6].astype(np.int32)
 
 
 def _white(traits: Traits, rng: np.random.Generator, angle: np.ndarray, around: np.ndarray) -> np.ndarray:

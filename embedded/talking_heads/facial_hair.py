@@ -228,7 +228,7 @@ def beard(traits: Traits, skin: RestSkin) -> Strands | None:
     radius = taper(style.radius, _BEARD_POINTS, np.exp(0.2 * rng.normal(size=len(roots))))
     tint = natural_tint(traits, 0.85, float(np.clip(1.3 * traits.grey, 0, 1)))
     strands = colours(tint, rng.integers(0, max(len(roots) // 12, 1), len(roots)), rng)
-    light = buried(points, radius, HeadForm.of(skin).middle, 0.6)
+    light = buried(points, HeadForm.of(skin), 0.4 * style.chin)
     return Strands(points, radius, strands, roots.vertex, 0.3, light)
 
 
@@ -263,5 +263,5 @@ def _grown(skin: RestSkin, roots: Roots, flow: np.ndarray, length: np.ndarray, r
     wave = 0.05 * length[:, None, None] * rng.normal(size=(count, _BEARD_POINTS, 3)) * along[None, :, None]
     points = roots.points[:, None] + length[:, None, None] * path + wave
     long = length > 0.8
-    points[long, 1:] = HeadForm.of(skin).push_out(points[long, 1:], 0.05)
+    points[long, 1:] = HeadForm.of(skin).hold(points[long, 1:], 0.05)
     return points.astype(np.float32)

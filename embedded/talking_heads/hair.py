@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
 from embedded.talking_heads.solids import Strands
@@ -129,6 +129,7 @@ class HeadForm:
         gap, near = cKDTree(offset / distance[:, None]).query(rays.reshape(-1, 3), k=4)
         share = 1 / (gap + 0.01) ** 2
         radius = ((distance[near] * share).sum(1) / share.sum(1)).reshape(_FORM_ROWS, _FORM_COLUMNS)
+        radius = np.concatenate([radius, radius[:, :1]], 1)  # it goes around
         brow, chin, cheek = skin.near(*BROW[2]), skin.near(*CHIN), skin.near(*CHEEKBONE)
         return HeadForm(middle, radius.astype(np.float32), float(brow[1]), float(chin[1]), float(cheek[0]))
 
@@ -137,24 +138,15 @@ class HeadForm:
         offset = points - self.middle
         distance = np.sqrt(np.einsum("...i,...i->...", offset, offset))
         towards = offset / np.maximum(distance, 1e-6)[..., None]
-        row = np.clip(np.arccos(np.clip(towards[..., 1], -1, 1)) * (_FORM_ROWS / np.pi) - 0.5, 0, _FORM_ROWS - 1.001)
+        row = np.arccos(np.clip(towards[..., 1], -1, 1)) * (_FORM_ROWS / np.pi) - 0.5
         column = np.arctan2(towards[..., 0], towards[..., 2]) * (_FORM_COLUMNS / (2 * np.pi)) % _FORM_COLUMNS
-        i, j = row.astype(np.int32), column.astype(np.int32) % _FORM_COLUMNS
-        u, v, after = row - i, column - np.floor(column), (j + 1) % _FORM_COLUMNS
-        low = self.radius[i, j] * (1 - v) + self.radius[i, after] * v
-        high = self.radius[i + 1, j] * (1 - v) + self.radius[i + 1, after] * v
-        return towards, distance, low * (1 - u) + high * u
+        return towards, distance, map_coordinates(self.radius, [row, column], order=1, mode="nearest")
 
-    def push_out(self, points: np.ndarray, clearance: np.ndarray | float) -> np.ndarray:
-        """Points (... 3) moved away from the middle until they lie `clearance` (cm) off the head."""
-        towards, distance, reach = self.locate(points)
-        return points + towards * np.maximum(reach + clearance - distance, 0)[..., None]
-
-    def hold(self, points: np.ndarray, clearance: np.ndarray, cling: np.ndarray) -> np.ndarray:
-        """Points (n 3) moved out to `clearance` (n, cm) off the head; those beyond come closer by the share `cling` (n)."""
+    def hold(self, points: np.ndarray, clearance: np.ndarray | float, cling: np.ndarray | float = 0.0) -> np.ndarray:
+        """Points (... 3) moved out until they lie `clearance` (cm) off the head; those beyond come closer by the share `cling`."""
         towards, distance, reach = self.locate(points)
         off = reach + clearance - distance
-        return points + towards * np.where(off > 0, off, cling * off)[:, None]
+        return points + towards * np.where(off > 0, off, cling * off)[..., None]
 
     def half_width(self, y: np.ndarray) -> np.ndarray:
         """|x| (cm) that hair before the face keeps free at heights y."""
@@ -284,28 +276,10 @@ def taper(radius: float, points: int, size: np.ndarray, tip: float = 0.25) -> np
     return (radius * size[:, None] * (1 - 0.5 * smooth(0.2, 0.0, along) - (1 - tip) * along**2.5)).astype(np.float32)
 
 
-def buried(points: np.ndarray, radius: np.ndarray, middle: np.ndarray, strength: float = 1.0) -> np.ndarray:
-    """Share of light (float32 n k, 0..1) that reaches each point of strands (n k 3) through the hair further out.
-
-    The hair's drawn area is gathered in a grid over directions and distances from the head's middle; light fades with what lies outside.
-    """
-    rows, columns, shells, step = 32, 64, 40, 0.45
-    offset = points - middle
-    distance = np.linalg.norm(offset, axis=-1)
-    row = (np.arccos(np.clip(offset[..., 1] / distance, -1, 1)) * rows / np.pi).astype(np.int32).clip(0, rows - 1)
-    column = (np.arctan2(offset[..., 0], offset[..., 2]) * columns / (2 * np.pi)).astype(np.int32) % columns
-    depth = (distance - 6.0) / step
-    shell = depth.astype(np.int32).clip(0, shells - 2)
-    length = np.linalg.norm(np.diff(points, axis=1, append=points[:, -1:]), axis=-1)
-    cell = (row * columns + column) * shells + shell
-    share = np.sin((row + 0.5) * np.pi / rows) * distance**2 * (np.pi / rows) * (2 * np.pi / columns)  # cm2 of a cell
-    area = np.bincount(cell.ravel(), (2 * radius * length / share).ravel(), rows * columns * shells).reshape(rows, columns, shells)
-    area = gaussian_filter(area, (0.8, 0.8, 0.7), mode=("nearest", "wrap", "nearest"), truncate=2.5)
-    above = np.flip(np.cumsum(np.flip(area, 2), 2), 2) - 0.5 * area
-    place = np.clip(depth - shell, 0, 1)
-    flat = above.ravel()
-    through = flat[cell] * (1 - place) + flat[cell + 1] * place
-    return (0.22 + 0.78 * np.exp(-0.42 * strength * through)).astype(np.float32)
+def buried(points: np.ndarray, form: HeadForm, thickness: float) -> np.ndarray:
+    """Share of light (float32 n k, 0..1) that reaches points of strands through hair that lies `thickness` cm off the skin."""
+    _, distance, reach = form.locate(points)
+    return (0.3 + 0.7 * smooth(0.0, 1.0, (distance - reach) / max(thickness, 0.3))).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -465,7 +439,7 @@ def grow(form: HeadForm, style: HairStyle, roots: Roots, locks: Locks, length: n
     points = _clumped(style, points, locks, along)
     points = drape(points + _curls(style, points, locks, length, along, rng), locks.before[:, None])
     clear = np.minimum(_CLEAR, 0.6 * along)
-    flat = form.push_out(points, clear[None])
+    flat = form.hold(points, clear[None])
     flat[:, 0] = points[:, 0]
     return flat
 
@@ -574,4 +548,4 @@ def scalp_hair(traits: Traits, skin: RestSkin) -> Strands | None:
     keep = left > 0.12
     points, size, clump, vertex = points[keep], size[keep], locks.clump[keep], roots.vertex[keep]
     radius = taper(style.radius, style.points, size)
-    return Strands(points, radius, colours(draw_tint(traits), clump, rng), vertex, 0.55, buried(points, radius, form.middle))
+    return Strands(points, radius, colours(draw_tint(traits), clump, rng), vertex, 0.55, buried(points, form, style.volume))

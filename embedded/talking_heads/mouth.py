@@ -10,7 +10,7 @@ import numpy as np
 
 from embedded.talking_heads.expression import jaw_motion
 from embedded.talking_heads.solids import Material, Mesh, grid_faces, join
-from embedded.talking_heads.traits import Traits, stream
+from embedded.talking_heads.traits import Traits, smooth, stream
 
 TEETH = 7  # of one half of one jaw: central and lateral incisor, canine, two premolars, two molars
 # Sizes of crowns in cm, upper and lower jaw: widths, heights, depths at the neck
@@ -226,17 +226,9 @@ _THICKNESS = np.array([1.6, 1.8, 1.7, 1.35, 0.95, 0.62, 0.36, 0.02])
 _ROOT_Z = -7.4
 
 
-@dataclass(frozen=True)
-class Tongue:
-    """The tongue at rest in arch space and what each vertex takes part in."""
-
-    mesh: Mesh
-    along: np.ndarray  # float32 v, 0 at the root, 1 at the tip
-    jaw_weight: np.ndarray  # float32 v, how far it follows the jaw
-
-
-def tongue(traits: Traits) -> Tongue:
-    """A tongue behind the lower incisors, a little humped and grooved."""
+def tongue(traits: Traits) -> tuple[Mesh, np.ndarray, np.ndarray]:
+    """A tongue at rest behind the lower incisors, a little humped and grooved, in arch space; how far along it each vertex lies (float32 v,
+    0 root .. 1 tip), and how far it follows the jaw (float32 v)."""
     rng = stream(traits.seed, "tongue")
     along = 1 - (1 - np.arange(TONGUE_ROWS) / (TONGUE_ROWS - 1)) ** 1.7
     back, half_width, thickness = (np.interp(along, _STATIONS, column) for column in (_TONGUE_BACK, _TONGUE_HALF_WIDTH, _THICKNESS))
@@ -258,31 +250,7 @@ def tongue(traits: Traits) -> Tongue:
     material = Material(_paint_tongue(traits), roughness=0.28, specular=0.035, scatter=(0.4, 0.14, 0.1), bump=bump)
     mesh = Mesh.of(vertices, grid_faces(TONGUE_ROWS, TONGUE_RING, closed=True)[:, ::-1], uv, material)
     carried = np.interp(along, [0.0, 0.5, 1.0], [0.35, 0.95, 1.0]).astype(np.float32)
-    return Tongue(mesh, np.repeat(along, TONGUE_RING).astype(np.float32), np.repeat(carried, TONGUE_RING))
-
-
-def tongue_shift(
-    points: np.ndarray,
-    along: np.ndarray,
-    tip: np.ndarray,
-    up_target: np.ndarray,
-    out_target: np.ndarray,
-    tongue_up: float,
-    tongue_out: float,
-) -> np.ndarray:
-    """Points (v 3) of a tongue whose `tip` (3) lies where the jaw left it, bent so that the tip nears its targets; channels in 0..1.
-
-    All points share one frame of reference. The part near the tip moves most; a tongue that comes out is flattened.
-    """
-    share = np.clip(tongue_up + tongue_out, 1e-6, None)
-    strength = min(tongue_up + tongue_out, 1.0)
-    shift = (strength / share) * (tongue_up * (up_target - tip) + tongue_out * (out_target - tip))
-    near = np.clip((along - 0.25) / 0.75, 0, 1)
-    near = near * near * (3 - 2 * near)
-    bent = points + near[:, None] * shift.astype(np.float32)
-    middle = tip[1] + near * shift[1]
-    bent[:, 1] += np.float32(-0.55 * tongue_out) * np.clip((along - 0.7) / 0.3, 0, 1) * (bent[:, 1] - middle)
-    return bent.astype(np.float32)
+    return mesh, np.repeat(along, TONGUE_RING).astype(np.float32), np.repeat(carried, TONGUE_RING)
 
 
 def _paint_tongue(traits: Traits) -> np.ndarray:
@@ -364,12 +332,18 @@ class Oral:
         return points, (DARKEST + (1 - DARKEST) * self.openness * reach).astype(np.float32)
 
     def _bend_tongue(self, points: np.ndarray, jaw: float, tongue_up: float, tongue_out: float) -> np.ndarray:
+        """Points (v 3) of the tongue where the jaw left it, bent so that the tip nears its targets; coming out it is flattened."""
         front, scale = self.fit.front, self.fit.scale
         tip = jaw_motion(front + scale * np.asarray(TIP_REST), jaw)
         lower_edge = jaw_motion(front + scale * np.array([0.0, 0.2, -0.4]), jaw)
         between = 0.5 * (front[1] + min(float(lower_edge[1]), float(front[1])))
         out_target = np.array([front[0], between, front[2] + scale * TIP_OUT_FORWARD])
-        return tongue_shift(points, self.tongue_along, tip, front + scale * np.asarray(TIP_UP), out_target, tongue_up, tongue_out)
+        up_target = front + scale * np.asarray(TIP_UP)
+        shift = (tongue_up * (up_target - tip) + tongue_out * (out_target - tip)) / max(tongue_up + tongue_out, 1.0)
+        near = smooth(0.25, 1.0, self.tongue_along)
+        bent = points + near[:, None] * shift
+        bent[:, 1] -= 0.55 * tongue_out * np.clip((self.tongue_along - 0.7) / 0.3, 0, 1) * (bent[:, 1] - tip[1] - near * shift[1])
+        return bent.astype(np.float32)
 
     def _lay_to_lips(self, sack: np.ndarray, lips: LipOpening) -> None:
         """Lays the first ring of the sack (rings ring 3, in place) to the wet lip's rim; the next ones are drawn along with the corners."""
@@ -394,20 +368,18 @@ def _edge(lips: LipOpening, angle: np.ndarray) -> np.ndarray:
 def build_oral(traits: Traits, fit: OralFit) -> Oral:
     """The mouth's inside of a person, fitted into the head."""
     dentition = draw_dentition(traits)
-    tongue_at_rest = tongue(traits)
+    tongue_mesh, tongue_along, tongue_weight = tongue(traits)
     cavity, cavity_weight = _cavity(fit)
     fixed = [teeth_mesh(dentition, lower=False), gum_mesh(dentition, traits, lower=False)]
     carried = [teeth_mesh(dentition, lower=True), gum_mesh(dentition, traits, lower=True)]
-    parts = [*fixed, *carried, tongue_at_rest.mesh, cavity]
+    parts = [*fixed, *carried, tongue_mesh, cavity]
     joined = join(parts)
     sizes = [len(part.vertices) for part in parts]
-    weight = np.concatenate([np.zeros(sum(sizes[:2])), np.ones(sum(sizes[2:4])), tongue_at_rest.jaw_weight, cavity_weight]).astype(
-        np.float32
-    )
+    weight = np.concatenate([np.zeros(sum(sizes[:2])), np.ones(sum(sizes[2:4])), tongue_weight, cavity_weight]).astype(np.float32)
     openness = np.concatenate([_openness(part.vertices) for part in parts]).astype(np.float32)
     vertices = (np.asarray(fit.front, np.float32) + np.float32(fit.scale) * joined.vertices).astype(np.float32)
     mesh = Mesh(vertices, joined.faces, joined.uv, joined.materials, joined.face_material, np.full(len(vertices), DARKEST, np.float32))
-    return Oral(mesh, fit, weight, openness, sum(sizes[:4]), sum(sizes[:5]), tongue_at_rest.along)
+    return Oral(mesh, fit, weight, openness, sum(sizes[:4]), sum(sizes[:5]), tongue_along)
 
 
 def _openness(points: np.ndarray) -> np.ndarray:

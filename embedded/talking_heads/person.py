@@ -134,7 +134,9 @@ def _skin_mesh(traits: Traits, face: Face, rest: np.ndarray, size: int) -> Mesh:
 def _ears_and_glasses(traits: Traits, face: Face, rest: np.ndarray) -> Mesh:
     canals = [rest[face.nearest(EAR[0] * side, EAR[1])] for side in _SIDES]
     skin = skin_colour(traits)
-    meshes, tops = zip(*(ear(traits, skin, canal, _EAR_TURN * [side, 1, 1], side) for canal, side in zip(canals, _SIDES)), strict=True)
+    meshes, tops = zip(
+        *(ear(traits, skin, canal, _EAR_TURN * [side, 1, 1], side) for canal, side in zip(canals, _SIDES, strict=True)), strict=True
+    )
     if not wears_glasses(traits):
         return join(meshes)
     temples = [rest[face.nearest(8.4 * side, 0.0), 0] for side in _SIDES]

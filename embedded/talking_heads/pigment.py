@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numba import njit
+from scipy.interpolate import CubicSpline
 
 from embedded.talking_heads.template import S_LIMIT, T_TOP
 from embedded.talking_heads.traits import Traits, smooth, stream
@@ -109,14 +110,8 @@ def rim_fade(size: int, band: float) -> np.ndarray:
 
 
 def curve(points: list[tuple[float, float]], count: int = 12) -> np.ndarray:
-    """A smooth path (count 2) through 3 or more points: a Catmull-Rom spline."""
-    knots = np.array(points, np.float64)
-    knots = np.concatenate([2 * knots[:1] - knots[1:2], knots, 2 * knots[-1:] - knots[-2:-1]])
-    place = np.linspace(0, len(points) - 1, count)
-    index = np.minimum(place.astype(int), len(points) - 2)
-    u = (place - index)[:, None]
-    a, b, c, d = (knots[index + k] for k in range(4))
-    return (b + 0.5 * u * (c - a + u * (2 * a - 5 * b + 4 * c - d + u * (3 * (b - c) + d - a)))).astype(np.float32)
+    """A smooth path (count 2) through 3 or more points."""
+    return CubicSpline(np.arange(len(points)), np.array(points))(np.linspace(0, len(points) - 1, count))
 
 
 def spots(field: np.ndarray, centre: np.ndarray, radius: np.ndarray, strength: np.ndarray) -> None:

@@ -7,7 +7,7 @@ in head space (cm). Face rows follow the averages of Farkas (Anthropometry of th
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.interpolate import CubicSpline
+from scipy.interpolate import RectBivariateSpline
 
 from embedded.talking_heads.traits import bump, smooth
 
@@ -86,17 +86,11 @@ def surface(shape: SkullShape, s: np.ndarray, t: np.ndarray) -> np.ndarray:
     net = np.stack([np.stack([x, np.broadcast_to(y, len(COLUMNS)), z], -1) for _, y, x, z in rows]).astype(np.float64)
     half = _moulded(net, shape)  # r c 3
     mirrored = half[:, -2:0:-1] * np.array([-1, 1, 1])
-    around = np.concatenate([half, mirrored, half[:, :1]], 1)
-    columns = np.concatenate([COLUMNS, 2 * S_BACK - COLUMNS[-2:0:-1], [2 * S_BACK]])
-    by_column = CubicSpline(columns, around, axis=1, bc_type="periodic")
-    where = np.unique(np.round(s, 4))
-    at_s = by_column(np.mod(where, 2 * S_BACK))  # r k 3
-    index = np.searchsorted(where, np.round(s, 4))
-    down = CubicSpline(heights, at_s, axis=0)
-    piece = np.clip(np.searchsorted(heights, t, side="right") - 1, 0, len(heights) - 2)
-    u = t - heights[piece]
-    cubic, square, line, constant = (down.c[k][piece, index] for k in range(4))
-    points = ((cubic * u[:, None] + square) * u[:, None] + line) * u[:, None] + constant
+    around = np.concatenate([half, mirrored], 1)
+    columns = np.concatenate([COLUMNS, 2 * S_BACK - COLUMNS[-2:0:-1]])
+    columns, around = np.concatenate([columns - 2 * S_BACK, columns, columns + 2 * S_BACK]), np.concatenate([around] * 3, 1)
+    where = np.mod(s, 2 * S_BACK)
+    points = np.stack([RectBivariateSpline(heights, columns, around[..., axis]).ev(t, where) for axis in range(3)], -1)
     points[:, 0] += shape.skew * smooth(-2.0, -11.0, t) * smooth(-2.0, 6.0, points[:, 2])
     return points
 

@@ -31,20 +31,8 @@ class Phone:
 
 
 # ARPAbet symbols that are not ours already
-_ARPABET = {
-    "pau": (SILENCE,),
-    "ssil": (SILENCE,),
-    "brth": (SILENCE,),
-    "h#": (SILENCE,),
-    "hv": ("hh",),
-    "ix": ("ih",),
-    "ux": ("uw",),
-    "axr": ("er",),
-    "nx": ("n",),
-    "em": ("ax", "m"),
-    "en": ("ax", "n"),
-    "el": ("ax", "l"),
-}
+_ARPABET = dict.fromkeys(("pau", "ssil", "brth", "h#"), (SILENCE,)) | {"hv": ("hh",), "ix": ("ih",), "ux": ("uw",), "axr": ("er",)}
+_ARPABET |= {"nx": ("n",), "em": ("ax", "m"), "en": ("ax", "n"), "el": ("ax", "l")}
 
 # International Phonetic Alphabet, without marks of length, stress and nasality
 _IPA_TEXT = """

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import convolve1d
 
 from embedded.talking_heads.speech.phones import BILABIALS, LABIODENTALS, SILENCE, Phone
 from embedded.talking_heads.traits import stream
@@ -135,11 +136,9 @@ def mouth_channels(
     """The mouth at every frame: float32 n 11 in the order of CHANNELS, in [0, 1] (spread from -0.3).
 
     Frame k is the mean over [k/25, (k+1)/25) s. `phones` tile the time from 0 on; past their end the mouth rests. `loudness` holds one
-    number a phone, 1 for an average vowel: loud ones open the jaw further. Raises ValueError when its length differs.
+    number a phone, 1 for an average vowel: loud ones open the jaw further.
     """
     style = style or MouthStyle()
-    if loudness is not None and len(loudness) != len(phones):
-        raise ValueError(f"{len(loudness)} loudness values for {len(phones)} phones")
     steps = frames * _OVERSAMPLING
     times = (np.arange(steps) + 0.5) / _RATE  # t
     end = phones[-1].end if phones else 0.0
@@ -195,13 +194,8 @@ def _blended(phones: Sequence[Phone], factors: np.ndarray, times: np.ndarray, st
 
 def _rounded_off(movement: np.ndarray) -> np.ndarray:
     """The movement without corners (t 11); its ends stay where they are."""
-    half = round(0.5 * _SMOOTHING * _RATE)
-    window = np.hanning(2 * half + 3)[1:-1]
-    if not len(movement):
-        return movement
-    padded = np.pad(movement, ((half, half), (0, 0)), mode="edge")
-    total = sum(share * padded[place : place + len(movement)] for place, share in enumerate(window))
-    return total / window.sum()
+    window = np.hanning(2 * round(0.5 * _SMOOTHING * _RATE) + 3)[1:-1]
+    return convolve1d(movement, window / window.sum(), axis=0, mode="nearest")
 
 
 def _hold(times: np.ndarray, start: float, end: float, rise: float, fall: float) -> tuple[slice, np.ndarray]:

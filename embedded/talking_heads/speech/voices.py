@@ -23,20 +23,6 @@ MASCULINE_RESAMPLE = (0.86, 1.12)
 
 
 @dataclass(frozen=True)
-class Speaker:
-    """One voice of an engine."""
-
-    engine: Engine
-    name: str
-    feminine: bool
-
-    @property
-    def key(self) -> str:
-        """A stable name: what the splits go by."""
-        return f"{self.engine}/{self.name}"
-
-
-@dataclass(frozen=True)
 class Voice:
     """A speaker in one mood."""
 
@@ -53,25 +39,19 @@ class Voice:
         return f"{self.engine}/{self.name}"
 
 
-def _speakers(engine: Engine, feminine: str, masculine: str) -> tuple[Speaker, ...]:
-    return (
-        *(Speaker(engine, name, True) for name in feminine.split()),
-        *(Speaker(engine, name, False) for name in masculine.split()),
-    )
-
-
-# Variants of espeak-ng that whisper, croak, chirp or hum like machines are left out.
-SPEAKERS = (
-    *_speakers("flite", "slt", "awb kal16 rms"),
-    *_speakers(
-        "espeak",
-        "Alicia Andrea Annie anika aunty belinda f1 f2 f3 f4 f5 grandma linda shelby",
-        "adam Alex Andy antonio AnxiousAndy benjamin boris caleb david Denis Diogo ed edward edward2 Gene Gene2 gustave Henrique Hugo"
-        " iven2 iven3 iven4 Jacky john kaukovalta klatt2 klatt3 klatt4 klatt5 Lee m1 m2 m3 m4 m5 m6 m7 m8 marcelo Marco Mario max Michael"
-        " michel miguel Mike Nguyen norbert pablo paul pedro quincy RicishayMax RicishayMax2 RicishayMax3 rob robert sandro travis Tweaky"
-        " victor",
-    ),
-)
+# Engine, sex and names of the speakers; variants of espeak-ng that whisper, croak, chirp or hum like machines are left out
+_FEMININE = {"flite": "slt", "espeak": "Alicia Andrea Annie anika aunty belinda f1 f2 f3 f4 f5 grandma linda shelby"}
+_MASCULINE = {
+    "flite": "awb kal16 rms",
+    "espeak": "adam Alex Andy antonio AnxiousAndy benjamin boris caleb david Denis Diogo ed edward edward2 Gene Gene2 gustave Henrique Hugo"
+    " iven2 iven3 iven4 Jacky john kaukovalta klatt2 klatt3 klatt4 klatt5 Lee m1 m2 m3 m4 m5 m6 m7 m8 marcelo Marco Mario max Michael"
+    " michel miguel Mike Nguyen norbert pablo paul pedro quincy RicishayMax RicishayMax2 RicishayMax3 rob robert sandro travis Tweaky"
+    " victor",
+}
+# Key of a speaker -> whether it is feminine
+SPEAKERS = {
+    f"{engine}/{name}": table is _FEMININE for table in (_FEMININE, _MASCULINE) for engine, names in table.items() for name in names.split()
+}
 
 # Variants of espeak-ng that are one throat under several names: they differ in pitch, tone, echo or a formant or two.
 _FAMILIES = (
@@ -101,7 +81,7 @@ _LARGEST_SEED = 2**31
 
 
 def split_of_speaker(key: str) -> Split:
-    """The one split that a speaker (the key of a Speaker or a Voice) belongs to, with all who sound like it and however it is resampled."""
+    """The one split that a speaker (its key) belongs to, with all who sound like it and however it is resampled."""
     family = _FAMILY_OF.get(key, key)
     return "test" if family in _TEST_SPEAKERS else "validation" if family in _VALIDATION_SPEAKERS else "train"
 
@@ -123,14 +103,14 @@ def _by_checksum(text: str, buckets: int) -> Split:
 
 def draw_voice(rng: np.random.Generator, split: Split, feminine: bool) -> Voice:
     """A voice of a split and sex: engines alike often, then speakers."""
-    speakers = [speaker for speaker in SPEAKERS if split_of_speaker(speaker.key) == split and speaker.feminine == feminine]
-    engines = sorted({speaker.engine for speaker in speakers})
+    speakers = [key.split("/") for key, is_feminine in SPEAKERS.items() if is_feminine == feminine and split_of_speaker(key) == split]
+    engines = sorted({engine for engine, _ in speakers})
     engine = engines[rng.integers(len(engines))]
-    choice = [speaker for speaker in speakers if speaker.engine == engine]
-    speaker, accent = choice[rng.integers(len(choice))], ACCENTS[rng.integers(len(ACCENTS))]
+    names = [name for kind, name in speakers if kind == engine]
+    name, accent = names[rng.integers(len(names))], ACCENTS[rng.integers(len(ACCENTS))]
     return Voice(
         engine=engine,
-        name=speaker.name,
+        name=name,
         language="en-us" if engine == "flite" else accent,
         rate=round(float(rng.uniform(0.84, 1.2)), 3),
         pitch=round(float(np.exp(rng.uniform(-0.14, 0.14))), 3),
