@@ -1,6 +1,5 @@
 """Many files of one folder: which are to be made, in several processes, going on where an earlier run stopped."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -20,7 +19,7 @@ from embedded.talking_heads.speech.synthesis import speak
 from embedded.talking_heads.speech.voices import Split
 from latentsync.command import INTERRUPTED
 from latentsync.errors import InputError, LatentSyncError
-from latentsync.media.files import write_json
+from latentsync.media.files import read_record, write_json
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,7 @@ def _open_folder(collection: HeadCollection, folder: Path, indices: range) -> No
     """Keep files of different settings, and those of others, apart: the folder says what a collection is. Raises InputError."""
     record, about = folder / f"{collection.name}.settings.json", asdict(collection)
     if record.is_file():
-        try:
-            known = json.loads(record.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            known = None
+        known = read_record(record)
         if known != about:
             raise InputError(f"{folder} holds files of other settings ({record.name}) than {about}: give another --output_dir")
         return

@@ -73,22 +73,6 @@ class Torso:
         rays = (np.ascontiguousarray(rows.reshape(-1, 3), np.float32) for rows in (anchor, direction))
         return _march(self.cones, self.melt, *rays, distance.ravel().astype(np.float32)).reshape(*angle.shape, 3)
 
-    def lift(self, points: np.ndarray, margin: np.ndarray, width: float = 0.45) -> np.ndarray:
-        """Points (n 3) of which those inside of the skin are moved straight out to `margin` (n, cm) above it, the others stay.
-
-        Points up to `width` cm above the margin rise a little too, so that a surface that dips in meets the skin without a crease.
-        """
-        points = np.ascontiguousarray(points, np.float32)
-        steps = 0.1 * np.eye(3, dtype=np.float32)
-        slope = np.stack([self._distance(points + step) - self._distance(points - step) for step in steps], -1)
-        slope /= np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-6)
-        above = self._distance(points) - margin
-        wanted = np.where(above > width, above, np.clip(above + width, 0, None) ** 2 / (4 * width))
-        return points + (wanted - above)[:, None] * slope
-
-    def _distance(self, points: np.ndarray) -> np.ndarray:
-        return _distances(self.cones, self.melt, np.ascontiguousarray(points, np.float32))
-
 
 def build_torso(traits: Traits, neck_radius: float) -> Torso:
     """The body of a person; `neck_radius` in cm as the head ends, about 5 (feminine) .. 6.2 (masculine)."""
@@ -149,31 +133,6 @@ def _march(cones: np.ndarray, melt: float, anchor: np.ndarray, direction: np.nda
                 break
             length -= np.float32(0.85) * gap
     return found
-
-
-@njit(cache=True, nogil=True)
-def _distances(cones: np.ndarray, melt: float, points: np.ndarray) -> np.ndarray:
-    result = np.empty(points.shape[0], np.float32)
-    for i in range(points.shape[0]):
-        result[i] = _field(cones, melt, points[i, 0], points[i, 1], points[i, 2])
-    return result
-
-
-class NeckSeat:
-    """Keeps the foot of a head's neck on the chest of the same person's `bust`, at rest and while the head moves."""
-
-    def __init__(self, traits: Traits, neck_radius: float, vertices: np.ndarray) -> None:
-        """`vertices` (v 3): the skin of the head at rest. Only what lies below y = -12.5 is ever moved."""
-        self.low = np.nonzero(vertices[:, 1] < -12.5)[0]
-        # the lowest rim dives under the skin of the chest
-        self._margin = np.interp(vertices[self.low, 1], [-18.0, -16.4], [-0.4, 0.08]).astype(np.float32)
-        self._torso = build_torso(traits, neck_radius)
-
-    def settle(self, vertices: np.ndarray) -> np.ndarray:
-        """Skin (v 3, or more vertices behind it) -> float32, the same with the neck's foot spread over the chest without a seam."""
-        settled = np.array(vertices, np.float32)
-        settled[self.low] = self._torso.lift(settled[self.low], self._margin)
-        return settled
 
 
 def bust(traits: Traits, neck_radius: float, skin_albedo: np.ndarray, skin_scatter: tuple[float, float, float] = (0.5, 0.2, 0.12)) -> Mesh:

@@ -77,7 +77,7 @@ def _surface(turned_out: float, lobe: float, fold: float) -> tuple[np.ndarray, n
 
 
 def _paint(traits: Traits, skin_colour: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Albedo (float32 TEXTURE TEXTURE 3) over a, b: the colour of the skin, redder outside, darker in the bowl, almost black in the canal."""
+    """Albedo (float32 TEXTURE TEXTURE 3) over a, b: skin, redder outside, darker in the bowl, almost black in the canal."""
     middle = (np.arange(TEXTURE) + 0.5) / TEXTURE
     a, b = np.meshgrid(_CORNER[0] + _EXTENT[0] * middle, _CORNER[1] + _EXTENT[1] * (1 - middle))
     outer = np.clip(np.hypot((a - _CENTRE[0]) / 1.9, (b - _CENTRE[1]) / 2.9), 0, 1.2)

@@ -77,6 +77,11 @@ class Eyelids:
         return radius * np.sqrt(under) - 0.16 * x + 0.03 * x * x + bag
 
 
+TEXTURE, SECTORS = 256, 28  # texels a side; vertices around the axis
+REACH = np.radians(115)  # angle from the optical axis that the mesh covers; behind it lies the socket
+SPREAD = 0.7  # exponent of the angle in the texture, below 1: more texels for the iris
+CORNEA_RADIUS, CORNEA_HEIGHT = 0.78, 0.10  # cm, of curvature, and over the sphere at the apex
+IRIS_RADIUS = 0.59  # cm: white to white 11.8 mm
 # Iris colours, linear RGB, the outer part and the part around the pupil: blue, grey, green, hazel; and brown, dark brown
 _LIGHT_IRIS = np.array(
     [[[0.17, 0.24, 0.33], [0.25, 0.28, 0.28]], [[0.20, 0.23, 0.25], [0.26, 0.24, 0.19]], [[0.15, 0.18, 0.10], [0.24, 0.17, 0.07]],
@@ -87,18 +92,21 @@ _BROWN, _DARK = np.array([[[0.085, 0.034, 0.010], [0.12, 0.050, 0.013]], [[0.022
 
 def eyeball(traits: Traits, radius: float = 1.2) -> Mesh:
     """The eye in its own space: origin at the ball's centre, looking along +z; `radius` in cm."""
-    angle = _rings(radius)
+    cornea = np.arcsin(IRIS_RADIUS / radius) * np.array([0.0, 0.18, 0.38, 0.58, 0.76, 0.90, 1.0, 1.12])
+    angle = np.concatenate([cornea, np.linspace(cornea[-1], REACH, 8)[1:]])  # from the axis, dense over the cornea
     sector = 2 * np.pi * np.arange(SECTORS) / SECTORS
-    distance = _profile(angle, radius)
+    # the sphere, or the cornea's cap where that stands out, with a soft edge between them
+    centre = radius + CORNEA_HEIGHT - CORNEA_RADIUS
+    cap = centre * np.cos(angle) + np.sqrt(np.maximum((centre * np.cos(angle)) ** 2 - centre**2 + CORNEA_RADIUS**2, 0))
+    distance = radius + np.logaddexp(0, (cap - radius) / 0.012) * 0.012
     across, forward = distance * np.sin(angle), distance * np.cos(angle)
     shape = (len(angle), SECTORS)
-    # sectors run clockwise as the viewer sees them, so that rows going outwards give faces that look outwards
     x, y = across[:, None] * np.cos(sector), -across[:, None] * np.sin(sector)
     vertices = np.stack([x, y, np.broadcast_to(forward[:, None], shape)], -1).reshape(-1, 3)
     reach = 0.5 * (angle / REACH) ** SPREAD
     uv = 0.5 + np.stack([reach[:, None] * np.cos(sector), reach[:, None] * np.sin(sector)], -1).reshape(-1, 2)
     material = Material(albedo=paint_eye(traits, radius), roughness=0.08, specular=0.025, scatter=(0.25, 0.16, 0.12))
-    return Mesh.of(vertices, grid_faces(*shape, closed=True), uv, material)
+    return Mesh.of(vertices, grid_faces(*shape, closed=True)[:, ::-1], uv, material)
 
 
 def paint_eye(traits: Traits, radius: float = 1.2) -> np.ndarray:
@@ -113,21 +121,6 @@ def paint_eye(traits: Traits, radius: float = 1.2) -> np.ndarray:
     iris = _iris(traits, rng, share, around)
     inside = (1 - smooth(0.93, 1.05, share)) * (angle < np.pi / 2)
     return np.clip(white + inside[..., None] * (iris - white), 0, 1).astype(np.float32)
-
-
-def _rings(radius: float) -> np.ndarray:
-    """Angles from the optical axis at which vertices lie: dense over the cornea."""
-    limbus = np.arcsin(IRIS_RADIUS / radius)
-    cornea = limbus * np.array([0.0, 0.18, 0.38, 0.58, 0.76, 0.90, 1.0, 1.12])
-    return np.concatenate([cornea, np.linspace(cornea[-1], REACH, 8)[1:]])
-
-
-def _profile(angle: np.ndarray, radius: float) -> np.ndarray:
-    """Distance from the ball's centre: the sphere, or the cornea's cap where that stands out, with a soft edge between them."""
-    centre = radius + CORNEA_HEIGHT - CORNEA_RADIUS
-    along = centre * np.cos(angle)
-    cap = along + np.sqrt(np.maximum(along**2 - centre**2 + CORNEA_RADIUS**2, 0))
-    return radius + np.logaddexp(0, (cap - radius) / 0.012) * 0.012
 
 
 def _white(traits: Traits, rng: np.random.Generator, angle: np.ndarray, around: np.ndarray) -> np.ndarray:

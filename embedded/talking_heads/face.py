@@ -1,4 +1,4 @@
-"""The skin of one face as a surface: skull, nose, lips and eyelids on the common mesh, its 68 landmarks, and how faces are drawn from seeds."""
+"""The skin of one face as a surface: skull, nose, lips and eyelids on the common mesh; its 68 landmarks; faces drawn from seeds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -170,7 +170,6 @@ class FaceShape:
     fold: float = 0.35  # 0 .. 1: depth of the nasolabial fold
     jowl: float = 0.0  # 0 .. 1: sagging beside the chin
     cheek_drop: float = 0.0
-    larynx: float = 0.1  # cm that it stands out
 
 
 def nasolabial_line(t: np.ndarray) -> np.ndarray:
@@ -186,16 +185,11 @@ class Face:
         s, t = self.sheet.st.T
         base = surface(shape.skull, s, t)
         self._relax_folds(base, s, t)
-        self._shape_neck(base, s, t)
         base += raise_nose(shape.nose, s, t) * smooth(-1.0, 3.0, base[:, 2])[:, None]
         base += raise_lips(shape.lips, self.sheet)
         self.lids = tuple(Eyelids(shape.eyes, side, self._eye_centre(side)) for side in (-1, 1))
         self.held = [lids.held()[..., None] for lids in self.lids]
-        self.rest_on(base)
-
-    def rest_on(self, base: np.ndarray) -> None:
-        """Take `base` (v 3, the skin but for the lids) as the skin at rest."""
-        self.base = base
+        self.base = base  # v 3, the skin but for the lids
         self.vertices = self.with_lids(base, 0.0, 0.0)
 
     @property
@@ -232,19 +226,6 @@ class Face:
         base[:, 2] += 0.2 * self.shape.jowl * jowl
         base[:, 1] -= self.shape.cheek_drop * bump(away - 4.2, 1.8) * bump(t + 4.5, 2.2)
 
-    def _shape_neck(self, base: np.ndarray, s: np.ndarray, t: np.ndarray) -> None:
-        """The muscles from behind the ears to the collar bones, and the larynx, raised from the neck in `base`."""
-        away = np.abs(s)
-        line = np.interp(t, [-20.0, -17.0, -14.0, -11.0], [1.5, 3.6, 6.6, 9.6])
-        along = smooth(-21.0, -18.5, t) * (1 - smooth(-13.5, -11.0, t))
-        ridge = bump(away - line, 0.95) * along
-        hollow = bump(away - line + 1.7, 0.9) * along
-        strength = 0.26 - 0.12 * max(self.shape.skull.double_chin, 0.0)
-        outward = base * np.array([1.0, 0.0, 1.0]) + np.array([0.0, 0.0, 1.2])
-        outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
-        base += outward * (strength * ridge - 0.16 * hollow)[:, None]
-        base[:, 2] += self.shape.larynx * bump(s, 0.75) * bump(t + 15.2, 1.1)
-
     @property
     def eye_centres(self) -> tuple[np.ndarray, np.ndarray]:
         """Centres of the left and the right eyeball (3 each)."""
@@ -277,7 +258,6 @@ def draw_face(traits: Traits) -> FaceShape:
         fold=float(np.clip(draw(0.28 + 0.5 * old + 0.1 * full, 0.15), 0.05, 1.0)),
         jowl=float(np.clip(draw(0.7 * old + 0.35 * max(full, 0), 0.15), 0, 1)),
         cheek_drop=float(np.clip(draw(0.3 * old, 0.08), 0, 0.5)),
-        larynx=max(draw(0.18 + 0.45 * masculine - 0.1 * full, 0.1), 0.0),
     )
 
 
@@ -301,7 +281,6 @@ def _skull(draw: _Draw, masculine: float, old: float, full: float, breadth: floa
         mouth_depth=draw(0.08 * breadth, 0.17),
         double_chin=max(0.0, draw(0.75 * max(full, 0) + 0.22 * old, 0.14)),
         neck=draw(1.0 + 0.17 * masculine + 0.07 * full, 0.03),
-        skew=draw(0.0, 0.04),
     )
 
 

@@ -21,7 +21,6 @@ class BrowShape:
     thickness: float = 0.36  # cm, half the height at its thickest
     arch: float = 0.0  # cm that the outer third is higher
     slant: float = 0.0  # cm that the outer end is higher
-    reach: float = 0.0  # cm that the brow is longer at the nose
     density: float = 1.0  # 0.3 thin .. 1 bushy
 
 
@@ -38,7 +37,7 @@ def brow_density(shape: BrowShape, s: np.ndarray, t: np.ndarray) -> np.ndarray:
     known = np.array([0.9, 1.4, 2.3, 3.5, 4.6, 5.5])
     half = shape.thickness * np.interp(side, known, [0.6, 0.85, 1.0, 0.82, 0.55, 0.25])
     off = (t - brow_middle(shape, side)) / half
-    ends = smooth(1.05 - shape.reach, 1.75 - shape.reach, side) * smooth(5.5, 4.7, side)
+    ends = smooth(1.05, 1.75, side) * smooth(5.5, 4.7, side)
     return np.exp(-(np.clip(np.abs(off), 0, 4) ** 3.0)) * ends
 
 
@@ -91,7 +90,6 @@ def draw_brows(traits: Traits) -> BrowShape:
         thickness=float(np.clip(rng.normal(0.35 - 0.11 * female, 0.06), 0.15, 0.5)),
         arch=float(np.clip(rng.normal(0.02 + 0.10 * female, 0.09), -0.15, 0.35)),
         slant=float(rng.normal(-0.05 + 0.12 * female, 0.15)),
-        reach=float(rng.uniform(-0.25, 0.2)),
         density=float(np.clip(rng.normal(0.85, 0.2), 0.4, 1.0)),
     )
 

@@ -188,7 +188,6 @@ class Hairline:
 
     height: float = 0.0  # the front higher up
     temples: float = 0.0  # recession at the temples
-    sideburn: float = 0.0  # sideburns longer
     softness: float = 0.8  # width over which hair grows sparse
     phase: float = 0.0  # radians: the wobble of the edge
     rim: float | None = None  # height t under which hair is left on a bald head; None: all of it
@@ -206,7 +205,6 @@ def _edge(line: Hairline, s: np.ndarray, side: np.ndarray) -> np.ndarray:
     front = smooth(7.5, 5.0, side)
     edge = np.interp(side, _EDGE_S, _EDGE_T) + line.height * front
     edge = edge + line.temples * np.exp(-(((side - 4.3) / 1.7) ** 2))
-    edge = edge - line.sideburn * np.exp(-(((side - 8.6) / 0.6) ** 2))
     return edge + 0.13 * np.sin(2.3 * s + line.phase) + 0.09 * np.sin(5.9 * s + 2.1 * line.phase)
 
 
@@ -316,7 +314,6 @@ class HairStyle:
     frizz: float = 0.06  # cm: how far single hairs stray
     ragged: float = 0.12  # spread of the lengths
     radius: float = 0.043  # cm: half the drawn width
-    before: float = 0.5  # long hair: share that falls before the shoulders
     cover: float = 1.0  # how much the skin between the roots looks like hair
 
 
@@ -328,25 +325,25 @@ _KINDS = {
         "lift": 0.65, "stiffness": 0.8, "weight": 0.05, "clumps": 1, "clumping": 0.0, "volume": 0.6, "radius": 0.026, "cover": 0.75}),
     "crew": (lambda p, m, f: 1.2 * m, _SHORT | {"points": 6, "top": (1.8, 3.6), "side": (0.2, 0.35), "fade": (0.3, 0.8), "part": 9.0,
         "sideways": 0.35, "backward": (-0.7, 0.3), "cling": 0.3, "stiffness": 0.7, "weight": 0.15, "radius": 0.036, "cover": 0.85}),
-    "side part": (lambda p, m, f: 1.5 * m + 0.1 * f, {"top": (6, 9.5), "side": (0.2, 0.35), "fade": 0.4, "part": (2.4, 3.8), "sideways": 1.0,
-        "backward": (0.1, 0.7), "natural": 0.15, "lift": (0.4, 0.65), "side_back": 0.5, "volume": (0.9, 1.7)}),
+    "side part": (lambda p, m, f: 1.5 * m + 0.1 * f, {"top": (6, 9.5), "side": (0.2, 0.35), "fade": 0.4, "part": (2.4, 3.8),
+        "sideways": 1.0, "backward": (0.1, 0.7), "natural": 0.15, "lift": (0.4, 0.65), "side_back": 0.5, "volume": (0.9, 1.7)}),
     "swept back": (lambda p, m, f: 0.8 * m + 0.8 * f, {"points": 10, "top": (7, 12), "side": (0.3, 0.7), "back": (0.4, 0.7), "part": (0, 1),
         "fade": (0, 0.5), "backward": 1.0, "natural": 0.1, "sideways": 0.25, "side_back": 1.0, "lift": (0.3, 0.8), "volume": (0.5, 2.2)}),
-    "messy": (lambda p, m, f: (1.2 * m + 0.4 * f) * (1.3 - p.age / 80), {"top": (4, 7.5), "side": (0.35, 0.6), "back": 0.5, "fade": (0, 0.5),
-        "natural": 0.7, "sideways": 0.5, "part": (0, 4), "backward": (-0.8, 0.5), "fringe": 0.5, "fringe_chance": 0.5, "fringe_gap": 1.2, "lift": 0.7,
-        "cling": 0.25, "volume": (1.2, 2.2), "mess": 0.4, "clumps": 200, "clumping": 0.8, "frizz": 0.1, "ragged": 0.28}),
-    "fringe": (lambda p, m, f: 0.3 * m + 0.5 * f, {"top": (7, 10), "side": (0.45, 0.75), "back": (0.5, 0.7), "natural": 1.0, "backward": -0.5,
-        "fringe": 1.0, "fringe_gap": (0.1, 2.0), "lift": 0.35, "weight": 0.5, "volume": (0.8, 1.5), "mess": 0.16, "ragged": 0.15}),
+    "messy": (lambda p, m, f: (1.2 * m + 0.4 * f) * (1.3 - p.age / 80), {"top": (4, 7.5), "side": (0.35, 0.6), "back": 0.5,
+        "fade": (0, 0.5), "natural": 0.7, "sideways": 0.5, "part": (0, 4), "backward": (-0.8, 0.5), "fringe": 0.5, "fringe_chance": 0.5,
+        "fringe_gap": 1.2, "lift": 0.7, "cling": 0.25, "volume": (1.2, 2.2), "mess": 0.4, "clumps": 200, "clumping": 0.8, "frizz": 0.1, "ragged": 0.28}),
+    "fringe": (lambda p, m, f: 0.3 * m + 0.5 * f, {"top": (7, 10), "side": (0.45, 0.75), "back": (0.5, 0.7), "natural": 1.0, "ragged": 0.15,
+        "backward": -0.5, "fringe": 1.0, "fringe_gap": (0.1, 2.0), "lift": 0.35, "weight": 0.5, "volume": (0.8, 1.5), "mess": 0.16}),
     "bob": (lambda p, m, f: 1.7 * f, _LONG | {"strands": 5400, "points": 18, "top": (20, 28), "side": 0.68, "back": 0.6, "part": (0.2, 2.6),
         "backward": 0.25, "fringe": 1.0, "fringe_chance": 0.35, "radius": 0.05}),
     "long": (lambda p, m, f: 2.4 * f * (1.15 - p.age / 100) + 0.08, _LONG | {"strands": 4700, "points": 24, "top": (30, 50), "side": 0.88,
-        "back": 0.82, "part": (0.2, 2.2), "backward": 0.3, "side_back": (0, 0.5), "fringe": 1.0, "fringe_chance": 0.25, "radius": 0.056, "before": (0, 1)}),
+        "back": 0.82, "part": (0.2, 2.2), "backward": 0.3, "side_back": (0, 0.5), "fringe": 1.0, "fringe_chance": 0.25, "radius": 0.056}),
     "curly": (lambda p, m, f: 0.35 + 0.5 * f, {"strands": 4100, "points": 24, "top": (6, 20), "side": 0.85, "back": 0.8, "part": (0, 2),
         "sideways": 0.6, "natural": 0.6, "lift": 0.75, "cling": 0.25, "weight": 0.6, "fringe": 0.3, "fringe_gap": 1.0, "volume": (1.3, 3.3),
         "mess": 0.3, "clumps": 240, "clumping": 0.8, "wave": 0.0, "curl": (0.35, 0.6), "pitch": (3.5, 5.0), "frizz": 0.16, "ragged": 0.2}),
-    "afro": (lambda p, m, f: 2.6 * max(p.melanin - 0.5, 0), {"points": 12, "top": (0.8, 7), "side": (0.5, 0.95), "back": 0.9, "natural": 0.15,
-        "lift": 0.98, "cling": 0.0, "stiffness": 0.97, "weight": 0.04, "volume": 7.0, "mess": 0.25, "clumps": 420, "clumping": 0.5,
-        "wave": 0.0, "curl": 0.25, "pitch": (1.0, 2.2), "frizz": 0.12, "radius": 0.045}),
+    "afro": (lambda p, m, f: 2.6 * max(p.melanin - 0.5, 0), {"points": 12, "top": (0.8, 7), "side": (0.5, 0.95), "back": 0.9,
+        "natural": 0.15, "lift": 0.98, "cling": 0.0, "stiffness": 0.97, "weight": 0.04, "volume": 7.0, "mess": 0.25, "clumps": 420,
+        "clumping": 0.5, "wave": 0.0, "curl": 0.25, "pitch": (1.0, 2.2), "frizz": 0.12, "radius": 0.045}),
     "balding": (lambda p, m, f: 0.05 * (p.age - 38) * m, {"strands": 4600, "points": 6, "top": (0.6, 4.8), "side": 0.6, "back": 0.6,
         "natural": 0.6, "backward": 0.6, "side_back": 0.4, "volume": 0.8, "mess": 0.25, "radius": 0.034, "cover": 0.55}),
     "bald": (lambda p, m, f: (0.3 + 0.008 * (p.age - 35)) * m, {"strands": 0, "cover": (0.0, 0.22)}),
@@ -368,7 +365,6 @@ def draw_style(traits: Traits) -> HairStyle:
     line = Hairline(
         height=float(rng.normal(0.0, 0.35)) + 0.4 * ageing + 1.0 * thin,
         temples=float(abs(rng.normal(0.15, 0.35)) + 1.6 * ageing * rng.random()) + 0.35 * male + 2.2 * thin,
-        sideburn=float(rng.uniform(0, 1.2)) * male,
         softness=float(rng.uniform(0.7, 1.3)) * (1.4 if thin else 0.5 if style.points < 7 else 0.8),
         phase=float(rng.uniform(0, 6.28)),
         rim=float(rng.uniform(4.0, 8.0)) if thin and rng.random() < 0.6 else None,
@@ -407,7 +403,7 @@ def draw_locks(form: HeadForm, style: HairStyle, roots: Roots, rng: np.random.Ge
     margin = scalp_margin(style.line, roots.st[:, 0], roots.st[:, 1])
     front = smooth(5.0, 3.4, np.abs(roots.points[:, 0])) * smooth(6.5, 3.5, margin) * (z > 1.0)
     fringe = rng.random(count) < style.fringe * front
-    split = np.quantile(z, 1 - 0.45 * style.before) if count else 0.0
+    split = np.quantile(z, 1 - 0.45 * 0.5) if count else 0.0
     layer = rng.random(count)
     ragged = np.abs(rng.normal(size=count)) * 0.35
     top = np.where(fringe, form.brow + style.fringe_gap + ragged - 0.02 * x**2 * (style.fringe_gap > 0.5), form.brow - 0.1)
@@ -510,20 +506,12 @@ def _curls(
 
 
 def trim(points: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Strands (n k 3) cut where `room` (n k) first turns negative, and the share (n) that is left of each."""
+    """Strands (n k 3) that end at the last point before `room` (n k) first turns negative, and the share (n) that is left of each."""
     steps = points.shape[1] - 1
     cut = room < 0
-    first = np.where(cut.any(1), cut.argmax(1), steps + 1)
-    index = np.arange(len(points))
-    last = np.clip(first - 1, 0, steps)
-    before, after = room[index, last], room[index, np.clip(first, 0, steps)]
-    part = np.where(first > steps, 0, before / np.maximum(before - after, 1e-6))
-    left = np.where(first == 0, 0, (last + np.clip(part, 0, 1)) / steps)
-    at = left[:, None] * np.arange(steps + 1)[None]
-    low = np.minimum(at.astype(np.int32), steps - 1)
-    share = (at - low)[..., None]
-    rows = index[:, None]
-    return (points[rows, low] * (1 - share) + points[rows, low + 1] * share).astype(np.float32), left
+    last = np.where(cut.any(1), cut.argmax(1) - 1, steps)
+    kept = np.minimum(np.arange(steps + 1)[None], np.maximum(last, 0)[:, None])
+    return points[np.arange(len(points))[:, None], kept], last / steps
 
 
 def scalp_shade(traits: Traits, s: np.ndarray, t: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from embedded.talking_heads.clothes import GlassesFit, NeckSeat, breathe, bust, glasses, wears_glasses
+from embedded.talking_heads.clothes import GlassesFit, breathe, bust, glasses, wears_glasses
 from embedded.talking_heads.ear import ear
 from embedded.talking_heads.expression import Expression
 from embedded.talking_heads.eyes import EYE_RADIUS, eyeball
@@ -48,8 +48,6 @@ class Head:
     def __init__(self, traits: Traits, texture_size: int = 1024) -> None:
         """The skin's textures have `texture_size` texels a side."""
         self.face = face = Face(draw_face(traits))
-        self._seat = NeckSeat(traits, face.neck_radius, face.base)
-        face.rest_on(self._seat.settle(face.base).astype(np.float64))
         self._rest = rest = face.vertices.astype(np.float32)
         self._eye = eyeball(traits, EYE_RADIUS * face.shape.eyes.size)
         self._oral = build_oral(traits, _oral_fit(traits, face, rest))
@@ -81,7 +79,7 @@ class Head:
         for part, centre in zip(("left eye", "right eye"), self.face.eye_centres, strict=True):
             vertices[parts[part]] = self._eye.vertices @ _gaze_rotation(*pose.gaze).T + centre
         vertices[parts["bust"]] = breathe(self.mesh.vertices[parts["bust"]], pose.breath)
-        placed = self._seat.settle(_carried(vertices, self._with_head, pose))
+        placed = _carried(vertices, self._with_head, pose)
         strands = tuple(self._strand_points(kind, skin, pose) for kind in self._strands)
         return PosedHead(placed, occlusion, strands, placed[landmark_vertices()], *self.expression.opening(skin))
 

@@ -172,7 +172,7 @@ def wrinkle_strength(traits: Traits) -> float:
 
 
 def wrinkles(traits: Traits, size: int) -> np.ndarray:
-    """Depths of a person's lines (float32 size size, cm, positive is deep): forehead, frown, crow's feet, folds of the cheeks, neck."""
+    """Depths of a person's lines (float32 size size, cm, positive is deep): forehead, frown, crow's feet, folds of the cheeks."""
     depth = np.zeros((size, size), np.float32)
     strength, rng = wrinkle_strength(traits), stream(traits.seed, "wrinkle paths")
 
@@ -201,14 +201,11 @@ def wrinkles(traits: Traits, size: int) -> np.ndarray:
         crease(depth, fold * mirror, 0.09, (0.004 + 0.035 * strength * rng.uniform(0.4, 1.0)) * profile)
         below = curve([(2.75, -6.75), (2.95, -7.4), (3.05, -8.2), (2.95, -9.0)], 10)
         crease(depth, below * mirror, 0.20, 0.055 * strength * rng.uniform(0.3, 1.0) * np.linspace(1, 0, 10))
-    for level in (-12.6, -13.7):
-        s = np.linspace(-7, 7, 18)
-        crease(depth, np.stack([s, level + 0.25 * rng.normal() + 0.01 * s * s], -1), 0.12, (0.01 + 0.04 * strength) * taper(18))
     return depth
 
 
 def paint_blemishes(traits: Traits, pigment: Pigment, bump: np.ndarray) -> None:
-    """Adds freckles, moles, age spots and pimples to the pigment, and what stands out to the bump (cm); none on the lips."""
+    """Adds freckles, moles and age spots to the pigment, and what stands out to the bump (cm); none on the lips."""
     rng = stream(traits.seed, "blemishes")
     dense = melanin_density(traits.melanin)
 
@@ -229,7 +226,3 @@ def paint_blemishes(traits: Traits, pigment: Pigment, bump: np.ndarray) -> None:
     spots(bump, centre, radius, 0.35 * radius * (rng.random(len(centre)) < 0.5))
     centre = places(int(45 * np.clip((traits.age - 42) / 35, 0, 1) * rng.uniform(0.3, 1.0)), (6.0, 1.0), (2.0, 4.0))  # age spots
     spots(pigment.melanin, centre, rng.uniform(0.12, 0.42, len(centre)), rng.uniform(0.06, 0.32, len(centre)) * (0.5 + 0.5 * dense))
-    centre = places(int(min(6 + 40 * rng.exponential(0.45) * (1.6 if traits.age < 27 else 0.6), 90)), (3.5, -4.0), (2.5, 4.0))  # pimples
-    radius, strength = rng.uniform(0.05, 0.16, len(centre)), rng.uniform(0.15, 1.1, len(centre))
-    spots(pigment.blood, centre, radius, strength)
-    spots(bump, centre, radius, 0.010 * strength)

@@ -86,7 +86,7 @@ def harmonics(direction: np.ndarray) -> np.ndarray:
 
 
 def irradiance(environment: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Radiance by direction (n 3 -> n 3) -> nine coefficients (float32 9 3) of irradiance / pi (Ramamoorthi and Hanrahan 2001, eq. 7, 8)."""
+    """Radiance by direction (n 3 -> n 3) -> nine coefficients (float32 9 3) of irradiance / pi (Ramamoorthi & Hanrahan 2001, eq. 7)."""
     index = np.arange(_DIRECTIONS) + 0.5
     height = 1 - 2 * index / _DIRECTIONS
     angle = np.pi * (1 + 5**0.5) * index  # a Fibonacci spiral covers the sphere evenly
@@ -225,31 +225,23 @@ def _paint_studio(around: Surroundings, rng: np.random.Generator, columns: int, 
 
 
 def _paint_outdoors(around: Surroundings, rng: np.random.Generator, columns: int, rows: int) -> np.ndarray:
-    """Sky above a ragged line of trees or houses, ground below, and highlights that catch the sun."""
+    """Sky above a ragged line of trees or houses, ground below."""
     y = np.arange(rows, dtype=np.float32)[:, None, None] / rows
     picture = around.ceiling * (1.1 - 0.3 * y) + np.zeros((rows, columns, 1))
     for depth in (0.5, 0.2, 0.0):  # far and hazy first
         ragged = rng.uniform(0.05, 0.5) + 0.12 * _clouds(rng, columns, 1, (4, 9, 25))
         leaves = around.wall * rng.uniform(0.5, 0.9) * rng.uniform(0.85, 1.15, 3) * np.exp(0.8 * _clouds(rng, columns, rows, (6, 20, 50)))
         picture = np.where(y > ragged, leaves * (1 - depth) + 0.6 * around.ceiling * depth, picture)
-    picture = np.where(y > rng.uniform(0.6, 1.0), around.floor * (1 + 0.2 * _clouds(rng, columns, rows, (10, 40))), picture)
-    return _lamps(picture, rng, int(rng.uniform(0, 16)), around.ceiling * rng.uniform(0.6, 2), 0.2)
+    return np.where(y > rng.uniform(0.6, 1.0), around.floor * (1 + 0.2 * _clouds(rng, columns, rows, (10, 40))), picture)
 
 
 def _paint_night(around: Surroundings, rng: np.random.Generator, columns: int, rows: int) -> np.ndarray:
     """Darkness with street lamps, signs and windows far away, as points far brighter than the rest."""
     picture = around.wall * rng.uniform(0.2, 0.8) * np.exp(0.5 * _clouds(rng, columns, rows, (6, 16)))
-    return _lamps(picture, rng, int(rng.uniform(25, 80)), None, 0.18)
-
-
-def _lamps(picture: np.ndarray, rng: np.random.Generator, count: int, colour: np.ndarray | None, spread: float) -> np.ndarray:
-    """The picture with bright points, of one colour or of those of lamps."""
-    rows, columns = picture.shape[:2]
-    picture = np.ascontiguousarray(picture, np.float32)
-    for _ in range(count):
-        shade = colour if colour is not None else _LAMPS[rng.choice(len(_LAMPS), p=[0.4, 0.25, 0.15, 0.1, 0.05, 0.05])]
-        place = int(rng.uniform(0, columns)), int((0.45 + rng.normal(0, spread)) * rows)
-        cv2.circle(picture, place, int(rng.random() < 0.3), (shade * np.exp(rng.normal(1.6, 0.8))).tolist(), -1)
+    for _ in range(int(rng.uniform(25, 80))):
+        colour = _LAMPS[rng.choice(len(_LAMPS), p=[0.4, 0.25, 0.15, 0.1, 0.05, 0.05])] * np.exp(rng.normal(1.6, 0.8))
+        place = int(rng.uniform(0, columns)), int((0.45 + rng.normal(0, 0.18)) * rows)
+        cv2.circle(picture, place, int(rng.random() < 0.3), colour.tolist(), -1)
     return picture
 
 
@@ -266,7 +258,7 @@ def frame_camera(seed: int, aspect: float = 1.0) -> Camera:
     picture = HEAD_HEIGHT / share  # cm, height of the picture at the head
     room = np.maximum(0.5 * (picture * np.array([aspect, 1.0]) - [20.0, HEAD_HEIGHT]) - 1.5, 0.0)
     shift = np.clip(rng.normal([0.0, 0.02], [0.07, 0.04]) * picture, -room, room)  # heads sit above the middle of portraits
-    return Camera((HEAD_MIDDLE + [-shift[0], -shift[1], distance]).astype(np.float32), share * distance / HEAD_HEIGHT)
+    return Camera((HEAD_MIDDLE + np.array([-shift[0], -shift[1], distance])).astype(np.float32), share * distance / HEAD_HEIGHT)
 
 
 @dataclass(frozen=True)

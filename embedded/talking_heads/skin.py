@@ -67,7 +67,7 @@ def paint_skin(traits: Traits, size: int = 1024, lid_crease: float = 0.45) -> Ma
     lips = _paint_lips(traits, pigment, size)
     bump[lips.part] = bump[lips.part] * (1 - lips.red) + lips.bump
     wet[lips.part] = np.maximum(wet[lips.part], lips.wet)
-    albedo, gloss = albedo_of(pigment, traits), enlarge(_oiliness(traits), size) * (1 + 1.6 * wet)
+    albedo, gloss = albedo_of(pigment, traits), 1 + 1.6 * wet
     _make_up(traits, albedo, lips, gloss)
     return Material(
         albedo=np.clip(albedo, 0.002, 0.95),
@@ -177,16 +177,6 @@ def _paint_nostrils(pigment: Pigment, size: int) -> None:
     hole = np.exp(-(((place / 0.40) ** 2 + ((t - NOSTRIL[1] - 0.25 * place) / 0.17) ** 2) ** 1.5))
     pigment.shade[part] += 1.9 * hole
     pigment.blood[part] += 4.0 * hole
-
-
-def _oiliness(traits: Traits) -> np.ndarray:
-    """Factor on the specular light over the plane (float32, coarse), about 0.6 on cheeks .. 1.4 on an oily nose."""
-    rng = stream(traits.seed, "oil")
-    s, t = _warped(rng)
-    zone = blob(s, t, (0, 4.2), (3.0, 2.2)) + blob(s, t, (0, -2.2), (1.1, 2.6)) + 0.6 * blob(s, t, CHIN, (1.4, 1.0))
-    zone += 0.35 * blob(s, t, (4.6, -1.6), (1.4, 1.0))
-    dry = 0.3 * blob(s, t, (3.15, 0.8), (1.6, 0.5)) + 0.12 * blob(s, t, (5.0, -5.0), (2.2, 2.2))
-    return 0.85 + rng.uniform(0.15, 0.6) * np.minimum(zone, 1.1) - dry + 0.05 * noise(rng, _COARSE, 1.2)
 
 
 def _margin_distance(s: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -76,7 +76,6 @@ class SkullShape:
     mouth_depth: float = 0.0  # the whole mouth forwards
     double_chin: float = 0.0
     neck: float = 1.0  # factor on the neck's radius
-    skew: float = 0.0  # lower face towards one side
 
 
 def surface(shape: SkullShape, s: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -91,7 +90,6 @@ def surface(shape: SkullShape, s: np.ndarray, t: np.ndarray) -> np.ndarray:
     columns, around = np.concatenate([columns - 2 * S_BACK, columns, columns + 2 * S_BACK]), np.concatenate([around] * 3, 1)
     where = np.mod(s, 2 * S_BACK)
     points = np.stack([RectBivariateSpline(heights, columns, around[..., axis]).ev(t, where) for axis in range(3)], -1)
-    points[:, 0] += shape.skew * smooth(-2.0, -11.0, t) * smooth(-2.0, 6.0, points[:, 2])
     return points
 
 

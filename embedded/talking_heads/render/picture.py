@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from embedded.talking_heads.render.raster import NOTHING, SAMPLE_COLUMNS, SAMPLES, PixelSamples, draw_mesh, empty_samples, project
+from embedded.talking_heads.render.raster import NOTHING, SAMPLE_COLUMNS, SAMPLES, PixelSamples, draw_faces, empty_samples, project
 from embedded.talking_heads.render.shading import (
     HAS_BUMP,
     SCATTER,
@@ -117,18 +117,6 @@ def towards_viewer(normal: Vector, view: Vector) -> Vector:
     return normal if facing >= 0.05 else unit(along(normal, view, 0.05 - facing))
 
 
-@inlined
-def curvature(surface: Surface, corners: Corners, footprint: float) -> float:
-    """Turn of the smooth normal (radians) over a footprint in cm."""
-    a, b, c = corners[0], corners[1], corners[2]
-    bend = minus(load(surface.normals, b), load(surface.normals, a))
-    side = minus(load(surface.vertices, b), load(surface.vertices, a))
-    other_bend = minus(load(surface.normals, c), load(surface.normals, a))
-    other = minus(load(surface.vertices, c), load(surface.vertices, a))
-    turn = max(dot(bend, bend) / max(dot(side, side), 1e-8), dot(other_bend, other_bend) / max(dot(other, other), 1e-8))
-    return math.sqrt(turn) * footprint
-
-
 STEEPEST = 4.0  # pixels of depth a pixel of width: samples further apart belong to different surfaces
 SAME_FACING = 0.8  # cosine of the angle between normals that count as one smooth surface
 
@@ -162,7 +150,7 @@ def _face_colour(scene: ShadedScene, face: int, x: float, y: float, texel: np.nd
     bumped = towards_viewer(unit(minus(normal, gradient)), view)
     visible = key_light(scene.maps, place, normal, traits[material, SCATTER])
     occlusion = mixed(surface.occlusion, three, w)
-    point = SurfacePoint(normal, bumped, view, occlusion, visible, curvature(surface, three, footprint))
+    point = SurfacePoint(normal, bumped, view, occlusion, visible)
     return shade(point, texel, traits, material, scene.lights)
 
 
@@ -316,7 +304,7 @@ def render(
     normals = vertex_normals(vertices, prepared.faces, prepared.owner)
     screen = project(vertices, camera, width, height)
     samples = empty_samples(width, height)
-    draw_mesh(screen, prepared.faces, samples)
+    draw_faces(screen, prepared.faces, True, SAMPLE_COLUMNS, samples.depth, samples.ids)
     maps = cast_shadows(vertices, prepared.faces, strands, lights, prepared.centre, prepared.radius)
     draw_strands(strands, normals, camera, maps, lights, samples)
     occlusion = np.ascontiguousarray(mesh.occlusion, np.float32)

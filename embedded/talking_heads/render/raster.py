@@ -18,7 +18,7 @@ ONE_SAMPLE = np.array([0.5], np.float32)  # the pattern of a depth map with one 
 SAMPLES = 4
 NOTHING = -1  # id of a sample without a face
 STRAND = -2  # id of a sample that a strand covers
-NEAREST = 1.0  # cm: what lies nearer to the camera is not drawn
+NEAREST = 1.0  # cm: everything is further away from the camera
 
 
 class PixelSamples(NamedTuple):
@@ -38,15 +38,9 @@ def empty_samples(width: int, height: int) -> PixelSamples:
 
 
 def project(points: np.ndarray, camera: Camera, width: int, height: int) -> np.ndarray:
-    """Points (... 3) cm -> (... 3) float32: x and y in pixels, inverse distance in 1/cm; the latter is 0 for points behind the camera."""
-    offset = points.astype(np.float32, copy=False) - np.asarray(camera.eye, np.float32)
-    distance = -offset[..., 2]
-    inverse = np.where(distance > NEAREST, 1.0 / np.maximum(distance, NEAREST), 0.0).astype(np.float32)
-    scale = np.float32(height * camera.focal) * inverse
-    screen = np.empty_like(offset)
-    screen[..., 0] = 0.5 * width + offset[..., 0] * scale
-    screen[..., 1] = 0.5 * height - offset[..., 1] * scale
-    screen[..., 2] = inverse
+    """Points (... 3) cm in front of the camera -> (... 3) float32: x and y in pixels, inverse distance in 1/cm."""
+    screen = camera.project(points, width, height)
+    screen[..., 2] = 1.0 / np.maximum(screen[..., 2], NEAREST)
     return screen
 
 
@@ -120,14 +114,3 @@ def draw_faces(points: np.ndarray, faces: np.ndarray, is_one_sided: bool, column
         if max(xa, max(xb, xc)) <= 0 or min(xa, min(xb, xc)) >= width or max(ya, max(yb, yc)) <= 0 or min(ya, min(yb, yc)) >= height:
             continue
         _fill(points, _by_row(points, faces[face]), columns, face, depth, ids)
-
-
-def draw_mesh(screen: np.ndarray, faces: np.ndarray, samples: PixelSamples) -> None:
-    """Draws the faces (f 3) of projected vertices (v 3, see `project`) into the samples of a picture.
-
-    Faces that reach behind the camera or are seen from behind are left out.
-    """
-    if (screen[:, 2] <= 0).any():
-        behind = (screen[faces, 2] <= 0).any(1)
-        faces = np.where(behind[:, None], faces[:, :1], faces)  # a point: covers nothing, and the numbering of the faces stays
-    draw_faces(screen, faces, True, SAMPLE_COLUMNS, samples.depth, samples.ids)

@@ -144,7 +144,6 @@ class SurfacePoint(NamedTuple):
     to_camera: Vector  # unit
     occlusion: float  # share of the surroundings it sees
     visible: float  # share of the key light it sees
-    curvature: float  # turn of the normal within a pixel, radians
 
 
 @kernel
@@ -226,16 +225,14 @@ def shade(point: SurfacePoint, texel: np.ndarray, surfaces: np.ndarray, material
     """
     roughness = surfaces[material, ROUGHNESS]
     reflectance = clamp(surfaces[material, SPECULAR] * texel[3], 0.0, 1.0)
-    # the surface turns within a pixel: a wider lobe instead of sparks
-    square = roughness * roughness
-    alpha = min(math.sqrt(square * square + 0.17 * min(point.curvature * point.curvature, 1.0)), 1.0)
+    alpha = roughness * roughness
     visible = point.visible * min(1.0, 2.0 * point.occlusion)
     # a wet surface mirrors the bright surroundings of the light, not only its disc
     wet = 1.0 - smoothstep(0.07, 0.15, roughness)
     key_alpha = min(1.0, alpha + 0.5 * max(lights.spread, WET_SPREAD * wet))
     key = highlight(point.bumped, point.to_camera, lights.key, key_alpha, reflectance) * visible * (1.0 + WET_GAIN * wet)
     fill = highlight(point.bumped, point.to_camera, lights.fill, min(1.0, alpha + 0.25 - 0.2 * wet), reflectance) * point.occlusion
-    mirrored = _mirror(point, math.sqrt(alpha), reflectance, lights.ambient)
+    mirrored = _mirror(point, roughness, reflectance, lights.ambient)
     soft = irradiance(lights.ambient, point.bumped)
     red = _diffuse(0, point, texel[0], surfaces[material, SCATTER], lights, visible, soft[0])
     green = _diffuse(1, point, texel[1], surfaces[material, SCATTER + 1], lights, visible, soft[1])

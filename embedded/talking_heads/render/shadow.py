@@ -1,7 +1,7 @@
 """Shadows of the key light, and how much of its surroundings each vertex of a mesh sees.
 
-A depth map of the surfaces, and a map of how much hair lies in the way, are drawn in the light's own frame, fitted to the head, whatever the
-size of the picture. Hair is not solid: below the outermost hair the light fades, so that hair shades itself softly.
+A depth map of the surfaces, and a map of how much hair lies in the way, are drawn in the light's own frame, fitted to the head.
+Hair is not solid: below the outermost hair the light fades, so that hair shades itself softly.
 """
 
 import math
@@ -212,7 +212,7 @@ SMOOTHING = 2  # rounds of averaging with the neighbours
 
 
 def _seen(depth: np.ndarray, mapped: np.ndarray, softness: float) -> np.ndarray:
-    """How far (v, 0..1) mapped points lie before what covers their texel; a step of `softness` cm. Points outside the map see everything."""
+    """How far (v, 0..1) mapped points lie before what covers their texel: a step of `softness` cm. Outside the map all is seen."""
     place = mapped[:, :2].astype(np.int32)
     inside = ((place >= 0) & (place < len(depth))).all(1)
     column, row = np.clip(place, 0, len(depth) - 1).T

@@ -107,10 +107,8 @@ class StrandGroup(NamedTuple):
 
 @kernel
 def _hidden(screen: np.ndarray, strand: int, knot: int, depth: np.ndarray) -> bool:
-    """Whether a knot lies clearly behind all that is seen in its pixel, or cannot be projected."""
+    """Whether a knot lies clearly behind all that is seen in its pixel."""
     x, y, z = screen[strand, knot, 0], screen[strand, knot, 1], screen[strand, knot, 2]
-    if z <= 0.0:
-        return True
     rows, width = depth.shape
     column, row = int(x), int(y) * SAMPLES
     if x < 0 or y < 0 or column >= width or row >= rows:
@@ -218,7 +216,7 @@ def _draw_group(group: StrandGroup, eye: Vector, maps: ShadowMaps, lights: Light
             if not (hidden[max(knot - 1, 0)] and hidden[knot] and hidden[min(knot + 1, last)]):
                 colours[knot, 0], colours[knot, 1], colours[knot, 2] = _point_colour(group, strand, knot, eye, maps, lights)
         for knot in range(last):
-            if not (hidden[knot] and hidden[knot + 1]) and group.screen[strand, knot, 2] > 0 and group.screen[strand, knot + 1, 2] > 0:
+            if not (hidden[knot] and hidden[knot + 1]):
                 _draw_piece(group, strand, knot, colours, samples)
 
 

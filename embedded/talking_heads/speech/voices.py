@@ -55,20 +55,10 @@ SPEAKERS = {
 
 # Variants of espeak-ng that are one throat under several names: they differ in pitch, tone, echo or a formant or two.
 _FAMILIES = (
-    "adam benjamin caleb",
-    "aunty belinda f4 linda",
-    "edward edward2 klatt5",
-    "f2 f5",
-    "Gene Gene2",
-    "Hugo Diogo Henrique michel miguel",
-    "iven2 iven3 iven4",
-    "john norbert pedro Tweaky",
-    "klatt2 klatt3 klatt4",
-    "max RicishayMax RicishayMax2 RicishayMax3",
-    "Michael Mario gustave",
-    "Nguyen m8",
-    "quincy rob robert",
-)
+    "adam benjamin caleb", "aunty belinda f4 linda", "edward edward2 klatt5", "f2 f5", "Gene Gene2", "Hugo Diogo Henrique michel miguel",
+    "iven2 iven3 iven4", "john norbert pedro Tweaky", "klatt2 klatt3 klatt4", "max RicishayMax RicishayMax2 RicishayMax3",
+    "Michael Mario gustave", "Nguyen m8", "quincy rob robert",
+)  # fmt: skip
 _FAMILY_OF = {f"espeak/{name}": f"espeak/{names.split()[0]}" for names in _FAMILIES for name in names.split()}
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
