@@ -19,19 +19,19 @@ from latentsync.media.files import staged
 # Identity and scene of a person, what is said in the video, and what the recording says
 DEMOS = (
     (
-        *(1102, 105, Voice("flite", "rms")),
+        *(559, 105, Voice("flite", "rms")),
         "Every morning I walk along the river before the shops open. The water is calm and nobody is in a hurry.",
         Voice("flite", "rms", rate=1.05, resample=1.04),
         "We moved the meeting to five in the afternoon. Please bring the blue folder, and a warm jacket.",
     ),
     (
-        *(1103, 239, Voice("espeak", "f2")),
+        *(527, 239, Voice("espeak", "f2")),
         "My brother builds small boats from old furniture. Some of them even float for a while.",
         Voice("espeak", "Andrea", rate=0.95),
         "Do you remember the bakery on the corner? They have opened a second one by the bridge.",
     ),
     (
-        *(1104, 313, Voice("espeak", "m3", "en-us")),
+        *(216, 313, Voice("espeak", "m3", "en-us")),
         "The museum is free on Mondays, so we looked at every picture twice.",
         Voice("espeak", "m3", "de"),
         "Der Zug nach Bremen fährt heute von Gleis sieben ab. Bitte nehmen Sie Ihr Gepäck mit.",

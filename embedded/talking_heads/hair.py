@@ -331,7 +331,8 @@ _KINDS = {
         "fade": (0, 0.5), "backward": 1.0, "natural": 0.1, "sideways": 0.25, "side_back": 1.0, "lift": (0.3, 0.8), "volume": (0.5, 2.2)}),
     "messy": (lambda p, m, f: (1.2 * m + 0.4 * f) * (1.3 - p.age / 80), {"top": (4, 7.5), "side": (0.35, 0.6), "back": 0.5,
         "fade": (0, 0.5), "natural": 0.7, "sideways": 0.5, "part": (0, 4), "backward": (-0.8, 0.5), "fringe": 0.5, "fringe_chance": 0.5,
-        "fringe_gap": 1.2, "lift": 0.7, "cling": 0.25, "volume": (1.2, 2.2), "mess": 0.4, "clumps": 200, "clumping": 0.8, "frizz": 0.1, "ragged": 0.28}),
+        "fringe_gap": 1.2, "lift": 0.7, "cling": 0.25, "volume": (1.2, 2.2), "mess": 0.4, "clumps": 200, "clumping": 0.8, "frizz": 0.1,
+        "ragged": 0.28}),
     "fringe": (lambda p, m, f: 0.3 * m + 0.5 * f, {"top": (7, 10), "side": (0.45, 0.75), "back": (0.5, 0.7), "natural": 1.0, "ragged": 0.15,
         "backward": -0.5, "fringe": 1.0, "fringe_gap": (0.1, 2.0), "lift": 0.35, "weight": 0.5, "volume": (0.8, 1.5), "mess": 0.16}),
     "bob": (lambda p, m, f: 1.7 * f, _LONG | {"strands": 5400, "points": 18, "top": (20, 28), "side": 0.68, "back": 0.6, "part": (0.2, 2.6),
@@ -500,7 +501,8 @@ def _curls(
     turn = phase[:, None] + 2 * np.pi * turns[:, None] * along[None]
     size = style.curl * smooth(0.02, 0.45, along)[None] * np.exp(0.25 * rng.normal(size=(count, 1)))
     offset = (size * np.cos(turn))[..., None] * across + (0.8 * size * np.sin(turn))[..., None] * outward
-    strays = np.cumsum(rng.normal(size=(count, steps + 1, 3)), 1) / np.sqrt(steps)
+    bend, sway = rng.normal(size=(2, count, 1, 3))
+    strays = bend * along[None, :, None] ** 2 + sway * np.sin(np.pi * along)[None, :, None]
     loose = style.frizz * (0.6 + 5 * locks.stray[:, None, None] ** 1.5)
     return offset + (loose * smooth(0.0, 0.6, along)[None, :, None] * strays).astype(np.float32)
 

@@ -19,7 +19,8 @@ from embedded.talking_heads.solids import Mesh, Strands
 SIZE = 384  # texels of the surface map
 HAIR_SIZE = 192
 FAR = -1e6  # cm: depth of an empty texel
-HAIR_DEPTH = 2.5  # cm below the outermost hair at which the light has passed all of it
+HAIR_DEPTH = 3.0  # cm below the outermost hair at which the light has passed all of it
+DENSEST = 2.5  # times that hair is held to cover a texel at most
 HAIR_OPACITY = 0.9  # optical depth of strands that cover a texel once
 SHADOW_STRANDS = 2500  # strands of one kind that cast shadows; more are thinned out and weigh more
 PENUMBRA = 2.2  # cm: how far what casts a shadow is held to lie above what shows it
@@ -106,7 +107,7 @@ def _hair_maps(
     top = np.full((HAIR_SIZE, HAIR_SIZE), FAR, np.float32)
     hair = np.zeros((HAIR_SIZE, HAIR_SIZE), np.float32)
     texel = 2 * radius / HAIR_SIZE
-    width = 3 + 2 * round(min(spread, 0.3) * 0.6 / texel)
+    width = 5 + 2 * round(min(spread, 0.3) * 0.6 / texel)
     mapped = [to_map(group.points, axes, centre, radius, HAIR_SIZE) for group in strands]
     strides = [1 + (len(group) - 1) // SHADOW_STRANDS for group in strands]
     for covering in (False, True):
@@ -114,6 +115,7 @@ def _hair_maps(
             _splat(points, group.radius, stride, texel, top, hair, covering)
         if not covering:
             top = _spread_top(top, 2 * width - 1)
+    hair = np.minimum(hair, DENSEST)  # or the blurred edge of dense hair would still be hard
     return top, cv2.blur(cv2.blur(hair, (width, width)), (width, width))
 
 
