@@ -39,7 +39,7 @@ DEMOS = (
 )
 _DEMO_SIZE = 640  # pixels a side
 
-logger = logging.getLogger("preprocess.talking_heads")
+logger = logging.getLogger("embedded.talking_heads")
 
 _ASSETS = Path(__file__).parents[2] / "assets"
 _EPILOG = f"Files of the same settings that are there are left alone: the same command goes on where it stopped. {CODES}"
@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
     return run_command(
-        lambda: run(parsed), "preprocess", "the files in work were not written, those before them are whole.", quiet=parsed.quiet
+        lambda: run(parsed), "embedded", "the files in work were not written, those before them are whole.", quiet=parsed.quiet
     )
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to the model in assets/embedded: render people, train six small networks on them, measure, pack.
-#   scripts/train_embedded.sh [WORK_DIR]      (default outputs/embedded)
+#   embedded/train.sh [WORK_DIR]      (default outputs/embedded)
 # The same command goes on where it stopped, inside each step, too. On two processor cores it takes a day or so, on a GPU the trainings
 # take minutes each and rendering, which needs the processor, remains. --help of each command below says what can be changed.
 set -euo pipefail
@@ -12,12 +12,11 @@ source "$here/setup_env.sh"
 export PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 configs="$here/configs/embedded" singles="$work/singles" pairs="$work/pairs" unseen="$work/unseen"
 
-say() { echo "train_embedded: $*" >&2; }
+say() { echo "embedded/train.sh: $*" >&2; }
 
-render() { # FOLDER SPLIT SEED SHARDS [--pairs]: clips of 3 s with aligned faces of 128 pixels, eight people a shard
-    say "rendering $4 shards of people into $1"
-    python -m preprocess.talking_heads.shards --output_dir "$work/shards/$2-$3" --split "$2" --seed "$3" --shards "$4" --clips_per_shard 8 --seconds 3 --resolution 128 "${@:5}"
-    python -m preprocess.talking_heads.shards.export --shards "$work/shards/$2-$3" --output_dir "$1"
+render() { # FOLDER SPLIT SEED NUMBER [--pairs]: clips of 3 s with aligned faces of 128 pixels
+    say "rendering $4 people into $1"
+    python -m embedded.talking_heads aligned --output_dir "$1" --split "$2" --seed "$3" --number "$4" --seconds 3 --resolution 128 "${@:5}"
 }
 
 newest() { # FOLDER: the last checkpoint of a training
@@ -28,16 +27,16 @@ keep() { # FOLDER FILE: the last checkpoint of a training under a name of its ow
     cp -- "$(newest "$1")" "$2.part" && mv -- "$2.part" "$2"
 }
 
-render "$singles" train 1 40
-render "$singles" train 2 48
-render "$pairs" train 3 45 --pairs
-render "$pairs" train 5 40 --pairs --placement detector # cut as inference cuts here, where no landmark network is
-render "$unseen" validation 1 5
-render "$work/unseen pairs" validation 4 4 --pairs
+render "$singles" train 1 320
+render "$singles" train 2 384
+render "$pairs" train 3 360 --pairs
+render "$pairs" train 5 320 --pairs --placement detector # cut as inference cuts here, where no landmark network is
+render "$unseen" validation 1 40
+render "$work/unseen pairs" validation 4 32 --pairs
 
 say "audio encoder"
-python -m preprocess.talking_heads.speech.corpus --output_dir "$work/speech/train" --clips 1200 --seed 1
-python -m preprocess.talking_heads.speech.corpus --output_dir "$work/speech/unseen" --clips 64 --split validation
+python -m embedded.talking_heads speech --output_dir "$work/speech/train" --number 1200 --seed 1
+python -m embedded.talking_heads speech --output_dir "$work/speech/unseen" --number 64 --split validation
 python -m scripts.train_audio_encoder data.train_data_dir="$work/speech/train" data.val_data_dir="$work/speech/unseen" data.train_output_dir="$work/audio_encoder"
 keep "$work/audio_encoder" "$work/audio_encoder.pt"
 
@@ -77,6 +76,6 @@ python -m scripts.pack_embedded --unet "$work/unet.pt" --unet_config "$configs/u
     --syncnet "$work/syncnet_1.pt" --syncnet_config "$configs/syncnet.yaml"
 
 say "measuring"
-python -m preprocess.talking_heads --output_dir "$work/test" --split test --pairs --clips 24 --seconds 3 --size 384 --width 384 --seed 9
+python -m embedded.talking_heads clips --output_dir "$work/test" --split test --pairs --number 24 --seconds 3 --size 384 --seed 9
 "$here/eval/eval_talking_heads.sh" --clips "$work/test" --output_dir "$work/measured" --syncnet_config "$configs/syncnet.yaml" --syncnet "$work/syncnet_1.pt" \
     --judge_config "$configs/syncnet.yaml" --judge "$work/syncnet_2.pt" --reader "$work/mouth_reader_2.pt"

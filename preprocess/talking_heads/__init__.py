@@ -1,1 +1,0 @@
-"""Talking heads rendered by this project: speech with phoneme times, mouths that follow it, and the truth beside every frame."""

@@ -1,1 +1,0 @@
-"""Pictures of meshes and strands on the processor."""
