@@ -513,7 +513,7 @@ def trim(points: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     cut = room < 0
     last = np.where(cut.any(1), cut.argmax(1) - 1, steps)
     kept = np.minimum(np.arange(steps + 1)[None], np.maximum(last, 0)[:, None])
-    return points[np.arange(len(points))[:, None], kept], last / steps
+    return points[np.arange(len(points))[:, None], kept].astype(np.float32), last / steps
 
 
 def scalp_shade(traits: Traits, s: np.ndarray, t: np.ndarray) -> np.ndarray:

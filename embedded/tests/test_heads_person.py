@@ -137,11 +137,11 @@ def test_hair_leaves_eyes_and_mouth_free(style: str) -> None:
         assert strands.root.max() < len(face.vertices) and strands.points.dtype == strands.colour.dtype == np.float32
     if style != "bald":
         points = kinds["scalp"].points.reshape(-1, 3)
-        x, y = np.abs(points[points[:, 2] > 4][:, :2].T * [[1], [1]]), points[points[:, 2] > 4][:, 1]
+        x, y = np.abs(points[points[:, 2] > 4, 0]), points[points[:, 2] > 4, 1]
         inner, outer = (face.vertices[face.nearest(*corner)] for corner in (INNER_CANTHUS, OUTER_CANTHUS))
         corner, foot = face.vertices[face.nearest(*MOUTH_CORNER)], face.vertices[face.nearest(0.0, -8.0)]
-        assert not ((x[0] > inner[0]) & (x[0] < outer[0]) & (np.abs(y - inner[1]) < 0.6)).any()
-        assert not ((x[0] < corner[0]) & (y < corner[1] + 1.0) & (y > foot[1])).any()
+        assert not ((x > inner[0]) & (x < outer[0]) & (np.abs(y - inner[1]) < 0.6)).any()
+        assert not ((x < corner[0]) & (y < corner[1] + 1.0) & (y > foot[1])).any()
 
 
 def test_beards_grow_on_masculine_faces_and_stay_off_the_lips() -> None:

@@ -199,10 +199,10 @@ def test_phones_span_the_speech_and_resampling_scales_times(voice: Voice) -> Non
     scaled = speak("A happy puppy.", replace(voice, resample=1.2), 0.0, 0.0)
     ratios = [phone.end / other.end for phone, other in zip(plain.phones, scaled.phones, strict=True)]
     assert ratios == pytest.approx([1.2] * len(ratios), rel=2e-3)
-    quiet = [
-        np.abs(plain.samples[int(p.start * 16000) + 160 : int(p.end * 16000) - 400]).max(initial=0) for p in plain.phones if p.symbol == "p"
-    ]
-    assert len(quiet) >= 2 and min(quiet) < 0.1 * np.abs(plain.samples).max()  # the closure of a stop lies where its phone does
+    for phone in plain.phones:
+        if phone.symbol == "p" and voice.engine == "espeak":  # a stop begins with its closure
+            first = int(phone.start * AUDIO_SAMPLE_RATE)
+            assert np.abs(plain.samples[first + 16 : first + 240]).max() < 0.02
 
 
 def test_missing_and_hanging_synthesisers_are_input_errors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
