@@ -2,7 +2,7 @@
 # What each part of the embedded model's training is worth: its second stage, shortened, with one part left out at a time, all measured alike.
 #   scripts/ablate_embedded.sh [WORK_DIR [STEPS [CLIPS [VARIANT...]]]]      (default outputs/embedded, 150 steps, 8 clips, all variants)
 # The variant latent_sync has to be named, and wants a SyncNet of configs/embedded/syncnet_latent.yaml in WORK_DIR/syncnet_latent.pt.
-# WORK_DIR is that of scripts/train_embedded.sh after its first stage. The same command goes on where it stopped; finished tables stay.
+# WORK_DIR is that of embedded/train.sh after its first stage. The same command goes on where it stopped; finished tables stay.
 set -euo pipefail
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 case "${1:-}" in -h | --help)

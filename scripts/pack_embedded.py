@@ -1,4 +1,4 @@
-"""Put trained networks together as the embedded model: `python -m scripts.pack_embedded --help`; the last step of train_embedded.sh."""
+"""Put trained networks together as the embedded model: `python -m scripts.pack_embedded --help`; the last step of embedded/train.sh."""
 
 import argparse
 import logging

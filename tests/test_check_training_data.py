@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from media_fixtures import make_clip, run_ffmpeg
 
+from latentsync.constants import AUDIO_SAMPLE_RATE
 from latentsync.data.batches import SyncNetBatch
 from latentsync.data.catalog import Catalog, ClipInfo
 from latentsync.media.sink import AudioTrack, VideoSink
@@ -18,7 +20,6 @@ from latentsync.training.doctor import Aims, Side, findings
 from latentsync.training.overfit import overfit, small_network
 from latentsync.training.sources import Note, read_notes, read_offsets, source_name
 from latentsync.training.survey import GRID, LAGS, Agreement, Survey
-from preprocess.talking_heads.clip import write_wave
 from scripts import check_training_data as doctor
 
 SIDE, FRAMES = 64, 50
@@ -45,7 +46,9 @@ def talking_clip(path: Path, seed: int, late: int = 0, mouth_row: int = 44, move
     level = np.abs(np.convolve(rng.standard_normal(FRAMES + 20), np.ones(4) / 2, "same"))[:FRAMES]
     face = np.kron(rng.integers(60, 180, (8, 8, 3)), np.ones((8, 8, 1)))  # h w c
     heard = np.repeat(np.roll(level, late), 640) * (0.1 if loud else 0)
-    write_wave(path.with_suffix(".wav"), (heard * rng.standard_normal(FRAMES * 640)).astype(np.float32))
+    with wave.open(str(path.with_suffix(".wav")), "wb") as file:
+        file.setparams((1, 2, AUDIO_SAMPLE_RATE, 0, "NONE", ""))
+        file.writeframes((np.clip(heard * rng.standard_normal(FRAMES * 640), -1, 1) * 32767).round().astype("<i2").tobytes())
     track = AudioTrack(path.with_suffix(".wav"), FRAMES / 25)
     with VideoSink(path, SIDE, SIDE, 25, audio=track, crf=12) as sink:
         for frame in range(FRAMES):

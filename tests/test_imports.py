@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ("requirements.txt", "requirements-nodeps.txt")
-FOLDERS = ("latentsync", "scripts", "preprocess", "eval", "benchmarks", "tests")
+FOLDERS = ("latentsync", "scripts", "preprocess", "eval", "benchmarks", "embedded", "tests")
 
 # Declared though no file of ours imports it.
 NOT_IMPORTED = {

@@ -60,7 +60,7 @@ def double(tmp_path: Path) -> dict[str, str]:
     "name",
     [
         *("setup_env.sh", "inference.sh", "run_tests.sh", ".ci/run", "train_unet.sh", "train_syncnet.sh", "data_processing_pipeline.sh"),
-        *("eval/eval_talking_heads.sh", "eval/eval_sync_conf.sh", "eval/eval_syncnet_acc.sh", "scripts/train_embedded.sh"),
+        *("eval/eval_talking_heads.sh", "eval/eval_sync_conf.sh", "eval/eval_syncnet_acc.sh", "embedded/train.sh"),
         "scripts/ablate_embedded.sh",
     ],
 )

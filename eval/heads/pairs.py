@@ -20,7 +20,7 @@ from latentsync.media.video import VideoSource
 from latentsync.models.mouth_reader import FIRST_POINT, POINTS
 from latentsync.spectrogram import log_mel
 
-_ADVICE = "render pairs with `python -m preprocess.talking_heads --pairs --split test`"
+_ADVICE = "render pairs with `python -m embedded.talking_heads clips --pairs --split test`"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 SHORTEST = 0.5  # s: recordings below this are left out
 _NO_PICTURES = 1  # pixels a side of the faces that nobody asks for
-_ADVICE = "make recordings with `python -m preprocess.talking_heads.speech.corpus`"
+_ADVICE = "make recordings with `python -m embedded.talking_heads speech`"
 
 
 @dataclass(frozen=True)

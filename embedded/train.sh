@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# From nothing to the model in assets/embedded: render people, train six small networks on them, measure, pack.
+#   embedded/train.sh [WORK_DIR]      (default outputs/embedded)
+# The same command goes on where it stopped, inside each step, too. On two processor cores it takes a day or so, on a GPU the trainings
+# take minutes each and rendering, which needs the processor, remains. --help of each command below says what can be changed.
+set -euo pipefail
+here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
+work="$(realpath -m -- "${1:-$here/outputs/embedded}")"
+export LATENTSYNC_DOWNLOAD=0
+bash "$here/setup_env.sh" --with-speech >/dev/null
+source "$here/setup_env.sh"
+export PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
+configs="$here/configs/embedded" singles="$work/singles" pairs="$work/pairs" unseen="$work/unseen"
+
+say() { echo "embedded/train.sh: $*" >&2; }
+
+render() { # FOLDER SPLIT SEED NUMBER [--pairs]: clips of 3 s with aligned faces of 128 pixels
+    say "rendering $4 people into $1"
+    python -m embedded.talking_heads aligned --output_dir "$1" --split "$2" --seed "$3" --number "$4" --seconds 3 --resolution 128 "${@:5}"
+}
+
+newest() { # FOLDER: the last checkpoint of a training
+    find "$1/checkpoints" -name 'checkpoint-*.pt' | sort | tail -n 1
+}
+
+keep() { # FOLDER FILE: the last checkpoint of a training under a name of its own
+    cp -- "$(newest "$1")" "$2.part" && mv -- "$2.part" "$2"
+}
+
+render "$singles" train 1 320
+render "$singles" train 2 384
+render "$pairs" train 3 360 --pairs
+render "$pairs" train 5 320 --pairs --placement detector # cut as inference cuts here, where no landmark network is
+render "$unseen" validation 1 40
+render "$work/unseen pairs" validation 4 32 --pairs
+
+say "audio encoder"
+python -m embedded.talking_heads speech --output_dir "$work/speech/train" --number 1200 --seed 1
+python -m embedded.talking_heads speech --output_dir "$work/speech/unseen" --number 64 --split validation
+python -m scripts.train_audio_encoder data.train_data_dir="$work/speech/train" data.val_data_dir="$work/speech/unseen" data.train_output_dir="$work/audio_encoder"
+keep "$work/audio_encoder" "$work/audio_encoder.pt"
+
+say "autoencoder"
+python -m scripts.train_autoencoder data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/autoencoder"
+python -m scripts.train_autoencoder --config_path "$configs/autoencoder_mouths.yaml" data.train_data_dir="$singles" data.val_data_dir="$unseen" \
+    data.train_output_dir="$work/autoencoder_mouths" ckpt.resume_ckpt_path="$(newest "$work/autoencoder")"
+python -m scripts.train_autoencoder --export "$(newest "$work/autoencoder_mouths")" "$work/vae" --clips "$singles"
+
+say "mouth readers: one that teaches, one that measures"
+for seed in 1 2; do
+    python -m scripts.train_mouth_reader data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/mouth_reader_$seed" run.seed="$seed"
+    keep "$work/mouth_reader_$seed" "$work/mouth_reader_$seed.pt"
+done
+
+say "SyncNets: one that teaches, one that measures"
+find "$pairs" -name '*.mp4' | sort >"$work/pairs.txt.part" && mv -- "$work/pairs.txt.part" "$work/pairs.txt"
+for seed in 1 2; do # first what mouths do, seen and heard, then whether both fit
+    shared=(--config_path "$configs/syncnet.yaml" data.train_data_dir="$singles" data.train_fileslist="$work/pairs.txt" data.val_data_dir="$unseen" run.seed="$seed")
+    "$here/train_syncnet.sh" "${shared[@]}" data.train_output_dir="$work/syncnet_${seed}_mouth" run.max_train_steps=1500 optimizer.lr=1.5e-3 \
+        run.loss_weights.sync=0 run.loss_weights.contrast=0
+    "$here/train_syncnet.sh" "${shared[@]}" data.train_output_dir="$work/syncnet_$seed" ckpt.resume_ckpt_path="$(newest "$work/syncnet_${seed}_mouth")"
+    keep "$work/syncnet_$seed" "$work/syncnet_$seed.pt"
+done
+
+say "denoiser, first stage"
+shared=(data.train_data_dir="$pairs" data.val_data_dir="$work/unseen pairs" data.cache_dir="$work/cache" weights.vae="$work/vae" weights.whisper="$work/audio_encoder.pt")
+"$here/train_unet.sh" --unet_config_path "$configs/unet_stage1.yaml" "${shared[@]}" data.train_output_dir="$work/unet_stage1"
+keep "$work/unet_stage1" "$work/unet_stage1.pt"
+say "denoiser, second stage"
+"$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" "${shared[@]}" data.train_output_dir="$work/unet" weights.syncnet="$work/syncnet_1.pt" \
+    weights.mouth_reader="$work/mouth_reader_1.pt" ckpt.resume_ckpt_path="$work/unet_stage1.pt"
+keep "$work/unet" "$work/unet.pt"
+
+say "packing"
+python -m scripts.pack_embedded --unet "$work/unet.pt" --unet_config "$configs/unet.yaml" --vae "$work/vae" --audio_encoder "$work/audio_encoder.pt" \
+    --syncnet "$work/syncnet_1.pt" --syncnet_config "$configs/syncnet.yaml"
+
+say "measuring"
+python -m embedded.talking_heads clips --output_dir "$work/test" --split test --pairs --number 24 --seconds 3 --size 384 --seed 9
+"$here/eval/eval_talking_heads.sh" --clips "$work/test" --output_dir "$work/measured" --syncnet_config "$configs/syncnet.yaml" --syncnet "$work/syncnet_1.pt" \
+    --judge_config "$configs/syncnet.yaml" --judge "$work/syncnet_2.pt" --reader "$work/mouth_reader_2.pt"

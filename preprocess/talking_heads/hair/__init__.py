@@ -1,1 +1,0 @@
-"""Hair as strands: styles, growth, brows, lashes and beards."""

@@ -1,1 +1,0 @@
-"""What rendered clips are worth, in numbers: detection, tracking, diversity, speed."""

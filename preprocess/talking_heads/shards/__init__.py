@@ -1,1 +1,0 @@
-"""Aligned faces for training: rendered ahead into shards, read back as a stream."""

@@ -1,1 +1,0 @@
-"""What skin and eyes look like: textures painted from what they are made of."""
