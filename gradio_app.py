@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from latentsync.command import CODES, run_command
+from latentsync.cli import CODES, run_command
 from latentsync.errors import InputError
 
 logger = logging.getLogger("latentsync")
@@ -46,8 +46,8 @@ def accounts(texts: list[str]) -> list[tuple[str, str]]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve until somebody stops it."""
-    from latentsync.app.models import ModelChoice, ModelShelf, check_model, find_models
-    from latentsync.app.order import Limits
+    from latentsync.app.jobs import Limits
+    from latentsync.app.models import ModelCache, ModelChoice, check_model, find_models
     from latentsync.app.server import Settings, serving
     from latentsync.pipelines.build import build_pipeline, resolve_device
     from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     if settings.concurrency < 1 or limits.minutes <= 0 or limits.megabytes < 1:
         raise InputError("--concurrency and --max_megabytes want 1 or more, --max_minutes more than 0.")
     resolve_device(arguments.device)
-    shelf = ModelShelf(find_models(arguments.config, arguments.checkpoint, arguments.overrides), load)
+    shelf = ModelCache(find_models(arguments.config, arguments.checkpoint, arguments.overrides), load)
     check_model(shelf.default, arguments.overrides)
     with serving(shelf, limits, settings) as page:
         logger.info("%s is served at %s (Ctrl-C ends it)", shelf.default.title, page.local_url)

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import torch
 
-from latentsync.faces.cuts import shrink, with_cuts
-from latentsync.faces.look import plan_spans
+from latentsync.faces.alignment import warp_faces
+from latentsync.faces.compositing import restore_faces
+from latentsync.faces.detector import MtcnnDetector, shrink
 from latentsync.faces.mask import to_pixels
-from latentsync.faces.mtcnn import MtcnnDetector
-from latentsync.faces.restore import restore_faces
-from latentsync.faces.warp import warp_faces
+from latentsync.faces.plan import plan_spans
+from latentsync.faces.tracking import with_cuts
 
 REPEATS = 20
 FACE_WIDTHS = (150, 300, 600)  # pixels of the picture that the crop of a face covers

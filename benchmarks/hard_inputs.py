@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.write_random_checkpoint import write_checkpoint
-from latentsync.media.ffmpeg import probe
 from latentsync.media.files import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, walk_media
-from latentsync.media.video import VideoSource
+from latentsync.media.probe import probe
+from latentsync.media.video_reader import VideoReader
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = """
@@ -34,7 +34,7 @@ PATIENCE = 900  # seconds before a run counts as hanging
 
 
 @dataclass(frozen=True)
-class Outcome:
+class InputOutcome:
     """What one run of the command gave."""
 
     name: str
@@ -52,29 +52,29 @@ def command(video: Path, audio: Path, output: Path, config: Path, *more: str) ->
     return [sys.executable, "-m", "scripts.inference", *paths, "--inference_steps=1", "--guidance_scale=1", "--quiet", *more]
 
 
-def run(name: str, arguments: list[str], output: Path) -> Outcome:
+def run(name: str, arguments: list[str], output: Path) -> InputOutcome:
     """Run to the end and look at what came out."""
     try:
         done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
-        return Outcome(name, -1, "no file", f"HANGS for {PATIENCE} s")
+        return InputOutcome(name, -1, "no file", f"HANGS for {PATIENCE} s")
     return judge(name, done.returncode, done.stderr + done.stdout, output)
 
 
-def judge(name: str, code: int, text: str, output: Path) -> Outcome:
+def judge(name: str, code: int, text: str, output: Path) -> InputOutcome:
     """The outcome of a run: the file it left, and what it said; a traceback or left-over file is shouted about."""
     said = [line for line in text.splitlines() if line.strip()]
     result = "no file"
     if output.is_file():
-        frames, info = sum(1 for _ in VideoSource(output, None).frames()), probe(output)
+        frames, info = sum(1 for _ in VideoReader(output, None).frames()), probe(output)
         result = f"{info.video.width}x{info.video.height}, {frames} frames, sound {info.audio.duration or info.duration:.2f} s"
     folder = output.parent
     debris = [path.name for path in folder.iterdir() if path.name.startswith(".")] if folder.is_dir() else []
     trouble = (" TRACEBACK" if "Traceback" in text else "") + (f" LEFT BEHIND {debris}" if debris else "")
-    return Outcome(name, code, result, " / ".join(line.replace(f"{folder}/", "") for line in said) + trouble)
+    return InputOutcome(name, code, result, " / ".join(line.replace(f"{folder}/", "") for line in said) + trouble)
 
 
-def clips_of(folder: Path, config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[Outcome]:
+def clips_of(folder: Path, config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[InputOutcome]:
     """Every file of the folder: videos with the sound given, sounds with the video given; inputs must come out unchanged."""
     for path in [*walk_media(folder, VIDEO_EXTENSIONS), *walk_media(folder, AUDIO_EXTENSIONS)]:
         before, output = hashlib.sha256(path.read_bytes()).hexdigest(), out_dir / f"{path.stem}_{path.suffix[1:]}.mp4"
@@ -82,11 +82,11 @@ def clips_of(folder: Path, config: Path, out_dir: Path, video: Path, audio: Path
         words = command(video, path, output, config) if is_sound else command(path, audio, output, config, "--length=video")
         outcome = run(path.name, [*words, "--overwrite"], output)
         if hashlib.sha256(path.read_bytes()).hexdigest() != before:
-            outcome = Outcome(outcome.name, outcome.code, outcome.result, outcome.said + " INPUT CHANGED")
+            outcome = InputOutcome(outcome.name, outcome.code, outcome.result, outcome.said + " INPUT CHANGED")
         yield outcome
 
 
-def misuse(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[Outcome]:
+def misuse(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[InputOutcome]:
     """What goes wrong around the clips: odd sizes and names, outputs that cannot be written, a full disk, Ctrl-C, two runs at once."""
     yield from unusual(config, out_dir, video, audio)
     fresh = out_dir / "new" / "folders" / "result.mp4"
@@ -101,7 +101,7 @@ def misuse(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[Ou
     yield from two_at_once(config, out_dir, video, audio)
 
 
-def unusual(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[Outcome]:
+def unusual(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[InputOutcome]:
     """A picture of 3840x2160, a twentieth of a second of sound, names with quotes and signs."""
     made = out_dir / "made"
     made.mkdir(exist_ok=True)
@@ -116,20 +116,20 @@ def unusual(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[O
         yield run(name, command(picture, sound, output, config, "--overwrite"), output)
 
 
-def full_disk(config: Path, out_dir: Path, video: Path, audio: Path) -> Outcome:
+def full_disk(config: Path, out_dir: Path, video: Path, audio: Path) -> InputOutcome:
     """A file system with 64 kB of room; mounting one takes root."""
     small = out_dir / "small disk"
     small.mkdir(exist_ok=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], capture_output=True, check=False)
     if mounted.returncode:
-        return Outcome("full disk", 0, "not tried", "a small file system could not be mounted here")
+        return InputOutcome("full disk", 0, "not tried", "a small file system could not be mounted here")
     try:
         return run("full disk", command(video, audio, small / "result.mp4", config), small / "result.mp4")
     finally:
         subprocess.run(["umount", str(small)], check=True)
 
 
-def interrupted(config: Path, out_dir: Path, video: Path, audio: Path) -> Outcome:
+def interrupted(config: Path, out_dir: Path, video: Path, audio: Path) -> InputOutcome:
     """Ctrl-C as the first bytes of the result are being written."""
     folder = out_dir / "interrupted"
     folder.mkdir(exist_ok=True)
@@ -143,7 +143,7 @@ def interrupted(config: Path, out_dir: Path, video: Path, audio: Path) -> Outcom
     return judge("Ctrl-C in the middle", child.returncode, text, output)
 
 
-def two_at_once(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[Outcome]:
+def two_at_once(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[InputOutcome]:
     """Two runs side by side in one folder."""
     outputs = [out_dir / f"side_by_side_{name}.mp4" for name in "ab"]
     children = [

@@ -12,11 +12,9 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from latentsync.data.catalog import Catalog, open_catalog
-from latentsync.data.clip_dataset import ClipDataset
-from latentsync.data.clips import SYNCNET_LENGTHS, UNET_LENGTHS
-from latentsync.data.loader import TurnSampler, make_loader
-from latentsync.data.sound import Features, Mels
+from latentsync.data.clip_index import Catalog, open_catalog
+from latentsync.data.features import Features, Mels
+from latentsync.data.sampling import SYNCNET_LENGTHS, UNET_LENGTHS, ClipDataset, IndexSampler, make_loader
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.data.unet_dataset import UNetDataset
 from latentsync.weights import CHECKPOINTS, WEIGHTS, WHISPER_BY_WIDTH
@@ -36,7 +34,7 @@ def make_dataset(name: str, catalog: Catalog, cache: Path, arguments: argparse.N
 
 def rate(dataset: ClipDataset, workers: int, samples: int) -> tuple[float, float]:
     """Seconds until the first batch, and samples a second of the following ones; every clip once if there are as many."""
-    batches = iter(make_loader(dataset, TurnSampler(len(dataset), seed=SEED, batch_size=BATCH), workers))
+    batches = iter(make_loader(dataset, IndexSampler(len(dataset), seed=SEED, batch_size=BATCH), workers))
     begin = time.perf_counter()
     next(batches)
     first = time.perf_counter()

@@ -28,18 +28,18 @@ from benchmarks.overfit_one_clip import RESOLUTION, UNET, train_vae
 from benchmarks.write_random_checkpoint import WHISPER_MINUTE, write_whisper
 from latentsync.config import load_syncnet_config
 from latentsync.constants import VIDEO_FPS
-from latentsync.faces.build import build_detector
-from latentsync.faces.look import plan_spans
+from latentsync.faces.alignment import warp_faces
+from latentsync.faces.detector import build_detector
 from latentsync.faces.mask import to_pixels
-from latentsync.faces.warp import warp_faces
-from latentsync.losses.perceptual import empty_lpips
-from latentsync.media.sink import AudioTrack, VideoSink
-from latentsync.media.video import VideoSource
+from latentsync.faces.plan import plan_spans
+from latentsync.losses.lpips import empty_lpips
+from latentsync.media.video_reader import VideoReader
+from latentsync.media.video_writer import AudioTrack, VideoWriter
 
 logger = logging.getLogger("overfit")
 
 
-class Stage(NamedTuple):
+class RecipeStage(NamedTuple):
     """What differs between the two trainings."""
 
     name: str  # of its folder
@@ -51,14 +51,14 @@ class Stage(NamedTuple):
     start: Path | None = None  # weights, relative to OUT_DIR
 
 
-NOISE = Stage("noise", 700, 350, 2, 8e-4, {"recon": 1, "sync": 0, "lpips": 0, "trepa": 0})
+NOISE = RecipeStage("noise", 700, 350, 2, 8e-4, {"recon": 1, "sync": 0, "lpips": 0, "trepa": 0})
 FIRST = Path(NOISE.name) / "checkpoints" / f"checkpoint-{NOISE.steps:08d}.pt"
-ALL_LOSSES = Stage("all_losses", 300, 100, 1, 3e-4, {"recon": 1, "sync": 0.2, "lpips": 0.5, "trepa": 0}, FIRST)
+ALL_LOSSES = RecipeStage("all_losses", 300, 100, 1, 3e-4, {"recon": 1, "sync": 0.2, "lpips": 0.5, "trepa": 0}, FIRST)
 
 
 def cut_faces(video: Path, frames: int, target: Path) -> Tensor:
     """The aligned faces of a video's first frames as a clip with its sound; uint8 t R R 3."""
-    source = VideoSource(video, Fraction(VIDEO_FPS))
+    source = VideoReader(video, Fraction(VIDEO_FPS))
     span = plan_spans(source.frames(0, frames), build_detector("mtcnn", Path(), Path()), RESOLUTION, VIDEO_FPS).spans[0]
     if span.start:
         raise SystemExit(f"{video} does not begin with a face: give another one")
@@ -71,7 +71,7 @@ def write(frames: Iterable[np.ndarray], sound: Path, target: Path) -> None:
     """Pictures as a video with the beginning of another video's sound."""
     frames = list(frames)
     height, width = frames[0].shape[:2]
-    with VideoSink(target, width, height, VIDEO_FPS, audio=AudioTrack(sound, len(frames) / VIDEO_FPS), crf=8) as sink:
+    with VideoWriter(target, width, height, VIDEO_FPS, audio=AudioTrack(sound, len(frames) / VIDEO_FPS), crf=8) as sink:
         for frame in frames:
             sink.write(frame)
 
@@ -86,7 +86,7 @@ def write_random_vgg16(path: Path) -> None:
     torch.save({f"features.{key.partition('.')[2]}": value for key, value in weights.items()}, path)
 
 
-def recipe(arguments: argparse.Namespace, stage: Stage) -> dict:
+def recipe(arguments: argparse.Namespace, stage: RecipeStage) -> dict:
     """What the training command reads."""
     return {
         "data": {
@@ -130,7 +130,7 @@ def main() -> None:
     length, first = round(arguments.seconds * VIDEO_FPS), arguments.videos[0]
     faces = torch.cat([cut_faces(video, length, clips / f"{number}_{video.stem}.mp4") for number, video in enumerate(arguments.videos)])
     shutil.copytree(clips, arguments.out_dir / "same clips", dirs_exist_ok=True)  # the losses on them with the same noise every time
-    write(VideoSource(first, Fraction(VIDEO_FPS)).frames(0, length), first, arguments.out_dir / "video.mp4")
+    write(VideoReader(first, Fraction(VIDEO_FPS)).frames(0, length), first, arguments.out_dir / "video.mp4")
     codec = train_vae(to_pixels(faces), time.monotonic() + 60 * arguments.minutes, torch.Generator().manual_seed(0))
     codec.vae.save_pretrained(arguments.out_dir / "vae")
     if arguments.vgg16 is None:

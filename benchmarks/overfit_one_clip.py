@@ -26,22 +26,20 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from benchmarks.write_random_checkpoint import TINY_AUDIO_DIM, WHISPER_MINUTE, vae_config, write_whisper
+from embedded.autoencoder import edge_loss, normalise_latents
 from latentsync.config import UNetConfig
 from latentsync.constants import VIDEO_FPS
 from latentsync.diffusion import Conditions, make_scheduler, mixed_noise, predict_noise
-from latentsync.faces.build import build_detector
-from latentsync.faces.look import plan_spans
+from latentsync.faces.alignment import warp_faces
+from latentsync.faces.detector import build_detector
 from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pixels
-from latentsync.faces.warp import warp_faces
+from latentsync.faces.plan import plan_spans
 from latentsync.media.audio import AudioSamples
-from latentsync.media.video import VideoSource
+from latentsync.media.video_reader import VideoReader
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import load_unet
 from latentsync.models.vae import LatentCodec, load_vae
-from latentsync.training.autoencoder_build import normalise_latents
-from latentsync.training.autoencoder_step import edge_loss
-from latentsync.whisper.audio2feature import Audio2Feature
-from latentsync.whisper.loading import load_whisper_encoder
+from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder
 
 logger = logging.getLogger("overfit")
 
@@ -54,7 +52,7 @@ VAE = vae_config(tiny=True) | {"block_out_channels": [16, 32, 64, 64], "norm_num
 
 def faces_and_sound(clip: Path, whisper: Path) -> tuple[Tensor, Tensor]:
     """Pixels (t, 3, R, R) of the first span of a clip, and the windows of its sound (t, n, d)."""
-    source = VideoSource(clip, Fraction(VIDEO_FPS))
+    source = VideoReader(clip, Fraction(VIDEO_FPS))
     plan = plan_spans(source.frames(), build_detector("mtcnn", Path(), Path()), RESOLUTION, VIDEO_FPS)
     span = plan.spans[0]
     pixels = to_pixels(warp_faces(list(source.frames(span.start, span.stop)), torch.from_numpy(span.matrices), RESOLUTION))

@@ -22,7 +22,7 @@ from benchmarks.hard_inputs import CONFIG, ROOT
 from benchmarks.write_random_checkpoint import write_checkpoint
 from latentsync.faces.mask import to_pixels
 from latentsync.pipelines.build import build_pipeline
-from latentsync.pipelines.generator import FaceGenerator
+from latentsync.pipelines.lipsync_pipeline import FaceGenerator
 from latentsync.pipelines.options import LipsyncOptions
 
 

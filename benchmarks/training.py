@@ -19,23 +19,20 @@ import torch
 from diffusers import AutoencoderKL
 
 from benchmarks.write_random_checkpoint import TINY_AUDIO_DIM, vae_config
-from latentsync.config import Config, load_config
+from latentsync.config import Config, SyncNetModelConfig, VideoMAEConfig, load_config
 from latentsync.constants import VAE_FACTOR
-from latentsync.data.batches import UNetBatch
+from latentsync.data.sampling import UNetBatch
 from latentsync.faces.mask import fixed_mask
-from latentsync.losses.perceptual import LowerHalfLPIPS, empty_lpips
+from latentsync.losses.lpips import LowerHalfLPIPS, empty_lpips
 from latentsync.losses.sync import SyncJudge
 from latentsync.losses.trepa import TREPALoss
-from latentsync.models.syncnet_choice import make_syncnet
+from latentsync.mel import BANDS, window_length
+from latentsync.models.syncnet import make_syncnet
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
-from latentsync.spectrogram import BANDS, window_length
 from latentsync.third_party.videomae import VideoMAE
-from latentsync.training.build import freeze, half_precision, make_accelerator
-from latentsync.training.draws import Chance
-from latentsync.training.optimizer import make_optimizer
-from latentsync.training.unet_step import Judges, UNetStep
-from latentsync.training_config import SyncNetModelConfig, VideoMAEConfig
+from latentsync.training.trainer import freeze, half_precision, make_accelerator, make_optimizer
+from latentsync.training.unet import LossNetworks, NoiseSampling, UNetStep
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "unet"
 TINY_WIDTHS, TINY_RESOLUTION = [64, 128, 256, 256], 64
@@ -46,7 +43,7 @@ TOKENS_PER_POSITION, POSITIONS = 5, 10  # states of Whisper tiny, steps of a win
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchmarkRow:
     """One line of the table."""
 
     name: str
@@ -56,22 +53,22 @@ class Row:
 
 
 ROWS = (
-    Row("stage 1", "stage1"),
-    Row("stage 1, activations kept", "stage1", ("run.enable_gradient_checkpointing=false",)),
-    Row("stage 1, latents cached", "stage1", ("data.cache_latents=true",)),
-    Row("stage 1, 8-bit optimizer", "stage1", ("optimizer.name=adamw_8bit",), full_only=True),
-    Row("stage 2", "stage2"),
-    Row("stage 2, activations kept", "stage2", ("run.enable_gradient_checkpointing=false",)),
-    Row("stage 2, all faces decoded and judged at once", "stage2", ("run.vae_slice_size=0",)),
-    Row("stage 2, 8-bit optimizer", "stage2", ("optimizer.name=adamw_8bit",), full_only=True),
-    Row("stage 2 efficient", "stage2_efficient"),
-    Row("stage 1 at 512 px", "stage1_512", full_only=True),
-    Row("stage 2 at 512 px", "stage2_512", full_only=True),
-    Row("stage 2 at 512 px, 8-bit optimizer", "stage2_512", ("optimizer.name=adamw_8bit",), full_only=True),
+    BenchmarkRow("stage 1", "stage1"),
+    BenchmarkRow("stage 1, activations kept", "stage1", ("run.enable_gradient_checkpointing=false",)),
+    BenchmarkRow("stage 1, latents cached", "stage1", ("data.cache_latents=true",)),
+    BenchmarkRow("stage 1, 8-bit optimizer", "stage1", ("optimizer.name=adamw_8bit",), full_only=True),
+    BenchmarkRow("stage 2", "stage2"),
+    BenchmarkRow("stage 2, activations kept", "stage2", ("run.enable_gradient_checkpointing=false",)),
+    BenchmarkRow("stage 2, all faces decoded and judged at once", "stage2", ("run.vae_slice_size=0",)),
+    BenchmarkRow("stage 2, 8-bit optimizer", "stage2", ("optimizer.name=adamw_8bit",), full_only=True),
+    BenchmarkRow("stage 2 efficient", "stage2_efficient"),
+    BenchmarkRow("stage 1 at 512 px", "stage1_512", full_only=True),
+    BenchmarkRow("stage 2 at 512 px", "stage2_512", full_only=True),
+    BenchmarkRow("stage 2 at 512 px, 8-bit optimizer", "stage2_512", ("optimizer.name=adamw_8bit",), full_only=True),
 )
 
 
-def settings(row: Row, tiny: bool) -> Config:
+def settings(row: BenchmarkRow, tiny: bool) -> Config:
     """The configuration of a row."""
     config = load_config(CONFIGS / f"{row.config}.yaml", row.overrides)
     if tiny:
@@ -99,7 +96,7 @@ def step_of(config: Config, tiny: bool, device: torch.device, dtype: torch.dtype
         network.gradient_checkpointing = config.run.enable_gradient_checkpointing
         trepa = TREPALoss(network)
     mask = fixed_mask(config.data.resolution).to(device)
-    return UNetStep(codec, mask, weights=weights, seed=0, chance=Chance(), judges=Judges(sync, lpips, trepa))
+    return UNetStep(codec, mask, weights=weights, seed=0, chance=NoiseSampling(), judges=LossNetworks(sync, lpips, trepa))
 
 
 def batch_of(config: Config, position: int, device: torch.device) -> UNetBatch:
@@ -121,7 +118,7 @@ def batch_of(config: Config, position: int, device: torch.device) -> UNetBatch:
     return batch.to(device)
 
 
-def measure(row: Row, tiny: bool, steps: int, device: str) -> dict[str, float | str]:
+def measure(row: BenchmarkRow, tiny: bool, steps: int, device: str) -> dict[str, float | str]:
     """Train a few steps; seconds a step, peak memory in GB."""
     config = settings(row, tiny)
     accelerator = make_accelerator(config.run, device)

@@ -21,7 +21,7 @@ from whisper.model import ModelDimensions, Whisper
 
 from latentsync.config import UNetConfig
 from latentsync.constants import LATENT_CHANNELS, MAX_FRAMES
-from latentsync.models.motion_module import position_table
+from latentsync.models.attention import position_table
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import V10_NAMES
 from latentsync.models.vae import OLD_NAMES, WEIGHT_NAMES

@@ -37,18 +37,18 @@ render "$work/unseen pairs" validation 4 32 --pairs
 say "audio encoder"
 python -m embedded.talking_heads speech --output_dir "$work/speech/train" --number 1200 --seed 1
 python -m embedded.talking_heads speech --output_dir "$work/speech/unseen" --number 64 --split validation
-python -m scripts.train_audio_encoder data.train_data_dir="$work/speech/train" data.val_data_dir="$work/speech/unseen" data.train_output_dir="$work/audio_encoder"
+python -m embedded.audio_encoder data.train_data_dir="$work/speech/train" data.val_data_dir="$work/speech/unseen" data.train_output_dir="$work/audio_encoder"
 keep "$work/audio_encoder" "$work/audio_encoder.pt"
 
 say "autoencoder"
-python -m scripts.train_autoencoder data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/autoencoder"
-python -m scripts.train_autoencoder --config_path "$configs/autoencoder_mouths.yaml" data.train_data_dir="$singles" data.val_data_dir="$unseen" \
+python -m embedded.autoencoder data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/autoencoder"
+python -m embedded.autoencoder --config_path "$configs/autoencoder_mouths.yaml" data.train_data_dir="$singles" data.val_data_dir="$unseen" \
     data.train_output_dir="$work/autoencoder_mouths" ckpt.resume_ckpt_path="$(newest "$work/autoencoder")"
-python -m scripts.train_autoencoder --export "$(newest "$work/autoencoder_mouths")" "$work/vae" --clips "$singles"
+python -m embedded.autoencoder --export "$(newest "$work/autoencoder_mouths")" "$work/vae" --clips "$singles"
 
 say "mouth readers: one that teaches, one that measures"
 for seed in 1 2; do
-    python -m scripts.train_mouth_reader data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/mouth_reader_$seed" run.seed="$seed"
+    python -m embedded.landmarks data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/mouth_reader_$seed" run.seed="$seed"
     keep "$work/mouth_reader_$seed" "$work/mouth_reader_$seed.pt"
 done
 
@@ -72,7 +72,7 @@ say "denoiser, second stage"
 keep "$work/unet" "$work/unet.pt"
 
 say "packing"
-python -m scripts.pack_embedded --unet "$work/unet.pt" --unet_config "$configs/unet.yaml" --vae "$work/vae" --audio_encoder "$work/audio_encoder.pt" \
+python -m embedded.pack --unet "$work/unet.pt" --unet_config "$configs/unet.yaml" --vae "$work/vae" --audio_encoder "$work/audio_encoder.pt" \
     --syncnet "$work/syncnet_1.pt" --syncnet_config "$configs/syncnet.yaml"
 
 say "measuring"

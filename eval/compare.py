@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latentsync.command import CODES, run_command
+from latentsync.cli import CODES, run_command
 from latentsync.errors import InputError
 
 RESULTS = "results.json"
@@ -57,9 +57,9 @@ def read_results(place: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise InputError(f"{path} cannot be read as results of an evaluation: name the folder that eval.evaluate wrote") from None
+        raise InputError(f"{path} cannot be read as results of an evaluation: name the folder that eval.run wrote") from None
     if not isinstance(content, dict) or not {"pairs", "measures", "cases"} <= content.keys():
-        raise InputError(f"{path} holds no results of eval.evaluate: name the folder that it wrote")
+        raise InputError(f"{path} holds no results of eval.run: name the folder that it wrote")
     return content
 
 
@@ -88,7 +88,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[list[Difference
 
 def compare_column(a: Mapping[str, Any], b: Mapping[str, Any], measure: str, column: Mapping[str, Any]) -> list[Difference]:
     """One number, for each kind of case that has it in both."""
-    from eval.measures.estimates import mean
+    from eval.metrics.base import mean
 
     found = []
     for kind in dict.fromkeys(case["kind"] for case in a["cases"].values()):
@@ -144,7 +144,7 @@ def to_markdown(differences: Sequence[Difference], notes: Sequence[str], names: 
 
 def run(parsed: argparse.Namespace) -> None:
     """Do what the command line says."""
-    from eval.results.plain import plain
+    from eval.cases import plain
     from latentsync.media.files import check_target, write_json, write_text
 
     if parsed.output is not None:

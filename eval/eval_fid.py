@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.set_command import make_parser, run_set_command
+from eval.set_distance import make_parser, run_set_command
 from latentsync.errors import InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     import torch
 
-    from eval.measures.fid import Fid
+    from eval.metrics.distribution import Fid
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
 
     def build(weights: Path, device: "torch.device") -> "Fid":
-        from eval.measures.fid import Fid, load_inception
+        from eval.metrics.distribution import Fid, load_inception
 
         if parsed.every < 1:
             raise InputError(f"--every is {parsed.every}: give 1 for all frames, 5 for five a second")

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.set_command import make_parser, run_set_command
+from eval.set_distance import make_parser, run_set_command
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     import torch
 
-    from eval.measures.fvd import Fvd
+    from eval.metrics.distribution import Fvd
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
 
     def build(weights: Path, device: "torch.device") -> "Fvd":
-        from eval.measures.fvd import Fvd, load_i3d
+        from eval.metrics.distribution import Fvd, load_i3d
 
         return Fvd(load_i3d(weights, device), parsed.windows, device)
 

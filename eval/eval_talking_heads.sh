@@ -4,4 +4,4 @@ set -euo pipefail
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 export LATENTSYNC_DOWNLOAD="${LATENTSYNC_DOWNLOAD:-0}"
 source "$here/setup_env.sh"
-PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" exec python -m eval.talking_heads "$@"
+PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" exec python -m embedded.evaluate "$@"

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eval.talking_heads import add_model_arguments
-from latentsync.command import CODES, run_command
+from embedded.evaluate import add_model_arguments
+from latentsync.cli import CODES, run_command
 from latentsync.errors import ConfigError, InputError, WeightsError, reason_of
 from latentsync.media.files import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, check_readable, read_table, walk_media, written_path
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
-    from eval.runs.generated_videos import GeneratedVideos
+    from eval.cases import GeneratedVideos
 
 logger = logging.getLogger("eval")
 
@@ -115,7 +115,7 @@ def make_all(wishes: Sequence[Wish], videos: "GeneratedVideos") -> dict[str, str
 
 def run(parsed: argparse.Namespace) -> int:
     """Do what the command line says; the exit code."""
-    from eval.runs.model_under_test import find_model
+    from eval.cases import find_model
     from latentsync.pipelines.options import LipsyncOptions
 
     if (parsed.pairs is None) == (parsed.videos is None) or (parsed.videos is None) != (parsed.audios is None):

@@ -1,14 +1,508 @@
-"""The dataclasses behind the YAML files of the denoiser, and the loaders of both kinds of files: the denoiser's and SyncNet's."""
+"""Configurations of U-Net and SyncNet: dataclasses, YAML files, dotted overrides, checks."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from functools import reduce
+from math import inf
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 
-from latentsync.config_checks import Rule, check_syncnet, enforce, shared_rules, unet_training_rules
-from latentsync.config_reading import Source, dump, read_config
-from latentsync.constants import ATTENTION_HEADS, MAX_FRAMES, MOTION_NORM_GROUPS, VAE_FACTOR
-from latentsync.published_config import MASK_NAMES, SYNCNET_KEYS, UNET_KEYS
-from latentsync.training_config import CkptConfig, OptimizerConfig, SyncNetConfig, TrainingDataConfig, UNetRunConfig, VideoMAEConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from latentsync.constants import ATTENTION_HEADS, LATENT_CHANNELS, MAX_FRAMES, MOTION_NORM_GROUPS, RGB, SYNCNET_NORM_GROUPS, VAE_FACTOR
+from latentsync.errors import ConfigError
+from latentsync.published_config import MASK_NAMES, SYNCNET_KEYS, UNET_KEYS, PublishedKeys, living_values, without_attention
+
+logger = logging.getLogger(__name__)
+
+ConfigType = TypeVar("ConfigType")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the values of a configuration come from."""
+
+    path: Path | str  # the YAML file
+    overrides: dict[str, str] = field(default_factory=dict)  # dotted key -> the override that sets it, as it was written
+
+    def of(self, key: str) -> str:
+        """What a message about a key begins with: the override that sets it, alone, or the file."""
+        if key in self.overrides:
+            return f"override '{self.overrides[key]}'"
+        return f"{self.path} with overrides" if self.overrides else str(self.path)
+
+
+def read_config(
+    kind: type[ConfigType], published: PublishedKeys, path: Path | str, overrides: Sequence[str] = ()
+) -> tuple[ConfigType, Source]:
+    """Read a YAML file on top of the defaults of a dataclass, and overrides on top of that.
+
+    Args:
+        kind: the dataclass; its fields are sections, which are dataclasses too.
+        published: keys of published files that are not fields.
+        path: the YAML file; relative paths in it are counted from its folder.
+        overrides: dotted settings such as "data.resolution=512"; relative paths in them are counted from the working folder.
+
+    Returns:
+        the configuration with absolute paths, not checked yet, and where its values come from.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown, a value has the wrong type.
+    """
+    path = Path(path)
+    living = living_keys(kind)
+    names = frozenset(living)
+    values, dead = living_values(read_yaml(path, [entry.name for entry in fields(kind)]), names, published, str(path))
+    values |= without_attention(values, names)
+    resolve_paths(values, living, path.absolute().parent, str(path))
+    resolve_pictures(values, published.pictures, path.absolute().parent)
+    if dead:
+        logger.warning("%s: these keys of published files have no effect here: %s", path, ", ".join(dead))
+    source = Source(path)
+    for override in overrides:  # one by one: a message names the one that is wrong
+        where = f"override '{override}'"
+        changed, ignored = living_values(read_override(override), names, published, where)
+        if ignored:
+            raise ConfigError(f"{where}: '{ignored[0]}' has no effect here; leave it out")
+        resolve_paths(changed, living, Path.cwd(), where)
+        resolve_pictures(changed, published.pictures, Path.cwd())
+        values |= changed
+        source.overrides.update(dict.fromkeys(changed, override))
+    return to_config(kind, values, source), source
+
+
+def dump(config: Any) -> str:
+    """A configuration as YAML that reads back as the same."""
+    tree = OmegaConf.to_container(OmegaConf.structured(config))
+    return OmegaConf.to_yaml(OmegaConf.create(with_plain_paths(tree)))
+
+
+def with_plain_paths(value: Any) -> Any:
+    """Nested mappings and lists with their paths as strings."""
+    if isinstance(value, dict):
+        return {key: with_plain_paths(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [with_plain_paths(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def living_keys(kind: type, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> type of every value in a dataclass of dataclasses; a mapping counts by the entries of its default."""
+    hints = get_type_hints(kind)
+    found: dict[str, Any] = {}
+    for entry in fields(kind):
+        key = f"{prefix}{entry.name}"
+        default = default_of(entry)
+        if is_dataclass(default):
+            found |= living_keys(type(default), f"{key}.")
+        elif isinstance(default, dict):
+            found |= {f"{key}.{name}": type(value) for name, value in default.items()}
+        else:
+            found[key] = hints[entry.name]
+    return found
+
+
+def default_of(entry: Field) -> Any:
+    """What a field of a dataclass holds when nobody says anything."""
+    return entry.default if entry.default_factory is MISSING else entry.default_factory()
+
+
+def read_yaml(path: Path, sections: Sequence[str]) -> dict[str, Any]:
+    """A YAML file as nested plain mappings; ConfigError says why it cannot be one."""
+    try:
+        loaded = OmegaConf.load(path)
+        tree = OmegaConf.to_container(loaded, resolve=True) if isinstance(loaded, DictConfig) else None
+    except OSError as error:
+        raise ConfigError(f"{path}: the configuration cannot be read ({error.strerror or 'not a YAML file'}); check the path") from error
+    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{path}: this is not a valid YAML file ({one_line(error)})") from error
+    if not tree:
+        raise ConfigError(f"{path}: the configuration holds no sections; it needs at least one of {', '.join(sections)}")
+    return tree
+
+
+def read_override(override: str) -> dict[str, Any]:
+    """A dotted setting as nested plain mappings."""
+    key, equals, _ = override.partition("=")
+    if not equals or not all(key.strip().split(".")):
+        raise ConfigError(f"override '{override}': write it as section.key=value, such as data.resolution=512")
+    try:
+        return OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=True)
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"override '{override}': {one_line(error)}") from error
+
+
+def resolve_paths(values: dict[str, Any], living: Mapping[str, Any], folder: Path, where: str) -> None:
+    """Make the paths among dotted `values` absolute, in place; an empty one is none, other types are left for `to_config` to refuse."""
+    for key, value in values.items():
+        if living[key] != Path | None or not isinstance(value, str):
+            continue
+        try:
+            values[key] = (folder / Path(value).expanduser()).resolve() if value else None
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ConfigError(f"{where}: '{key}' is {value!r}, which is no path ({one_line(error)})") from error
+
+
+def resolve_pictures(values: dict[str, Any], pictures: Mapping[str, tuple[str, ...]], folder: Path) -> None:
+    """Make the paths of pictures among dotted `values` absolute, in place; names that may stand for a picture, and other words, stay.
+
+    The path of a published picture, such as "some/folder/mask2.png", becomes its name where no such file is there.
+    """
+    for key, names in pictures.items():
+        value = values.get(key)
+        if not isinstance(value, str) or value in names or not (Path(value).suffix or Path(value).name != value):
+            continue
+        path = (folder / Path(value).expanduser()).resolve()
+        values[key] = path.stem if path.stem in names and not path.is_file() else str(path)
+
+
+def to_config(kind: type[ConfigType], values: Mapping[str, Any], source: Source) -> ConfigType:
+    """Dotted values on top of the defaults; a value of the wrong type is a ConfigError."""
+    schema = OmegaConf.structured(kind)
+    for key, value in values.items():
+        try:
+            OmegaConf.update(schema, key, value)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{source.of(key)}: '{key}' cannot be {value!r} ({one_line(error)})") from error
+    return OmegaConf.to_object(schema)
+
+
+def one_line(error: Exception) -> str:
+    """What a library says is wrong, on one line; with the line of the file where it knows."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    if problem and mark:
+        return f"line {mark.line + 1}: {problem}"
+    return str(error).strip().split("\n")[0].rstrip(".")
+
+
+PRECISIONS = ("auto", "bf16", "fp16", "no")
+OPTIMIZERS = ("adamw", "adamw_8bit")
+SYNCNETS = ("stable", "wav2lip")
+LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine")
+
+
+@dataclass
+class TrainingDataConfig:
+    """Where clips come from and how many are looked at together. A clip is a video of one aligned face at 25 frames a second with sound."""
+
+    train_data_dir: Path | None = None  # folder of clips
+    train_fileslist: Path | None = None  # ... and, or, a text file with one clip a line, relative to that file
+    val_data_dir: Path | None = None  # held-out clips: never of people that are trained on
+    val_fileslist: Path | None = None
+    train_output_dir: Path | None = None  # checkpoints, logs, charts, validation videos
+    cache_dir: Path | None = None  # what is computed once for each clip; None: "cache" in the output folder
+    cache_faces: bool = False  # keep decoded faces on disk (3 x resolution x resolution bytes a frame) where decoding holds training up
+    batch_size: int = 1  # clips in one pass of one process
+    num_workers: int = 4  # processes that read clips, for each training process
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW and its learning rate."""
+
+    name: str = "adamw"  # "adamw_8bit" keeps its moments in 8 bits (CUDA, package bitsandbytes)
+    lr: float = 1e-5
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0  # gradients longer than this are shortened to it
+    lr_scheduler: str = "constant"  # or "constant_with_warmup", "linear", "cosine"
+    lr_warmup_steps: int = 0
+
+
+@dataclass
+class CkptConfig:
+    """What training starts from and what it keeps."""
+
+    resume_ckpt_path: Path | None = None  # weights that a new training starts from; a training that was stopped goes on by itself
+    save_ckpt_steps: int = 10_000
+    keep_last: int = 3  # checkpoints kept; the newest two can be resumed from
+
+
+@dataclass
+class RunConfig:
+    """How long, how exactly, how often looked at."""
+
+    seed: int = 1247
+    mixed_precision: str = "auto"  # "bf16", "fp16" (with loss scaling) or "no"; auto: what the device is good at
+    max_train_steps: int = 10_000_000  # steps of the optimizer
+    gradient_accumulation_steps: int = 1  # passes added up in one step
+    ema_decay: float = 0.0  # of the moving average of the weights that is validated and saved; 0: none
+    validation_steps: int = 1000  # steps between two validations; there is one before the first step
+    log_steps: int = 10  # steps whose mean is one point of the log and the chart
+    num_val_clips: int = 64  # held-out clips looked at in each validation
+    loss_weights: dict[str, float] = field(default_factory=dict)  # loss -> its weight in the sum; losses of weight 0 are not computed
+
+
+@dataclass
+class UNetRunConfig(RunConfig):
+    """... for the denoiser."""
+
+    loss_weights: dict[str, float] = field(
+        default_factory=lambda: {
+            **{"recon": 1.0, "sync": 0.0, "lpips": 0.0, "trepa": 0.0},  # as published
+            "sync_source": 0.0,  # for clips with twins
+            **{"reader": 0.0, "reader_motion": 0.0, "reader_points": 0.0},  # of this project's mouth reader
+        }
+    )
+    trainable_modules: list[str] = field(default_factory=list)  # parts of parameter names that are trained; empty: everything
+    enable_gradient_checkpointing: bool = True  # compute activations twice instead of keeping them
+    vae_slice_size: int = 4  # faces that the autoencoder holds activations of at once; 0: all
+    use_mixed_noise: bool = True  # noise of which a part is shared by all frames
+    coarse_noise: float = 0.0  # standard deviation of noise in large waves that is added while training; 0: as published
+    noisy_share: float = 0.0  # share of the samples that are drawn from the noisiest quarter of the timesteps; 0: as published
+    use_reference: bool = True  # False: hidden, in training and in inference, so that the denoiser never comes to need it
+    noisy_weight: float = 1.0  # up to how much more a noisy step counts in recon, where mouths get their shape; 1: all count alike
+    mouth_weight: float = 1.0  # how much more the cells of the lips count in recon; 1: all count alike
+    mixed_noise_alpha: float = 1.0  # weight of the shared part against each frame's own
+    inference_steps: int = 20  # of the validation video, and of inference where nothing else is chosen
+    guidance_scale: float = 1.5  # likewise
+    paste: str = "face"  # inference: what goes into the frame, the whole aligned "face", as published, or what of "mask" is face
+    match_skin: bool = False  # inference: bring the broad colours of what was generated to those of the source; False: as published
+
+
+@dataclass
+class VideoMAEConfig:
+    """Sizes of the video network that judges motion (VideoMAE v2; the defaults are ViT-g/14)."""
+
+    image_size: int = 224
+    patch_size: int = 14
+    num_frames: int = 16
+    tubelet_size: int = 2
+    width: int = 1408
+    depth: int = 40
+    num_heads: int = 16
+    hidden: int = 6144  # width inside the feed-forward layers
+
+
+@dataclass
+class EncoderConfig:
+    """One of SyncNet's two encoders; all lists have one entry for each block."""
+
+    in_channels: int = 1
+    block_out_channels: list[int] = field(default_factory=list)
+    downsample_factors: list[Any] = field(default_factory=list)  # a number, or [height, width]
+    attn_blocks: list[int] = field(default_factory=list)  # 1: a block of attention follows
+    dropout: float = 0.0
+
+
+@dataclass
+class SyncNetModelConfig:
+    """SyncNet's two encoders; the defaults are those of the published network of 1.5 and 1.6."""
+
+    network: str = "stable"  # or "wav2lip", the one of the paper's ablation: of fixed size, whatever the encoders below say
+    audio_encoder: EncoderConfig = field(
+        default_factory=lambda: EncoderConfig(
+            1,
+            [32, 64, 128, 256, 512, 1024, 2048],
+            [[2, 1], 2, 2, 1, 2, 2, [2, 3]],
+            [0, 0, 0, 1, 1, 0, 0],
+        )
+    )
+    visual_encoder: EncoderConfig = field(
+        default_factory=lambda: EncoderConfig(
+            48,
+            [64, 128, 256, 256, 512, 1024, 2048, 2048],
+            [[1, 2], 2, 2, 2, 2, 2, 2, 2],
+            [0, 0, 0, 0, 1, 1, 0, 0],
+        )
+    )
+
+
+@dataclass
+class SyncNetDataConfig(TrainingDataConfig):
+    """What SyncNet looks at."""
+
+    resolution: int = 256  # side of the aligned face, pixels
+    num_frames: int = 16
+    latent_space: bool = False  # look at latents of the autoencoder instead of pixels
+    lower_half: bool = True  # look at the lower half of the face
+    batch_size: int = 256
+
+
+@dataclass
+class SyncNetRunConfig(RunConfig):
+    """... for SyncNet."""
+
+    seed: int = 42
+    loss_weights: dict[str, float] = field(default_factory=lambda: {"sync": 1.0, "mouth": 0.0, "contrast": 0.0})
+    chance_steps: int = 2000  # steps after which a loss that still sits at chance level is worth a warning
+
+
+@dataclass
+class SyncNetWeightsConfig:
+    """Files of the networks that SyncNet's training needs."""
+
+    vae: Path | None = None  # for latents only
+
+
+@dataclass
+class SyncNetConfig:
+    """One SyncNet and how it is trained."""
+
+    data: SyncNetDataConfig = field(default_factory=SyncNetDataConfig)
+    model: SyncNetModelConfig = field(default_factory=SyncNetModelConfig)
+    weights: SyncNetWeightsConfig = field(default_factory=SyncNetWeightsConfig)
+    run: SyncNetRunConfig = field(default_factory=SyncNetRunConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ckpt: CkptConfig = field(default_factory=CkptConfig)
+
+
+LARGEST_SEED = 2**31 - 1  # leaves room for one seed for each process
+MAX_INFERENCE_STEPS = 1000  # steps of the schedule that the denoiser is trained on
+
+
+class Rule(NamedTuple):
+    """One thing that a value must be."""
+
+    key: str  # dotted, in the whole configuration
+    holds: bool
+    must_be: str
+
+
+def enforce(config: Any, rules: Sequence[Rule], source: Source) -> None:
+    """Refuse the first value that breaks its rule; the ConfigError names the file, or the override, that it comes from."""
+    for rule in rules:
+        if not rule.holds:
+            raise ConfigError(f"{source.of(rule.key)}: '{rule.key}' is {value_at(config, rule.key)!r}, but it must be {rule.must_be}")
+
+
+def value_at(config: Any, key: str) -> Any:
+    """The value behind a dotted key, in dataclasses and mappings."""
+    return reduce(lambda part, name: part[name] if isinstance(part, dict) else getattr(part, name), key.split("."), config)
+
+
+def at_least(least: int, section: str, values: Any, *names: str) -> list[Rule]:
+    """The rules for whole numbers of one section."""
+    return [Rule(f"{section}.{name}", getattr(values, name) >= least, f"{least} or more") for name in names]
+
+
+def one_of(key: str, value: str, names: Sequence[str]) -> Rule:
+    """The rule for a name out of a list."""
+    return Rule(key, value in names, f"one of {', '.join(names)}")
+
+
+def shared_rules(data: TrainingDataConfig, run: RunConfig, optimizer: OptimizerConfig, ckpt: CkptConfig) -> list[Rule]:
+    """What holds for every training."""
+    weights = run.loss_weights
+    return [
+        *at_least(1, "data", data, "batch_size"),
+        *at_least(0, "data", data, "num_workers"),
+        Rule("run.seed", 0 <= run.seed <= LARGEST_SEED, f"between 0 and {LARGEST_SEED}"),
+        *at_least(1, "run", run, "max_train_steps", "gradient_accumulation_steps", "validation_steps", "log_steps", "num_val_clips"),
+        one_of("run.mixed_precision", run.mixed_precision, PRECISIONS),
+        Rule("run.ema_decay", 0 <= run.ema_decay < 1, "0 for none, or less than 1"),
+        *(Rule(f"run.loss_weights.{name}", 0 <= weight < inf, "0 for none, or more") for name, weight in weights.items()),
+        Rule("run.loss_weights", sum(weights.values()) > 0, "more than 0 for one loss at least"),
+        one_of("optimizer.name", optimizer.name, OPTIMIZERS),
+        Rule("optimizer.lr", 0 < optimizer.lr < inf, "more than 0"),
+        Rule("optimizer.weight_decay", 0 <= optimizer.weight_decay < inf, "0 or more"),
+        Rule("optimizer.max_grad_norm", optimizer.max_grad_norm > 0, "more than 0"),
+        one_of("optimizer.lr_scheduler", optimizer.lr_scheduler, LR_SCHEDULERS),
+        *at_least(0, "optimizer", optimizer, "lr_warmup_steps"),
+        *at_least(1, "ckpt", ckpt, "save_ckpt_steps", "keep_last"),
+    ]
+
+
+def unet_training_rules(run: UNetRunConfig, videomae: VideoMAEConfig) -> list[Rule]:
+    """What holds for the training of the denoiser besides."""
+    sizes = ("image_size", "patch_size", "num_frames", "tubelet_size", "width", "depth", "num_heads", "hidden")
+    return [
+        *at_least(0, "run", run, "vae_slice_size"),
+        Rule("run.coarse_noise", 0 <= run.coarse_noise < inf, "0 for none, or more"),
+        Rule("run.noisy_share", 0 <= run.noisy_share <= 1, "a share between 0 and 1"),
+        Rule("run.noisy_weight", 1 <= run.noisy_weight < inf, "1 for none, or more"),
+        Rule("run.mouth_weight", 1 <= run.mouth_weight < inf, "1 for none, or more"),
+        Rule("run.mixed_noise_alpha", 0 <= run.mixed_noise_alpha < inf, "0 or more"),
+        Rule("run.inference_steps", 1 <= run.inference_steps <= MAX_INFERENCE_STEPS, f"between 1 and {MAX_INFERENCE_STEPS}"),
+        Rule("run.guidance_scale", 0 <= run.guidance_scale < inf, "0 or more"),
+        Rule("run.paste", run.paste in ("face", "mask"), "face or mask"),
+        *at_least(1, "videomae", videomae, *sizes),
+        *multiple_of("videomae", videomae, "image_size", "patch_size"),
+        *multiple_of("videomae", videomae, "num_frames", "tubelet_size"),
+        *multiple_of("videomae", videomae, "width", "num_heads"),
+    ]
+
+
+def multiple_of(section: str, values: Any, name: str, part: str) -> list[Rule]:
+    """The rule for a size that is divided by another one; a part that is no size has a rule of its own."""
+    whole, size = getattr(values, name), getattr(values, part)
+    return [Rule(f"{section}.{name}", size < 1 or whole % size == 0, f"a multiple of {section}.{part}, which is {size}")]
+
+
+def check_syncnet(config: SyncNetConfig, source: Source) -> None:
+    """Refuse values that no SyncNet can have; that its blocks shrink the picture to one cell is left to the network."""
+    data, audio, visual = config.data, config.model.audio_encoder, config.model.visual_encoder
+    each, kind = (LATENT_CHANNELS, "a latent") if data.latent_space else (RGB, "an RGB picture")
+    channels = each * data.num_frames
+    sizes = [
+        *encoder_rules("model.audio_encoder", audio),
+        *encoder_rules("model.visual_encoder", visual),
+        Rule("model.audio_encoder.in_channels", audio.in_channels == 1, "1, for a mel spectrogram is one picture"),
+        Rule(
+            "model.visual_encoder.in_channels",
+            visual.in_channels == channels,
+            f"{channels}: {each}, the channels of {kind}, for each of {data.num_frames} frames (data.num_frames, data.latent_space)",
+        ),
+        Rule(
+            "model.visual_encoder.block_out_channels",
+            audio.block_out_channels[-1:] == visual.block_out_channels[-1:],
+            f"a list that ends like model.audio_encoder.block_out_channels, with {audio.block_out_channels[-1:]}",
+        ),
+    ]
+    rules = [
+        Rule("data.resolution", data.resolution > 0 and data.resolution % VAE_FACTOR == 0, f"a multiple of {VAE_FACTOR}"),
+        *at_least(1, "data", data, "num_frames"),
+        *shared_rules(data, config.run, config.optimizer, config.ckpt),
+        *at_least(1, "run", config.run, "chance_steps"),
+        one_of("model.network", config.model.network, SYNCNETS),
+        *(wav2lip_rules(data) if config.model.network == "wav2lip" else sizes),
+    ]
+    enforce(config, rules, source)
+
+
+def wav2lip_rules(data: SyncNetDataConfig) -> list[Rule]:
+    """What the SyncNet of fixed size looks at."""
+    why = "because model.network is wav2lip"
+    return [
+        Rule("data.num_frames", data.num_frames == 5, f"5, {why}"),
+        Rule("data.resolution", data.resolution == 256, f"256, {why}"),
+        Rule("data.latent_space", not data.latent_space, f"false, {why}"),
+        Rule("data.lower_half", data.lower_half, f"true, {why}"),
+        Rule("data.batch_size", data.batch_size >= 2, f"2 or more, {why} and has batch norms"),
+    ]
+
+
+def encoder_rules(section: str, encoder: EncoderConfig) -> list[Rule]:
+    """What holds for either encoder of SyncNet."""
+    widths = encoder.block_out_channels
+    as_many = f"a list as long as {section}.block_out_channels, {len(widths)}"
+    return [
+        Rule(
+            f"{section}.block_out_channels",
+            bool(widths) and all(width > 0 and width % SYNCNET_NORM_GROUPS == 0 for width in widths),
+            f"a list of widths, each a multiple of {SYNCNET_NORM_GROUPS}",
+        ),
+        Rule(
+            f"{section}.downsample_factors",
+            len(encoder.downsample_factors) == len(widths) and all(map(is_factor, encoder.downsample_factors)),
+            f"{as_many}; each entry a whole number from 1 on, or two of them for height and width",
+        ),
+        Rule(
+            f"{section}.attn_blocks",
+            len(encoder.attn_blocks) == len(widths) and set(encoder.attn_blocks) <= {0, 1},
+            f"{as_many}; each entry 1 for a block of attention, 0 for none",
+        ),
+        Rule(f"{section}.dropout", 0 <= encoder.dropout < 1, "0 for none, or less than 1"),
+    ]
+
+
+def is_factor(factor: Any) -> bool:
+    """Is this how much smaller a block makes its input: a number, or one for height and one for width?"""
+    pair = factor if isinstance(factor, list) else [factor, factor]
+    return len(pair) == 2 and all(type(number) is int and number >= 1 for number in pair)
+
 
 LEVELS = 4  # levels of the denoiser: three with attention, one without
 MIN_RESOLUTION = 64  # pixels: eight latent cells, the least that three halvings leave something of

@@ -6,17 +6,12 @@ import os
 import sys
 from pathlib import Path
 
-from latentsync.command import TEMP_DIR, accept_published, run_command
+from latentsync.cli import TEMP_DIR, accept_published, run_command
 from latentsync.errors import InputError
-from preprocess.executors.choose import KINDS, Crew, executor_maker, gpu_devices
-from preprocess.executors.processes import ONE_THREAD
-from preprocess.manifest import MANIFEST_NAME
-from preprocess.manifest_file import read_manifest
-from preprocess.pipeline import Order, run_pipeline
-from preprocess.report import REPORT_NAME, write_report
-from preprocess.running import RunOptions
-from preprocess.steps.options import FILTERS, StepOptions
-from preprocess.tables import as_text, count_steps
+from preprocess.manifest import MANIFEST_NAME, read_manifest
+from preprocess.pipeline import FILTERS, KINDS, PipelineConfig, StepOptions, WorkerConfig, executor_maker, gpu_devices, run_pipeline
+from preprocess.report import REPORT_NAME, as_text, count_steps, write_report
+from preprocess.runner import ONE_THREAD, RunOptions
 
 logger = logging.getLogger("preprocess.pipeline")
 
@@ -82,7 +77,7 @@ def _add_work_arguments(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--executor", choices=KINDS, default="local", help="processes of this machine, or actors of a Ray cluster")
     group.add_argument("--ray_address", help='of the cluster, such as "auto" (default: Ray is started on this machine)')
     group.add_argument(
-        "--timeout", type=float, default=Crew.timeout, help="seconds that a step may spend on one clip (default %(default)s)"
+        "--timeout", type=float, default=WorkerConfig.timeout, help="seconds that a step may spend on one clip (default %(default)s)"
     )
     group.add_argument("--try_again", action="store_true", help="give clips that timed out or crashed another chance")
 
@@ -130,7 +125,7 @@ def run(arguments: argparse.Namespace) -> None:
     output = arguments.output_dir or arguments.input_dir.resolve().parent
     if not arguments.report_only:
         os.environ.update({name: value for name, value in ONE_THREAD.items() if name not in os.environ})  # for the processes that work
-        from preprocess.steps.order import all_stages, check_weights
+        from preprocess.pipeline import all_stages, check_weights
 
         options = step_options(arguments)
         stages = all_stages(options)
@@ -138,8 +133,8 @@ def run(arguments: argparse.Namespace) -> None:
         gpu_workers = arguments.gpu_workers
         if arguments.per_gpu_num_workers:
             gpu_workers = arguments.per_gpu_num_workers * len(gpu_devices(0))
-        crew = Crew(arguments.executor, arguments.workers, gpu_workers, arguments.timeout, arguments.ray_address)
-        order = Order(
+        crew = WorkerConfig(arguments.executor, arguments.workers, gpu_workers, arguments.timeout, arguments.ray_address)
+        order = PipelineConfig(
             stages=stages,
             input=arguments.input_dir,
             output=output,

@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latentsync.command import run_command
+from latentsync.cli import run_command
 from latentsync.errors import InputError
 from latentsync.media.files import check_target, staged
-from latentsync.training.sources import source_name
-from preprocess.manifest import Manifest
-from preprocess.manifest_file import read_manifest
-from preprocess.stage import Fact
+from latentsync.training.data_check import source_name
+from preprocess.manifest import Manifest, read_manifest
+from preprocess.step import Fact
 
 logger = logging.getLogger("preprocess.pipeline")
 

@@ -1,22 +1,19 @@
-"""The manifest of a pipeline: a SQLite file with one row for each clip at each step, written as the work goes on and readable meanwhile.
-
-A result counts when its row is committed. The rows of one clip's outcome and the mark that the step is through with it are one
-transaction, so a run that is killed at any moment loses the clips in work and nothing else.
-"""
+"""The manifest: a SQLite file with a row for each clip at each step; what a second run leaves and what it makes again."""
 
 import contextlib
 import json
+import logging
 import math
+import os
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from latentsync.errors import OutputError, first_line
-from preprocess.plan import RAW, Step
-from preprocess.stage import Clip, Fact, Facts, Kept, Rejected
+from latentsync.errors import InputError, OutputError, first_line
+from preprocess.step import RAW, ClipFile, Fact, Facts, Kept, Rejected, Step
 
 MANIFEST_NAME = "manifest.sqlite"  # in the output folder
 COLUMNS = ("duration", "frames", "face_size", "offset", "confidence", "hyperiqa")  # facts with a column of their own
@@ -37,7 +34,7 @@ class Waiting:
     """A clip that the next step has not worked on yet."""
 
     number: int  # of its row
-    clip: Clip
+    clip: ClipFile
 
 
 @dataclass(frozen=True)
@@ -140,9 +137,9 @@ class Manifest:
         )
         return [Waiting(row["id"], self.clip(row)) for row in rows if row["id"] not in leave][:count]
 
-    def clip(self, row: sqlite3.Row) -> Clip:
+    def clip(self, row: sqlite3.Row) -> ClipFile:
         """A row as the clip it stands for."""
-        return Clip(self.places.of(row["path"], row["made"]), row["source"], row["name"], json.loads(row["facts"]))
+        return ClipFile(self.places.of(row["path"], row["made"]), row["source"], row["name"], json.loads(row["facts"]))
 
     def record(self, waiting: Waiting, step: Step, outcome: Sequence[Kept | Rejected], seconds: float, run: int) -> None:
         """Write what a step made of a clip: all of it, or nothing where this is interrupted."""
@@ -215,3 +212,246 @@ def plain_facts(facts: Facts) -> dict[str, Fact]:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+logger = logging.getLogger("preprocess.pipeline")
+_FORMAT = "1"
+_NEEDS_WRITING = ("unable to open database file", "attempt to write a readonly database")  # SQLITE_CANTOPEN, SQLITE_READONLY
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (
+    id INTEGER PRIMARY KEY, started TEXT NOT NULL, ended TEXT, ending TEXT, settings TEXT NOT NULL,
+    seconds REAL, works INTEGER, raw_hours REAL, cpu_idle REAL
+);
+CREATE TABLE IF NOT EXISTS steps (name TEXT PRIMARY KEY, position INTEGER NOT NULL, folder TEXT NOT NULL, settings TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS clips (
+    id INTEGER PRIMARY KEY, parent INTEGER, source TEXT NOT NULL, step TEXT NOT NULL, name TEXT NOT NULL, path TEXT, made INTEGER NOT NULL,
+    kept INTEGER NOT NULL, reason TEXT, why TEXT, facts TEXT NOT NULL, {", ".join(f'"{name}" REAL' for name in COLUMNS)},
+    seconds REAL NOT NULL, digest TEXT NOT NULL, run INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX IF NOT EXISTS clips_raw ON clips (source) WHERE parent IS NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS clips_path ON clips (step, path) WHERE made;
+CREATE INDEX IF NOT EXISTS clips_waiting ON clips (step, id) WHERE kept AND NOT done;
+CREATE INDEX IF NOT EXISTS clips_step ON clips (step, kept, reason);
+CREATE INDEX IF NOT EXISTS clips_parent ON clips (parent);
+"""
+
+
+def open_manifest(places: Places) -> Manifest:
+    """Open the manifest of an output folder to write; a new one where there is none.
+
+    Raises:
+        InputError: it belongs to another input folder, or is no manifest.
+        OutputError: it cannot be written.
+    """
+    path = places.output / MANIFEST_NAME
+    connection = _connect(path, f"{path.as_uri()}?mode=rwc")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(_SCHEMA)
+        with connection:
+            for key, value in (("format", _FORMAT), ("input", _relative(places))):
+                connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", (key, value))
+    except sqlite3.OperationalError as error:
+        connection.close()
+        raise OutputError(f"cannot write {path}: {first_line(error)}") from None
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise InputError(f"{path} is no manifest of this pipeline ({first_line(error)}): give another --output_dir") from None
+    about = _about(connection, path)
+    if about["input"] != _relative(places):
+        connection.close()
+        known = (places.output / about["input"]).resolve()
+        raise InputError(f"{places.output} holds the clips of {known}, not of {places.input}: give each input its own --output_dir")
+    return Manifest(connection, places)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Open a manifest to read, whether or not a run is writing it, also where nothing can be written. Raises InputError."""
+    path = Path(path).resolve()
+    path = path / MANIFEST_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: name the {MANIFEST_NAME} in the output folder of a pipeline")
+    connection = _connect(path, f"{path.as_uri()}?mode=ro")
+    if _needs_writing(connection):
+        connection.close()
+        connection = _connect(path, f"{path.as_uri()}?mode=ro&immutable=1")
+        _tell_what_is_hidden(connection, path)
+    about = _about(connection, path)
+    return Manifest(connection, Places((path.parent / about["input"]).resolve(), path.parent))
+
+
+def _connect(path: Path, uri: str) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(uri, uri=True, timeout=30)
+    except sqlite3.OperationalError as error:
+        raise OutputError(f"cannot open {path}: {first_line(error)}") from None
+
+
+def _needs_writing(connection: sqlite3.Connection) -> bool:
+    """Whether SQLite refuses to read a file because its index of what was written last (-shm) cannot be made beside it."""
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError as error:
+        return str(error) in _NEEDS_WRITING
+    except sqlite3.DatabaseError:  # no database: `_about` says so
+        return False
+    return False
+
+
+def _tell_what_is_hidden(connection: sqlite3.Connection, path: Path) -> None:
+    """Warn where a manifest is read without what a run wrote last. Raises InputError where that is everything."""
+    log = path.with_name(f"{path.name}-wal")
+    if not log.is_file() or not log.stat().st_size:
+        return
+    cure = f"copy {path.name} and {log.name} to a folder that can be written, and read them there"
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'clips'").fetchone() is None:
+        connection.close()
+        raise InputError(f"{path} cannot be read: all its rows are still in {log.name}, and nothing can be written beside it: {cure}")
+    logger.warning("%s lies where nothing can be written: rows that are still in %s are not seen; to see them %s", path, log.name, cure)
+
+
+def _about(connection: sqlite3.Connection, path: Path) -> dict[str, str]:
+    try:
+        about = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise InputError(f"{path} is no manifest of this pipeline ({first_line(error)}): name another file") from None
+    if about.get("format") != _FORMAT:
+        connection.close()
+        raise InputError(f"{path} was written by another version of this pipeline: give another --output_dir")
+    return about
+
+
+def _relative(places: Places) -> str:
+    """The input folder as seen from the output folder, so that both can move together."""
+    return Path(os.path.relpath(places.input, places.output)).as_posix()
+
+
+logger = logging.getLogger("preprocess.pipeline")
+FAILED = "failed"  # the step broke down, whatever the clip: always tried again by the next run
+CRASHED, TIMED_OUT = "crashed", "timed out"  # tried again on request
+NOT_FINAL = frozenset({FAILED, CRASHED, TIMED_OUT})  # rejections that say little about the clip
+_AT_ONCE = 500  # rows that are held in memory
+
+
+def drop_stale(manifest: Manifest, steps: Sequence[Step]) -> int:
+    """Remove all results of other settings than those of `steps`, and say what changed; how many results that were."""
+    known = {row["name"]: json.loads(row["settings"]) for row in manifest.connection.execute("SELECT name, settings FROM steps")}
+    valid = [f"{step.name}\0{step.digest}" for step in steps]
+    query = (
+        "SELECT id, parent, step, path, made FROM clips WHERE parent IS NOT NULL "
+        f"AND step || char(0) || digest NOT IN ({', '.join('?' * len(valid))}) LIMIT {_AT_ONCE}"
+    )
+    total: dict[str, int] = {}
+    while rows := manifest.connection.execute(query, valid).fetchall():
+        if not total:
+            _say_what_changed(known, steps)
+        for row in rows:
+            total[row["step"]] = total.get(row["step"], 0) + 1
+        _unlink(manifest, [(row["path"], row["step"]) for row in rows if row["made"]])
+        with manifest.writing() as connection:
+            connection.executemany("DELETE FROM clips WHERE id = ?", [(row["id"],) for row in rows])
+            connection.executemany("UPDATE clips SET done = 0 WHERE id = ?", [(row["parent"],) for row in rows])
+    for name, count in total.items():
+        logger.info("%s: %d results of the settings before were removed", name, count)
+    return sum(total.values())
+
+
+def _say_what_changed(known: dict[str, dict[str, Fact]], steps: Sequence[Step]) -> None:
+    """One line for each step that is new, gone, or has other settings than in the run before."""
+    for step in steps:
+        before, now = known.pop(step.name, None), dict(step.stage.settings)
+        if before is None:
+            logger.info("%s was not part of the run before: it works now, and the steps behind it work again", step.name)
+        elif before != now:
+            names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+            changes = ", ".join(f"{name} {before.get(name)} -> {now.get(name)}" for name in names)
+            logger.info("%s has other settings than before (%s): it works again, and so do the steps behind it", step.name, changes)
+    for name in known:
+        logger.info("%s is no longer part of the run: the steps behind it work again", name)
+
+
+def reopen_lost(manifest: Manifest, steps: Sequence[Step]) -> int:
+    """Make again what rows promise and the disk lacks: clips that still have work before them, and those of the last step."""
+    last = steps[-1].name
+    lost = 0
+    for row in _every(manifest, "made AND kept AND (NOT done OR step = ?)", (last,)):
+        if not manifest.places.of(row["path"], True).is_file():
+            reopen(manifest, row["parent"])
+            lost += 1
+    if lost:
+        logger.info("%d files of the run before are gone: they are made again", lost)
+    return lost
+
+
+def reopen_rejected(manifest: Manifest, reasons: Iterable[str]) -> int:
+    """Give clips that were rejected for one of the `reasons` another chance; how many."""
+    wanted = list(reasons)
+    count = 0
+    for row in _every(manifest, f"NOT kept AND parent IS NOT NULL AND reason IN ({', '.join('?' * len(wanted))})", wanted):
+        reopen(manifest, row["parent"])
+        count += 1
+    return count
+
+
+def reopen(manifest: Manifest, number: int) -> None:
+    """Let the next step work again on the clip of a row; where its own file is gone, on the nearest clip before it that is there.
+
+    What was made of it is removed, files and rows.
+    """
+    row = manifest.connection.execute("SELECT * FROM clips WHERE id = ?", (number,)).fetchone()
+    while row is not None and row["made"] and not manifest.places.of(row["path"], True).is_file():
+        row = manifest.connection.execute("SELECT * FROM clips WHERE id = ?", (row["parent"],)).fetchone()
+    if row is None:  # removed with a clip before it
+        return
+    below = (
+        "WITH RECURSIVE below (id) AS (SELECT id FROM clips WHERE parent = ? UNION ALL "
+        "SELECT clips.id FROM clips JOIN below ON clips.parent = below.id) "
+    )
+    files = manifest.connection.execute(f"{below} SELECT path, step FROM clips WHERE made AND id IN below", (row["id"],)).fetchall()
+    _unlink(manifest, [(file["path"], file["step"]) for file in files])
+    with manifest.writing() as connection:
+        connection.execute(f"{below} DELETE FROM clips WHERE id IN below", (row["id"],))
+        connection.execute("UPDATE clips SET done = 0 WHERE id = ?", (row["id"],))
+
+
+def remove_file(manifest: Manifest, number: int) -> None:
+    """Remove the file of a clip whose work is done, where the pipeline made it; its row stays."""
+    row = manifest.connection.execute("SELECT path, step FROM clips WHERE id = ? AND made AND done", (number,)).fetchone()
+    if row is not None:
+        _unlink(manifest, [(row["path"], row["step"])])
+
+
+def _every(manifest: Manifest, condition: str, values: Sequence[str]) -> Iterator[sqlite3.Row]:
+    """Rows that fulfil a condition, in steps of a few hundred: what is done with one may remove others."""
+    after = 0
+    while True:
+        query = f"SELECT id, parent, path FROM clips WHERE {condition} AND id > ? ORDER BY id LIMIT {_AT_ONCE}"
+        rows = manifest.connection.execute(query, (*values, after)).fetchall()
+        yield from rows
+        if not rows:
+            return
+        after = rows[-1]["id"]
+
+
+def _unlink(manifest: Manifest, files: Iterable[tuple[str, str]]) -> None:
+    """Remove files that the pipeline made (path, step), and folders that become empty by it. Raises OutputError."""
+    output, raw = manifest.places.output, manifest.places.input
+    for text, step in files:
+        path = output / text
+        assert step != RAW and not path.is_relative_to(raw), "a raw file was about to be removed"
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot remove {path} ({(error.strerror or str(error)).lower()}): remove it, then run this again") from None
+        with contextlib.suppress(OSError):  # not empty
+            for folder in _folders_between(path, output):
+                folder.rmdir()
+
+
+def _folders_between(path: Path, output: Path) -> list[Path]:
+    """Folders of a file below its step's own folder, deepest first."""
+    inner = path.relative_to(output).parts[1:-1]
+    return [output.joinpath(path.relative_to(output).parts[0], *inner[:count]) for count in range(len(inner), 0, -1)]

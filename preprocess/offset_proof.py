@@ -14,16 +14,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from eval.measures.sync_offset import SyncMeter, compare, load_sync_meter
+from eval.metrics.sync import SyncMeter, compare, load_sync_meter
 from latentsync.errors import InputError
 from latentsync.media.files import walk_media
-from latentsync.spectrogram import log_mel
+from latentsync.mel import log_mel
 from latentsync.third_party.face_tracks import FaceTrack
 from latentsync.third_party.sync_search import Offset
-from latentsync.third_party.syncnet_mfcc import Samples
-from preprocess.stage import Clip, Kept
+from latentsync.third_party.syncnet_mfcc import MfccSamples
+from preprocess.clip_writer import cut, open_recording
+from preprocess.step import ClipFile, Kept
 from preprocess.steps.av_sync import AvSync
-from preprocess.steps.cutting import cut, open_recording
 from preprocess.steps.resample import resample
 
 SHIFTS = range(-5, 6)  # frames
@@ -45,16 +45,16 @@ class OwnSyncNet:
     def __init__(self, meter: SyncMeter) -> None:
         self.meter = meter
 
-    def __call__(self, frames: Iterable[np.ndarray], samples: Samples, published: bool = False) -> Offset:
+    def __call__(self, frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
         """Offset and confidence of faces uint8 h w 3 and their sound; distances are cosines with the other sign."""
         seen = self.meter.see(torch.from_numpy(np.stack(list(frames))))
         found = compare(seen, self.meter.hear(log_mel(samples[0 : len(samples)])))
         return Offset(found.offset, found.confidence, -np.array(found.cosines))
 
 
-def as_clip(path: Path) -> Clip:
+def as_clip(path: Path) -> ClipFile:
     """A file as a step is given it."""
-    return Clip(path, path.name, path.name)
+    return ClipFile(path, path.name, path.name)
 
 
 def moved(clip: Path, shift: int, folder: Path) -> Path:

@@ -10,15 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from latentsync.command import run_command
+from latentsync.cli import run_command
 from latentsync.errors import ConfigError, InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
-    from latentsync.config import Config
-    from latentsync.data.catalog import Catalog
-    from latentsync.training.doctor import Finding, Side
-    from latentsync.training.overfit import Overfit
-    from latentsync.training_config import SyncNetConfig, TrainingDataConfig
+    from latentsync.config import Config, SyncNetConfig, TrainingDataConfig
+    from latentsync.data.clip_index import Catalog
+    from latentsync.training.data_check import Finding, Overfit, Side
 
 logger = logging.getLogger("latentsync")
 
@@ -51,7 +49,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says; the exit code."""
     from latentsync.media.files import check_target, write_json
-    from latentsync.training.doctor import SERIOUS, facts_of, findings
+    from latentsync.training.data_check import SERIOUS, facts_of, findings
 
     if arguments.looks < 1 or not 0 < arguments.seconds < float("inf"):
         raise InputError(f"--looks {arguments.looks} --seconds {arguments.seconds:g}: give numbers above 0")
@@ -75,9 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def read_configs(path: Path, overrides: Sequence[str]) -> "tuple[Config | SyncNetConfig, SyncNetConfig]":
     """The configuration, and that of the SyncNet which is trained or judges. Raises ConfigError."""
-    from latentsync.config import load_config, load_syncnet_config
-    from latentsync.config_reading import read_yaml
-    from latentsync.training_config import SyncNetConfig
+    from latentsync.config import SyncNetConfig, load_config, load_syncnet_config, read_yaml
 
     tree = read_yaml(path, ["data", "model", "run"])
     sections = [section if isinstance(section, Mapping) else {} for section in (tree.get("model"), tree.get("data"))]
@@ -91,15 +87,15 @@ def read_configs(path: Path, overrides: Sequence[str]) -> "tuple[Config | SyncNe
 
 def cache_of(data: "TrainingDataConfig", spare: Path) -> Path:
     """Where training would keep what is computed once for each clip, or, where it does not say, a folder that vanishes."""
-    from latentsync.training.build import cache_folder
+    from latentsync.training.trainer import cache_folder
 
     return spare if data.cache_dir is None and data.train_output_dir is None else cache_folder(data)
 
 
 def look_at_clips(config: "Config | SyncNetConfig", cache: Path, looks: int, show_progress: bool) -> "tuple[Side, Side | None]":
     """Open and look at the clips on both sides. Raises InputError, ConfigError."""
-    from latentsync.data.catalog import open_catalog
-    from latentsync.data.clips import SYNCNET_LENGTHS, UNET_LENGTHS
+    from latentsync.data.clip_index import open_catalog
+    from latentsync.data.sampling import SYNCNET_LENGTHS, UNET_LENGTHS
 
     data = config.data
     if data.train_data_dir is None and data.train_fileslist is None:
@@ -120,9 +116,7 @@ def look_at_clips(config: "Config | SyncNetConfig", cache: Path, looks: int, sho
 
 def side_of(name: str, catalog: "Catalog", folder: Path | None, looks: int, show_progress: bool) -> "Side":
     """Everything that can be known about some clips; `looks` of them, evenly spread, are looked at."""
-    from latentsync.training.doctor import Side
-    from latentsync.training.sources import read_notes
-    from latentsync.training.survey import survey
+    from latentsync.training.data_check import Side, read_notes, survey
 
     paths = [clip.path for clip in catalog.clips]
     root = folder.absolute() if folder is not None else Path(os.path.commonpath([path.parent for path in paths]))
@@ -135,10 +129,10 @@ def try_to_learn(judge: "SyncNetConfig", catalog: "Catalog", cache: Path, argume
     """Let SyncNet, or a smaller one, learn one batch by heart. Raises InputError."""
     import torch
 
-    from latentsync.data.sound import Mels
+    from latentsync.data.features import Mels
     from latentsync.data.syncnet_dataset import SyncNetDataset
-    from latentsync.models.syncnet_choice import make_syncnet
-    from latentsync.training.overfit import balanced_batch, overfit
+    from latentsync.models.syncnet import make_syncnet
+    from latentsync.training.data_check import balanced_batch, overfit
 
     data = judge.data
     dataset = SyncNetDataset(catalog, Mels(cache), num_frames=data.num_frames, resolution=data.resolution, seed=judge.run.seed)
@@ -157,7 +151,7 @@ def try_to_learn(judge: "SyncNetConfig", catalog: "Catalog", cache: Path, argume
 
 def aims_of(config: "Config | SyncNetConfig") -> Any:
     """What a configuration wants of its data."""
-    from latentsync.training.doctor import Aims
+    from latentsync.training.data_check import Aims
 
     batch = config.data.batch_size * config.run.gradient_accumulation_steps
     kind = "syncnet" if is_syncnet(config) else "unet"
@@ -166,7 +160,7 @@ def aims_of(config: "Config | SyncNetConfig") -> Any:
 
 def is_syncnet(config: "Config | SyncNetConfig") -> bool:
     """Whether SyncNet is what is trained."""
-    from latentsync.training_config import SyncNetConfig
+    from latentsync.config import SyncNetConfig
 
     return isinstance(config, SyncNetConfig)
 

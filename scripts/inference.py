@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsync.command import TEMP_DIR, accept_published, run_command
+from latentsync.cli import TEMP_DIR, accept_published, run_command
 from latentsync.errors import InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
@@ -62,7 +62,7 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
     """How to do it; names and defaults are those of `LipsyncOptions`."""
-    from latentsync.media.encoding import CODECS
+    from latentsync.media.video_writer import CODECS
     from latentsync.pipelines.options import LENGTHS, LipsyncOptions
 
     group = parser.add_argument_group("how")

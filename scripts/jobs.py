@@ -13,10 +13,9 @@ from yaml import YAMLError
 
 from latentsync.errors import InputError, LatentSyncError, first_line
 from latentsync.media.files import read_table, read_text, write_json, written_path
-from latentsync.pipelines.job import Job
-from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+from latentsync.pipelines.lipsync_pipeline import Job, LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.report import Stopwatch
+from latentsync.pipelines.result import StageTimer
 
 logger = logging.getLogger("latentsync.jobs")
 
@@ -158,7 +157,7 @@ def attempt(work: Callable[[], None], job: JobSpec, go_on: bool) -> bool:
 
 def check_job(job: JobSpec) -> None:
     """Refuse at once what can be refused without the models."""
-    Job(job.video_path, job.audio_path, job.video_out_path, job.options, Stopwatch(torch.device("cpu"))).check()
+    Job(job.video_path, job.audio_path, job.video_out_path, job.options, StageTimer(torch.device("cpu"))).check()
 
 
 def make(pipeline: LipsyncPipeline, job: JobSpec, write_report: bool) -> None:

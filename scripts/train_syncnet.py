@@ -21,8 +21,8 @@ def work(parsed: argparse.Namespace) -> bool:
     if parsed.print_config:
         print(dump_config(config), end="")
         return True
-    from latentsync.training.build import make_accelerator
-    from latentsync.training.syncnet_build import build_syncnet
+    from latentsync.training.syncnet import build_syncnet
+    from latentsync.training.trainer import make_accelerator
 
     accelerator = make_accelerator(config.run, parsed.device)
     return start_training(config, accelerator, lambda: build_syncnet(config, accelerator, not parsed.quiet), parsed)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
     from accelerate import Accelerator
 
     from latentsync.config import Config
-    from latentsync.training.parts import Parts
+    from latentsync.training.trainer import TrainingTask
 
 logger = logging.getLogger("latentsync")
 
@@ -28,17 +28,17 @@ def work(parsed: argparse.Namespace) -> bool:
     if parsed.print_config:
         print(dump_config(config), end="")
         return True
-    from latentsync.training.build import make_accelerator
+    from latentsync.training.trainer import make_accelerator
 
     accelerator = make_accelerator(config.run, parsed.device)
     return start_training(config, accelerator, lambda: build(config, accelerator, not parsed.quiet), parsed)
 
 
-def build(config: "Config", accelerator: "Accelerator", show_progress: bool) -> "Parts":
+def build(config: "Config", accelerator: "Accelerator", show_progress: bool) -> "TrainingTask":
     """Everything the training needs, the validation video included."""
     from dataclasses import replace
 
-    from latentsync.training.unet_build import build_unet, load_training_codec
+    from latentsync.training.unet import build_unet, load_training_codec
     from scripts.validation_video import make_video_validator
 
     codec = load_training_codec(config, accelerator)

@@ -7,14 +7,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsync.command import INTERRUPTED, run_command
+from latentsync.cli import INTERRUPTED, run_command
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
 
-    from latentsync.config import Config
-    from latentsync.training.parts import Parts
-    from latentsync.training_config import SyncNetConfig
+    from latentsync.config import Config, SyncNetConfig
+    from latentsync.training.trainer import TrainingTask
 
 logger = logging.getLogger("latentsync")
 
@@ -39,17 +38,15 @@ def parse_arguments(command: str, description: str, default_config: Path, argume
 
 
 def start_training(
-    config: "Config | SyncNetConfig", accelerator: "Accelerator", build: "Callable[[], Parts]", parsed: argparse.Namespace
+    config: "Config | SyncNetConfig", accelerator: "Accelerator", build: "Callable[[], TrainingTask]", parsed: argparse.Namespace
 ) -> bool:
     """Build and train in the configuration's output folder; False where it was stopped before the end."""
-    from latentsync.training.build import output_folder
-    from latentsync.training.checkpoint import output_lock
-    from latentsync.training.loop import Trainer
-    from latentsync.training.record import check_config, keep_config
+    from latentsync.training.checkpoint import check_config, keep_config, output_lock
+    from latentsync.training.trainer import Trainer, output_folder
 
     if not accelerator.is_main_process:
         logger.setLevel(logging.ERROR)
-        for part in ("latentsync.training.feed", "latentsync.data.latents"):  # clips that only this process met
+        for part in ("latentsync.training.trainer", "latentsync.data.features"):  # clips that only this process met
             logging.getLogger(part).setLevel(logging.WARNING)
     folder = output_folder(config.data)
     with output_lock(folder) if accelerator.is_main_process else nullcontext():

@@ -10,14 +10,12 @@ from torch import nn
 from latentsync.config import Config
 from latentsync.diffusion import make_scheduler
 from latentsync.errors import ConfigError
-from latentsync.faces.build import build_detector
+from latentsync.faces.detector import build_detector
 from latentsync.models.vae import LatentCodec
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.training.build import default_weights, output_folder, whisper_weights
-from latentsync.training.parts import Tally
-from latentsync.whisper.audio2feature import Audio2Feature
-from latentsync.whisper.loading import load_whisper_encoder
+from latentsync.training.trainer import ValidationSum, default_weights, output_folder, whisper_weights
+from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder
 
 logger = logging.getLogger("latentsync")
 
@@ -37,7 +35,7 @@ class VideoValidator:
             self._encoder = Audio2Feature(encoder, tuple(data.audio_feat_length)).to(accelerator.device)
             self._detector = build_detector("auto", default_weights("s3fd"), default_weights("2dfan4"), accelerator.device)
 
-    def __call__(self, model: nn.Module, step: int) -> dict[str, Tally]:
+    def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
         """Raises whatever the pipeline raises."""
         if not self.accelerator.is_main_process:
             return {}

@@ -6,10 +6,10 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 
-from latentsync.config import load_config
+from latentsync.config import VideoMAEConfig, load_config
 from latentsync.errors import LatentSyncError, WeightsError
-from latentsync.losses.perceptual import load_lpips
-from latentsync.models.syncnet_choice import load_syncnet
+from latentsync.losses.lpips import load_lpips
+from latentsync.models.syncnet import load_syncnet
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import UNET_PARTS, refuse_misfits, with_current_names, with_own_tables
 from latentsync.models.vae import load_vae
@@ -18,9 +18,8 @@ from latentsync.third_party.hyperiqa import load_hyperiqa
 from latentsync.third_party.s3fd import load_s3fd
 from latentsync.third_party.syncnet_v2 import load_syncnet_v2
 from latentsync.third_party.videomae import load_videomae
-from latentsync.training_config import VideoMAEConfig
 from latentsync.weights import VERSIONS, WEIGHTS, check_sha256, load_strict, read_checkpoint, read_state_dict
-from latentsync.whisper.loading import load_whisper_encoder
+from latentsync.whisper.audio2feature import load_whisper_encoder
 
 SYNCNET_CONFIG = ROOT / "configs" / "syncnet" / "syncnet_16_pixel_attn.yaml"  # of the published file
 

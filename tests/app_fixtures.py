@@ -16,8 +16,8 @@ import numpy as np
 from test_inference_command import CONFIG, picture, write_sound, write_video
 
 from benchmarks.write_random_checkpoint import write_checkpoint
-from latentsync.app.models import ModelChoice, ModelShelf, find_models
-from latentsync.app.order import Limits
+from latentsync.app.jobs import Limits
+from latentsync.app.models import ModelCache, ModelChoice, find_models
 from latentsync.app.server import Settings, serving
 from latentsync.faces.detector import Face
 from latentsync.pipelines.build import build_pipeline
@@ -56,8 +56,8 @@ def tiny_pipeline(_: ModelChoice | None = None) -> LipsyncPipeline:
     return pipeline
 
 
-def tiny_shelf(*keys: str) -> ModelShelf:
-    return ModelShelf([choice(key) for key in keys or ("tiny",)], tiny_pipeline)
+def tiny_shelf(*keys: str) -> ModelCache:
+    return ModelCache([choice(key) for key in keys or ("tiny",)], tiny_pipeline)
 
 
 def checkpoint_folder(folder: Path, steps: int = 1) -> Path:
@@ -84,7 +84,7 @@ class Served:
     """A running app: its page and its address."""
 
     page: gr.Blocks
-    shelf: ModelShelf
+    shelf: ModelCache
 
     @property
     def address(self) -> str:
@@ -103,7 +103,7 @@ class Served:
 @contextmanager
 def served(limits: Limits | None = None, **settings: object) -> Iterator[Served]:
     """The app with networks that are loaded from files as a user's are, and the detector that users have."""
-    shelf = ModelShelf(
+    shelf = ModelCache(
         find_models(config=tiny_weights()), lambda chosen: build_pipeline(chosen.config, chosen.unet, device="cpu", detector="mtcnn")
     )
     with serving(shelf, limits or Limits(minutes=1, megabytes=5), Settings(**settings)) as page:

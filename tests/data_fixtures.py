@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from media_fixtures import make_clip
 
-from latentsync.data.catalog import Catalog, open_catalog
+from latentsync.data.clip_index import Catalog, open_catalog
 
 SECONDS, FRAMES, SIDE, CHANNELS = 3, 75, 64, 11
 FACE = f"testsrc2=size={SIDE}x{SIDE}:rate=25:duration={{seconds}}"

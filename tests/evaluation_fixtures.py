@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 from media_fixtures import encode_frames, run_ffmpeg, smooth_frames
 
-from eval.evaluate import Subject
-from eval.measures.available import Available, Missing
-from eval.measures.frechet import set_distance
-from eval.measures.measure import Case, Chunk, Column
-from eval.runs.generated_videos import GeneratedVideos
-from eval.runs.looking import Looker
+from eval.cases import GeneratedVideos
+from eval.measure import FaceClips
+from eval.metrics.available import Available, Missing
+from eval.metrics.base import Case, Chunk, Column
+from eval.metrics.distribution import set_distance
+from eval.run import Subject
 from latentsync.errors import InputError
 from latentsync.faces.detector import Face
 
@@ -134,7 +134,7 @@ class Copier:
 def copying_subject(folder: Path, copier: Copier) -> Subject:
     """The copier as what is evaluated."""
     videos = GeneratedVideos(folder / "generated", {"filters": copier.filters}, lambda: copier)
-    looker = Looker(FixedFace(), 64)
+    looker = FaceClips(FixedFace(), 64)
     return Subject(lambda pair: videos.say(pair.name, pair.source, pair.audio), {"filters": copier.filters}, {}, looker, ("A copier.",))
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eval.measures.measure import Case, Chunk, Kind, Measure, Numbers
-from latentsync.faces.align import face_size
+from eval.metrics.base import Case, Chunk, Kind, Measure, Numbers
+from latentsync.faces.alignment import face_size
 
 SIDE = 64  # pixels of an aligned face
 FRAME = (120, 160)  # height and width of a frame

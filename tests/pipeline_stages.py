@@ -9,7 +9,7 @@ from pathlib import Path
 
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.files import staged
-from preprocess.stage import Clip, Fact, Kept, Outcome, Rejected, Stage
+from preprocess.step import ClipFile, Fact, Kept, Outcome, Rejected, StepDefinition
 
 
 def write(path: Path, text: str) -> Path:
@@ -22,7 +22,7 @@ def write(path: Path, text: str) -> Path:
 class Check:
     """Keeps the raw file where it is; each has 10 s, "broken" is refused."""
 
-    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+    def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         if clip.path.read_text() == "broken":
             return [Rejected("broken", f"{clip.name} cannot be decoded")]
         return [Kept(clip.path, {"duration": 10.0})]
@@ -34,7 +34,7 @@ class Copy:
     def __init__(self, letter: str, pause: float) -> None:
         self.letter, self.pause = letter, pause
 
-    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+    def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         text = clip.path.read_text()
         obey(text, clip)
         time.sleep(self.pause)
@@ -42,7 +42,7 @@ class Copy:
         return [Kept(write(path, text + self.letter), {"frames": 250})]
 
 
-def obey(text: str, clip: Clip) -> None:
+def obey(text: str, clip: ClipFile) -> None:
     if text.startswith("hang"):
         with staged(clip.path.parent.parent / "copied" / "hanging.mp4"):
             subprocess.run(["sleep", "1000"], start_new_session=True, check=False)
@@ -67,7 +67,7 @@ class Cut:
     def __init__(self, suffix: str) -> None:
         self.suffix = suffix
 
-    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+    def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         text = clip.path.read_text()
         pieces = [folder / f"{Path(clip.name).with_suffix('')}_{k}.mp4" for k in range(2)]
         first = Kept(write(pieces[0], text + self.suffix + "0"), {"duration": 5.0, "confidence": float(len(text))})
@@ -79,7 +79,7 @@ class Cut:
 class Same:
     """Makes one name of all clips."""
 
-    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+    def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         return [Kept(write(folder / "same.mp4", clip.path.read_text()))]
 
 
@@ -103,12 +103,12 @@ def open_never(device: str) -> Copy:
     raise LatentSyncError("its weights are damaged")
 
 
-def stages(letter: str = "c", suffix: str = "p", pause: float = 0.0) -> list[Stage]:
+def stages(letter: str = "c", suffix: str = "p", pause: float = 0.0) -> list[StepDefinition]:
     settings: dict[str, Fact] = {"letter": letter}
     return [
-        Stage("check", "", open_check),
-        Stage("copy", "copied", partial(open_copy, letter=letter, pause=pause), settings),
-        Stage("cut", "cut", partial(open_cut, suffix=suffix), {"suffix": suffix}, device="gpu"),
+        StepDefinition("check", "", open_check),
+        StepDefinition("copy", "copied", partial(open_copy, letter=letter, pause=pause), settings),
+        StepDefinition("cut", "cut", partial(open_cut, suffix=suffix), {"suffix": suffix}, device="gpu"),
     ]
 
 

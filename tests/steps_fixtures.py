@@ -8,9 +8,9 @@ import numpy as np
 from media_fixtures import run_ffmpeg
 
 from latentsync.media.audio import read_audio
-from latentsync.media.video import VideoSource
-from preprocess.stage import Clip
-from preprocess.steps.encode import PICTURE
+from latentsync.media.video_reader import VideoReader
+from preprocess.clip_writer import PICTURE
+from preprocess.step import ClipFile
 
 BITS, RATE, BLOCK = 8, 16_000, 640
 STEP = 100  # 16-bit levels from one frame's sound to the next's
@@ -33,7 +33,7 @@ def number_of(frame: np.ndarray, row: float = 0.3) -> int:
 
 def numbers_of(path: Path, row: float = 0.3) -> list[int]:
     """The numbers of all frames of a clip."""
-    return [number_of(frame, row) for frame in VideoSource(path).frames()]
+    return [number_of(frame, row) for frame in VideoReader(path).frames()]
 
 
 def levels(numbers: list[int] | range) -> np.ndarray:
@@ -73,9 +73,9 @@ def numbered(path: Path, count: int, late: int = 0) -> Path:
     return encode(path, [striped(number) for number in range(count)], levels(said))
 
 
-def clip(path: Path, **facts: float) -> Clip:
+def clip(path: Path, **facts: float) -> ClipFile:
     """As the pipeline hands it to a step."""
-    return Clip(path, path.name, path.name, facts)
+    return ClipFile(path, path.name, path.name, facts)
 
 
 def remux(source: Path, target: Path, *options: str) -> Path:

@@ -16,8 +16,8 @@ import pytest
 from app_fixtures import BROWSER, Served, served, write_clips
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from latentsync.media.ffmpeg import probe
-from latentsync.media.video import VideoSource
+from latentsync.media.probe import probe
+from latentsync.media.video_reader import VideoReader
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 150_000  # milliseconds, for a machine with other work
@@ -108,7 +108,7 @@ def test_from_two_files_to_a_download(app: Served, browser: Browser, clips: dict
         page.click(".ls-download")
     assert download.value.suggested_filename == "talk_new_words.mp4"
     download.value.save_as(tmp_path / "result.mp4")
-    assert len(list(VideoSource(tmp_path / "result.mp4").frames())) == 24
+    assert len(list(VideoReader(tmp_path / "result.mp4").frames())) == 24
     assert probe(tmp_path / "result.mp4").has_audio
     check_player(page)
     page.screenshot(path=shots / "desktop.png", full_page=True)
@@ -210,7 +210,7 @@ def test_the_documented_call_works_from_another_process(app: Served, clips: dict
     )
     assert done.returncode == 0, done.stderr
     assert "All 24 frames synced." in done.stdout
-    assert [len(list(VideoSource(path).frames())) for path in tmp_path.glob("*.mp4")].count(24) == 1
+    assert [len(list(VideoReader(path).frames())) for path in tmp_path.glob("*.mp4")].count(24) == 1
     settle(app)
 
 

@@ -9,17 +9,15 @@ from app_fixtures import choice, decoded
 from test_inference_command import picture, write_video
 
 import gradio_app
-from latentsync.app.desk import DRAFT, FINE, STANDARD, settings_of
-from latentsync.app.examples import find_examples
-from latentsync.app.order import describe_minutes
+from latentsync.app.handlers import DRAFT, FINE, STANDARD, find_examples, settings_of
+from latentsync.app.jobs import JobProgress, JobStage, describe_minutes
+from latentsync.app.messages import describe_progress, describe_result, describe_seconds, stretches, without_paths
 from latentsync.app.people import PeopleFinder, data_address
-from latentsync.app.ticket import Progress, Stage
-from latentsync.app.views import notice_view, progress_view, strip_view
-from latentsync.app.words import describe_progress, describe_result, describe_seconds, stretches, without_paths
-from latentsync.faces.choice import FaceChoice
+from latentsync.app.ui import notice_view, progress_view, strip_view
 from latentsync.faces.plan import SkippedRun
+from latentsync.faces.selection import FaceChoice
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.report import LipsyncResult
+from latentsync.pipelines.result import LipsyncResult
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,14 +54,14 @@ def test_stretches_follow_a_video_that_turns_round() -> None:
 @pytest.mark.parametrize(
     ("progress", "line"),
     [
-        (Progress(Stage.WAITING, ahead=0), "You are next."),
-        (Progress(Stage.WAITING, ahead=3), "3 jobs are before yours."),
-        (Progress(Stage.LOOK, 12, None, None, 4.0), "12 frames · 4.0 frames/s"),
-        (Progress(Stage.MAKE, 48, 340, 0.141, 3.1, 94.2), "48 of 340 frames · 3.1 frames/s · about 1 min 34 s left"),
-        (Progress(Stage.COMPARE), ""),
+        (JobProgress(JobStage.WAITING, ahead=0), "You are next."),
+        (JobProgress(JobStage.WAITING, ahead=3), "3 jobs are before yours."),
+        (JobProgress(JobStage.LOOK, 12, None, None, 4.0), "12 frames · 4.0 frames/s"),
+        (JobProgress(JobStage.MAKE, 48, 340, 0.141, 3.1, 94.2), "48 of 340 frames · 3.1 frames/s · about 1 min 34 s left"),
+        (JobProgress(JobStage.COMPARE), ""),
     ],
 )
-def test_progress_in_words(progress: Progress, line: str) -> None:
+def test_progress_in_words(progress: JobProgress, line: str) -> None:
     assert describe_progress(progress) == line
     assert line in progress_view(progress)
 

@@ -10,16 +10,13 @@ import pytest
 import torch
 from app_fixtures import choice, tiny_pipeline, tiny_shelf, write_clips
 
-from latentsync.app.desk import Desk, Wishes
-from latentsync.app.models import EMBEDDED_KEY, ModelShelf, find_models
-from latentsync.app.order import Limits, Order
+from latentsync.app.handlers import FormValues, Handlers, Sessions
+from latentsync.app.jobs import MOST_WAITING, JobQueue, JobRequest, JobStage, Limits, QueuedJob
+from latentsync.app.models import EMBEDDED_KEY, ModelCache, find_models
 from latentsync.app.people import PeopleFinder
-from latentsync.app.sessions import Sessions
-from latentsync.app.ticket import Stage, Ticket
-from latentsync.app.workshop import MOST_WAITING, Workshop
 from latentsync.config import dump_config, load_config
 from latentsync.errors import InputError, WeightsError
-from latentsync.media.video import VideoSource
+from latentsync.media.video_reader import VideoReader
 from latentsync.pipelines.options import LipsyncOptions
 
 PATIENCE = 120  # seconds that a job may take on a machine with other work
@@ -31,17 +28,17 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def shop() -> Iterator[Workshop]:
-    with Workshop(tiny_shelf("tiny", "other")) as shop:
+def shop() -> Iterator[JobQueue]:
+    with JobQueue(tiny_shelf("tiny", "other")) as shop:
         yield shop
 
 
-def order(clips: dict[str, Path], model: str = "tiny", steps: int = 1, sound: str = "short", **more: object) -> Order:
+def order(clips: dict[str, Path], model: str = "tiny", steps: int = 1, sound: str = "short", **more: object) -> JobRequest:
     options = LipsyncOptions(inference_steps=steps, guidance_scale=1.0, **more)
-    return Order(clips["talk"], clips[sound], options, model, Limits(minutes=1), steps=steps)
+    return JobRequest(clips["talk"], clips[sound], options, model, Limits(minutes=1), steps=steps)
 
 
-def finish(ticket: Ticket) -> Ticket:
+def finish(ticket: QueuedJob) -> QueuedJob:
     assert ticket.wait(PATIENCE)
     return ticket
 
@@ -63,10 +60,10 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
-def test_models_are_loaded_once_and_memory_does_not_grow(clips: dict[str, Path], shop: Workshop, tmp_path: Path) -> None:
+def test_models_are_loaded_once_and_memory_does_not_grow(clips: dict[str, Path], shop: JobQueue, tmp_path: Path) -> None:
     tensors, resident = {}, {}
     for number in range(1, 11):
-        assert finish(shop.submit(order(clips), "anna", tmp_path / str(number))).stage is Stage.DONE
+        assert finish(shop.submit(order(clips), "anna", tmp_path / str(number))).stage is JobStage.DONE
         tensors[number], resident[number] = tensor_bytes(), resident_bytes()
     assert shop.shelf.loads == 1
     assert tensors[10] == tensors[2]
@@ -74,7 +71,7 @@ def test_models_are_loaded_once_and_memory_does_not_grow(clips: dict[str, Path],
     assert len(list(tmp_path.glob("*/talk_new_words.mp4"))) == len(list(tmp_path.glob("*/before.mp4"))) == 10
 
 
-def test_another_model_takes_the_place_of_the_first(clips: dict[str, Path], shop: Workshop, tmp_path: Path) -> None:
+def test_another_model_takes_the_place_of_the_first(clips: dict[str, Path], shop: JobQueue, tmp_path: Path) -> None:
     for number, key in enumerate(("tiny", "other", "other", "tiny")):
         finish(shop.submit(order(clips, key), "anna", tmp_path / str(number)))
         assert shop.shelf.loaded == key
@@ -83,52 +80,52 @@ def test_another_model_takes_the_place_of_the_first(clips: dict[str, Path], shop
         shop.shelf.choice("third")
 
 
-def test_the_original_plays_beside_the_result_frame_by_frame(clips: dict[str, Path], shop: Workshop, tmp_path: Path) -> None:
+def test_the_original_plays_beside_the_result_frame_by_frame(clips: dict[str, Path], shop: JobQueue, tmp_path: Path) -> None:
     ticket = finish(shop.submit(order(clips, sound="words"), "anna", tmp_path / "job"))  # 24 frames of sound, 20 of picture
-    before, made = (list(VideoSource(path).frames()) for path in (ticket.before, ticket.result.output_path))
-    source = list(VideoSource(clips["talk"]).frames())
+    before, made = (list(VideoReader(path).frames()) for path in (ticket.before, ticket.result.output_path))
+    source = list(VideoReader(clips["talk"]).frames())
     assert len(before) == len(made) == 24
     for frame, shown in ((0, 0), (19, 19), (23, 16)):
         assert abs(before[frame].astype(int) - source[shown]).mean() < 8
 
 
-def test_cancel_stops_a_running_job_and_frees_the_worker(clips: dict[str, Path], shop: Workshop, tmp_path: Path) -> None:
+def test_cancel_stops_a_running_job_and_frees_the_worker(clips: dict[str, Path], shop: JobQueue, tmp_path: Path) -> None:
     running = shop.submit(order(clips, steps=900), "anna", tmp_path / "running")
     waiting = shop.submit(order(clips), "ben", tmp_path / "waiting")
     later = shop.submit(order(clips), "carl", tmp_path / "later")
-    until(lambda: running.stage is Stage.MAKE)
+    until(lambda: running.stage is JobStage.MAKE)
     assert [shop.progress(ticket).ahead for ticket in (waiting, later)] == [1, 2]
     assert shop.progress(running).share < 0.5
     shop.cancel(waiting)
-    assert waiting.stage is Stage.CANCELLED
+    assert waiting.stage is JobStage.CANCELLED
     shop.cancel_owner("anna")
-    assert finish(running).stage is Stage.CANCELLED
-    assert finish(later).stage is Stage.DONE
+    assert finish(running).stage is JobStage.CANCELLED
+    assert finish(later).stage is JobStage.DONE
     assert list((tmp_path / "running").iterdir()) == []
     assert not (tmp_path / "waiting").exists()
     assert shop.counts() == (0, 0)
 
 
-def test_a_failing_job_says_why_and_the_next_one_runs(clips: dict[str, Path], shop: Workshop, tmp_path: Path, monkeypatch) -> None:
+def test_a_failing_job_says_why_and_the_next_one_runs(clips: dict[str, Path], shop: JobQueue, tmp_path: Path, monkeypatch) -> None:
     far = shop.submit(order(clips, face="5,5@99"), "anna", tmp_path / "far")
-    assert finish(far).stage is Stage.FAILED
+    assert finish(far).stage is JobStage.FAILED
     assert "99 seconds is after the last frame" in far.error
     with shop.shelf.use("tiny") as pipeline:
         monkeypatch.setattr(pipeline.audio_encoder, "windows", lambda *_: 1 / 0)
     broken = finish(shop.submit(order(clips), "anna", tmp_path / "broken"))
     assert broken.error == "There was an unexpected failure (ZeroDivisionError: division by zero)."
     monkeypatch.undo()
-    assert finish(shop.submit(order(clips), "anna", tmp_path / "fine")).stage is Stage.DONE
+    assert finish(shop.submit(order(clips), "anna", tmp_path / "fine")).stage is JobStage.DONE
 
 
 def test_two_jobs_at_once_share_one_model(clips: dict[str, Path], tmp_path: Path) -> None:
-    with Workshop(tiny_shelf(), concurrency=2) as shop:
+    with JobQueue(tiny_shelf(), concurrency=2) as shop:
         first = shop.submit(order(clips, steps=900), "anna", tmp_path / "1")
-        until(lambda: first.stage is Stage.MAKE)
+        until(lambda: first.stage is JobStage.MAKE)
         second = finish(shop.submit(order(clips), "ben", tmp_path / "2"))
-        assert (second.stage, first.stage) == (Stage.DONE, Stage.MAKE)
+        assert (second.stage, first.stage) == (JobStage.DONE, JobStage.MAKE)
         shop.cancel(first)
-        assert finish(first).stage is Stage.CANCELLED
+        assert finish(first).stage is JobStage.CANCELLED
         assert shop.shelf.loads == 1
 
 
@@ -155,20 +152,20 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence(clips: dict[str, Path], tmp
     def load(_: object) -> None:
         raise WeightsError("tiny.pt is missing: put it there.")
 
-    with Workshop(ModelShelf([choice()], load)) as shop:
+    with JobQueue(ModelCache([choice()], load)) as shop:
         assert finish(shop.submit(order(clips), "anna", tmp_path / "job")).error == "tiny.pt is missing: put it there."
 
 
 def test_too_long_too_large_too_many(clips: dict[str, Path], tmp_path: Path) -> None:
     short = Limits(minutes=1 / 60, megabytes=1)
-    long = Order(clips["talk"], clips["words"], LipsyncOptions(), "tiny", Limits(minutes=-0.01))
+    long = JobRequest(clips["talk"], clips["words"], LipsyncOptions(), "tiny", Limits(minutes=-0.01))
     with pytest.raises(InputError, match=r"words.wav lasts 1 s and .* allowed here"):
         long.check()
     short.check_length(clips["words"], 1.5)  # a limit is not meant to the sample
     (tmp_path / "large.mp4").write_bytes(bytes(3 << 20))
     with pytest.raises(InputError, match="has 3 MB and 1 MB are allowed here"):
         short.check_file(tmp_path / "large.mp4")
-    crowd = Workshop(tiny_shelf())  # nobody works here
+    crowd = JobQueue(tiny_shelf())  # nobody works here
     for number in range(MOST_WAITING):
         crowd.submit(order(clips), "anna", tmp_path / str(number))
     with pytest.raises(InputError, match="jobs are waiting already"):
@@ -176,7 +173,7 @@ def test_too_long_too_large_too_many(clips: dict[str, Path], tmp_path: Path) -> 
 
 
 def test_a_video_that_does_not_tell_its_length_is_stopped_when_it_grows_too_long(clips: dict[str, Path]) -> None:
-    ticket = Ticket(Order(clips["talk"], clips["words"], LipsyncOptions(), "tiny", Limits(minutes=0.01)), "anna", Path())
+    ticket = QueuedJob(JobRequest(clips["talk"], clips["words"], LipsyncOptions(), "tiny", Limits(minutes=0.01)), "anna", Path())
     ticket.advance("make", 1, None)
     with pytest.raises(InputError, match="allowed here"):
         ticket.advance("make", 60, None)
@@ -205,7 +202,7 @@ def test_files_of_a_session_go_with_it(tmp_path: Path) -> None:
 
 
 def test_a_desk_speaks_of_files_by_their_names(clips: dict[str, Path], tmp_path: Path) -> None:
-    desk = Desk(Workshop(tiny_shelf()), Sessions(tmp_path), Limits(), PeopleFinder())
+    desk = Handlers(JobQueue(tiny_shelf()), Sessions(tmp_path), Limits(), PeopleFinder())
     cases = {
         ("", "words"): "There is no video yet",
         ("talk", ""): "There is no sound yet",
@@ -214,11 +211,11 @@ def test_a_desk_speaks_of_files_by_their_names(clips: dict[str, Path], tmp_path:
     }
     for (video, audio), sentence in cases.items():
         with pytest.raises(InputError) as caught:
-            desk.submit(Wishes(str(clips.get(video, "")) * bool(video), str(clips.get(audio, "")) * bool(audio)), "anna")
+            desk.submit(FormValues(str(clips.get(video, "")) * bool(video), str(clips.get(audio, "")) * bool(audio)), "anna")
         assert str(caught.value).startswith(sentence)
         assert str(clips["talk"].parent) not in str(caught.value)
     with pytest.raises(InputError, match="inference_steps is 0"):
-        desk.submit(Wishes(str(clips["talk"]), str(clips["words"]), steps=0), "anna")
+        desk.submit(FormValues(str(clips["talk"]), str(clips["words"]), steps=0), "anna")
 
 
 def test_models_that_are_there_are_listed(tmp_path: Path) -> None:

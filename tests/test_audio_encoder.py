@@ -13,20 +13,32 @@ from omegaconf import OmegaConf
 from training_fixtures import curve
 from whisper.model import ModelDimensions
 
-from latentsync.audio_encoder_config import load_audio_encoder_config
-from latentsync.config_reading import dump
+from embedded import audio_encoder as train_audio_encoder
+from embedded.audio_encoder import (
+    STEP,
+    UNLABELLED,
+    AudioEncoderStep,
+    AudioEncoderTrainee,
+    Recording,
+    SpeechDataset,
+    Vocabulary,
+    drawn_piece,
+    fitted,
+    heard,
+    load_audio_encoder_config,
+    mean_squares,
+    open_recordings,
+    plain_piece,
+    read_recording,
+    read_vocabulary,
+    varied,
+)
+from latentsync.config import dump
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
-from latentsync.data.batches import Turn
-from latentsync.data.clip_dataset import collate
-from latentsync.data.speech_dataset import SpeechDataset, Vocabulary, open_recordings, read_recording, read_vocabulary
-from latentsync.data.speech_piece import STEP, UNLABELLED, Recording, drawn_piece, fitted, heard, plain_piece, varied
+from latentsync.data.sampling import SampleIndex, collate
 from latentsync.errors import ConfigError, InputError
-from latentsync.training.audio_encoder_step import AudioEncoderStep, AudioEncoderTrainee, mean_squares
 from latentsync.training.statistics import pearson
-from latentsync.whisper.audio2feature import Audio2Feature
-from latentsync.whisper.loading import load_whisper_encoder
-from latentsync.whisper.log_mel import LogMel
-from scripts import train_audio_encoder
+from latentsync.whisper.audio2feature import Audio2Feature, LogMel, load_whisper_encoder
 
 SYMBOLS, CHANNELS = ("sil", "aa", "iy", "s"), ("jaw", "closure")
 VOCABULARY = Vocabulary(SYMBOLS, CHANNELS)
@@ -144,7 +156,7 @@ def test_what_is_varied_of_a_mel() -> None:
 
 
 def test_the_same_turn_gives_the_same_piece(speech: Path) -> None:
-    one, again, other = (dataset(speech, True)[Turn(place, 1)] for place in (7, 7, 8))
+    one, again, other = (dataset(speech, True)[SampleIndex(place, 1)] for place in (7, 7, 8))
     assert torch.equal(one.mel, again.mel) and torch.equal(one.phones, again.phones) and not torch.equal(one.mel, other.mel)
     batch = collate([one, other])
     assert batch.mel.shape == (2, 80, 2 * CONTEXT) and batch.phones.shape == (2, CONTEXT) and batch.mouth.shape == (2, CONTEXT, 2)
@@ -173,7 +185,7 @@ def test_a_damaged_companion_does_not_cost_the_piece(speech: Path, tmp_path: Pat
         write_recording(tmp_path / f"{seed}.wav", seed)
     data = SpeechDataset(open_recordings(tmp_path), VOCABULARY, context=1500, seed=1, is_varied=True)
     (tmp_path / "2.json").write_text("{")
-    samples = [data[Turn(place, 0)] for place in range(4)]
+    samples = [data[SampleIndex(place, 0)] for place in range(4)]
     problems = [problem for sample in samples for problem in sample.problems]
     assert problems and all("2.json" in problem and "another one" in problem for problem in problems)
 
@@ -196,7 +208,7 @@ def test_states_are_those_of_use(speech: Path) -> None:
 
 def test_losses_look_at_what_is_known(speech: Path) -> None:
     network = trainee()
-    batch = collate([dataset(speech, True)[Turn(place, place)] for place in range(3)])
+    batch = collate([dataset(speech, True)[SampleIndex(place, place)] for place in range(3)])
     step = AudioEncoderStep({"phone": 1, "mouth": 1, "scale": 1})
     losses = step(network, batch)
     assert set(losses) == {"phone", "mouth", "scale"} and all(torch.isfinite(loss) for loss in losses.values())

@@ -11,27 +11,30 @@ from diffusers import AutoencoderKL
 from omegaconf import OmegaConf
 from training_fixtures import curve, newest_weights, write_clips
 
-from latentsync.autoencoder_config import load_autoencoder_config
-from latentsync.config_reading import dump
-from latentsync.data.batches import Turn
-from latentsync.data.clip_dataset import collate
-from latentsync.data.picture_dataset import PictureBatch, PictureDataset, colour_change, vary
-from latentsync.errors import ConfigError
-from latentsync.faces.mask import fixed_mask
-from latentsync.models.patch_critic import PatchCritic
-from latentsync.models.vae import LatentCodec, load_vae
-from latentsync.training.autoencoder_build import autoencoder_sizes, normalise_latents
-from latentsync.training.autoencoder_step import (
+from embedded import autoencoder as train_autoencoder
+from embedded.autoencoder import (
     AutoencoderStep,
     AutoencoderTrainee,
     AutoencoderValidator,
+    PatchDiscriminator,
+    PictureBatch,
+    PictureDataset,
+    autoencoder_sizes,
     batch_pixels,
+    colour_change,
     edge_loss,
+    load_autoencoder_config,
     mouth_of,
+    normalise_latents,
     psnr,
+    vary,
 )
+from latentsync.config import dump
+from latentsync.data.sampling import SampleIndex, collate
+from latentsync.errors import ConfigError
+from latentsync.faces.mask import fixed_mask
+from latentsync.models.vae import LatentCodec, load_vae
 from latentsync.weights import read_checkpoint
-from scripts import train_autoencoder
 
 SIDE, CROP = 64, 32
 WEIGHTS = {"l1": 1, "edge": 1, "kl": 1e-4, "adversarial": 0.05, "features": 0.1, "critic": 0.05}
@@ -87,7 +90,7 @@ def trainee() -> AutoencoderTrainee:
     torch.manual_seed(0)
     sizes = {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4, "layers_per_block": 1, "mid_block_add_attention": False}
     blocks = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
-    return AutoencoderTrainee(AutoencoderKL(**sizes, **blocks), PatchCritic(4))
+    return AutoencoderTrainee(AutoencoderKL(**sizes, **blocks), PatchDiscriminator(4))
 
 
 # What it sees
@@ -95,7 +98,11 @@ def trainee() -> AutoencoderTrainee:
 
 def test_a_sample_depends_on_its_position_alone(clips: Path) -> None:
     pictures = dataset(clips, general_share=0.5, masked_share=0.5)
-    first, again, other = pictures[Turn(5, 1)], dataset(clips, general_share=0.5, masked_share=0.5)[Turn(5, 1)], pictures[Turn(6, 1)]
+    first, again, other = (
+        pictures[SampleIndex(5, 1)],
+        dataset(clips, general_share=0.5, masked_share=0.5)[SampleIndex(5, 1)],
+        pictures[SampleIndex(6, 1)],
+    )
     assert first.pictures.shape == (1, 4, CROP, CROP, 3) and first.pictures.dtype == torch.uint8
     assert torch.equal(first.pictures, again.pictures) and torch.equal(first.keep, again.keep)
     assert not torch.equal(first.pictures, other.pictures)

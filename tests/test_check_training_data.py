@@ -13,13 +13,24 @@ import torch
 from media_fixtures import make_clip, run_ffmpeg
 
 from latentsync.constants import AUDIO_SAMPLE_RATE
-from latentsync.data.batches import SyncNetBatch
-from latentsync.data.catalog import Catalog, ClipInfo
-from latentsync.media.sink import AudioTrack, VideoSink
-from latentsync.training.doctor import Aims, Side, findings
-from latentsync.training.overfit import overfit, small_network
-from latentsync.training.sources import Note, read_notes, read_offsets, source_name
-from latentsync.training.survey import GRID, LAGS, Agreement, Survey
+from latentsync.data.clip_index import Catalog, ClipInfo
+from latentsync.data.sampling import SyncNetBatch
+from latentsync.media.video_writer import AudioTrack, VideoWriter
+from latentsync.training.data_check import (
+    GRID,
+    LAGS,
+    Agreement,
+    Aims,
+    Note,
+    Side,
+    Survey,
+    findings,
+    overfit,
+    read_notes,
+    read_offsets,
+    small_network,
+    source_name,
+)
 from scripts import check_training_data as doctor
 
 SIDE, FRAMES = 64, 50
@@ -50,7 +61,7 @@ def talking_clip(path: Path, seed: int, late: int = 0, mouth_row: int = 44, move
         file.setparams((1, 2, AUDIO_SAMPLE_RATE, 0, "NONE", ""))
         file.writeframes((np.clip(heard * rng.standard_normal(FRAMES * 640), -1, 1) * 32767).round().astype("<i2").tobytes())
     track = AudioTrack(path.with_suffix(".wav"), FRAMES / 25)
-    with VideoSink(path, SIDE, SIDE, 25, audio=track, crf=12) as sink:
+    with VideoWriter(path, SIDE, SIDE, 25, audio=track, crf=12) as sink:
         for frame in range(FRAMES):
             picture = face.copy()
             if moves:

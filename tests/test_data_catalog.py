@@ -9,9 +9,9 @@ import pytest
 from data_fixtures import FRAMES, SECONDS, catalog_of, make_folder, make_training_clip, write_truth
 from media_fixtures import make_clip, make_sound
 
-from latentsync.data import catalog as module
-from latentsync.data import findings
-from latentsync.data.catalog import open_catalog
+from latentsync.data import clip_index as findings
+from latentsync.data import clip_index as module
+from latentsync.data.clip_index import open_catalog
 from latentsync.errors import InputError, OutputError
 
 

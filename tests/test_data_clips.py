@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from latentsync.data.clips import EPOCHS, choose_syncnet, choose_unet, generator
+from latentsync.data.sampling import EPOCHS, choose_syncnet, choose_unet, generator
 
 
 @pytest.mark.parametrize("frames", [12, 13, 20])

@@ -10,19 +10,15 @@ from data_fixtures import CHANNELS, FRAMES, SIDE, catalog_of, make_folder, make_
 from golden_recipe import GOLDEN
 from tiny_pipeline import seeded_codec
 
-from latentsync.data.batches import Turn
-from latentsync.data.catalog import Catalog, ClipInfo
-from latentsync.data.clip_dataset import FAILURES_IN_A_ROW, collate
-from latentsync.data.clips import choose_syncnet, choose_unet, generator
-from latentsync.data.frames import read_frames
-from latentsync.data.latents import LatentStore, Window
-from latentsync.data.mouth import read_mouth
-from latentsync.data.sound import Features, Mels
+from latentsync.data.cache import read_frames
+from latentsync.data.clip_index import Catalog, ClipInfo, read_mouth
+from latentsync.data.features import CachedWindow, Features, LatentStore, Mels
+from latentsync.data.sampling import FAILURES_IN_A_ROW, SampleIndex, choose_syncnet, choose_unet, collate, generator
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.data.unet_dataset import UNetDataset
 from latentsync.errors import InputError
 from latentsync.faces.mask import fixed_mask, masked_pixels, to_pixels
-from latentsync.spectrogram import mel_window, window_length
+from latentsync.mel import mel_window, window_length
 
 LENGTH, SEED = 5, 7
 OTHER_FACE = f"smptebars=size={SIDE}x{SIDE}:rate=25:duration={{seconds}}"
@@ -59,7 +55,7 @@ def test_a_syncnet_sample(catalog, cache):
     assert len(dataset) == 3
     labels = []
     for position in range(12):
-        sample = dataset[Turn(position, 1)]
+        sample = dataset[SampleIndex(position, 1)]
         sound, pictures, label = choose_syncnet(generator(SEED, position), FRAMES, LENGTH)
         path = catalog.clips[1].path
         assert torch.equal(sample.faces[0], read_frames(path, range(pictures, pictures + LENGTH)))
@@ -72,7 +68,7 @@ def test_a_syncnet_sample(catalog, cache):
         labels.append(label)
     assert set(labels) == {0, 1}
     assert SyncNetDataset(catalog, mels, **SIZES)[2].mouth is None
-    assert same(dataset[2], dataset[Turn(2, 2)])
+    assert same(dataset[2], dataset[SampleIndex(2, 2)])
     with pytest.raises(IndexError, match="3 clips and this is number 3"):
         dataset[3]
 
@@ -81,7 +77,7 @@ def test_a_unet_sample(catalog, cache, features):
     mels = Mels(cache)
     dataset = UNetDataset(catalog, mels, features, **SIZES)
     for position in range(4):
-        sample = dataset[Turn(position, 2)]
+        sample = dataset[SampleIndex(position, 2)]
         start, reference = choose_unet(generator(SEED, position), FRAMES, LENGTH)
         path = catalog.clips[2].path
         assert torch.equal(sample.faces[0], read_frames(path, range(start, start + LENGTH)))
@@ -102,7 +98,7 @@ def test_dropped_audio_is_zero_and_changes_nothing_else(catalog, cache, features
         return UNetDataset(catalog, Mels(cache), features, **SIZES, audio_dropout=dropout)
 
     whole, half, none = dataset(0.0), dataset(0.5), dataset(1.0)
-    heard = [bool(half[Turn(position, 0)].audio.any()) for position in range(16)]
+    heard = [bool(half[SampleIndex(position, 0)].audio.any()) for position in range(16)]
     assert 3 < sum(heard) < 13
     assert not none[2].audio.any() and whole[2].audio.any()
     assert torch.equal(none[2].faces, whole[2].faces)
@@ -114,19 +110,19 @@ def test_a_broken_clip_gives_its_turn_to_the_next_one_and_is_told_once(folder, t
     broken = catalog.clips[1].path
     broken.write_bytes(b"overwritten")
     dataset = SyncNetDataset(catalog, Mels(tmp_path / "cache"), **SIZES)
-    first, second, other = dataset[Turn(10, 1)], dataset[Turn(10, 1)], dataset[Turn(11, 0)]
+    first, second, other = dataset[SampleIndex(10, 1)], dataset[SampleIndex(10, 1)], dataset[SampleIndex(11, 0)]
     assert (first.clip.item(), first.position.item(), len(first.problems)) == (2, 10, 1)
     assert str(broken) in first.problems[0] and "next clip" in first.problems[0]
     assert second.problems == other.problems == []
     assert same(first, second)
-    assert same(first, dataset[Turn(10, 2)])  # chance is the turn's, whichever clip it goes to
+    assert same(first, dataset[SampleIndex(10, 2)])  # chance is the turn's, whichever clip it goes to
 
 
 def test_too_many_broken_clips_end_the_training(tmp_path):
     infos = tuple(ClipInfo(tmp_path / f"{number}.mp4", 75, 3.0) for number in range(FAILURES_IN_A_ROW + 5))
     dataset = SyncNetDataset(Catalog(infos), Mels(tmp_path), **SIZES)
     with pytest.raises(InputError, match=rf"^{FAILURES_IN_A_ROW} clips in a row .*/22\.mp4 cannot be read"):
-        dataset[Turn(0, 3)]
+        dataset[SampleIndex(0, 3)]
     alone = SyncNetDataset(Catalog(infos[:1]), Mels(tmp_path), **SIZES)
     with pytest.raises(InputError, match=r"^1 clips in a row"):
         alone[0]
@@ -136,7 +132,7 @@ def test_sound_that_ends_before_the_catalog_says_narrows_the_choice(folder, cach
     path = make_training_clip(tmp_path / "clip.mp4", sound_seconds=0.8)
     catalog = Catalog((ClipInfo(path, FRAMES, 3.0),))
     dataset = UNetDataset(catalog, Mels(cache), features, **SIZES)
-    assert all(dataset[Turn(position, position % len(dataset))].mel.shape[-1] == window_length(LENGTH) for position in range(30))
+    assert all(dataset[SampleIndex(position, position % len(dataset))].mel.shape[-1] == window_length(LENGTH) for position in range(30))
     with pytest.raises(InputError, match="holds sound for"):
         UNetDataset(catalog, Mels(cache), features, num_frames=16, resolution=SIDE, seed=1)[0]
 
@@ -146,7 +142,7 @@ def test_mouths_are_needed_for_every_clip(folder, tmp_path):
     write_truth(tmp_path / "clips" / "clip0.mp4", frames=3)
     catalog = catalog_of(tmp_path / "clips", tmp_path / "cache")
     dataset = SyncNetDataset(catalog, Mels(tmp_path / "cache"), **SIZES, with_mouth=True)
-    sample = dataset[Turn(0, 0)]
+    sample = dataset[SampleIndex(0, 0)]
     assert "3 frames only" in sample.problems[0] and sample.mouth.shape == (1, LENGTH, CHANNELS)
     (tmp_path / "clips" / "clip1.json").unlink()
     catalog = catalog_of(tmp_path / "clips", tmp_path / "cache")
@@ -156,7 +152,7 @@ def test_mouths_are_needed_for_every_clip(folder, tmp_path):
 
 def test_batches_hold_their_samples_in_order(catalog, cache):
     dataset = SyncNetDataset(catalog, Mels(cache), **SIZES, with_mouth=True)
-    samples = [dataset[Turn(position, position % 3)] for position in (4, 9, 2)]
+    samples = [dataset[SampleIndex(position, position % 3)] for position in (4, 9, 2)]
     samples[1].problems.append("a sentence")
     batch = collate(samples)
     assert batch.position.tolist() == [4, 9, 2] and batch.clip.tolist() == [1, 0, 2]
@@ -199,7 +195,7 @@ def test_latents_are_those_the_autoencoder_would_give(catalog, cache, features, 
     other.fill(codec, Catalog(catalog.clips[:1]), mask)
     assert len(list(tmp_path.rglob("*.npy"))) == 3  # another autoencoder, another store
     with pytest.raises(InputError, match="no cached latents"):
-        other.moments(*[Window(catalog.clips[1].path, 0)] * 3, LENGTH)
+        other.moments(*[CachedWindow(catalog.clips[1].path, 0)] * 3, LENGTH)
     for content in (mask, 1 - mask):  # a picture as mask counts by its content
         LatentStore(tmp_path, SIDE, str(tmp_path / "own.png")).fill(codec, Catalog(catalog.clips[:1]), content)
     assert len(list(tmp_path.rglob("*.npy"))) == 5
@@ -220,7 +216,7 @@ def test_a_twin_is_painted_over(pairs, cache, features):
     own, twin, alone = (clip.path for clip in pairs.clips)
     assert (own.name, twin.name, alone.name) == ("a.mp4", "a_other.mp4", "b.mp4")
     for number, (target, source) in enumerate([(own, twin), (twin, own)]):
-        sample = dataset[Turn(7, number)]
+        sample = dataset[SampleIndex(7, number)]
         start = choose_unet(generator(SEED, 7), FRAMES, LENGTH).start
         window = range(start, start + LENGTH)
         assert torch.equal(sample.faces[0], read_frames(target, window))
@@ -229,11 +225,11 @@ def test_a_twin_is_painted_over(pairs, cache, features):
         assert torch.equal(sample.audio[0], features.window(target, start, start + LENGTH))
         heard = [mel_window(Mels(cache)(path), start, LENGTH) for path in (target, source)]
         assert torch.equal(sample.mel[0], heard[0]) and torch.equal(sample.source_mel[0], heard[1]) and not torch.equal(*heard)
-    sample = dataset[Turn(7, 2)]
+    sample = dataset[SampleIndex(7, 2)]
     assert sample.source_mel.shape == sample.mel.shape and not sample.source_mel.any()
-    published = UNetDataset(pairs, Mels(cache), features, **SIZES)[Turn(7, 2)]
+    published = UNetDataset(pairs, Mels(cache), features, **SIZES)[SampleIndex(7, 2)]
     assert torch.equal(sample.source, sample.faces) and torch.equal(sample.reference, published.reference)
-    assert published.source is None and published.source_mel is None and collate([dataset[Turn(7, 0)], sample]).source.shape[0] == 2
+    assert published.source is None and published.source_mel is None and collate([dataset[SampleIndex(7, 0)], sample]).source.shape[0] == 2
 
 
 @torch.no_grad()
@@ -244,7 +240,7 @@ def test_latents_of_a_twin(pairs, cache, features, tmp_path):
     fresh = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual=True)
     kept = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual=True, latents=store)
     for number in range(3):
-        whole, sample = fresh[Turn(5, number)], kept[Turn(5, number)]
+        whole, sample = fresh[SampleIndex(5, number)], kept[SampleIndex(5, number)]
         pictures = to_pixels(whole.faces[0]), masked_pixels(to_pixels(whole.source[0]), mask), to_pixels(whole.reference[0])
         expected = torch.stack([codec.moments(picture) for picture in pictures], dim=1)
         torch.testing.assert_close(sample.moments[0], expected, rtol=2e-3, atol=2e-3)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from data_fixtures import SIDE, catalog_of, make_folder
 
-from latentsync.data.loader import TurnSampler, fixed_batches, make_loader
-from latentsync.data.sound import Mels
+from latentsync.data.features import Mels
+from latentsync.data.sampling import IndexSampler, fixed_batches, make_loader
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.errors import InputError
 
@@ -20,7 +20,7 @@ def take(batches, count):
 
 
 def turns(count, **how):
-    return [turn for batch in take(TurnSampler(7, seed=3, **how), count) for turn in batch]
+    return [turn for batch in take(IndexSampler(7, seed=3, **how), count) for turn in batch]
 
 
 def test_every_clip_once_an_epoch_in_an_order_of_its_own():
@@ -29,25 +29,25 @@ def test_every_clip_once_an_epoch_in_an_order_of_its_own():
     epochs = [[turn.clip for turn in walked[start : start + 7]] for start in range(0, 35, 7)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert len(set(map(tuple, epochs))) > 1
-    assert [turn.clip for turn in take(TurnSampler(7, seed=4, batch_size=35), 1)[0]] != [turn.clip for turn in walked]
+    assert [turn.clip for turn in take(IndexSampler(7, seed=4, batch_size=35), 1)[0]] != [turn.clip for turn in walked]
 
 
 @pytest.mark.parametrize(("batch_size", "world"), [(1, 1), (4, 1), (2, 2), (1, 4), (20, 2)])
 def test_the_sequence_is_shared_without_gap_or_overlap(batch_size, world):
     everything = turns(batch_size * world * 3, batch_size=1)
-    shares = [take(TurnSampler(7, seed=3, batch_size=batch_size, rank=rank, world=world), 3) for rank in range(world)]
+    shares = [take(IndexSampler(7, seed=3, batch_size=batch_size, rank=rank, world=world), 3) for rank in range(world)]
     assert [turn for batches in zip(*shares, strict=True) for batch in batches for turn in batch] == everything
     assert {len(batch) for share in shares for batch in share} == {batch_size}
 
 
 def test_it_can_be_entered_anywhere_and_walked_twice():
-    sampler = TurnSampler(7, seed=3, batch_size=4, start=5)
-    assert take(sampler, 3) == take(TurnSampler(7, seed=3, batch_size=4), 8)[5:]
+    sampler = IndexSampler(7, seed=3, batch_size=4, start=5)
+    assert take(sampler, 3) == take(IndexSampler(7, seed=3, batch_size=4), 8)[5:]
     assert take(sampler, 3) == take(sampler, 3)
 
 
 def test_only_the_orders_in_use_are_kept():
-    sampler = TurnSampler(5, seed=1, batch_size=3)
+    sampler = IndexSampler(5, seed=1, batch_size=3)
     take(sampler, 100)
     assert len(sampler._orders) <= 2
 
@@ -64,7 +64,7 @@ def equal(one, other):
 
 def test_batches_are_the_same_with_any_number_of_processes(dataset):
     state = torch.get_rng_state()
-    walks = [take(make_loader(dataset, TurnSampler(3, seed=2, batch_size=2), workers), 4) for workers in (0, 1, 2)]
+    walks = [take(make_loader(dataset, IndexSampler(3, seed=2, batch_size=2), workers), 4) for workers in (0, 1, 2)]
     assert torch.equal(torch.get_rng_state(), state)  # and the global chance is left alone
     for batches in zip(*walks, strict=True):
         assert all(equal(batches[0], batch) for batch in batches[1:])
@@ -84,14 +84,14 @@ class Confessing(torch.utils.data.Dataset):
 
 
 def test_processes_have_one_thread_and_are_left_alone_by_interruptions(monkeypatch):
-    monkeypatch.setattr("latentsync.data.loader.collate", lambda samples: samples)
+    monkeypatch.setattr("latentsync.data.sampling.collate", lambda samples: samples)
     sampler = [[turn] for turn in turns(8, batch_size=1) if turn.clip]
     for ((threads, ignores, process),) in make_loader(Confessing(), sampler, 1):
         assert threads == 1 and ignores and process != os.getpid()
 
 
 def test_what_a_process_raises_arrives_as_what_it_is():
-    loader = make_loader(Confessing(), TurnSampler(1, seed=0, batch_size=1), 1)
+    loader = make_loader(Confessing(), IndexSampler(1, seed=0, batch_size=1), 1)
     with pytest.raises(InputError, match="the first clip is broken"):
         next(iter(loader))
 

@@ -13,16 +13,15 @@ from data_fixtures import FRAMES, make_training_clip, write_truth
 from golden_recipe import GOLDEN, load_case
 from media_fixtures import encode_frames, make_clip, smooth_frames
 
-from latentsync.data.frames import open_video, read_frames, read_pieces, resize_faces
-from latentsync.data.mouth import read_mouth
-from latentsync.data.sound import Features, Mels, heard_frames
+from latentsync.data.cache import open_video, read_frames, read_pieces, resize_faces
+from latentsync.data.clip_index import read_mouth
+from latentsync.data.features import Features, Mels, heard_frames
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.mask import to_pixels
 from latentsync.media.audio import read_audio
-from latentsync.media.video import VideoSource
-from latentsync.spectrogram import log_mel
-from latentsync.whisper.audio2feature import Audio2Feature
-from latentsync.whisper.loading import load_whisper_encoder
+from latentsync.media.video_reader import VideoReader
+from latentsync.mel import log_mel
+from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder
 
 WHISPER = GOLDEN / "whisper_reduced.pt"
 B_FRAMES = ("-c:v", "libx264", "-bf", "3", "-g", "12", "-pix_fmt", "yuv420p", "-crf", "8")
@@ -35,7 +34,7 @@ def clip(tmp_path_factory):
 
 def test_frames_are_those_of_the_video_with_b_frames(tmp_path):
     path = encode_frames(tmp_path / "b.mp4", smooth_frames(60, 64, 64), "format=yuv420p", *B_FRAMES)
-    truth = torch.from_numpy(np.stack(list(VideoSource(path).frames()))).int()
+    truth = torch.from_numpy(np.stack(list(VideoReader(path).frames()))).int()
     indices = [59, 58, 0, 1, 23, 24, 25, 11, 12, 13, 40, 40]
     for wanted in (range(60), range(17, 33), indices):
         frames = read_frames(path, wanted)
@@ -137,7 +136,7 @@ def test_mouths(tmp_path):
 def test_png_can_be_read_after_this_reader_was_imported(tmp_path):
     """The library that decodes videos brings an old zlib, to which OpenCV's PNG code must not be bound."""
     program = (
-        "import sys, latentsync.data.frames, cv2, numpy as np\n"
+        "import sys, latentsync.data.cache, cv2, numpy as np\n"
         "picture = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)\n"
         "assert cv2.imwrite(sys.argv[1], picture) and (cv2.imread(sys.argv[1]) == picture).all()\n"
     )

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from latentsync.data.dead_leaves import LARGEST_SHARE, LEAST_RADIUS, _radii, dead_leaves
+from embedded.autoencoder import LARGEST_SHARE, LEAST_RADIUS, _radii, dead_leaves
 
 SIDE = 96
 

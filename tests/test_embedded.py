@@ -12,19 +12,18 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from benchmarks.write_random_checkpoint import write_checkpoint
-from latentsync.audio_encoder_config import load_audio_encoder_config
-from latentsync.autoencoder_config import load_autoencoder_config
-from latentsync.config import load_config, load_syncnet_config
+from embedded.audio_encoder import load_audio_encoder_config
+from embedded.autoencoder import load_autoencoder_config
+from embedded.landmarks import load_mouth_reader_config
+from embedded.pack import MOST_BYTES, SYNCNET, UNET, main
+from latentsync.config import SyncNetConfig, load_config, load_syncnet_config
 from latentsync.errors import WeightsError
-from latentsync.media.video import VideoSource
-from latentsync.models.syncnet_choice import make_syncnet
-from latentsync.mouth_reader_config import load_mouth_reader_config
+from latentsync.media.video_reader import VideoReader
+from latentsync.models.syncnet import make_syncnet
 from latentsync.pipelines.build import CONFIGS, EMBEDDED, find_config
-from latentsync.training.syncnet_build import check_sizes
-from latentsync.training_config import SyncNetConfig
+from latentsync.training.syncnet import check_sizes
 from latentsync.weights import CHECKPOINTS, WEIGHTS
 from scripts.inference import main as inference
-from scripts.pack_embedded import MOST_BYTES, SYNCNET, UNET, main
 
 ROOT = Path(__file__).parents[1]
 UNET_RECIPE = """
@@ -132,7 +131,7 @@ def test_the_shipped_model_speaks(tmp_path: Path) -> None:
     arguments = ["--unet_config_path", str(SHIPPED / "config.yaml"), "--detector", "mtcnn", "--device", "cpu", "--inference_steps", "2"]
     paths = ["--video_path", str(video), "--audio_path", str(sound), "--video_out_path", str(made)]
     assert inference([*paths, *arguments, "--lossless", "--quiet"]) == 0
-    pairs = list(zip(VideoSource(made).frames(), VideoSource(video).frames(), strict=False))
+    pairs = list(zip(VideoReader(made).frames(), VideoReader(video).frames(), strict=False))
     assert len(pairs) == 25
     apart = np.stack([np.abs(new.astype(int) - old).max(-1) for new, old in pairs])  # f h w
     assert (apart.max((1, 2)) > 20).all(), "every mouth is a new one"

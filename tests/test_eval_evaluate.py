@@ -11,15 +11,13 @@ from media_fixtures import make_clip
 
 from eval.compare import compare
 from eval.compare import main as compare_main
-from eval.evaluate import evaluate, main, open_subject
-from eval.evaluation_config import EvaluationConfig, load_evaluation_config
-from eval.measures.measure import Case, Column
-from eval.results.strips import MOST_LETTERS, end_of
-from eval.runs.looking import Looker, truth_chunk
-from eval.runs.measuring import Reading
-from eval.runs.summary import doubts, rows_of
+from eval.config import EvaluationConfig, load_evaluation_config
+from eval.measure import FaceClips, Reading, doubts, rows_of, truth_chunk
+from eval.metrics.base import Case, Column
+from eval.report import MOST_LETTERS, end_of
+from eval.run import evaluate, main, open_subject
 from latentsync.errors import ConfigError, InputError
-from latentsync.media.ffmpeg import probe
+from latentsync.media.probe import probe
 
 EXAMPLE = Path(__file__).parents[1] / "configs" / "evaluation.yaml"
 
@@ -137,7 +135,7 @@ def test_two_runs_are_compared_pair_by_pair(clips: Path, first: Path, tmp_path: 
 
 def test_chunks_hold_both_videos_and_say_when_one_is_longer(clips: Path, tmp_path: Path) -> None:
     short, said = write_clip(tmp_path / "short.mp4", 5, frames=17), []
-    looker = Looker(FixedFace(), 64, warn=said.append)
+    looker = FaceClips(FixedFace(), 64, warn=said.append)
     case = Case("case", short, clips / "one.mp4", clips / "one.mp4", "reconstruction")
     chunks = list(looker.chunks(case))
     assert [(chunk.start, len(chunk.frames)) for chunk in chunks] == [(0, 16), (16, 1)]
@@ -154,7 +152,7 @@ def test_chunks_hold_both_videos_and_say_when_one_is_longer(clips: Path, tmp_pat
 def test_what_cannot_be_looked_at_is_refused(clips: Path, tmp_path: Path) -> None:
     dark = make_clip(tmp_path / "dark.mp4", picture="color=black:size=192x144:rate=25:duration=0.4")
     small = make_clip(tmp_path / "small.mp4", picture="color=gray:size=96x64:rate=25:duration=0.4")
-    looker = Looker(FixedFace(), 64)
+    looker = FaceClips(FixedFace(), 64)
     with pytest.raises(InputError, match="no frame of it would get a new mouth"):
         list(looker.chunks(Case("dark", dark, dark, dark, "cross")))
     with pytest.raises(InputError, match="one size"):
@@ -182,7 +180,7 @@ def test_videos_made_elsewhere_are_measured(clips: Path, tmp_path: Path) -> None
     (tmp_path / "made").mkdir()
     write_clip(tmp_path / "made" / "one.mp4", 12)
     config = configured(clips, tmp_path / "out", f"data.made={tmp_path / 'made'}", "data.kinds=[reconstruction]", "output.clips=0")
-    subject = replace(open_subject(config, tmp_path / "out"), looker=Looker(FixedFace(), 64))
+    subject = replace(open_subject(config, tmp_path / "out"), looker=FaceClips(FixedFace(), 64))
     evaluate(config, None, subject, grey_measures())
     found = results(tmp_path / "out")
     assert list(found["cases"]) == ["one"] and found["settings"]["made"] == str(tmp_path / "made")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from golden_recipe import load_case
 
-from eval.measures.frechet import Gaussian, distance_estimate, frechet_distance, gather, set_distance
+from eval.metrics.distribution import Gaussian, distance_estimate, frechet_distance, gather, set_distance
 from latentsync.errors import InputError
 
 

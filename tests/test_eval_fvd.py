@@ -10,9 +10,8 @@ import torch
 from picture_fakes import FRAME, TinyArcFace, TinyI3d, TinyInception, case, chunk, random_pictures, write_script
 
 from eval import eval_fid, eval_fvd
-from eval.measures.fid import Fid, load_inception
-from eval.measures.fvd import FIRST, SIDE, WINDOW, Fvd, face_box_picture, load_i3d
-from eval.measures.measure import Chunk, SetMeasure
+from eval.metrics.base import Chunk, SetMeasure
+from eval.metrics.distribution import FIRST, SIDE, WINDOW, Fid, Fvd, face_box_picture, load_i3d, load_inception
 from latentsync.errors import InputError, WeightsError
 
 
@@ -119,9 +118,9 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         frames = start.frames + rng.integers(0, 60, (40, 1, 1, 3)).astype(np.uint8) + np.uint8(50 * (one.video.parent.name == "made"))
         return [replace(start, frames=frames, faces=torch.from_numpy(frames[:, :64, :64]))]
 
-    monkeypatch.setattr("eval.runs.looking.Looker.chunks", chunks)
-    monkeypatch.setattr("latentsync.faces.build.build_detector", lambda *_: type("Detector", (), {"name": "none"}))
-    monkeypatch.setattr("eval.runs.looking.Looker.__init__", lambda *_: None)
+    monkeypatch.setattr("eval.measure.Looker.chunks", chunks)
+    monkeypatch.setattr("latentsync.faces.detector.build_detector", lambda *_: type("Detector", (), {"name": "none"}))
+    monkeypatch.setattr("eval.measure.Looker.__init__", lambda *_: None)
     return ["--real", str(tmp_path / "real"), "--made", str(tmp_path / "made"), "--output_dir", str(tmp_path / "out"), "--device", "cpu"]
 
 

@@ -6,8 +6,8 @@ import pytest
 from evaluation_fixtures import Copier, write_clip
 from media_fixtures import make_sound
 
+from eval.cases import GeneratedVideos
 from eval.inference_videos import Wish, main, make_all, match_wishes, read_wishes
-from eval.runs.generated_videos import GeneratedVideos
 from latentsync.errors import InputError
 
 

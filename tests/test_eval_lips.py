@@ -9,13 +9,23 @@ from media_fixtures import make_sound
 from picture_fakes import case, chunk, in_two, measured
 from torch import Tensor
 
-from eval.measures.lips import Lmd, Silence, frame_levels, opening_in_silence, silent_and_spoken
-from eval.measures.mouth_points import CornerPoints, LandmarkPoints, ReaderPoints, RememberedPoints, build_points, look_squares
+from eval.metrics.lips import (
+    CornerPoints,
+    LandmarkPoints,
+    Lmd,
+    ReaderPoints,
+    RememberedPoints,
+    Silence,
+    build_points,
+    frame_levels,
+    look_squares,
+    opening_in_silence,
+    silent_and_spoken,
+)
 from latentsync.errors import InputError, WeightsError
-from latentsync.faces.align import face_size
+from latentsync.faces.alignment import face_size
 from latentsync.faces.detector import Face
-from latentsync.models.mouth_reader import POINTS, MouthReader
-from latentsync.mouth_reader_config import MouthReaderModelConfig
+from latentsync.models.landmark_network import POINTS, LandmarkNetwork, MouthReaderModelConfig
 
 SIDE = 32
 
@@ -165,6 +175,6 @@ def test_the_best_finder_that_is_there(tmp_path: Path) -> None:
 
 def test_a_mouth_reader_has_lips() -> None:
     torch.manual_seed(0)
-    finder = ReaderPoints(MouthReader(MouthReaderModelConfig([8, 8, 16, 16], 4, 16)).eval())
+    finder = ReaderPoints(LandmarkNetwork(MouthReaderModelConfig([8, 8, 16, 16], 4, 16)).eval())
     assert finder.find(mouths([1, 2])).shape == (2, POINTS, 2) and finder.find(mouths([])).shape == (0, POINTS, 2)
     assert "mouth reader" in Lmd(finder).protocol and "two corners" not in Silence(finder).protocol

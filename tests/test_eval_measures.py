@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.evaluation_config import MeasuresConfig
-from eval.measures.available import Measures, available
+from eval.config import MeasuresConfig
+from eval.metrics.available import Measures, available
 from latentsync.errors import ConfigError, InputError, WeightsError
 from latentsync.weights import WEIGHTS
 

@@ -8,10 +8,20 @@ import torch
 from torch import Tensor
 from training_fixtures import write_vgg16
 
-from eval.heads.measures import PairMeasures, SilenceMeasures, SyncMeasures, Trio, VideoMeasures
-from eval.heads.table import PERCENT, Aim, Row, make_rows, to_markdown
-from eval.measures.estimates import bootstrap, mean, ratio, share
-from eval.measures.mouths import (
+from embedded.evaluate import (
+    PERCENT,
+    Aim,
+    PairMeasures,
+    SilenceMeasures,
+    SyncMeasures,
+    TableRow,
+    Trio,
+    VideoMeasures,
+    make_rows,
+    to_markdown,
+)
+from eval.metrics.base import bootstrap, mean, ratio, share
+from eval.metrics.image import (
     MOST_PSNR,
     appearance_distance,
     landmark_distance,
@@ -24,9 +34,8 @@ from eval.measures.mouths import (
     read_mouths,
     speech_range,
 )
-from eval.measures.sync_offset import PairTally, SyncReading
-from latentsync.models.mouth_reader import POINTS, MouthReader
-from latentsync.mouth_reader_config import MouthReaderModelConfig
+from eval.metrics.sync import PairTally, SyncReading
+from latentsync.models.landmark_network import POINTS, LandmarkNetwork, MouthReaderModelConfig
 
 SIDE = 64
 
@@ -39,9 +48,9 @@ def faces(frames: int = 5, seed: int = 0) -> Tensor:
     return torch.randint(0, 200, (frames, SIDE, SIDE, 3), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
 
 
-def reader() -> MouthReader:
+def reader() -> LandmarkNetwork:
     torch.manual_seed(0)
-    return MouthReader(MouthReaderModelConfig([8, 8, 16, 16], 4, 16), mean=points(1)[0]).eval()
+    return LandmarkNetwork(MouthReaderModelConfig([8, 8, 16, 16], 4, 16), mean=points(1)[0]).eval()
 
 
 def test_landmark_distance() -> None:
@@ -162,9 +171,9 @@ def test_aims() -> None:
 
 def test_the_table() -> None:
     rows = [
-        Row("first", share([True] * 20), share([True] * 10 + [False] * 10), aim=Aim(">=", 0.95), control=Aim("<", 0.2), unit=PERCENT),
-        Row("second", mean([1.5]), None, mean([1.25]), Aim("<=", 1.2)),
-        Row("third", None, aim=Aim("<=", 1.2)),
+        TableRow("first", share([True] * 20), share([True] * 10 + [False] * 10), aim=Aim(">=", 0.95), control=Aim("<", 0.2), unit=PERCENT),
+        TableRow("second", mean([1.5]), None, mean([1.25]), Aim("<=", 1.2)),
+        TableRow("third", None, aim=Aim("<=", 1.2)),
     ]
     lines = to_markdown(rows, ["a note"]).splitlines()
     assert lines[2] == "| first | >= 95 % | 100 % (83.9 % to 100 %) | yes | 50 % (29.9 % to 70.1 %); must be < 20 %: **no** | - | 20 |"

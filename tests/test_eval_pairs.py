@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from media_fixtures import make_clip
 
-from eval.runs.pairs import draw_others, find_videos, make_pairs
+from eval.cases import draw_others, find_videos, make_pairs
 from latentsync.errors import ConfigError, InputError
 
 PICTURE, SOUND = "color=gray:size=32x32:rate=25:duration=0.2", "sine=duration=0.2"

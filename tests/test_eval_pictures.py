@@ -10,13 +10,25 @@ from picture_fakes import SIDE, TinyArcFace, case, chunk, crop_corners, in_two, 
 from skimage.metrics import structural_similarity
 from training_fixtures import write_vgg16
 
-from eval.measures.looks import FACE_SIDE, HyperIqa, Identity, known_face, load_identity
-from eval.measures.mouths import MOST_PSNR, mouth_box
-from eval.measures.pictures import Jitter, Lpips, Psnr, Ssim, luma, ssim_map
-from eval.measures.seam import CODEC_NOISE, MARGIN, Seam, outside_crop
+from eval.metrics.image import (
+    FACE_SIDE,
+    MOST_PSNR,
+    HyperIqa,
+    Identity,
+    Jitter,
+    Lpips,
+    Psnr,
+    Ssim,
+    known_face,
+    load_identity,
+    luma,
+    mouth_box,
+    ssim_map,
+)
+from eval.metrics.seam import CODEC_NOISE, MARGIN, Seam, outside_crop
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.mask import fixed_mask
-from latentsync.losses.perceptual import load_lpips
+from latentsync.losses.lpips import load_lpips
 
 ROWS, COLUMNS = mouth_box(SIDE)
 
@@ -197,7 +209,7 @@ def test_hyperiqa_judges_first_middle_and_last_frame(monkeypatch: pytest.MonkeyP
         def frames(self, start: int, stop: int) -> list[np.ndarray]:
             return [np.full((8, 8, 3), 10 * number, np.uint8) for number in range(start, stop)]
 
-    monkeypatch.setattr("eval.measures.looks.VideoSource", Source)
+    monkeypatch.setattr("eval.metrics.image.VideoSource", Source)
     network = FakeHyperNet()
     parts = in_two(lambda part, start: chunk(faces(7)[part], faces(7)[part], start=start), 7)
     assert measured(HyperIqa(network), *parts) == {"hyperiqa": 50.0}

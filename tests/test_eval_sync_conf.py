@@ -12,15 +12,14 @@ from media_fixtures import encode_frames, run_ffmpeg
 from omegaconf import OmegaConf
 from skimage.data import astronaut
 
-from eval import sync_conf
-from eval.measures import sync as sync_measure
-from eval.measures.sync import SyncConfidence, load_sync_confidence
-from eval.measures.sync_confidence import SyncResult
-from eval.runs.kept import KeptResults
-from eval.sync_conf import main
+from eval import eval_sync_conf as sync_conf
+from eval.cases import ResultCache
+from eval.eval_sync_conf import main
+from eval.metrics import sync as sync_measure
+from eval.metrics.sync import SyncConfidence, SyncResult, load_sync_confidence
 from latentsync.config import load_syncnet_config
 from latentsync.errors import InputError, StalledError
-from latentsync.models.syncnet_choice import make_syncnet
+from latentsync.models.syncnet import make_syncnet
 
 SYNCNET = {
     "data": {"resolution": 64, "num_frames": 2},
@@ -112,12 +111,12 @@ def test_results_survive_a_kill(tmp_path: Path) -> None:
     for file in files:
         file.write_bytes(b"x")
     path = tmp_path / "out" / "kept.jsonl"
-    KeptResults(path, {"way": 1}).add(files[0], {"result": {"offset": 1}})
+    ResultCache(path, {"way": 1}).add(files[0], {"result": {"offset": 1}})
     path.write_text(path.read_text() + '{"file": "cut sh')
-    KeptResults(path, {"way": 1}).add(files[1], {"reason": "broken"})
-    kept = KeptResults(path, {"way": 1})
+    ResultCache(path, {"way": 1}).add(files[1], {"reason": "broken"})
+    kept = ResultCache(path, {"way": 1})
     assert [kept.find(file) for file in files] == [{"result": {"offset": 1}}, {"reason": "broken"}]
-    assert KeptResults(path, {"way": 2}).find(files[0]) is None
+    assert ResultCache(path, {"way": 2}).find(files[0]) is None
 
 
 def test_missing_weights_are_named_before_anything_is_done(tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture) -> None:

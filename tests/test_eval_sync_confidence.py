@@ -10,13 +10,12 @@ from media_fixtures import run_ffmpeg
 from steps_fixtures import encode, levels, number_of, striped
 from torch import Tensor
 
-from eval.measures.measure import Case
-from eval.measures.sync import SyncConfidence
-from eval.measures.sync_confidence import Excerpt, TrackReader, find_tracks, lag, open_sound
+from eval.metrics.base import Case
+from eval.metrics.sync import Excerpt, SyncConfidence, TrackReader, find_tracks, lag, open_sound
 from latentsync.errors import InputError
 from latentsync.media.audio import read_audio
-from latentsync.media.ffmpeg import probe
-from latentsync.media.video import VideoSource
+from latentsync.media.probe import probe
+from latentsync.media.video_reader import VideoReader
 from latentsync.third_party.face_tracks import SyncNetDetector, track_crops
 from latentsync.third_party.s3fd import S3FD
 from latentsync.third_party.sync_search import over_tracks
@@ -72,7 +71,7 @@ def test_a_known_shift_comes_out(tmp_path: Path, early: int) -> None:
 @pytest.mark.parametrize("published", [False, True])
 def test_one_pass_over_two_faces_is_as_good_as_one_each(tmp_path: Path, published: bool) -> None:
     path, faces = numbered(tmp_path / "a.mp4", 2, heard=COUNT - 3), Boxes((-30, -20, 80, 90), (40, -10, 190, 140))
-    tracks, samples, source = find_tracks(VideoSource(path).frames(), faces), read_audio(path), VideoSource(path)
+    tracks, samples, source = find_tracks(VideoReader(path).frames(), faces), read_audio(path), VideoReader(path)
     assert len(tracks) == 2
     each = [Numbers()(track_crops(source.frames(t.start, t.stop), t), samples[t.samples], published) for t in tracks]
     whole, found = over_tracks(each), TrackReader(faces, Numbers(7), published).read(path)

@@ -11,16 +11,15 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from training_fixtures import FRAMES, SYNCNET
 
-from eval.measures.sync_offset import MAX_SHIFT
-from eval.measures.syncnet_pairs import LatentMeter, Pairs, roc_area, spread
-from eval.syncnet_acc import main
+from eval.eval_syncnet_acc import main
+from eval.metrics.sync import MAX_OFFSET
+from eval.metrics.syncnet import LatentMeter, Pairs, roc_area, spread
 from latentsync.config import load_syncnet_config
-from latentsync.data.loader import fixed_batches
-from latentsync.data.sound import Mels
+from latentsync.data.features import Mels
+from latentsync.data.sampling import fixed_batches
 from latentsync.data.syncnet_dataset import SyncNetDataset
-from latentsync.models.syncnet import SyncNet
-from latentsync.models.syncnet_choice import load_syncnet, make_syncnet
-from latentsync.training.syncnet_step import SyncNetStep, SyncNetTrainee, SyncNetValidator
+from latentsync.models.syncnet import SyncNet, load_syncnet, make_syncnet
+from latentsync.training.syncnet import SyncNetStep, SyncNetTrainee, SyncNetValidator
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,7 @@ def test_a_list_of_clips_without_an_output_folder(folder: Path, tmp_path: Path, 
     table = capsys.readouterr().out
     assert (
         "from 1 of 1 clips" in table
-        and f"an offset needs {FRAMES + MAX_SHIFT}" in table
+        and f"an offset needs {FRAMES + MAX_OFFSET}" in table
         and "| clips whose offset is 0 (Wilson) | -" in table
     )
 

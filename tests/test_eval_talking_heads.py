@@ -17,16 +17,14 @@ from omegaconf import OmegaConf
 from skimage.data import astronaut
 
 from benchmarks.write_random_checkpoint import write_checkpoint
-from eval.heads.pairs import Pair, aligned_faces, find_pairs, mouth_points, read_truth
-from eval.runs.generated_videos import GeneratedVideos, checksums
-from eval.talking_heads import main, measure_all
+from embedded.evaluate import RenderedPair, aligned_faces, find_pairs, main, measure_all, mouth_points, read_truth
+from eval.cases import GeneratedVideos, checksums
 from latentsync.config import load_syncnet_config
 from latentsync.errors import ConfigError, InputError
-from latentsync.faces.align import align_known, face_size
-from latentsync.media.ffmpeg import probe
-from latentsync.models.mouth_reader import MouthReader, published
-from latentsync.models.syncnet_choice import make_syncnet
-from latentsync.mouth_reader_config import MouthReaderModelConfig
+from latentsync.faces.alignment import align_known, face_size
+from latentsync.media.probe import probe
+from latentsync.models.landmark_network import LandmarkNetwork, MouthReaderModelConfig, published
+from latentsync.models.syncnet import make_syncnet
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.weights import file_sha256
 
@@ -95,7 +93,7 @@ def write_networks(folder: Path) -> None:
         network = make_syncnet(load_syncnet_config(folder / "syncnet.yaml").model)
         torch.save({"state_dict": network.state_dict()}, folder / name)
     sizes = MouthReaderModelConfig([8, 8, 16, 16], 4, 16)
-    reader = MouthReader(sizes, deviation=torch.full((20, 2), 0.1))
+    reader = LandmarkNetwork(sizes, deviation=torch.full((20, 2), 0.1))
     torch.nn.init.normal_(reader.head[-1].weight)
     torch.save(published(sizes, reader.state_dict(), 0), folder / "reader.pt")
 
@@ -196,7 +194,7 @@ def test_videos_are_made_once(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_clip_that_cannot_be_measured_is_named(folder: Path, caplog) -> None:
-    def measure(pair: Pair, number: int, made: Path, share: float) -> str:
+    def measure(pair: RenderedPair, number: int, made: Path, share: float) -> str:
         if number == 1:
             raise InputError("no face")
         return pair.name
@@ -261,4 +259,4 @@ def test_the_script_passes_its_arguments_on(tmp_path: Path) -> None:
     script = ROOT / "eval" / "eval_talking_heads.sh"
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
-    assert 'python -m eval.talking_heads "$@"' in script.read_text()
+    assert 'python -m embedded.evaluate "$@"' in script.read_text()

@@ -7,9 +7,20 @@ import torch.nn.functional as F
 from faces_fixtures import reference_frame
 from golden_recipe import load_case
 
-from latentsync.faces import warp
-from latentsync.faces.align import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks, face_size, fit_similarity, template
-from latentsync.faces.warp import bounding_box, resize_lanczos4, sampling_matrix, warp_crop, warp_faces
+from latentsync.faces import alignment as warp
+from latentsync.faces.alignment import (
+    AlignmentSmoother,
+    LandmarkSmoother,
+    anchors_from_landmarks,
+    bounding_box,
+    face_size,
+    fit_similarity,
+    resize_lanczos4,
+    sampling_matrix,
+    template,
+    warp_crop,
+    warp_faces,
+)
 
 SIDECAR, GOLDEN = load_case("affine_v16")
 MATRIX_TOLERANCE = SIDECAR["tolerance"]["matrices"]

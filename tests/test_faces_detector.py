@@ -9,11 +9,17 @@ import torch
 from skimage.data import astronaut
 
 from latentsync.errors import InputError, WeightsError
-from latentsync.faces.build import build_detector
-from latentsync.faces.detector import FaceDetector, FaceFollower
-from latentsync.faces.look import plan_spans
-from latentsync.faces.mtcnn import MtcnnDetector, anchors_from_points, cut_square, look_square
-from latentsync.faces.threads import one_thread
+from latentsync.faces.alignment import one_thread
+from latentsync.faces.detector import (
+    FaceDetector,
+    FaceFollower,
+    MtcnnDetector,
+    anchors_from_points,
+    build_detector,
+    cut_square,
+    look_square,
+)
+from latentsync.faces.plan import plan_spans
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason="the clips are not at hand")

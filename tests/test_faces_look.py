@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from faces_fixtures import SquareDetector, draw
 
-from latentsync.faces.cuts import shrink, with_cuts
-from latentsync.faces.look import look, plan_spans
+from latentsync.faces.detector import shrink
+from latentsync.faces.plan import look, plan_spans
+from latentsync.faces.tracking import with_cuts
 
 
 def noise(seed: int) -> np.ndarray:

@@ -7,11 +7,11 @@ from faces_fixtures import square_face
 from golden_recipe import load_case
 
 from latentsync.errors import InputError
-from latentsync.faces.align import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks
-from latentsync.faces.choice import FaceChoice
+from latentsync.faces.alignment import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks
 from latentsync.faces.detector import Face, is_plausible, overlap
 from latentsync.faces.plan import DAMAGED, NO_FACE, TOO_SHORT, TOO_SMALL, FacePlan, PlanBuilder, name_damage
-from latentsync.faces.track import smooth_window
+from latentsync.faces.selection import FaceChoice
+from latentsync.faces.tracking import smooth_window
 
 
 def plan_of(frames: list[list[Face]], cuts: tuple[int, ...] = (), choice: str = "largest", smoothing: str = "none") -> FacePlan:

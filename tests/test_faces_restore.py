@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from faces_fixtures import reference_frame
 from golden_recipe import load_case
 
-from latentsync.faces import restore as pasting
+from latentsync.faces import compositing as pasting
+from latentsync.faces.alignment import bounding_box, warp_faces
+from latentsync.faces.compositing import inside_picture, restore, restore_faces
 from latentsync.faces.mask import fixed_mask, to_pixels
-from latentsync.faces.restore import inside_picture, restore, restore_faces
-from latentsync.faces.warp import bounding_box, warp_faces
 
 SIDECAR, GOLDEN = load_case("affine_v16")
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from latentsync.faces.compositing import LARGEST, FaceMatte, match_skin, skin_weights
 from latentsync.faces.mask import fixed_mask, lip_box
-from latentsync.faces.skin import LARGEST, FaceMatte, match_skin, skin_weights
 
 SIZE = 128
 KEEP = fixed_mask(SIZE)

@@ -15,14 +15,14 @@ OWN = ("latentsync", "scripts", "preprocess", "eval", "benchmarks", "embedded", 
 FLOORS = {
     "latentsync.constants": 0,
     "latentsync.errors": 0,
-    "latentsync.command": 1,
+    "latentsync.cli": 1,
     "latentsync.config": 1,
     "latentsync.weights": 1,
     "latentsync.media": 1,
     "latentsync.models": 2,
     "latentsync.whisper": 2,
     "latentsync.faces": 2,
-    "latentsync.spectrogram": 2,
+    "latentsync.mel": 2,
     "latentsync.third_party": 2,
     "latentsync.diffusion": 3,
     "latentsync.losses": 3,
@@ -43,7 +43,7 @@ _OF_CONFIG = (
 )
 SAME_ROOM = {  # files that share a room without sharing a folder
     **{f"latentsync.{name}": "latentsync.config" for name in _OF_CONFIG},
-    "latentsync.checkpoint_content": "latentsync.weights",
+    "latentsync.weights": "latentsync.weights",
 }
 
 
@@ -103,7 +103,7 @@ def test_imports_go_down() -> None:
     ("name", "line"),
     [
         ("latentsync.errors", "import latentsync.config"),
-        ("latentsync.media.video", "from latentsync import weights"),
+        ("latentsync.media.video_reader", "from latentsync import weights"),
         ("latentsync.models.unet", "from latentsync.faces.mask import fixed_mask"),
         ("latentsync.models.unet", "from ..faces import mask"),
         ("latentsync.pipelines.build", "def f():\n    import scripts.inference"),
@@ -111,7 +111,7 @@ def test_imports_go_down() -> None:
     ],
 )
 def test_a_trespass_would_be_seen(name: str, line: str) -> None:
-    modules = {name, "latentsync.config", "latentsync.weights", "latentsync.faces.mask", "scripts.inference", "preprocess.stage"}
+    modules = {name, "latentsync.config", "latentsync.weights", "latentsync.faces.mask", "scripts.inference", "preprocess.step"}
     assert len(trespasses(name, ast.parse(line), modules)) == 1
 
 

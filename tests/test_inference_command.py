@@ -18,12 +18,12 @@ from benchmarks.write_random_checkpoint import write_checkpoint
 from latentsync.errors import InputError
 from latentsync.faces.plan import DAMAGED, NO_FACE, FacePlan, SkippedRun
 from latentsync.media.audio import read_audio
-from latentsync.media.ffmpeg import probe
-from latentsync.media.sink import VideoSink
-from latentsync.media.video import VideoSource
-from latentsync.pipelines.job import Job
+from latentsync.media.probe import probe
+from latentsync.media.video_reader import VideoReader
+from latentsync.media.video_writer import VideoWriter
+from latentsync.pipelines.lipsync_pipeline import Job
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.report import LipsyncResult, Stopwatch
+from latentsync.pipelines.result import LipsyncResult, StageTimer
 from scripts.inference import main
 from scripts.jobs import JobSpec, read_jobs, run_jobs
 
@@ -42,7 +42,7 @@ def picture(k: int) -> np.ndarray:
 
 def write_video(path: Path, frames: list[np.ndarray], fps: int = 25) -> Path:
     height, width = frames[0].shape[:2]
-    with VideoSink(path, width, height, fps, crf=5) as sink:
+    with VideoWriter(path, width, height, fps, crf=5) as sink:
         for frame in frames:
             sink.write(frame)
     return path
@@ -86,7 +86,7 @@ def result(folder: Path) -> Path:
 
 
 def test_the_result_is_as_long_as_the_sound_to_a_frame(result: Path) -> None:
-    frames = list(VideoSource(result, None).frames())
+    frames = list(VideoReader(result, None).frames())
     info = probe(result)
     assert len(frames) == 24
     assert info.video.average_fps == 25
@@ -103,7 +103,7 @@ def test_the_sound_is_the_users_and_in_step(folder: Path, result: Path) -> None:
 
 
 def test_only_the_face_changes_and_the_video_turns_round(folder: Path, result: Path) -> None:
-    source, made = list(VideoSource(folder / "-talk.mp4").frames()), list(VideoSource(result).frames())
+    source, made = list(VideoReader(folder / "-talk.mp4").frames()), list(VideoReader(result).frames())
     outside = np.ones(source[0].shape[:2], dtype=bool)
     outside[FACE] = False
     for shown, frame in ((0, 0), (19, 19), (19, 20), (16, 23)):
@@ -149,7 +149,7 @@ def test_frames_without_a_face_pass_through(folder: Path, tmp_path: Path) -> Non
     remux = ["ffmpeg", "-v", "error", "-y", "-i", f"file:{folder / 'gone.mp4'}", "-i", f"file:{folder / 'words.wav'}"]
     subprocess.run([*remux, "-c:v", "copy", "-c:a", "flac", f"file:{gone}"], check=True)
     assert run(folder, "gone.mkv", "words.wav", output, "--length=video", "--lossless", "--report") == 0
-    source, made = list(VideoSource(gone).frames()), list(VideoSource(output).frames())
+    source, made = list(VideoReader(gone).frames()), list(VideoReader(output).frames())
     report = json.loads(output.with_suffix(".report.json").read_text())
     assert len(made) == len(source) == 32
     assert report["skipped"] == [{"start": 10, "stop": 22, "reason": "no face"}]
@@ -160,7 +160,7 @@ def test_frames_without_a_face_pass_through(folder: Path, tmp_path: Path) -> Non
 
 
 def test_losses_and_damage_are_told(tmp_path: Path) -> None:
-    job = Job(tmp_path / "a.mp4", tmp_path / "a.wav", tmp_path / "b.mp4", LipsyncOptions(), Stopwatch(torch.device("cpu")))
+    job = Job(tmp_path / "a.mp4", tmp_path / "a.wav", tmp_path / "b.mp4", LipsyncOptions(), StageTimer(torch.device("cpu")))
     source = SimpleNamespace(losses=("it is HDR",), damaged_runs=lambda stop: [(2, min(stop, 50))], fps=Fraction(25))
     job.note_losses(source)
     plan = job.note_damage(FacePlan(10, 1, 0, (), (SkippedRun(0, 10, NO_FACE),)), source)
@@ -173,7 +173,7 @@ def test_the_same_seed_gives_the_same_video_whatever_the_batch(folder: Path, tmp
     made = {}
     for name, more in options.items():
         assert run(folder, "-talk.mp4", "words.wav", tmp_path / f"{name}.mkv", "--lossless", *more) == 0
-        made[name] = np.stack(list(VideoSource(tmp_path / f"{name}.mkv").frames())).astype(int)
+        made[name] = np.stack(list(VideoReader(tmp_path / f"{name}.mkv").frames())).astype(int)
     assert np.abs(made["one"] - made["two"]).max() <= 1
     assert np.abs(made["one"] - made["other"]).max() > 1
 

@@ -12,10 +12,10 @@ from golden_recipe import load_case, seeded_normal, seeded_state_dict, weights_s
 from test_videomae import case_network
 
 from latentsync.errors import InputError, WeightsError
-from latentsync.losses.perceptual import LowerHalfLPIPS, empty_lpips, load_lpips
+from latentsync.losses.lpips import LowerHalfLPIPS, empty_lpips, load_lpips
 from latentsync.losses.sync import SyncJudge, cosine_loss, lower_half, syncnet_frames
 from latentsync.losses.trepa import TREPALoss
-from latentsync.models.stable_syncnet import EncoderSizes, StableSyncNet
+from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 
 SIDE = 16  # of the faces of the tiny SyncNet, pixels
 

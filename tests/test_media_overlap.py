@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from latentsync.media.overlap import BackgroundWriter, prefetch
+from latentsync.media.video_reader import prefetch
+from latentsync.media.video_writer import BackgroundWriter
 
 
 def numbers(count: int, closed: list[bool], fail_at: int | None = None):

@@ -14,12 +14,12 @@ import pytest
 from media_fixtures import TEST_SOUND, make_clip, make_sound, run_ffmpeg
 
 from latentsync.errors import InputError, LatentSyncError
-from latentsync.media import ffmpeg
+from latentsync.media import probe as ffmpeg
 from latentsync.media.audio import AudioSamples
-from latentsync.media.encoding import check_output
-from latentsync.media.ffmpeg import probe
 from latentsync.media.files import check_target
-from latentsync.media.video import VideoSource
+from latentsync.media.probe import probe
+from latentsync.media.video_reader import VideoReader
+from latentsync.media.video_writer import check_output
 
 
 def test_picture_and_sound(tmp_path):
@@ -39,7 +39,7 @@ def test_rotation_swaps_the_sides(tmp_path):
     )
     video = probe(tmp_path / "a.mp4").video
     assert (video.width, video.height, video.rotation % 180) == (64, 96, 90)
-    assert next(VideoSource(tmp_path / "a.mp4").frames()).shape == (96, 64, 3)
+    assert next(VideoReader(tmp_path / "a.mp4").frames()).shape == (96, 64, 3)
 
 
 def rotated(corners, number):
@@ -61,7 +61,7 @@ def test_a_photo_is_upright_whatever_its_exif_orientation(tmp_path, ending, numb
         chunks = b"VP8X" + struct.pack("<II", 10, 8) + size + plain[12:] + b"EXIF" + struct.pack("<I", len(exif)) + exif
         photo = b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
     (tmp_path / f"a.{ending}").write_bytes(photo)
-    source = VideoSource(tmp_path / f"a.{ending}")
+    source = VideoReader(tmp_path / f"a.{ending}")
     (frame,) = source.frames()
     assert frame.shape == ((64, 96, 3) if number < 5 else (96, 64, 3)) == (source.height, source.width, 3)
     height, width, _ = frame.shape
@@ -97,13 +97,13 @@ def test_the_length_of_a_file_whose_clock_jumps_is_that_of_its_packets(tmp_path,
     assert (info.duration, info.audio.duration) == (pytest.approx(seconds, abs=0.15), pytest.approx(seconds, abs=0.15))
     if info.video:
         assert info.video.duration == pytest.approx(seconds, abs=0.15)
-        source = VideoSource(tmp_path / f"a.{ending}")
+        source = VideoReader(tmp_path / f"a.{ending}")
         assert abs(source.expected_frames - sum(1 for _ in source.frames())) <= 2
 
 
 def test_deep_colour_and_transparency_are_known(tmp_path, caplog):
     def losses(name, *options):
-        return VideoSource(make_clip(tmp_path / name, *options, picture="color=red:size=32x32:rate=25:duration=0.2")).losses
+        return VideoReader(make_clip(tmp_path / name, *options, picture="color=red:size=32x32:rate=25:duration=0.2")).losses
 
     hdr = ("-pix_fmt", "yuv420p10le", "-color_primaries", "bt2020", "-colorspace", "bt2020nc", "-c:v", "libx265", "-x265-params")
     (sentence,) = losses("hlg.mp4", *hdr, "log-level=none:transfer=arib-std-b67", "-color_trc", "arib-std-b67")
@@ -153,7 +153,7 @@ def test_pixel_shape(tmp_path):
     assert (nearly.width, nearly.height, nearly.sample_aspect, nearly.stretched) == (96, 64, Fraction(16, 15), False)
     wide = probe(make_clip(tmp_path / "wide.mp4", "-vf", "setsar=2/1")).video
     assert (wide.width, wide.height, wide.sample_aspect, wide.stretched) == (192, 64, Fraction(1), True)
-    assert next(VideoSource(tmp_path / "wide.mp4").frames()).shape == (64, 192, 3)
+    assert next(VideoReader(tmp_path / "wide.mp4").frames()).shape == (64, 192, 3)
 
 
 def test_cover_art_is_no_video(tmp_path):
@@ -164,7 +164,7 @@ def test_cover_art_is_no_video(tmp_path):
     info = probe(tmp_path / "a.mp3")
     assert info.has_audio and not info.has_video
     with pytest.raises(InputError, match="only sound"):
-        VideoSource(tmp_path / "a.mp3")
+        VideoReader(tmp_path / "a.mp3")
 
 
 def test_bad_files_get_one_sentence(tmp_path):
@@ -230,7 +230,7 @@ def test_missing_ffmpeg(tmp_path, monkeypatch):
 def test_any_name_is_safe(tmp_path, monkeypatch, name):
     make_clip(tmp_path / "plain.mp4", picture="testsrc2=size=32x32:rate=25:duration=0.2", sound="sine=duration=0.2").rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    source = VideoSource(name)
+    source = VideoReader(name)
     assert sum(1 for _ in source.frames()) == 5
     with AudioSamples(name) as samples:
         assert samples.duration == pytest.approx(0.2, abs=0.03)

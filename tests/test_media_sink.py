@@ -11,21 +11,20 @@ from media_fixtures import BURSTS, HOLE, TEST_SOUND, children, encode_frames, ma
 
 from latentsync.errors import InputError, LatentSyncError, OutputError
 from latentsync.media.audio import AudioSamples, read_audio
-from latentsync.media.encoding import CODECS, CONTAINERS, check_output, choose_encoding, require_encoder
-from latentsync.media.ffmpeg import probe
-from latentsync.media.sink import AudioTrack, VideoSink
-from latentsync.media.video import VideoSource
+from latentsync.media.probe import probe
+from latentsync.media.video_reader import VideoReader
+from latentsync.media.video_writer import CODECS, CONTAINERS, AudioTrack, VideoWriter, check_output, choose_encoding, require_encoder
 
 RATE = 16_000
 
 
-def write(path: Path, frames: list[np.ndarray], **options: object) -> VideoSource:
+def write(path: Path, frames: list[np.ndarray], **options: object) -> VideoReader:
     """All frames through a sink, and the file that came of it."""
     height, width, _ = frames[0].shape
-    with VideoSink(path, width, height, 25, preset="ultrafast", **options) as sink:
+    with VideoWriter(path, width, height, 25, preset="ultrafast", **options) as sink:
         for frame in frames:
             sink.write(frame)
-    return VideoSource(path)
+    return VideoReader(path)
 
 
 TAGS = {
@@ -40,7 +39,7 @@ TAGS = {
 def test_untouched_frames_stay_what_they_were(tmp_path, matrix):
     space, span, tags = TAGS[matrix]
     filters = f"scale=out_color_matrix={matrix.split()[0]}:out_range={span or 'tv'}:flags=accurate_rnd,format=yuv420p"
-    source = VideoSource(encode_frames(tmp_path / "in.mp4", smooth_frames(4), filters, *tags, "-c:v", "libx264", "-qp", "1"))
+    source = VideoReader(encode_frames(tmp_path / "in.mp4", smooth_frames(4), filters, *tags, "-c:v", "libx264", "-qp", "1"))
     assert source.video.colour.space == space
     before = np.stack(list(source.frames()))  # f h w c
     result = write(tmp_path / "out.mp4", list(before), like=source.info, crf=1)
@@ -58,7 +57,7 @@ def test_a_picture_from_nowhere_is_tagged(tmp_path):
 
 
 def test_pixel_shape_is_kept(tmp_path):
-    source = VideoSource(make_clip(tmp_path / "in.mp4", "-vf", "setsar=16/15"))
+    source = VideoReader(make_clip(tmp_path / "in.mp4", "-vf", "setsar=16/15"))
     result = write(tmp_path / "out.mp4", list(source.frames(0, 3)), like=source.info)
     assert result.video.sample_aspect == Fraction(16, 15)
 
@@ -232,19 +231,19 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path):
     target = tmp_path / "a.mp4"
     target.write_bytes(b"an older result")
     for failure in (KeyboardInterrupt, RuntimeError):
-        with pytest.raises(failure), VideoSink(target, 64, 48, 25) as sink:
+        with pytest.raises(failure), VideoWriter(target, 64, 48, 25) as sink:
             sink.write(smooth_frames(1)[0])
             assert len(list(tmp_path.iterdir())) == 2
             raise failure
-    with pytest.raises(OutputError, match="no frame"), VideoSink(target, 64, 48, 25):
+    with pytest.raises(OutputError, match="no frame"), VideoWriter(target, 64, 48, 25):
         pass
     with pytest.raises(InputError, match="no audio track"):
-        VideoSink(target, 64, 48, 25, audio=AudioTrack(make_clip(tmp_path / "mute.mp4"), 1)).__enter__()
+        VideoWriter(target, 64, 48, 25, audio=AudioTrack(make_clip(tmp_path / "mute.mp4"), 1)).__enter__()
     assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "mute.mp4"}
     assert target.read_bytes() == b"an older result"
     assert "ffmpeg" not in children()
     write(target, smooth_frames(2))
-    assert VideoSource(target).video.frame_count == 2
+    assert VideoReader(target).video.frame_count == 2
 
 
 def test_folders_are_made_and_any_name_will_do(tmp_path):
@@ -261,11 +260,11 @@ def test_two_runs_in_one_folder(tmp_path):
     for thread in threads:
         thread.join()
     assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "a.mkv"}
-    assert all(VideoSource(path).expected_frames == 20 for path in (tmp_path / "a.mp4", tmp_path / "a.mkv"))
+    assert all(VideoReader(path).expected_frames == 20 for path in (tmp_path / "a.mp4", tmp_path / "a.mkv"))
 
 
 def test_the_encoder_dies(tmp_path):
-    with pytest.raises(OutputError, match="ffmpeg stopped"), VideoSink(tmp_path / "a.mp4", 640, 480, 25) as sink:
+    with pytest.raises(OutputError, match="ffmpeg stopped"), VideoWriter(tmp_path / "a.mp4", 640, 480, 25) as sink:
         frame = np.zeros((480, 640, 3), np.uint8)
         sink.write(frame)
         sink._child._process.kill()
@@ -289,7 +288,7 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
 def test_a_full_disk(small_disk, ending):
     noise = np.random.default_rng(0)
-    with pytest.raises(OutputError, match="No space left"), VideoSink(small_disk / f"a{ending}", 128, 96, 25) as sink:
+    with pytest.raises(OutputError, match="No space left"), VideoWriter(small_disk / f"a{ending}", 128, 96, 25) as sink:
         for _ in range(200):
             sink.write(noise.integers(0, 256, (96, 128, 3), np.uint8))
     assert not list(small_disk.iterdir())

@@ -10,7 +10,7 @@ import pytest
 from media_fixtures import children, encode_frames, make_clip, run_ffmpeg, smooth_frames
 
 from latentsync.errors import InputError
-from latentsync.media.video import VideoSource, merged_runs, source_index
+from latentsync.media.video_reader import VideoReader, merged_runs, source_index
 
 H264 = ("-c:v", "libx264", "-preset", "veryfast", "-g", "20", "-pix_fmt", "yuv420p")
 NOISY = "testsrc2=size=96x64:rate=25:duration=3,noise=alls=40:allf=t"  # no packet is too small to be hit
@@ -32,7 +32,7 @@ CLIPS = {  # name -> encoder options, rate of the frames asked for
 @pytest.mark.parametrize("name", CLIPS)
 def test_any_part_equals_the_slice(tmp_path, name):
     options, fps = CLIPS[name]
-    source = VideoSource(make_clip(tmp_path / name, *options), fps and Fraction(fps))
+    source = VideoReader(make_clip(tmp_path / name, *options), fps and Fraction(fps))
     whole = list(source.frames())
     last_shown = 71 if name.startswith("uneven") else 75  # at 25 fps; what comes after it in an uneven file is not known
     assert abs(len(whole) - last_shown * source.fps / 25) <= (3 if name.endswith((".gif", ".ts", ".mpg")) else 1)
@@ -48,9 +48,9 @@ def test_any_part_equals_the_slice(tmp_path, name):
 
 def test_a_rate_is_changed_by_time(tmp_path):
     clip = make_clip(tmp_path / "a.mp4", picture="testsrc2=size=96x64:rate=50:duration=2")
-    native = list(VideoSource(clip, None).frames())
+    native = list(VideoReader(clip, None).frames())
     assert len(native) == 100
-    half = list(VideoSource(clip, Fraction(25)).frames())
+    half = list(VideoReader(clip, Fraction(25)).frames())
     assert len(half) == 50
     for k in (0, 10, 30, 49):  # frame k is one of the two that are shown around k / 25 s
         assert any(np.array_equal(half[k], native[n]) for n in (2 * k - 1, 2 * k, 2 * k + 1) if 0 <= n < 100)
@@ -63,7 +63,7 @@ def test_the_index_goes_to_and_fro():
 
 @pytest.mark.parametrize("held", [1, 7, 1000])
 def test_ping_pong(tmp_path, held):
-    source = VideoSource(make_clip(tmp_path / "a.mp4", picture="testsrc2=size=32x32:rate=25:duration=0.8"))
+    source = VideoReader(make_clip(tmp_path / "a.mp4", picture="testsrc2=size=32x32:rate=25:duration=0.8"))
     whole = list(source.frames())
     assert len(whole) == 20
     count = 67 if held > 1 else 25
@@ -87,7 +87,7 @@ def test_colours_follow_the_tags(tmp_path, matrix, pixels):
     _, span, tags = TAGS[matrix]
     filters = f"scale=out_color_matrix={matrix.split()[0]}:out_range={span}:flags=accurate_rnd,format={pixels}"
     encode_frames(tmp_path / "a.mkv", frames, filters, *tags, "-c:v", "libx264", "-qp", "1")
-    read = list(VideoSource(tmp_path / "a.mkv").frames())
+    read = list(VideoReader(tmp_path / "a.mkv").frames())
     difference = np.stack(read).astype(float) - np.stack(frames)  # f h w c
     assert np.abs(difference).mean() < 2
     assert np.abs(difference.mean((0, 1, 2))).max() < 0.7
@@ -95,7 +95,7 @@ def test_colours_follow_the_tags(tmp_path, matrix, pixels):
 
 def test_odd_size_deep_colour_and_frames_one_may_write_to(tmp_path):
     clip = encode_frames(tmp_path / "a.mkv", smooth_frames(5, 37, 51), "format=yuv444p10le", "-c:v", "libx264", "-preset", "ultrafast")
-    frames = list(VideoSource(clip).frames())
+    frames = list(VideoReader(clip).frames())
     assert [frame.shape for frame in frames] == [(37, 51, 3)] * 5
     frames[0][:] = 0
 
@@ -104,7 +104,7 @@ def test_a_cut_off_file_gives_what_it_has(tmp_path, caplog):
     make_clip(tmp_path / "whole.mp4", "-movflags", "+faststart")
     data = (tmp_path / "whole.mp4").read_bytes()
     (tmp_path / "a.mp4").write_bytes(data[: len(data) * 6 // 10])
-    source = VideoSource(tmp_path / "a.mp4")
+    source = VideoReader(tmp_path / "a.mp4")
     with caplog.at_level(logging.WARNING):
         count = sum(1 for _ in source.frames())
     assert 20 < count < 70
@@ -115,7 +115,7 @@ def test_a_cut_off_file_gives_what_it_has(tmp_path, caplog):
 def test_damage_is_found_where_it_is(tmp_path):
     for options, end in ((("-g", "20", "-bf", "2"), 40), (("-g", "250", "-bf", "0"), 75)):
         clip = make_clip(tmp_path / "a.mp4", "-preset", "ultrafast", "-c:v", "libx264", *options, "-pix_fmt", "yuv420p", picture=NOISY)
-        source = VideoSource(clip)
+        source = VideoReader(clip)
         assert sum(1 for _ in source.frames()) == 75 and source.damaged_runs(75) == []
         frames = json.loads(ask("-select_streams", "v", "-show_entries", "packet=pts_time,pos,size", "-of", "json", clip))["packets"]
         hit = next(packet for packet in frames if float(packet["pts_time"]) == 1.2)  # frame 30
@@ -123,7 +123,7 @@ def test_damage_is_found_where_it_is(tmp_path):
         middle = int(hit["pos"]) + int(hit["size"]) // 2
         data[middle : middle + 40] = b"\xff" * 40
         clip.write_bytes(data)
-        source = VideoSource(clip)
+        source = VideoReader(clip)
         assert sum(1 for _ in source.frames()) == 75
         ((start, stop),) = source.damaged_runs(75)
         assert 26 <= start <= 30 and stop == end
@@ -139,20 +139,20 @@ def test_nothing_to_decode_is_refused(tmp_path):
     data[data.index(b"mdat") + 4 :] = b""
     (tmp_path / "a.mp4").write_bytes(data)
     with pytest.raises(InputError, match="cannot be decoded"):
-        list(VideoSource(tmp_path / "a.mp4").frames())
+        list(VideoReader(tmp_path / "a.mp4").frames())
 
 
 def test_a_change_of_size_inside_the_stream_keeps_the_frames_whole(tmp_path):
     make_clip(tmp_path / "a.ts", picture="testsrc2=size=96x64:rate=25:duration=1")
     make_clip(tmp_path / "b.ts", "-output_ts_offset", "1", picture="testsrc2=size=64x48:rate=25:duration=1")
     (tmp_path / "c.ts").write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
-    frames = list(VideoSource(tmp_path / "c.ts").frames())
+    frames = list(VideoReader(tmp_path / "c.ts").frames())
     assert {frame.shape for frame in frames} == {(64, 96, 3)}
     assert len(frames) == 50
 
 
 def test_an_iterator_closed_early_leaves_no_process(tmp_path):
-    source = VideoSource(make_clip(tmp_path / "a.mp4", picture="testsrc2=size=640x480:rate=25:duration=2"))
+    source = VideoReader(make_clip(tmp_path / "a.mp4", picture="testsrc2=size=640x480:rate=25:duration=2"))
     frames = source.frames()
     next(frames)
     assert "ffmpeg" in children()
@@ -171,11 +171,11 @@ def test_interlaced_video_is_deinterlaced(tmp_path):
         bar[:, 4 * k : 4 * k + 12] = 255
     flags = ("-flags", "+ilme+ildct", "-c:v", "mpeg2video", "-qscale:v", "2")
     clip = encode_frames(tmp_path / "a.mkv", bars, "tinterlace=interleave_top,fieldorder=tff", "-r", "25", *flags)
-    source = VideoSource(clip)
+    source = VideoReader(clip)
     assert source.video.interlaced
     plain = tmp_path / "plain.mkv"
     run_ffmpeg("-i", clip, "-vf", "setfield=prog", "-c:v", "ffv1", "-field_order", "progressive", plain)
-    combed = _combing(np.stack(list(VideoSource(plain).frames())))
+    combed = _combing(np.stack(list(VideoReader(plain).frames())))
     assert _combing(np.stack(list(source.frames()))) < 0.5 * combed
 
 

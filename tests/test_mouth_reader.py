@@ -11,18 +11,38 @@ from data_fixtures import FRAMES, catalog_of, make_training_clip
 from omegaconf import OmegaConf
 from training_fixtures import curve
 
-from latentsync.data.clip_dataset import collate
-from latentsync.data.degrade import MIRRORED, compress, degrade, hide, mirror, move, recolour, shrink
-from latentsync.data.mouth_dataset import MouthDataset, read_points
+from embedded import landmarks as train_mouth_reader
+from embedded.landmarks import (
+    MIRRORED,
+    MouthDataset,
+    MouthReaderStep,
+    MouthReaderValidator,
+    compress,
+    degrade,
+    hide,
+    load_mouth_reader_config,
+    measures,
+    mirror,
+    mouth_scale,
+    move,
+    read_points,
+    recolour,
+    shrink,
+)
+from latentsync.data.sampling import collate
 from latentsync.errors import ConfigError, InputError, WeightsError
 from latentsync.faces.mask import to_pixels
-from latentsync.models.mouth_reader import POINTS, READER_SIDE, MouthReader, load_mouth_reader, measure, published
-from latentsync.mouth_reader_config import MouthReaderModelConfig, load_mouth_reader_config
-from latentsync.training.mouth_reader_build import mouth_scale
-from latentsync.training.mouth_reader_step import MouthReaderStep, MouthReaderValidator, measures
-from latentsync.training.parts import Tally
+from latentsync.models.landmark_network import (
+    POINTS,
+    READER_SIDE,
+    LandmarkNetwork,
+    MouthReaderModelConfig,
+    load_mouth_reader,
+    measure,
+    published,
+)
 from latentsync.training.statistics import pearson
-from scripts import train_mouth_reader
+from latentsync.training.trainer import ValidationSum
 
 ROOT = Path(__file__).parents[1]
 SIZES = MouthReaderModelConfig([8, 8, 16, 16], 4, 16)
@@ -150,7 +170,7 @@ def test_degraded_faces_are_faces_and_depend_on_chance_alone() -> None:
 @torch.no_grad()
 def test_faces_of_any_size_are_read_alike() -> None:
     torch.manual_seed(0)
-    reader = MouthReader(SIZES, torch.from_numpy(mouth(0.03)), torch.full((POINTS, 2), 0.02)).eval()
+    reader = LandmarkNetwork(SIZES, torch.from_numpy(mouth(0.03)), torch.full((POINTS, 2), 0.02)).eval()
     torch.nn.init.normal_(reader.head[-1].weight)
     small, large = (to_pixels(torch.from_numpy(draw(mouth(0.06), side)))[None] for side in (READER_SIDE, 2 * READER_SIDE))
     first, second = reader(small), reader(large)
@@ -169,7 +189,7 @@ def test_a_reader_learns_to_read() -> None:
     gaps, places = np.linspace(0, 0.08, 8), np.linspace(0.44, 0.56, 8)[[3, 6, 0, 5, 2, 7, 1, 4]]
     true = np.stack([mouth(gap, (x, 0.65)) for gap, x in zip(gaps, places, strict=True)])
     pixels, points = to_pixels(torch.from_numpy(np.stack([draw(one) for one in true]))), torch.from_numpy(true)
-    reader = MouthReader(SIZES, points.mean(0), points.std(0).clamp(min=0.01))
+    reader = LandmarkNetwork(SIZES, points.mean(0), points.std(0).clamp(min=0.01))
     optimizer = torch.optim.Adam(reader.parameters(), 1e-2)
     for _ in range(30):
         loss = (reader(pixels).points - points).abs().mean()
@@ -187,7 +207,7 @@ def test_losses_are_about_one_for_a_constant_guess(clips: Path, tmp_path: Path) 
     scale = mouth_scale(catalog)
     dataset = MouthDataset(catalog, num_frames=20, seed=0)
     batch = collate([dataset[0], dataset[1]])
-    reader = MouthReader(SIZES, scale.mean, scale.deviation.points)
+    reader = LandmarkNetwork(SIZES, scale.mean, scale.deviation.points)
     with torch.no_grad():
         losses = MouthReaderStep(scale, {"landmarks": 1.0, "opening": 1.0})(reader, batch)
     assert all(0.4 < float(loss) < 1.6 for loss in losses.values()), losses
@@ -204,7 +224,7 @@ def test_measures_tell_a_good_reader_from_a_bad_one() -> None:
     assert shifted["point_error"] == pytest.approx(0.05, rel=1e-3)
     assert shifted["point_error_of_mouth"] == pytest.approx(0.05 / 0.3, rel=1e-3) and shifted["gap_r"] == pytest.approx(1)
     backwards = measures(true.flip(1), true)["gap_r"]
-    assert isinstance(backwards, Tally) and backwards.total / backwards.count < 0.5
+    assert isinstance(backwards, ValidationSum) and backwards.total / backwards.count < 0.5
     assert pearson(torch.ones(1, 5), torch.arange(5.0)[None]) == 0
 
 
@@ -223,7 +243,7 @@ def test_training_leaves_a_reader_behind(clips: Path) -> None:
 
 
 def test_a_file_of_something_else_is_one_sentence(tmp_path: Path) -> None:
-    state_dict = MouthReader(SIZES).state_dict()
+    state_dict = LandmarkNetwork(SIZES).state_dict()
     torch.save(published(SIZES, state_dict, 7), tmp_path / "good.pt")
     assert load_mouth_reader(tmp_path / "good.pt").config == SIZES
     wider = MouthReaderModelConfig([8, 8, 16, 24], 4, 16)

@@ -11,15 +11,13 @@ from tiny_pipeline import CASE, NUMBERS, SHAPES, reference_frames, reference_pip
 
 from latentsync.diffusion import denoise, shared_noise
 from latentsync.errors import OutOfMemoryError
-from latentsync.faces.look import plan_spans
+from latentsync.faces.alignment import warp_faces
 from latentsync.faces.mask import fixed_mask, to_pixels
-from latentsync.faces.plan import FacePlan, SkippedRun, Span
-from latentsync.faces.warp import warp_faces
-from latentsync.media.video import source_index
-from latentsync.pipelines.generator import FaceGenerator, latent_size
-from latentsync.pipelines.memory import in_smaller_batches, is_out_of_memory
+from latentsync.faces.plan import FacePlan, SkippedRun, Span, plan_spans
+from latentsync.media.video_reader import source_index
+from latentsync.pipelines.lipsync_pipeline import FaceGenerator, in_smaller_batches, is_out_of_memory, latent_size
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.report import Stopwatch
+from latentsync.pipelines.result import StageTimer
 from latentsync.pipelines.timeline import batches, clips, pieces
 
 SEED = CASE["seed"]["torch.manual_seed"]
@@ -83,7 +81,7 @@ def prepared(pipeline, speech: np.ndarray, guidance: float = OPTIONS.guidance_sc
         mask_name="mask",
         noise=shared_noise(size, random),
         guidance_scale=guidance,
-        clock=Stopwatch(torch.device("cpu")),
+        clock=StageTimer(torch.device("cpu")),
     )
     return generator, list(clips(shown, plan, TOTAL, 16, size, random)), pipeline.audio_encoder.windows(speech)
 

@@ -13,17 +13,11 @@ import pytest
 
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.files import STAGING_PREFIX
-from preprocess import running
-from preprocess.executors.base import Result, Task
-from preprocess.executors.worker import work
-from preprocess.manifest import Manifest
-from preprocess.manifest_file import read_manifest
-from preprocess.ownership import run_lock
-from preprocess.pipeline import Order, run_pipeline
-from preprocess.plan import Step
-from preprocess.raw_files import find_raw_files
-from preprocess.running import RunOptions
-from preprocess.stage import Stage
+from preprocess import runner as running
+from preprocess.manifest import Manifest, read_manifest
+from preprocess.pipeline import PipelineConfig, find_raw_files, run_lock, run_pipeline
+from preprocess.runner import Result, RunOptions, Task, work
+from preprocess.step import Step, StepDefinition
 
 
 class InProcess:
@@ -57,7 +51,7 @@ class InProcess:
         pass
 
 
-def run(folder: Path, stages: Sequence[Stage] | None = None, stop_after: int = 1_000_000, **options: object) -> list[str]:
+def run(folder: Path, stages: Sequence[StepDefinition] | None = None, stop_after: int = 1_000_000, **options: object) -> list[str]:
     """One run over `folder`/raw; what was worked on."""
     made: list[InProcess] = []
 
@@ -65,7 +59,7 @@ def run(folder: Path, stages: Sequence[Stage] | None = None, stop_after: int = 1
         made.append(InProcess(steps, stop_after))
         return made[0]
 
-    order = Order(stages or pipeline_stages.stages(), folder / "raw", folder, RunOptions(**options))  # type: ignore[arg-type]
+    order = PipelineConfig(stages or pipeline_stages.stages(), folder / "raw", folder, RunOptions(**options))  # type: ignore[arg-type]
     try:
         run_pipeline(order, make)
     except KeyboardInterrupt:
@@ -177,7 +171,7 @@ def test_intermediate_files_can_go_at_once_and_raw_files_never_do(folder: Path) 
 def test_broken_files_are_removed_only_on_request(folder: Path) -> None:
     run(folder)
     assert (folder / "raw" / "broken.mp4").exists()
-    run(folder, [Stage("check", "", pipeline_stages.open_check, {"strict": True})], delete_broken=True)
+    run(folder, [StepDefinition("check", "", pipeline_stages.open_check, {"strict": True})], delete_broken=True)
     names = set(pipeline_stages.tree(folder / "raw"))
     assert "broken.mp4" not in names and len(names) == 7
 
@@ -205,7 +199,7 @@ def test_names_that_would_mix(tmp_path: Path) -> None:
 
 def test_two_clips_of_one_name_are_told(folder: Path) -> None:
     check, _, _ = pipeline_stages.stages()
-    run(folder, [check, Stage("same", "same", pipeline_stages.open_same)])
+    run(folder, [check, StepDefinition("same", "same", pipeline_stages.open_same)])
     found = [row for row in rows(folder, "source, step, kept, reason") if row[1] == "same"]
     kept = [row[0] for row in found if row[2]]
     assert len(kept) == 1 and {row[3] for row in found if not row[2]} == {"name taken"}
@@ -229,9 +223,9 @@ def test_folders_of_others_are_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="did not make"):
         run(folder)
     with pytest.raises(InputError, match="never written to"):
-        run_pipeline(Order(pipeline_stages.stages(), folder / "raw", folder / "raw" / "out"), InProcess)
+        run_pipeline(PipelineConfig(pipeline_stages.stages(), folder / "raw", folder / "raw" / "out"), InProcess)
     with pytest.raises(InputError, match="cannot be the input"):
-        run_pipeline(Order(pipeline_stages.stages(), folder / "copied", folder), InProcess)
+        run_pipeline(PipelineConfig(pipeline_stages.stages(), folder / "copied", folder), InProcess)
     with run_lock(folder), pytest.raises(InputError, match="in use by another run"):
         run(folder)
 
@@ -240,7 +234,7 @@ def test_an_output_folder_belongs_to_one_input(folder: Path) -> None:
     run(folder)
     (folder / "more").mkdir()
     with pytest.raises(InputError, match="its own --output_dir"):
-        run_pipeline(Order(pipeline_stages.stages(), folder / "more", folder), InProcess)
+        run_pipeline(PipelineConfig(pipeline_stages.stages(), folder / "more", folder), InProcess)
     folder.joinpath("manifest.sqlite").write_bytes(b"this is no database, but long enough to be looked at" * 40)
     with pytest.raises(InputError, match="no manifest"):
         run(folder)
@@ -298,7 +292,8 @@ def test_a_run_outlives_the_death_of_all_its_workers(
     other = tmp_path_factory.mktemp("other")
     shutil.copytree(folder / "raw", other / "raw")
     run_pipeline(
-        Order(pipeline_stages.stages(), other / "raw", other), lambda steps: Mortal(steps, workers, [2, 5 + late, 9 + 2 * late], late)
+        PipelineConfig(pipeline_stages.stages(), other / "raw", other),
+        lambda steps: Mortal(steps, workers, [2, 5 + late, 9 + 2 * late], late),
     )
     assert rows(other) == whole
     assert pipeline_stages.tree(other / "cut") == pipeline_stages.tree(folder / "cut")
@@ -307,7 +302,7 @@ def test_a_run_outlives_the_death_of_all_its_workers(
 
 def test_a_run_without_workers_is_not_done_and_the_next_one_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "PATIENCE", 0.1)
-    order = Order(pipeline_stages.stages(), folder / "raw", folder)
+    order = PipelineConfig(pipeline_stages.stages(), folder / "raw", folder)
     with pytest.raises(LatentSyncError, match="Clips wait for the step check, and for 0 s there was no worker for it"):
         run_pipeline(order, lambda steps: Mortal(steps, 2, [3], late=float("inf")))
     done = len(rows(folder))

@@ -17,24 +17,23 @@ ray = pytest.importorskip("ray", reason="Ray is an optional extra")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from latentsync.errors import LatentSyncError  # noqa: E402
-from preprocess import running  # noqa: E402
-from preprocess.executors import ray as ray_executor  # noqa: E402
-from preprocess.executors.local import LocalExecutor  # noqa: E402
-from preprocess.executors.processes import descendants  # noqa: E402
-from preprocess.executors.ray import RayExecutor  # noqa: E402
-from preprocess.manifest_file import read_manifest  # noqa: E402
-from preprocess.pipeline import Order, run_pipeline  # noqa: E402
+from preprocess import ray_runner as ray_executor  # noqa: E402
+from preprocess import runner as running  # noqa: E402
+from preprocess.manifest import read_manifest  # noqa: E402
+from preprocess.pipeline import PipelineConfig, run_pipeline  # noqa: E402
+from preprocess.ray_runner import RayExecutor  # noqa: E402
+from preprocess.runner import LocalExecutor, descendants  # noqa: E402
 
 TESTS = Path(__file__).parent
 PROGRAM = """
 import sys
 from pathlib import Path
 import pipeline_stages
-from preprocess.executors.ray import RayExecutor
-from preprocess.pipeline import Order, run_pipeline
+from preprocess.ray_runner import RayExecutor
+from preprocess.pipeline import PipelineConfig, run_pipeline
 
 folder = Path(sys.argv[1])
-run_pipeline(Order(pipeline_stages.stages(pause=0.2), folder / "raw", folder), lambda steps: RayExecutor(steps, 2, 0, None, 60.0))
+run_pipeline(PipelineConfig(pipeline_stages.stages(pause=0.2), folder / "raw", folder), lambda steps: RayExecutor(steps, 2, 0, None, 60.0))
 """
 
 
@@ -56,7 +55,7 @@ def cluster() -> Iterator[Cluster]:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What processes of this machine make."""
     folder = tmp_path_factory.mktemp("local")
-    run_pipeline(Order(pipeline_stages.stages(), make_raw(folder, 6), folder), lambda steps: LocalExecutor(steps, 2, [], 60.0))
+    run_pipeline(PipelineConfig(pipeline_stages.stages(), make_raw(folder, 6), folder), lambda steps: LocalExecutor(steps, 2, [], 60.0))
     return folder
 
 
@@ -78,7 +77,7 @@ def rows(output: Path) -> list[tuple]:
 
 def run(folder: Path, address: str | None, workers: int) -> None:
     stages = pipeline_stages.stages(pause=0.3)
-    run_pipeline(Order(stages, folder / "raw", folder), lambda steps: RayExecutor(steps, workers, 0, address, 60.0))
+    run_pipeline(PipelineConfig(stages, folder / "raw", folder), lambda steps: RayExecutor(steps, workers, 0, address, 60.0))
 
 
 def assert_same(folder: Path, local: Path) -> None:

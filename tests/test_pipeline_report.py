@@ -11,17 +11,17 @@ import pytest
 from media_fixtures import make_clip
 from test_pipeline_manifest import run
 
-from latentsync.data.catalog import _read_list
+from latentsync.data.clip_index import _read_list
 from preprocess import file_list, report
-from preprocess.manifest_file import read_manifest
-from preprocess.stage import Clip, Kept, Outcome, Rejected, Stage
-from preprocess.tables import as_text, count_steps, histograms
+from preprocess.manifest import read_manifest
+from preprocess.report import as_text, count_steps, histograms
+from preprocess.step import ClipFile, Kept, Outcome, Rejected, StepDefinition
 
 
 class Judge:
     """Keeps every second clip, with numbers."""
 
-    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+    def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         number = int(clip.path.stem.split()[1])
         facts = {"duration": 3.0, "confidence": number / 2, "offset": number % 5 - 2, "codec": "h264", "damaged": number > 4}
         if number % 2:
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clip = make_clip(folder / "clip.mp4", "-t", "0.4")
     for k in range(12):
         (folder / "raw" / f"clip {k}.mp4").write_bytes(clip.read_bytes())
-    run(folder, [Stage("judge", "", open_judge)])
+    run(folder, [StepDefinition("judge", "", open_judge)])
     return folder
 
 

@@ -13,24 +13,20 @@ import pipeline_stages
 import pytest
 
 from latentsync.errors import InputError, LatentSyncError
-from preprocess.executors import choose
-from preprocess.executors.local import LocalExecutor
-from preprocess.executors.processes import descendants
-from preprocess.manifest_file import read_manifest
-from preprocess.pipeline import Order, run_pipeline
-from preprocess.running import RunOptions
-from preprocess.stage import Stage
-from preprocess.steps.options import StepOptions
-from preprocess.steps.order import check_weights
+from preprocess import pipeline as choose
+from preprocess.manifest import read_manifest
+from preprocess.pipeline import PipelineConfig, StepOptions, check_weights, run_pipeline
+from preprocess.runner import LocalExecutor, RunOptions, descendants
+from preprocess.step import StepDefinition
 
 TESTS = Path(__file__).parent
 PROGRAM = """
 import sys
 from pathlib import Path
 import pipeline_stages
-from preprocess.executors.local import LocalExecutor
-from preprocess.pipeline import Order, run_pipeline
-from latentsync.command import run_command
+from preprocess.runner import LocalExecutor
+from preprocess.pipeline import PipelineConfig, run_pipeline
+from latentsync.cli import run_command
 
 folder = Path(sys.argv[1])
 order = Order(pipeline_stages.stages(pause=0.2), folder / "raw", folder)
@@ -49,8 +45,8 @@ def make_raw(folder: Path, count: int, *words: str) -> Path:
     return folder
 
 
-def run(folder: Path, stages: list[Stage] | None = None, workers: int = 2, timeout: float = 60.0, **more: bool) -> None:
-    order = Order(stages or pipeline_stages.stages(), folder / "raw", folder, RunOptions(), **more)
+def run(folder: Path, stages: list[StepDefinition] | None = None, workers: int = 2, timeout: float = 60.0, **more: bool) -> None:
+    order = PipelineConfig(stages or pipeline_stages.stages(), folder / "raw", folder, RunOptions(), **more)
     run_pipeline(order, lambda steps: LocalExecutor(steps, workers, [], timeout))
 
 
@@ -171,7 +167,7 @@ def test_a_polite_end_cleans_up(tmp_path: Path) -> None:
 
 def test_a_step_that_cannot_begin_ends_the_run_with_its_reason(tmp_path: Path) -> None:
     folder = make_raw(tmp_path, 3)
-    stages = [pipeline_stages.stages()[0], Stage("never", "never", pipeline_stages.open_never)]
+    stages = [pipeline_stages.stages()[0], StepDefinition("never", "never", pipeline_stages.open_never)]
     with pytest.raises(LatentSyncError, match=r"never cannot begin \(its weights are damaged"):
         run(folder, stages)
     assert [row[0] for row in rows(folder, "step") if row[0] == "never"] == []
@@ -188,7 +184,7 @@ def test_a_step_that_always_fails_ends_the_run_and_loses_no_clip(tmp_path: Path)
 
 
 def test_steps_with_networks_get_their_own_processes_and_devices() -> None:
-    from preprocess.plan import plan_steps
+    from preprocess.step import plan_steps
 
     steps = plan_steps(pipeline_stages.stages(), Path("/nowhere"))
     apart = LocalExecutor(steps, 3, ["cuda:0", "cuda:1"], 1.0)
@@ -209,6 +205,6 @@ def test_gpus_are_given_out_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_missing_weights_are_named_with_the_way_around(tmp_path: Path) -> None:
-    stages = [Stage("av_sync", "x", partial(pipeline_stages.open_check), weights=("syncnet_v2",))]
+    stages = [StepDefinition("av_sync", "x", partial(pipeline_stages.open_check), weights=("syncnet_v2",))]
     with pytest.raises(InputError, match=r"syncnet_v2\.model .* --skip av_sync"):
         check_weights(stages, StepOptions(checkpoints=tmp_path))

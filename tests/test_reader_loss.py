@@ -11,19 +11,17 @@ from test_unet_step import SIDE, make_step, random_batch, tiny_unet
 
 from latentsync.config import Config
 from latentsync.errors import ConfigError
-from latentsync.losses.reader import ReaderLoss
-from latentsync.models.mouth_reader import MouthReader, published
-from latentsync.mouth_reader_config import MouthReaderModelConfig
-from latentsync.training.unet_build import load_judges
-from latentsync.training.unet_step import Judges
+from latentsync.losses.landmarks import LandmarkLoss
+from latentsync.models.landmark_network import LandmarkNetwork, MouthReaderModelConfig, published
+from latentsync.training.unet import LossNetworks, load_judges
 
 SIZES = MouthReaderModelConfig([8, 8, 16, 16], 4, 16)
 FACE = 64  # pixels a side
 
 
-def tiny_reader() -> MouthReader:
+def tiny_reader() -> LandmarkNetwork:
     torch.manual_seed(1)
-    return MouthReader(SIZES)
+    return LandmarkNetwork(SIZES)
 
 
 def clip(seed: int, frames: int = 3, size: int = 1) -> torch.Tensor:
@@ -34,7 +32,7 @@ def clip(seed: int, frames: int = 3, size: int = 1) -> torch.Tensor:
 
 @torch.no_grad()
 def test_equal_clips_differ_in_nothing_and_others_do() -> None:
-    loss, real = ReaderLoss(tiny_reader()), clip(1)
+    loss, real = LandmarkLoss(tiny_reader()), clip(1)
     same = loss(real, real)
     assert same.appearance == same.motion == 0
     near, far = loss(real + 0.05 * clip(2), real), loss(real + 0.5 * clip(2), real)
@@ -50,7 +48,7 @@ def test_appearance_is_the_distance_of_unit_features() -> None:
     expected = 0.0
     for seen, target in zip(reader.features(first[0]), reader.features(second[0]), strict=True):
         expected += (F.normalize(seen, dim=1) - F.normalize(target, dim=1)).square().sum(1).mean()
-    torch.testing.assert_close(ReaderLoss(reader)(first, second).appearance, expected, rtol=1e-2, atol=0)
+    torch.testing.assert_close(LandmarkLoss(reader)(first, second).appearance, expected, rtol=1e-2, atol=0)
 
 
 @torch.no_grad()
@@ -58,16 +56,16 @@ def test_points_are_those_that_are_read() -> None:
     reader = tiny_reader()
     torch.nn.init.normal_(reader.head[-1].weight)
     first, second = clip(1, 2), clip(2, 2)
-    loss = ReaderLoss(reader)(first, second).points
+    loss = LandmarkLoss(reader)(first, second).points
     torch.testing.assert_close(loss, (reader(first[0]).points - reader(second[0]).points).square().mean(), rtol=1e-4, atol=0)
     reader.deviation.fill_(7.0)  # faces that vary more: the same distance is as many standard deviations
-    torch.testing.assert_close(ReaderLoss(reader)(first, second).points, loss)
-    assert ReaderLoss(reader)(first, first).points == 0 < loss
+    torch.testing.assert_close(LandmarkLoss(reader)(first, second).points, loss)
+    assert LandmarkLoss(reader)(first, first).points == 0 < loss
 
 
 @torch.no_grad()
 def test_motion_sees_flicker_and_no_lasting_difference() -> None:
-    loss, real = ReaderLoss(tiny_reader()), clip(1, 1).expand(-1, 4, -1, -1, -1)
+    loss, real = LandmarkLoss(tiny_reader()), clip(1, 1).expand(-1, 4, -1, -1, -1)
     lasting = real + 0.3 * clip(2, 1)
     flicker = real + 0.3 * clip(2, 1) * torch.tensor([1.0, 0.0, 1.0, 0.0]).view(1, 4, 1, 1, 1)
     assert loss(lasting, real).motion < 1e-8 < 1e-3 < loss(lasting, real).appearance
@@ -76,7 +74,7 @@ def test_motion_sees_flicker_and_no_lasting_difference() -> None:
 
 
 def test_clips_of_a_batch_do_not_run_into_each_other() -> None:
-    loss = ReaderLoss(tiny_reader())
+    loss = LandmarkLoss(tiny_reader())
     predicted, real = clip(1, size=2), clip(2, size=2)
     with torch.no_grad():
         together = loss(predicted, real)
@@ -86,7 +84,7 @@ def test_clips_of_a_batch_do_not_run_into_each_other() -> None:
 
 
 def test_gradients_reach_the_generated_mouth_alone() -> None:
-    loss = ReaderLoss(tiny_reader())
+    loss = LandmarkLoss(tiny_reader())
     predicted, real = clip(1).requires_grad_(True), clip(2).requires_grad_(True)
     sum(loss(predicted, real)).backward()
     assert real.grad is None and all(parameter.grad is None and not parameter.requires_grad for parameter in loss.parameters())
@@ -99,7 +97,7 @@ def test_slices_change_nothing() -> None:
     found = []
     for slice_size in (None, 2):
         predicted = clip(1).requires_grad_(True)
-        value = sum(ReaderLoss(tiny_reader(), slice_size)(predicted, clip(2)))
+        value = sum(LandmarkLoss(tiny_reader(), slice_size)(predicted, clip(2)))
         value.backward()
         found.append((value.detach(), predicted.grad))
     torch.testing.assert_close(found[0], found[1])
@@ -107,14 +105,14 @@ def test_slices_change_nothing() -> None:
 
 def test_the_denoiser_learns_from_it() -> None:
     weights = {"recon": 0.0, "reader": 1.0, "reader_motion": 2.0}
-    judges = Judges(reader=ReaderLoss(tiny_reader()))
+    judges = LossNetworks(reader=LandmarkLoss(tiny_reader()))
     losses = make_step(weights, judges)(tiny_unet(), random_batch(size=1))
     assert list(losses) == ["reader", "reader_motion"] and SIDE == FACE
     assert all(loss > 0 for loss in losses.values())
     assert torch.autograd.grad(sum(losses.values()), tiny_unet().conv_out.weight)[0].abs().sum() > 0
     assert list(make_step({"reader_motion": 1.0}, judges).wanted) == ["reader_motion"]
     with pytest.raises(ConfigError, match=r"loss_weights\.reader_motion is 2\.0 but the network that judges it was not given"):
-        make_step({"recon": 1.0, "reader_motion": 2.0}, Judges())
+        make_step({"recon": 1.0, "reader_motion": 2.0}, LossNetworks())
 
 
 def test_the_words_of_the_source_need_a_source() -> None:

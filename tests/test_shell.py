@@ -238,9 +238,9 @@ def test_modules_run_from_any_folder_after_set_up(tmp_path: Path) -> None:
     ("module", "line", "meant"),
     [
         ("scripts.inference", "--enable_deepcache --temp_dir t --video_path a key=1", {"video_path": Path("a"), "overrides": ["key=1"]}),
-        ("eval.sync_conf", "--initial_model m --video_path a --temp_dir t", {"video": Path("a"), "output_dir": None}),
-        ("eval.sync_conf", "--videos_dir a", {"video": Path("a")}),
-        ("eval.syncnet_acc", "--config_path a --checkpoint b", {"config": Path("a")}),
+        ("eval.eval_sync_conf", "--initial_model m --video_path a --temp_dir t", {"video": Path("a"), "output_dir": None}),
+        ("eval.eval_sync_conf", "--videos_dir a", {"video": Path("a")}),
+        ("eval.eval_syncnet_acc", "--config_path a --checkpoint b", {"config": Path("a")}),
         (
             "preprocess.data_processing_pipeline",
             "--total_num_workers 96 --per_gpu_num_workers 12",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from golden_recipe import GOLDEN, load_case
 
-from latentsync.spectrogram import log_mel, mel_filters, mel_window, window_length, window_start
+from latentsync.mel import log_mel, mel_filters, mel_window, window_length, window_start
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
 
-from latentsync.models.stable_syncnet import EncoderSizes, StableSyncNet, padding
+from latentsync.models.syncnet import EncoderSizes, StableSyncNet, padding
 
 CASES = ("syncnet_pixel16_tiny", "syncnet_pixel16_attn_tiny", "syncnet_latent16_tiny", "syncnet_pixel25_tiny")
 PUBLISHED = ("16_pixel", "16_pixel_attn", "16_latent", "25_pixel")

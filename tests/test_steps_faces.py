@@ -10,15 +10,14 @@ import torch
 from faces_fixtures import draw, square_face
 from steps_fixtures import BLOCK, clip, encode, heard_numbers, levels
 
+from latentsync.faces.alignment import warp_faces
 from latentsync.faces.detector import Face
-from latentsync.faces.look import plan_spans
-from latentsync.faces.warp import warp_faces
+from latentsync.faces.plan import plan_spans
 from latentsync.media.audio import read_audio
-from latentsync.media.video import VideoSource
-from preprocess.stage import Kept, Rejected
+from latentsync.media.video_reader import VideoReader
+from preprocess.clip_writer import HEAD_KEYS, open_recording
+from preprocess.step import Kept, Rejected
 from preprocess.steps.affine import Affine
-from preprocess.steps.cutting import open_recording
-from preprocess.steps.encode import HEAD_KEYS
 from preprocess.steps.resolution import HighResolution, open_high_resolution
 
 
@@ -84,10 +83,10 @@ def test_faces_are_aligned_as_in_inference(tmp_path: Path) -> None:
     path = film(tmp_path / "talk.mp4", [[(40 + k, 50 + k // 2)] for k in range(40)])
     (outcome,) = Affine(BrightDetector(), 64, 1.0, "cpu")(clip(path), tmp_path / "affine")
     assert isinstance(outcome, Kept) and outcome.path == tmp_path / "affine" / "talk.mp4" and outcome.facts["frames"] == 40
-    frames = list(VideoSource(path).frames())
+    frames = list(VideoReader(path).frames())
     span = plan_spans(frames, BrightDetector(), 64, 25).spans[0]
     wanted = warp_faces(frames, torch.from_numpy(span.matrices), 64).numpy().astype(float)
-    made = np.stack(list(VideoSource(outcome.path).frames())).astype(float)
+    made = np.stack(list(VideoReader(outcome.path).frames())).astype(float)
     assert made.shape == wanted.shape == (40, 64, 64, 3) and np.abs(made - wanted).mean() < 2
     assert np.array_equal(read_audio(outcome.path), read_audio(path)) and len(read_audio(path)) == 40 * BLOCK
     assert set(range(HEAD_KEYS)) <= open_recording(outcome.path).keys

@@ -11,17 +11,16 @@ import torch
 from steps_fixtures import BLOCK, STEP, clip, encode, heard_numbers, levels, number_of, numbered, numbers_of, striped
 
 from latentsync.errors import InputError
-from latentsync.media.video import VideoSource
+from latentsync.media.video_reader import VideoReader
 from latentsync.third_party.face_tracks import FaceTrack, SyncNetDetector
 from latentsync.third_party.hyperiqa import HyperNet
 from latentsync.third_party.s3fd import S3FD
 from latentsync.third_party.sync_search import Offset, offset_of
-from latentsync.third_party.syncnet_mfcc import Samples
+from latentsync.third_party.syncnet_mfcc import MfccSamples
 from latentsync.third_party.syncnet_v2 import SyncNetEval, SyncNetV2
-from preprocess.stage import Kept, Rejected
+from preprocess.pipeline import FILTERS, StepOptions, all_stages
+from preprocess.step import Kept, Rejected
 from preprocess.steps.av_sync import AvSync
-from preprocess.steps.options import FILTERS, StepOptions
-from preprocess.steps.order import all_stages
 from preprocess.steps.visual_quality import VisualQuality
 
 COUNT = 48
@@ -37,7 +36,7 @@ def whole_picture(frames: Iterable[np.ndarray]) -> list[FaceTrack]:
     return [FaceTrack(0, np.tile(box, (len(pictures), 1)))]
 
 
-def compare_numbers(frames: Iterable[np.ndarray], samples: Samples, published: bool = False) -> Offset:
+def compare_numbers(frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
     """What a perfect network would find: pictures and sound of one number lie at one place."""
     seen = [number_of(frame, 0.4) for frame in frames]
     sound = samples[0 : len(samples)] * 32768 / STEP
@@ -64,7 +63,7 @@ def test_moving_the_sound_leaves_every_pixel_alone(tmp_path: Path) -> None:
     path = numbered(tmp_path / "a.mp4", COUNT, late=4)  # such an offset drops frames at the end, where anything may be cut
     (outcome,) = SYNC(clip(path), tmp_path / "synced")
     assert isinstance(outcome, Kept) and np.array_equal(
-        list(VideoSource(outcome.path).frames()), list(VideoSource(path).frames(0, COUNT - 4))
+        list(VideoReader(outcome.path).frames()), list(VideoReader(path).frames(0, COUNT - 4))
     )
 
 

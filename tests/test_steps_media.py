@@ -11,16 +11,14 @@ import pytest
 from media_fixtures import make_clip, make_sound, run_ffmpeg
 from steps_fixtures import BLOCK, RATE, clip, encode, heard_numbers, levels, numbered, numbers_of, remux, striped
 
-import latentsync.media.ffmpeg as ffmpeg_module
+import latentsync.media.probe as ffmpeg_module
 from latentsync.errors import LatentSyncError
 from latentsync.media.audio import read_audio
-from latentsync.media.ffmpeg import probe
-from latentsync.media.process import DISK_FAILS
-from latentsync.media.video import VideoSource
-from preprocess.stage import Kept, Rejected
-from preprocess.steps.cutting import cut, open_recording
+from latentsync.media.probe import DISK_FAILS, probe
+from latentsync.media.video_reader import VideoReader
+from preprocess.clip_writer import clip_path, cut, open_recording, place
+from preprocess.step import Kept, Rejected
 from preprocess.steps.decode_check import DecodeCheck
-from preprocess.steps.encode import clip_path, place
 from preprocess.steps.resample import resample
 from preprocess.steps.segments import Segments, boundaries
 from preprocess.steps.shots import split_shots
@@ -190,7 +188,7 @@ def test_a_copied_piece_has_the_very_pictures_of_its_source(recording: Path, tmp
     source = open_recording(recording)
     start = sorted(source.keys)[1]
     cut(source, start, start + 13, tmp_path / "piece.mp4")
-    assert np.array_equal(list(VideoSource(tmp_path / "piece.mp4").frames()), list(VideoSource(recording).frames(start, start + 13)))
+    assert np.array_equal(list(VideoReader(tmp_path / "piece.mp4").frames()), list(VideoReader(recording).frames(start, start + 13)))
 
 
 def test_a_cut_of_everything_is_the_same_file(recording: Path, tmp_path: Path) -> None:
@@ -268,6 +266,6 @@ def test_placing_falls_back_to_a_copy(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(*_: object) -> None:
         raise OSError("no links here")
 
-    monkeypatch.setattr("preprocess.steps.encode.os.link", refuse)
+    monkeypatch.setattr("preprocess.clip_writer.os.link", refuse)
     place(tmp_path / "a", tmp_path / "c")
     assert (tmp_path / "c").read_text() == "x" and not (tmp_path / "c").samefile(tmp_path / "a")

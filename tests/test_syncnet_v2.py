@@ -12,16 +12,7 @@ from torch import Tensor
 
 from latentsync.errors import InputError, WeightsError
 from latentsync.media.audio import AudioSamples
-from latentsync.third_party.face_tracks import (
-    MAX_STEP,
-    SyncNetDetector,
-    crop_face,
-    crop_path,
-    fill_gaps,
-    link_faces,
-    overlap,
-    track_crops,
-)
+from latentsync.third_party.face_tracks import MAX_STEP, SyncNetDetector, crop_face, crop_path, fill_gaps, link_faces, overlap, track_crops
 from latentsync.third_party.sync_search import Offset, OffsetSearch, judge, offset_of, over_tracks
 from latentsync.third_party.syncnet_mfcc import mfcc
 from latentsync.third_party.syncnet_v2 import SyncNetEval, SyncNetV2, load_syncnet_v2, sound_windows, to_picture, window_count

@@ -18,9 +18,9 @@ from skimage.data import astronaut
 from training_fixtures import FRAMES, LEARNING_RATE, curve, history, newest_weights, syncnet_recipe, unet_recipe
 
 from latentsync.config import load_config
-from latentsync.data import sound
-from latentsync.media.ffmpeg import probe
-from latentsync.media.sink import VideoSink
+from latentsync.data import features as sound
+from latentsync.media.probe import probe
+from latentsync.media.video_writer import VideoWriter
 from latentsync.models.unet_weights import load_unet
 from scripts import train_syncnet, train_unet
 
@@ -130,7 +130,7 @@ def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_denoiser_learns_from_all_four_losses(denoiser: Path) -> None:
     folder = denoiser.parent / "out"
     portrait = denoiser.parent / "portrait.mp4"
-    with VideoSink(portrait, 384, 256, 25, crf=5) as sink:  # NASA, public domain
+    with VideoWriter(portrait, 384, 256, 25, crf=5) as sink:  # NASA, public domain
         for shift in range(FRAMES):
             sink.write(np.ascontiguousarray(astronaut()[:256, 40 - shift : 424 - shift]))
     video = [f"data.val_video_path={portrait}", f"data.val_audio_path={denoiser.parent / 'clips' / 'clip0.mp4'}"]
@@ -149,7 +149,7 @@ def test_the_denoiser_learns_from_all_four_losses(denoiser: Path) -> None:
 
 def test_a_dry_run_encodes_nothing(denoiser: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level("INFO")
-    monkeypatch.setattr("latentsync.data.latents.encode_clip", lambda *_: pytest.fail("a clip was encoded"))
+    monkeypatch.setattr("latentsync.data.features.encode_clip", lambda *_: pytest.fail("a clip was encoded"))
     arguments = ["--unet_config_path", str(denoiser), *CPU, f"data.train_output_dir={denoiser.parent / 'dry'}", "data.cache_latents=true"]
     assert train_unet.main([*arguments, "--dry_run"]) == 0
     assert "Everything is there; 2 steps would be trained" in caplog.text or not caplog.text
@@ -231,7 +231,7 @@ def test_a_failing_validation_does_not(recipe: Path, caplog: pytest.LogCaptureFi
     def fail(*_: object) -> None:
         raise ValueError("the screen is missing")
 
-    monkeypatch.setattr("latentsync.training.syncnet_step.accuracy", fail)
+    monkeypatch.setattr("latentsync.training.syncnet.accuracy", fail)
     folder = recipe.parent / "unvalidated"
     assert run(recipe, folder) == 0
     assert "the screen is missing" in caplog.text and "the training goes on" in caplog.text
@@ -259,7 +259,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(recipe: Path, caplog: pytest.L
 
 
 def test_a_killed_loading_process_is_one_sentence(recipe: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("latentsync.data.faces.read_frames", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr("latentsync.data.sampling.read_frames", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     message = refusal(caplog, 1, recipe, "data.num_workers=1", "data.val_data_dir=")
     assert "ended from outside" in message and "data.num_workers" in message
 

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from latentsync.config import Config, dump_config, load_config, load_syncnet_config
-from latentsync.config_reading import living_keys
+from latentsync.config import (
+    Config,
+    EncoderConfig,
+    OptimizerConfig,
+    SyncNetConfig,
+    dump_config,
+    living_keys,
+    load_config,
+    load_syncnet_config,
+)
 from latentsync.errors import ConfigError
-from latentsync.training_config import EncoderConfig, OptimizerConfig, SyncNetConfig
 
 ROOT = Path(__file__).parents[1]
 UNET, SYNCNET = ROOT / "configs" / "unet", ROOT / "configs" / "syncnet"

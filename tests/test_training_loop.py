@@ -15,13 +15,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from training_fixtures import curve, history
 
-from latentsync.data.batches import Batch, Turn
-from latentsync.data.clip_dataset import whole
+from latentsync.config import CkptConfig, OptimizerConfig, RunConfig
+from latentsync.data.sampling import Batch, SampleIndex, whole
 from latentsync.errors import LatentSyncError
-from latentsync.training.build import make_accelerator, seed_everything
-from latentsync.training.loop import Trainer
-from latentsync.training.parts import Parts, Tally, Validator
-from latentsync.training_config import CkptConfig, OptimizerConfig, RunConfig
+from latentsync.training.trainer import Trainer, TrainingTask, ValidationSum, Validator, make_accelerator, seed_everything
 
 CLIPS = 8
 
@@ -39,7 +36,7 @@ class NumbersDataset(Dataset[Numbers]):
     def __len__(self) -> int:
         return CLIPS
 
-    def __getitem__(self, turn: Turn) -> Numbers:
+    def __getitem__(self, turn: SampleIndex) -> Numbers:
         return Numbers(whole(turn.position), whole(turn.clip), [], torch.full((1, 4), 1.0 + turn.position % 7))
 
 
@@ -66,7 +63,7 @@ def trainer(
     folder.mkdir(exist_ok=True)
     return Trainer(
         accelerator,
-        Parts(
+        TrainingTask(
             model=nn.Linear(4, 1),
             step=step,
             dataset=NumbersDataset(),
@@ -173,9 +170,9 @@ def test_a_signal_during_the_first_validation_saves(tmp_path: Path) -> None:
     class Killing:
         name = "killing"
 
-        def __call__(self, model: nn.Module, step: int) -> dict[str, Tally]:
+        def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
             os.kill(os.getpid(), signal.SIGTERM)
-            return {"a": Tally(1.0, 1.0)}
+            return {"a": ValidationSum(1.0, 1.0)}
 
     assert not trainer(tmp_path, steps=9, validators=[Killing()]).train()
     assert (tmp_path / "resume" / "step-00000001").is_dir()

@@ -11,25 +11,27 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from benchmarks.write_random_checkpoint import vae_config
-from latentsync.config import load_syncnet_config
-from latentsync.data.batches import SyncNetBatch
+from latentsync.config import OptimizerConfig, RunConfig, SyncNetConfig, load_syncnet_config
+from latentsync.data.sampling import SyncNetBatch
 from latentsync.errors import ConfigError, InputError
 from latentsync.losses.sync import syncnet_frames
-from latentsync.models.stable_syncnet import EncoderSizes, StableSyncNet
+from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 from latentsync.models.vae import LatentCodec
-from latentsync.training.average import MovingAverage
-from latentsync.training.build import freeze, make_accelerator
-from latentsync.training.charts import MOST_POINTS, Curve, draw_chart, running_mean
-from latentsync.training.checkpoint import CheckpointStore
-from latentsync.training.feed import sentence
-from latentsync.training.history import TRAINING, VALIDATION, History, Point, RunningMeans
-from latentsync.training.optimizer import make_optimizer
-from latentsync.training.parts import Tally
-from latentsync.training.record import check_config, differences, keep_config
+from latentsync.training.checkpoint import CheckpointStore, check_config, differences, keep_config
+from latentsync.training.logging import (
+    MOST_POINTS,
+    TRAINING,
+    VALIDATION,
+    Curve,
+    History,
+    HistoryPoint,
+    RunningMeans,
+    draw_chart,
+    running_mean,
+)
 from latentsync.training.statistics import wilson
-from latentsync.training.syncnet_step import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
-from latentsync.training.validation import combined
-from latentsync.training_config import OptimizerConfig, RunConfig, SyncNetConfig
+from latentsync.training.syncnet import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
+from latentsync.training.trainer import EMA, ValidationSum, combined, freeze, make_accelerator, make_optimizer, sentence
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,8 +74,10 @@ def test_a_curve_is_thinned_and_keeps_its_shape() -> None:
 
 
 def test_a_chart_has_a_panel_for_each_value(tmp_path: Path) -> None:
-    points = [Point(step, TRAINING, {"sync": 0.7 - step / 100, "lr": 1.0}) for step in range(20)]
-    points += [Point(step, VALIDATION, {"sync": 0.7, "accuracy": 0.5, "accuracy:low": 0.4, "accuracy:high": 0.6}) for step in (0, 10)]
+    points = [HistoryPoint(step, TRAINING, {"sync": 0.7 - step / 100, "lr": 1.0}) for step in range(20)]
+    points += [
+        HistoryPoint(step, VALIDATION, {"sync": 0.7, "accuracy": 0.5, "accuracy:low": 0.4, "accuracy:high": 0.6}) for step in (0, 10)
+    ]
     draw_chart(points, tmp_path / "two.png")
     draw_chart(points[:20], tmp_path / "one.png")
     two, one = (cv2.imread(str(tmp_path / name)) for name in ("two.png", "one.png"))
@@ -94,8 +98,8 @@ def test_the_interval_of_a_share() -> None:
 
 
 def test_shares_of_processes_are_combined() -> None:
-    first = {"sync": Tally(6.0, 10), "accuracy": Tally(7, 10, is_share=True)}
-    second = {"sync": Tally(1.0, 4), "accuracy": Tally(3, 4, is_share=True)}
+    first = {"sync": ValidationSum(6.0, 10), "accuracy": ValidationSum(7, 10, is_share=True)}
+    second = {"sync": ValidationSum(1.0, 4), "accuracy": ValidationSum(3, 4, is_share=True)}
     values = combined([first, second])
     assert values["sync"] == pytest.approx(0.5) and values["accuracy"] == pytest.approx(10 / 14)
     assert values["accuracy:low"] < 10 / 14 < values["accuracy:high"]
@@ -105,18 +109,18 @@ def test_shares_of_processes_are_combined() -> None:
 def test_the_average_lags_behind_and_is_put_in_place_for_a_while() -> None:
     layer = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(layer.weight)
-    average = MovingAverage(list(layer.parameters()), decay=0.9)
+    average = EMA(list(layer.parameters()), decay=0.9)
     for value in (0.0, 1.0, 1.0):
         nn.init.constant_(layer.weight, value)
         average.update()
     with average.in_place():
         inside = float(layer.weight.detach())
     assert 0 < inside < 1 and float(layer.weight.detach()) == 1
-    again = MovingAverage(list(layer.parameters()), decay=0.9)
+    again = EMA(list(layer.parameters()), decay=0.9)
     again.load_state_dict(average.state_dict())
     with again.in_place():
         assert float(layer.weight.detach()) == pytest.approx(inside)
-    assert not MovingAverage(list(layer.parameters()), decay=0.0)
+    assert not EMA(list(layer.parameters()), decay=0.0)
 
 
 def test_freezing_by_name() -> None:

@@ -11,10 +11,8 @@ from benchmarks.write_random_checkpoint import random_weights, unet_config
 from latentsync.config import UNetConfig
 from latentsync.constants import MAX_FRAMES
 from latentsync.errors import InputError
-from latentsync.models.attention import Attention, SpatialTransformer
-from latentsync.models.motion_module import TemporalTransformer, position_table
-from latentsync.models.resnet import ClipGroupNorm
-from latentsync.models.unet import UNet3DConditionModel
+from latentsync.models.attention import Attention, SpatialTransformer, TemporalTransformer, position_table
+from latentsync.models.unet import ClipGroupNorm, UNet3DConditionModel
 from latentsync.models.unet_weights import V10_NAMES, with_current_names
 
 

@@ -11,21 +11,29 @@ from diffusers import AutoencoderKL
 from golden_recipe import load_case, seeded_normal, seeded_state_dict, weights_sha256
 from test_losses import seeded_lpips, tiny_judge
 
-from latentsync.config import UNetConfig
-from latentsync.data.batches import UNetBatch
+from latentsync.config import UNetConfig, VideoMAEConfig
+from latentsync.data.sampling import UNetBatch
 from latentsync.diffusion import mixed_noise, unet_input
 from latentsync.errors import ConfigError
 from latentsync.faces.mask import fixed_mask, masked_pixels, mouth_weights
 from latentsync.losses.sync import SyncJudge
 from latentsync.losses.trepa import TREPALoss
-from latentsync.models.stable_syncnet import EncoderSizes, StableSyncNet
+from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec, sample_latents
 from latentsync.third_party.videomae import VideoMAE
-from latentsync.training import unet_step
-from latentsync.training.draws import Chance, Draws, coarse_noise, draw
-from latentsync.training.unet_step import Judges, UNetStep, average, decode_slices, step_weights
-from latentsync.training_config import VideoMAEConfig
+from latentsync.training import unet as unet_step
+from latentsync.training.unet import (
+    LossNetworks,
+    NoiseSamples,
+    NoiseSampling,
+    UNetStep,
+    average,
+    coarse_noise,
+    decode_slices,
+    draw,
+    step_weights,
+)
 
 WEIGHTS = {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0}
 CASE, NUMBERS = load_case("train_step_v16")
@@ -53,14 +61,14 @@ def case_codec() -> LatentCodec:
 
 
 @cache
-def case_judges() -> Judges:
+def case_judges() -> LossNetworks:
     sizes = CASE["config"]["syncnet"]
     syncnet = seeded(
         StableSyncNet(EncoderSizes(**sizes["audio_encoder"]), EncoderSizes(**sizes["visual_encoder"])), CASE["seed"]["syncnet"]
     )
     videomae = seeded(VideoMAE(VideoMAEConfig(width=44, depth=1, num_heads=4, hidden=192), num_classes=5), CASE["seed"]["vit"])
     sync = SyncJudge(syncnet, resolution=SIDE, num_frames=16, latent_space=False, lower_half=True)
-    return Judges(sync, seeded_lpips(), TREPALoss(videomae))
+    return LossNetworks(sync, seeded_lpips(), TREPALoss(videomae))
 
 
 def case_pixels(seed):
@@ -70,7 +78,7 @@ def case_pixels(seed):
 
 def make_step(weights=WEIGHTS, judges=None, **settings):
     judges = case_judges() if judges is None else judges
-    return UNetStep(case_codec(), fixed_mask(SIDE), weights=weights, seed=7, judges=judges, **{"chance": Chance(), **settings})
+    return UNetStep(case_codec(), fixed_mask(SIDE), weights=weights, seed=7, judges=judges, **{"chance": NoiseSampling(), **settings})
 
 
 def random_batch(size=2, frames=2, **changes) -> UNetBatch:
@@ -88,10 +96,10 @@ def tiny_unet() -> UNet3DConditionModel:
 
 
 @cache
-def tiny_judges() -> Judges:
+def tiny_judges() -> LossNetworks:
     """Judges of clips of two frames."""
     videomae = VideoMAE(VideoMAEConfig(28, 14, 2, 2, 16, 1, 4, 24), num_classes=3)
-    return Judges(tiny_judge(resolution=SIDE), seeded_lpips(), TREPALoss(seeded(videomae, 4)))
+    return LossNetworks(tiny_judge(resolution=SIDE), seeded_lpips(), TREPALoss(seeded(videomae, 4)))
 
 
 def part(batch: UNetBatch, index: slice) -> UNetBatch:
@@ -108,7 +116,7 @@ def test_losses_and_gradients_equal_the_reference(monkeypatch):
     batch = UNetBatch(torch.zeros(1), torch.zeros(1), [], seeded_normal(13331, (1, 16, 30, 64)), mel, faces, faces + 1)
     shared, independent = (seeded_normal(seed, (1, 4, 16, 8, 8)) for seed in (13321, 13322))
     posterior = torch.stack([seeded_normal(seed, (16, 4, 8, 8)) for seed in (13311, 13312, 13313)], dim=1)[None]
-    draws = Draws(torch.tensor([431]), mixed_noise(shared, independent), posterior)
+    draws = NoiseSamples(torch.tensor([431]), mixed_noise(shared, independent), posterior)
 
     unet = case_unet()
     calls = []
@@ -135,24 +143,24 @@ def test_losses_and_gradients_equal_the_reference(monkeypatch):
 
 
 def test_chance_belongs_to_the_sample_alone():
-    together = draw(7, [3, 900_000, 5], 4, 8, Chance(), 1000)
-    alone = draw(7, [5], 4, 8, Chance(), 1000)
+    together = draw(7, [3, 900_000, 5], 4, 8, NoiseSampling(), 1000)
+    alone = draw(7, [5], 4, 8, NoiseSampling(), 1000)
     assert together.noise.shape == (3, 4, 4, 8, 8) and together.posterior.shape == (3, 4, 3, 4, 8, 8)
-    for field in dataclasses.fields(Draws):
+    for field in dataclasses.fields(NoiseSamples):
         assert torch.equal(getattr(together, field.name)[2:], getattr(alone, field.name))
     state = torch.get_rng_state()
-    assert not torch.equal(draw(8, [5], 4, 8, Chance(), 1000).noise, alone.noise)
+    assert not torch.equal(draw(8, [5], 4, 8, NoiseSampling(), 1000).noise, alone.noise)
     assert not torch.equal(together.noise[0], together.noise[1])
     assert torch.equal(torch.get_rng_state(), state)  # the common source of chance is left alone
-    timesteps = draw(7, range(400), 1, 2, Chance(), 1000).timestep
+    timesteps = draw(7, range(400), 1, 2, NoiseSampling(), 1000).timestep
     assert timesteps.min() >= 0 and timesteps.max() < 1000 and abs(timesteps.float().mean() - 499.5) < 60
 
 
 def test_frames_share_half_of_their_noise_or_all_of_it():
-    noise = draw(7, range(60), 2, 16, Chance(), 1000).noise
+    noise = draw(7, range(60), 2, 16, NoiseSampling(), 1000).noise
     assert abs(noise.var() - 1) < 0.03
     assert abs((noise[:, :, 0] * noise[:, :, 1]).mean() - 0.5) < 0.03
-    same = draw(7, [1], 3, 8, Chance(alpha=None), 1000).noise
+    same = draw(7, [1], 3, 8, NoiseSampling(alpha=None), 1000).noise
     assert torch.equal(same[:, :, 0], same[:, :, 2])
 
 
@@ -160,7 +168,7 @@ def test_coarse_noise_lies_in_large_waves_alone():
     many = torch.cat([coarse_noise(torch.Generator().manual_seed(seed), 16) for seed in range(200)])  # n c 1 h w
     assert many.shape == (200, 4, 1, 16, 16) and abs(many.mean()) < 0.1
     assert many.mean((-1, -2)).var() > 1 and many.diff(dim=-1).var() < 0.2 * many.var()
-    plain, both = (draw(7, [3], 2, 16, Chance(coarse=coarse), 1000) for coarse in (0.0, 0.3))
+    plain, both = (draw(7, [3], 2, 16, NoiseSampling(coarse=coarse), 1000) for coarse in (0.0, 0.3))
     more = both.noise - plain.noise
     assert torch.allclose(more[:, :, 0], more[:, :, 1], atol=1e-5) and more.std() > 0.1  # the same for all frames
     assert torch.equal(plain.timestep, both.timestep) and torch.equal(plain.posterior, both.posterior)
@@ -168,7 +176,7 @@ def test_coarse_noise_lies_in_large_waves_alone():
 
 def test_a_share_of_the_samples_is_noisy():
     for share, expected in ((0.0, 0.25), (0.5, 0.625), (1.0, 1.0)):
-        timesteps = draw(7, range(400), 1, 2, Chance(noisy_share=share), 1000).timestep
+        timesteps = draw(7, range(400), 1, 2, NoiseSampling(noisy_share=share), 1000).timestep
         assert timesteps.max() < 1000 and (timesteps >= 750).float().mean() == pytest.approx(expected, abs=0.06)
 
 
@@ -202,7 +210,7 @@ def test_only_wanted_losses_are_computed(monkeypatch, names, decoded):
     calls = []
     monkeypatch.setattr(unet_step, "decode_slices", lambda codec, latents: calls.append(0) or decode_slices(codec, latents))
     weights = {name: float(name in names) for name in WEIGHTS}
-    judges = Judges(**{name: getattr(tiny_judges(), name) for name in names if name != "recon"})
+    judges = LossNetworks(**{name: getattr(tiny_judges(), name) for name in names if name != "recon"})
     with torch.no_grad():
         losses = make_step(weights, judges)(tiny_unet(), random_batch(size=1))
     assert list(losses) == names and len(calls) == decoded
@@ -213,7 +221,7 @@ def test_a_judge_of_latents_needs_no_decoding(monkeypatch):
     judge = tiny_judge(latent_space=True, lower=False, resolution=SIDE)
     seen = []
     judge.register_forward_hook(lambda module, args, output: seen.append(args[0]))
-    losses = make_step({"recon": 1.0, "sync": 0.05}, Judges(sync=judge))(tiny_unet(), random_batch(size=1))
+    losses = make_step({"recon": 1.0, "sync": 0.05}, LossNetworks(sync=judge))(tiny_unet(), random_batch(size=1))
     assert seen[0].shape == (1, 2, 4, 8, 8) and seen[0].dtype == torch.float32
     assert torch.autograd.grad(losses["sync"], tiny_unet().conv_out.weight)[0].abs().sum() > 0
 
@@ -228,7 +236,7 @@ def test_a_judge_of_latents_needs_no_decoding(monkeypatch):
 )
 def test_wishes_that_cannot_be_met_are_refused(weights, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        make_step(weights, Judges())
+        make_step(weights, LossNetworks())
 
 
 def test_slices_give_the_same_pixels_and_gradients_and_keep_little():
@@ -260,7 +268,7 @@ def moments_of(pixels):
 
 @torch.no_grad()
 def test_cached_moments_replace_the_encoder(monkeypatch):
-    batch, step = random_batch(), make_step({"recon": 1.0}, Judges())
+    batch, step = random_batch(), make_step({"recon": 1.0}, LossNetworks())
     without = step(tiny_unet(), batch)["recon"]
     pixels, reference = unet_step.to_pixels(batch.faces), unet_step.to_pixels(batch.reference)
     moments = torch.stack([moments_of(kind) for kind in (pixels, masked_pixels(pixels, fixed_mask(SIDE)), reference)], dim=2)
@@ -277,7 +285,7 @@ def test_samples_that_heard_nothing_are_not_judged():
 @pytest.mark.parametrize("latent_space", [False, True])
 def test_the_words_of_the_source_are_not_to_fit(latent_space):
     judge = tiny_judge(latent_space=latent_space, lower=not latent_space, resolution=SIDE)
-    step = make_step({"recon": 0.0, "sync_source": 1.0}, Judges(sync=judge))
+    step = make_step({"recon": 0.0, "sync_source": 1.0}, LossNetworks(sync=judge))
     asked = []
     judge.register_forward_hook(lambda module, args, output: asked.append(output))
     batch = random_batch(size=3, source_mel=torch.randn(3, 1, 80, 4) * torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1, 1))
@@ -299,7 +307,7 @@ def test_moments_are_sampled_clamped_and_scaled():
 
 def test_conditions_carry_mask_masked_and_reference():
     codec, batch = case_codec(), random_batch(size=1)
-    step = make_step({"recon": 1.0}, Judges())
+    step = make_step({"recon": 1.0}, LossNetworks())
     zeros = torch.zeros(1, 2, 3, 4, 8, 8)
     with torch.no_grad():
         target, conditions = step.encode(batch, zeros)
@@ -316,7 +324,7 @@ def test_conditions_carry_mask_masked_and_reference():
 def test_the_mouth_is_masked_in_the_source():
     batch = random_batch(size=1)
     batch = dataclasses.replace(batch, source=255 - batch.faces)
-    step, zeros = make_step({"recon": 1.0}, Judges()), torch.zeros(1, 2, 3, 4, 8, 8)
+    step, zeros = make_step({"recon": 1.0}, LossNetworks()), torch.zeros(1, 2, 3, 4, 8, 8)
     with torch.no_grad():
         target, conditions = step.encode(batch, zeros)
         plain, over_source = step.encode(dataclasses.replace(batch, source=None), zeros)
@@ -331,8 +339,8 @@ def test_noisy_steps_can_count_more():
     torch.testing.assert_close(step_weights(alphas_cumprod, 5.0), torch.tensor([1.0, 1.0, 3.0, 5.0]))
     batch, loud = random_batch(), []
     for largest in (1.0, 5.0):
-        step = make_step({"recon": 1.0}, Judges(), noisy_weight=largest)
-        draws = dataclasses.replace(draw(7, [0, 1], 2, SIDE // 8, Chance(), 1000), timestep=torch.tensor([999, 999]))
+        step = make_step({"recon": 1.0}, LossNetworks(), noisy_weight=largest)
+        draws = dataclasses.replace(draw(7, [0, 1], 2, SIDE // 8, NoiseSampling(), 1000), timestep=torch.tensor([999, 999]))
         with torch.no_grad():
             loud.append(step.losses(tiny_unet(), batch, draws)["recon"])
     torch.testing.assert_close(loud[1], 5 * loud[0])
@@ -346,16 +354,16 @@ def test_lips_can_count_more():
     assert inside.any(1).nonzero().flatten().tolist() == list(range(9, 15))
     assert inside.any(0).nonzero().flatten().tolist() == list(range(5, 11))
     torch.testing.assert_close(cells[inside], 4 * cells[0, 0].expand(36))
-    batch, draws = random_batch(), draw(7, [0, 1], 2, SIDE // 8, Chance(), 1000)
+    batch, draws = random_batch(), draw(7, [0, 1], 2, SIDE // 8, NoiseSampling(), 1000)
     with torch.no_grad():
         errors = (tiny_unet()(unet_input_of(batch, draws), draws.timestep, batch.audio) - draws.noise).square()
-        loss = make_step({"recon": 1.0}, Judges(), mouth_weight=4.0).losses(tiny_unet(), batch, draws)["recon"]
+        loss = make_step({"recon": 1.0}, LossNetworks(), mouth_weight=4.0).losses(tiny_unet(), batch, draws)["recon"]
     torch.testing.assert_close(loss, (errors * mouth_weights(SIDE // 8, 4.0)).mean())
 
 
-def unet_input_of(batch: UNetBatch, draws: Draws) -> torch.Tensor:
+def unet_input_of(batch: UNetBatch, draws: NoiseSamples) -> torch.Tensor:
     """What the denoiser is shown of a batch."""
-    step = make_step({"recon": 1.0}, Judges())
+    step = make_step({"recon": 1.0}, LossNetworks())
     target, conditions = step.encode(batch, draws.posterior)
     return unet_input(step.scheduler.add_noise(target, draws.noise, draws.timestep), conditions)
 
@@ -383,7 +391,7 @@ def test_half_precision_touches_the_denoiser_alone():
 
 
 def test_a_denoiser_that_never_sees_the_reference_never_needs_it():
-    unet, judges = UNet3DConditionModel(UNetConfig([32] * 4, 1, 32, 64, use_motion_module=True)), Judges(None, None, None)
+    unet, judges = UNet3DConditionModel(UNetConfig([32] * 4, 1, 32, 64, use_motion_module=True)), LossNetworks(None, None, None)
     torch.nn.init.normal_(unet.conv_out.weight)  # what starts at zero would let no gradient through
     step = make_step({"recon": 1.0}, judges, use_reference=False)
     step(unet, random_batch())["recon"].backward()

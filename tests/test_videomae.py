@@ -7,9 +7,9 @@ import pytest
 import torch
 from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
 
+from latentsync.config import VideoMAEConfig
 from latentsync.errors import InputError, WeightsError
 from latentsync.third_party.videomae import VideoMAE, load_videomae, position_table
-from latentsync.training_config import VideoMAEConfig
 
 TINY = VideoMAEConfig(image_size=28, patch_size=14, num_frames=4, tubelet_size=2, width=16, depth=2, num_heads=4, hidden=24)
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
 
-from latentsync.models.syncnet_choice import make_syncnet
-from latentsync.models.wav2lip_syncnet import Wav2LipSyncNet
-from latentsync.training.syncnet_step import SyncNetTrainee
-from latentsync.training_config import SyncNetModelConfig
+from latentsync.config import SyncNetModelConfig
+from latentsync.models.syncnet import Wav2LipSyncNet, make_syncnet
+from latentsync.training.syncnet import SyncNetTrainee
 
 NAME = "syncnet_wav2lip_full"
 

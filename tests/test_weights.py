@@ -27,12 +27,12 @@ from latentsync.app import models as app_models
 from latentsync.config import UNetConfig
 from latentsync.constants import MAX_FRAMES
 from latentsync.errors import WeightsError
-from latentsync.models.motion_module import position_table
+from latentsync.models.attention import position_table
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import load_unet, plan_start, refuse_misfits, start_from_stable_diffusion
 from latentsync.models.vae import load_vae
 from latentsync.pipelines import build
-from latentsync.whisper.loading import load_whisper_encoder
+from latentsync.whisper.audio2feature import load_whisper_encoder
 from scripts import download_weights
 
 FOR_TRAINING = {

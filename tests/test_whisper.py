@@ -14,9 +14,7 @@ from safetensors.torch import load_file, save_file
 from whisper.model import AudioEncoder
 
 from latentsync.errors import WeightsError
-from latentsync.whisper.audio2feature import Audio2Feature
-from latentsync.whisper.loading import load_whisper_encoder, whisper_sha256
-from latentsync.whisper.log_mel import LogMel
+from latentsync.whisper.audio2feature import Audio2Feature, LogMel, load_whisper_encoder, whisper_sha256
 
 CASE, NUMBERS = load_case("whisper_features")
 TOLERANCE = CASE["tolerance"]

@@ -13,8 +13,7 @@ from latentsync.faces.detector import Face
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
-from latentsync.whisper.audio2feature import Audio2Feature
-from latentsync.whisper.loading import load_whisper_encoder
+from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder
 
 CASE, NUMBERS = load_case("e2e_v16")
 SHAPES = json.loads((GOLDEN / "shapes" / "e2e_v16.json").read_text())

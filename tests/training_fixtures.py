@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 
 from benchmarks.write_random_checkpoint import write_checkpoint
 from latentsync.config import load_config, load_syncnet_config
-from latentsync.losses.perceptual import empty_lpips
-from latentsync.models.syncnet_choice import make_syncnet
+from latentsync.losses.lpips import empty_lpips
+from latentsync.models.syncnet import make_syncnet
 from latentsync.third_party.videomae import VideoMAE
 
 FRAMES = 8

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from embedded.talking_heads.speech.voices import SPLITS, Voice
-from latentsync.command import CODES, run_command
+from latentsync.cli import CODES, run_command
 from latentsync.errors import InputError
 from latentsync.media.files import staged
 

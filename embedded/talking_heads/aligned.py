@@ -20,8 +20,7 @@ from embedded.talking_heads.scene import HEAD_MIDDLE, frame_camera
 from embedded.talking_heads.solids import Camera
 from embedded.talking_heads.speech.voices import ClipPlan
 from embedded.talking_heads.traits import draw_traits, stream
-from latentsync.faces.align import align_known, anchors_from_landmarks, face_size, fit_similarity, on_face
-from latentsync.faces.warp import warp_faces
+from latentsync.faces.alignment import align_known, anchors_from_landmarks, face_size, fit_similarity, on_face, warp_faces
 
 Placement = Literal["truth", "detector"]
 CRF = 12  # quality of the video, x264's scale: faces of 128 pixels keep some 40 dB

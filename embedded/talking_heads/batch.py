@@ -17,7 +17,7 @@ from embedded.talking_heads.aligned import Placement, write_aligned
 from embedded.talking_heads.clip import plan_of, write_pictures, write_recording
 from embedded.talking_heads.speech.synthesis import speak
 from embedded.talking_heads.speech.voices import Split
-from latentsync.command import INTERRUPTED
+from latentsync.cli import INTERRUPTED
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.files import read_record, write_json
 

@@ -26,7 +26,7 @@ from embedded.talking_heads.speech.voices import ClipPlan, other_text, plan_clip
 from embedded.talking_heads.traits import draw_traits, stream
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.media.files import staged, write_text
-from latentsync.media.sink import AudioTrack, VideoSink
+from latentsync.media.video_writer import AudioTrack, VideoWriter
 
 TRUTH_VERSION = 1
 _WORDS_PER_SECOND = 4.5  # more than anybody says, so that a clip is full of speech
@@ -129,7 +129,7 @@ def write_video(path: Path, frames: Iterable[RenderedFrame], size: int, samples:
         sound = Path(folder) / "speech.wav"
         write_wave(sound, samples)
         track = AudioTrack(sound, len(samples) / AUDIO_SAMPLE_RATE)
-        with VideoSink(path, size, size, VIDEO_FPS, audio=track, crf=crf) as sink:
+        with VideoWriter(path, size, size, VIDEO_FPS, audio=track, crf=crf) as sink:
             for frame in frames:
                 sink.write(frame.picture)
                 seen.append(replace(frame, picture=np.empty((0, 0, 3), np.uint8)))

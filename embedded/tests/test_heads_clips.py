@@ -25,11 +25,11 @@ from embedded.talking_heads.speech.visemes import CHANNELS
 from embedded.talking_heads.speech.voices import SPEAKERS, Voice, split_of_identity, split_of_speaker
 from embedded.talking_heads.traits import draw_traits
 from latentsync.constants import AUDIO_SAMPLE_RATE
-from latentsync.data.findings import look
+from latentsync.data.clip_index import look
 from latentsync.errors import InputError
-from latentsync.faces.align import anchors_from_landmarks, template
+from latentsync.faces.alignment import anchors_from_landmarks, template
 from latentsync.media.audio import read_audio
-from latentsync.media.video import VideoSource
+from latentsync.media.video_reader import VideoReader
 
 IDENTITY, SCENE, SIZE = 11, 4, 64
 SPOKEN = Pose(mouth=MouthShape(jaw=0.5, spread=0.2, upper_lip=0.2, lower_lip=0.3), turn=(0.1, -0.05, 0.02), gaze=(0.1, 0.0))
@@ -126,7 +126,7 @@ def test_aligned_clips_show_faces_where_inference_puts_them(tmp_path: Path) -> N
         expected = template(128).numpy() * [128 / 105, 128 / 140]  # the crop of 105 x 140 pixels is stretched to the square face
         found = np.stack([anchors_from_landmarks(points) for points in landmarks]) - 0.5
         assert np.abs(found - expected).max() < 12 and np.abs((found - expected).mean(1)).max() < tolerance
-        frames = np.stack(list(VideoSource(tmp_path / f"{name}.mp4").frames()))
+        frames = np.stack(list(VideoReader(tmp_path / f"{name}.mp4").frames()))
         assert frames.shape == (5, 128, 128, 3) and frames.std() > 20
     one, other = (truth_of(tmp_path / f"heads-s1-train-128-000000{end}.mp4") for end in ("", "_other"))
     eyes = np.array(one["landmarks"])[:, 36:48] - np.array(other["landmarks"])[:, 36:48]

@@ -11,8 +11,7 @@ from pathlib import Path
 from latentsync.config import Config, load_config
 from latentsync.errors import InputError
 from latentsync.pipelines.build import CONFIGS, EMBEDDED, ROOT, PathLike, find_config, find_denoisers, locate_models, read_config
-from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
-from latentsync.pipelines.memory import release_cached_memory
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, release_cached_memory
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +89,7 @@ def check_model(choice: ModelChoice, overrides: Sequence[str] = ()) -> None:
     locate_models(choice.config, choice.unet, overrides=overrides)
 
 
-class ModelShelf:
+class ModelCache:
     """Holds one loaded model at a time, for any number of threads; another one takes its place when nobody uses it any more.
 
     Args:

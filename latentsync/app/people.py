@@ -11,11 +11,9 @@ import cv2
 import numpy as np
 
 from latentsync.constants import VIDEO_FPS
-from latentsync.faces.cuts import shrink
-from latentsync.faces.detector import Face, FaceDetector, is_plausible
-from latentsync.faces.mtcnn import MtcnnDetector
+from latentsync.faces.detector import Face, FaceDetector, MtcnnDetector, is_plausible, shrink
 from latentsync.faces.plan import MIN_WIDTH
-from latentsync.media.video import VideoSource
+from latentsync.media.video_reader import VideoReader
 
 MOMENTS = 12  # frames that are looked at, spread over the video
 APART = 5  # frames that lie between two of them at least
@@ -27,7 +25,7 @@ THUMBNAIL = 144  # pixels a side
 
 
 @dataclass
-class Sighting:
+class FaceSighting:
     """A face in one frame."""
 
     face: Face
@@ -45,10 +43,10 @@ class Sighting:
 class PersonFound:
     """The sightings of one person, in order of time."""
 
-    sightings: list[Sighting] = field(default_factory=list)
+    sightings: list[FaceSighting] = field(default_factory=list)
 
     @property
-    def best(self) -> Sighting:
+    def best(self) -> FaceSighting:
         """The largest face: the best thumbnail."""
         return max(self.sightings, key=lambda sighting: sighting.face.width)
 
@@ -86,14 +84,14 @@ class PeopleFinder:
                     person = next((person for person in people if person.sightings[-1].seconds < seconds and person.is_near(face)), None)
                     if person is None:
                         people.append(person := PersonFound())
-                    person.sightings.append(Sighting(face, seconds, cut_face(frame, face)))
+                    person.sightings.append(FaceSighting(face, seconds, cut_face(frame, face)))
         people.sort(key=lambda person: -sum(sighting.face.width * sighting.face.height for sighting in person.sightings))
         return people[:MOST_PEOPLE]
 
 
 def moments(path: Path, longest: float) -> Iterator[tuple[float, np.ndarray]]:
     """(seconds, frame uint8 h w 3) of a few moments, the time being the middle of the frame's."""
-    source = VideoSource(path)
+    source = VideoReader(path)
     total = min(source.expected_frames or MOMENTS * VIDEO_FPS, int(longest * VIDEO_FPS))
     count = max(1, min(MOMENTS, total // APART))
     for k in range(count):

@@ -11,15 +11,11 @@ from pathlib import Path
 
 import gradio as gr
 
-from latentsync.app.desk import Desk
-from latentsync.app.examples import find_examples
-from latentsync.app.models import ModelShelf
-from latentsync.app.order import Limits
-from latentsync.app.page import OLDEST, Page, resource
+from latentsync.app.handlers import Handlers, Sessions, find_examples
+from latentsync.app.jobs import JobQueue, Limits
+from latentsync.app.models import ModelCache
 from latentsync.app.people import PeopleFinder
-from latentsync.app.sessions import Sessions
-from latentsync.app.theme import make_theme
-from latentsync.app.workshop import Workshop
+from latentsync.app.ui import OLDEST, Page, make_theme, resource
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.pipelines.build import ROOT
 
@@ -50,7 +46,7 @@ class Settings:
 
 
 @contextmanager
-def serving(shelf: ModelShelf, limits: Limits, settings: Settings) -> Iterator[gr.Blocks]:
+def serving(shelf: ModelCache, limits: Limits, settings: Settings) -> Iterator[gr.Blocks]:
     """Serve the app for the length of a block; yields the running page.
 
     All files, uploads too, lie in one temporary folder, which goes with it.
@@ -61,10 +57,10 @@ def serving(shelf: ModelShelf, limits: Limits, settings: Settings) -> Iterator[g
     with (
         tempfile.TemporaryDirectory(prefix="latentsync-app-", ignore_cleanup_errors=True) as name,
         keeping_files_in(Path(name)),
-        Workshop(shelf, settings.concurrency) as shop,
+        JobQueue(shelf, settings.concurrency) as shop,
     ):
         sessions = Sessions(Path(name))
-        desk = Desk(shop, sessions, limits, PeopleFinder())
+        desk = Handlers(shop, sessions, limits, PeopleFinder())
         page = Page(desk, find_examples(ROOT / "assets")).build()
         stop = threading.Event()
         for work in (preload, sweep):
@@ -77,7 +73,7 @@ def serving(shelf: ModelShelf, limits: Limits, settings: Settings) -> Iterator[g
             page.close(verbose=False)
 
 
-def launch(page: gr.Blocks, desk: Desk, limits: Limits, settings: Settings) -> None:
+def launch(page: gr.Blocks, desk: Handlers, limits: Limits, settings: Settings) -> None:
     """Start Gradio's server in its own thread. Raises InputError where it cannot listen."""
 
     def health() -> dict[str, object]:
@@ -136,7 +132,7 @@ def keeping_files_in(folder: Path) -> Iterator[None]:
             os.environ[UPLOADS] = before
 
 
-def preload(desk: Desk, stop: threading.Event) -> None:
+def preload(desk: Handlers, stop: threading.Event) -> None:
     """Load the default model before somebody asks; what is wrong with it is told now, and again to whoever asks."""
     shelf = desk.workshop.shelf
     try:
@@ -146,7 +142,7 @@ def preload(desk: Desk, stop: threading.Event) -> None:
         logger.error("%s", error)
 
 
-def sweep(desk: Desk, stop: threading.Event) -> None:
+def sweep(desk: Handlers, stop: threading.Event) -> None:
     """Forget sessions that did nothing for long (clients that went without a word) and uploads that were broken off."""
     while not stop.wait(SWEEP_SECONDS):
         for owner in desk.sessions.stale(OLDEST):

@@ -8,13 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentsync.data.batches import SyncNetBatch, Turn
-from latentsync.data.catalog import Catalog, ClipInfo
-from latentsync.data.clip_dataset import ClipDataset, whole
-from latentsync.data.clips import SYNCNET_LENGTHS, choose_syncnet
-from latentsync.data.mouth import read_mouth
+from latentsync.data.clip_index import Catalog, ClipInfo, read_mouth
+from latentsync.data.sampling import SYNCNET_LENGTHS, ClipDataset, SampleIndex, SyncNetBatch, choose_syncnet, whole
 from latentsync.errors import InputError
-from latentsync.spectrogram import mel_window
+from latentsync.mel import mel_window
 
 REMEMBERED = 2000  # clips whose mouth channels a process holds, some megabytes
 
@@ -49,7 +46,7 @@ class SyncNetDataset(ClipDataset[SyncNetBatch]):
         self.mels, self.with_mouth = mels, with_mouth
         self._remembered: OrderedDict[Path, Tensor] = OrderedDict()
 
-    def sample(self, turn: Turn, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SyncNetBatch:
+    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SyncNetBatch:
         """See `ClipDataset`."""
         mel, length = self.mels(clip.path), self.num_frames
         choice = choose_syncnet(rng, self.frames_of(clip, mel, SYNCNET_LENGTHS), length)

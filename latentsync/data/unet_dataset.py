@@ -7,14 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentsync.data.batches import Turn, UNetBatch
-from latentsync.data.catalog import Catalog, ClipInfo
-from latentsync.data.clip_dataset import ClipDataset, whole
-from latentsync.data.clips import UNET_LENGTHS, choose_unet
-from latentsync.data.latents import LatentStore, Window
-from latentsync.data.sound import Features
-from latentsync.data.twins import find_twins
-from latentsync.spectrogram import mel_window
+from latentsync.data.clip_index import Catalog, ClipInfo, find_twins
+from latentsync.data.features import CachedWindow, Features, LatentStore
+from latentsync.data.sampling import UNET_LENGTHS, ClipDataset, SampleIndex, UNetBatch, choose_unet, whole
+from latentsync.mel import mel_window
 
 
 class UNetDataset(ClipDataset[UNetBatch]):
@@ -50,7 +46,7 @@ class UNetDataset(ClipDataset[UNetBatch]):
         self.audio_dropout, self.with_faces = audio_dropout, with_faces
         self.counterfactual, self.twins = counterfactual, find_twins(catalog.clips) if counterfactual else {}
 
-    def sample(self, turn: Turn, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> UNetBatch:
+    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> UNetBatch:
         """See `ClipDataset`."""
         mel, length, twin = self.mels(clip.path), self.num_frames, self.twins.get(clip.path)
         frames = self.frames_of(clip, mel, UNET_LENGTHS)
@@ -78,7 +74,7 @@ class UNetDataset(ClipDataset[UNetBatch]):
 
     def _moments(self, clip: ClipInfo, source: ClipInfo, start: int, reference: int) -> Tensor:
         """What the autoencoder made of target, masked source and reference."""
-        windows = (Window(clip.path, start), Window(source.path, start), Window(source.path, reference))
+        windows = (CachedWindow(clip.path, start), CachedWindow(source.path, start), CachedWindow(source.path, reference))
         return self.latents.moments(*windows, self.num_frames)
 
     def _pictures(self, clip: ClipInfo, source: ClipInfo, start: int, reference: int) -> dict[str, Tensor]:

@@ -1,12 +1,34 @@
-"""One interface for every face detector: what a face is, and what the look pass asks of a back end."""
+"""Face detectors: MTCNN (weights in its package) and face-alignment (68 landmarks), and the choice between them."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
+import torch
+from face_alignment import FaceAlignment, LandmarksType
+from face_alignment.detection.sfd.net_s3fd import s3fd
+from face_alignment.models import FAN
+from facenet_pytorch import MTCNN
+
+from latentsync.errors import InputError
+from latentsync.faces.alignment import anchors_from_landmarks, one_thread
+from latentsync.weights import load_strict, read_state_dict
+
+
+def shrink(picture: np.ndarray, long_side: int | None) -> np.ndarray:
+    """A picture whose long side is at most `long_side` pixels (area filter); smaller ones and None come back as they are."""
+    height, width = picture.shape[:2]
+    if long_side is None or max(height, width) <= long_side:
+        return picture
+    scale = long_side / max(height, width)
+    size = (max(round(width * scale), 1), max(round(height * scale), 1))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
 
 Smoothing = Literal["none", "window", "laplacian"]
-
 MAX_ASPECT, MIN_ASPECT = 1.5, 0.2  # width over height of a box that can be a face
 MIN_ANCHOR_SPREAD = 1.0  # pixels: anchors closer together than this fix no transform
 
@@ -71,3 +93,174 @@ def overlap(box: np.ndarray, other: np.ndarray) -> float:
         return 0.0
     shared = float(width * height)
     return shared / (float((box[2] - box[0]) * (box[3] - box[1])) + float((other[2] - other[0]) * (other[3] - other[1])) - shared)
+
+
+MIN_FACE = 20  # pixels of the shrunken picture
+MTCNN_MIN_SCORE = 0.95  # of a face that full detection reports: leaves no false box on real clips
+MIN_FOLLOW_SCORE = 0.8  # of a face found again, mean over its looks
+# From eyes and nose to brows and nose: x runs from the left eye to the right one, y is perpendicular to it and points down.
+LEFT_BROW = (-0.607, -0.297)
+RIGHT_BROW = (0.578, -0.308)
+NOSE_SHARE = 0.94  # of the way from the middle of the eyes to the tip of the nose
+# Where the last network looks when it finds a face again: shift in x and y, in heights of the last box.
+LOOKS = ((-0.06, 0.0), (0.06, 0.0), (0.0, -0.06), (0.0, 0.06))
+INPUT = 48  # pixels a side that the last network sees
+
+
+class MtcnnDetector:
+    """Three cascaded networks; 5 points a face. `follow` runs the last of them on the neighbourhood of a known face."""
+
+    name = "mtcnn"
+    smoothing: Smoothing = "window"
+    long_side: int | None = 640
+
+    def __init__(self, device: torch.device | str = "cpu", stride: int = 8) -> None:
+        self.stride = stride
+        self.device = torch.device("cpu" if torch.device(device).type == "mps" else device)  # Metal lacks the area filter it needs
+        self._networks = MTCNN(keep_all=True, min_face_size=MIN_FACE, device=self.device).eval()
+
+    def detect(self, picture: np.ndarray) -> list[Face]:
+        """All faces of a picture uint8 [h w 3] with a score over 0.95; pictures too small to hold one give none."""
+        if min(picture.shape[:2]) < MIN_FACE:
+            return []
+        with one_thread():
+            boxes, scores, points = self._networks.detect(np.ascontiguousarray(picture), landmarks=True)
+        if boxes is None:
+            return []
+        found = zip(np.asarray(boxes, np.float32), np.asarray(scores, np.float32), np.asarray(points, np.float32), strict=True)
+        return [Face(box, float(score), anchors_from_points(five)) for box, score, five in found if score > MTCNN_MIN_SCORE]
+
+    @torch.inference_mode()
+    def follow(self, picture: np.ndarray, faces: list[Face]) -> list[Face | None]:
+        """Each face found again in a picture uint8 [h w 3] near its last box: the mean of a few looks that agree."""
+        if not faces:
+            return []
+        squares = np.stack([look_square(face.box, look) for face in faces for look in LOOKS])  # n 3: x0, y0, side
+        looks = np.stack([cut_square(picture, square) for square in squares])  # n 48 48 3
+        inputs = (torch.from_numpy(looks).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
+        with one_thread():
+            shifts, points, scores = (output.cpu().numpy() for output in self._networks.onet(inputs))
+        boxes, points = to_picture(squares, shifts, points)
+        groups = np.split(np.arange(len(squares)), len(faces))
+        return [merge(boxes[group], points[group], scores[group, 1]) for group in groups]
+
+
+def anchors_from_points(points: np.ndarray) -> np.ndarray:
+    """Left brow, right brow and nose, float32 [3 2], from left eye, right eye, nose (and mouth corners) [5 2]."""
+    left, right, nose = points[:3].astype(np.float64)
+    middle, x = (left + right) / 2, right - left
+    y = np.array([-x[1], x[0]])
+    brows = [middle + across * x + down * y for across, down in (LEFT_BROW, RIGHT_BROW)]
+    return np.stack([*brows, middle + NOSE_SHARE * (nose - middle)]).astype(np.float32)
+
+
+def look_square(box: np.ndarray, look: tuple[float, float]) -> tuple[int, int, int]:
+    """Corner x, y and side of the square around a box, moved by one of `LOOKS`; whole pixels."""
+    side = max(round(float(max(box[2] - box[0], box[3] - box[1]))), 2)
+    x, y = (box[0] + box[2]) / 2 + look[0] * side, (box[1] + box[3]) / 2 + look[1] * side
+    return round(float(x) - side / 2), round(float(y) - side / 2), side
+
+
+def cut_square(picture: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """A square of the picture, black beyond its edges, as uint8 [48 48 3]."""
+    x, y, side = (int(value) for value in square)
+    height, width = picture.shape[:2]
+    left, top, right, bottom = max(-x, 0), max(-y, 0), max(x + side - width, 0), max(y + side - height, 0)
+    patch = picture[max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)]
+    if min(patch.shape[:2]) == 0:
+        return np.zeros((INPUT, INPUT, 3), np.uint8)
+    if left or top or right or bottom:
+        patch = cv2.copyMakeBorder(patch, top, bottom, left, right, cv2.BORDER_CONSTANT)
+    return cv2.resize(patch, (INPUT, INPUT), interpolation=cv2.INTER_AREA)
+
+
+def to_picture(squares: np.ndarray, shifts: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [n 4] and points [n 5 2] in pixels of the picture from the network's shares of each square [n 3]."""
+    corner, side = squares[:, :2], squares[:, 2:]
+    edges = np.concatenate([corner, corner + side], axis=1)
+    boxes = edges + shifts * side
+    places = np.stack([points[:, :5], points[:, 5:]], axis=-1) * side[:, None] + corner[:, None]  # n 5 2
+    return boxes.astype(np.float32), places.astype(np.float32)
+
+
+def merge(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> Face | None:
+    """One face from several looks at it: their mean, or None when they are not sure together."""
+    score = float(scores.mean())
+    if score < MIN_FOLLOW_SCORE:
+        return None
+    return Face(boxes.mean(axis=0), score, anchors_from_points(points.mean(axis=0)))
+
+
+BOX_SIDE = 640  # pixels of the long side that boxes are looked for in; landmarks are found in the picture itself
+S3FD_MIN_SCORE = 0.5  # of a box
+HINT = "use the file of the face-alignment project, or the detector 'mtcnn', which needs none"
+
+
+class LocalFaceAlignment(FaceAlignment):
+    """face-alignment with its landmark network read from a given file instead of a download."""
+
+    def __init__(self, boxes_path: Path, landmarks_path: Path, device: str) -> None:
+        self._landmarks_path = landmarks_path
+        with torch.device("meta"):
+            boxes = s3fd()
+        load_strict(boxes, read_state_dict(boxes_path)[0], boxes_path, HINT, assign=True)  # the library reads it unchecked
+        super().__init__(
+            LandmarksType.TWO_D,
+            device=device,
+            compile=False,
+            face_detector="sfd",
+            face_detector_kwargs={"path_to_detector": str(boxes_path), "filter_threshold": S3FD_MIN_SCORE},
+        )
+
+    def _load_native(self, network_name: str, network_size: int, device: str, dtype: torch.dtype) -> torch.nn.Module:
+        with torch.device("meta"):
+            network = FAN(network_size)
+        load_strict(network, read_state_dict(self._landmarks_path)[0], self._landmarks_path, HINT, assign=True)
+        return network.to(device, dtype=dtype).eval()
+
+
+class FanDetector:
+    """Boxes from S3FD, 68 landmarks from 2DFAN-4, anchors as means of brows and nose."""
+
+    name = "face-alignment"
+    smoothing: Smoothing = "laplacian"
+    long_side: int | None = None
+
+    def __init__(self, boxes_path: Path, landmarks_path: Path, device: torch.device | str = "cpu") -> None:
+        """Raises WeightsError when a file is missing or does not hold the network it is named for."""
+        with own_cudnn_flags():
+            self._networks: Any = LocalFaceAlignment(boxes_path, landmarks_path, str(device))
+
+    def detect(self, picture: np.ndarray) -> list[Face]:
+        """All faces of a picture uint8 [h w 3]."""
+        small = shrink(picture, BOX_SIDE)
+        scale = max(picture.shape[:2]) / max(small.shape[:2])
+        with own_cudnn_flags():
+            found = self._networks.face_detector.detect_from_image(np.ascontiguousarray(small))
+            boxes = [np.array([*(np.asarray(box[:4]) * scale), box[4]]) for box in found if box[2] > box[0] and box[3] > box[1]]
+            landmarks = self._networks.get_landmarks_from_image(picture, detected_faces=boxes) if boxes else []
+        return [
+            Face(box[:4].astype(np.float32), float(box[4]), anchors_from_landmarks(points), np.asarray(points, np.float64))
+            for box, points in zip(boxes, landmarks, strict=True)
+        ]
+
+
+def own_cudnn_flags() -> AbstractContextManager[None]:
+    """The library switches cuDNN's benchmark mode on for the whole program; what it does inside is undone at the end."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=True)
+
+
+NAMES = ("auto", "mtcnn", "face-alignment")
+
+
+def build_detector(name: str, s3fd_path: Path, fan_path: Path, device: torch.device | str = "cpu") -> FaceDetector:
+    """A detector by name; "auto" takes face-alignment when both weight files exist, mtcnn otherwise.
+
+    Raises InputError for another name, WeightsError when the named one cannot be loaded.
+    """
+    if name not in NAMES:
+        raise InputError(f"There is no face detector '{name}': use one of {', '.join(NAMES)}.")
+    if name == "face-alignment" or (name == "auto" and s3fd_path.is_file() and fan_path.is_file()):
+        return FanDetector(s3fd_path, fan_path, device)
+
+    return MtcnnDetector(device)

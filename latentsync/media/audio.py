@@ -18,8 +18,7 @@ import numpy as np
 
 from latentsync.constants import AUDIO_SAMPLE_RATE
 from latentsync.errors import InputError, OutputError
-from latentsync.media.ffmpeg import AudioStream, MediaInfo, probe
-from latentsync.media.process import DISK_FULL, QUIET, Child, file_url, pipe_url, read_exactly
+from latentsync.media.probe import DISK_FULL, QUIET, AudioStream, Child, MediaInfo, file_url, pipe_url, probe, read_exactly
 
 logger = logging.getLogger(__name__)
 

@@ -1,21 +1,184 @@
-"""The denoiser: a U-Net over the frames of a clip that listens to their sound (LatentSync, arXiv 2412.09262, section 3).
-
-It is the U-Net of Stable Diffusion 1.5 (Rombach et al. 2022, arXiv 2112.10752), applied frame by frame, with three changes: the
-input also carries the mask, the masked and the reference latents; attention to text becomes attention to each frame's audio;
-and each layer may be followed by attention along time.
-"""
+"""The denoising U-Net, inflated to clips."""
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from latentsync.config import UNetConfig
 from latentsync.constants import LATENT_CHANNELS, MAX_FRAMES, UNET_IN_CHANNELS
 from latentsync.errors import InputError
-from latentsync.models.resnet import ClipGroupNorm
-from latentsync.models.unet_blocks import DownBlock, Level, LevelSizes, MidBlock, UpBlock
+from latentsync.models.attention import MotionModule, SpatialTransformer
+
+RESNET_NORM_EPS = 1e-5
+
+
+class ClipGroupNorm(nn.GroupNorm):
+    """GroupNorm whose mean and variance are taken over all frames of a clip at once (group x f x h x w).
+
+    A frame's result therefore depends on the frames it shares the clip with, with or without attention along time.
+    """
+
+    def __init__(self, groups: int, channels: int) -> None:
+        super().__init__(groups, channels, eps=RESNET_NORM_EPS)
+
+    def forward(self, x: Tensor, frames: int) -> Tensor:
+        """x (b f) c h w -> (b f) c h w; the regrouping is a view where x lies in memory channels last."""
+        clips = x.unflatten(0, (-1, frames)).transpose(1, 2)  # b c f h w
+        # On CUDA the norm works channels first: one copy here spares two further on. On the CPU nothing is copied.
+        clips = super().forward(clips).contiguous(memory_format=torch.channels_last_3d)
+        return clips.transpose(1, 2).flatten(0, 1)  # (b f) c h w
+
+
+class ResnetBlock(nn.Module):
+    """Two times norm, SiLU, 3x3 convolution, with the time embedding added in between; plus the input."""
+
+    def __init__(self, in_channels: int, out_channels: int, time_dim: int, groups: int) -> None:
+        super().__init__()
+        self.norm1 = ClipGroupNorm(groups, in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.time_emb_proj = nn.Linear(time_dim, out_channels)
+        self.norm2 = ClipGroupNorm(groups, out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor, frames: int) -> Tensor:
+        """x (b f) c h w, time b t (the time embedding after its SiLU) -> (b f) c h w."""
+        shift = self.time_emb_proj(time).repeat_interleave(frames, dim=0)[:, :, None, None]  # (b f) c 1 1
+        h = self.conv1(F.silu(self.norm1(x, frames))) + shift
+        h = self.conv2(F.silu(self.norm2(h, frames)))
+        return self.conv_shortcut(x) + h
+
+
+class Downsample(nn.Module):
+    """Half the height and width (rounded up) by a 3x3 convolution with stride 2."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b f) c h w -> (b f) c ceil(h/2) ceil(w/2)."""
+        return self.conv(x)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement, then a 3x3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
+        """(b f) c h w -> (b f) c *size: the size of the skip that comes next, which is twice h and w unless those were odd."""
+        return self.conv(F.interpolate(x, size=size, mode="nearest"))
+
+
+@dataclass(frozen=True)
+class LevelSizes:
+    """What the layers of one level are made of.
+
+    Attributes:
+        channels: width of the level.
+        in_channels: width that each layer is given; as many as the level has layers.
+        time_dim: width of the time embedding.
+        groups: groups of the norms, those along time excepted.
+        audio_dim: width of an audio token, or None for a level without attention in the frame.
+        motion: attention along time.
+    """
+
+    channels: int
+    in_channels: list[int]
+    time_dim: int
+    groups: int
+    audio_dim: int | None
+    motion: bool
+
+
+class Level(nn.Module):
+    """Layers of one width: a convolution block each, then attention in the frame, then attention along time, where the level has them.
+
+    The lists carry the names of the published files; an empty list leaves no entry there.
+
+    Attributes:
+        gradient_checkpointing: while training, forget activations inside each module and compute them again on the way back.
+    """
+
+    def __init__(self, sizes: LevelSizes) -> None:
+        super().__init__()
+        self.gradient_checkpointing = False
+        width, layers = sizes.channels, len(sizes.in_channels)
+        attentions = [SpatialTransformer(width, sizes.audio_dim, sizes.groups) for _ in range(layers)] if sizes.audio_dim else []
+        self.resnets = nn.ModuleList([ResnetBlock(n, width, sizes.time_dim, sizes.groups) for n in sizes.in_channels])
+        self.attentions = nn.ModuleList(attentions)
+        self.motion_modules = nn.ModuleList([MotionModule(width) for _ in range(layers)] if sizes.motion else [])
+
+    def layer(self, index: int, x: Tensor, time: Tensor, audio: Tensor | None, frames: int) -> Tensor:
+        """x (b f) c h w, time b t, audio (b f) s d or None -> (b f) c h w."""
+        x = self.run(self.resnets[index], x, time, frames)
+        if len(self.attentions):
+            x = self.run(self.attentions[index], x, audio)
+        if len(self.motion_modules):
+            x = self.run(self.motion_modules[index], x, frames)
+        return x
+
+    def run(self, module: nn.Module, *args: Any) -> Tensor:
+        """Call a module, trading time for memory if asked to."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(module, *args, use_reentrant=False)
+        return module(*args)
+
+
+class DownBlock(Level):
+    """Layers, then half the height and width (not at the last level)."""
+
+    def __init__(self, sizes: LevelSizes, resize: bool) -> None:
+        super().__init__(sizes)
+        self.downsamplers = nn.ModuleList([Downsample(sizes.channels)] if resize else [])
+
+    def forward(self, x: Tensor, time: Tensor, audio: Tensor | None, frames: int) -> list[Tensor]:
+        """x (b f) c h w -> the states that the way up will want, in order; the last of them is the block's result."""
+        skips = []
+        for index in range(len(self.resnets)):
+            x = self.layer(index, x, time, audio, frames)
+            skips.append(x)
+        for downsampler in self.downsamplers:
+            skips.append(downsampler(x))
+        return skips
+
+
+class MidBlock(Level):
+    """Convolution block, attention in the frame, convolution block; nothing along time."""
+
+    def __init__(self, sizes: LevelSizes) -> None:
+        super().__init__(sizes)
+        self.resnets.append(ResnetBlock(sizes.channels, sizes.channels, sizes.time_dim, sizes.groups))
+
+    def forward(self, x: Tensor, time: Tensor, audio: Tensor | None, frames: int) -> Tensor:
+        """x (b f) c h w -> (b f) c h w."""
+        x = self.layer(0, x, time, audio, frames)
+        return self.run(self.resnets[1], x, time, frames)
+
+
+class UpBlock(Level):
+    """Layers that each take one state of the way down back in, then twice the height and width (not at the last level)."""
+
+    def __init__(self, sizes: LevelSizes, resize: bool) -> None:
+        super().__init__(sizes)
+        self.upsamplers = nn.ModuleList([Upsample(sizes.channels)] if resize else [])
+
+    def forward(self, x: Tensor, skips: list[Tensor], time: Tensor, audio: Tensor | None, frames: int) -> Tensor:
+        """x (b f) c h w and the states of the way down, the last of which are used first and taken off the list."""
+        for index in range(len(self.resnets)):
+            x = self.layer(index, torch.cat([x, skips.pop()], dim=1), time, audio, frames)
+        for upsampler in self.upsamplers:
+            x = upsampler(x, skips[-1].shape[-2:])
+        return x
+
 
 MAX_PERIOD = 10_000.0  # ratio of the fastest to the slowest wave of the time embedding
 

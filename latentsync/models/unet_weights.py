@@ -11,7 +11,7 @@ from torch import Tensor
 from latentsync.config import UNetConfig
 from latentsync.constants import LATENT_CHANNELS, MAX_FRAMES, UNET_IN_CHANNELS
 from latentsync.errors import WeightsError
-from latentsync.models.motion_module import position_table
+from latentsync.models.attention import position_table
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.weights import load_strict, read_state_dict
 

@@ -11,7 +11,7 @@ import latentsync
 from latentsync.config import Config, load_config
 from latentsync.diffusion import make_scheduler
 from latentsync.errors import ConfigError, InputError, WeightsError
-from latentsync.faces.build import build_detector
+from latentsync.faces.detector import build_detector
 from latentsync.faces.mask import fixed_mask
 from latentsync.models.unet_weights import load_unet
 from latentsync.models.vae import load_vae
@@ -28,8 +28,7 @@ from latentsync.weights import (
     tell_version,
     weights_path,
 )
-from latentsync.whisper.audio2feature import Audio2Feature
-from latentsync.whisper.loading import load_whisper_encoder
+from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder
 
 logger = logging.getLogger(__name__)
 

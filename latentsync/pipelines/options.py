@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from latentsync.errors import InputError
-from latentsync.faces.choice import FaceChoice
+from latentsync.faces.selection import FaceChoice
 
 LENGTHS = ("audio", "video")
 LARGEST_SEED = 2**63 - 1

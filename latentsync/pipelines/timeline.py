@@ -10,7 +10,7 @@ import torch
 
 from latentsync.constants import LATENT_CHANNELS
 from latentsync.faces.plan import FacePlan
-from latentsync.media.video import source_index
+from latentsync.media.video_reader import source_index
 
 
 @dataclass

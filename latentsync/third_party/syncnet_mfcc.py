@@ -24,7 +24,7 @@ _BLOCK = 4096  # columns that are computed together
 _TINY = np.finfo(np.float64).eps  # in place of powers of zero, whose logarithm is taken
 
 
-class Samples(Protocol):
+class MfccSamples(Protocol):
     """A recording of which pieces can be had: an array, or `latentsync.media.audio.AudioSamples`."""
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ def column_count(num_samples: int) -> int:
     return 1 + max(0, -((WINDOW - num_samples) // HOP))
 
 
-def mfcc(samples: Samples) -> np.ndarray:
+def mfcc(samples: MfccSamples) -> np.ndarray:
     """The coefficients of a mono recording at 16 kHz: float64 13 t, the first of them the logarithm of the loudness.
 
     Args:
@@ -49,7 +49,7 @@ def mfcc(samples: Samples) -> np.ndarray:
     return np.concatenate([_columns(samples, start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]).T
 
 
-def _columns(samples: Samples, start: int, stop: int) -> np.ndarray:
+def _columns(samples: MfccSamples, start: int, stop: int) -> np.ndarray:
     """Columns start..stop as rows: n 13."""
     length = (stop - start - 1) * HOP + WINDOW
     signal = _emphasised(samples, start * HOP, start * HOP + length)
@@ -63,7 +63,7 @@ def _columns(samples: Samples, start: int, stop: int) -> np.ndarray:
     return rows
 
 
-def _emphasised(samples: Samples, start: int, stop: int) -> np.ndarray:
+def _emphasised(samples: MfccSamples, start: int, stop: int) -> np.ndarray:
     """Samples start..stop of the 16-bit scale, each less most of the one before it; the first of all stays."""
     before = min(start, 1)
     part = samples[start - before : stop]

@@ -17,7 +17,7 @@ from latentsync.constants import AUDIO_SAMPLE_RATE, RGB, VIDEO_FPS
 from latentsync.errors import InputError
 from latentsync.third_party.loading import load_frozen
 from latentsync.third_party.sync_search import MAX_SHIFT, Offset, OffsetSearch
-from latentsync.third_party.syncnet_mfcc import COEFFICIENTS, Samples, column_count, mfcc
+from latentsync.third_party.syncnet_mfcc import COEFFICIENTS, MfccSamples, column_count, mfcc
 
 SIDE = 224  # pixels of the pictures it looks at
 FRAMES = 5  # pictures of one window
@@ -109,7 +109,7 @@ class SyncNetEval:
         self.max_shift = max_shift
 
     @torch.inference_mode()
-    def __call__(self, frames: Iterable[np.ndarray], samples: Samples, published: bool = False) -> Offset:
+    def __call__(self, frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
         """Compare each window of pictures with the sound around it.
 
         Args:

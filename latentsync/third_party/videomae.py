@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from latentsync.config import VideoMAEConfig
 from latentsync.errors import InputError
-from latentsync.training_config import VideoMAEConfig
 from latentsync.weights import load_strict, read_state_dict
 
 NORM_EPS = 1e-6
@@ -35,7 +35,7 @@ class PatchEmbed(nn.Module):
         return self.proj(video).flatten(2).transpose(1, 2)
 
 
-class Attention(nn.Module):
+class VideoMAEAttention(nn.Module):
     """Self-attention of all tokens; queries and values have a bias, keys have none."""
 
     def __init__(self, width: int, num_heads: int) -> None:
@@ -54,7 +54,7 @@ class Attention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-class FeedForward(nn.Module):
+class VideoMAEFeedForward(nn.Module):
     """Two linear layers around a GELU."""
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -73,9 +73,9 @@ class Block(nn.Module):
     def __init__(self, config: VideoMAEConfig) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.attn = Attention(config.width, config.num_heads)
+        self.attn = VideoMAEAttention(config.width, config.num_heads)
         self.norm2 = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.mlp = FeedForward(config.width, config.hidden)
+        self.mlp = VideoMAEFeedForward(config.width, config.hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         """b n d -> b n d."""

@@ -1,8 +1,4 @@
-"""Save a training so that nothing is lost, and go on exactly where it stopped.
-
-In the output folder: `checkpoints/checkpoint-00001000.pt`, weights as they are published, and `resume/step-00001000/`, everything else
-that the next step depends on: raw weights, optimizer, schedule, scaler, moving average, random states of every process, data position.
-"""
+"""Checkpoints, exact resume, and the configuration kept beside them."""
 
 import contextlib
 import json
@@ -17,15 +13,77 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 
-from latentsync.errors import LatentSyncError, OutputError, first_line
-from latentsync.media.files import STAGING_PREFIX, FolderLock, staged, write_json
-from latentsync.training.feed import loader_was_killed
+from latentsync.config import Config, SyncNetConfig, dump_config
+from latentsync.errors import ConfigError, LatentSyncError, OutputError, first_line
+from latentsync.media.files import STAGING_PREFIX, FolderLock, staged, write_json, write_text
 
 logger = logging.getLogger(__name__)
+
+KILLED = (
+    "A process that reads clips was ended from outside (most often memory ran out): lower data.num_workers and run the same command again; "
+    "it goes on from the last checkpoint."
+)
+
+
+def loader_was_killed(error: BaseException) -> bool:
+    """Whether this is torch's word for a loading process that ended unexpectedly; it comes up in whatever runs at that moment."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
+
+
+FILE = "config.yaml"
+FIXED = ("data.num_frames", "data.latent_space", "data.lower_half", "run.trainable_modules", "optimizer.name")
+PRESENT = ("run.loss_weights.mouth",)  # may change, but not from or to 0: a part of the network hangs on it
+
+
+def check_config(config: Config | SyncNetConfig, folder: Path) -> None:
+    """Say what has changed in a configuration since a training began in this folder.
+
+    Raises ConfigError where the folder holds the training of another network.
+    """
+    path, text = folder / FILE, dump_config(config)
+    before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if isinstance(before, dict) and (folder / "resume").is_dir():
+        after = yaml.safe_load(text)
+        changed = differences(before, after)
+        appeared = [key for key in PRESENT if key in changed and bool(entry(before, key)) != bool(entry(after, key))]
+        broken = [key for key in changed if key.startswith("model.") or key in FIXED or key in appeared]
+        if broken:
+            raise ConfigError(
+                f"{folder} holds a training with another {broken[0]}, which cannot go on with this one: set another data.train_output_dir."
+            )
+        if changed:
+            logger.info("Changed since the last start: %s", ", ".join(changed))
+
+
+def keep_config(config: Config | SyncNetConfig, folder: Path) -> None:
+    """Write the configuration into an output folder. Raises OutputError."""
+    write_text(folder / FILE, dump_config(config))
+
+
+def entry(tree: dict, key: str) -> object:
+    """The value behind a dotted key; None where there is none."""
+    value: object = tree
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def differences(before: dict, after: dict, prefix: str = "") -> list[str]:
+    """Dotted names of the entries in which two trees differ."""
+    found: list[str] = []
+    for name in dict.fromkeys([*before, *after]):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            found.append(f"{prefix}{name}")
+    return found
+
 
 RESUMABLE = 2  # states kept to go on from: the newest, and the one before in case that one is damaged
 _POSITION = "position.json"

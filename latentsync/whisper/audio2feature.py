@@ -1,20 +1,206 @@
-"""Sound to one window of features per video frame (LatentSync, section 3.1: audio layers fed by Whisper).
+"""Audio features: Whisper's log-mel, its encoder's hidden states, and the window of each video frame."""
 
-The encoder is Whisper's (arXiv 2212.04356), 50 steps a second. Kept per step: the input embedding with its position added, and the
-output of every block. A frame's window is the steps around its moment, each step contributing its states in depth order.
-"""
-
+import hashlib
+import re
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
-from whisper.model import AudioEncoder
+from whisper.audio import N_FFT, mel_filters
+from whisper.model import AudioEncoder, ModelDimensions, Whisper
 
-from latentsync.constants import VIDEO_FPS, WHISPER_MEL_PER_STEP, WHISPER_STEPS_PER_SECOND
-from latentsync.whisper.log_mel import LogMel, Samples
+from latentsync.constants import VIDEO_FPS, WHISPER_HOP_LENGTH, WHISPER_MEL_PER_STEP, WHISPER_STEPS_PER_SECOND
+from latentsync.errors import WeightsError
+from latentsync.weights import file_sha256, load_strict, read_checkpoint
+
+COLUMNS_PER_PASS = 6000  # one minute of sound at a time while the loudest moment is sought
+SMALLEST_POWER = 1e-10
+DYNAMIC_RANGE = 8.0  # log10 units below the loudest moment at which the spectrogram is cut off
+
+
+class Samples(Protocol):
+    """Mono samples in [-1, 1] at 16 kHz, sliced on demand: an array, or a file mapped into memory."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: slice) -> np.ndarray: ...
+
+
+class LogMel:
+    """Columns of the normalised log-mel spectrogram, 100 a second, each centred on its own sample.
+
+    Args:
+        samples: mono sound at 16 kHz, float in [-1, 1].
+        n_mels: number of mel bands.
+    """
+
+    def __init__(self, samples: Samples, n_mels: int = 80) -> None:
+        self.samples = samples
+        self.n_mels = n_mels
+        self.num_columns = max(len(samples), N_FFT) // WHISPER_HOP_LENGTH  # sound shorter than one transform is padded to it
+        starts = range(0, self.num_columns, COLUMNS_PER_PASS)
+        self.loudest = max(float(self._log_power(start, min(start + COLUMNS_PER_PASS, self.num_columns)).max()) for start in starts)
+
+    def columns(self, start: int, stop: int) -> torch.Tensor:
+        """Normalised columns `start` to `stop` (both within the recording): float32 (n_mels, stop - start)."""
+        floored = torch.clamp(self._log_power(start, stop), min=self.loudest - DYNAMIC_RANGE)
+        return (floored + 4.0) / 4.0
+
+    def _log_power(self, start: int, stop: int) -> torch.Tensor:
+        samples = self._samples_around(start * WHISPER_HOP_LENGTH, (stop - 1) * WHISPER_HOP_LENGTH)
+        window = torch.hann_window(N_FFT)
+        spectrum = torch.stft(samples, N_FFT, WHISPER_HOP_LENGTH, window=window, center=False, return_complex=True)
+        power = mel_filters(spectrum.device, self.n_mels) @ (spectrum.abs() ** 2)  # m t
+        return torch.clamp(power, min=SMALLEST_POWER).log10()
+
+    def _samples_around(self, first: int, last: int) -> torch.Tensor:
+        """The samples that columns centred on `first` to `last` see; the recording is mirrored at its ends."""
+        half, total = N_FFT // 2, len(self.samples)
+        if total < N_FFT:
+            short = np.zeros(N_FFT, dtype=np.float32)
+            short[:total] = self.samples[0:total]
+            return F.pad(torch.from_numpy(short)[None], (half, half), mode="reflect")[0, first : last + N_FFT]
+        low, high = max(first - half, 0), min(last + half, total)
+        missing = max(half - first, 0), max(last + half - total, 0)
+        reach = max(*missing, 1) + 1  # mirroring needs one sample more than it adds
+        low, high = min(low, total - reach), max(high, reach)
+        samples = torch.from_numpy(np.asarray(self.samples[low:high], dtype=np.float32))
+        return F.pad(samples[None], missing, mode="reflect")[0]
+
+
+class FollowedBySilence:
+    """Samples that go on with digital silence (or are cut) to a length of `total`."""
+
+    def __init__(self, samples: Samples, total: int) -> None:
+        self.samples = samples
+        self.total = total
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        start, stop, _ = key.indices(self.total)
+        sound = np.asarray(self.samples[min(start, len(self.samples)) : min(stop, len(self.samples))], dtype=np.float32)
+        return np.pad(sound, (0, stop - start - len(sound)))
+
+
+CONFIG = "config.json"  # of a folder in the layout of Hugging Face
+_NAMES = {  # of an encoder in transformers -> in openai-whisper
+    r"^embed_positions\.weight$": "positional_embedding",
+    r"^layer_norm\.": "ln_post.",
+    r"^layers\.": "blocks.",
+    r"\.self_attn\.q_proj\.": ".attn.query.",
+    r"\.self_attn\.k_proj\.": ".attn.key.",
+    r"\.self_attn\.v_proj\.": ".attn.value.",
+    r"\.self_attn\.out_proj\.": ".attn.out.",
+    r"\.self_attn_layer_norm\.": ".attn_ln.",
+    r"\.fc1\.": ".mlp.0.",
+    r"\.fc2\.": ".mlp.2.",
+    r"\.final_layer_norm\.": ".mlp_ln.",
+}
+
+
+def load_whisper_encoder(path: Path) -> AudioEncoder:
+    """Whisper's encoder, in float32 and ready for inference.
+
+    Args:
+        path: a torch file {"dims": ten integers, "model_state_dict": every entry of the whole model}, or a folder in the layout of Hugging
+            Face (config.json and the weights), which is read by transformers; nothing is downloaded and no code in it is run.
+
+    Raises:
+        WeightsError: the file or folder is missing, unreadable, or not Whisper's.
+    """
+    path = Path(path)
+    encoder = _from_folder(path) if path.is_dir() else _from_file(path)
+    return encoder.float().eval().requires_grad_(False)
+
+
+def whisper_sha256(path: Path, hint: str) -> str:
+    """Checksum of an audio encoder's file, or of a folder's configuration and weights. Raises WeightsError with the `hint`."""
+    if not path.is_dir():
+        return file_sha256(path, hint)
+    files = sorted(file for file in path.iterdir() if file.name == CONFIG or file.suffix in (".safetensors", ".bin"))
+    return hashlib.sha256("".join(file_sha256(file, hint) for file in files).encode()).hexdigest()
+
+
+def _from_file(path: Path) -> AudioEncoder:
+    checkpoint = read_checkpoint(path)
+    if not {"dims", "model_state_dict"} <= checkpoint.keys():
+        advice = f"name its folder, {path.parent}" if (path.parent / CONFIG).is_file() else "use tiny.pt or small.pt as published"
+        raise WeightsError(f"{path} is not a Whisper checkpoint (no 'dims' and 'model_state_dict' in it): {advice}.")
+    try:
+        dims = ModelDimensions(**checkpoint["dims"])
+    except TypeError as error:
+        raise WeightsError(f"{path} names sizes that Whisper does not know ({error}): use tiny.pt or small.pt as published.") from error
+    model = Whisper(dims)
+    load_strict(model, checkpoint["model_state_dict"], path, hint="it may be damaged: download it again")
+    return model.encoder
+
+
+def _from_folder(folder: Path) -> AudioEncoder:
+    """The encoder of a folder that `WhisperModel.save_pretrained` or `WhisperForConditionalGeneration.save_pretrained` wrote."""
+    from transformers import WhisperConfig, WhisperModel  # takes seconds to import
+
+    advice = "name a folder such as that of openai/whisper-tiny, or a file of openai-whisper"
+    if not (folder / CONFIG).is_file():
+        raise WeightsError(f"{folder} is no folder of a Whisper model (no {CONFIG} in it): {advice}.")
+    try:
+        with _quiet_transformers():
+            kind = WhisperConfig.get_config_dict(folder, local_files_only=True)[0].get("model_type")
+            if kind != WhisperConfig.model_type:
+                raise WeightsError(f"{folder / CONFIG} describes {kind or 'another network'} and not {WhisperConfig.model_type}: {advice}.")
+            model, told = WhisperModel.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+    except WeightsError:
+        raise
+    except Exception as error:  # transformers raises errors of many libraries for damaged files
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        if "weights_only" in reason:
+            reason = "it holds Python objects besides tensors, which could run code"
+        raise WeightsError(f"{folder} cannot be read as a Whisper model ({reason}): {advice}.") from error
+    wrong = sorted(str(key) for key in (*told["missing_keys"], *(entry[0] for entry in told["mismatched_keys"])))
+    wrong = [key for key in wrong if key.startswith("encoder.")]
+    if wrong:
+        raise WeightsError(
+            f"{folder} lacks {len(wrong)} entries of Whisper's encoder or has them in other shapes (such as {wrong[0]}): download it again."
+        )
+    config = model.config
+    sizes = (config.num_mel_bins, config.max_source_positions, config.d_model, config.encoder_attention_heads, config.encoder_layers)
+    encoder = AudioEncoder(*sizes)
+    load_strict(encoder, {_name(key): value for key, value in model.encoder.state_dict().items()}, folder, advice)
+    return encoder
+
+
+def _name(key: str) -> str:
+    for theirs, ours in _NAMES.items():
+        key = re.sub(theirs, ours, key)
+    return key
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without progress bars and warnings of transformers, which would stand between those of a command."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
 
 PIECES_KEPT = 2  # a window may straddle two pieces
 OVERLAP_SHARE = 3  # neighbouring pieces share a third of the encoder's context

@@ -10,16 +10,26 @@ import numpy as np
 import torch
 
 from latentsync.constants import VIDEO_FPS
-from latentsync.faces.build import build_detector
-from latentsync.faces.detector import FaceDetector
-from latentsync.faces.look import plan_spans
-from latentsync.faces.plan import FacePlan, Span
-from latentsync.faces.warp import warp_faces
-from latentsync.media.colour import write_filters
-from latentsync.media.video import VideoSource
-from preprocess.stage import Clip, Kept, Outcome, Rejected
-from preprocess.steps.cutting import LEAST_REST, Recording, open_recording
-from preprocess.steps.encode import COLOUR, HEAD_KEYS, PICTURE, SOUND, clip_path, colour_options, media_input, whole_sound, write_clip
+from latentsync.faces.alignment import warp_faces
+from latentsync.faces.detector import FaceDetector, build_detector
+from latentsync.faces.plan import FacePlan, Span, plan_spans
+from latentsync.media.probe import write_filters
+from latentsync.media.video_reader import VideoReader
+from preprocess.clip_writer import (
+    COLOUR,
+    HEAD_KEYS,
+    LEAST_REST,
+    PICTURE,
+    SOUND,
+    SourceRecording,
+    clip_path,
+    colour_options,
+    media_input,
+    open_recording,
+    whole_sound,
+    write_clip,
+)
+from preprocess.step import ClipFile, Kept, Outcome, Rejected
 
 NOT_FOLLOWED = "face not followed"
 BATCH = 16  # frames that are aligned together
@@ -38,9 +48,9 @@ class Affine:
     min_seconds: float
     device: str
 
-    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+    def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         """Writes R x R pixels."""
-        source, recording = VideoSource(clip.path), open_recording(clip.path)
+        source, recording = VideoReader(clip.path), open_recording(clip.path)
         plan = plan_spans(source.frames(), self.detector, self.resolution, VIDEO_FPS)
         spans = [span for span in plan.spans if span.stop - span.start >= self.min_seconds * VIDEO_FPS]
         if not spans:
@@ -59,7 +69,7 @@ class Affine:
             outcome.append(Rejected(NOT_FOLLOWED, why, {"frames": rest, "duration": rest / VIDEO_FPS}))
         return outcome
 
-    def write(self, source: VideoSource, recording: Recording, span: Span, target: Path) -> None:
+    def write(self, source: VideoReader, recording: SourceRecording, span: Span, target: Path) -> None:
         """One span as a clip; its first frames are key frames, so that later steps may drop them without another encode."""
         side, frames = self.resolution, span.stop - span.start
         picture = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", video_size=(side, side), framerate=VIDEO_FPS)
@@ -70,7 +80,7 @@ class Affine:
         }  # fmt: skip
         write_clip(target, [picture["v:0"], sound[recording.sound]], options, self.aligned(source, span))
 
-    def aligned(self, source: VideoSource, span: Span) -> Iterator[np.ndarray]:
+    def aligned(self, source: VideoReader, span: Span) -> Iterator[np.ndarray]:
         """The faces of a span: uint8 R R 3 each."""
         frames, matrices = source.frames(span.start, span.stop), torch.from_numpy(span.matrices)
         for start in range(0, len(matrices), BATCH):
@@ -78,7 +88,7 @@ class Affine:
             yield from warp_faces(batch, matrices[start : start + len(batch)], self.resolution, self.device).cpu().numpy()
 
 
-def why_not(clip: Clip, plan: FacePlan) -> str:
+def why_not(clip: ClipFile, plan: FacePlan) -> str:
     """One sentence about a clip whose face is seen in too short stretches."""
     longest = max((span.stop - span.start for span in plan.spans), default=0)
     return f"{clip.name} shows one face for at most {longest} of {plan.num_frames} frames in a row{gaps(plan)}"

@@ -9,15 +9,14 @@ import numpy as np
 
 from latentsync.constants import VIDEO_FPS
 from latentsync.media.audio import AudioSamples
-from latentsync.media.video import VideoSource
+from latentsync.media.video_reader import VideoReader
 from latentsync.third_party.face_tracks import FaceTrack, SyncNetDetector, track_crops
 from latentsync.third_party.s3fd import load_s3fd
 from latentsync.third_party.sync_search import Offset, over_tracks
-from latentsync.third_party.syncnet_mfcc import Samples
+from latentsync.third_party.syncnet_mfcc import MfccSamples
 from latentsync.third_party.syncnet_v2 import SyncNetEval, load_syncnet_v2
-from preprocess.stage import Clip, Kept, Outcome, Rejected
-from preprocess.steps.cutting import cut, open_recording
-from preprocess.steps.encode import clip_path
+from preprocess.clip_writer import clip_path, cut, open_recording
+from preprocess.step import ClipFile, Kept, Outcome, Rejected
 
 FindTracks = Callable[[Iterable[np.ndarray]], list[FaceTrack]]  # of frames uint8 h w 3, RGB
 
@@ -25,7 +24,7 @@ FindTracks = Callable[[Iterable[np.ndarray]], list[FaceTrack]]  # of frames uint
 class Compare(Protocol):
     """What tells offset and confidence of the crops of a face and their sound."""
 
-    def __call__(self, frames: Iterable[np.ndarray], samples: Samples, published: bool = False) -> Offset:
+    def __call__(self, frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
         """As `SyncNetEval`."""
 
 
@@ -42,9 +41,9 @@ class AvSync:
     min_confidence: float
     max_offset: int
 
-    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+    def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         """The picture is never encoded again, but for offsets of more than six frames."""
-        source = VideoSource(clip.path)
+        source = VideoReader(clip.path)
         tracks = self.find_tracks(source.frames())
         if not tracks:
             return [Rejected("no face track", f"S3FD follows no face of {clip.name} for more than 50 frames")]

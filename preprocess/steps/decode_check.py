@@ -7,11 +7,10 @@ from pathlib import Path
 import ffmpeg
 
 from latentsync.errors import InputError, LatentSyncError, StalledError
-from latentsync.media.ffmpeg import MediaInfo, probe
 from latentsync.media.files import check_readable
-from latentsync.media.process import DISK_FAILS, QUIET, Child, file_url
-from preprocess.stage import Clip, Kept, Outcome, Rejected
-from preprocess.steps.encode import media_input
+from latentsync.media.probe import DISK_FAILS, QUIET, Child, MediaInfo, file_url, probe
+from preprocess.clip_writer import media_input
+from preprocess.step import ClipFile, Kept, Outcome, Rejected
 
 MARGIN = 1.0  # seconds at either end that may be damaged: a recording that was switched on or off inside a picture
 MAX_MISSING = 0.01  # share of the promised length that may be missing, or MARGIN where that is more
@@ -39,7 +38,7 @@ class DecodeCheck:
 
     min_seconds: float
 
-    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+    def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         """Keeps the file itself, with its length, size and rate as facts.
 
         Raises LatentSyncError where the disk does not give the file, or ffmpeg was ended from outside.

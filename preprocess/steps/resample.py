@@ -5,14 +5,12 @@ from pathlib import Path
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.errors import InputError, LatentSyncError, OutputError
 from latentsync.media.audio import AudioSamples
-from latentsync.media.colour import NEW_SPACE, Colour, tag_options
-from latentsync.media.ffmpeg import MediaInfo, VideoStream, probe
-from preprocess.stage import Clip, Kept, Outcome, Worker
-from preprocess.steps.cutting import open_recording
-from preprocess.steps.encode import PICTURE, SOUND, clip_path, media_input, write_clip
+from latentsync.media.probe import NEW_SPACE, Colour, MediaInfo, VideoStream, probe, tag_options
+from preprocess.clip_writer import PICTURE, SOUND, clip_path, media_input, open_recording, write_clip
+from preprocess.step import ClipFile, Kept, Outcome, Worker
 
 
-def resample(clip: Clip, folder: Path) -> Outcome:
+def resample(clip: ClipFile, folder: Path) -> Outcome:
     """Sound and picture begin together with the first picture; what is heard before it is left out."""
     info = probe(clip.path)
     video, audio = info.require_video(), info.require_audio()

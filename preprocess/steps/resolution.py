@@ -9,13 +9,11 @@ from typing import Literal
 import numpy as np
 
 from latentsync.constants import VIDEO_FPS
-from latentsync.faces.build import build_detector
-from latentsync.faces.cuts import shrink
-from latentsync.faces.detector import Face, FaceDetector, is_plausible
+from latentsync.faces.detector import Face, FaceDetector, build_detector, is_plausible, shrink
 from latentsync.faces.plan import MIN_WIDTH
-from latentsync.media.video import VideoSource
-from preprocess.stage import Clip, Kept, Outcome, Rejected
-from preprocess.steps.encode import clip_path, place
+from latentsync.media.video_reader import VideoReader
+from preprocess.clip_writer import clip_path, place
+from preprocess.step import ClipFile, Kept, Outcome, Rejected
 
 STRIDE = 5  # frames from one that is looked at to the next
 MAX_BAD = 0.05  # share of them that may show no face, several, or a small one
@@ -33,9 +31,9 @@ class HighResolution:
     detector: FaceDetector
     resolution: int
 
-    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+    def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         """Keeps the file as it is, with the median size of its face."""
-        found = [self.faces(frame) for frame in VideoSource(clip.path, fps=Fraction(VIDEO_FPS, STRIDE)).frames()]
+        found = [self.faces(frame) for frame in VideoReader(clip.path, fps=Fraction(VIDEO_FPS, STRIDE)).frames()]
         sizes = [face_size(faces[0]) for faces in found if len(faces) == 1]
         views = [view_of(faces, self.resolution) for faces in found]
         facts = {"face_size": round(float(np.median(sizes))) if sizes else None, "most_faces": max(map(len, found))}
@@ -52,7 +50,7 @@ class HighResolution:
         faces = [face.scaled(scale) for face in self.detector.detect(picture)]
         return [face for face in faces if is_plausible(face) and face.width >= MIN_WIDTH]
 
-    def rejected(self, clip: Clip, views: list[View], sizes: list[float], facts: dict[str, int | None]) -> Rejected:
+    def rejected(self, clip: ClipFile, views: list[View], sizes: list[float], facts: dict[str, int | None]) -> Rejected:
         """The most frequent fault is the reason."""
         counts = {view: views.count(view) for view in ("none", "several", "small")}
         worst = max(counts, key=lambda view: counts[view])

@@ -7,9 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from latentsync.constants import VIDEO_FPS
-from preprocess.stage import Clip, Kept, Outcome, Rejected
-from preprocess.steps.cutting import cut, open_recording
-from preprocess.steps.encode import clip_path
+from preprocess.clip_writer import clip_path, cut, open_recording
+from preprocess.step import ClipFile, Kept, Outcome, Rejected
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Segments:
     min_seconds: float
     max_seconds: float
 
-    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+    def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         """Pieces follow each other without a gap and begin at key frames where there is one in reach."""
         recording = open_recording(clip.path)
         shortest, longest = math.ceil(self.min_seconds * VIDEO_FPS - 1e-6), math.floor(self.max_seconds * VIDEO_FPS + 1e-6)

@@ -9,18 +9,16 @@ import numpy as np
 
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError
-from latentsync.faces.cuts import CUT_SIDE, with_cuts
-from latentsync.media.ffmpeg import probe
-from latentsync.media.process import QUIET, Child, read_exactly
-from preprocess.stage import Clip, Kept, Outcome, Rejected, Worker
-from preprocess.steps.cutting import LEAST_REST, cut, open_recording
+from latentsync.faces.tracking import CUT_SIDE, with_cuts
+from latentsync.media.probe import QUIET, Child, probe, read_exactly
+from preprocess.clip_writer import LEAST_REST, clip_path, cut, media_input, open_recording
+from preprocess.step import ClipFile, Kept, Outcome, Rejected, Worker
 from preprocess.steps.decode_check import NO_SOUND
-from preprocess.steps.encode import clip_path, media_input
 
 SOUND_ENDS = "sound ends before the picture"
 
 
-def split_shots(clip: Clip, folder: Path) -> Outcome:
+def split_shots(clip: ClipFile, folder: Path) -> Outcome:
     """Cuts are found as in inference; the last shot ends where the sound does, and the picture after it is rejected."""
     recording = open_recording(clip.path)
     end = recording.heard_frames

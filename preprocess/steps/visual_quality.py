@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from latentsync.errors import InputError
-from latentsync.media.video import VideoSource
+from latentsync.media.video_reader import VideoReader
 from latentsync.third_party.hyperiqa import chosen_frames, load_hyperiqa
-from preprocess.stage import Clip, Kept, Outcome, Rejected
-from preprocess.steps.cutting import open_recording
-from preprocess.steps.encode import clip_path, place
+from preprocess.clip_writer import clip_path, open_recording, place
+from preprocess.step import ClipFile, Kept, Outcome, Rejected
 
 
 @dataclass(frozen=True)
@@ -21,9 +20,9 @@ class VisualQuality:
     score: Callable[[Sequence[np.ndarray]], float]  # of frames uint8 h w 3, RGB
     threshold: float
 
-    def __call__(self, clip: Clip, folder: Path) -> Outcome:
+    def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         """Keeps the file as it is."""
-        source = VideoSource(clip.path)
+        source = VideoReader(clip.path)
         wanted = chosen_frames(open_recording(clip.path).frames)
         frames = [frame for index in wanted for frame in source.frames(index, index + 1)]
         if len(frames) != len(wanted):

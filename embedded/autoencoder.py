@@ -1,0 +1,761 @@
+"""Training of the small autoencoder: configuration, crops, discriminator, losses, export."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf, log2
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from latentsync.config import (
+    CkptConfig,
+    OptimizerConfig,
+    Rule,
+    RunConfig,
+    Source,
+    TrainingDataConfig,
+    at_least,
+    enforce,
+    read_config,
+    shared_rules,
+)
+from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, RGB, VAE_FACTOR
+from latentsync.data.cache import open_video, resize_faces
+from latentsync.data.clip_index import Catalog, ClipInfo
+from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, fixed_batches, sample_generator, whole
+from latentsync.errors import InputError, OutputError, WeightsError
+from latentsync.faces.mask import fixed_mask, masked_pixels, to_pixels
+from latentsync.media.files import staged, walk_media, write_json
+from latentsync.models.vae import WEIGHT_NAMES
+from latentsync.published_config import NOT_PUBLISHED
+from latentsync.training.logging import History
+from latentsync.training.trainer import (
+    Losses,
+    Problems,
+    Publish,
+    TrainingTask,
+    ValidationSum,
+    cache_folder,
+    clip_namer,
+    open_catalogs,
+    seed_everything,
+    start_weights,
+)
+from latentsync.weights import load_strict, read_checkpoint, read_state_dict
+from scripts.training import parse_arguments, run_training, start_training
+
+LEVELS = 1 + int(log2(VAE_FACTOR))  # resolutions of the network, each half the one before
+MIN_CROP = 32  # pixels: what the critic's layers leave something of
+
+
+@dataclass
+class AutoencoderModelConfig:
+    """Sizes of the autoencoder, and of the critic that it is trained with."""
+
+    block_out_channels: list[int] = field(default_factory=lambda: [16, 32, 96, 160])  # width of each level, full resolution first
+    layers_per_block: int = 1
+    norm_num_groups: int = 8
+    critic_width: int = 32  # channels of the critic's first layer; each of the next two has twice as many
+
+
+@dataclass
+class AutoencoderDataConfig(TrainingDataConfig):
+    """What pictures it learns from: crops of faces, and pictures of nothing in particular."""
+
+    resolution: int = 256  # side of the aligned face, pixels
+    crop: int = 128  # side of the pictures that it is trained on; as large as the face: whole faces
+    num_frames: int = 4  # pictures of each clip in a sample
+    general_share: float = 0.25  # share of the pictures that are dead leaves instead of faces
+    masked_share: float = 0.1  # share of the pictures whose mouth is hidden, as inference encodes them
+    mouth_weight: float = 1.0  # how much more the pixels around the mouth count in l1 and edge
+    batch_size: int = 2
+
+
+@dataclass
+class AutoencoderRunConfig(RunConfig):
+    """... how it learns."""
+
+    loss_weights: dict[str, float] = field(
+        default_factory=lambda: {"l1": 1.0, "edge": 1.0, "kl": 1e-4, "adversarial": 0.0, "features": 0.0, "critic": 0.0}
+    )
+    critic_start: int = 0  # steps before there is a critic
+
+
+@dataclass
+class AutoencoderConfig:
+    """One autoencoder and how it is trained."""
+
+    data: AutoencoderDataConfig = field(default_factory=AutoencoderDataConfig)
+    model: AutoencoderModelConfig = field(default_factory=AutoencoderModelConfig)
+    run: AutoencoderRunConfig = field(default_factory=AutoencoderRunConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ckpt: CkptConfig = field(default_factory=CkptConfig)
+
+
+def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> AutoencoderConfig:
+    """Read the configuration of an autoencoder's training; relative paths are counted from the file, in overrides from the working folder.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown, a value has the wrong type or cannot be honoured.
+    """
+    config, source = read_config(AutoencoderConfig, NOT_PUBLISHED, path, overrides)
+    check_autoencoder(config, source)
+    return config
+
+
+def check_autoencoder(config: AutoencoderConfig, source: Source) -> None:
+    """Refuse values that no autoencoder or training can have; `source` is named in the ConfigError."""
+    data, model, run = config.data, config.model, config.run
+    widths, groups = model.block_out_channels, model.norm_num_groups
+    enforce(
+        config,
+        [
+            Rule("data.resolution", data.resolution > 0 and data.resolution % VAE_FACTOR == 0, f"a multiple of {VAE_FACTOR}"),
+            Rule(
+                "data.crop",
+                MIN_CROP <= data.crop <= data.resolution and data.crop % VAE_FACTOR == 0,
+                f"a multiple of {VAE_FACTOR} from {MIN_CROP} to data.resolution, which is {data.resolution}",
+            ),
+            *at_least(1, "data", data, "num_frames"),
+            *(Rule(f"data.{name}", 0 <= getattr(data, name) <= 1, "a share between 0 and 1") for name in ("general_share", "masked_share")),
+            Rule("data.mouth_weight", 0 < data.mouth_weight < inf, "more than 0"),
+            *at_least(1, "model", model, "layers_per_block", "norm_num_groups", "critic_width"),
+            Rule(
+                "model.block_out_channels",
+                len(widths) == LEVELS and groups >= 1 and all(width > 0 and width % groups == 0 for width in widths),
+                f"{LEVELS} widths, each a multiple of model.norm_num_groups, which is {groups}",
+            ),
+            *shared_rules(data, run, config.optimizer, config.ckpt),
+            Rule(
+                "run.loss_weights.critic",
+                run.loss_weights["critic"] > 0 or not needs_critic(config),
+                "more than 0: a critic that learns nothing has no opinion worth the weights of 'adversarial' and 'features'",
+            ),
+            *at_least(0, "run", run, "critic_start"),
+        ],
+        source,
+    )
+
+
+def needs_critic(config: AutoencoderConfig) -> bool:
+    """Whether the autoencoder listens to a critic."""
+    return config.run.loss_weights["adversarial"] > 0 or config.run.loss_weights["features"] > 0
+
+
+LEAST_RADIUS = (2.0, 12.0)  # pixels, of the smallest shape: between these, so that some pictures are finer than others
+LARGEST_SHARE = 0.5  # radius of the largest shape against the side of the picture
+PLAIN_RADIUS = 6.0  # pixels: smaller shapes are of one colour
+COVER = 1.5  # how many times the shapes together cover the picture
+CORNERS = (3, 4, 5, 24)  # of an outline; with the last it is round
+FINE = 4  # fractional bits of an outline's coordinates
+COLOURS = 24  # of a picture
+BLURRED_LEAVES, NOISY = 0.4, 0.3  # shares of the pictures
+
+
+def dead_leaves(rng: np.random.Generator, side: int) -> np.ndarray:
+    """A picture uint8 [side side 3]; all chance comes from `rng`."""
+    palette, grain = _palette(rng), _grain(rng, side)
+    picture = np.zeros((side, side, 3), np.uint8)
+    _paint(rng, picture, np.full((side, side), 255, np.uint8), palette[0], grain)
+    radii = _radii(rng, side)
+    places = rng.uniform(-0.05 * side, 1.05 * side, (len(radii), 2))
+    colours = palette[rng.integers(COLOURS, size=len(radii))]
+    for radius, place, colour in zip(radii, places, colours, strict=True):
+        outline = _outline(rng, radius) + place
+        if radius < PLAIN_RADIUS:
+            _fill(picture, outline, colour.tolist())
+            continue
+        low = np.maximum(np.floor(outline.min(0)) - 1, 0).astype(int)
+        high = np.minimum(np.ceil(outline.max(0)) + 2, side).astype(int)
+        if (low < high).all():
+            window = (slice(low[1], high[1]), slice(low[0], high[0]))
+            cover = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
+            _fill(cover, outline - low, 255)
+            _paint(rng, picture[window], cover, colour, grain[window])
+    return _finish(rng, picture)
+
+
+def _radii(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Radii in pixels, density proportional to the inverse cube, until the areas add up to COVER pictures."""
+    least, largest = np.exp(rng.uniform(*np.log(LEAST_RADIUS))) ** -2, (LARGEST_SHARE * side) ** -2
+    mean_area = np.pi * np.log(least / largest) / (least - largest)
+    count = int(np.ceil(COVER * side * side / mean_area))
+    return (least - rng.random(count) * (least - largest)) ** -0.5
+
+
+def _outline(rng: np.random.Generator, radius: float) -> np.ndarray:
+    """Corners of a shape around the origin, in order: n 2, x and y in pixels. Some are long and thin, some round and dented."""
+    corners = CORNERS[rng.integers(len(CORNERS))]
+    chance = rng.random(5)
+    angles = np.arange(corners) * (2 * np.pi / corners)
+    if corners < CORNERS[-1]:
+        angles, reach = angles + rng.uniform(-0.4, 0.4, corners) * (2 * np.pi / corners), radius
+    else:
+        reach = radius * (1 + 0.3 * chance[0] * np.sin(angles * int(1 + 5 * chance[1]) + 2 * np.pi * chance[2]))
+    stretch, turn = np.exp(2 * chance[3] - 1), 2 * np.pi * chance[4]
+    x, y = reach * np.cos(angles) * stretch, reach * np.sin(angles) / stretch
+    return np.stack([x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)], 1)
+
+
+def _fill(picture: np.ndarray, outline: np.ndarray, value: float | list[float]) -> None:
+    """Fill an outline with a value or colour, in place, with smooth edges."""
+    cv2.fillPoly(picture, [np.round(outline * 2**FINE).astype(np.int32)], value, lineType=cv2.LINE_AA, shift=FINE)
+
+
+def _palette(rng: np.random.Generator) -> np.ndarray:
+    """Colours of a picture, float32 k 3 in 0 to 255: around one or two tints, brightness spread wide."""
+    tints = rng.normal(0, rng.uniform(5, 40), (2, 3))
+    light = rng.uniform(10, 245, (COLOURS, 1))
+    colours = light + tints[rng.integers(2, size=COLOURS)] + rng.normal(0, rng.uniform(0, 25), (COLOURS, 3))
+    return colours.clip(0, 255).astype(np.float32)
+
+
+def _grain(rng: np.random.Generator, side: int) -> np.ndarray:
+    """Noise of all sizes with equal strength in each octave, float32 [side side], standard deviation 1."""
+    field = np.zeros((side, side), np.float32)
+    cells = 2
+    while cells <= side:
+        field += cv2.resize(rng.standard_normal((cells, cells), np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
+        cells *= 2
+    return (field - field.mean()) / field.std()
+
+
+def _paint(rng: np.random.Generator, part: np.ndarray, cover: np.ndarray, colour: np.ndarray, grain: np.ndarray) -> None:
+    """Paint a shape into part of a picture [h w 3], in place, as far as `cover` [h w] says: shaded, plain, grainy or striped."""
+    height, width = cover.shape
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    slope = rng.normal(0, 20, 2)
+    light = slope[0] * (x / width - 0.5) + slope[1] * (y / height - 0.5)
+    kind = rng.random()
+    if kind < 0.5:
+        light = light + grain * rng.exponential(10)
+    elif kind < 0.65:
+        turn, length = rng.uniform(0, np.pi), rng.uniform(3, 20)
+        light = light + rng.exponential(25) * np.sin((x * np.cos(turn) + y * np.sin(turn)) * (2 * np.pi / length))
+    fill = colour + light.astype(np.float32)[..., None]
+    part[:] = (part + (fill.clip(0, 255) - part) * (cover[..., None] / np.float32(255))).round()
+
+
+def _finish(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+    """What lenses and sensors do: some pictures are a little blurred, some noisy."""
+    seen = picture.astype(np.float32)
+    if rng.random() < BLURRED_LEAVES:
+        seen = cv2.GaussianBlur(seen, (0, 0), rng.uniform(0.3, 1.5))
+    if rng.random() < NOISY:
+        seen = seen + rng.standard_normal(seen.shape, np.float32) * np.float32(rng.uniform(0, 8))
+    return seen.clip(0, 255).round().astype(np.uint8)
+
+
+LOWER_SHARE = 0.6  # of the crops are centred in the lower face
+LOWER = ((0.45, 0.95), (0.2, 0.8))  # where that is: rows and columns, as shares of the face
+MIRRORED, BLURRED = 0.5, 0.1  # shares of the faces
+MOUTH = ((0.6, 0.9), (0.25, 0.75))  # rows and columns of an aligned face around the mouth, as shares of its side
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # what red, green and blue add to brightness (BT.601)
+
+
+@dataclass(frozen=True)
+class PictureBatch(Batch):
+    """Pictures for the autoencoder."""
+
+    pictures: Tensor  # uint8 b f h w 3
+    keep: Tensor  # float32 b f h w: 1 where a picture is shown, 0 where it is hidden
+    weight: Tensor  # float32 b f h w: how much a pixel counts
+
+
+class PictureDataset(ClipDataset[PictureBatch]):
+    """Some pictures of one clip a sample, each cropped and varied on its own.
+
+    Args:
+        num_frames: pictures in a sample; clips are at least as many frames long.
+        crop: side of a picture in pixels, the resolution or less.
+        general_share: of the pictures are dead leaves.
+        masked_share: of the pictures have what the fixed mask hides hidden.
+        mouth_weight: how much more the pixels around a mouth count.
+        varied: mirror and blur faces, and change their colours.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        num_frames: int,
+        resolution: int,
+        crop: int,
+        seed: int,
+        general_share: float = 0.0,
+        masked_share: float = 0.0,
+        mouth_weight: float = 1.0,
+        varied: bool = True,
+        faces_cache: Path | None = None,
+    ) -> None:
+        super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed, faces_cache=faces_cache)
+        self.crop, self.varied = crop, varied
+        self.general_share, self.masked_share = general_share, masked_share
+        self.mask = fixed_mask(resolution).numpy()  # h w
+        self.weight = np.ones((resolution, resolution), np.float32)
+        self.weight[lip_box(resolution)] = mouth_weight
+
+    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> PictureBatch:
+        """See `ClipDataset`."""
+        general = rng.random(self.num_frames) < self.general_share
+        frames = np.sort(rng.choice(clip.frames, self.num_frames, replace=False))[~general]
+        faces = iter(self.faces(clip, frames.tolist()).numpy() if len(frames) else ())
+        parts = [self._leaves(rng) if is_general else self._crop(next(faces), rng) for is_general in general]
+        pictures, keep, weight = (torch.from_numpy(np.stack(part))[None] for part in zip(*parts, strict=True))
+        return PictureBatch(
+            position=whole(turn.position),
+            clip=whole(turn.clip),
+            problems=problems,
+            pictures=pictures,
+            keep=keep,
+            weight=weight,
+        )
+
+    def _leaves(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """A picture of nothing [h w 3], all of it shown [h w], each pixel counting alike [h w]."""
+        return dead_leaves(rng, self.crop), *np.ones((2, self.crop, self.crop), np.float32)
+
+    def _crop(self, face: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Part of a face [h w 3], which of it is shown [h w], and how much each pixel counts [h w]."""
+        if self.varied and rng.random() < MIRRORED:
+            face = face[:, ::-1]
+        top, left = crop_corner(rng, self.crop, self.faces.resolution)
+        window = (slice(top, top + self.crop), slice(left, left + self.crop))
+        hidden = rng.random() < self.masked_share
+        picture = vary(face[window], rng) if self.varied else face[window]
+        weight = np.ones((self.crop, self.crop), np.float32)
+        return (picture, self.mask[window], weight) if hidden else (picture, weight, self.weight[window])
+
+
+def lip_box(side: int) -> tuple[slice, slice]:
+    """Rows and columns around the mouth on an aligned face of `side` pixels."""
+    rows, columns = (slice(*(round(share * side) for share in bounds)) for bounds in MOUTH)
+    return rows, columns
+
+
+def crop_corner(rng: np.random.Generator, crop: int, side: int) -> tuple[int, int]:
+    """First row and column of a crop of a face of `side` pixels: anywhere, or centred in the lower face."""
+    if rng.random() >= LOWER_SHARE:
+        row, column = rng.integers(side - crop + 1, size=2)
+        return int(row), int(column)
+    row, column = (round(rng.uniform(*bounds) * side - crop / 2) for bounds in LOWER)
+    return min(max(row, 0), side - crop), min(max(column, 0), side - crop)
+
+
+def vary(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A picture uint8 [h w 3] in other light and colours, now and then a little blurred."""
+    matrix, offset = colour_change(rng)
+    varied = cv2.transform(picture.astype(np.float32), np.column_stack([matrix, offset]))
+    if rng.random() < BLURRED:
+        varied = cv2.GaussianBlur(varied, (0, 0), rng.uniform(0.3, 1.0))
+    return varied.clip(0, 255).round().astype(np.uint8)
+
+
+def colour_change(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Brightness, contrast, saturation and hue as one step: float32 matrix [3 3] and offset [3] for colours from 0 to 255."""
+    angle, saturation = rng.normal(0, 0.1), rng.uniform(0.7, 1.3)
+    contrast, brightness = rng.uniform(0.8, 1.2), rng.uniform(-20, 20)
+    x, y, z = np.full(3, 3**-0.5) * np.sin(angle)  # hue turns around the axis of grey
+    turn = np.cos(angle) * np.eye(3) + (1 - np.cos(angle)) / 3 + np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    grey = np.outer(np.ones(3), LUMA)
+    matrix = contrast * (grey + saturation * (np.eye(3) - grey)) @ turn
+    return matrix.astype(np.float32), np.full(3, 127.5 * (1 - contrast) + brightness, np.float32)
+
+
+GROUPS = 2  # of the norms
+SLOPE = 0.2  # of the activations below 0
+
+
+class PatchDiscriminator(nn.Module):
+    """A convolutional critic whose verdicts each see a patch (the discriminator of pix2pix, Isola et al., arXiv 1611.07004, small).
+
+    Args:
+        width: channels of the first layer; the next two have twice and four times as many.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        stages = [nn.Sequential(nn.Conv2d(RGB, width, 4, 2, 1), nn.LeakyReLU(SLOPE))]
+        for channels in (2 * width, 4 * width):
+            stages.append(
+                nn.Sequential(nn.Conv2d(channels // 2, channels, 4, 2, 1, bias=False), nn.GroupNorm(GROUPS, channels), nn.LeakyReLU(SLOPE))
+            )
+        self.stages = nn.ModuleList(stages)
+        self.verdict = nn.Conv2d(4 * width, 1, 3, 1, 1)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        """Pixels n 3 h w -> features n c h/2 w/2, ..., n 4c h/8 w/8, and as the last entry the verdicts n 1 h/8 w/8: higher is truer."""
+        seen = []
+        for stage in self.stages:
+            pixels = stage(pixels)
+            seen.append(pixels)
+        return [*seen, self.verdict(pixels)]
+
+
+L1, EDGE, KL, ADVERSARIAL, FEATURES, CRITIC = "l1", "edge", "kl", "adversarial", "features", "critic"
+EDGE_SCALES = 3  # full size, half, quarter
+_NETWORK = "vae."  # prefix of the published weights among the trainee's
+
+
+class Verdicts(NamedTuple):
+    """What the critic makes of pictures; each is the list that `PatchDiscriminator` returns."""
+
+    real: list[Tensor]
+    decoded: list[Tensor]  # without a way back to the autoencoder: for the critic's own loss
+    judged: list[Tensor]  # the same with a way back to the autoencoder, and none to the critic
+
+
+class Painting(NamedTuple):
+    """What the autoencoder makes of pixels."""
+
+    decoded: Tensor  # float32 n 3 h w
+    divergence: Tensor  # of the posteriors from the standard normal distribution, mean over all latent values
+    verdicts: Verdicts | None  # None before there is a critic
+    idle: Tensor  # 0, with a way to parameters that are not used yet: distributed training wants to hear of all of them
+
+
+class AutoencoderTrainee(nn.Module):
+    """The autoencoder and, optionally, the critic that is trained in the same step; only the autoencoder is published."""
+
+    def __init__(self, vae: AutoencoderKL, critic: PatchDiscriminator | None = None) -> None:
+        super().__init__()
+        self.vae, self.critic = vae, critic
+
+    def forward(self, pixels: Tensor, noise: Tensor, with_critic: bool) -> Painting:
+        """Pixels n 3 h w and standard normal noise n 4 h/8 w/8, with which posteriors are sampled."""
+        posterior = DiagonalGaussianDistribution(self.vae.encode(pixels).latent_dist.parameters.float())
+        decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
+        divergence = posterior.kl().mean() / noise[0].numel()
+        parameters = {} if self.critic is None else dict(self.critic.named_parameters())
+        if self.critic is None or not with_critic:
+            return Painting(decoded, divergence, None, 0 * sum((value.sum() for value in parameters.values()), decoded.new_zeros(())))
+        real, told = zip(*(seen.float().chunk(2) for seen in self.critic(torch.cat([pixels, decoded.detach()]))), strict=True)
+        frozen = {name: value.detach() for name, value in parameters.items()}
+        judged = [seen.float() for seen in functional_call(self.critic, frozen, (decoded,))]
+        return Painting(decoded, divergence, Verdicts(list(real), list(told), judged), decoded.new_zeros(()))
+
+
+class AutoencoderStep:
+    """Picture, slopes, posteriors and, after a while, what the critic says (as in VQGAN, arXiv 2012.09841, with a fixed weight).
+
+    Args:
+        weights: loss -> its weight; what has none is not computed.
+        seed: of the samples drawn from posteriors.
+        critic_start, critic_ramp: samples that all processes have seen before the critic begins to learn, and while what it says
+            grows from nothing to its full weight.
+    """
+
+    def __init__(self, weights: Mapping[str, float], *, seed: int = 0, critic_start: int = 0, critic_ramp: int = 0) -> None:
+        self.weights, self.seed = weights, seed
+        self.critic_start, self.critic_ramp = critic_start, critic_ramp
+
+    def __call__(self, trainee: nn.Module, batch: PictureBatch) -> Losses:
+        """The losses of a batch, each a scalar; those of the critic are 0 before there is one."""
+        pixels, weight = batch_pixels(batch), batch.weight.flatten(0, 1)[:, None]  # n 1 h w
+        heard = self.heard(int(batch.position.min()))
+        painting = trainee(pixels, self._noise(batch), heard > 0)
+        with torch.autocast(pixels.device.type, enabled=False):
+            losses = {
+                L1: lambda: (weight * (painting.decoded - pixels).abs()).mean(),
+                EDGE: lambda: edge_loss(painting.decoded, pixels, weight),
+                KL: lambda: painting.divergence,
+                ADVERSARIAL: lambda: painting.idle if painting.verdicts is None else -heard * painting.verdicts.judged[-1].mean(),
+                FEATURES: lambda: painting.idle if painting.verdicts is None else heard * feature_loss(painting.verdicts),
+                CRITIC: lambda: painting.idle if painting.verdicts is None else critic_loss(painting.verdicts),
+            }
+            return {name: loss() for name, loss in losses.items() if self.weights.get(name, 0) > 0}
+
+    def heard(self, position: int) -> float:
+        """How much the critic's opinion counts at a position: 0 before it begins, then rising to 1."""
+        if position < self.critic_start:
+            return 0.0
+        return min(1.0, (position - self.critic_start + 1) / max(self.critic_ramp, 1))
+
+    def _noise(self, batch: PictureBatch) -> Tensor:
+        """Standard normal, n 4 h/8 w/8, drawn from the batch's positions."""
+        cells = (batch.pictures.shape[1], LATENT_CHANNELS, *(side // VAE_FACTOR for side in batch.pictures.shape[2:4]))
+        noise = [torch.randn(cells, generator=sample_generator(self.seed, place)) for place in batch.position.tolist()]
+        return torch.cat(noise).to(batch.pictures.device)
+
+
+def batch_pixels(batch: PictureBatch) -> Tensor:
+    """The pictures of a batch as pixels n 3 h w, grey where they are hidden."""
+    pixels = masked_pixels(to_pixels(batch.pictures), batch.keep[:, :, None])  # b f 3 h w
+    return pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def edge_loss(ours: Tensor, theirs: Tensor, weight: Tensor | None = None, scales: int = EDGE_SCALES) -> Tensor:
+    """How far the slopes of two pictures n c h w lie apart, mean over some scales: keeps lips and teeth sharp.
+
+    Args:
+        weight: how much each pixel counts, n 1 h w; None: all alike.
+    """
+    apart = ours - theirs
+    weight = torch.ones_like(apart[:, :1]) if weight is None else weight
+    total = apart.new_zeros(())
+    for scale in range(scales):
+        if scale:
+            apart, weight = F.avg_pool2d(apart, 2), F.avg_pool2d(weight, 2)
+        total = total + (apart.diff(dim=-1).abs() * weight[..., 1:]).mean() + (apart.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
+    return total / scales
+
+
+def feature_loss(verdicts: Verdicts) -> Tensor:
+    """How differently the critic's layers see true and decoded pictures (feature matching, Salimans et al., arXiv 1606.03498)."""
+    pairs = zip(verdicts.judged[:-1], verdicts.real[:-1], strict=True)
+    return torch.stack([F.l1_loss(judged, real.detach()) for judged, real in pairs]).mean()
+
+
+def critic_loss(verdicts: Verdicts) -> Tensor:
+    """The hinge loss of a critic: 2 for one that says 0 to everything."""
+    return F.relu(1 - verdicts.real[-1]).mean() + F.relu(1 + verdicts.decoded[-1]).mean()
+
+
+class AutoencoderValidator:
+    """What becomes of whole held-out faces that go through the means of their posteriors, in full precision."""
+
+    name = "held-out faces"
+
+    def __init__(self, batches: Iterable[PictureBatch]) -> None:
+        """`batches` gives the same batches, this process's share, every time it is iterated over."""
+        self.batches = batches
+        self._problems = Problems()
+
+    def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
+        """Mean difference, and peak signal-to-noise ratio in decibels of face and mouth, each the mean over pictures."""
+        sums, count = {"l1": 0.0, "psnr": 0.0, "psnr_mouth": 0.0}, 0
+        vae = model.vae
+        for batch in self.batches:
+            self._problems.tell(batch.problems)
+            pixels = batch_pixels(batch.to(vae.device))
+            with torch.autocast(pixels.device.type, enabled=False):
+                decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
+            sums["l1"] += float((decoded - pixels).abs().mean((1, 2, 3)).sum())
+            sums["psnr"] += float(psnr(decoded, pixels).sum())
+            sums["psnr_mouth"] += float(psnr(mouth_of(decoded), mouth_of(pixels)).sum())
+            count += len(pixels)
+        return {name: ValidationSum(total, count) for name, total in sums.items()}
+
+
+def psnr(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of each picture in pixels n 3 h w, in decibels: n."""
+    error = ((ours - theirs) / 2).square().mean((1, 2, 3))
+    return -10 * error.clamp_min(1e-10).log10()
+
+
+def mouth_of(pixels: Tensor) -> Tensor:
+    """The part of whole faces n 3 h w around the mouth."""
+    rows, columns = lip_box(pixels.shape[-1])
+    return pixels[..., rows, columns]
+
+
+def publisher(sizes: Mapping[str, Any]) -> Publish:
+    """What makes the published file: the autoencoder's weights, its config.json and the step."""
+
+    def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
+        state_dict = {name.removeprefix(_NETWORK): value for name, value in weights.items() if name.startswith(_NETWORK)}
+        return {"state_dict": state_dict, "config": dict(sizes), "global_step": step}
+
+    return publish
+
+
+RAMP_STEPS = 200  # steps over which the critic's opinion gains its full weight
+LOG_VARIANCE = -6.0  # of an exported posterior: a standard deviation of 0.05 beside latents of 1 / LATENT_SCALE, about 5.5
+FACES, SLICE = 128, 8  # faces that say how latents are spread, and how many of them are encoded at once
+LEAST_SPREAD = 1e-4  # of a latent channel: one that never moves is left as it is
+_HINT = "use a checkpoint of this training with the same model.block_out_channels and model.layers_per_block"
+
+
+def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
+    """Everything that the autoencoder's training needs.
+
+    Raises:
+        InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
+    """
+    data, run = config.data, config.run
+    train, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress, data.resolution)
+    cache = cache_folder(data) if data.cache_faces else None
+    training_set = PictureDataset(
+        train,
+        num_frames=data.num_frames,
+        resolution=data.resolution,
+        crop=data.crop,
+        seed=run.seed,
+        general_share=data.general_share,
+        masked_share=data.masked_share,
+        mouth_weight=data.mouth_weight,
+        faces_cache=cache,
+    )
+    seed_everything(run, accelerator)
+    sizes = autoencoder_sizes(config)
+    vae = AutoencoderKL.from_config(sizes)
+    if (start := start_weights(config.ckpt, data)) is not None:
+        load_strict(vae, read_state_dict(start)[0], start, _HINT)
+    trainee = AutoencoderTrainee(vae, PatchDiscriminator(config.model.critic_width) if needs_critic(config) else None)
+    trainee.to(memory_format=torch.channels_last)  # twice as fast on a processor
+    samples = data.batch_size * run.gradient_accumulation_steps * accelerator.num_processes  # in a step
+    return TrainingTask(
+        model=trainee,
+        step=AutoencoderStep(run.loss_weights, seed=run.seed, critic_start=run.critic_start * samples, critic_ramp=RAMP_STEPS * samples),
+        dataset=training_set,
+        num_clips=len(train.clips),
+        publish=publisher(sizes),
+        clip_name=clip_namer(train),
+        validators=[] if held_out is None else [_validator(held_out, data.resolution, data.num_workers, run, accelerator)],
+    )
+
+
+def _validator(held_out: Catalog, resolution: int, num_workers: int, run: RunConfig, accelerator: Accelerator) -> AutoencoderValidator:
+    """Looks at one whole face of each held-out clip."""
+    faces = PictureDataset(held_out, num_frames=1, resolution=resolution, crop=resolution, seed=run.seed, varied=False)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    return AutoencoderValidator(fixed_batches(faces, run.num_val_clips, SLICE, rank, world, num_workers))
+
+
+def autoencoder_sizes(config: AutoencoderConfig) -> dict[str, Any]:
+    """The config.json of the autoencoder, as diffusers reads it. Without attention, so that crops teach it all about whole faces."""
+    model = config.model
+    return {
+        "_class_name": "AutoencoderKL",
+        "act_fn": "silu",
+        "block_out_channels": list(model.block_out_channels),
+        "down_block_types": ["DownEncoderBlock2D"] * LEVELS,
+        "in_channels": RGB,
+        "latent_channels": LATENT_CHANNELS,
+        "layers_per_block": model.layers_per_block,
+        "mid_block_add_attention": False,
+        "norm_num_groups": model.norm_num_groups,
+        "out_channels": RGB,
+        "sample_size": config.data.resolution,
+        "scaling_factor": LATENT_SCALE,
+        "up_block_types": ["UpDecoderBlock2D"] * LEVELS,
+    }
+
+
+def export_autoencoder(checkpoint: Path, folder: Path, clips: Path, dtype: torch.dtype = torch.float32) -> None:
+    """A published checkpoint as a folder in the layout of diffusers, whose scaled latents have mean 0 and variance 1 in each channel.
+
+    Args:
+        checkpoint: a file of the training's folder of checkpoints.
+        folder: gets config.json and the weights.
+        clips: folder of clips of aligned faces: what the latents of are made to have that spread.
+        dtype: what weights are stored in.
+
+    Raises:
+        WeightsError, InputError: the checkpoint or the clips cannot be used.
+        OutputError: the folder cannot be written.
+    """
+    published = read_checkpoint(checkpoint)
+    sizes, weights = published.get("config"), published.get("state_dict")
+    if not isinstance(sizes, dict) or not isinstance(weights, dict):
+        raise WeightsError(f"{checkpoint} is no checkpoint of an autoencoder's training: name a file of its folder of checkpoints.")
+    vae = AutoencoderKL.from_config(sizes)
+    load_strict(vae, weights, checkpoint, _HINT)
+    normalise_latents(vae.eval(), some_faces(clips, sizes["sample_size"]))
+    file = folder / WEIGHT_NAMES[0]
+    with staged(file) as temporary:
+        try:
+            temporary.write_bytes(save({name: value.to(dtype).contiguous() for name, value in vae.state_dict().items()}))
+        except OSError as error:
+            raise OutputError(f"{file} cannot be written ({error.strerror}): free some space and run the same command again.") from None
+    write_json(folder / "config.json", sizes)
+
+
+def some_faces(clips: Path, resolution: int) -> Iterable[Tensor]:
+    """Faces from the middle of clips spread over a folder, as pixels n 3 h w, some at a time. Raises InputError."""
+    paths = list(walk_media(clips))
+    if not paths:
+        raise InputError(f"{clips} holds no clips: name a folder of clips of aligned faces.")
+    chosen = paths[:: -(-len(paths) // FACES)]
+    for start in range(0, len(chosen), SLICE):
+        faces = []
+        for path in chosen[start : start + SLICE]:
+            with open_video(path) as reader:
+                frame = torch.from_numpy(reader[len(reader) // 2].asnumpy())  # h w 3
+            faces.append(resize_faces(frame[None], resolution))
+        yield to_pixels(torch.cat(faces))
+
+
+@torch.no_grad()
+def normalise_latents(vae: AutoencoderKL, faces: Iterable[Tensor]) -> None:
+    """Change the layers around the latents so that the scaled latents of `faces` (pixels n 3 h w) have mean 0 and variance 1 in each
+    channel, and every posterior the same small variance; what is decoded from means stays as it was. In place."""
+    means = torch.cat([vae.encode(part).latent_dist.mean.movedim(1, -1).flatten(0, -2) for part in faces])  # n 4
+    centre, spread = means.mean(0), means.std(0)
+    factor = torch.where(spread > LEAST_SPREAD, 1 / (LATENT_SCALE * spread), torch.ones_like(spread))
+    before, after, channels = vae.quant_conv, vae.post_quant_conv, len(factor)
+    before.weight[:channels] *= factor[:, None, None, None]
+    before.bias[:channels] = (before.bias[:channels] - centre) * factor
+    before.weight[channels:] = 0
+    before.bias[channels:] = LOG_VARIANCE
+    after.bias += after.weight[:, :, 0, 0] @ centre  # computed with the weights that belong to latents as they were
+    after.weight /= factor[:, None, None]
+
+
+logger = logging.getLogger("latentsync")
+COMMAND = "python -m embedded.autoencoder"
+DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "embedded" / "autoencoder.yaml"
+
+
+def work(parsed: argparse.Namespace) -> bool:
+    """Train; False where it was stopped before the end."""
+    from latentsync.config import dump
+
+    config = load_autoencoder_config(parsed.config_path, parsed.overrides)
+    if parsed.print_config:
+        print(dump(config), end="")
+        return True
+    from latentsync.training.trainer import make_accelerator
+
+    accelerator = make_accelerator(config.run, parsed.device)
+    return start_training(config, accelerator, lambda: build_autoencoder(config, accelerator, not parsed.quiet), parsed)
+
+
+def export(parsed: argparse.Namespace) -> bool:
+    """Write a trained autoencoder as a folder."""
+    import torch
+
+    checkpoint, folder = parsed.export
+    export_autoencoder(checkpoint, folder, parsed.clips, torch.float16 if parsed.half else torch.float32)
+    logger.info("The autoencoder is in %s", folder)
+    return True
+
+
+def export_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line of an export; wrong usage ends the program with code 2."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Write a trained autoencoder as a folder in the layout of diffusers.")
+    parser.add_argument("--export", nargs=2, type=Path, metavar=("CHECKPOINT", "FOLDER"), required=True, help="what is written, and where")
+    parser.add_argument("--clips", type=Path, required=True, help="aligned faces; their latents will have mean 0 and variance 1")
+    parser.add_argument("--half", action="store_true", help="store weights in 16 bits")
+    parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
+    parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if "--export" in arguments:
+        return run_training(export, export_arguments(arguments))
+    description = (
+        "Train a small autoencoder on a folder of processed clips (aligned faces, 25 frames a second, with sound). "
+        "With --export CHECKPOINT FOLDER --clips CLIPS: write a trained one as a folder for weights.vae."
+    )
+    return run_training(work, parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

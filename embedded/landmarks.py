@@ -1,0 +1,455 @@
+"""Training of the landmark network: configuration, augmentation, data, step."""
+
+import argparse
+import json
+import logging
+import math
+import sys
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from latentsync.config import CkptConfig, OptimizerConfig, Rule, RunConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
+from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
+from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, fixed_batches, whole
+from latentsync.errors import InputError
+from latentsync.faces.mask import to_pixels
+from latentsync.models.landmark_network import (
+    FIRST_POINT,
+    MIDDLE,
+    POINTS,
+    READER_NORM_GROUPS,
+    READER_SIDE,
+    READER_STAGES,
+    LandmarkNetwork,
+    MouthReaderModelConfig,
+    MouthReading,
+    lip_gaps,
+    measure,
+    published,
+)
+from latentsync.published_config import NOT_PUBLISHED
+from latentsync.training.logging import History
+from latentsync.training.statistics import pearson
+from latentsync.training.trainer import (
+    Losses,
+    Problems,
+    TrainingTask,
+    ValidationSum,
+    cache_folder,
+    clip_namer,
+    open_catalogs,
+    seed_everything,
+    start_weights,
+)
+from latentsync.weights import load_strict, read_state_dict
+from scripts.training import parse_arguments, run_training, start_training
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class MouthReaderDataConfig(TrainingDataConfig):
+    """What the mouth reader looks at: frames from anywhere in rendered clips, which tell where the lips are."""
+
+    num_frames: int = 4  # frames of each clip in a sample
+    batch_size: int = 16
+
+
+@dataclass
+class MouthReaderRunConfig(RunConfig):
+    """... for the mouth reader."""
+
+    loss_weights: dict[str, float] = field(default_factory=lambda: {"landmarks": 1.0, "opening": 1.0})
+
+
+@dataclass
+class MouthReaderConfig:
+    """One mouth reader and how it is trained."""
+
+    data: MouthReaderDataConfig = field(default_factory=MouthReaderDataConfig)
+    model: MouthReaderModelConfig = field(default_factory=MouthReaderModelConfig)
+    run: MouthReaderRunConfig = field(default_factory=MouthReaderRunConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ckpt: CkptConfig = field(default_factory=CkptConfig)
+
+
+def load_mouth_reader_config(path: Path | str, overrides: Sequence[str] = ()) -> MouthReaderConfig:
+    """Read the configuration of a mouth reader; see `latentsync.config.load_config`. Raises ConfigError."""
+    config, source = read_config(MouthReaderConfig, NOT_PUBLISHED, path, overrides)
+    rules = [
+        *at_least(1, "data", config.data, "num_frames"),
+        *model_rules(config.model),
+        *shared_rules(config.data, config.run, config.optimizer, config.ckpt),
+    ]
+    enforce(config, rules, source)
+    return config
+
+
+def model_rules(model: MouthReaderModelConfig) -> list[Rule]:
+    """What sizes a mouth reader can have."""
+    widths = model.block_out_channels
+    return [
+        Rule(
+            "model.block_out_channels",
+            len(widths) == READER_STAGES and all(width > 0 and width % READER_NORM_GROUPS == 0 for width in widths),
+            f"{READER_STAGES} widths, each a multiple of {READER_NORM_GROUPS}",
+        ),
+        *at_least(1, "model", model, "head_channels", "hidden"),
+    ]
+
+
+# the mouth's 20 points (landmarks 48..67) in the order in which a mirror shows them
+MIRRORED = (*range(6, -1, -1), *range(11, 6, -1), *range(16, 11, -1), *range(19, 16, -1))
+# how far faces are moved ...
+LARGEST_SHIFT = 0.08  # of the face's side
+LARGEST_TURN = math.radians(12)
+LARGEST_SCALE = 1.15
+# ... and how often each of the others happens
+MIRROR, HIDE, RECOLOUR, GREY, SOFTEN, SHRINK, NOISE, COMPRESS = 0.5, 0.25, 0.8, 0.05, 0.4, 0.35, 0.4, 0.5
+
+
+def degrade(face: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A face uint8 h h 3 (RGB) and the points 20 2 of its mouth in units of its side -> others of the same kind.
+
+    What light and people do comes first, then what a lens, a sensor, an autoencoder and a codec do.
+    """
+    face, points = move(face, points, rng)
+    if rng.random() < MIRROR:
+        face, points = mirror(face, points)
+    if rng.random() < HIDE:
+        face = hide(face, rng)
+    values = recolour(face, rng) if rng.random() < RECOLOUR else face.astype(np.float32)
+    if rng.random() < SOFTEN:
+        values = cv2.GaussianBlur(values, (0, 0), rng.uniform(0.3, 2.2) * len(face) / 128)
+    if rng.random() < SHRINK:
+        values = shrink(values, rng)
+    if rng.random() < NOISE:
+        values = add_noise(values, rng)
+    face = np.clip(values, 0, 255).round().astype(np.uint8)
+    if rng.random() < COMPRESS:
+        face = compress(face, int(rng.integers(12, 90)))
+    return np.ascontiguousarray(face), points.astype(np.float32)
+
+
+def move(face: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Turned and scaled about its middle, and shifted; what comes in from outside repeats the border."""
+    side = len(face)
+    angle = rng.uniform(-LARGEST_TURN, LARGEST_TURN)
+    scale = LARGEST_SCALE ** rng.uniform(-1, 1)
+    shift = np.clip(rng.normal(0, LARGEST_SHIFT / 2, 2), -LARGEST_SHIFT, LARGEST_SHIFT)
+    turn = scale * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    middle = np.full(2, 0.5)
+    offset = middle - turn @ middle + shift  # new = turn @ old + offset, in units of the side
+    centres = side * offset + turn @ middle - middle  # the same for numbers of pixels, whose centres lie half a pixel in
+    matrix = np.column_stack([turn, centres])
+    moved = cv2.warpAffine(face, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return moved, points @ turn.T + offset
+
+
+def mirror(face: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Left and right changed over; a point that lay on the left is now one on the right, and bears its number."""
+    points = points[list(MIRRORED)]
+    return face[:, ::-1], np.column_stack([1 - points[:, 0], points[:, 1]])
+
+
+def hide(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """With a soft patch before it, of one colour or of another part of the picture: a hand, a microphone, a caption."""
+    side = len(face)
+    middle = tuple(int(value) for value in rng.uniform([0.1, 0.5], [0.9, 1.0]) * side)
+    axes = tuple(int(value) for value in rng.uniform(0.03, 0.16, 2) * side)
+    alpha = np.zeros((side, side), np.float32)
+    cv2.ellipse(alpha, middle, axes, rng.uniform(0, 180), 0, 360, 1.0, -1)
+    alpha = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.3, 2.0))[..., None]
+    patch = np.roll(face, tuple(rng.integers(side, size=2)), axis=(0, 1)) if rng.random() < 0.5 else rng.uniform(0, 255, 3)
+    return (face + (patch - face.astype(np.float32)) * alpha).round().astype(np.uint8)
+
+
+def recolour(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Under another light, by another camera: gamma, gain and offset of each channel, saturation. uint8 h w 3 -> float32 h w 3."""
+    light = np.linspace(0, 1, 256)[:, None] ** (1.6 ** rng.uniform(-1, 1))  # of each grey level
+    table = 255 * light * rng.uniform(0.85, 1.15, 3) * rng.uniform(0.75, 1.25) + rng.normal(0, 6, 3)
+    saturation = 0.0 if rng.random() < GREY else rng.uniform(0.5, 1.4)
+    blend = np.full((3, 3), (1 - saturation) / 3) + saturation * np.eye(3)
+    return cv2.transform(cv2.LUT(face, table.astype(np.float32)[None]), blend)
+
+
+def shrink(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Made small and large again."""
+    side = len(values)
+    small = max(8, round(side * rng.uniform(0.25, 0.8)))
+    enlarge = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)[rng.integers(3)]
+    return cv2.resize(cv2.resize(values, (small, small), interpolation=cv2.INTER_AREA), (side, side), interpolation=enlarge)
+
+
+def add_noise(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """With grain of one pixel or of several, as sensors and as half-finished diffusion leave it."""
+    side = len(values)
+    grain = int(rng.integers(1, 5))
+    cells = -(-side // grain)
+    noise = np.float32(rng.uniform(1, 14)) * rng.standard_normal((cells, cells, 3), dtype=np.float32)
+    return values + cv2.resize(noise, (side, side), interpolation=cv2.INTER_LINEAR)
+
+
+def compress(face: np.ndarray, quality: int) -> np.ndarray:
+    """Through JPEG of a quality of 1..100 and back; the codec wants blue first."""
+    _, encoded = cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+REMEMBERED = 2000  # clips whose landmarks a process holds, some megabytes
+_SHAPE = (68, 2)  # of the landmarks of one face
+_ADVICE = "train on clips of aligned faces that were rendered with their truth"
+
+
+@dataclass(frozen=True)
+class MouthBatch(Batch):
+    """Faces and the true mouths on them."""
+
+    faces: Tensor  # uint8 b f h w 3
+    points: Tensor  # float32 b f 20 2: landmarks 48..67 in units of the face's side, 0 = outer edge of the first pixel
+
+
+class MouthDataset(ClipDataset[MouthBatch]):
+    """Samples for the mouth reader.
+
+    Args:
+        num_frames: faces of a sample: drawn from the whole clip, or, where they are not `drawn`, as far apart as they can be.
+        degraded: whether faces are made hard to read, see `degrade`.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        num_frames: int,
+        seed: int,
+        drawn: bool = True,
+        degraded: bool = True,
+        faces_cache: Path | None = None,
+    ) -> None:
+        super().__init__(catalog, num_frames=num_frames, resolution=READER_SIDE, seed=seed, faces_cache=faces_cache)
+        self.drawn, self.degraded = drawn, degraded
+        self._remembered: OrderedDict[Path, np.ndarray] = OrderedDict()
+
+    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> MouthBatch:
+        """See `ClipDataset`."""
+        points = self._points(clip)
+        frames = min(clip.frames, len(points))
+        spread = np.linspace(0, frames - 1, self.num_frames).round().astype(int)
+        indices = np.sort(rng.integers(frames, size=self.num_frames)) if self.drawn else spread
+        faces, points = self.faces(clip, indices.tolist()).numpy(), points[indices]  # f h w 3, f 20 2
+        if self.degraded:
+            pairs = [degrade(*pair, rng) for pair in zip(faces, points, strict=True)]
+            faces, points = (np.stack(values) for values in zip(*pairs, strict=True))
+        return MouthBatch(
+            position=whole(turn.position),
+            clip=whole(turn.clip),
+            problems=problems,
+            faces=torch.from_numpy(faces)[None],
+            points=torch.from_numpy(points)[None],
+        )
+
+    def _points(self, clip: ClipInfo) -> np.ndarray:
+        """Points of a clip, n 20 2; those of the last few clips are remembered, since telling them from text takes time."""
+        if clip.path not in self._remembered:
+            while len(self._remembered) >= REMEMBERED:
+                self._remembered.popitem(last=False)
+            self._remembered[clip.path] = read_points(clip.path)
+        return self._remembered[clip.path]
+
+
+def read_points(clip: Path) -> np.ndarray:
+    """The mouth's points in all frames of a rendered clip, in units of the face's side: float32 n 20 2.
+
+    Raises InputError where it comes without, or with another picture than a square one.
+    """
+    path = sidecar(clip)
+    try:
+        truth = json.loads(path.read_bytes())
+        landmarks = np.asarray(truth["landmarks"], dtype=np.float32)
+        width, height = (int(truth["settings"][name]) for name in ("width", "height"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} tells no landmarks of a face ({type(error).__name__}): {_ADVICE}") from None
+    if landmarks.ndim != 3 or landmarks.shape[1:] != _SHAPE or not len(landmarks) or not np.isfinite(landmarks).all():
+        raise InputError(f"{path} tells landmarks that are no 68 points a frame: {_ADVICE}")
+    if width != height or width < 1:
+        raise InputError(f"{path} tells of a picture of {width} x {height} pixels, which is no aligned face: {_ADVICE}")
+    return landmarks[:, FIRST_POINT : FIRST_POINT + POINTS] / width
+
+
+LANDMARKS, OPENING = "landmarks", "opening"
+BEND = 0.1  # standard deviations: errors from here on count by their size, smaller ones by its square
+WHEN_DEGRADED = ("point_error", "gap_error", "gap_r")  # measures of degraded faces
+STILL = 1e-6  # variance, in squared units of the face's side, of a mouth that does not move
+
+
+class MouthScale(NamedTuple):
+    """What is read off the faces of a training; in units of these deviations a constant guess loses about 1."""
+
+    mean: Tensor  # of the points, 20 2
+    deviation: MouthReading
+
+
+class MouthReaderStep:
+    """Smooth L1 of the points, and of the gap between the lips and the width of the mouth, which other parts of the project are after."""
+
+    def __init__(self, scale: MouthScale, weights: Mapping[str, float]) -> None:
+        self.deviation = scale.deviation
+        self.wanted = frozenset(name for name, weight in weights.items() if weight > 0)
+
+    def __call__(self, model: nn.Module, batch: MouthBatch) -> Losses:
+        """The losses of a batch, each a scalar."""
+        seen = model(to_pixels(batch.faces).flatten(0, 1))
+        true = measure(batch.points.flatten(0, 1))
+        losses = {
+            LANDMARKS: distance(seen.points, true.points, self.deviation.points),
+            OPENING: (distance(seen.gap, true.gap, self.deviation.gap) + distance(seen.width, true.width, self.deviation.width)) / 2,
+        }
+        return {name: loss for name, loss in losses.items() if name in self.wanted}
+
+
+def distance(seen: Tensor, true: Tensor, deviation: Tensor) -> Tensor:
+    """Smooth L1 in standard deviations, a scalar."""
+    deviation = deviation.to(true)
+    return F.smooth_l1_loss(seen / deviation, true / deviation, beta=BEND)
+
+
+class MouthReaderValidator:
+    """How far off the points are, and how well the gap between the lips is followed.
+
+    Measures, for degraded faces the first, third and fourth: `point_error`, mean distance of the points in units of the face's side;
+    `point_error_of_mouth`, the same in units of the mouth's width; `gap_error`, mean error of the gap in units of the face's side;
+    `gap_r`, Pearson's r of the gap within a clip, averaged over clips; `gap_r_middle`, the same of the middle of the lips alone;
+    `gap_r_people`, r over the frames of all clips of this process.
+
+    Args:
+        batches: gives the same batches, this process's share, every time it is called.
+        degraded: the faces are degraded, and the measures say so in their names.
+    """
+
+    def __init__(self, batches: Iterable[MouthBatch], degraded: bool = False) -> None:
+        self.batches, self.degraded = batches, degraded
+        self.name = "held-out faces, degraded" if degraded else "held-out faces"
+        self._problems = Problems()
+
+    def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
+        """The measures."""
+        device = next(model.parameters()).device
+        seen, true = [], []
+        for batch in self.batches:
+            self._problems.tell(batch.problems)
+            seen.append(model(to_pixels(batch.faces.to(device)).flatten(0, 1)).points.unflatten(0, batch.points.shape[:2]).cpu())
+            true.append(batch.points)
+        found = measures(torch.cat(seen), torch.cat(true)) if seen else {}
+        return {f"{name}_degraded": found[name] for name in WHEN_DEGRADED if name in found} if self.degraded else found
+
+
+def measures(seen: Tensor, true: Tensor) -> dict[str, ValidationSum]:
+    """See `MouthReaderValidator`; points b f 20 2 of both."""
+    apart = (seen - true).norm(dim=-1).mean(-1)  # b f
+    mouths, truth = measure(seen), measure(true)
+    moving = truth.gap.var(dim=1, correction=0) > STILL  # clips in which something can be followed
+    middle = pearson(lip_gaps(seen)[moving][..., MIDDLE], lip_gaps(true)[moving][..., MIDDLE])
+    return {
+        "point_error": tally(apart),
+        "point_error_of_mouth": tally(apart / truth.width),
+        "gap_error": tally((mouths.gap - truth.gap).abs()),
+        "gap_r": tally(pearson(mouths.gap[moving], truth.gap[moving])),
+        "gap_r_middle": tally(middle),
+        "gap_r_people": ValidationSum(float(pearson(mouths.gap.flatten(), truth.gap.flatten())) * truth.gap.numel(), truth.gap.numel()),
+    }
+
+
+def tally(values: Tensor) -> ValidationSum:
+    """Their sum and number."""
+    return ValidationSum(float(values.sum()), values.numel())
+
+
+SCALE_CLIPS = 64  # clips whose mouths say how much points, gaps and widths vary
+FRAMES_COMPARED = 24  # faces of each held-out clip that are looked at, spread over the clip
+LEAST_DEVIATION = 0.005  # of the face's side: mouths that hardly open are not blown up
+CLIPS_AT_ONCE = 4  # held-out clips in one pass
+
+
+def build_mouth_reader(config: MouthReaderConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
+    """Everything that the mouth reader's training needs.
+
+    Raises:
+        InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
+    """
+    data, run = config.data, config.run
+    train, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress)
+    faces = cache_folder(data) if data.cache_faces else None
+    seed_everything(run, accelerator)
+    scale = mouth_scale(train)
+    reader = LandmarkNetwork(config.model, scale.mean, scale.deviation.points)
+    if (start := start_weights(config.ckpt, data)) is not None:
+        load_strict(reader, read_state_dict(start)[0], start, "name the sizes that it was trained with")
+    logger.info("Training %.2f million parameters", sum(part.numel() for part in reader.parameters()) / 1e6)
+    validators = []
+    for degraded in (False, True):
+        if held_out is not None:
+            dataset = MouthDataset(held_out, num_frames=FRAMES_COMPARED, seed=run.seed, drawn=False, degraded=degraded, faces_cache=faces)
+            rank, world = accelerator.process_index, accelerator.num_processes
+            batches = fixed_batches(dataset, run.num_val_clips, CLIPS_AT_ONCE, rank, world, data.num_workers)
+            validators.append(MouthReaderValidator(batches, degraded))
+
+    def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
+        return published(config.model, dict(weights), step)
+
+    return TrainingTask(
+        model=reader,
+        step=MouthReaderStep(scale, run.loss_weights),
+        dataset=MouthDataset(train, num_frames=data.num_frames, seed=run.seed, faces_cache=faces),
+        num_clips=len(train.clips),
+        publish=publish,
+        clip_name=clip_namer(train),
+        validators=validators,
+    )
+
+
+def mouth_scale(catalog: Catalog) -> MouthScale:
+    """What is read off the first clips, and how much it varies as they are and by being moved about. Raises InputError."""
+    points = torch.from_numpy(np.concatenate([read_points(clip.path) for clip in catalog.clips[:SCALE_CLIPS]]))  # n 20 2
+    mouths = measure(points)
+    shift, scale = LARGEST_SHIFT / 2, math.log(LARGEST_SCALE) / math.sqrt(3)  # standard deviations of what `degrade` does
+    moved = (points.var(0, correction=0) + shift**2).sqrt()
+    sizes = ((size.var(correction=0) + (scale * size.mean()) ** 2).sqrt() for size in (mouths.gap, mouths.width))
+    return MouthScale(points.mean(0), MouthReading(moved, *(size.clamp(min=LEAST_DEVIATION) for size in sizes)))
+
+
+DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "embedded" / "mouth_reader.yaml"
+
+
+def work(parsed: argparse.Namespace) -> bool:
+    """Train; False where it was stopped before the end."""
+    from latentsync.config import dump
+
+    config = load_mouth_reader_config(parsed.config_path, parsed.overrides)
+    if parsed.print_config:
+        print(dump(config), end="")
+        return True
+    from latentsync.training.trainer import make_accelerator
+
+    accelerator = make_accelerator(config.run, parsed.device)
+    return start_training(config, accelerator, lambda: build_mouth_reader(config, accelerator, not parsed.quiet), parsed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    description = "Train a network that reads the landmarks of the mouth off aligned faces, on rendered clips with their truth."
+    return run_training(work, parse_arguments("python -m embedded.landmarks", description, DEFAULT_CONFIG, arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

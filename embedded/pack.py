@@ -1,0 +1,162 @@
+"""Puts trained networks together as the embedded model."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+
+from latentsync.errors import InputError, OutputError
+from latentsync.media.files import STAGING_PREFIX, staged, write_text
+from scripts.training import run_training
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from latentsync.config import Config, SyncNetConfig
+
+logger = logging.getLogger("latentsync")
+MOST_BYTES = 30_000_000  # of the whole folder: it is part of the repository
+DEFAULT_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "embedded"
+UNET, VAE, WHISPER, SYNCNET = "unet.safetensors", "vae", "audio_encoder.pt", "syncnet.safetensors"
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line; wrong usage ends the program with code 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -m embedded.pack",
+        description="Write trained networks in half precision into one folder that inference finds by itself.",
+        epilog="Every file is read back and checked. Exit codes: 0 done, 1 failed, 2 an input cannot be used.",
+    )
+    parser.add_argument("--unet", type=Path, required=True, help="checkpoint of the denoiser")
+    parser.add_argument("--unet_config", type=Path, required=True, help="the recipe that it was trained with")
+    parser.add_argument("--vae", type=Path, required=True, help="folder of the autoencoder")
+    parser.add_argument("--audio_encoder", type=Path, required=True, help="checkpoint of the audio encoder")
+    parser.add_argument("--syncnet", type=Path, required=True, help="checkpoint of the SyncNet")
+    parser.add_argument("--syncnet_config", type=Path, required=True, help="the recipe that it was trained with")
+    parser.add_argument("--output_dir", type=Path, default=DEFAULT_FOLDER, help="default %(default)s")
+    parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
+    parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
+    return parser.parse_args(arguments)
+
+
+def unet_settings(config: "Config") -> dict[str, Any]:
+    """What inference needs of a denoiser's recipe, with the weights beside it."""
+    data, run = config.data, config.run
+    return {
+        "data": {name: getattr(data, name) for name in ("resolution", "num_frames", "audio_feat_length", "mask")},
+        "model": asdict(config.model),
+        "weights": {"unet": UNET, "vae": VAE, "whisper": WHISPER},
+        "run": {name: getattr(run, name) for name in ("inference_steps", "guidance_scale", "paste", "match_skin", "use_reference")},
+    }
+
+
+def syncnet_settings(config: "SyncNetConfig") -> dict[str, Any]:
+    """What a judge needs of a SyncNet's recipe."""
+    data = {name: getattr(config.data, name) for name in ("resolution", "num_frames", "latent_space", "lower_half")}
+    return {"data": data, "model": asdict(config.model)}
+
+
+def work(parsed: argparse.Namespace) -> bool:
+    """Write everything beside the folder, read it back, and only then move it there."""
+    target = parsed.output_dir
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=STAGING_PREFIX, dir=target.parent) as temporary:
+            folder = Path(temporary)
+            write_folder(parsed, folder)
+            check(folder, target)
+            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+                place = target / path.relative_to(folder)
+                place.parent.mkdir(exist_ok=True)
+                path.replace(place)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}.") from None
+    return True
+
+
+def write_folder(parsed: argparse.Namespace, folder: Path) -> None:
+    """All files of the embedded model."""
+    from latentsync.config import load_config, load_syncnet_config
+    from latentsync.weights import read_state_dict
+
+    config, syncnet = load_config(parsed.unet_config), load_syncnet_config(parsed.syncnet_config)
+    write_halves(folder / UNET, read_state_dict(parsed.unet)[0])
+    write_halves(folder / SYNCNET, read_state_dict(parsed.syncnet)[0])
+    write_whisper(folder / WHISPER, parsed.audio_encoder)
+    write_vae(folder / VAE, parsed.vae)
+    write_yaml(folder / "config.yaml", unet_settings(config))
+    write_yaml(folder / "syncnet.yaml", syncnet_settings(syncnet))
+
+
+def write_halves(path: Path, weights: "Mapping[str, Tensor]") -> None:
+    """Weights in half precision as one safetensors file."""
+    from safetensors.torch import save
+
+    with staged(path) as temporary:
+        temporary.write_bytes(save({name: value.half().contiguous() for name, value in weights.items()}))  # save_file hides it from others
+
+
+def write_whisper(path: Path, checkpoint: Path) -> None:
+    """An audio encoder in Whisper's format, without what only its training needs, and deflated, which saves a tenth."""
+    import torch
+
+    from latentsync.weights import read_checkpoint
+
+    content = read_checkpoint(checkpoint)
+    missing = {"dims", "model_state_dict"} - content.keys()
+    if missing:
+        raise InputError(f"{checkpoint} holds no {' and '.join(sorted(missing))}: name a checkpoint of the audio encoder.")
+    weights = {name: value.half().clone() for name, value in content["model_state_dict"].items()}
+    plain = BytesIO()
+    torch.save({"dims": content["dims"], "model_state_dict": weights}, plain)
+    with staged(path) as temporary, ZipFile(plain) as stored, ZipFile(temporary, "w", ZIP_DEFLATED, compresslevel=9) as deflated:
+        for entry in stored.infolist():
+            deflated.writestr(ZipInfo(entry.filename, entry.date_time), stored.read(entry), ZIP_DEFLATED)
+
+
+def write_vae(folder: Path, source: Path) -> None:
+    """An autoencoder as a diffusers folder."""
+    from latentsync.models.vae import WEIGHT_NAMES, load_vae
+
+    vae = load_vae(source).vae
+    write_halves(folder / WEIGHT_NAMES[0], vae.state_dict())
+    write_text(folder / "config.json", vae.to_json_string())
+
+
+def write_yaml(path: Path, values: dict[str, Any]) -> None:
+    """Plain settings as a YAML file."""
+    from omegaconf import OmegaConf
+
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(values)))
+
+
+def check(folder: Path, target: Path) -> None:
+    """Build the pipeline and the SyncNet from what was written; refuse a folder that is too large. Raises InputError.
+
+    Args:
+        target: what to call the folder.
+    """
+    from latentsync.models.syncnet import load_syncnet
+    from latentsync.pipelines.build import build_pipeline
+
+    build_pipeline(folder / "config.yaml", device="cpu", detector="mtcnn")
+    load_syncnet(folder / "syncnet.yaml", folder / SYNCNET)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > MOST_BYTES:
+        raise InputError(f"{target} would take {size / 1e6:.1f} MB, more than the {MOST_BYTES / 1e6:.0f} it may: train smaller networks.")
+    logger.info("%s: %.1f MB", target, size / 1e6)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    return run_training(work, parse_arguments(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

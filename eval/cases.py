@@ -1,0 +1,389 @@
+"""The videos of an evaluation: pairs, generated videos, results that are kept."""
+
+import json
+import logging
+import math
+import tempfile
+import wave
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.metrics.base import Kind
+from latentsync.config import Config
+from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
+from latentsync.errors import ConfigError, InputError, LatentSyncError, OutputError
+from latentsync.faces.detector import FaceDetector, build_detector
+from latentsync.media.files import read_paths, read_record, walk_media, write_json
+from latentsync.media.probe import probe
+from latentsync.pipelines.build import EMBEDDED, ModelFiles, build_pipeline, locate_models, resolve_device
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+from latentsync.pipelines.options import LipsyncOptions
+from latentsync.weights import file_sha256
+
+logger = logging.getLogger(__name__)
+
+DIGITS = 6  # digits behind the point that are kept
+
+
+def plain(value: Any) -> Any:
+    """A value for JSON: named fields become dictionaries, numbers are rounded, what is no number becomes None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if hasattr(value, "_asdict"):
+        return {key: plain(part) for key, part in value._asdict().items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, float):
+        return round(value, DIGITS) if math.isfinite(value) else None
+    return value
+
+
+KINDS: tuple[Kind, ...] = ("reconstruction", "cross")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One video that is to be made.
+
+    Attributes:
+        name: of its own in the run, a file name without an ending.
+        source, audio: whose picture, whose words.
+        kind: see `eval.metrics.base.Case`.
+    """
+
+    name: str
+    source: Path
+    audio: Path
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class PairList:
+    """All that a run is about.
+
+    Attributes:
+        pairs: the pairs of one source follow each other.
+        refused: video -> why nothing, or not all, is made of it.
+        drawn_by: what decided which pairs there are.
+        checksums: file -> SHA-256.
+    """
+
+    pairs: tuple[Pair, ...]
+    refused: dict[str, str]
+    drawn_by: dict[str, Any]
+    checksums: dict[str, str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return json.loads(json.dumps(asdict(self), default=str))
+
+    def write(self, path: Path) -> None:
+        """Write the list, or find it written. Raises ConfigError where another one is there, OutputError."""
+        if not path.is_file():
+            write_json(path, self.as_dict())
+            return
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path} cannot be read ({error}): delete it, or name another folder for results") from None
+        if known != self.as_dict():
+            raise ConfigError(
+                f"{path} lists other pairs than this configuration draws now: name another folder for results (output.folder)"
+            )
+
+
+def find_videos(place: Path) -> list[Path]:
+    """The videos of a folder and all below it, or those that a text file names, one a line, relative to itself.
+
+    Raises InputError where there is none.
+    """
+    if place.is_dir():
+        videos = list(walk_media(place))
+        if not videos:
+            raise InputError(f"{place} holds no video: name the folder that holds the clips")
+        return videos
+    if not place.is_file():
+        raise InputError(f"{place} is neither a folder of videos nor a text file that names some: check the path")
+    videos = [path for _, path in read_paths(place)]
+    if not videos:
+        raise InputError(f"{place} names no video: write one path a line")
+    return videos
+
+
+def make_pairs(videos: Sequence[Path], kinds: Sequence[Kind], seed: int) -> PairList:
+    """The pairs of some videos: each with its own sound, each with another's, or both.
+
+    Videos stand in a ring, shuffled by the seed, and each gets the sound of the next one that has any: never its own, and no sound
+    serves twice where all have one. Raises InputError where nothing is left to be made.
+    """
+    heard, refused = {}, {}
+    for video in videos:
+        try:
+            info = probe(video)
+            info.require_video()
+            heard[video] = info.has_audio
+        except LatentSyncError as error:
+            refused[str(video)] = str(error)
+    names = unique_names(list(heard))
+    others = draw_others(heard, seed) if "cross" in kinds else {}
+    pairs: list[Pair] = []
+    for video, name in names.items():
+        if "reconstruction" in kinds and heard[video]:
+            pairs.append(Pair(name, video, video, "reconstruction"))
+        if video in others:
+            both = free_name(f"{name}__{names[others[video]]}", {*names.values(), *(pair.name for pair in pairs)})
+            pairs.append(Pair(both, video, others[video], "cross"))
+        if not pairs or pairs[-1].source != video:
+            why = "there is no other video with sound" if heard[video] else "it has no sound, and no other gives it one"
+            refused[str(video)] = f"{video} is left out: {why}."
+        elif "reconstruction" in kinds and not heard[video]:
+            refused[str(video)] = f"{video} has no sound of its own, so it has no reconstruction: it is used with another's alone."
+    if not pairs:
+        raise InputError(f"Not one of {len(videos)} videos can be used; {next(iter(refused.values()))}")
+    digests = {str(video): file_sha256(video) for video in names}
+    return PairList(tuple(pairs), refused, {"kinds": list(kinds), "seed": seed}, digests)
+
+
+def draw_others(heard: dict[Path, bool], seed: int) -> dict[Path, Path]:
+    """Video -> another one whose sound it gets; those for which there is no other with sound are left out."""
+    ring = [list(heard)[place] for place in np.random.default_rng(seed).permutation(len(heard))]
+    found = {}
+    for place, video in enumerate(ring):
+        after = [*ring[place + 1 :], *ring[:place]]
+        other = next((one for one in after if heard[one]), None)
+        if other is not None:
+            found[video] = other
+    return found
+
+
+def unique_names(videos: Sequence[Path]) -> dict[Path, str]:
+    """A file name for each, without an ending; videos of one name in several folders get a number."""
+    names: dict[Path, str] = {}
+    for video in videos:
+        names[video] = free_name(video.stem, names.values())
+    return names
+
+
+def free_name(wanted: str, taken: Collection[str]) -> str:
+    """A name that is not taken: the one that is wanted, or it with the first number that is free."""
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    return name
+
+
+RECORD_KINDS = ("result", "reason")
+
+
+class ResultCache:
+    """Outcomes by file; one of another size, time or way of measuring is none.
+
+    Args:
+        path: a text file with one outcome a line; what a kill cut short is passed over.
+        settings: everything that decides an outcome beside the file.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        """Raises OutputError where the file is there and cannot be read."""
+        self.path, self._settings = path, json.loads(json.dumps(dict(settings)))
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        except (OSError, UnicodeDecodeError) as error:
+            raise OutputError(f"cannot read {path} ({type(error).__name__}): delete it, or name another --output_dir") from None
+        self._entries = {entry["file"]: entry for entry in map(_parse, lines) if entry is not None}
+
+    def find(self, file: Path) -> dict[str, Any] | None:
+        """What was found of a file: {"result": ...} or {"reason": ...}; None where it has to be measured."""
+        entry = self._entries.get(str(file.absolute()))
+        if entry is None or any(entry.get(key) != value for key, value in self._identity(file).items()):
+            return None
+        return {kind: entry[kind] for kind in RECORD_KINDS if kind in entry}
+
+    def add(self, file: Path, outcome: Mapping[str, Any]) -> None:
+        """Keep {"result": ...} or {"reason": ...} of a file. Raises OutputError."""
+        entry = {**self._identity(file), **outcome}
+        self._entries[entry["file"]] = entry
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as kept:
+                kept.write("\n" * self._is_cut() + json.dumps(entry, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {(error.strerror or str(error)).lower()}") from None
+
+    def _is_cut(self) -> bool:
+        """Whether the last line has no end."""
+        return self.path.is_file() and self.path.stat().st_size > 0 and not self.path.read_bytes().endswith(b"\n")
+
+    def _identity(self, file: Path) -> dict[str, Any]:
+        try:
+            status = file.stat()
+            size, time = status.st_size, status.st_mtime_ns
+        except OSError:
+            size, time = -1, -1
+        return {"file": str(file.absolute()), "size": size, "mtime": time, "settings": self._settings}
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and "file" in entry and any(kind in entry for kind in RECORD_KINDS) else None
+
+
+SILENCE = "silence"  # in the place of a sound's checksum
+
+
+def checksums(paths: Mapping[str, Path]) -> dict[str, str]:
+    """The checksums of files, and of the files of folders, by name."""
+    files = {name: sorted(path.iterdir()) if path.is_dir() else [path] for name, path in paths.items()}
+    return {
+        name if len(found) == 1 else f"{name}/{path.name}": file_sha256(path)
+        for name, found in files.items()
+        for path in found
+        if path.is_file()
+    }
+
+
+class GeneratedVideos:
+    """Makes videos, or finds them made.
+
+    Args:
+        folder: where they are kept, each with a .json of its name that appears after it.
+        recipe: everything that decides how a video turns out but its inputs: checksums of weights, settings.
+        build: makes the pipeline, when the first video has to be made.
+        options: of every job.
+    """
+
+    def __init__(
+        self, folder: Path, recipe: Mapping[str, Any], build: Callable[[], LipsyncPipeline], options: LipsyncOptions | None = None
+    ) -> None:
+        self.folder, self.recipe, self._build = folder, dict(recipe), build
+        self.options = options or LipsyncOptions(length="video", overwrite=True)
+
+    @cached_property
+    def pipeline(self) -> LipsyncPipeline:
+        """One for all videos."""
+        return self._build()
+
+    def say(self, name: str, video: Path, sound: Path) -> Path:
+        """The person of a video with the words of a sound. Raises as `LipsyncPipeline`, and ConfigError for another recipe's video."""
+        return self._get(name, video, sound, file_sha256(sound))
+
+    def be_silent(self, name: str, video: Path, frames: int) -> Path:
+        """The person of a video of so many frames hearing nothing. Raises like `say`."""
+        with tempfile.TemporaryDirectory(prefix="latentsync-") as folder:
+            sound = Path(folder) / "silence.wav"
+            with wave.open(str(sound), "wb") as file:
+                file.setparams((1, 2, AUDIO_SAMPLE_RATE, 0, "NONE", ""))
+                file.writeframes(bytes(2 * (frames * AUDIO_SAMPLE_RATE // VIDEO_FPS)))
+            return self._get(name, video, sound, SILENCE)
+
+    def _get(self, name: str, video: Path, sound: Path, heard: str) -> Path:
+        made, note = self.folder / f"{name}.mp4", self.folder / f"{name}.json"
+        wanted = {"recipe": self.recipe, "video": file_sha256(video), "sound": heard}
+        if made.is_file() and note.is_file():
+            if {key: read_record(note).get(key) for key in wanted} != wanted:
+                raise ConfigError(f"{made} was made of other weights, settings or clips: name another --output_dir, or delete it")
+            return made
+        try:
+            note.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write into {self.folder}: {error.strerror}") from None
+        result = self.pipeline(video, sound, made, self.options)
+        write_json(note, {**wanted, "frames": result.frames, "generated": result.generated, "warnings": list(result.warnings)})
+        return made
+
+    def generated_share(self, name: str) -> float:
+        """Share of a kept video's frames that got a new mouth."""
+        note = read_record(self.folder / f"{name}.json")
+        return note.get("generated", 0) / max(1, note.get("frames", 1))
+
+
+@dataclass(frozen=True)
+class ModelUnderTest:
+    """A model, found but not loaded.
+
+    Attributes:
+        config, files: see `latentsync.pipelines.build.locate_models`.
+        overrides: settings that win over its configuration.
+        detector, device, dtype: see `latentsync.pipelines.build.build_pipeline`.
+        options: of every job, completed by the model's own.
+    """
+
+    config: Config
+    files: ModelFiles
+    overrides: tuple[str, ...]
+    detector: str
+    device: str
+    dtype: str
+    options: LipsyncOptions
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """The checksums of its files, with that of a picture as mask."""
+        mask = Path(self.config.data.mask)
+        files = {"unet": self.files.unet, "vae": self.files.vae, "whisper": self.files.whisper}
+        return checksums({**files, "mask": mask} if mask.is_absolute() else files)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether it is the small model that comes with the project."""
+        return self.files.config.parts[-len(EMBEDDED.parts) :] == EMBEDDED.parts
+
+    def settings(self) -> dict[str, Any]:
+        """What decides, beside weights and inputs, how a video turns out."""
+        data, options = self.config.data, self.options
+        return {
+            "inference_steps": options.inference_steps,
+            "guidance_scale": options.guidance_scale,
+            "seed": options.seed,
+            "face": options.face,
+            "length": options.length,
+            "batch_clips": options.batch_clips,
+            "detector": self.detector,
+            "dtype": self.dtype,
+            "resolution": data.resolution,
+            "num_frames": data.num_frames,
+            "mask": data.mask,
+            "audio_feat_length": list(data.audio_feat_length),
+        }
+
+    def build(self) -> LipsyncPipeline:
+        """Load it. Raises ConfigError, WeightsError, InputError."""
+        pipeline = build_pipeline(
+            *(self.files.config, self.files.unet, self.files.vae, self.files.whisper),
+            overrides=self.overrides,
+            device=self.device,
+            dtype=self.dtype,
+            detector=self.detector,
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def videos(self, folder: Path) -> GeneratedVideos:
+        """Its videos, kept in a folder."""
+        return GeneratedVideos(folder, {"weights": self.weights, "settings": self.settings()}, self.build, self.options)
+
+    def face_detector(self) -> FaceDetector:
+        """The one it finds faces with. Raises WeightsError."""
+        return build_detector(self.detector, self.files.face_boxes, self.files.face_landmarks, resolve_device(self.device))
+
+
+def find_model(
+    named: Sequence[Path | None], overrides: Sequence[str], detector: str, device: str, dtype: str, options: LipsyncOptions
+) -> ModelUnderTest:
+    """The model of four files (configuration, denoiser, autoencoder, audio encoder), each None for the default of inference.
+
+    Raises ConfigError, WeightsError, InputError.
+    """
+    resolve_device(device)
+    config, files = locate_models(*named, overrides=overrides)
+    completed = options.completed(config.run.inference_steps, config.run.guidance_scale)
+    return ModelUnderTest(config, files, tuple(overrides), detector, device, dtype, replace(completed, overwrite=True))

@@ -1,0 +1,116 @@
+"""The configuration of an evaluation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eval.cases import KINDS
+from latentsync.config import LARGEST_SEED, Rule, at_least, enforce, one_of, read_config
+from latentsync.faces.detector import NAMES as DETECTORS
+from latentsync.pipelines.options import LipsyncOptions
+from latentsync.published_config import NOT_PUBLISHED
+
+DTYPES = ("auto", "fp16", "bf16", "fp32")
+
+
+@dataclass
+class PairsConfig:
+    """What is measured on."""
+
+    videos: Path | None = None  # a folder of clips, or a text file that names some
+    kinds: list[str] = field(default_factory=lambda: list(KINDS))  # with which sounds: their own, another's
+    seed: int = 1247  # draws whose sound each video gets
+    made: Path | None = None  # a folder of videos made elsewhere, NAME.mp4 for each name in pairs.json; none: they are made here
+
+
+@dataclass
+class ModelConfig:
+    """The model under test; what is not named is found as `inference.sh` finds it."""
+
+    config: Path | None = None
+    unet: Path | None = None
+    vae: Path | None = None
+    whisper: Path | None = None
+    overrides: list[str] = field(default_factory=list)  # dotted settings that win over the denoiser's configuration
+    detector: str = "auto"
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+@dataclass
+class InferenceConfig:
+    """How videos are made; see `LipsyncOptions`."""
+
+    inference_steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int = 1247
+    face: str = "largest"
+    batch_clips: int = 1
+
+
+@dataclass
+class MeasuresConfig:
+    """What measures, and with which files; what is not named lies in checkpoints/."""
+
+    names: list[str] = field(default_factory=list)  # none: all whose weights are there
+    resolution: int = 256  # side in pixels of the aligned faces that are measured on, whatever the model's own
+    syncnet_config: Path | None = None  # a SyncNet of this project, which measures beside SyncNet v2
+    syncnet: Path | None = None
+    reader: Path | None = None  # a mouth reader of this project
+    identity: Path | None = None  # a network that knows people by their faces (torchscript)
+    i3d: Path | None = None  # the network of FVD (torchscript)
+    inception: Path | None = None  # the network of FID
+
+
+@dataclass
+class ReportConfig:
+    """What is left behind."""
+
+    folder: Path | None = None  # for everything
+    clips: int = 6  # side by side videos in the report: the worst of each measure in turn
+    stand_ins: list[str] = field(default_factory=list)  # networks that are random or stand for others, in words that head the report
+
+
+@dataclass
+class EvaluationConfig:
+    """One evaluation."""
+
+    data: PairsConfig = field(default_factory=PairsConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    measures: MeasuresConfig = field(default_factory=MeasuresConfig)
+    output: ReportConfig = field(default_factory=ReportConfig)
+
+
+def load_evaluation_config(path: Path | str, overrides: Sequence[str] = ()) -> EvaluationConfig:
+    """Read the configuration of an evaluation; see `latentsync.config.load_config`. Raises ConfigError, InputError."""
+    config, source = read_config(EvaluationConfig, NOT_PUBLISHED, path, overrides)
+    data, measures = config.data, config.measures
+    rules = [
+        Rule("data.videos", data.videos is not None, "the folder of the clips, or a text file that names them"),
+        Rule("output.folder", config.output.folder is not None, "the folder for results"),
+        Rule("data.kinds", bool(data.kinds) and set(data.kinds) <= set(KINDS), f"one or both of {', '.join(KINDS)}"),
+        Rule("data.seed", 0 <= data.seed <= LARGEST_SEED, f"between 0 and {LARGEST_SEED}"),
+        one_of("model.detector", config.model.detector, DETECTORS),
+        one_of("model.dtype", config.model.dtype, DTYPES),
+        Rule("measures.syncnet_config", (measures.syncnet is None) == (measures.syncnet_config is None), "named with measures.syncnet"),
+        Rule("inference.seed", config.inference.seed >= 0, "0 or more, so that the same videos can be made again"),
+        *at_least(32, "measures", measures, "resolution"),
+        *at_least(0, "output", config.output, "clips"),
+    ]
+    enforce(config, rules, source)
+    options_of(config.inference)
+    return config
+
+
+def options_of(inference: InferenceConfig) -> LipsyncOptions:
+    """The options of every job; results last as long as their video. Raises InputError."""
+    return LipsyncOptions(
+        inference_steps=inference.inference_steps,
+        guidance_scale=inference.guidance_scale,
+        seed=inference.seed,
+        face=inference.face,
+        length="video",
+        batch_clips=inference.batch_clips,
+        overwrite=True,
+    )

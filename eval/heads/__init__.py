@@ -1,1 +1,0 @@
-"""Rendered talking heads with known truth: pairs, what is measured of them, the table."""

@@ -1,0 +1,1 @@
+"""Metrics of a generated video beside its source, or of sets of videos."""

@@ -1,0 +1,265 @@
+"""Lip landmarks: distance, jitter, opening, opening in silence."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from facenet_pytorch.models.mtcnn import ONet
+from torch import Tensor
+
+from eval.metrics.base import Case, Chunk, Column, Numbers, Tally
+from eval.metrics.image import RECONSTRUCTION_ALONE, NothingTally, read_mouths, require_faces
+from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
+from latentsync.faces.alignment import face_size, one_thread
+from latentsync.faces.detector import LOOKS, MIN_FOLLOW_SCORE, FaceDetector, cut_square, to_picture
+from latentsync.media.audio import FULL_SCALE, SILENCE, AudioSamples
+from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, lip_gaps, load_mouth_reader
+from latentsync.weights import WEIGHTS
+
+LAST_POINT = FIRST_POINT + POINTS
+CORNER_POINTS = slice(3, 5)  # the mouth's corners among MTCNN's five points
+BORDER = 0.25  # of the crop's height: added around a face that fills its picture, so that a detector sees it whole
+FACE_CENTRE, FACE_SIDE = (0.48, 0.40), 0.84  # of the square that MTCNN looks at: shares of the crop's width and height; of its height
+
+
+class PointFinder(Protocol):
+    """Finds the points of mouths.
+
+    Attributes:
+        name: in words, for protocols.
+        has_lips: whether they are the 20 points of outer and inner lips, and not two corners.
+    """
+
+    name: str
+    has_lips: bool
+
+    def find(self, faces: Tensor) -> Tensor:
+        """Aligned faces uint8 k R R 3 -> float32 k p 2: shares of the face's side, x before y; NaN where there is no mouth."""
+
+
+class LandmarkPoints:
+    """Points 48 to 67 of a detector that finds 68 landmarks in a picture."""
+
+    name = "points 48 to 67 of face-alignment's 68 (2DFAN-4)"
+    has_lips = True
+
+    def __init__(self, detector: FaceDetector) -> None:
+        self.detector = detector
+
+    def find(self, faces: Tensor) -> Tensor:
+        points = torch.full((len(faces), POINTS, 2), torch.nan)
+        for index, face in enumerate(faces):
+            width, height = size = face_size(len(face))
+            border = round(BORDER * height)
+            picture = cv2.copyMakeBorder(cv2.resize(face.numpy(), size), border, border, border, border, cv2.BORDER_REPLICATE)
+            found = [seen for seen in self.detector.detect(picture) if seen.landmarks is not None]
+            if found:
+                landmarks = max(found, key=lambda seen: seen.width * seen.height).landmarks[FIRST_POINT:LAST_POINT]
+                points[index] = torch.from_numpy((landmarks + 0.5 - border) / (width, height))  # whole numbers are pixel centres
+        return points
+
+
+class ReaderPoints:
+    """The 20 points of a mouth reader of this project."""
+
+    name = "the 20 points of this project's mouth reader"
+    has_lips = True
+
+    def __init__(self, reader: LandmarkNetwork) -> None:
+        self.reader = reader
+
+    def find(self, faces: Tensor) -> Tensor:
+        return read_mouths(self.reader, faces).points if len(faces) else torch.empty(0, POINTS, 2)
+
+
+class CornerPoints:
+    """The mouth's corners by the last of MTCNN's networks, which looks at the place where alignment has put the face."""
+
+    name = "the two corners of the mouth by MTCNN, since neither face-alignment's files nor a mouth reader are here"
+    has_lips = False
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.network = ONet().eval().requires_grad_(False).to(self.device)
+
+    @torch.no_grad()
+    def find(self, faces: Tensor) -> Tensor:
+        if not len(faces):
+            return torch.empty(0, 2, 2)
+        size = face_size(TEMPLATE_RESOLUTION)
+        squares = look_squares(size)
+        looks = np.stack([cut_square(upright, square) for upright in map(_unstretched, faces) for square in squares])  # n 48 48 3
+        inputs = (torch.from_numpy(looks).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
+        with one_thread():
+            shifts, points, scores = (output.cpu().numpy() for output in self.network(inputs))
+        places = to_picture(np.tile(squares, (len(faces), 1)), shifts, points)[1].reshape(len(faces), len(squares), -1, 2)
+        corners = places.mean(axis=1)[:, CORNER_POINTS] / np.array(size)
+        corners[scores[:, 1].reshape(len(faces), -1).mean(axis=1) < MIN_FOLLOW_SCORE] = np.nan
+        return torch.from_numpy(corners.astype(np.float32))
+
+
+class RememberedPoints:
+    """Another finder that is asked once where several measures ask for the same faces; keeps the faces and points of two chunks."""
+
+    def __init__(self, finder: PointFinder) -> None:
+        self.finder, self.name, self.has_lips = finder, finder.name, finder.has_lips
+        self._last: list[tuple[Tensor, Tensor]] = []
+
+    def find(self, faces: Tensor) -> Tensor:
+        for known, points in self._last:
+            if known is faces:
+                return points
+        self._last = [*self._last[-1:], (faces, self.finder.find(faces))]
+        return self._last[-1][1]
+
+
+def _unstretched(face: Tensor) -> np.ndarray:
+    """A face uint8 R R 3 in the proportions it has in the picture."""
+    return cv2.resize(face.numpy(), face_size(TEMPLATE_RESOLUTION), interpolation=cv2.INTER_AREA)
+
+
+def look_squares(size: tuple[int, int]) -> np.ndarray:
+    """Corner x, y and side of the squares that MTCNN looks at, around the same place in every crop of (width, height); n 3."""
+    width, height = size
+    side, (x, y) = round(FACE_SIDE * height), FACE_CENTRE
+    return np.array([(round(x * width + (a - 0.5) * side), round(y * height + (b - 0.5) * side), side) for a, b in LOOKS])
+
+
+def build_points(checkpoints: Path, reader: Path | None = None, device: torch.device | str = "cpu") -> RememberedPoints:
+    """The first that is there: face-alignment's files below `checkpoints`, the file of a mouth reader, MTCNN.
+
+    Raises WeightsError where a file is there and cannot be used.
+    """
+    boxes, landmarks = (checkpoints / WEIGHTS[name].path for name in ("s3fd", "2dfan4"))
+    if boxes.is_file() and landmarks.is_file():
+        from latentsync.faces.detector import FanDetector  # takes seconds to import
+
+        return RememberedPoints(LandmarkPoints(FanDetector(boxes, landmarks, device)))
+    if reader is not None:
+        return RememberedPoints(ReaderPoints(load_mouth_reader(reader).to(device).eval()))
+    return RememberedPoints(CornerPoints(device))
+
+
+SAMPLES = AUDIO_SAMPLE_RATE // VIDEO_FPS  # of one frame
+LOUD = 95  # percentile of the levels of frames that a sound's level is
+SPEECH_DB, SILENCE_DB = -15.0, -30.0  # levels of frames against it: of speech from here on, of silence up to here
+MARGIN = 3  # frames: lips move before a sound and after it, so silence begins and ends that much inside a pause
+FEWEST = 5  # frames of either
+_BLOCK = 1 << 12  # frames whose levels are measured together
+
+
+class Lmd:
+    """A `Measure`: landmark distance (Chen et al., ECCV 2018, without their normalisation)."""
+
+    name = "lmd"
+    columns = (Column("lmd_px", "px", "low", 2), Column("lmd_share", "face widths", "low", 4))
+
+    def __init__(self, finder: PointFinder) -> None:
+        self.finder = finder
+        self.protocol = (
+            f"Mean distance of the mouth's landmarks of made and source on aligned faces: {finder.name}; in pixels of an aligned face of "
+            f"{TEMPLATE_RESOLUTION} pixels a side, and as a share of that side, which is about the width of the face. "
+            f"{RECONSTRUCTION_ALONE}"
+        )
+
+    def open(self, case: Case) -> Tally:
+        """Begin with a video."""
+        return _LmdTally(self.finder) if case.kind == "reconstruction" else NothingTally(self.columns)
+
+
+class _LmdTally:
+    """One video: the sum over frames with a mouth in both."""
+
+    def __init__(self, finder: PointFinder) -> None:
+        self._finder, self._sum, self._count = finder, 0.0, 0
+
+    def add(self, chunk: Chunk) -> None:
+        apart = (self._finder.find(chunk.faces) - self._finder.find(chunk.source_faces)).norm(dim=-1).mean(-1)  # k
+        found = apart[apart.isfinite()]
+        self._sum, self._count = self._sum + float(found.double().sum()), self._count + len(found)
+
+    def finish(self) -> Numbers:
+        share = self._sum / require_faces(self._count)
+        return {"lmd_px": share * TEMPLATE_RESOLUTION, "lmd_share": share}
+
+
+class Silence:
+    """A `Measure`: whether the lips rest where nothing is heard."""
+
+    name = "silence"
+    columns = (Column("silence_open", better="low"),)
+
+    def __init__(self, finder: PointFinder) -> None:
+        self.finder = finder
+        known = finder.name if finder.has_lips else f"nothing, since two corners have no opening ({finder.name})"
+        self.protocol = (
+            f"Mean opening of the inner lips in silence over that in speech, by {known}. The level of a frame is that of the sound's "
+            f"{SAMPLES} samples at {AUDIO_SAMPLE_RATE} Hz; speech is from {SPEECH_DB:.0f} dB of the {LOUD}th percentile of levels on, "
+            f"silence up to {SILENCE_DB:.0f} dB and at least {MARGIN} frames away from anything louder. "
+            f"None without {FEWEST} frames of either: 0 is a mouth that closes, 1 one that pays no attention."
+        )
+
+    def open(self, case: Case) -> Tally:
+        """Begin with a video."""
+        return _SilenceTally(self.finder, case.audio) if self.finder.has_lips else NothingTally(self.columns)
+
+
+class _SilenceTally:
+    """One video: the opening of the lips in each frame that shows them."""
+
+    def __init__(self, finder: PointFinder, audio: Path) -> None:
+        self._finder, self._audio = finder, audio
+        self._numbers: list[int] = []
+        self._openings: list[float] = []
+
+    def add(self, chunk: Chunk) -> None:
+        openings = lip_gaps(self._finder.find(chunk.faces)).mean(-1)
+        found = openings.isfinite().numpy()
+        self._numbers += (np.flatnonzero(chunk.has_face)[found] + chunk.start).tolist()
+        self._openings += openings[torch.from_numpy(found)].tolist()
+
+    def finish(self) -> Numbers:
+        """Raises InputError where there is no sound, or no face."""
+        require_faces(len(self._openings))
+        return {"silence_open": opening_in_silence(self._numbers, self._openings, frame_levels(self._audio))}
+
+
+def frame_levels(path: Path) -> np.ndarray:
+    """Root mean square of a sound in each frame's time, n, in [0, 1]; of whole frames alone. Raises InputError where there is none."""
+    levels = []
+    with AudioSamples(path) as samples:
+        for start in range(0, len(samples) // SAMPLES, _BLOCK):
+            block = samples[start * SAMPLES : (start + _BLOCK) * SAMPLES]
+            whole = block[: len(block) // SAMPLES * SAMPLES].reshape(-1, SAMPLES)
+            levels.append(np.sqrt(np.mean(np.square(whole, dtype=np.float64), axis=1)))
+    return np.concatenate(levels) if levels else np.zeros(0)
+
+
+def silent_and_spoken(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which frames are silent and which are speech, bool n each, by the levels n of all frames."""
+    loud = float(np.percentile(levels, LOUD)) if len(levels) else 0.0
+    if loud <= SILENCE / FULL_SCALE:
+        return np.ones(len(levels), bool), np.zeros(len(levels), bool)
+    quiet = levels <= loud * 10 ** (SILENCE_DB / 20)
+    padded = np.pad(quiet, MARGIN, constant_values=True)  # before a sound and after it is silence
+    silent = np.lib.stride_tricks.sliding_window_view(padded, 2 * MARGIN + 1).all(axis=1)
+    return silent, levels >= loud * 10 ** (SPEECH_DB / 20)
+
+
+def opening_in_silence(numbers: Sequence[int], openings: Sequence[float], levels: np.ndarray) -> float | None:
+    """Mean opening in silence over that in speech; None with too few frames of either, or lips that are never open in speech.
+
+    Args:
+        numbers: of the frames whose opening is known.
+        openings: of their lips, in any unit.
+        levels: of the sound in all frames.
+    """
+    silent, spoken = silent_and_spoken(levels)
+    heard = [(number, opening) for number, opening in zip(numbers, openings, strict=True) if number < len(levels)]
+    rest, speech = ([opening for number, opening in heard if which[number]] for which in (silent, spoken))
+    if min(len(rest), len(speech)) < FEWEST or not np.mean(speech) > 0:
+        return None
+    return float(np.mean(rest) / np.mean(speech))

@@ -1,1 +1,0 @@
-"""What evaluations leave behind for programs and for reading."""

@@ -1,0 +1,79 @@
+"""How a command ends: messages, exit codes, Ctrl-C."""
+
+import argparse
+import logging
+import signal
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from latentsync.errors import LatentSyncError, first_line
+
+INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
+CODES = "Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted."
+TEMP_DIR = {"--temp_dir": "temporary files lie in the folder that the variable TMPDIR names, unfinished results beside the finished ones"}
+
+
+class _WithoutEffect(argparse.Action):
+    """An option that does nothing but say so; its help is the reason."""
+
+    def __init__(self, option_strings: list[str], dest: str, **rest: Any) -> None:
+        super().__init__(option_strings, dest=argparse.SUPPRESS, default=argparse.SUPPRESS, metavar="VALUE", **rest)
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+    ) -> None:
+        logging.getLogger("latentsync.cli").warning("%s has no effect here: %s", option_string, self.help)
+
+
+def accept_published(parser: argparse.ArgumentParser, reasons: Mapping[str, str], flags: Collection[str] = ()) -> None:
+    """Accept options of the published command that have no effect here; a line says so when one is given.
+
+    Args:
+        reasons: option -> why it has none.
+        flags: those that take no value.
+    """
+    group = parser.add_argument_group("options of the published command without effect here")
+    for option, reason in reasons.items():
+        group.add_argument(option, action=_WithoutEffect, nargs=0 if option in flags else None, help=reason)
+
+
+def run_command(
+    work: Callable[[], int | None], room: str, interrupted: str, *, quiet: bool = False, verbose: bool | None = None, signals: bool = True
+) -> int:
+    """Do the work of a command; its exit code: what `work` returns, None for 0, or that of the error that it met.
+
+    Args:
+        work: the command.
+        room: whose progress is told, as a logger is called: "latentsync", "eval", "preprocess". Others speak of warnings alone.
+        interrupted: the sentence behind "Interrupted: " after Ctrl-C, a polite kill or a closed terminal.
+        quiet: warnings and errors only.
+        verbose: tell more, and where an unexpected failure happened; None for a command without such an option: failures alone do.
+        signals: whether a polite kill shall do what Ctrl-C does; False where the work looks after signals itself.
+    """
+    logger = logging.getLogger(room)
+    before = logger.level
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    if signals:
+        end_politely()
+    try:
+        return work() or 0
+    except LatentSyncError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        logger.error("Interrupted: %s", interrupted)
+        return INTERRUPTED
+    except Exception as error:
+        hint = ": run again with --verbose to see where" if verbose is False else ""
+        logger.error("Unexpected failure (%s: %s)%s.", type(error).__name__, first_line(error), hint, exc_info=None if hint else error)
+        return 1
+    finally:
+        logger.setLevel(before)  # whoever called this as a function finds it as it was
+
+
+def end_politely() -> None:
+    """Let a polite kill and a closed terminal clean up like Ctrl-C, unless they are ignored."""
+    for polite in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(polite) is not signal.SIG_IGN:
+            signal.signal(polite, signal.default_int_handler)

@@ -1,0 +1,194 @@
+"""Mel spectrograms, Whisper features and latents of clips, each computed once."""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+from tqdm import tqdm
+
+from latentsync.constants import VIDEO_FPS
+from latentsync.data.cache import ClipCache, read_pieces, resize_faces
+from latentsync.data.clip_index import Catalog
+from latentsync.errors import InputError
+from latentsync.faces.mask import masked_pixels, to_pixels
+from latentsync.media.audio import read_audio
+from latentsync.mel import COLUMNS_PER_SECOND, log_mel
+from latentsync.models.vae import LatentCodec
+from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder, whisper_sha256, window_steps
+
+logger = logging.getLogger(__name__)
+
+_MEL_KIND = "mel-1"
+_PIECE = 1500  # encoder steps that are held in float32 at once
+
+
+class Mels:
+    """Mel spectrograms of clips.
+
+    Args:
+        cache_dir: where they are kept.
+    """
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._cache = ClipCache(cache_dir, _MEL_KIND)
+
+    def __call__(self, path: Path) -> Tensor:
+        """The mel of a clip's whole sound: float32 80 t, mapped into memory. Raises InputError."""
+        return torch.from_numpy(self._cache.get(path, lambda: _mel(path)))
+
+
+def heard_frames(mel: Tensor) -> int:
+    """Video frames whose sound a mel (80 t) holds to their end: every window within them fits."""
+    return mel.shape[-1] * VIDEO_FPS // COLUMNS_PER_SECOND
+
+
+class Features:
+    """Whisper's features of clips: the same windows that inference computes, from states kept in float16.
+
+    It may be sent to another process; each process loads its own encoder when it first meets a clip that is not kept yet.
+
+    Args:
+        cache_dir: where the states are kept.
+        encoder: Whisper's checkpoint, a file or a folder.
+        feat_length: video frames of sound that a window hears before and after its own frame.
+    """
+
+    def __init__(self, cache_dir: Path, encoder: Path, feat_length: tuple[int, int] = (2, 2)) -> None:
+        """Raises WeightsError when the encoder cannot be read."""
+        self.encoder_path = Path(encoder)
+        self.feat_length = (feat_length[0], feat_length[1])
+        self._cache = ClipCache(cache_dir, f"whisper-{whisper_sha256(self.encoder_path, 'check weights.whisper')[:16]}")
+        self._extractor: Audio2Feature | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the encoder."""
+        return self.__dict__ | {"_extractor": None}
+
+    @property
+    def width(self) -> int:
+        """Width of one token."""
+        return self._encoder().width
+
+    def window(self, path: Path, start: int, stop: int) -> Tensor:
+        """Windows of the video frames `start` to `stop` of a clip: float32 f n d. Raises InputError."""
+        states = torch.from_numpy(self._cache.get(path, lambda: self._states(path)))  # t l d
+        steps = window_steps(start, stop, self.feat_length, len(states))
+        return rearrange(states[steps].float(), "f p l d -> f (p l) d")
+
+    def _encoder(self) -> Audio2Feature:
+        """This process's encoder, loaded when it is first needed."""
+        if self._extractor is None:
+            self._extractor = Audio2Feature(load_whisper_encoder(self.encoder_path), self.feat_length)
+        return self._extractor
+
+    def _states(self, path: Path) -> np.ndarray:
+        """States of all encoder steps of a clip: float16 t l d."""
+        windows = self._encoder().windows(read_audio(path))
+        ends = [*range(_PIECE, windows.num_steps, _PIECE), windows.num_steps]
+        pieces = [windows.features(start, stop).half().numpy() for start, stop in zip([0, *ends], ends, strict=False)]
+        return np.concatenate(pieces)
+
+
+def _mel(path: Path) -> np.ndarray:
+    samples = read_audio(path)
+    if not len(samples):
+        raise InputError(f"{path} holds no sound: make this clip again")
+    return log_mel(samples).float().numpy()
+
+
+_WHOLE, _MASKED = 0, 1  # of each face both are kept
+
+
+class CachedWindow(NamedTuple):
+    """A clip and the first of its frames that is looked at."""
+
+    path: Path
+    start: int
+
+
+class LatentStore:
+    """Moments (mean and log-variance, before any scale) of the posteriors of each face and of each masked face, in float16.
+
+    They are kept apart by autoencoder, mask and resolution. Filled before training; processes that are started afterwards read it.
+
+    Args:
+        cache_dir: where they are kept: 2 x 8 x 32 x 32 numbers, 32 KiB, for a frame of 256 pixels.
+        resolution: side of a face in pixels.
+        mask_name: of the mask that hides the mouth, or the path of its picture.
+    """
+
+    def __init__(self, cache_dir: Path, resolution: int, mask_name: str) -> None:
+        self.cache_dir, self.resolution, self.mask_name = Path(cache_dir), resolution, mask_name
+        self._cache: ClipCache | None = None  # known with the autoencoder
+
+    def fill(
+        self, codec: LatentCodec, catalog: Catalog, mask: Tensor, rank: int = 0, world: int = 1, *, show_progress: bool = False
+    ) -> None:
+        """Encode this process's share of the clips, those that are there already left out; then all processes have to wait for all.
+
+        A clip that cannot be read is left out with a warning: in training its turn goes to the next one.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        self._cache = ClipCache(self.cache_dir, f"latents-{self.resolution}-{Path(self.mask_name).stem}-{_digest(codec, mask)}")
+        share = catalog.clips[rank::world]
+        for clip in tqdm(share, unit="clip", desc="Encoding faces", disable=not show_progress):
+            try:
+                self._cache.get(clip.path, lambda clip=clip: encode_clip(codec, clip.path, clip.frames, mask, self.resolution))
+            except InputError as error:
+                logger.warning("%s", error)
+
+    def moments(self, target: CachedWindow, source: CachedWindow, reference: CachedWindow, length: int) -> Tensor:
+        """Moments of `length` frames of each: the target's, the source's with its mouth masked, the reference's.
+
+        Returns:
+            float32 f 3 8 h w.
+
+        Raises:
+            InputError: a clip was not encoded.
+        """
+        parts = [self._rows(*target, length)[:, _WHOLE], self._rows(*source, length)[:, _MASKED], self._rows(*reference, length)[:, _WHOLE]]
+        return torch.from_numpy(np.stack(parts, axis=1)).float()
+
+    def _rows(self, path: Path, start: int, length: int) -> np.ndarray:
+        """Moments of `length` frames of a clip from `start` on, float16 f 2 8 h w. Raises InputError."""
+        assert self._cache is not None, "filled before it is read"
+        rows = self._cache.get(path, lambda: _missing(path))  # n 2 8 h w
+        if len(rows) < start + length:
+            raise InputError(f"{path} has latents of {len(rows)} frames only: delete {self._cache.place(path)} and start again")
+        return rows[start : start + length]
+
+
+@torch.no_grad()
+def encode_clip(codec: LatentCodec, path: Path, frames: int, mask: Tensor, resolution: int) -> np.ndarray:
+    """Moments of a clip's first `frames` faces and masked faces (mask h w, 1 = keep): float16 n 2 8 h/8 w/8. Raises InputError."""
+    pieces = []
+    for faces in read_pieces(path, frames):
+        pixels = to_pixels(resize_faces(faces, resolution).to(codec.device))  # n 3 h w
+        both = torch.stack([pixels, masked_pixels(pixels, mask)], dim=1).to(codec.dtype)
+        found = codec.moments(both.flatten(0, 1)).unflatten(0, both.shape[:2])
+        pieces.append(found.half().cpu().numpy())
+    return np.concatenate(pieces)
+
+
+def _missing(path: Path) -> np.ndarray:
+    raise InputError(f"{path} has no cached latents: the beginning of the log says why it could not be encoded")
+
+
+def _digest(codec: LatentCodec, mask: Tensor) -> str:
+    """Sixteen letters that tell this autoencoder's encoder, mask and resolution from others."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in [
+        *sorted(codec.vae.encoder.state_dict().items()),
+        *sorted(codec.vae.quant_conv.state_dict().items()),
+        ("mask", mask),
+    ]:
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

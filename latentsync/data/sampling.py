@@ -1,0 +1,336 @@
+"""Which clip, which frames, which batch: samples, batches, data loaders."""
+
+import hashlib
+import os
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from latentsync.data.cache import ClipCache, read_frames, read_pieces, resize_faces
+from latentsync.data.clip_index import Catalog, ClipInfo
+from latentsync.data.features import heard_frames
+from latentsync.errors import InputError
+
+
+def sample_generator(seed: int, position: int) -> torch.Generator:
+    """A source of chance for one sample of a training."""
+    digest = hashlib.blake2b(f"{seed} {position}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+
+class Faces:
+    """Faces of clips by number.
+
+    Args:
+        resolution: side of a face in pixels.
+        cache_dir: where decoded clips are kept (3 x resolution x resolution bytes a frame), for trainings that the processor holds up;
+            None: each sample decodes what it needs.
+    """
+
+    def __init__(self, resolution: int, cache_dir: Path | None = None) -> None:
+        self.resolution = resolution
+        self._cache = None if cache_dir is None else ClipCache(cache_dir, f"faces-{resolution}")
+
+    def __call__(self, clip: ClipInfo, indices: Sequence[int]) -> Tensor:
+        """Frames in this order: uint8 f h w 3, RGB. Raises InputError where one cannot be decoded."""
+        if self._cache is None:
+            return resize_faces(read_frames(clip.path, indices), self.resolution)
+        kept = self._cache.get(clip.path, lambda: self._decode(clip))
+        return torch.from_numpy(kept[list(indices)])
+
+    def _decode(self, clip: ClipInfo) -> np.ndarray:
+        """All faces of a clip, held in memory once: uint8 n h w 3."""
+        faces = np.empty((clip.frames, self.resolution, self.resolution, 3), np.uint8)
+        done = 0
+        for piece in read_pieces(clip.path, clip.frames):
+            faces[done : done + len(piece)] = resize_faces(piece, self.resolution)
+            done += len(piece)
+        return faces
+
+
+class SampleIndex(NamedTuple):
+    """One entry of the endless sequence of samples that a training sees."""
+
+    position: int  # place in the sequence, counted over all processes; all chance in a sample is seeded with it
+    clip: int  # index of the clip
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What all batches have. The first axis of every tensor counts samples, b."""
+
+    position: Tensor  # int64 b, see `SampleIndex`
+    clip: Tensor  # int64 b, index of the clip that was read
+    problems: list[str]  # clips that could not be read and whose turn went to the next one: a sentence each
+
+    def to(self: "BatchType", device: torch.device) -> "BatchType":
+        """The same on a device."""
+        moved = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = {name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value for name, value in moved.items()}
+        return type(self)(**moved)
+
+    def pin_memory(self: "BatchType") -> "BatchType":
+        """The same in memory that a GPU copies from while it computes; the loader calls this."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{name: value.pin_memory() if isinstance(value, Tensor) else value for name, value in values.items()})
+
+
+BatchType = TypeVar("BatchType", bound=Batch)
+
+
+@dataclass(frozen=True)
+class UNetBatch(Batch):
+    """Clips for the denoiser. Faces are as read, uint8 RGB, and left out where cached latents say all that is wanted of them."""
+
+    audio: Tensor  # float32 b f n d: windows of the target's sound; zeros where it was dropped
+    mel: Tensor  # float32 b 1 80 t: what SyncNet hears of the target's sound
+    faces: Tensor | None = None  # uint8 b f h w 3: the target
+    reference: Tensor | None = None  # uint8 b f h w 3: the same person elsewhere in the clip
+    source: Tensor | None = None  # uint8 b f h w 3: what the mouth is masked in, and painted into; None: the target itself
+    moments: Tensor | None = None  # float32 b f 3 8 h/8 w/8: mean and log-variance of target, masked target and reference
+    source_mel: Tensor | None = None  # float32 b 1 80 t: what SyncNet hears of the source's sound; zeros where it is the target itself
+
+
+@dataclass(frozen=True)
+class SyncNetBatch(Batch):
+    """Pictures beside the sound of the same clip, at the same moment or at another one."""
+
+    faces: Tensor  # uint8 b f h w 3
+    mel: Tensor  # float32 b 1 80 t
+    label: Tensor  # float32 b: 1 where both belong together
+    mouth: Tensor | None = None  # float32 b f k: true mouth channels during the pictures, for clips that come with them
+    heard_mouth: Tensor | None = None  # float32 b f k: ... during the sound
+
+
+def stack(values: Sequence[Tensor | None]) -> Tensor | None:
+    """Tensors along a new first axis; None where any of them is missing."""
+    present = [value for value in values if value is not None]
+    return torch.stack(present) if len(present) == len(values) else None
+
+
+SAMPLES, EPOCHS = 0, 1  # what chance is drawn for: streams of different purposes never coincide
+UNET_LENGTHS, SYNCNET_LENGTHS = 3, 2  # a clip is at least so many windows long
+
+
+class UNetChoice(NamedTuple):
+    """First frames of two windows that do not overlap."""
+
+    start: int  # the target, and its sound
+    reference: int
+
+
+class SyncNetChoice(NamedTuple):
+    """First frames of the sound and of the pictures beside it."""
+
+    sound: int
+    pictures: int
+    label: int  # 1 where both are the same
+
+
+def generator(seed: int, position: int, purpose: int = SAMPLES) -> np.random.Generator:
+    """All chance of the sample at one position (or of one epoch's order), whoever draws it."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, position)))
+
+
+def choose_unet(rng: np.random.Generator, frames: int, length: int) -> UNetChoice:
+    """A target anywhere in the clip and, as its reference, any window of the clip that shares no frame with it.
+
+    Both have `length` frames. Given the target all references are equally likely, as if drawn again until one fits (LatentSync,
+    arXiv 2412.09262). Raises ValueError where the clip is shorter than UNET_LENGTHS windows.
+    """
+    _check(frames, length, UNET_LENGTHS)
+    start = int(rng.integers(frames - length + 1))
+    before = max(0, start - length + 1)  # references that end before the target begins
+    after = max(0, frames - 2 * length - start + 1)
+    place = int(rng.integers(before + after))
+    return UNetChoice(start, place if place < before else start + length + place - before)
+
+
+def choose_syncnet(rng: np.random.Generator, frames: int, length: int) -> SyncNetChoice:
+    """Sound anywhere in the clip; with equal odds the pictures of the same moment or of any other one, which may overlap it.
+
+    Raises ValueError where the clip is shorter than SYNCNET_LENGTHS windows.
+    """
+    _check(frames, length, SYNCNET_LENGTHS)
+    sound = int(rng.integers(frames - length + 1))
+    other = int(rng.integers(frames - length))
+    other += other >= sound
+    label = int(rng.integers(2))
+    return SyncNetChoice(sound, sound if label else other, label)
+
+
+def _check(frames: int, length: int, lengths: int) -> None:
+    if frames < lengths * length:
+        raise ValueError(f"a clip of {frames} frames is shorter than {lengths} windows of {length}")
+
+
+FAILURES_IN_A_ROW = 20  # clips in a row that cannot be read before a training gives up
+
+
+class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
+    """Samples by turn: all chance in one comes from (seed, position), so it does not matter which process makes it.
+
+    Args:
+        catalog: the clips.
+        num_frames: of a sample.
+        resolution: side of a face in pixels.
+        seed: of all chance.
+        faces_cache: see `Faces`.
+    """
+
+    def __init__(self, catalog: Catalog, *, num_frames: int, resolution: int, seed: int, faces_cache: Path | None = None) -> None:
+        self.catalog = catalog
+        self.num_frames = num_frames
+        self.faces = Faces(resolution, faces_cache)
+        self.seed = seed
+        self._broken: dict[int, str] = {}  # clips that this process could not read
+
+    def __len__(self) -> int:
+        """Number of clips."""
+        return len(self.catalog.clips)
+
+    def __getitem__(self, turn: SampleIndex | int) -> BatchType:
+        """The sample of a turn, as a batch of one; a number alone is that clip at that position.
+
+        Raises:
+            InputError: FAILURES_IN_A_ROW clips in a row, or all there are, cannot be read.
+            OutputError: what is computed of a clip cannot be kept.
+        """
+        if not isinstance(turn, tuple) and not 0 <= turn < len(self):
+            raise IndexError(f"there are {len(self)} clips and this is number {turn}")
+        position, first = turn if isinstance(turn, tuple) else (turn, turn)
+        attempts = min(FAILURES_IN_A_ROW, len(self))
+        problems: list[str] = []
+        for index in ((first + step) % len(self) for step in range(attempts)):
+            if index in self._broken:
+                continue
+            try:
+                return self.sample(SampleIndex(position, index), self.catalog.clips[index], generator(self.seed, position), problems)
+            except InputError as error:
+                self._broken[index] = f"{error}"
+                problems.append(f"{error} (its turn went to the next clip)")
+        last = self._broken[(first + attempts - 1) % len(self)]
+        raise InputError(f"{attempts} clips in a row cannot be read, the last because: {last}")
+
+    @abstractmethod
+    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> BatchType:
+        """A batch of one from this very clip. Raises InputError."""
+
+    def frames_of(self, clip: ClipInfo, mel: Tensor, lengths: int) -> int:
+        """Frames of a clip to choose windows from, now that its sound is decoded. InputError where `lengths` windows do not fit."""
+        frames = min(clip.frames, heard_frames(mel))
+        if frames < lengths * self.num_frames:
+            raise InputError(
+                f"{clip.path} holds sound for {frames} frames and {lengths * self.num_frames} are needed: make this clip again"
+            )
+        return frames
+
+
+def collate(samples: Sequence[BatchType]) -> BatchType:
+    """Batches of one to one batch."""
+    kind = type(samples[0])
+    joined: dict[str, Tensor | list[str] | None] = {"problems": [problem for sample in samples for problem in sample.problems]}
+    for name in (field.name for field in fields(kind) if field.name != "problems"):
+        values = stack([getattr(sample, name) for sample in samples])  # b 1 ...
+        joined[name] = None if values is None else values.flatten(0, 1)
+    return kind(**joined)  # type: ignore[arg-type]
+
+
+def whole(value: int) -> Tensor:
+    """A whole number as a batch of one: int64 1."""
+    return torch.tensor([value])
+
+
+_EPOCHS_KEPT = 2  # a batch may straddle two epochs
+_AHEAD = 2  # batches that each loading process has ready
+
+
+class IndexSampler(Sampler[list[SampleIndex]]):
+    """The endless sequence of turns, cut into this process's batches.
+
+    Position p is in epoch p // num_clips, in which every clip has one turn in an order drawn from (seed, epoch). Global batch g covers
+    `world` batches of `batch_size` positions, of which process r takes the r-th; so the sequence does not depend on how many
+    processes share it, and it can be entered anywhere.
+
+    Args:
+        start: the global batch to begin with.
+    """
+
+    def __init__(self, num_clips: int, *, seed: int, batch_size: int, rank: int = 0, world: int = 1, start: int = 0) -> None:
+        self.num_clips, self.seed = num_clips, seed
+        self.batch_size, self.rank, self.world, self.start = batch_size, rank, world, start
+        self._orders: dict[int, np.ndarray] = {}  # epoch -> its order
+
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        """Batch after batch, without end."""
+        batch = self.start
+        while True:
+            first = (batch * self.world + self.rank) * self.batch_size
+            yield [self.turn(position) for position in range(first, first + self.batch_size)]
+            batch += 1
+
+    def turn(self, position: int) -> SampleIndex:
+        """The turn at a position."""
+        epoch, place = divmod(position, self.num_clips)
+        if epoch not in self._orders:
+            self._orders = {kept: order for kept, order in self._orders.items() if abs(kept - epoch) < _EPOCHS_KEPT}
+            self._orders[epoch] = generator(self.seed, epoch, EPOCHS).permutation(self.num_clips)
+        return SampleIndex(position, int(self._orders[epoch][place]))
+
+
+def make_loader(
+    dataset: ClipDataset[BatchType], sampler: Sampler[list[SampleIndex]], num_workers: int, pin_memory: bool = False
+) -> DataLoader[BatchType]:
+    """Batches in the sampler's order, read ahead by `num_workers` processes; 0: read when they are asked for."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate,
+        persistent_workers=num_workers > 0,
+        prefetch_factor=_AHEAD if num_workers else None,
+        pin_memory=pin_memory,
+        worker_init_fn=_begin_worker,
+        generator=torch.Generator(),  # of the workers' seeds, which nothing here uses: the global one is left alone
+    )
+
+
+class _FixedIndices(Sampler[list[SampleIndex]]):
+    """The same batches of turns every time."""
+
+    def __init__(self, turns: list[SampleIndex], batch_size: int) -> None:
+        self.turns, self.batch_size = turns, batch_size
+
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
+        """Batch after batch; the last may be short."""
+        yield from (self.turns[start : start + self.batch_size] for start in range(0, len(self.turns), self.batch_size))
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-len(self.turns) // self.batch_size)
+
+
+def fixed_batches(
+    dataset: ClipDataset[BatchType], count: int, batch_size: int, rank: int = 0, world: int = 1, num_workers: int = 0
+) -> DataLoader[BatchType]:
+    """This process's share of `count` samples that are the same whenever they are iterated over: sample i is clip i % n at position i."""
+    turns = [SampleIndex(position, position % len(dataset)) for position in range(rank, count, world)]
+    return make_loader(dataset, _FixedIndices(turns, batch_size), num_workers)
+
+
+def _begin_worker(_: int) -> None:
+    """One thread for each loading process, and interruptions left to the process that it loads for.
+
+    Terminals and launchers send signals to whole groups of processes, so it leaves the group; the process that it loads for still ends it.
+    """
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgid(0, 0)

@@ -1,0 +1,108 @@
+"""Whose mouth is changed: largest, left, right, an index, or points at times."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from latentsync.errors import InputError
+
+POINT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*@\s*(\d+(?:\.\d+)?)\s*")
+FORMS = "largest, left, right, a number counted from 0 at the left, or x,y@seconds (several separated by ';')"
+REACH = 0.15  # how far outside a box, in its width and height, a point may lie
+
+
+class Candidate(Protocol):
+    """What choosing needs to know of one person of one shot."""
+
+    mean_area: float  # square pixels, frames of the shot without the person counting as 0
+    mean_x: float  # middle of the box, pixels
+
+    def box_at(self, frame: int) -> np.ndarray | None:
+        """The box x0 y0 x1 y1 in a frame, or None where the person is not seen."""
+
+
+@dataclass(frozen=True)
+class FacePoint:
+    """A place in the picture at a time."""
+
+    x: float
+    y: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FaceChoice:
+    """A parsed `--face`: by size, by order from the left (-1 is the rightmost), or by points."""
+
+    index: int | None = None  # None and no points: the largest
+    points: tuple[FacePoint, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "FaceChoice":
+        """Raises InputError for a text that is none of `FORMS`."""
+        text = text.strip()
+        named = {"largest": cls(), "left": cls(index=0), "right": cls(index=-1)}
+        if text in named:
+            return named[text]
+        if text.isdecimal() and text.isascii():
+            return cls(index=int(text))
+        matches = [POINT.fullmatch(part) for part in text.split(";")]
+        if not all(matches):
+            raise InputError(f"'{text}' does not say which face: use {FORMS}.")
+        return cls(points=tuple(FacePoint(*(float(value) for value in match.groups())) for match in matches if match))
+
+    def pick(self, people: Sequence[Candidate], start: int, stop: int, fps: float) -> tuple[int | None, str]:
+        """The chosen one of the people of a shot of frames start..stop, or None; and why the others are left alone.
+
+        Raises InputError when a point of this shot holds no face.
+        """
+        if self.points:
+            return self._pick_by_point(people, start, stop, fps)
+        if not people:
+            return None, "no face"
+        if self.index is None:
+            return max(range(len(people)), key=lambda i: people[i].mean_area), "face of another person"
+        order = sorted(range(len(people)), key=lambda i: people[i].mean_x)
+        if self.index >= len(order):
+            return None, f"no face number {self.index} in this shot"
+        return order[self.index], "face of another person"
+
+    def _pick_by_point(self, people: Sequence[Candidate], start: int, stop: int, fps: float) -> tuple[int | None, str]:
+        chosen = None
+        for point in self.points:
+            frame = point_frame(point, fps)
+            if not start <= frame < stop:
+                continue
+            found = [(distance, i) for i, person in enumerate(people) if (distance := distance_to(person.box_at(frame), point)) is not None]
+            if not found:
+                raise InputError(
+                    f"There is no face at {point.x:g},{point.y:g}@{point.seconds:g}: name a point inside a face of that moment."
+                )
+            if chosen is None:
+                chosen = min(found)[1]
+        return chosen, "no face was named in this shot" if chosen is None else "face of another person"
+
+    def check_times(self, num_frames: int, fps: float) -> None:
+        """Raises InputError for a point after the frames that are used: the shorter of video and sound."""
+        for point in self.points:
+            if point_frame(point, fps) >= num_frames:
+                raise InputError(
+                    f"{point.seconds:g} seconds is after the last frame in use, at {num_frames / fps:.2f} seconds: name an earlier moment."
+                )
+
+
+def point_frame(point: FacePoint, fps: float) -> int:
+    """The frame that is shown at the time of a point."""
+    return int(point.seconds * fps + 1e-6)
+
+
+def distance_to(box: np.ndarray | None, point: FacePoint) -> float | None:
+    """How far a point lies from the middle of a box, in box sizes; None when it is outside of it."""
+    if box is None:
+        return None
+    across = abs(point.x - (box[0] + box[2]) / 2) / (box[2] - box[0])
+    down = abs(point.y - (box[1] + box[3]) / 2) / (box[3] - box[1])
+    return float(across + down) if max(across, down) <= 0.5 + REACH else None

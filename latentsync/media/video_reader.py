@@ -1,0 +1,333 @@
+"""`VideoReader`: the frames of a video as a stream, forwards and backwards, in bounded memory; decoding ahead on a thread."""
+
+import contextlib
+import logging
+import queue
+import re
+import subprocess
+import threading
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeVar
+
+import ffmpeg
+import numpy as np
+
+from latentsync.constants import VIDEO_FPS
+from latentsync.errors import InputError
+from latentsync.media.probe import QUIET, Child, MediaInfo, file_url, probe, read_exactly, read_filters, require_program
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+_POLL_SECONDS = 0.1  # how often a blocked producer looks whether it is still wanted
+
+
+def prefetch(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
+    """Yield `items` in order while a thread computes up to `depth` of them ahead.
+
+    What `items` raises is raised here, at its place. Closing this generator (or dropping it) ends the thread and closes `items`.
+    """
+    ahead: queue.Queue[tuple[str, Item | BaseException | None]] = queue.Queue(maxsize=max(depth, 1))
+    stop = threading.Event()
+    thread = threading.Thread(target=_produce, args=(items, ahead, stop), name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ahead.get()
+            if kind == "end":
+                return
+            if kind == "error":
+                assert isinstance(value, BaseException)
+                raise value
+            yield value  # type: ignore[misc]
+            del value
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _produce(items: Iterable[Item], ahead: "queue.Queue", stop: threading.Event) -> None:
+    def put(kind: str, value: Item | BaseException | None) -> None:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                ahead.put((kind, value), timeout=_POLL_SECONDS)
+                return
+
+    try:
+        with contextlib.closing(_iterator(items)) as iterator:
+            for item in iterator:
+                put("item", item)
+                del item
+                if stop.is_set():
+                    return
+        put("end", None)
+    except BaseException as error:  # noqa: BLE001 - handed over to the thread that consumes, which raises it
+        put("error", error)
+
+
+def _iterator(items: Iterable[Item]) -> Iterator[Item]:
+    """A generator over `items`, so that closing it closes a generator inside."""
+    yield from items
+
+
+SEGMENT_BYTES = 512 << 20  # frames held at once while a video plays backwards
+_SEEK_MARGINS = (1.0, 15.0)  # seconds to enter before the first frame wanted: tried in this order
+_SEEKABLE = frozenset({"mov", "matroska"})  # containers with an index of key frames and a clock without jumps
+_ANNOUNCE = "metadata=add:key=lavfi.latentsync:value=1:enable=eq(n\\,0),metadata=print:file=pipe\\\\:2:direct=1:enable=eq(n\\,0)"
+_TURNS = {0: [], 90: ["transpose=clock"], 180: ["hflip", "vflip"], 270: ["transpose=cclock"]}
+_HDR = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
+_SHOWN = re.compile(r"\bn: *\d+ .*\bpts_time:(\S+) .*\biskey:(\d)")  # what ffmpeg's showinfo filter writes for each frame
+_ERROR = re.compile(r"\[(?:error|fatal|panic)\]|corrupt decoded frame")
+
+
+def source_index(index: int, total_frames: int) -> int:
+    """Frame of a video of `total_frames` that is shown at `index` when it plays forwards, backwards, forwards, ...
+
+    The turning frame is shown twice: 0 1 2 2 1 0 0 1 ... for three frames.
+    """
+    place = index % (2 * total_frames)
+    return min(place, 2 * total_frames - 1 - place)
+
+
+def merged_runs(runs: list[tuple[int, int]], stop: int) -> list[tuple[int, int]]:
+    """Runs (half open, in order of their starts) below `stop`; those that touch as one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in ((start, min(end, stop)) for start, end in runs if start < min(end, stop)):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+class VideoReader:
+    """A video as upright RGB frames (uint8 h w 3) at a constant rate; each call of `frames` decodes anew, nothing is held.
+
+    The frames lie on a clock that starts with the first frame of the file; frame k is the picture shown at k / fps, so a variable
+    frame rate, or one that differs, is honoured by time. Rotation and mirroring, also those of a photo's EXIF data, are applied.
+    Pixels within 15 % of square stay on their stored grid (`VideoSink` writes their shape again), others are stretched to square ones.
+    Interlaced video is deinterlaced. Colours follow the file's tags. Anything is brought to 8 bits; an alpha channel is dropped.
+    """
+
+    def __init__(self, path: str | Path, fps: Fraction | int | None = Fraction(VIDEO_FPS)) -> None:
+        """Probe `path`; `fps` is the rate of the frames given out, None for the rate of the file. Raises InputError."""
+        self.info: MediaInfo = probe(path)
+        self.video = self.info.require_video()
+        self.fps = Fraction(self.video.native_fps if fps is None else fps)
+        self.problem: str | None = None  # why the file could not be decoded to its end, when it could not
+        self._met_errors = False  # ffmpeg complained while frames were read
+        formats = set(self.info.container.split(","))
+        self._seekable = bool(formats & _SEEKABLE) and self.video.start_time is not None
+        if self.video.interlaced:
+            logger.info("%s is interlaced: it is deinterlaced while reading", self.info.path)
+        if self.video.bits > 8 and self.video.colour.transfer not in _HDR:
+            logger.info("%s has %d bits a colour: they are rounded to 8", self.info.path, self.video.bits)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.info.path
+
+    @property
+    def width(self) -> int:
+        """Pixels in a row of a frame."""
+        return self.video.width
+
+    @property
+    def height(self) -> int:
+        """Rows of a frame."""
+        return self.video.height
+
+    @property
+    def expected_frames(self) -> int | None:
+        """How many frames there should be at `fps`, by what the file says of itself; None when it says nothing."""
+        if self.video.duration is not None:
+            return round(Fraction(self.video.duration) * self.fps)
+        if self.video.frame_count is not None:
+            return round(self.video.frame_count / self.video.average_fps * self.fps)
+        return None
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """What the picture loses on its way through this project, in one sentence each."""
+        video, found = self.video, []
+        if video.colour.transfer in _HDR:
+            found.append(
+                f"{self.path} is HDR ({_HDR[video.colour.transfer]}, {video.bits} bits): the result keeps its colour tags but has 8 bits "
+                "and no mastering data, and the networks see a dim and flat face: nothing is tone-mapped, so convert it to SDR if you can."
+            )
+        if video.has_alpha:
+            found.append(f"{self.path} has transparency, which is dropped: transparent parts show the colours that are stored beneath.")
+        return tuple(found)
+
+    def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
+        """Yield the frames [start, stop) (uint8 h w 3, RGB, each a fresh array), or to the end when `stop` is None.
+
+        The same arrays as in one pass from the beginning, wherever `start` is. Fewer when the file ends before; a file that cannot be
+        decoded to its end gives what there is, then logs a warning and notes it in `problem`. Raises InputError when not one frame can
+        be decoded. Closing the iterator ends ffmpeg.
+        """
+        if start < 0:
+            raise ValueError(f"frames start at 0, not at {start}")
+        if stop is not None and stop <= start:
+            return
+        child = self._open_near(start, stop) or self._open(start, stop, None)
+        count = 0
+        try:
+            assert child.stdout is not None
+            while True:
+                frame = np.empty((self.height, self.width, 3), np.uint8)  # h w c
+                if not read_exactly(child.stdout, frame):
+                    break
+                count += 1
+                yield frame
+            status = child.finish()
+        finally:
+            child.kill()
+        self._met_errors |= bool(child.errors())
+        if stop is None or start + count < stop:
+            self._judge_end(start + count, count, status, child)
+
+    def damaged_runs(self, stop: int) -> list[tuple[int, int]]:
+        """Runs of frames (half open, in order) below `stop` whose picture may be wrong because the file is damaged.
+
+        Damage begins with the frame for which the decoder reports an error and lasts until the next key frame: what lies between is
+        predicted from it. Decodes the file once more, one frame at a time, if errors were met in `frames`; else the answer is at once [].
+        """
+        if not self._met_errors:
+            return []
+        runs: list[tuple[int, int]] = []
+        start = None  # of the run that is open
+        since = 0  # frames shown since the last error, that one included
+        error = False
+        for time, is_key in self._decoder_log(stop):
+            if time is None:
+                error = True
+                continue
+            frame = max(0, round(time * self.fps))
+            since = 0 if error else since + 1
+            if start is None and error:
+                start = frame
+            elif start is not None and is_key and since > self.video.reorder:  # the frame with the error has been shown by now
+                runs.append((start, frame))
+                start = None
+            error = False
+        if start is not None:
+            runs.append((start, stop))
+        return merged_runs(runs, stop)
+
+    def ping_pong(self, count: int, total_frames: int, segment_bytes: int = SEGMENT_BYTES) -> Iterator[np.ndarray]:
+        """Yield `count` frames of the first `total_frames`: forwards, backwards, forwards, ... (see `source_index`).
+
+        Backwards the video is decoded piece by piece; a piece holds at most `segment_bytes` of frames.
+        """
+        piece = max(1, segment_bytes // (self.width * self.height * 3))
+        given = 0
+        forwards = True
+        while given < count:
+            leg = min(total_frames, count - given)
+            if forwards:
+                yield from self._exactly(0, leg)
+            else:
+                for top in range(total_frames, total_frames - leg, -piece):
+                    held = list(self._exactly(max(top - piece, total_frames - leg), top))
+                    while held:
+                        yield held.pop()
+            given += leg
+            forwards = not forwards
+
+    def _decoder_log(self, stop: int) -> Iterator[tuple[float | None, bool]]:
+        """What a decoder on one thread says, in order: (None, False) for an error, (seconds after the first frame, is a key frame)."""
+        how = {"protocol_whitelist": "file", "reinit_filter": 0, "threads": 1}
+        node = ffmpeg.input(file_url(self.path), **how)
+        length = float((stop + 1) / self.fps)
+        node = ffmpeg.output(node, "-", map=f"0:{self.video.index}", vf=f"trim=duration={length:.6f},showinfo=checksum=0", f="null")
+        arguments = ["ffmpeg", "-hide_banner", "-nostats", "-loglevel", "level+info", "-nostdin", *ffmpeg.get_args(node)]
+        require_program("ffmpeg")
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+        first = None
+        with subprocess.Popen(arguments, **streams, text=True, errors="replace", start_new_session=True) as process:
+            try:
+                for line in process.stderr or ():
+                    shown = _SHOWN.search(line)
+                    if shown and shown[1] != "NOPTS":
+                        first = float(shown[1]) if first is None else first
+                        yield float(shown[1]) - first, shown[2] == "1"
+                    elif _ERROR.search(line) and not line.startswith("[null @"):
+                        yield None, False
+            finally:
+                process.kill()
+
+    def _exactly(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """`frames`, when all of them are known to be there."""
+        count = 0
+        for frame in self.frames(start, stop):
+            count += 1
+            yield frame
+        if count != stop - start:
+            raise InputError(f"{self.path} gave {count} frames instead of {stop - start} from frame {start} on: did it change meanwhile?")
+
+    def _open_near(self, start: int, stop: int | None) -> Child | None:
+        """Start decoding shortly before `start`; None when the file must be decoded from its beginning instead.
+
+        Containers seek by decoding time, so beside a long still picture the entry may come too late; the first frame's time tells.
+        """
+        if not self._seekable or self.video.start_time is None:
+            return None
+        wanted = float(start / self.fps) + self.video.start_time  # seconds on the file's clock
+        for margin in _SEEK_MARGINS:
+            seek = wanted - margin - self.info.start_time
+            if seek <= 0:
+                return None
+            child = self._open(start, stop, seek)
+            try:
+                first = child.first_frame_time()
+            except BaseException:
+                child.kill()
+                raise
+            if first is not None and (first - self.video.start_time) * self.fps <= start:
+                return child
+            child.kill()
+        return None
+
+    def _open(self, start: int, stop: int | None, seek: float | None) -> Child:
+        """Start ffmpeg. After a seek the frame clock still counts from the first frame of the file, so numbers stay what they were."""
+        options: dict[str, object] = {"protocol_whitelist": "file", "reinit_filter": 0, "noautorotate": None}
+        origin = None if self.video.start_time is None else self.video.start_time - self.info.start_time
+        if self._seekable:
+            options["copyts"] = None
+            origin = self.video.start_time
+        if seek is not None:
+            options |= {"noaccurate_seek": None, "ss": f"{seek:.6f}"}
+        clock = f"fps={self.fps.numerator}/{self.fps.denominator}" + ("" if origin is None else f":start_time={origin:.6f}")
+        trim = f"trim=start_frame={start}" + ("" if stop is None else f":end_frame={stop}")
+        steps = [
+            *([] if seek is None else [_ANNOUNCE]),
+            *(["bwdif=mode=send_frame:deint=interlaced"] if self.video.interlaced else []),
+            clock, f"{trim},setpts=PTS-STARTPTS",
+            read_filters(self.video.colour, *self._stored_size(), stretched=self.video.stretched),
+            *_TURNS[self.video.rotation], *(["hflip"] if self.video.mirrored else []),
+        ]  # fmt: skip
+        node = ffmpeg.input(file_url(self.path), **options)
+        node = ffmpeg.output(node, "pipe:1", map=f"0:{self.video.index}", vf=",".join(steps), f="rawvideo", pix_fmt="rgb24")
+        return Child(["ffmpeg", *QUIET, "-nostdin", *ffmpeg.get_args(node)], stdout=subprocess.PIPE)
+
+    def _stored_size(self) -> tuple[int, int]:
+        """Width and height before the picture is turned upright."""
+        return (self.height, self.width) if self.video.rotation in (90, 270) else (self.width, self.height)
+
+    def _judge_end(self, reached: int, count: int, status: int, child: Child) -> None:
+        """Was that the end of the video, or the end of what can be decoded?"""
+        errors = child.errors()
+        if count == 0 and reached == 0:
+            reason = child.reason() if errors or status else "it holds no frame"
+            raise InputError(f"{self.path} cannot be decoded: {reason}")
+        expected = self.expected_frames
+        whole = expected is not None and expected - reached <= max(2, expected // 100)
+        if self.problem or (status == 0 and (whole or not errors)):
+            return
+        of_all = "" if expected is None else f" of about {max(expected, reached)}"
+        self.problem = f"only {reached}{of_all} frames could be decoded ({child.reason()})"
+        logger.warning("%s: %s", self.path, self.problem)

@@ -1,0 +1,206 @@
+"""Training history as JSON lines and TensorBoard, and the chart of the losses."""
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from latentsync.errors import OutputError
+from latentsync.media.files import staged
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+logger = logging.getLogger(__name__)
+
+TRAINING, VALIDATION = "training", "validation"
+_FILE = "history.jsonl"
+
+
+class HistoryPoint(NamedTuple):
+    """Values measured at one step."""
+
+    step: int
+    kind: str  # TRAINING or VALIDATION
+    values: dict[str, float]
+
+
+class History:
+    """The points of one output folder."""
+
+    def __init__(self, folder: Path, step: int = 0) -> None:
+        """Open, forgetting what was measured after `step`: a training that goes on from there will measure it again.
+
+        Raises OutputError where the folder cannot be written.
+        """
+        self.path = folder / _FILE
+        try:
+            self._forget_after(step)
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def points(self) -> Iterator[HistoryPoint]:
+        """All points in the order they were written; a line cut short by a crash is passed over."""
+        if not self.path.is_file():
+            return
+        with self.path.open(encoding="utf-8") as file:
+            for line in file:
+                try:
+                    yield HistoryPoint(**json.loads(line))
+                except (ValueError, TypeError):
+                    continue
+
+    def add(self, step: int, kind: str, values: Mapping[str, float]) -> None:
+        """Write a point. Raises OutputError."""
+        line = json.dumps(HistoryPoint(step, kind, {name: float(value) for name, value in values.items()})._asdict())
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+            for name, value in values.items():
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def was_validated(self, step: int) -> bool:
+        """Whether there is a validation of this step."""
+        return any(point.step == step and point.kind == VALIDATION for point in self.points())
+
+    def close(self) -> None:
+        """Write what waits, as far as that goes: the end of a training has more to say than a full disk."""
+        try:
+            self._writer.close()
+        except OSError as error:
+            logger.warning("The last points are missing in TensorBoard: %s", error.strerror)
+
+    def _unwritable(self, error: OSError) -> OutputError:
+        return OutputError(f"{self.path} cannot be written ({error.strerror}): free some space and run the same command again")
+
+    def _forget_after(self, step: int) -> None:
+        if self._is_cut() or any(point.step > step for point in self.points()):
+            with staged(self.path) as temporary, temporary.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(point._asdict()) + "\n" for point in self.points() if point.step <= step)
+
+    def _is_cut(self) -> bool:
+        """Whether a crash left a last line without an end, which the next point would run into."""
+        if not self.path.is_file() or not self.path.stat().st_size:
+            return False
+        with self.path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+
+
+class RunningMeans:
+    """Means of values over the steps since they were last taken; true when there are any."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def __bool__(self) -> bool:
+        return self._count > 0
+
+    def add(self, values: Mapping[str, float]) -> None:
+        """The values of one step."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+
+    def take(self) -> dict[str, float]:
+        """The means; begins anew."""
+        means = {name: total / self._count for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+
+MOST_POINTS = 2000  # in one curve: more are averaged in neighbouring pairs, so that a long training needs no more memory
+SMOOTHING = 0.05  # share of a curve that its running mean looks at
+CHANCE = {"sync": (np.log(2), "chance"), "accuracy": (0.5, "chance")}  # where a network that knows nothing stands
+PANEL = (5.0, 3.2)  # inches
+NOT_DRAWN = {"lr", "seconds", "waiting"}  # TensorBoard has them
+
+
+class Curve:
+    """Points of one value, thinned as they come."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[float, float]] = []  # step, value
+        self._stride, self._waiting = 1, []
+
+    def add(self, step: int, value: float) -> None:
+        """One more point; values that are no number are left out."""
+        if not np.isfinite(value):
+            return
+        self._waiting.append((step, value))
+        if len(self._waiting) == self._stride:
+            self.points.append(tuple(np.mean(self._waiting, axis=0)))
+            self._waiting = []
+        if len(self.points) > MOST_POINTS:
+            self.points = [tuple(np.mean(pair, axis=0)) for pair in zip(self.points[::2], self.points[1::2], strict=False)]
+            self._stride *= 2
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and values."""
+        steps, values = np.array(self.points).reshape(-1, 2).T
+        return steps, values
+
+
+def draw_chart(points: Iterable[HistoryPoint], path: Path) -> None:
+    """Write the chart (PNG), whole or not at all; nothing is written while nothing was measured. Raises OutputError."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because importing it looks for a folder of settings
+    from matplotlib.figure import Figure
+
+    curves: dict[str, dict[str, Curve]] = {}
+    for point in points:
+        for name, value in point.values.items():
+            panel, _, bound = name.partition(":")  # "accuracy:low" and "accuracy:high" belong into the panel of "accuracy"
+            if panel in NOT_DRAWN:
+                continue
+            curves.setdefault(panel, {}).setdefault(f"{point.kind}:{bound}" if bound else point.kind, Curve()).add(point.step, value)
+    curves = {name: panel for name, panel in curves.items() if any(curve.points for curve in panel.values())}
+    if not curves:
+        return
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for place, (name, panel) in enumerate(sorted(curves.items(), key=lambda item: (TRAINING not in item[1], item[0])), start=1):
+        _draw_panel(figure.add_subplot(rows, columns, place), name, panel)
+    with staged(path) as temporary:
+        canvas.print_figure(temporary, dpi=110, format="png")
+
+
+def _draw_panel(axes: "Axes", name: str, panel: dict[str, Curve]) -> None:
+    if TRAINING in panel:
+        steps, values = panel[TRAINING].arrays()
+        axes.plot(steps, values, color="#9dbfe0", linewidth=0.8)
+        axes.plot(steps, running_mean(values), color="#1f5fa8", linewidth=1.6, label="training")
+    if VALIDATION in panel:
+        steps, values = panel[VALIDATION].arrays()
+        axes.plot(steps, values, color="#c8501e", linewidth=1.6, marker="o", markersize=3, label="validation")
+        bounds = [panel.get(f"{VALIDATION}:{bound}") for bound in ("low", "high")]
+        if all(bounds):
+            low, high = (bound.arrays()[1] for bound in bounds)
+            if len(low) == len(high) == len(steps):
+                axes.fill_between(steps, low, high, color="#c8501e", alpha=0.15, linewidth=0)
+    if name in CHANCE:
+        level, label = CHANCE[name]
+        axes.axhline(level, color="#888888", linewidth=0.8, linestyle="--", label=label)
+    axes.set_title(name)
+    axes.set_xlabel("step")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+
+
+def running_mean(values: np.ndarray) -> np.ndarray:
+    """Mean of each value and its neighbours on both sides, fewer at the ends."""
+    reach = int(len(values) * SMOOTHING / 2)
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    place = np.arange(len(values))
+    low, high = np.maximum(place - reach, 0), np.minimum(place + reach + 1, len(values))
+    return (total[high] - total[low]) / (high - low)

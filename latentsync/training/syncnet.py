@@ -1,0 +1,296 @@
+"""Training of SyncNet: one step and its losses, what is built."""
+
+import logging
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from latentsync.config import SyncNetConfig
+from latentsync.constants import LATENT_CHANNELS, RGB, VAE_FACTOR
+from latentsync.data.clip_index import Catalog, read_mouth
+from latentsync.data.features import Mels
+from latentsync.data.sampling import SYNCNET_LENGTHS, SyncNetBatch, fixed_batches, sample_generator
+from latentsync.data.syncnet_dataset import SyncNetDataset
+from latentsync.errors import ConfigError, InputError, first_line
+from latentsync.faces.mask import to_pixels
+from latentsync.losses.sync import SyncJudge, accuracy, contrast_loss, cosine_loss, syncnet_frames
+from latentsync.mel import BANDS, window_length
+from latentsync.models.syncnet import SyncNet, load_syncnet, make_syncnet
+from latentsync.models.vae import LatentCodec, load_vae
+from latentsync.training.logging import TRAINING, VALIDATION, History
+from latentsync.training.trainer import (
+    Losses,
+    Problems,
+    TrainingTask,
+    ValidationSum,
+    cache_folder,
+    clip_namer,
+    default_weights,
+    half_precision,
+    open_catalogs,
+    seed_everything,
+    start_weights,
+)
+from latentsync.weights import load_strict, read_state_dict
+
+logger = logging.getLogger(__name__)
+
+CHANCE = math.log(2)  # binary cross-entropy of a network that knows nothing
+STUCK = 0.03  # a loss that is not further below chance than this has not begun to learn
+RECENT = 200  # steps that are looked at
+FEW_CLIPS, SMALL_BATCH = 1000, 128  # below these it learns late, or never begins to
+SYNC, MOUTH, CONTRAST = "sync", "mouth", "contrast"
+_NETWORK = "syncnet."  # prefix of the published weights among the trainee's
+
+
+class SyncNetTrainee(nn.Module):
+    """SyncNet with, optionally, a linear layer that tells the true mouth channels from its embeddings; only SyncNet is published.
+
+    The layer is the same for what is seen and what is heard: both encoders learn to say the same thing in the same words, from where it
+    is a short way to embeddings that agree.
+
+    Args:
+        syncnet: the network.
+        mouth_scale: mean and standard deviation of each mouth channel (2 k); None for no such layer.
+        num_frames: pictures in a sample.
+    """
+
+    def __init__(self, syncnet: SyncNet, mouth_scale: Tensor | None = None, num_frames: int = 16) -> None:
+        super().__init__()
+        self.syncnet = syncnet
+        self.mouth = None if mouth_scale is None else MouthHead(syncnet.width, mouth_scale, num_frames)
+
+    def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Frames b (f c) h w and mel b 1 80 t -> unit vectors b d of both, and both ideas of the mouth b f k, standardised."""
+        seen, heard = self.syncnet(frames, mel)
+        return (seen, heard, None, None) if self.mouth is None else (seen, heard, self.mouth(seen), self.mouth(heard))
+
+
+class MouthHead(nn.Module):
+    """One linear layer from an embedding to the mouth channels of every frame, each with mean 0 and standard deviation 1."""
+
+    def __init__(self, width: int, scale: Tensor, num_frames: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, num_frames * scale.shape[1])
+        nn.init.zeros_(self.linear.weight)  # begins with the constant guess
+        nn.init.zeros_(self.linear.bias)
+        self.gain = width**0.5  # of unit vectors
+        self.register_buffer("mean", scale[0].float().clone())
+        self.register_buffer("deviation", scale[1].float().clone())
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Unit vectors b d -> b f k, standardised."""
+        return self.linear(self.gain * embedding).unflatten(1, (-1, len(self.mean)))
+
+    def loss(self, told: Tensor, mouth: Tensor) -> Tensor:
+        """Mean squared error of what was told (standardised) against the true channels (raw), both b f k; 1 for a constant guess."""
+        return F.mse_loss(told.float(), (mouth.float() - self.mean) / self.deviation)
+
+
+class SyncNetStep:
+    """Binary cross-entropy of the cosine (arXiv 2412.09262) and, where they have a weight, the contrast to all other pairs of a batch and
+    the regression of the true mouth channels, which make small networks learn in a fraction of the time.
+    """
+
+    def __init__(self, weights: Mapping[str, float], *, lower_half: bool, codec: LatentCodec | None = None, seed: int = 0) -> None:
+        """`codec` is given for a SyncNet that looks at latents; `seed` is that of the samples drawn from its posterior."""
+        self.with_mouth, self.with_contrast = weights.get(MOUTH, 0) > 0, weights.get(CONTRAST, 0) > 0
+        self.lower_half, self.codec, self.seed = lower_half, codec, seed
+
+    def __call__(self, trainee: nn.Module, batch: SyncNetBatch) -> Losses:
+        """The losses of a batch, each a scalar."""
+        seen, heard, seen_mouth, heard_mouth = trainee(self.view(batch), batch.mel)
+        losses = {SYNC: cosine_loss(seen, heard, batch.label).mean()}
+        if self.with_contrast:
+            losses[CONTRAST] = contrast_loss(seen, heard, batch.label)
+        if self.with_mouth:
+            head = getattr(trainee, "module", trainee).mouth  # distributed training wraps the network
+            losses[MOUTH] = head.loss(seen_mouth, batch.mouth) + head.loss(heard_mouth, batch.heard_mouth)
+        return losses
+
+    def view(self, batch: SyncNetBatch) -> Tensor:
+        """What the visual encoder is shown: b (f c) h w."""
+        if self.codec is None:
+            faces = batch.faces  # b f h w 3
+            faces = faces[:, :, faces.shape[2] // 2 :] if self.lower_half else faces  # in uint8, a quarter of what pixels take
+            return syncnet_frames(to_pixels(faces), lower=False)
+        pixels = to_pixels(batch.faces)  # b f 3 h w
+        cells = (pixels.shape[1], LATENT_CHANNELS, *(side // VAE_FACTOR for side in pixels.shape[-2:]))
+        noise = torch.stack([torch.randn(cells, generator=sample_generator(self.seed, place)) for place in batch.position.tolist()])
+        with torch.autocast(pixels.device.type, enabled=False), torch.no_grad():
+            latents = self.codec.encode(pixels.flatten(0, 1).to(self.codec.dtype), noise.flatten(0, 1).to(pixels.device, self.codec.dtype))
+        return syncnet_frames(latents.float().unflatten(0, pixels.shape[:2]), self.lower_half)
+
+
+class SyncNetValidator:
+    """Loss and accuracy on fixed pairs of held-out clips.
+
+    Args:
+        step: how a batch is looked at.
+        batches: gives the same batches, this process's share, every time it is called.
+    """
+
+    name = "held-out pairs"
+
+    def __init__(self, step: SyncNetStep, batches: "Iterable[SyncNetBatch]") -> None:
+        self.step, self.batches = step, batches
+        self._problems = Problems()
+
+    def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
+        """Cosine loss and the share of pairs on the right side of 0.5."""
+        loss = right = count = 0.0
+        device = next(model.parameters()).device
+        for batch in self.batches:
+            self._problems.tell(batch.problems)
+            batch = batch.to(device)
+            seen, heard, *_ = model(self.step.view(batch), batch.mel)
+            loss += float(cosine_loss(seen, heard, batch.label).sum())
+            right += float(accuracy(seen, heard, batch.label)) * len(batch.label)
+            count += len(batch.label)
+        return {SYNC: ValidationSum(loss, count), "accuracy": ValidationSum(right, count, is_share=True)}
+
+
+class ChanceWatch:
+    """Says once, after so many steps, that the loss still sits where a network stands that knows nothing, and what to look at."""
+
+    def __init__(self, after: int, batch_size: int, num_clips: int) -> None:
+        self.after, self.batch_size, self.num_clips = after, batch_size, num_clips
+        self._recent: deque[float] = deque(maxlen=RECENT)
+
+    def __call__(self, step: int, losses: Mapping[str, float]) -> str | None:
+        """A sentence at the step `after`, if there is cause for one."""
+        self._recent.append(losses[SYNC])
+        mean = sum(self._recent) / len(self._recent)
+        if step != self.after or mean < CHANCE - STUCK:
+            return None
+        causes = []
+        if self.batch_size < SMALL_BATCH:
+            causes.append(
+                f"batches of {self.batch_size} (from {SMALL_BATCH} on it begins to learn sooner: raise run.gradient_accumulation_steps)"
+            )
+        if self.num_clips < FEW_CLIPS:
+            causes.append(f"only {self.num_clips} clips (rendered heads with run.loss_weights.mouth=1 help)")
+        causes.append("sound that is not in step with the picture, or faces that are not aligned")
+        return (
+            f"After {step} steps the sync loss is {mean:.3f}, still at chance (0.693). Likely causes: {'; '.join(causes)}. "
+            "python -m scripts.check_training_data CONFIG looks into them."
+        )
+
+
+def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
+    """The published file of a SyncNet: weights without what only training needs, the step, and the loss curves."""
+    state_dict = {name.removeprefix(_NETWORK): value for name, value in weights.items() if name.startswith(_NETWORK)}
+    curves: dict[str, list[float]] = {f"{kind}_{what}_list": [] for kind in ("train", "val") for what in ("step", "loss")}
+    names = {TRAINING: "train", VALIDATION: "val"}
+    for point in history.points():
+        if SYNC in point.values:
+            curves[f"{names[point.kind]}_step_list"].append(point.step)
+            curves[f"{names[point.kind]}_loss_list"].append(point.values[SYNC])
+    return {"state_dict": state_dict, "global_step": step, **curves}
+
+
+SCALE_CLIPS = 64  # clips whose mouths say how much each channel varies
+LEAST_SCALE = 1e-2  # channels that hardly move are not blown up
+VAE_SLICE = 64  # faces that go through the autoencoder at once
+
+
+def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
+    """Everything that SyncNet's training needs.
+
+    Raises:
+        InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
+    """
+    data, run = config.data, config.run
+    train, held_out = open_catalogs(data, SYNCNET_LENGTHS * data.num_frames, accelerator, show_progress, data.resolution)
+    mels = Mels(cache_folder(data))
+    faces = cache_folder(data) if data.cache_faces else None
+    with_mouth = run.loss_weights.get(MOUTH, 0) > 0
+
+    def dataset(catalog: Catalog, with_mouth: bool = False) -> SyncNetDataset:
+        return SyncNetDataset(
+            catalog, mels, num_frames=data.num_frames, resolution=data.resolution, seed=run.seed, with_mouth=with_mouth, faces_cache=faces
+        )
+
+    training_set = dataset(train, with_mouth)
+    seed_everything(run, accelerator)
+    scale = mouth_scale(train) if with_mouth else None
+    check_sizes(config)
+    network = make_syncnet(config.model)
+    trainee = SyncNetTrainee(network, scale, data.num_frames)
+    if (start := start_weights(config.ckpt, data)) is not None:
+        load_strict(network, read_state_dict(start)[0], start, _HINT)
+    codec = load_codec(config, accelerator) if data.latent_space else None
+    step = SyncNetStep(run.loss_weights, lower_half=data.lower_half, codec=codec, seed=run.seed)
+    validators = []
+    if held_out is not None:
+        rank, world = accelerator.process_index, accelerator.num_processes
+        batches = fixed_batches(dataset(held_out), run.num_val_clips, data.batch_size, rank, world, data.num_workers)
+        validators.append(SyncNetValidator(step, batches))
+    batch = data.batch_size * run.gradient_accumulation_steps * accelerator.num_processes
+    return TrainingTask(
+        model=trainee,
+        step=step,
+        dataset=training_set,
+        num_clips=len(train.clips),
+        publish=publish,
+        clip_name=clip_namer(train),
+        validators=validators,
+        publishes_curves=True,
+        watches=[ChanceWatch(run.chance_steps, batch, len(train.clips))],
+    )
+
+
+_HINT = "name the configuration that it was trained with"
+
+
+def check_sizes(config: SyncNetConfig) -> None:
+    """Try the network out, without weights and without computing, on what the data are going to be; ConfigError where they do not fit."""
+    data = config.data
+    side, channels = (data.resolution // VAE_FACTOR, LATENT_CHANNELS) if data.latent_space else (data.resolution, RGB)
+    frames = torch.empty(2, data.num_frames, channels, side, side, device="meta")
+    mel = torch.empty(2, 1, BANDS, window_length(data.num_frames), device="meta")
+    try:
+        with torch.device("meta"):
+            make_syncnet(config.model)(syncnet_frames(frames, data.lower_half), mel)
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"SyncNet's blocks (model) do not fit {data.num_frames} faces of {data.resolution} pixels: {first_line(error)}; change "
+            "data.resolution, data.num_frames or the factors."
+        ) from None
+
+
+def load_judge(config_path: Path, weights: Path, accelerator: Accelerator) -> SyncJudge:
+    """A trained SyncNet as a judge, on the training's device.
+
+    Raises ConfigError or WeightsError where configuration and weights do not belong together or cannot be read.
+    """
+    config, network = load_syncnet(config_path, weights)
+    data = config.data
+    judge = SyncJudge(
+        network, resolution=data.resolution, num_frames=data.num_frames, latent_space=data.latent_space, lower_half=data.lower_half
+    )
+    return judge.to(accelerator.device)
+
+
+def load_codec(config: SyncNetConfig, accelerator: Accelerator) -> LatentCodec:
+    """The autoencoder for a SyncNet that looks at latents."""
+    codec = load_vae(config.weights.vae or default_weights("vae").parent, half_precision(accelerator)).to(accelerator.device)
+    codec.slice_size = VAE_SLICE
+    return codec
+
+
+def mouth_scale(catalog: Catalog) -> torch.Tensor:
+    """Mean and standard deviation of each mouth channel over the first clips: 2 k. Raises InputError."""
+    tables = [read_mouth(clip.path) for clip in catalog.clips[:SCALE_CLIPS]]
+    if len({table.shape[1] for table in tables}) > 1:
+        raise InputError("The clips tell different numbers of mouth channels: render them again with one version of the talking heads")
+    values = np.concatenate(tables)
+    return torch.from_numpy(np.stack([values.mean(0), values.std(0).clip(LEAST_SCALE)])).float()

@@ -1,0 +1,169 @@
+"""How steps write clips: frame-exact cuts, one good encode."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ffmpeg
+import numpy as np
+
+from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
+from latentsync.errors import InputError, LatentSyncError, OutputError
+from latentsync.media.files import VIDEO_EXTENSIONS, staged
+from latentsync.media.probe import DISK_FULL, QUIET, Child, Colour, file_url, probe, tag_options, write_all
+
+SAMPLES_PER_FRAME = AUDIO_SAMPLE_RATE // VIDEO_FPS  # of sound, 640
+CRF = 13  # measured against its source at 1080x1920: SSIM 0.995
+PRESET = "veryfast"  # half the bytes of superfast for a third more time
+THREADS = 2  # of each decoder and encoder: many clips are worked on at once, and the encoder's result depends on the number
+HEAD_KEYS = 7  # frames at the head of a face clip that are key frames: up to six can go without another encode
+COLOUR = Colour("tv", "bt709", "bt709", "bt709")  # of every clip that is made of RGB frames
+# No B frames: whatever begins at a key frame can be copied, to any frame. A key frame at each change of scene and once a second.
+PICTURE: dict[str, Any] = {
+    **{"c:v": "libx264", "preset": PRESET, "crf": CRF, "pix_fmt": "yuv420p", "threads": THREADS},
+    **{"bf": 0, "g": VIDEO_FPS, "keyint_min": 1},
+}
+# FLAC in .mp4 is in the standard and plays in browsers; this word is what older ffmpeg asks for before it writes it.
+SOUND: dict[str, Any] = {"c:a": "flac", "ar": AUDIO_SAMPLE_RATE, "ac": 1, "sample_fmt": "s16", "strict": "experimental"}
+_PLAIN: dict[str, Any] = {"map_metadata": -1, "map_chapters": -1, "movflags": "+faststart"}
+
+
+def media_input(path: Path, **options: object) -> Any:
+    """A file as ffmpeg's input, nothing but this file."""
+    return ffmpeg.input(file_url(path), protocol_whitelist="file", threads=THREADS, **options)
+
+
+def whole_sound(frames: int) -> str:
+    """The ffmpeg filters that give sound for exactly so many frames: cut, or silence at the end."""
+    return f"asetpts=PTS-STARTPTS,apad,atrim=end_sample={frames * SAMPLES_PER_FRAME}"
+
+
+def write_clip(target: Path, streams: Iterable[Any], options: dict[str, Any], frames: Iterable[np.ndarray] = ()) -> None:
+    """Have ffmpeg write `target`, whole or not at all.
+
+    Args:
+        streams: of ffmpeg inputs, picture before sound.
+        options: of the output, besides those of every clip.
+        frames: uint8 h w 3 each, given to its standard input.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+        LatentSyncError: ffmpeg gave up.
+    """
+    with staged(target) as temporary:
+        node = ffmpeg.output(*streams, file_url(temporary), **_PLAIN, **options)
+        child = Child(["ffmpeg", *QUIET, *ffmpeg.get_args(node, overwrite_output=True)], feed=True)
+        try:
+            _feed(child, frames)
+            status = child.finish()
+        except BaseException:
+            child.kill()
+            raise
+        full = any(DISK_FULL in line for line in child.errors())
+        if status or full:
+            raise (OutputError if full else LatentSyncError)(f"{target} was not written: ffmpeg stopped with: {child.reason()}")
+
+
+def _feed(child: Child, frames: Iterable[np.ndarray]) -> None:
+    assert child.stdin is not None
+    for frame in frames:
+        try:
+            write_all(child.stdin, np.ascontiguousarray(frame))
+        except BrokenPipeError:  # it has given up; its exit status says so
+            return
+
+
+def colour_options() -> dict[str, str]:
+    """ffmpeg output options that tag `COLOUR`."""
+    return tag_options(COLOUR)
+
+
+def place(source: Path, target: Path) -> None:
+    """Put a file that a step leaves as it is into the step's folder: a second name of the same bytes, or a copy."""
+    with staged(target) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            try:
+                shutil.copyfile(source, temporary)
+            except OSError as error:
+                raise OutputError(f"cannot write {target}: {(error.strerror or str(error)).lower()}") from None
+
+
+def clip_path(folder: Path, name: str, number: int | None = None) -> Path:
+    """Where a step writes the clip that it made of the clip `name`, or the piece `number` of it; always .mp4.
+
+    Different names stay different: an ending other than .mp4 is kept before the new one, a missing one is replaced.
+    """
+    stem = name.removesuffix(".mp4")
+    if stem == name or Path(stem).suffix.lower() in VIDEO_EXTENSIONS:  # talk.mkv beside talk.mp4
+        stem = name if Path(name).suffix else f"{name}.raw"
+    return folder / (f"{stem}.mp4" if number is None else f"{stem}_{number:03d}.mp4")
+
+
+LEAST_REST = 0.2  # seconds of picture that a step leaves out and gives a reason for; the sound of most recordings ends a few frames early
+
+
+@dataclass(frozen=True)
+class SourceRecording:
+    """A clip that a step has written (25 frames a second from time 0, no B frames, 16 kHz), with what cutting needs to know."""
+
+    path: Path
+    frames: int
+    samples: int  # of sound
+    keys: frozenset[int]  # numbers of its key frames
+    picture: str  # stream numbers
+    sound: str
+
+    @property
+    def heard_frames(self) -> int:
+        """Frames that have both picture and sound."""
+        return min(self.frames, self.samples // SAMPLES_PER_FRAME)
+
+
+def open_recording(path: Path) -> SourceRecording:
+    """Look at a clip without decoding it. Raises InputError where it is none of the kind."""
+    info = probe(path)
+    video, audio = info.require_video(), info.require_audio()
+    packets = _packets(path, video.index)
+    samples = round((audio.duration or 0.0) * AUDIO_SAMPLE_RATE)
+    keys = frozenset(number for number, is_key in packets if is_key)
+    return SourceRecording(path, len(packets), samples, keys, str(video.index), str(audio.index))
+
+
+def _packets(path: Path, stream: int) -> list[tuple[int, bool]]:
+    """Of each packet of the picture its frame number, and whether it is a key frame."""
+    entries = ["-select_streams", str(stream), "-show_entries", "packet=pts_time,flags", "-of", "csv=p=0"]
+    child = Child(["ffprobe", "-v", "error", "-protocol_whitelist", "file", *entries, file_url(path)], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        text = b"".join(iter(lambda: child.stdout.read(1 << 16), b"")).decode("utf-8", "replace")
+        status = child.finish()
+    except BaseException:
+        child.kill()
+        raise
+    rows = [line.split(",") for line in text.splitlines() if line.strip()]
+    if status or not rows or any(row[0] in ("", "N/A") for row in rows):
+        raise InputError(f"{path} is no clip of this pipeline ({child.reason() if status else 'it has no clock'}): make it again")
+    return [(round(float(row[0]) * VIDEO_FPS), "K" in row[1]) for row in rows]
+
+
+def cut(recording: SourceRecording, start: int, stop: int, target: Path, sound_start: int | None = None) -> None:
+    """Write the frames start..stop (half open) and their sound, or the sound from frame `sound_start` on.
+
+    Sound that is missing at the end is silence. A cut that leaves everything as it is becomes a second name of the same file.
+    Raises OutputError, LatentSyncError.
+    """
+    count, heard = stop - start, start if sound_start is None else sound_start
+    if (start, stop, heard) == (0, recording.frames, 0) and recording.samples == count * SAMPLES_PER_FRAME:
+        place(recording.path, target)
+        return
+    picture, sound = (media_input(recording.path, ss=f"{frame / VIDEO_FPS:.6f}") for frame in (start, heard))
+    how = {"c:v": "copy"} if start in recording.keys else PICTURE
+    options = {**how, **SOUND, "af": whole_sound(count), "t": f"{count / VIDEO_FPS:.6f}"}
+    write_clip(target, [picture[recording.picture], sound[recording.sound]], options)
