@@ -11,4 +11,4 @@ os.environ["HF_HUB_CACHE"] = str(Path(tempfile.gettempdir(), "latentsync-no-cach
 
 import torch
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
