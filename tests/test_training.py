@@ -147,18 +147,17 @@ def test_the_denoiser_learns_from_all_four_losses(denoiser: Path) -> None:
     assert any("motion_modules." in name for name in changed) and any("attn2" in name for name in changed)
 
 
-def test_a_dry_run_encodes_nothing(denoiser: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    caplog.set_level("INFO")
+def test_a_dry_run_encodes_nothing(denoiser: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("latentsync.data.features.encode_clip", lambda *_: pytest.fail("a clip was encoded"))
     arguments = ["--unet_config_path", str(denoiser), *CPU, f"data.train_output_dir={denoiser.parent / 'dry'}", "data.cache_latents=true"]
     assert train_unet.main([*arguments, "--dry_run"]) == 0
-    assert "Everything is there; 2 steps would be trained" in caplog.text or not caplog.text
 
 
 def test_clips_smaller_than_the_faces_are_counted(recipe: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     clips = shutil.copytree(recipe.parent / "clips", tmp_path / "clips")
     make_training_clip(clips / "small.mp4", face="testsrc2=size=48x48:rate=25:duration={seconds}")
-    assert run(recipe, tmp_path / "out", f"data.train_data_dir={clips}", "--dry_run") == 0
+    settings = [f"data.train_data_dir={clips}", "run.loss_weights.mouth=0"]
+    assert run(recipe, tmp_path / "out", *settings, "--dry_run") == 0
     assert "1 of 5 training clips are smaller than data.resolution 64, the smallest 48 pixels a side" in caplog.text
     assert "held-out clips are smaller" not in caplog.text
 
