@@ -326,7 +326,6 @@ def _eyes(draw: _Draw, masculine: float, old: float) -> EyeShape:
 
 
 MOUTH_LEFT, MOUTH_RIGHT = 48, 54  # corners, as in the picture
-LIP_INNER_TOP, LIP_INNER_BOTTOM = 62, 66
 
 _JAW_LINE = ((9.4, 0.0), (9.3, -2.0), (9.2, -4.3), (9.0, -7.0), (8.2, -10.2), (6.3, -11.0), (4.2, -11.2), (2.1, -11.35), (0.0, -11.4))
 _NOSE_BACK = ((0.0, 0.3), (0.0, -1.0), (0.0, -2.3), (0.0, -3.55))
