@@ -202,7 +202,7 @@ def test_a_broken_rule_would_be_seen(line: str) -> None:
 
 def test_files_stay_readable() -> None:
     paths = [path for name in OWN for path in (ROOT / name).rglob("*.py") if "third_party" not in path.parts]
-    assert [path.name for path in paths if len(path.read_text(encoding="utf-8").splitlines()) > 500] == []
+    assert [path.name for path in paths if len(path.read_text(encoding="utf-8").splitlines()) > 800] == []
 
 
 def test_importing_does_nothing(tmp_path: Path) -> None:

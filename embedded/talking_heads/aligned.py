@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from embedded.talking_heads.clip import RenderedScene, spoken_clips
-from embedded.talking_heads.face import Face, draw_face, landmark_vertices
+from embedded.talking_heads.face import FaceSurface, draw_face, landmark_vertices
 from embedded.talking_heads.motion import Motion, place
 from embedded.talking_heads.scene import HEAD_MIDDLE, frame_camera
 from embedded.talking_heads.solids import Camera
@@ -79,7 +79,7 @@ def close_up(identity: int, seed: int, moves: Motion, resolution: int, margin: f
     The distance, and with it the perspective, is that of `frame_camera`; the picture is about as large as the crop that inference cuts
     for a face of `resolution` pixels, so that rendering wastes neither pixels nor sharpness.
     """
-    rest = Face(draw_face(draw_traits(identity))).vertices[landmark_vertices()]
+    rest = FaceSurface(draw_face(draw_traits(identity))).vertices[landmark_vertices()]
     points = np.stack([place(rest, pose, move) for pose, move in zip(moves.pose, moves.translation, strict=True)])  # n 68 3
     camera, aspect, share = _framing(points, float(frame_camera(seed).eye[2]), margin)
     density = float(stream(seed, "close-up").uniform(*_DENSITY))

@@ -110,7 +110,7 @@ def write_pictures(paths: list[Path], plan: ClipPlan, seconds: float, size: int,
 
 
 def write_recording(path: Path, plan: ClipPlan, seconds: float, is_clean: bool) -> None:
-    """Speech without pictures: a .wav file and the truth beside it, with all phones there are and the mouth of nobody in particular."""
+    """Speech without pictures: a .wav file and the truth beside it, with all phones there are and the mouth in an average style."""
     speech, frames = _speech(plan, seconds), round(seconds * VIDEO_FPS)
     mouth = mouth_channels(speech.phones, frames, MouthStyle(), loudness(speech))  # of the whole speech: it moves towards what is cut off
     spoken = excerpt(speech, 0.0, frames / VIDEO_FPS)

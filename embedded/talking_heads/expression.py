@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedded.talking_heads.face import Face, nasolabial_line, red_share
+from embedded.talking_heads.face import FaceSurface, nasolabial_line, red_share
 from embedded.talking_heads.template import INNER_RINGS, MOUTH_ANGLES
 from embedded.talking_heads.traits import bump, smooth
 
@@ -52,7 +52,7 @@ class MouthShape:
 class Expression:
     """Moves the skin of one person; holds what depends on the person alone."""
 
-    def __init__(self, face: Face) -> None:
+    def __init__(self, face: FaceSurface) -> None:
         self.face = face
         sheet = face.sheet
         s, t = sheet.st.T

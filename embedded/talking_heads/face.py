@@ -19,8 +19,8 @@ from embedded.talking_heads.template import (
     MOUTH_RINGS,
     MOUTH_T,
     PUPIL,
-    Sheet,
-    skin_sheet,
+    SkinMesh,
+    skin_mesh,
 )
 from embedded.talking_heads.traits import Traits, bump, smooth, stream
 
@@ -118,7 +118,7 @@ def red_share(mu: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return mu / np.maximum(border, 0.035)
 
 
-def raise_lips(shape: LipShape, sheet: Sheet) -> np.ndarray:
+def raise_lips(shape: LipShape, sheet: SkinMesh) -> np.ndarray:
     """Displacements (v 3) in cm that make the closed lips."""
     s, t = sheet.st.T
     mu, alpha = sheet.mu, sheet.alpha
@@ -143,7 +143,7 @@ def raise_lips(shape: LipShape, sheet: Sheet) -> np.ndarray:
     return moved + _inner_side(sheet)
 
 
-def _inner_side(sheet: Sheet) -> np.ndarray:
+def _inner_side(sheet: SkinMesh) -> np.ndarray:
     """The wet rings behind the line where the lips meet: back, and apart above and below."""
     moved = np.zeros((len(sheet.st), 3))
     for ring in range(INNER_RINGS):
@@ -177,11 +177,11 @@ def nasolabial_line(t: np.ndarray) -> np.ndarray:
     return 2.05 + 1.25 * smooth(-3.9, -6.4, t) + 0.15 * smooth(-6.4, -8.0, t)
 
 
-class Face:
+class FaceSurface:
     """The skin of one person's head as a surface at rest: eyes open, lips closed."""
 
     def __init__(self, shape: FaceShape) -> None:
-        self.shape, self.sheet = shape, skin_sheet()
+        self.shape, self.sheet = shape, skin_mesh()
         s, t = self.sheet.st.T
         base = surface(shape.skull, s, t)
         self._relax_folds(base, s, t)
@@ -326,7 +326,6 @@ def _eyes(draw: _Draw, masculine: float, old: float) -> EyeShape:
 
 
 MOUTH_LEFT, MOUTH_RIGHT = 48, 54  # corners, as in the picture
-LIP_INNER_TOP, LIP_INNER_BOTTOM = 62, 66
 
 _JAW_LINE = ((9.4, 0.0), (9.3, -2.0), (9.2, -4.3), (9.0, -7.0), (8.2, -10.2), (6.3, -11.0), (4.2, -11.2), (2.1, -11.35), (0.0, -11.4))
 _NOSE_BACK = ((0.0, 0.3), (0.0, -1.0), (0.0, -2.3), (0.0, -3.55))
@@ -336,7 +335,7 @@ _NOSE_FOOT = ((1.35, -4.45), (0.68, -4.62), (0.0, -4.62))
 @lru_cache(maxsize=1)
 def landmark_vertices() -> np.ndarray:
     """Vertex of the skin sheet for each of the 68 points (int32 68)."""
-    sheet = skin_sheet()
+    sheet = skin_mesh()
     tree = cKDTree(sheet.st)
     mirror = np.array([-1.0, 1.0])
     jaw = [np.array(point) * mirror for point in _JAW_LINE] + [np.array(point) for point in _JAW_LINE[-2::-1]]
@@ -347,7 +346,7 @@ def landmark_vertices() -> np.ndarray:
     return np.concatenate([on_plane, _eye_points(sheet), _mouth_points(sheet)]).astype(np.int32)
 
 
-def _eye_points(sheet: Sheet) -> np.ndarray:
+def _eye_points(sheet: SkinMesh) -> np.ndarray:
     """Left eye from its outer corner over the top, right eye from its inner corner over the top (12)."""
     left, right = sheet.eyes[0][1], sheet.eyes[1][1]  # ring 1: the outer edge of the lid margin
     third, half = round(EYE_ANGLES * 0.16), EYE_ANGLES // 2
@@ -356,7 +355,7 @@ def _eye_points(sheet: Sheet) -> np.ndarray:
     return np.concatenate([left[over_left], right[over_right]])
 
 
-def _mouth_points(sheet: Sheet) -> np.ndarray:
+def _mouth_points(sheet: SkinMesh) -> np.ndarray:
     """The border of the red from the left corner over the top (12), then the line where the lips meet (8)."""
     quarter, half = MOUTH_ANGLES // 4, MOUTH_ANGLES // 2
     line = sheet.mouth[INNER_RINGS]
@@ -371,7 +370,7 @@ def _mouth_points(sheet: Sheet) -> np.ndarray:
     return np.array([*outer, *inner])
 
 
-def _border(sheet: Sheet, angle: int) -> int:
+def _border(sheet: SkinMesh, angle: int) -> int:
     """The vertex nearest the border of the red at one angle of the rings."""
     column = sheet.mouth[INNER_RINGS : INNER_RINGS + len(MOUTH_RINGS), angle]
     return int(column[np.argmin(np.abs(red_share(sheet.mu[column], sheet.alpha[column]) - 1))])

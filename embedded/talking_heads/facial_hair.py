@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from embedded.talking_heads.face import red_height
-from embedded.talking_heads.hair import HeadForm, RestSkin, Roots, buried, colours, natural_tint, strew, taper, unit
+from embedded.talking_heads.hair import HeadForm, RestSkin, Roots, buried, colours, natural_tint, sample_roots, taper, unit
 from embedded.talking_heads.solids import Strands
 from embedded.talking_heads.template import BROW, MENTON, MOUTH_CORNER, SUBNASALE, eye_outline
 from embedded.talking_heads.traits import Traits, smooth, stream
@@ -105,7 +105,7 @@ def eyebrows(traits: Traits, skin: RestSkin) -> Strands:
     rng = stream(traits.seed, "brow hairs")
     shape = draw_brows(traits)
     count = int(2 * (90 + 90 * shape.density * shape.thickness / 0.36))
-    roots = strew(skin, lambda s, t: brow_density(shape, s, t), count, rng)
+    roots = sample_roots(skin, lambda s, t: brow_density(shape, s, t), count, rng)
     s, t = roots.st.T
     side, off = np.abs(s), (t - brow_middle(shape, np.abs(s))) / shape.thickness
     slope = (brow_middle(shape, side + 0.1) - brow_middle(shape, side - 0.1)) / 0.2
@@ -215,7 +215,7 @@ def beard(traits: Traits, skin: RestSkin) -> Strands | None:
     if style is None:
         return None
     rng = stream(traits.seed, "beard hairs")
-    roots = strew(skin, lambda s, t: beard_density(style.shape, s, t), style.strands, rng)
+    roots = sample_roots(skin, lambda s, t: beard_density(style.shape, s, t), style.strands, rng)
     s, t = roots.st.T
     side = np.abs(s)
     upper, cheek = smooth(-6.75, -6.4, t) * smooth(3.6, 3.0, side), smooth(3.2, 5.0, side)

@@ -55,7 +55,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.sqrt(np.einsum("...i,...i->...", vectors, vectors)), 1e-9)[..., None]
 
 
-def strew(skin: RestSkin, density: Density, count: int, rng: np.random.Generator) -> Roots:
+def sample_roots(skin: RestSkin, density: Density, count: int, rng: np.random.Generator) -> Roots:
     """About `count` roots, as dense in space as `density` says on the plane.
 
     Candidates are drawn evenly (stratified) over the triangles by area and highest density, then kept with the chance that the density at
@@ -529,7 +529,7 @@ def scalp_hair(traits: Traits, skin: RestSkin) -> Strands | None:
         return None
     rng = stream(traits.seed, "scalp hair")
     form = HeadForm.of(skin)
-    roots = strew(skin, lambda s, t: scalp_density(style.line, s, t), style.strands, rng)
+    roots = sample_roots(skin, lambda s, t: scalp_density(style.line, s, t), style.strands, rng)
     locks = draw_locks(form, style, roots, rng)
     points = grow(form, style, roots, locks, lengths(form, style, roots, rng), rng)
     points, left = trim(points, form.freedom(points, locks.top))

@@ -1,7 +1,8 @@
 """The inside of the mouth: teeth, gums, tongue and the cavity behind the lips, posed by jaw, tongue and lips.
 
 Arch space: cm, origin at the edge of the upper central incisors, between them; x to the right of the picture, y up, z to the viewer.
-Crown sizes: averages of Wheeler's Dental Anatomy (labial height, mesiodistal and labiolingual width)."""
+Crown sizes: averages of Wheeler's Dental Anatomy (labial height, mesiodistal and labiolingual width).
+"""
 
 from dataclasses import dataclass
 
@@ -266,11 +267,11 @@ def _paint_tongue(traits: Traits) -> np.ndarray:
     return np.clip(albedo * (1 - 0.2 * traits.melanin), 0.005, 0.8).astype(np.float32)
 
 
-LIP_CORNER_HALF_WIDTH = 2.55  # cm, of the average mouth that the sack is drawn for
+LIP_CORNER_HALF_WIDTH = 2.55  # cm, of the average mouth that the cavity is drawn for
 DARKEST = 0.03  # light that reaches the inside of a closed mouth through cheeks and lips
 CAVITY_RING = 28
 
-# Rings of the sack from the lips to the throat, arch space; the first one is laid to the wet lips in every frame
+# Rings of the cavity from the lips to the throat, arch space; the first one is laid to the wet lips in every frame
 _RING_Z = np.array([0.10, 0.10, -0.35, -1.2, -2.6, -4.2, -6.0, -7.4, -8.4])  # at the middle
 _RING_BEND = np.array([0.22, 0.22, 0.22, 0.20, 0.13, 0.07, 0.03, 0.0, 0.0])  # z falls by this times x^2
 _RING_HALF_WIDTH = np.array([2.5, 2.75, 3.0, 3.2, 3.3, 3.1, 2.5, 1.6, 0.0])
@@ -289,7 +290,7 @@ class OralFit:
 
     front: np.ndarray  # float32 3, cm, head space: edge of the upper central incisors, between them (average: 0, -6.75, 9.75)
     lip_corner_half_width: float = LIP_CORNER_HALF_WIDTH
-    scale: float = 1.0  # size of arches, tongue and sack
+    scale: float = 1.0  # size of arches, tongue and cavity
 
 
 @dataclass(frozen=True)
@@ -316,13 +317,13 @@ class Oral:
     jaw_weight: np.ndarray  # float32 v, how far a vertex follows the jaw
     openness: np.ndarray  # float32 v, how much of the light that comes in between the lips a vertex gets, by its depth at rest
     tongue_start: int  # vertices from here to cavity_start are the tongue
-    cavity_start: int  # from here on the sack, ring by ring
+    cavity_start: int  # from here on the cavity, ring by ring
     tongue_along: np.ndarray  # float32, of the tongue's vertices: 0 root .. 1 tip
 
     def pose(self, jaw: float, tongue_up: float, tongue_out: float, lips: LipOpening) -> tuple[np.ndarray, np.ndarray]:
         """Vertices (float32 v 3) and occlusion (float32 v, 0..1) for channels in 0..1 and lips as posed.
 
-        The upper teeth stay, the lower ones follow the jaw, and the sack spans from the lips to the throat.
+        The upper teeth stay, the lower ones follow the jaw, and the cavity spans from the lips to the throat.
         """
         points = jaw_motion(self.mesh.vertices, jaw, self.jaw_weight)
         tongue_part = slice(self.tongue_start, self.cavity_start)
@@ -345,16 +346,16 @@ class Oral:
         bent[:, 1] -= 0.55 * tongue_out * np.clip((self.tongue_along - 0.7) / 0.3, 0, 1) * (bent[:, 1] - tip[1] - near * shift[1])
         return bent.astype(np.float32)
 
-    def _lay_to_lips(self, sack: np.ndarray, lips: LipOpening) -> None:
-        """Lays the first ring of the sack (rings ring 3, in place) to the wet lip's rim; the next ones are drawn along with the corners."""
+    def _lay_to_lips(self, cavity: np.ndarray, lips: LipOpening) -> None:
+        """Lays the first ring of the cavity (rings ring 3, in place) to the wet lip's rim; the corners draw the next ones along."""
         angle = 2 * np.pi * np.arange(CAVITY_RING) / CAVITY_RING
-        sack[0] = _edge(lips, angle)
+        cavity[0] = _edge(lips, angle)
         for sign, at in ((1, 0), (-1, CAVITY_RING // 2)):
-            out, _, forward = sack[0, at] - sack[1, at]
+            out, _, forward = cavity[0, at] - cavity[1, at]
             share = np.clip(sign * np.cos(angle), 0, 1).astype(np.float32) ** 2
             follow = _RING_FOLLOWS_CORNERS[:, None].astype(np.float32) * share
-            sack[..., 0] += sign * max(float(sign * out) + _BEYOND_CORNER, -_NARROWED) * follow
-            sack[..., 2] += min(float(forward) - _BEYOND_CORNER, 0.0) * follow
+            cavity[..., 0] += sign * max(float(sign * out) + _BEYOND_CORNER, -_NARROWED) * follow
+            cavity[..., 2] += min(float(forward) - _BEYOND_CORNER, 0.0) * follow
 
 
 def _edge(lips: LipOpening, angle: np.ndarray) -> np.ndarray:
@@ -389,7 +390,7 @@ def _openness(points: np.ndarray) -> np.ndarray:
 
 
 def _cavity(fit: OralFit) -> tuple[Mesh, np.ndarray]:
-    """The sack (arch space, seen from inside) and how far its vertices follow the jaw."""
+    """The cavity (arch space, seen from inside) and how far its vertices follow the jaw."""
     angle = 2 * np.pi * np.arange(CAVITY_RING) / CAVITY_RING
     boxy = np.interp(np.arange(len(_RING_Z)), [0, 4], [1.0, 0.8])[:, None]
     side = np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** boxy

@@ -8,7 +8,7 @@ from embedded.talking_heads.clothes import GlassesFit, breathe, bust, glasses, w
 from embedded.talking_heads.ear import ear
 from embedded.talking_heads.expression import Expression
 from embedded.talking_heads.eyes import EYE_RADIUS, eyeball
-from embedded.talking_heads.face import Face, draw_face, landmark_vertices
+from embedded.talking_heads.face import FaceSurface, draw_face, landmark_vertices
 from embedded.talking_heads.facial_hair import beard, brow_shade, eyebrows, eyelashes, whisker_shade
 from embedded.talking_heads.hair import RestSkin, scalp_colour, scalp_hair, scalp_shade
 from embedded.talking_heads.motion import Pose, place
@@ -47,7 +47,7 @@ class Head:
 
     def __init__(self, traits: Traits, texture_size: int = 1024) -> None:
         """The skin's textures have `texture_size` texels a side."""
-        self.face = face = Face(draw_face(traits))
+        self.face = face = FaceSurface(draw_face(traits))
         self._rest = rest = face.vertices.astype(np.float32)
         self._eye = eyeball(traits, EYE_RADIUS * face.shape.eyes.size)
         self._oral = build_oral(traits, _oral_fit(traits, face, rest))
@@ -116,7 +116,7 @@ def _moved(mesh: Mesh, shift: np.ndarray) -> Mesh:
     return replace(mesh, vertices=(mesh.vertices + shift).astype(np.float32))
 
 
-def _skin_mesh(traits: Traits, face: Face, rest: np.ndarray, size: int) -> Mesh:
+def _skin_mesh(traits: Traits, face: FaceSurface, rest: np.ndarray, size: int) -> Mesh:
     """The painted skin, with the colour of hair under the hair."""
     material = paint_skin(traits, size, face.shape.eyes.crease)
     s, t = plane(size)
@@ -129,7 +129,7 @@ def _skin_mesh(traits: Traits, face: Face, rest: np.ndarray, size: int) -> Mesh:
     return Mesh.of(rest, face.sheet.faces, np.clip(uv, 0, 1), replace(material, albedo=albedo))
 
 
-def _ears_and_glasses(traits: Traits, face: Face, rest: np.ndarray) -> Mesh:
+def _ears_and_glasses(traits: Traits, face: FaceSurface, rest: np.ndarray) -> Mesh:
     canals = [rest[face.nearest(EAR[0] * side, EAR[1])] for side in _SIDES]
     skin = skin_colour(traits)
     meshes, tops = zip(
@@ -148,7 +148,7 @@ def _ears_and_glasses(traits: Traits, face: Face, rest: np.ndarray) -> Mesh:
     return join([*meshes, glasses(traits.seed, fit)])
 
 
-def _oral_fit(traits: Traits, face: Face, rest: np.ndarray) -> OralFit:
+def _oral_fit(traits: Traits, face: FaceSurface, rest: np.ndarray) -> OralFit:
     """Teeth a little behind the lips, their edges below the line where the lips meet: further in women."""
     line = face.sheet.mouth[INNER_RINGS]
     middle, corners = rest[line[MOUTH_ANGLES // 4]], rest[line[[0, MOUTH_ANGLES // 2]]]
@@ -156,7 +156,7 @@ def _oral_fit(traits: Traits, face: Face, rest: np.ndarray) -> OralFit:
     return OralFit(edge.astype(np.float32), 0.5 * float(np.linalg.norm(corners[0] - corners[1])), face.shape.skull.width)
 
 
-def _grown(traits: Traits, face: Face, rest: np.ndarray) -> dict[str, Strands]:
+def _grown(traits: Traits, face: FaceSurface, rest: np.ndarray) -> dict[str, Strands]:
     """All strands of a person; a kind that the person lacks is left out."""
     skin = RestSkin(face.sheet.st.astype(np.float32), rest, vertex_normals(rest, face.sheet.faces), face.sheet.faces)
     grown = {"scalp": scalp_hair, "brows": eyebrows, "lashes": eyelashes, "beard": beard}

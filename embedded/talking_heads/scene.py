@@ -245,18 +245,15 @@ def _paint_night(around: Surroundings, rng: np.random.Generator, columns: int, r
     return picture
 
 
-def frame_camera(seed: int, aspect: float = 1.0) -> Camera:
-    """Where the camera of a clip stands: 55-160 cm away, the head 0.35-0.75 of the picture high, a little off the middle.
-
-    `aspect` is width / height of the picture; the head stays inside it.
-    """
+def frame_camera(seed: int) -> Camera:
+    """The camera of a square picture: 55-160 cm away, the head inside it, 0.35-0.75 of it high, a little off the middle."""
     rng = stream(seed, "framing")
-    share = float(np.clip(rng.normal(0.58, 0.09), 0.35, 0.75)) * min(1.0, aspect / 0.75)
+    share = float(np.clip(rng.normal(0.58, 0.09), 0.35, 0.75))
     wanted = float(np.exp(rng.uniform(np.log(55), np.log(160))))
     focal = float(np.clip(share * wanted / HEAD_HEIGHT, *_FOCAL_LIMITS))
     distance = float(np.clip(focal * HEAD_HEIGHT / share, 55, 160))
     picture = HEAD_HEIGHT / share  # cm, height of the picture at the head
-    room = np.maximum(0.5 * (picture * np.array([aspect, 1.0]) - [20.0, HEAD_HEIGHT]) - 1.5, 0.0)
+    room = np.maximum(0.5 * (picture - np.array([20.0, HEAD_HEIGHT])) - 1.5, 0.0)
     shift = np.clip(rng.normal([0.0, 0.02], [0.07, 0.04]) * picture, -room, room)  # heads sit above the middle of portraits
     return Camera((HEAD_MIDDLE + np.array([-shift[0], -shift[1], distance])).astype(np.float32), share * distance / HEAD_HEIGHT)
 

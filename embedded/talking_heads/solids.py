@@ -1,7 +1,8 @@
 """What is drawn: triangle meshes, strands of hair, materials, lights, the camera. Lengths in cm, colours linear RGB.
 
 Axes: x to the right of the picture, y up, z towards the viewer. Head space has its origin between the pupils, in the plane of the ear
-canals: the pupils lie at y = 0, the ear canals at z = 0."""
+canals: the pupils lie at y = 0, the ear canals at z = 0.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -64,7 +64,7 @@ EYE_RINGS = np.array(
 
 
 @dataclass(frozen=True)
-class Sheet:
+class SkinMesh:
     """The skin's vertices and triangles, the same for everybody."""
 
     st: np.ndarray  # float64 v 2, template plane
@@ -99,7 +99,7 @@ def mouth_coordinates(s: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 @lru_cache(maxsize=1)
-def skin_sheet() -> Sheet:
+def skin_mesh() -> SkinMesh:
     """The one sheet that all heads share."""
     mouth_st, mouth_flat = _mouth_rings()
     right_st, right_flat = _eye_rings(1)
@@ -119,7 +119,7 @@ def skin_sheet() -> Sheet:
     mu[mouth[:INNER_RINGS]] = 0.0
     left = index[count : count + eye_count].reshape(-1, EYE_ANGLES)
     right = index[count + eye_count : count + 2 * eye_count].reshape(-1, EYE_ANGLES)
-    return Sheet(st, triangles, mouth, (left, right), mu, alpha)
+    return SkinMesh(st, triangles, mouth, (left, right), mu, alpha)
 
 
 def _ring_angles(count: int) -> np.ndarray:

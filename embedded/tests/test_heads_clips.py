@@ -143,7 +143,7 @@ def test_the_detectors_error_has_its_measured_size() -> None:
 
 
 @pytest.mark.usefixtures("voices")
-def test_recordings_tell_phones_and_the_mouth_of_nobody(tmp_path: Path) -> None:
+def test_recordings_tell_phones_and_an_average_mouth(tmp_path: Path) -> None:
     assert run("speech", tmp_path, "--seconds", "1.6", "--split", "validation") == 0
     path = tmp_path / "clip_000000.wav"
     truth, samples = truth_of(path), read_audio(path)

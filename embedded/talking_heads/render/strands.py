@@ -1,7 +1,10 @@
-"""What colour a hair shows under the lights of a scene.
+"""Strands of hair: their colour under the lights of a scene, and how they are drawn as ribbons that face the camera.
 
 Two highlights lie across a hair, shifted apart by its scales: a white one from its surface and a coloured one from inside (after Marschner
 et al. 2003). Diffuse light depends on its direction as after Kajiya and Kay (1989), and a light from behind shines through.
+
+A strand thinner than the samples can show is drawn as wide as they need, but lets through what lies behind it. Strands are drawn nearest
+first; what is translucent collects in front of what comes later.
 """
 
 import math

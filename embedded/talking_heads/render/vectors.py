@@ -1,4 +1,4 @@
-"""x"""
+"""Arithmetic of three-component vectors for compiled code (a vector is a tuple of three floats), and smooth normals of meshes."""
 
 import math
 

@@ -1,4 +1,9 @@
-"""The visemes: what each aims at, how much it insists, and which phones look like it.
+"""Phones to mouth movement: eleven channels at 25 frames a second, with coarticulation.
+
+Each phone is one viseme, or two for a diphthong. A viseme has a target and a dominance for every channel; the movement is the mean of the
+targets weighted by dominance functions that decay away from the phone (Cohen and Massaro, Modeling coarticulation in synthetic visual
+speech, 1993), further ahead of it than behind for rounding. Contacts are then held: lips meet in p b m, the lower lip touches the teeth in
+f v, and a silence closes the mouth.
 
 Channels, each in [0, 1] (spread from -0.3):
 jaw 1 is the widest opening of speech, about 2.6 cm between the incisors' edges; spread: corners outwards; pucker: corners inwards, lips

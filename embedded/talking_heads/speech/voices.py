@@ -1,7 +1,7 @@
 """The voices, and who says what: train, validation and test are three sets of people, speakers and sentences that share nothing.
 
-A speaker is one voice of an engine (a flite voice, an espeak-ng variant); a Voice is a speaker in one mood: accent, rate, pitch, and a
-resampling factor that scales vocal tract and pitch alike. Whether an identity, a speaker or a topic of speech belongs to a split is decided
+A speaker is one voice of an engine (a flite voice, an espeak-ng variant); a Voice is a speaker with accent, rate, pitch and a resampling
+factor that scales vocal tract and pitch alike. Whether an identity, a speaker or a topic of speech belongs to a split is decided
 by itself alone: the speakers of validation and test stand in a table, the rest goes by checksums. So clips can be drawn one by one, in any
 number of processes, from (seed, split, index).
 """
@@ -24,7 +24,7 @@ MASCULINE_RESAMPLE = (0.86, 1.12)
 
 @dataclass(frozen=True)
 class Voice:
-    """A speaker in one mood."""
+    """A speaker with accent, rate, pitch and size of the vocal tract."""
 
     engine: Engine
     name: str
@@ -53,7 +53,7 @@ SPEAKERS = {
     f"{engine}/{name}": table is _FEMININE for table in (_FEMININE, _MASCULINE) for engine, names in table.items() for name in names.split()
 }
 
-# Variants of espeak-ng that are one throat under several names: they differ in pitch, tone, echo or a formant or two.
+# Variants of espeak-ng that are one voice under several names: they differ in pitch, tone, echo or a formant or two.
 _FAMILIES = (
     "adam benjamin caleb", "aunty belinda f4 linda", "edward edward2 klatt5", "f2 f5", "Gene Gene2", "Hugo Diogo Henrique michel miguel",
     "iven2 iven3 iven4", "john norbert pedro Tweaky", "klatt2 klatt3 klatt4", "max RicishayMax RicishayMax2 RicishayMax3",
