@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ from skimage.data import astronaut
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.alignment import one_thread
 from latentsync.faces.detector import (
+    Face,
     FaceDetector,
     FaceFollower,
     MtcnnDetector,
@@ -19,7 +21,7 @@ from latentsync.faces.detector import (
     cut_square,
     look_square,
 )
-from latentsync.faces.plan import plan_spans
+from latentsync.faces.plan import look, plan_spans
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason="the clips are not at hand")
@@ -79,6 +81,37 @@ def test_a_face_is_found_and_followed_through_a_moving_picture(detector):
     assert (span.start, span.stop) == (0, 10)
     motion = np.diff(span.boxes, axis=0).mean(axis=0)
     assert np.allclose(motion, [-3, -2, -3, -2], atol=0.6)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_face_on_its_side_is_found_where_it_is(detector, turns):
+    portrait = np.ascontiguousarray(astronaut()[:300, 50:400])
+    [truth] = plan_spans(iter([portrait] * 3), detector, 256, 25.0).spans
+    size = portrait.shape[1::-1]
+    turned = np.ascontiguousarray(np.rot90(portrait, turns))
+    [span] = plan_spans(iter([turned] * 3), detector, 256, 25.0).spans
+    mouth = Face(truth.boxes[0], 1.0, points_of(truth.matrices[0], [[105, 190], [60, 60], [150, 60]])).turned(turns, size).anchors
+    found = points_of(span.matrices[0], [[105, 190], [60, 60], [150, 60]])
+    assert np.abs(found - mouth).max() < 3  # pixels of a face of 100
+
+
+def points_of(matrix: np.ndarray, crop: list[list[float]]) -> np.ndarray:
+    """Points of the crop in the picture, float32 [n 2]."""
+    return ((np.array(crop) - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T).astype(np.float32)
+
+
+def test_a_head_that_rolls_over_is_followed(detector):
+    portrait = np.ascontiguousarray(astronaut()[:260, 90:350])
+    centre, truth, frames = (129.5, 110.0), detector.detect(portrait)[0].anchors, []
+    rolls = np.arange(0, 181, 6)
+    for roll in rolls:
+        turn = cv2.getRotationMatrix2D(centre, -float(roll), 1)
+        frames.append(cv2.warpAffine(portrait, turn, (260, 260), borderMode=cv2.BORDER_REPLICATE))
+    for roll, (faces, _) in zip(rolls, look(iter(frames), detector), strict=True):
+        turn = cv2.getRotationMatrix2D(centre, -float(roll), 1)
+        wanted = truth @ turn[:, :2].T + turn[:, 2]
+        [face] = faces
+        assert np.linalg.norm(face.anchors - wanted, axis=1).max() < 0.35 * np.linalg.norm(truth[1] - truth[0]), roll
 
 
 @needs_clips

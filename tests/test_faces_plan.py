@@ -1,5 +1,7 @@
 """Tracks, spans, reasons and the choice of a person, from detections that are given."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,8 @@ from golden_recipe import load_case
 
 from latentsync.errors import InputError
 from latentsync.faces.alignment import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks
-from latentsync.faces.detector import Face, is_plausible, overlap
-from latentsync.faces.plan import DAMAGED, NO_FACE, TOO_SHORT, TOO_SMALL, FacePlan, PlanBuilder, name_damage
+from latentsync.faces.detector import Face, is_plausible, is_profile, is_upright, overlap
+from latentsync.faces.plan import DAMAGED, NO_FACE, TOO_SHORT, TOO_SMALL, FacePlan, PlanBuilder, face_colours, name_damage
 from latentsync.faces.selection import FaceChoice
 from latentsync.faces.tracking import smooth_window
 
@@ -180,6 +182,46 @@ def test_scaled_faces_keep_pixel_centres():
     assert (
         doubled.box.tolist() == [0, 0, 4, 8] and doubled.anchors[0].tolist() == [0.5, 0.5] and doubled.landmarks[0].tolist() == [0.5, 0.5]
     )
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_turned_faces_lie_where_the_pixels_are(turns):
+    picture = np.zeros((5, 8, 3), np.uint8)
+    picture[1, 6] = 255
+    face = Face(np.array([6, 1, 7, 2], np.float32), 1.0, np.array([[6, 1]] * 3, np.float32), np.array([[6.0, 1.0]] * 68))
+    turned = face.turned(turns, (8, 5))
+    ((y, x),) = np.argwhere(np.rot90(picture, turns)[..., 0])
+    assert turned.box.tolist() == [x, y, x + 1, y + 1] and turned.anchors[0].tolist() == [x, y] == turned.landmarks[0].tolist()
+    size = (8, 5) if turns % 2 == 0 else (5, 8)
+    assert np.array_equal(turned.turned(4 - turns, size).box, face.box)
+
+
+def test_upright_faces_by_their_points():
+    lying = Face(A.box, 1.0, A.box[:2] + np.array([[42, 18], [42, 48], [24, 33]], np.float32))
+    profile = Face(A.box, 1.0, A.box[:2] + np.array([[20, 18], [32, 18], [14, 36]], np.float32))
+    assert is_upright(A) and not is_upright(lying) and lying.roll == 90 and not is_upright(profile) and is_profile(profile)
+
+
+def test_what_may_cover_a_mouth_is_named():
+    rng = np.random.default_rng(0)
+    skin = np.full((60, 37, 3), (170, 130, 110)) + rng.normal(0, 4, (60, 37, 3))
+    skin[::4, 15:19] -= 60  # the mouth opens
+    skin *= np.linspace(0.6, 1.1, 60)[:, None, None]  # the light grows
+    covered = skin.copy()
+    covered[20:45, 1:] = (20, 20, 25)
+    for colours, runs in ((skin, ()), (covered, ((20, 45),)), (covered * 0.05, ())):
+        frames = [[replace(A, colours=cells)] for cells in colours.astype(np.uint8)]
+        assert plan_of(frames).covered == runs
+    others = [[A, replace(B, colours=cells)] for cells in covered.astype(np.uint8)]
+    assert plan_of(others, choice="left").covered == ()
+
+
+def test_colours_of_a_face_come_from_where_it_lies():
+    picture = np.full((200, 200, 3), (170, 130, 110), np.uint8)
+    anchors = np.array([[75, 60], [125, 60], [100, 85]], np.float32)
+    assert np.abs(face_colours(picture, anchors).astype(int) - (170, 130, 110)).max() <= 1
+    picture[108:] = 0  # below the nose
+    assert face_colours(picture, anchors)[0].min() >= 108 and face_colours(picture, anchors)[13:].max() == 0
 
 
 def test_an_empty_video_has_an_empty_plan():

@@ -31,6 +31,9 @@ def shrink(picture: np.ndarray, long_side: int | None) -> np.ndarray:
 Smoothing = Literal["none", "window", "laplacian"]
 MAX_ASPECT, MIN_ASPECT = 1.5, 0.2  # width over height of a box that can be a face
 MIN_ANCHOR_SPREAD = 1.0  # pixels: anchors closer together than this fix no transform
+MIN_BROW_DISTANCE = 0.355  # of the side of the box; 0.3 between the eyes: less where a face is far on its side, or in profile
+MAX_ROLL = 55.0  # degrees that a detector may read of a face that it still finds right
+MAX_PROFILE_ROLL = 30.0  # degrees of a face with a smaller brow distance, which is a profile then
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Face:
     score: float  # how sure the detector is, in [0, 1]
     anchors: np.ndarray  # float32 [3 2]: left brow, right brow, nose; left = smaller x
     landmarks: np.ndarray | None = None  # float64 [68 2], of back ends that find them
+    turns: int = 0  # quarter turns anticlockwise of the picture, 0 to 3, after which the detector found it
+    colours: np.ndarray | None = None  # uint8 [37 3]: coarse cells of the aligned face, to see what covers it
 
     @property
     def width(self) -> float:
@@ -55,6 +60,23 @@ class Face:
         shift = (factor - 1) / 2
         landmarks = None if self.landmarks is None else self.landmarks * factor + shift
         return replace(self, box=self.box * factor, anchors=self.anchors * factor + shift, landmarks=landmarks)
+
+    def turned(self, turns: int, size: tuple[int, int]) -> "Face":
+        """The same face in a picture of `size` (width, height) after quarter turns anticlockwise; `turns` of the face stays as it is."""
+        edges = np.sort(turn_points(self.box.reshape(2, 2), turns, size), axis=0).reshape(4)
+        inner = (size[0] - 1, size[1] - 1)  # whole numbers are pixel centres
+        landmarks = None if self.landmarks is None else turn_points(self.landmarks, turns, inner)
+        return replace(self, box=edges, anchors=turn_points(self.anchors, turns, inner), landmarks=landmarks)
+
+    @property
+    def roll(self) -> float:
+        """Degrees by which the line of the brows is turned clockwise, in (-180, 180]."""
+        return float(np.degrees(np.arctan2(*(self.anchors[1] - self.anchors[0])[::-1])))
+
+    @property
+    def brow_distance(self) -> float:
+        """Between the brows, as a share of the mean side of the box."""
+        return float(np.hypot(*(self.anchors[1] - self.anchors[0]))) / max((self.width + self.height) / 2, 1e-6)
 
 
 class FaceDetector(Protocol):
@@ -83,6 +105,22 @@ def is_plausible(face: Face) -> bool:
     if not (np.isfinite(face.box).all() and np.isfinite(face.anchors).all()) or face.width <= 0 or face.height <= 0:
         return False
     return MIN_ASPECT <= face.width / face.height <= MAX_ASPECT and float(np.ptp(face.anchors, axis=0).max()) >= MIN_ANCHOR_SPREAD
+
+
+def is_upright(face: Face) -> bool:
+    """Whether the points of a face, in the picture in which it was found, have the shape of an upright one."""
+    return abs(face.roll) <= MAX_ROLL and face.brow_distance >= MIN_BROW_DISTANCE
+
+
+def is_profile(face: Face) -> bool:
+    """Whether brows that are close together can be those of an upright head that looks aside."""
+    return abs(face.roll) <= MAX_PROFILE_ROLL and face.brow_distance < MIN_BROW_DISTANCE
+
+
+def turn_points(points: np.ndarray, turns: int, size: tuple[int, int]) -> np.ndarray:
+    """Points [n 2] after 0 to 3 quarter turns anticlockwise of a rectangle of `size` (width, height)."""
+    (width, height), x, y = size, points[:, 0], points[:, 1]
+    return np.stack([(x, y), (y, width - x), (width - x, height - y), (height - y, x)][turns % 4], axis=-1).astype(points.dtype)
 
 
 def overlap(box: np.ndarray, other: np.ndarray) -> float:

@@ -1,16 +1,66 @@
 """The first pass over a video: which frames show which face, how it lies, why others are left alone."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+import cv2
 import numpy as np
 import torch
 
-from latentsync.faces.alignment import AlignmentSmoother
-from latentsync.faces.detector import Face, FaceDetector, FaceFollower, Smoothing, is_plausible, overlap, shrink
+from latentsync.constants import TEMPLATE_RESOLUTION
+from latentsync.faces.alignment import AlignmentSmoother, face_size, fit_similarity
+from latentsync.faces.detector import Face, FaceDetector, FaceFollower, Smoothing, is_plausible, is_profile, is_upright, overlap, shrink
 from latentsync.faces.selection import FaceChoice
-from latentsync.faces.tracking import Person, Track, Tracker, group_people, smooth_window, with_cuts
+from latentsync.faces.tracking import DissolveFinder, Person, Track, Tracker, group_people, smooth_window, with_cuts
+
+CELLS = (12, 16)  # columns and rows of the aligned face
+CELL = 5  # pixels a side
+MIDDLE, LOWER = (slice(5, 9), slice(3, 9)), (slice(9, 15), slice(3, 9))  # rows and columns: nose and cheeks; mouth and chin
+REACH = 50  # frames before and after that tell how a face looks when nothing covers it
+MIN_CHANGE = 40.0  # grey levels by which cells differ when something covers them
+MIN_COVERED = 0.4  # of the lower cells that differ by as much
+MIN_LIGHT = 20.0  # grey levels of nose and cheeks: darker faces tell nothing
+MIN_RUN, MAX_HOLE = 3, 5  # frames of a run, and between two that are told as one
+
+
+def face_colours(picture: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+    """Mean colours of a face, uint8 [37 3]: of nose and cheeks, then of 36 cells of mouth and chin.
+
+    picture: uint8 [h w 3]; anchors: [3 2], by which the face is aligned.
+    """
+    columns, rows = CELLS
+    size = (columns * CELL, rows * CELL)
+    matrix = fit_similarity(torch.from_numpy(anchors)[None], TEMPLATE_RESOLUTION)[0][0].numpy()
+    if not np.isfinite(matrix).all():
+        return np.zeros((37, 3), np.uint8)
+    crop = cv2.warpAffine(picture, matrix * (size[0] / face_size(TEMPLATE_RESOLUTION)[0]), size, borderMode=cv2.BORDER_REPLICATE)
+    cells = crop.reshape(rows, CELL, columns, CELL, 3).mean(axis=(1, 3))  # 16 12 3
+    return np.concatenate([cells[MIDDLE].mean(axis=(0, 1))[None], cells[LOWER].reshape(-1, 3)]).round().astype(np.uint8)
+
+
+def covered_runs(colours: np.ndarray) -> list[tuple[int, int]]:
+    """Runs start..stop (half open) of the frames of a face, uint8 [n 37 3], in which its mouth may be covered.
+
+    Colours are compared with their median over two seconds before and after, brightness with that of nose and cheeks. What covers a
+    mouth for most of that time, or has the colour of the skin, is not seen.
+    """
+    usual = running_median(colours)
+    gain = (colours[:, 0] / np.maximum(usual[:, 0], 1)).mean(axis=1)[:, None, None]
+    change = np.abs(colours[:, 1:] / np.maximum(gain, 0.2) - usual[:, 1:]).mean(axis=2)  # n 36
+    covered = (np.quantile(change, 1 - MIN_COVERED, axis=1) > MIN_CHANGE) & (colours[:, 0].mean(axis=1) >= MIN_LIGHT)
+    runs: list[tuple[int, int]] = []
+    for frame in np.flatnonzero(covered):
+        start = runs.pop()[0] if runs and frame - runs[-1][1] <= MAX_HOLE else int(frame)
+        runs.append((start, int(frame) + 1))
+    return [(start, stop) for start, stop in runs if covered[start:stop].sum() >= MIN_RUN]
+
+
+def running_median(values: np.ndarray) -> np.ndarray:
+    """The median of `values` [n ...] over `REACH` frames before and after each."""
+    return np.stack([np.median(values[max(0, i - REACH) : i + REACH + 1], axis=0) for i in range(len(values))])
+
 
 MIN_FRAMES = 3  # frames a face must be seen for, unless its shot is shorter
 MIN_WIDTH = 24  # pixels: a face narrower than this on average is left alone
@@ -49,6 +99,7 @@ class FacePlan:
     most_faces: int  # people in the shot that has most of them
     spans: tuple[Span, ...]
     skipped: tuple[SkippedRun, ...]
+    covered: tuple[tuple[int, int], ...] = ()  # runs start..stop (half open) inside spans in which something may cover the mouth
 
 
 class PlanBuilder:
@@ -60,6 +111,7 @@ class PlanBuilder:
         self._tracker = Tracker(smoothing)
         self._spans: list[Span] = []
         self._skipped: list[SkippedRun] = []
+        self._covered: list[tuple[int, int]] = []
 
     def add(self, faces: Sequence[Face], is_cut: bool = False) -> None:
         """The faces of the next frame, and whether a new shot begins with it."""
@@ -73,7 +125,8 @@ class PlanBuilder:
         if self._num_frames > self._shot_start:
             self._end_shot()
         self._choice.check_times(self._num_frames, self._fps)
-        return FacePlan(self._num_frames, self._num_shots, self._most_faces, tuple(self._spans), tuple(merge_runs(self._skipped)))
+        skipped = tuple(merge_runs(self._skipped))
+        return FacePlan(self._num_frames, self._num_shots, self._most_faces, tuple(self._spans), skipped, tuple(self._covered))
 
     def _end_shot(self) -> None:
         start, stop = self._shot_start, self._num_frames
@@ -90,6 +143,9 @@ class PlanBuilder:
         for track in usable:
             write_reason(reasons, track, start, others)
         spans = [self._span(track) for track in chosen_tracks(people, chosen)]
+        for track in chosen_tracks(people, chosen):
+            if all(colours is not None for colours in track.colours):
+                self._covered += [(track.start + first, track.start + end) for first, end in covered_runs(np.stack(track.colours))]
         for span in spans:
             reasons[span.start - start : span.stop - start] = [""] * (span.stop - span.start)
         self._spans += spans
@@ -158,6 +214,12 @@ def merge_runs(skipped: list[SkippedRun]) -> list[SkippedRun]:
 
 SAME_FACE = 0.3  # overlap of two boxes in one picture from which they show one face
 SURE = 0.95  # score with which a followed face stands although full detection does not see it
+SEARCH_SIDE = 320  # pixels of the long side of turned pictures in a search
+SEARCH_STRIDES, MAX_SEARCH_STRIDES = 4, 32  # full detections from one search in turned pictures to the next
+SEARCH_GAP = 32  # pictures, with a detector that cannot follow
+SAME_TURN = 0.005  # of a score, by which another turn must be better
+NO_DOUBT, DOUBTFUL_ROLL, DOUBTFUL_DISTANCE = 0.99, 35.0, 0.39  # score, degrees and brow distance beyond which other turns are tried
+QUARTER_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 MAX_FOLLOWED = 8  # faces of one picture, the largest first: a crowd must not stop the work
 Sighting = tuple[list[Face], bool]  # the faces of a frame, and whether a new shot begins with it
 
@@ -184,73 +246,198 @@ def plan_spans(
 
 
 def look(frames: Iterable[np.ndarray], detector: FaceDetector) -> Iterator[Sighting]:
-    """The faces of every frame, in pixels of the frame, and where shots begin."""
+    """The faces of every frame, in pixels of the frame, and where shots begin: at cuts and in the middle of dissolves.
+
+    What is found in the frames waits, as numbers, until it is known whether a dissolve goes on in them.
+    """
     scales: list[float] = []  # of the frames between the two ends of this stream: a handful
+    dissolves, is_middle = DissolveFinder(), deque[bool]()
 
     def shrunken() -> Iterator[np.ndarray]:
         for frame in frames:
             picture = shrink(frame, detector.long_side)
             scales.append(max(frame.shape[:2]) / max(picture.shape[:2]))
+            is_middle.extend(dissolves.add(picture))
             yield picture
+        is_middle.extend(dissolves.finish())
 
     pictures = with_cuts(shrunken())
-    sightings = follow_faces(pictures, detector) if isinstance(detector, FaceFollower) else detect_each(pictures, detector)
-    for faces, is_cut in sightings:
+    waiting: deque[Sighting] = deque()
+    for faces, is_cut in follow_faces(pictures, detector) if isinstance(detector, FaceFollower) else detect_each(pictures, detector):
         scale = scales.pop(0)
-        yield (faces if scale == 1 else [face.scaled(scale) for face in faces]), is_cut
+        waiting.append((faces if scale == 1 else [face.scaled(scale) for face in faces], is_cut))
+        while waiting and is_middle:
+            faces, is_cut = waiting.popleft()
+            yield faces, is_middle.popleft() or is_cut
 
 
 def detect_each(pictures: Iterable[tuple[np.ndarray, bool]], detector: FaceDetector) -> Iterator[Sighting]:
-    """Full detection in every picture."""
+    """Full detection in every picture, turned as the faces of the last one were.
+
+    All four turns are tried, at most every `SEARCH_GAP` pictures, where no face is found or one whose points cannot be right.
+    """
+    turns, since = [0], SEARCH_GAP
     for picture, is_cut in pictures:
-        yield detector.detect(picture), is_cut
+        if is_cut:
+            turns, since = [0], SEARCH_GAP
+        views = Views(picture)
+        found = [face for turn in turns for face in views.detect(detector, turn)]
+        if since >= SEARCH_GAP and not (found and all(lies_well(views, face) for face in found)):
+            found += [face for turn in range(4) if turn not in turns for face in views.detect(detector, turn)]
+            since = 0
+        if len({face.turns for face in found}) > 1:
+            found = best_turned(views, found)
+        faces = [face for face in found if views.is_sound(face)]
+        turns, since = sorted({face.turns for face in faces}) or [0], since + 1
+        yield with_colours(picture, faces), is_cut
 
 
 def follow_faces(pictures: Iterable[tuple[np.ndarray, bool]], detector: FaceDetector) -> Iterator[Sighting]:
     """Full detection at cuts, every `stride` frames and where a face was lost; in between faces are followed.
 
     A face that full detection finds first is followed backwards too, so that it begins where it came into sight.
+    Faces that do not stand upright are searched in the turned picture where a shot begins; later after 4 strides, and, while there
+    are faces, after twice as many each time.
     """
-    waiting: list[tuple[np.ndarray, list[Face], bool]] = []  # since the last full detection
+    waiting: list[tuple[Views, list[Face], bool]] = []  # since the last full detection
     faces: list[Face] = []
+    strides, gap = 0, 0  # full detections since the last search, and how many of them shall lie between two
     for picture, is_cut in pictures:
         if is_cut:
             yield from sightings_of(waiting)
-            waiting, faces = [], []
-        found = detector.follow(picture, faces)
+            waiting, faces, gap = [], [], 0
+        views = Views(picture)
+        found = views.follow(detector, faces)
         faces = distinct([face for face in found if face is not None])
         if is_cut or not waiting or len(waiting) >= detector.stride or None in found:
-            faces, new = full_look(picture, faces, detector)
+            strides += 1
+            is_search = strides >= gap
+            faces, new = full_look(views, faces, detector, is_search)
+            if is_search:
+                strides, gap = 0, min(max(2 * gap, SEARCH_STRIDES), MAX_SEARCH_STRIDES) if faces else SEARCH_STRIDES
             follow_back(waiting, new, detector)
             yield from sightings_of(waiting)
             waiting = []
-        waiting.append((picture, faces, is_cut))
+        waiting.append((views, faces, is_cut))
     yield from sightings_of(waiting)
 
 
-def full_look(picture: np.ndarray, followed: list[Face], detector: FaceDetector) -> tuple[list[Face], list[Face]]:
-    """All faces of a picture where some were followed, and those of them that are new."""
-    detected = detector.detect(picture)
+def full_look(views: "Views", followed: list[Face], detector: FaceDetector, is_search: bool) -> tuple[list[Face], list[Face]]:
+    """All faces of a picture where some were followed, and those of them that are new.
+
+    A search looks into the three turned pictures, too, at a smaller size: what it finds is found again at full size.
+    """
+    detected = views.detect(detector, 0)
+    if is_search:
+        detected += [face for turns in (1, 2, 3) for face in views.detect(detector, turns, SEARCH_SIDE)]
     kept = [face for face in followed if face.score >= SURE or touches(face, detected)]
     fresh = [face for face in detected if not touches(face, kept)]
-    refined = [again or face for face, again in zip(fresh, detector.follow(picture, fresh), strict=True)]
-    faces = distinct(kept + refined)
+    refined = views.follow(detector, fresh)
+    refined = [again or face for face, again in zip(fresh, refined, strict=True) if again or views.is_sound(face)]
+    settled = [face for face in (views.settle(detector, face) for face in refined) if face is not None]
+    faces = distinct(kept + settled)
     return faces, [face for face in faces if not any(face is old for old in kept)]
 
 
-def follow_back(waiting: list[tuple[np.ndarray, list[Face], bool]], new: list[Face], detector: FaceDetector) -> None:
+def follow_back(waiting: list[tuple["Views", list[Face], bool]], new: list[Face], detector: FaceDetector) -> None:
     """Adds new faces to the earlier pictures that already show them."""
-    for picture, faces, _ in reversed(waiting):
-        found = [face for face in detector.follow(picture, new) if face is not None]
+    for views, faces, _ in reversed(waiting):
+        found = [face for face in views.follow(detector, new) if face is not None]
         new = [face for face in found if not touches(face, faces)]
         if not new:
             return
         faces += new
 
 
-def sightings_of(waiting: list[tuple[np.ndarray, list[Face], bool]]) -> list[Sighting]:
+class Views:
+    """A picture in its four turns. Faces go in and come out in pixels of the picture as it is.
+
+    A detector finds the right points of a face up to a roll of about 50 degrees; further on they drift, and of a head that is upside down
+    the mouth can pass for eyes. The score of the right turn is the highest.
+    """
+
+    def __init__(self, picture: np.ndarray) -> None:
+        self._pictures = {0: picture}
+        self._size = (picture.shape[1], picture.shape[0])
+
+    def picture(self, turns: int) -> np.ndarray:
+        """The picture after quarter turns anticlockwise."""
+        if turns not in self._pictures:
+            self._pictures[turns] = cv2.rotate(self._pictures[0], QUARTER_TURNS[turns])
+        return self._pictures[turns]
+
+    def seen(self, face: Face, turns: int | None = None) -> Face:
+        """A face in pixels of the picture in which it was found, or of another turn."""
+        return face.turned(face.turns if turns is None else turns, self._size)
+
+    def unseen(self, face: Face, turns: int) -> Face:
+        """A face that was found in a turned picture, in pixels of the picture as it is."""
+        size = self._size if turns % 2 == 0 else self._size[::-1]
+        return replace(face, turns=turns) if turns == 0 else replace(face.turned(4 - turns, size), turns=turns)
+
+    def detect(self, detector: FaceDetector, turns: int, long_side: int | None = None) -> list[Face]:
+        """Full detection in one turn, in a picture shrunk to `long_side`."""
+        picture = self.picture(turns)
+        small = shrink(picture, long_side)
+        scale = max(picture.shape[:2]) / max(small.shape[:2])
+        return [self.unseen(face if scale == 1 else face.scaled(scale), turns) for face in detector.detect(small)]
+
+    def follow(self, detector: FaceFollower, faces: list[Face]) -> list[Face | None]:
+        """Each face found again in the turn it was last found in; where its points leave doubt, in the turn that fits best."""
+        found: list[Face | None] = [None] * len(faces)
+        for turns in sorted({face.turns for face in faces}):
+            group = [i for i, face in enumerate(faces) if face.turns == turns]
+            for i, face in zip(group, self._follow(detector, [faces[i] for i in group], turns), strict=True):
+                found[i] = self.settle(detector, face) if face is not None and self.leaves_doubt(face) else face
+        return found
+
+    def _follow(self, detector: FaceFollower, faces: list[Face], turns: int) -> list[Face | None]:
+        again = detector.follow(self.picture(turns), [self.seen(face, turns) for face in faces])
+        return [None if face is None else self.unseen(face, turns) for face in again]
+
+    def settle(self, detector: FaceFollower, face: Face) -> Face | None:
+        """A face found again in the turn that fits best: its points are those of an upright face and its score is the highest."""
+        others = [self._follow(detector, [face], turns)[0] for turns in range(4) if turns != face.turns]
+        upright = [face, *(other for other in others if other is not None)]
+        upright = [one for one in upright if is_upright(self.seen(one))]
+        if not upright:
+            return face if self.is_sound(face) else None
+        return max(upright, key=lambda one: one.score + SAME_TURN * (one.turns == face.turns))
+
+    def leaves_doubt(self, face: Face) -> bool:
+        """Whether another turn may fit better."""
+        seen = self.seen(face)
+        return face.score < NO_DOUBT or abs(seen.roll) > DOUBTFUL_ROLL or seen.brow_distance < DOUBTFUL_DISTANCE
+
+    def is_sound(self, face: Face) -> bool:
+        """Whether the points of a face are where they seem to be."""
+        seen = self.seen(face)
+        return is_upright(seen) or (face.turns == 0 and is_profile(seen))
+
+
+def lies_well(views: Views, face: Face) -> bool:
+    """Whether a face needs no other turn."""
+    seen = views.seen(face)
+    return is_upright(seen) and abs(seen.roll) <= 45
+
+
+def best_turned(views: Views, faces: list[Face]) -> list[Face]:
+    """Faces of several turns, each only in the turn that fits best."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: (-is_upright(views.seen(face)), -face.score)):
+        if not touches(face, kept):
+            kept.append(face)
+    return kept
+
+
+def sightings_of(waiting: list[tuple[Views, list[Face], bool]]) -> list[Sighting]:
     """What is known of pictures, without the pictures."""
-    return [(faces, is_cut) for _, faces, is_cut in waiting]
+    return [(with_colours(views.picture(0), faces), is_cut) for views, faces, is_cut in waiting]
+
+
+def with_colours(picture: np.ndarray, faces: list[Face]) -> list[Face]:
+    """Faces of a picture with the colours from which it is told what covers them."""
+    return [replace(face, colours=face_colours(picture, face.anchors)) for face in faces]
 
 
 def touches(face: Face, others: list[Face]) -> bool:

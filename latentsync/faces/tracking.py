@@ -1,5 +1,6 @@
 """Faces along time: shot boundaries, tracks, people."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -12,20 +13,35 @@ from latentsync.faces.detector import Face, Smoothing, overlap, shrink
 
 CUT_SIDE = 160  # pixels of the long side that cuts are looked for in
 CUT_RATE = 25.0  # frames a second of the time codes that scenedetect counts in; any value gives the same frames
-LOOKAHEAD = 2  # frames after a frame that must be seen before it is known whether a shot begins there
+LOOKAHEAD = 2  # frames after a frame that scenedetect must see before it knows whether a shot begins there
+FLASH = 4  # frames that a flash lasts at most
+FLASH_SHARE = 0.9  # of the change of brightness at a flash that is in one direction
+FLASH_REST, FLASH_GREY = 0.7, 12.0  # of its contrast, and grey levels: a flash that the picture before explains less is another picture
+FLASH_RETURN = 0.35  # of that change that may be left when the flash is over
+DISSOLVE_WINDOWS = (8, 12, 24, 36)  # frames from one end of a dissolve, or of a part of a longer one, to the other
+DISSOLVE_WAIT = 24  # frames after the first window that fits in which another may fit that shows more of the change
+DISSOLVE_LOOKAHEAD = DISSOLVE_WINDOWS[-1] // 2 + DISSOLVE_WAIT  # frames after a frame that must be seen
+DISSOLVE_CHECKS = 6  # pictures between the ends that must be a mixture of both
+MIN_UNLIKE = 0.25  # of one end's variance that the other does not explain
+MIN_CONTRAST = 8.0  # grey levels of what is not explained, root mean square
+MAX_REST = 0.06  # of the difference of the ends that a mixture leaves unexplained in a picture between
+MAX_UNEVEN = 0.15  # of a share in the mixture from a straight line
 
 
 class CutFinder:
-    """Says of each frame whether a new shot begins with it, two frames late.
+    """Says of each frame whether a new shot begins with it, six frames late.
 
     A cut is a change of hue, saturation and brightness that is large as such (27 of 255 on average), or at least 15 and
     three times the change of the two frames before and after: calm shots of similar rooms are told apart, fast motion is not cut.
+    A flash of light or a dark frame is no cut: up to 4 frames brighter or darker than the one before, after which the same
+    picture comes back.
     """
 
     def __init__(self) -> None:
         self._seen, self._told = 0, 0
         self._cuts: set[int] = set()
         self._finders = (ContentDetector(min_scene_len=1), AdaptiveDetector(min_scene_len=1, window_width=LOOKAHEAD))
+        self._recent: deque[np.ndarray] = deque(maxlen=LOOKAHEAD + 2 * FLASH + 2)  # grey float32 [h w], up to the last frame seen
 
     def add(self, picture: np.ndarray) -> list[bool]:
         """Takes the next picture uint8 [h w 3] RGB; returns what is now known of the oldest undecided frames, in order."""
@@ -33,29 +49,139 @@ class CutFinder:
         time = FrameTimecode(self._seen, CUT_RATE)
         for finder in self._finders:
             self._cuts.update(cut.frame_num for cut in finder.process_frame(time, small))
+        self._recent.append(small.mean(axis=2, dtype=np.float32))
         self._seen += 1
-        return self._tell(self._seen - LOOKAHEAD)
+        return self._tell(self._seen - LOOKAHEAD - FLASH)
 
     def finish(self) -> list[bool]:
         """What was still undecided when the video ended."""
         return self._tell(self._seen)
 
     def _tell(self, until: int) -> list[bool]:
-        answers = [frame in self._cuts for frame in range(self._told, max(until, self._told))]
+        answers = []
+        for frame in range(self._told, max(until, self._told)):
+            if frame in self._cuts and (length := self._flash_length(frame)):
+                self._cuts -= set(range(frame, frame + length + 1))
+            answers.append(frame in self._cuts)
         self._told += len(answers)
         self._cuts = {frame for frame in self._cuts if frame >= self._told}
         return answers
 
+    def _flash_length(self, start: int) -> int:
+        """Frames of the flash that begins with a frame, 0 when none does."""
+        first = self._seen - len(self._recent)
+        if start - 1 < first:
+            return 0
+        before, during = self._recent[start - 1 - first], self._recent[start - first]
+        change = during - before
+        size, brighter = float(np.abs(change).mean()), float(np.maximum(change, 0).mean())
+        if max(brighter, size - brighter) < FLASH_SHARE * size:
+            return 0
+        if unexplained(during, before) > max(FLASH_REST * float(during.std()), FLASH_GREY):
+            return 0
+        for length in range(1, min(FLASH, self._seen - 1 - start) + 1):
+            if float(np.abs(self._recent[start + length - first] - before).mean()) <= FLASH_RETURN * size:
+                return length
+        return 0
+
+
+class DissolveFinder:
+    """Says of each frame whether a dissolve reaches its middle there, 42 frames late.
+
+    In a dissolve every picture is a mixture of the pictures at both ends, which are unlike each other, in shares that change evenly.
+    Motion is no mixture; light that changes leaves the ends alike but for a factor and an offset.
+    """
+
+    def __init__(self) -> None:
+        self._recent: deque[np.ndarray] = deque(maxlen=DISSOLVE_WINDOWS[-1] + 1)  # float32 [pixels], mean 0
+        self._seen, self._told = 0, 0
+        self._best: tuple[float, int] | None = None  # of a dissolve that is going on: how much changes, and the middle
+        self._until = 0  # the frame with which it is over
+        self._last = -DISSOLVE_WINDOWS[-1]  # the middle of the last one: two do not follow each other sooner than that
+        self._middles: set[int] = set()
+
+    def add(self, picture: np.ndarray) -> list[bool]:
+        """Takes the next picture uint8 [h w 3]; returns what is now known of the oldest undecided frames, in order."""
+        small = shrink(picture, CUT_SIDE).mean(axis=2, dtype=np.float32).ravel()
+        self._recent.append(small - small.mean())
+        for window in DISSOLVE_WINDOWS:
+            change = self._change(window) if window < len(self._recent) else 0.0
+            middle = self._seen - window // 2
+            if not change or middle - self._last < DISSOLVE_WINDOWS[-1]:
+                continue
+            if self._best is None:
+                self._until = self._seen + DISSOLVE_WAIT
+            if self._best is None or change > self._best[0]:
+                self._best = (change, middle)
+        if self._best and self._seen == self._until:
+            self._end()
+        self._seen += 1
+        return self._tell(self._seen - DISSOLVE_LOOKAHEAD)
+
+    def finish(self) -> list[bool]:
+        """What was still undecided when the video ended."""
+        self._end()
+        return self._tell(self._seen)
+
+    def _end(self) -> None:
+        """Settles where a dissolve has its middle."""
+        if self._best:
+            self._last = self._best[1]
+            self._middles.add(self._last)
+        self._best = None
+
+    def _tell(self, until: int) -> list[bool]:
+        answers = [frame in self._middles for frame in range(self._told, max(until, self._told))]
+        self._told += len(answers)
+        return answers
+
+    def _change(self, window: int) -> float:
+        """How unlike the last picture and the one `window` frames before it are; 0 where they are not the ends of a dissolve."""
+        first, last = self._recent[-1 - window], self._recent[-1]
+        power, other_power, product = float(first @ first), float(last @ last), float(first @ last)
+        apart = power * other_power - product**2  # 0 where one is the other times a factor
+        if apart <= MIN_UNLIKE * power * other_power or apart / power <= MIN_CONTRAST**2 * len(first):
+            return 0.0
+        places = np.linspace(0, window, DISSOLVE_CHECKS + 2)[1:-1].round().astype(int)
+        between = np.stack([self._recent[place - 1 - window] for place in places])  # k pixels
+        with_first, with_last = between @ first, between @ last
+        old = (with_first * other_power - with_last * product) / apart
+        new = (with_last * power - with_first * product) / apart
+        rest = ((between - old[:, None] * first - new[:, None] * last) ** 2).sum(axis=1)
+        uneven = max(np.abs(new - places / window).max(), np.abs(old - 1 + places / window).max())
+        return apart / power if rest.max() <= MAX_REST * apart / power and uneven <= MAX_UNEVEN else 0.0
+
 
 def with_cuts(pictures: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
-    """Each picture with whether a new shot begins with it; holds two pictures."""
-    finder, waiting = CutFinder(), []
+    """Each picture with whether a hard cut lies before it; holds six pictures."""
+    finder, waiting = CutFinder(), deque()
     for picture in pictures:
         waiting.append(picture)
         for is_cut in finder.add(picture):
-            yield waiting.pop(0), is_cut
+            yield waiting.popleft(), is_cut
     for is_cut in finder.finish():
-        yield waiting.pop(0), is_cut
+        yield waiting.popleft(), is_cut
+
+
+def shot_starts(pictures: Iterable[np.ndarray]) -> list[int]:
+    """Frames with which shots begin, 0 among them where there are any: hard cuts and middles of dissolves."""
+    dissolves, starts, count = DissolveFinder(), set(), 0
+    middles: list[bool] = []
+    for frame, (picture, is_cut) in enumerate(with_cuts(pictures)):
+        middles += dissolves.add(picture)
+        count = frame + 1
+        if is_cut:
+            starts.add(frame)
+    middles += dissolves.finish()
+    starts.update(frame for frame, is_middle in enumerate(middles) if is_middle)
+    return sorted(starts | {0}) if count else []
+
+
+def unexplained(picture: np.ndarray, other: np.ndarray) -> float:
+    """Grey levels, root mean square, of a picture that are not another one [h w] times a factor plus an offset."""
+    x, y = other - other.mean(), picture - picture.mean()
+    factor = float((x * y).sum()) / max(float((x * x).sum()), 1e-6)
+    return float(np.sqrt(np.mean((y - factor * x) ** 2)))
 
 
 MAX_GAP = 8  # frames without a detection that are bridged inside a shot
@@ -72,6 +198,7 @@ class Track:
     start: int
     boxes: list[np.ndarray] = field(default_factory=list)  # float32 [4] each
     anchors: list[np.ndarray] = field(default_factory=list)  # float32 [3 2] each
+    colours: list[np.ndarray | None] = field(default_factory=list)  # of `Face.colours`; those of gaps are the last ones
     landmark_smoother: LandmarkSmoother | None = None
 
     @property
@@ -96,8 +223,10 @@ class Track:
             share = np.float32(step / steps)
             self.boxes.append(self.boxes[-step] * (1 - share) + face.box * share)
             self.anchors.append(self.anchors[-step] * (1 - share) + anchors * share)
+            self.colours.append(self.colours[-1])
         self.boxes.append(face.box)
         self.anchors.append(anchors)
+        self.colours.append(face.colours)
 
 
 @dataclass

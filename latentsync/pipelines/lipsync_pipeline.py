@@ -31,7 +31,7 @@ from latentsync.media.video_writer import AudioTrack, VideoWriter, check_output
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.result import LipsyncResult, StageTimer, describe_damage, describe_skipped, spans_of
+from latentsync.pipelines.result import LipsyncResult, StageTimer, describe_covered, describe_damage, describe_skipped, spans_of
 from latentsync.pipelines.timeline import Clip, batches, clips, frames_in, pieces
 from latentsync.whisper.audio2feature import Audio2Feature, AudioWindows, FollowedBySilence, Samples
 
@@ -337,6 +337,8 @@ class Job:
             self.warnings.append(f"{self.video_path}: {source.problem}.")  # the source has said so itself
         if plan.skipped:
             self.warn(f"Left as they are: {describe_skipped(plan, source.fps)}.")
+        if plan.covered:
+            self.warn(f"Something may cover the mouth, and is painted over: {describe_covered(plan, source.fps)}.")
         if self.total is None:
             self.total = plan.num_frames
             sound = Fraction(len(samples), AUDIO_SAMPLE_RATE) * source.fps

@@ -86,6 +86,11 @@ def describe_skipped(plan: FacePlan, fps: Fraction) -> str:
     return _listed([f"{describe_run(run.start, run.stop, fps)}: {run.reason}" for run in plan.skipped])
 
 
+def describe_covered(plan: FacePlan, fps: Fraction) -> str:
+    """The runs in which something may cover the mouth, in one line: "frames 20-45 (0.8-1.8 s)"; empty when there are none."""
+    return describe_damage(plan.covered, fps)
+
+
 def describe_damage(damaged: Sequence[tuple[int, int]], fps: Fraction) -> str:
     """Runs of frames (half open) in one line: "frames 30-49 (1.2-2.0 s)"."""
     return _listed([describe_run(start, stop, fps) for start, stop in damaged])

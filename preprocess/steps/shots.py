@@ -9,7 +9,7 @@ import numpy as np
 
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError
-from latentsync.faces.tracking import CUT_SIDE, with_cuts
+from latentsync.faces.tracking import CUT_SIDE, shot_starts
 from latentsync.media.probe import QUIET, Child, probe, read_exactly
 from preprocess.clip_writer import LEAST_REST, clip_path, cut, media_input, open_recording
 from preprocess.step import ClipFile, Kept, Outcome, Rejected, Worker
@@ -19,10 +19,10 @@ SOUND_ENDS = "sound ends before the picture"
 
 
 def split_shots(clip: ClipFile, folder: Path) -> Outcome:
-    """Cuts are found as in inference; the last shot ends where the sound does, and the picture after it is rejected."""
+    """Cuts and dissolves are found as in inference; the last shot ends where the sound does, and the picture after it is rejected."""
     recording = open_recording(clip.path)
     end = recording.heard_frames
-    starts = [frame for frame in shot_starts(clip.path) if frame < end]
+    starts = [frame for frame in starts_of(clip.path) if frame < end]
     outcome: list[Kept | Rejected] = []
     for number, (start, stop) in enumerate(zip(starts, [*starts[1:], end], strict=True)):
         target = clip_path(folder, clip.name, number)
@@ -36,9 +36,9 @@ def split_shots(clip: ClipFile, folder: Path) -> Outcome:
     return outcome or [Rejected(NO_SOUND, f"{clip.source} has no sound from its first picture on")]
 
 
-def shot_starts(path: Path) -> list[int]:
+def starts_of(path: Path) -> list[int]:
     """Frames with which shots begin, 0 among them. Raises InputError where nothing can be decoded."""
-    starts = [number for number, (_, is_cut) in enumerate(with_cuts(small_frames(path))) if is_cut or number == 0]
+    starts = shot_starts(small_frames(path))
     if not starts:
         raise InputError(f"{path} holds no frame that can be decoded: make it again")
     return starts
