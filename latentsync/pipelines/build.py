@@ -9,7 +9,6 @@ import torch
 
 import latentsync
 from latentsync.config import Config, load_config
-from latentsync.diffusion import make_scheduler
 from latentsync.errors import ConfigError, InputError, WeightsError
 from latentsync.faces.detector import build_detector
 from latentsync.faces.mask import fixed_mask
@@ -248,7 +247,6 @@ def build_pipeline(
         vae.to(place),
         audio_encoder.to(place),
         unet.to(place),
-        make_scheduler(),
         build_detector(detector, files.face_boxes, files.face_landmarks, place),
         resolution=config.data.resolution,
         num_frames=config.data.num_frames,

@@ -76,19 +76,19 @@ class LogMel:
         return F.pad(samples[None], missing, mode="reflect")[0]
 
 
-class FollowedBySilence:
-    """Samples that go on with digital silence (or are cut) to a length of `total`."""
+class PaddedSamples:
+    """Samples that go on with digital silence up to a length of `total`; longer ones stay as they are."""
 
     def __init__(self, samples: Samples, total: int) -> None:
         self.samples = samples
-        self.total = total
+        self.total = max(total, len(samples))
 
     def __len__(self) -> int:
         return self.total
 
     def __getitem__(self, key: slice) -> np.ndarray:
         start, stop, _ = key.indices(self.total)
-        sound = np.asarray(self.samples[min(start, len(self.samples)) : min(stop, len(self.samples))], dtype=np.float32)
+        sound = np.asarray(self.samples[start : min(stop, len(self.samples))], dtype=np.float32)
         return np.pad(sound, (0, stop - start - len(sound)))
 
 
