@@ -90,7 +90,7 @@ def predict_noise(
 
     Args:
         noisy: latents (b, 4, f, h, w).
-        audio: windows (b, f, n, d). The unconditional half hears zeros.
+        audio: windows (b, f, n, d). The unconditional half is given zeros.
     """
     sample = unet_input(noisy, conditions)
     if scale <= 1:

@@ -41,9 +41,9 @@ def picture(k: int) -> np.ndarray:
 
 def write_video(path: Path, frames: list[np.ndarray], fps: int = 25) -> Path:
     height, width = frames[0].shape[:2]
-    with VideoWriter(path, width, height, fps, crf=5) as sink:
+    with VideoWriter(path, width, height, fps, crf=5) as writer:
         for frame in frames:
-            sink.write(frame)
+            writer.write(frame)
     return path
 
 
@@ -222,7 +222,7 @@ def test_an_output_that_exists_is_kept(folder: Path, tmp_path: Path, caplog) -> 
     assert kept.read_bytes() == b"precious"
     assert run(folder, "-talk.mp4", "words.wav", folder / "-talk.mp4", "--overwrite") == 2  # never over an input
     assert run(folder, "-talk.mp4", "words.wav", kept, "--overwrite") == 0
-    assert probe(kept).has_video
+    assert probe(kept).video
 
 
 @pytest.mark.parametrize(

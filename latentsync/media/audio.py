@@ -257,7 +257,7 @@ class _ChannelLevels:
             self._cancelled += bool(mix < _CANCELLED * louder)
 
     def choose(self) -> tuple[int | None, str]:
-        """Which channel alone must be heard, and why; None where all are mixed."""
+        """Which channel alone is used, and why; None where all are mixed."""
         stream = self._stream
         if stream.has_centre and self._centre_peak > SILENCE and self._power[2] > _FAINT * self._power.max():
             return 2, f"has {stream.layout} sound: its centre channel, which carries the words, is what the mouth follows"

@@ -57,22 +57,18 @@ class Codec:
     lossless_encoder: str | None = None
     lossless_format: str = "gbrp"
 
-    def options(self, crf: int, preset: str) -> dict[str, object]:
-        """ffmpeg output options for the lossy encode."""
+    def options(self, crf: int, preset: str, *, lossless: bool) -> dict[str, object]:
+        """ffmpeg output options of the encode; a lossless one keeps every RGB value."""
         speed = PRESETS.index(preset)  # 0 = fastest
         if self.encoder == "libvpx-vp9":
-            return {"b:v": 0, "crf": crf, "deadline": "good", "cpu-used": max(8 - speed, 0), "row-mt": 1}
+            quality = {"lossless": 1} if lossless else {"b:v": 0, "crf": crf}
+            return {**quality, "deadline": "good", "cpu-used": max(8 - speed, 0), "row-mt": 1}
         if self.encoder == "libsvtav1":
             return {"crf": crf, "preset": 12 - speed}
-        return {"crf": crf, "preset": preset} | ({"x265-params": "log-level=error"} if self.encoder == "libx265" else {})
-
-    def lossless_options(self, preset: str) -> dict[str, object]:
-        """ffmpeg output options for an encode that keeps every RGB value."""
-        if self.encoder == "libvpx-vp9":
-            return {"lossless": 1, "deadline": "good", "cpu-used": max(8 - PRESETS.index(preset), 0), "row-mt": 1}
         if self.encoder == "libx265":
-            return {"preset": preset, "x265-params": "lossless=1:log-level=error"}
-        return {"qp": 0, "preset": preset}
+            quality = {"x265-params": "lossless=1:log-level=error"} if lossless else {"crf": crf, "x265-params": "log-level=error"}
+            return {"preset": preset, **quality}
+        return {"qp": 0, "preset": preset} if lossless else {"crf": crf, "preset": preset}
 
 
 @dataclass(frozen=True)
@@ -129,8 +125,7 @@ class Encoding:
 
     def options(self) -> dict[str, object]:
         """ffmpeg output options of the picture and of the file."""
-        quality = self.codec.lossless_options(self.preset) if self.lossless else self.codec.options(self.crf, self.preset)
-        options = {"c:v": self.encoder, **quality}
+        options = {"c:v": self.encoder, **self.codec.options(self.crf, self.preset, lossless=self.lossless)}
         if self.container.fast_start:
             options["movflags"] = "+faststart"
             if self.codec_name == "hevc":
