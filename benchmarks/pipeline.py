@@ -5,7 +5,7 @@
     python -m benchmarks.pipeline whole VIDEO AUDIO --config DIR/config.yaml [--batch_clips 1 2 4 8] [--device cuda] [--dtype fp16]
 
 VIDEO and AUDIO are looped and scaled to what is wanted. `speed` replaces the networks by nothing (the face goes back as it came) and
-tells frames a second of the look pass and of the make pass, and what each stage took. `memory` runs one job with a tiny network in
+tells frames a second of both passes, analyse and generate, and what each stage took. `memory` runs one job with a tiny network in
 a process of its own for each length and tells its peak memory. `whole` runs the networks of a configuration at their full size.
 """
 
@@ -22,7 +22,6 @@ from benchmarks.hard_inputs import CONFIG, ROOT
 from benchmarks.write_random_checkpoint import write_checkpoint
 from latentsync.faces.mask import to_pixels
 from latentsync.pipelines.build import build_pipeline
-from latentsync.pipelines.lipsync_pipeline import FaceGenerator
 from latentsync.pipelines.options import LipsyncOptions
 
 
@@ -45,22 +44,20 @@ def models(folder: Path, resolution: int) -> Path:
     return folder / "config.yaml"
 
 
-def returned(self: FaceGenerator, faces: list[torch.Tensor], noises: list[torch.Tensor], windows: list[torch.Tensor]) -> list[torch.Tensor]:
-    """In place of the networks: the faces as they came."""
-    return [to_pixels(face) for face in faces]
-
-
 def speed(arguments: argparse.Namespace, folder: Path) -> None:
     """Frames a second of both passes without networks."""
     video, audio = looped(arguments.video, arguments.audio, folder, arguments.size or "1280x720", arguments.seconds[0])
-    FaceGenerator.__call__ = returned
     pipeline = build_pipeline(models(folder, 256), device=arguments.device)
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.encode_faces = lambda clips: torch.stack([clip.faces for clip in clips])  # in place of the networks: the faces as they came
+    pipeline.denoise = lambda noise, faces, *_: faces
+    pipeline.decode = to_pixels
     for attempt in range(arguments.rounds):
         result = pipeline(video, audio, folder / f"result_{attempt}.mp4", LipsyncOptions())
         took = result.seconds
         print(f"{result.width}x{result.height}, {result.frames} frames, {result.generated} with a face, {torch.get_num_threads()} threads")
-        print(f"look: {result.source_frames / took['look']:.1f} frames a second; make: {result.frames / took['make']:.1f} frames a second")
+        rates = result.source_frames / took["analyse"], result.frames / took["generate"]
+        print("analyse: {:.1f} frames a second; generate: {:.1f} frames a second".format(*rates))
         print("ms a frame: " + ", ".join(f"{name} {1000 * seconds / result.frames:.1f}" for name, seconds in took.items()), flush=True)
 
 
@@ -76,7 +73,7 @@ def whole(arguments: argparse.Namespace, folder: Path) -> None:
         result = pipeline(video, audio, folder / "result.mp4", options)
         took, peak = result.seconds, result.peak_device_bytes
         shares = ", ".join(
-            f"{name} {100 * seconds / took['total']:.0f} %" for name, seconds in took.items() if name not in ("total", "make")
+            f"{name} {100 * seconds / took['total']:.0f} %" for name, seconds in took.items() if name not in ("total", "generate")
         )
         held = f"{peak / 1e9:.2f} GB" if peak else "not measured"
         print(f"batch_clips {count}: {result.frames / took['total']:.2f} frames a second, peak device memory {held}; {shares}", flush=True)

@@ -1,4 +1,4 @@
-"""The diffusion process, shared by training and inference: noise, schedule, guidance, the channels the denoiser sees.
+"""The diffusion process, shared by training and inference: noise, samplers, guidance, the channels the denoiser sees, the sampling loop.
 
 Denoising diffusion implicit models (arXiv 2010.02502) with Stable Diffusion's schedule (arXiv 2112.10752); classifier-free guidance
 (arXiv 2207.12598); noise mixed from a part shared by all frames and a part of each frame's own (arXiv 2305.10474).
@@ -6,9 +6,10 @@ Denoising diffusion implicit models (arXiv 2010.02502) with Stable Diffusion's s
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, SchedulerMixin
 from einops import rearrange
 
 from latentsync.constants import LATENT_CHANNELS
@@ -25,19 +26,23 @@ class Conditions:
     reference: torch.Tensor  # latents of the same person with the mouth visible
 
 
-def make_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's schedule: 1000 steps, betas linear in their square roots, leading spacing, epsilon prediction."""
-    return DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type="epsilon",
-        timestep_spacing="leading",
-    )
+SCHEDULE = {  # of Stable Diffusion
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",  # linear in their square roots
+    "steps_offset": 1,
+    "prediction_type": "epsilon",
+    "timestep_spacing": "leading",
+}
+SAMPLERS: dict[str, Callable[..., SchedulerMixin]] = {  # name -> scheduler of diffusers; adding one takes a line
+    "ddim": partial(DDIMScheduler, clip_sample=False, set_alpha_to_one=False),
+}
+
+
+def make_scheduler(sampler: str = "ddim") -> SchedulerMixin:
+    """A fresh scheduler of `SAMPLERS` with Stable Diffusion's schedule."""
+    return SAMPLERS[sampler](**SCHEDULE)
 
 
 def shared_noise(latent_size: int, generator: torch.Generator) -> torch.Tensor:
@@ -85,7 +90,7 @@ def predict_noise(
 
     Args:
         noisy: latents (b, 4, f, h, w).
-        audio: windows (b, f, n, d). The unconditional half hears zeros.
+        audio: windows (b, f, n, d). The unconditional half is given zeros.
     """
     sample = unet_input(noisy, conditions)
     if scale <= 1:
@@ -97,32 +102,34 @@ def predict_noise(
 
 def denoise(
     unet: Denoiser,
-    scheduler: DDIMScheduler,
     noise: torch.Tensor,
     conditions: Conditions,
     audio: torch.Tensor,
     *,
+    inference_steps: int,
     guidance_scale: float,
+    sampler: str = "ddim",
     dtype: torch.dtype = torch.float32,
     on_step: Callable[[int], None] | None = None,
 ) -> torch.Tensor:
-    """Noise to latents along the scheduler's timesteps.
-
-    The running latents stay in float32; the denoiser alone works in `dtype`.
+    """Noise to latents: the sampling loop. The running latents stay in float32; the denoiser alone works in `dtype`.
 
     Args:
         unet: the denoiser.
-        scheduler: with its timesteps set.
         noise: (b, 4, f, h, w).
         conditions: see `Conditions`.
         audio: windows (b, f, n, d).
+        inference_steps: number of denoising steps.
         guidance_scale: 1 or less switches guidance off.
+        sampler: one of `SAMPLERS`; its scheduler is made for this call, so that what a multistep solver remembers never passes on.
         dtype: the denoiser's own precision.
         on_step: called with the number of steps done.
 
     Returns:
         Scaled latents, float32 (b, 4, f, h, w).
     """
+    scheduler = make_scheduler(sampler)
+    scheduler.set_timesteps(inference_steps)
     latents = noise.float() * scheduler.init_noise_sigma
     conditions = Conditions(conditions.mask.to(dtype), conditions.masked.to(dtype), conditions.reference.to(dtype))
     audio = audio.to(dtype)

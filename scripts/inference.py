@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ DEMO = (ASSETS / "demo1_video.mp4", ASSETS / "demo1_audio.wav", Path("video_out.
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; wrong usage ends the program with code 2."""
+    from latentsync.pipelines.options import add_option_arguments
+
     parser = argparse.ArgumentParser(
         prog="inference.sh",
         description="Make the mouth in a video say the words of a recording. Without a video and a sound the demo is made: video_out.mp4.",
@@ -31,7 +33,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "Inputs are never changed; outputs appear whole or not at all.",
     )
     add_job_arguments(parser)
-    add_choice_arguments(parser)
+    add_option_arguments(parser.add_argument_group("how"))
     add_model_arguments(parser)
     parser.add_argument(
         "--report", action="store_true", help="write OUTPUT.report.json: spans, frames left alone and why, seconds of each stage"
@@ -49,7 +51,6 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--video_path", type=Path, help="the video of somebody talking")
     group.add_argument("--audio_path", type=Path, help="the other words: any sound file, or a video with sound")
     group.add_argument("--video_out_path", type=Path, help="the result: .mp4, .mov, .mkv or .webm")
-    group.add_argument("--overwrite", action="store_true", help="replace an output file that exists")
     group.add_argument(
         "--jobs",
         type=Path,
@@ -58,53 +59,6 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
         "video_out_path and, where wanted, any option below by its name; paths are relative to the file; outputs that exist are skipped; "
         "one failure does not stop the others",
     )
-
-
-def add_choice_arguments(parser: argparse.ArgumentParser) -> None:
-    """How to do it; names and defaults are those of `LipsyncOptions`."""
-    from latentsync.media.video_writer import CODECS
-    from latentsync.pipelines.options import LENGTHS, LipsyncOptions
-
-    group = parser.add_argument_group("how")
-    group.add_argument(
-        "--inference_steps", type=int, help="denoising steps (default: the model's, 20 if published); fewer are faster and coarser"
-    )
-    group.add_argument(
-        "--guidance_scale",
-        type=float,
-        help="how strongly the sound steers the mouth (default: the model's, 1.5 if published); 1 switches this off and halves the time",
-    )
-    group.add_argument("--seed", type=int, help="the same seed gives the same video (default %(default)s); -1 draws a fresh one")
-    group.add_argument(
-        "--face",
-        metavar="WHO",
-        help="whose mouth: largest (default), left, right, a number counted from the left from 0, or x,y@seconds: "
-        "whoever is at that pixel then (several, one a shot, separated by ;)",
-    )
-    group.add_argument(
-        "--audio_track",
-        metavar="WHICH",
-        help="audio track of a sound file that has several: a number counted from 0, or a language such as eng "
-        "(default: the one that the file marks as default, else the first)",
-    )
-    group.add_argument(
-        "--length",
-        choices=LENGTHS,
-        help="what decides how long the result is (default audio: a longer sound plays the video back and forth)",
-    )
-    group.add_argument(
-        "--keep_fps", action="store_true", help="keep the video's frame rate (default: 25 frames a second, as the networks were trained)"
-    )
-    group.add_argument(
-        "--batch_clips",
-        type=int,
-        help="clips of 16 frames in one pass of the networks (default %(default)s); more is faster on a large GPU",
-    )
-    group.add_argument("--codec", choices=tuple(CODECS), help="video codec (default h264, in .webm vp9)")
-    group.add_argument("--crf", type=int, help="quality of the one encode, lower is better (default: visually lossless for the codec)")
-    group.add_argument("--preset", help="speed preset of the encoder (default: a fast one)")
-    group.add_argument("--lossless", action="store_true", help="encode without any loss: large files")
-    parser.set_defaults(**asdict(LipsyncOptions()))
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,26 +90,21 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_paths(arguments: argparse.Namespace) -> None:
-    """Refuse half a job before anything is loaded, which takes seconds. Raises InputError."""
-    named = [path is not None for path in (arguments.video_path, arguments.audio_path, arguments.video_out_path)]
-    if arguments.jobs is not None and any(named):
-        raise InputError("--jobs names videos, sounds and outputs itself: leave out --video_path, --audio_path and --video_out_path.")
-    if any(named) and not all(named):
-        raise InputError(
-            "Give --video_path, --audio_path and --video_out_path, or --jobs with a list of them; the demo needs none of the three."
-        )
-
-
-def jobs_of(arguments: argparse.Namespace) -> "list[JobSpec]":
-    """The jobs of a command line, checked before anything is loaded."""
+def read_command(arguments: argparse.Namespace) -> "list[JobSpec]":
+    """The jobs of a command line. Raises InputError for half a job, before anything is loaded, which takes seconds."""
     from latentsync.pipelines.options import LipsyncOptions
     from scripts.jobs import JobSpec, read_jobs
 
     options = LipsyncOptions(**{field.name: getattr(arguments, field.name) for field in fields(LipsyncOptions)})
     paths = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
     if arguments.jobs is not None:
+        if any(paths):
+            raise InputError("--jobs names videos, sounds and outputs itself: leave out --video_path, --audio_path and --video_out_path.")
         return read_jobs(arguments.jobs, options)
+    if any(paths) and not all(paths):
+        raise InputError(
+            "Give --video_path, --audio_path and --video_out_path, or --jobs with a list of them; the demo needs none of the three."
+        )
     if not any(paths):
         logger.info("No video and no sound were named: making the demo, %s with the words of %s.", DEMO[0].name, DEMO[1].name)
         paths = DEMO
@@ -164,25 +113,20 @@ def jobs_of(arguments: argparse.Namespace) -> "list[JobSpec]":
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says; the exit code."""
-    check_paths(arguments)
+    jobs = [] if arguments.print_config else read_command(arguments)
     from latentsync.config import dump_config
     from latentsync.pipelines.build import build_pipeline, read_config
     from scripts.jobs import run_jobs
 
-    models = (arguments.unet_config_path, arguments.inference_ckpt_path, arguments.vae_path, arguments.whisper_path)
     if arguments.print_config:
         config, _ = read_config(arguments.unet_config_path, arguments.inference_ckpt_path, arguments.overrides)
         print(dump_config(config), end="")
         return 0
-    jobs = jobs_of(arguments)
 
     def build() -> "LipsyncPipeline":
         pipeline = build_pipeline(
-            *models,
-            overrides=arguments.overrides,
-            device=arguments.device,
-            dtype=arguments.dtype,
-            detector=arguments.detector,
+            *(arguments.unet_config_path, arguments.inference_ckpt_path, arguments.vae_path, arguments.whisper_path),
+            **{name: getattr(arguments, name) for name in ("overrides", "device", "dtype", "detector")},
         )
         pipeline.set_progress_bar_config(disable=arguments.quiet or None, leave=True, unit="frame")
         return pipeline

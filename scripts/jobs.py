@@ -2,30 +2,26 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, NamedTuple
 
-import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from latentsync.errors import InputError, LatentSyncError, first_line
 from latentsync.media.files import read_table, read_text, write_json, written_path
-from latentsync.pipelines.lipsync_pipeline import Job, LipsyncPipeline
-from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.result import StageTimer
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, check_inputs
+from latentsync.pipelines.options import OPTION_TYPES, LipsyncOptions, parse_option
 
 logger = logging.getLogger("latentsync.jobs")
 
 PATH_KEYS = ("video_path", "audio_path", "video_out_path")
 TABLES = (".csv", ".tsv", ".txt")
-TRUE_WORDS, FALSE_WORDS = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 
-@dataclass(frozen=True)
-class JobSpec:
+class JobSpec(NamedTuple):
     """One video, one sound, one output."""
 
     video_path: Path
@@ -76,44 +72,14 @@ def job_of(row: Mapping[str, Any], where: str, folder: Path, defaults: LipsyncOp
     missing = [key for key in PATH_KEYS if not row.get(key)]
     if missing:
         raise InputError(f"{where}: {' and '.join(missing)} missing.")
-    kinds = option_kinds()
-    unknown = [str(key) for key in row if key not in kinds and key not in PATH_KEYS]
+    unknown = [str(key) for key in row if key not in OPTION_TYPES and key not in PATH_KEYS]
     if unknown:
-        raise InputError(f"{where}: {', '.join(unknown)} is no option; the options are {', '.join(kinds)}.")
+        raise InputError(f"{where}: {', '.join(unknown)} is no option; the options are {', '.join(OPTION_TYPES)}.")
     try:
-        choices = {key: converted(value, kinds[key]) for key, value in row.items() if key in kinds}
-        options = replace(defaults, **choices)
+        options = replace(defaults, **{key: parse_option(key, value) for key, value in row.items() if key in OPTION_TYPES})
     except (ValueError, InputError) as error:
         raise InputError(f"{where}: {error}") from error
     return JobSpec(*(written_path(folder, str(row[key])) for key in PATH_KEYS), options)
-
-
-def option_kinds() -> dict[str, type]:
-    """The type that each option is read as; one that may be None counts by its other type."""
-    hints = get_type_hints(LipsyncOptions)
-    return {
-        field.name: next(kind for kind in (bool, int, float, str) if kind in (get_args(hints[field.name]) or (hints[field.name],)))
-        for field in fields(LipsyncOptions)
-    }
-
-
-def converted(value: Any, kind: type) -> Any:
-    """A value of a file as the type of an option.
-
-    Raises:
-        ValueError: it is none.
-    """
-    value = value.strip() if isinstance(value, str) else value
-    if kind is bool:
-        word = str(value).lower()
-        if word not in TRUE_WORDS + FALSE_WORDS:
-            raise ValueError(f"{value!r} is neither true nor false.")
-        return word in TRUE_WORDS
-    if kind is int and isinstance(value, float):
-        raise ValueError(f"{value!r} is not a whole number.")
-    if kind is float and isinstance(value, str):
-        value = value.replace(",", ".")  # as spreadsheets write numbers where a semicolon separates cells
-    return kind(value)
 
 
 def run_jobs(jobs: Sequence[JobSpec], build: Callable[[], LipsyncPipeline], *, write_report: bool, as_batch: bool) -> int:
@@ -130,15 +96,15 @@ def run_jobs(jobs: Sequence[JobSpec], build: Callable[[], LipsyncPipeline], *, w
             logger.info("%s exists: skipped.", job.video_out_path)
     if not pending:
         return 0
-    ready = [job for job in pending if attempt(lambda job=job: check_job(job), job, as_batch)]  # before the models are loaded
-    pipeline, made = build() if ready else None, 0
+    ready = [job for job in pending if attempt(lambda job=job: check_inputs(*job), job, as_batch)]  # before the models are loaded
+    pipeline, finished = build() if ready else None, 0
     for number, job in enumerate(ready, start=1):
         if as_batch:
             logger.info("Job %d of %d: %s", number, len(ready), job.video_out_path)
-        made += attempt(lambda job=job: make(pipeline, job, write_report), job, as_batch)
+        finished += attempt(lambda job=job: run_job(pipeline, job, write_report), job, as_batch)
     if as_batch:
-        print(f"{made} made, {len(pending) - made} failed, {len(jobs) - len(pending)} skipped")
-    return 1 if made < len(pending) else 0
+        print(f"{finished} made, {len(pending) - finished} failed, {len(jobs) - len(pending)} skipped")
+    return 1 if finished < len(pending) else 0
 
 
 def attempt(work: Callable[[], None], job: JobSpec, go_on: bool) -> bool:
@@ -155,14 +121,9 @@ def attempt(work: Callable[[], None], job: JobSpec, go_on: bool) -> bool:
     return True
 
 
-def check_job(job: JobSpec) -> None:
-    """Refuse at once what can be refused without the models."""
-    Job(job.video_path, job.audio_path, job.video_out_path, job.options, StageTimer(torch.device("cpu"))).check()
-
-
-def make(pipeline: LipsyncPipeline, job: JobSpec, write_report: bool) -> None:
+def run_job(pipeline: LipsyncPipeline, job: JobSpec, write_report: bool) -> None:
     """One job from inputs to output and what the user is told."""
-    result = pipeline(job.video_path, job.audio_path, job.video_out_path, job.options)
+    result = pipeline(*job)
     if write_report:
         write_json(result.output_path.with_suffix(".report.json"), result.as_dict())
     total = result.seconds["total"]

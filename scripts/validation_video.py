@@ -8,7 +8,6 @@ from accelerate import Accelerator
 from torch import nn
 
 from latentsync.config import Config
-from latentsync.diffusion import make_scheduler
 from latentsync.errors import ConfigError
 from latentsync.faces.detector import build_detector
 from latentsync.models.vae import LatentCodec
@@ -44,7 +43,6 @@ class VideoValidator:
             self.codec,
             self._encoder,
             model,
-            make_scheduler(),
             self._detector,
             resolution=data.resolution,
             num_frames=data.num_frames,

@@ -56,8 +56,8 @@ def test_stretches_follow_a_video_that_turns_round() -> None:
     [
         (JobProgress(JobStage.WAITING, ahead=0), "You are next."),
         (JobProgress(JobStage.WAITING, ahead=3), "3 jobs are before yours."),
-        (JobProgress(JobStage.LOOK, 12, None, None, 4.0), "12 frames · 4.0 frames/s"),
-        (JobProgress(JobStage.MAKE, 48, 340, 0.141, 3.1, 94.2), "48 of 340 frames · 3.1 frames/s · about 1 min 34 s left"),
+        (JobProgress(JobStage.ANALYSE, 12, None, None, 4.0), "12 frames · 4.0 frames/s"),
+        (JobProgress(JobStage.GENERATE, 48, 340, 0.141, 3.1, 94.2), "48 of 340 frames · 3.1 frames/s · about 1 min 34 s left"),
         (JobProgress(JobStage.COMPARE), ""),
     ],
 )

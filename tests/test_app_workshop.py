@@ -174,9 +174,9 @@ def test_too_long_too_large_too_many(clips: dict[str, Path], tmp_path: Path) -> 
 
 def test_a_video_that_does_not_tell_its_length_is_stopped_when_it_grows_too_long(clips: dict[str, Path]) -> None:
     ticket = QueuedJob(JobRequest(clips["talk"], clips["words"], LipsyncOptions(), "tiny", Limits(minutes=0.01)), "anna", Path())
-    ticket.advance("make", 1, None)
+    ticket.advance("generate", 1, None)
     with pytest.raises(InputError, match="allowed here"):
-        ticket.advance("make", 60, None)
+        ticket.advance("generate", 60, None)
 
 
 def test_files_of_a_session_go_with_it(tmp_path: Path) -> None:

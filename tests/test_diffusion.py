@@ -4,7 +4,7 @@ import pytest
 import torch
 from golden_recipe import load_case
 
-from latentsync.diffusion import Conditions, denoise, make_scheduler, mixed_noise, one_step_x0, predict_noise
+from latentsync.diffusion import SAMPLERS, Conditions, denoise, make_scheduler, mixed_noise, one_step_x0, predict_noise
 
 CASE, NUMBERS = load_case("sampling")
 TOLERANCE = CASE["tolerance"]
@@ -71,15 +71,14 @@ def test_guided_denoising_step_by_step() -> None:
         close(latents, NUMBERS["ddim_trajectory"][k + 1])
 
 
-def test_whole_denoising_and_its_callback() -> None:
-    scheduler, (conditions, audio) = make_scheduler(), toy_inputs()
-    scheduler.set_timesteps(3)
-    seen: list[int] = []
-    latents = denoise(
-        toy_denoiser, scheduler, NUMBERS["ddim_init_latents"], conditions, audio, guidance_scale=CASE["guidance"], on_step=seen.append
-    )
-    close(latents, NUMBERS["ddim_trajectory"][-1])
-    assert seen == [1, 2, 3]
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_sampling_loop_starts_afresh_in_every_call(sampler: str) -> None:
+    (conditions, audio), steps = toy_inputs(), []
+    settings = {"inference_steps": 3, "guidance_scale": CASE["guidance"], "sampler": sampler, "on_step": steps.append}
+    first, second = (denoise(toy_denoiser, NUMBERS["ddim_init_latents"], conditions, audio, **settings) for _ in range(2))
+    assert steps == [1, 2, 3] * 2 and torch.equal(first, second)
+    if sampler == "ddim":
+        close(first, NUMBERS["ddim_trajectory"][-1])
 
 
 def test_without_guidance_the_denoiser_runs_on_a_single_batch() -> None:

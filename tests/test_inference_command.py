@@ -11,19 +11,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from skimage.data import astronaut
 
 from benchmarks.write_random_checkpoint import write_checkpoint
 from latentsync.errors import InputError
-from latentsync.faces.plan import DAMAGED, NO_FACE, FacePlan, SkippedRun
+from latentsync.faces.plan import DAMAGED, NO_FACE, FacePlan, SkippedRun, Span, name_damage
 from latentsync.media.audio import read_audio
 from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.media.video_writer import VideoWriter
-from latentsync.pipelines.lipsync_pipeline import Job
-from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.result import LipsyncResult, StageTimer
+from latentsync.pipelines.options import LipsyncOptions, option_table
+from latentsync.pipelines.result import LipsyncResult, video_warnings
 from scripts.inference import main
 from scripts.jobs import JobSpec, read_jobs, run_jobs
 
@@ -32,6 +30,7 @@ data: {resolution: 64, num_frames: 8}
 model: {block_out_channels: [32, 32, 32, 32], layers_per_block: 1, cross_attention_dim: 64}
 weights: {unet: latentsync_unet.pt, vae: sd-vae-ft-mse, whisper: whisper/tiny.pt}
 """
+ROOT = Path(__file__).resolve().parents[1]
 FACE = (slice(20, 232), slice(100, 300))  # rows and columns of the picture that the face, brow to chin, lies well inside of
 
 
@@ -42,9 +41,9 @@ def picture(k: int) -> np.ndarray:
 
 def write_video(path: Path, frames: list[np.ndarray], fps: int = 25) -> Path:
     height, width = frames[0].shape[:2]
-    with VideoWriter(path, width, height, fps, crf=5) as sink:
+    with VideoWriter(path, width, height, fps, crf=5) as writer:
         for frame in frames:
-            sink.write(frame)
+            writer.write(frame)
     return path
 
 
@@ -118,7 +117,8 @@ def test_the_report_says_what_was_done(result: Path) -> None:
     assert report["spans"] == [{"start": 0, "stop": 20, "shot": 0}]
     assert report["skipped"] == []
     assert any("forwards and backwards" in warning for warning in report["warnings"])
-    assert {"look", "hear", "align", "encode", "denoise", "decode", "restore", "write", "total"} <= report["seconds"].keys()
+    stages = ("analyse", "align", "audio", "encode", "denoise", "decode", "composite", "write", "generate", "total")
+    assert set(stages) <= report["seconds"].keys()
 
 
 def test_inputs_and_folder_hold_nothing_else(folder: Path, result: Path) -> None:
@@ -159,13 +159,17 @@ def test_frames_without_a_face_pass_through(folder: Path, tmp_path: Path) -> Non
     assert probe(output).audio.duration is None or probe(output).audio.duration == pytest.approx(32 / 25, abs=0.03)
 
 
-def test_losses_and_damage_are_told(tmp_path: Path) -> None:
-    job = Job(tmp_path / "a.mp4", tmp_path / "a.wav", tmp_path / "b.mp4", LipsyncOptions(), StageTimer(torch.device("cpu")))
-    source = SimpleNamespace(losses=("it is HDR",), damaged_runs=lambda stop: [(2, min(stop, 50))], fps=Fraction(25))
-    job.note_losses(source)
-    plan = job.note_damage(FacePlan(10, 1, 0, (), (SkippedRun(0, 10, NO_FACE),)), source)
-    assert job.warnings[0] == "it is HDR" and "a.mp4 is damaged: the picture may be wrong in frames 2-9 (0.1-0.4 s)" in job.warnings[1]
+def test_damage_is_told() -> None:
+    reader = SimpleNamespace(path="a.mp4", problem=None, fps=Fraction(25))
+    span = Span(10, 12, 0, np.zeros((2, 2, 3), np.float32), np.zeros((2, 4), np.float32))
+    plan = name_damage(FacePlan(12, 1, 1, (span,), (SkippedRun(0, 10, NO_FACE),)), [(2, 10)])
+    told = video_warnings(reader, plan, [(2, 10)], 12, LipsyncOptions())
+    assert "a.mp4 is damaged: the picture may be wrong in frames 2-9 (0.1-0.4 s)" in told[0]
     assert [(run.start, run.stop, run.reason) for run in plan.skipped] == [(0, 2, NO_FACE), (2, 10, DAMAGED)]
+
+
+def test_the_docs_list_every_option() -> None:
+    assert option_table() in (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
 
 
 def test_the_same_seed_gives_the_same_video_whatever_the_batch(folder: Path, tmp_path: Path) -> None:
@@ -218,7 +222,7 @@ def test_an_output_that_exists_is_kept(folder: Path, tmp_path: Path, caplog) -> 
     assert kept.read_bytes() == b"precious"
     assert run(folder, "-talk.mp4", "words.wav", folder / "-talk.mp4", "--overwrite") == 2  # never over an input
     assert run(folder, "-talk.mp4", "words.wav", kept, "--overwrite") == 0
-    assert probe(kept).has_video
+    assert probe(kept).video
 
 
 @pytest.mark.parametrize(
@@ -343,19 +347,19 @@ def test_progress_can_be_followed_and_stopped(folder: Path, tmp_path: Path) -> N
     from latentsync.pipelines.build import build_pipeline
 
     pipeline = build_pipeline(str(folder / "config.yaml"), device="cpu")
-    assert pipeline.components.keys() == {"vae", "audio_encoder", "unet", "scheduler"}
+    assert pipeline.components.keys() == {"vae", "audio_encoder", "unet"}
     pipeline.set_progress_bar_config(disable=True)
     seen: list[tuple[str, int, int | None]] = []
 
     def stop(stage: str, done: int, total: int | None) -> None:
         seen.append((stage, done, total))
-        if (stage, done) == ("make", 5):
+        if (stage, done) == ("generate", 5):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         pipeline(folder / "-talk.mp4", folder / "words.wav", tmp_path / "out.mp4", LipsyncOptions(inference_steps=1), callback=stop)
-    assert [entry for entry in seen if entry[0] == "look"][-1] == ("look", 20, 20)
-    assert seen[-1] == ("make", 5, 24)
+    assert [entry for entry in seen if entry[0] == "analyse"][-1] == ("analyse", 20, 20)
+    assert seen[-1] == ("generate", 5, 24)
     assert list(tmp_path.iterdir()) == []
 
 

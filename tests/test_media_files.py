@@ -84,9 +84,10 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_
     writers[1].wait()
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    ("encoding", "separator", "line_end"),
+    [("utf-8", ",", "\n"), ("utf-8-sig", ";", "\r\n"), ("utf-16", "\t", "\r\n"), ("cp1252", ";", "\r\n"), ("cp1252", ",", "\n")],
+)
 def test_a_table_as_spreadsheets_save_it(tmp_path: Path, encoding: str, separator: str, line_end: str) -> None:
     (tmp_path / "Müller, a; b.mp4").touch()
     lines = [

@@ -162,7 +162,7 @@ def test_cover_art_is_no_video(tmp_path):
     picture = ("-map", "0", "-map", "1", "-c", "copy", "-disposition:v", "attached_pic")
     run_ffmpeg("-i", tmp_path / "plain.mp3", "-i", tmp_path / "cover.png", *picture, tmp_path / "a.mp3")
     info = probe(tmp_path / "a.mp3")
-    assert info.has_audio and not info.has_video
+    assert info.has_audio and info.video is None
     with pytest.raises(InputError, match="only sound"):
         VideoReader(tmp_path / "a.mp3")
 

@@ -7,22 +7,24 @@ import numpy as np
 import pytest
 import torch
 from golden_recipe import GOLDEN, weights_sha256
-from tiny_pipeline import CASE, NUMBERS, SHAPES, reference_frames, reference_pipeline, silence_unet
+from tiny_pipeline import CASE, NUMBERS, SHAPES, reference_frames, reference_pipeline, run, silence_unet
 
-from latentsync.diffusion import denoise, shared_noise
+from latentsync.constants import VAE_FACTOR
+from latentsync.diffusion import shared_noise
 from latentsync.errors import OutOfMemoryError
 from latentsync.faces.alignment import warp_faces
-from latentsync.faces.mask import fixed_mask, to_pixels
+from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import FacePlan, SkippedRun, Span, plan_spans
 from latentsync.media.video_reader import source_index
-from latentsync.pipelines.lipsync_pipeline import FaceGenerator, in_smaller_batches, is_out_of_memory, latent_size
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+from latentsync.pipelines.memory import BatchLimiter, is_out_of_memory
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.result import StageTimer
-from latentsync.pipelines.timeline import batches, clips, pieces
+from latentsync.pipelines.timeline import Clip, batches, clips, pieces
 
 SEED = CASE["seed"]["torch.manual_seed"]
 TOTAL = CASE["shapes"]["video_out"][0]
 OPTIONS = LipsyncOptions(inference_steps=CASE["config"]["steps"], guidance_scale=CASE["config"]["guidance_scale"], seed=SEED)
+ONE_STEP = replace(OPTIONS, inference_steps=1)
 LATENTS = {key: CASE["tolerance"]["latents"][key] for key in ("rtol", "atol")}
 
 
@@ -33,13 +35,10 @@ def speech() -> np.ndarray:
     return samples[: CASE["shapes"]["audio_out"][0]]
 
 
-def make(pipeline, speech: np.ndarray, options: LipsyncOptions = OPTIONS) -> np.ndarray:
-    """The output frames of the case (t, h, w, 3)."""
-    source = reference_frames()
-    plan = plan_spans(source, pipeline.face_detector, pipeline.resolution, 25.0)
-    shown = [source[source_index(i, len(source))] for i in range(TOTAL)]
-    windows = pipeline.audio_encoder.windows(speech)
-    return np.stack(list(pipeline.generate(shown, plan, TOTAL, windows, options, options.seed)))
+@pytest.fixture(scope="module")
+def one_step(speech: np.ndarray) -> np.ndarray:
+    """What the pipeline makes in one step."""
+    return run(reference_pipeline(), speech, ONE_STEP).astype(int)
 
 
 def assert_frames(ours: np.ndarray, theirs: torch.Tensor) -> None:
@@ -55,64 +54,54 @@ def test_weights_are_those_of_the_case() -> None:
 
 
 def test_frames_of_the_whole_pipeline(speech: np.ndarray) -> None:
-    output = make(reference_pipeline(), speech)
+    output = run(reference_pipeline(), speech, OPTIONS)
     assert list(output.shape) == CASE["shapes"]["video_out"]
     assert_frames(output[[0, 11, 12, 15, 16, 21]], NUMBERS["video_frames_0_11_12_15_16_21"])
 
 
-def test_a_silent_denoiser(speech: np.ndarray) -> None:
+def test_a_denoiser_that_predicts_zero(speech: np.ndarray) -> None:
     pipeline = reference_pipeline()
     silence_unet(pipeline.unet)
-    assert_frames(make(pipeline, speech)[:1], NUMBERS["zero_unet_video_frame_0"][None])
+    assert_frames(run(pipeline, speech, OPTIONS)[:1], NUMBERS["zero_unet_video_frame_0"][None])
 
 
-def prepared(pipeline, speech: np.ndarray, guidance: float = OPTIONS.guidance_scale):
-    """A generator and the clips of the case, for looking at the steps one by one."""
+def prepared(pipeline: LipsyncPipeline) -> tuple[torch.Tensor, list[Clip]]:
+    """The noise and the aligned clips of the case, for the steps one by one."""
     source, random = reference_frames(), torch.Generator().manual_seed(SEED)
     plan = plan_spans(source, pipeline.face_detector, pipeline.resolution, 25.0)
     shown = [source[source_index(i, len(source))] for i in range(TOTAL)]
-    size = latent_size(pipeline.resolution)
-    pipeline.scheduler.set_timesteps(OPTIONS.inference_steps)
-    generator = FaceGenerator(
-        pipeline.vae,
-        pipeline.unet,
-        pipeline.scheduler,
-        resolution=pipeline.resolution,
-        mask_name="mask",
-        noise=shared_noise(size, random),
-        guidance_scale=guidance,
-        clock=StageTimer(torch.device("cpu")),
-    )
-    return generator, list(clips(shown, plan, TOTAL, 16, size, random)), pipeline.audio_encoder.windows(speech)
+    size = pipeline.resolution // VAE_FACTOR
+    noise, aligned = shared_noise(size, random), list(clips(shown, plan, TOTAL, 16, size, random))
+    for clip in aligned:
+        clip.faces = warp_faces(clip.frames, clip.matrices, pipeline.resolution)
+    return noise, aligned
 
 
 @torch.no_grad()
 def test_every_step_of_the_pipeline(speech: np.ndarray) -> None:
     pipeline = reference_pipeline()
-    generator, both, windows = prepared(pipeline, speech)
-    torch.testing.assert_close(generator.noise, NUMBERS["init_noise"])
+    noise, both = prepared(pipeline)
+    audio = pipeline.audio_encoder.windows(speech)
+    torch.testing.assert_close(noise, NUMBERS["init_noise"])
     assert [len(clip.frames) for clip in both] == [shape[2] for shape in CASE["shapes"]["chunks"]]
     for k, clip in enumerate(both):
         torch.testing.assert_close(clip.noise[0], NUMBERS[f"encode_noise_masked_chunk{k}"])
         torch.testing.assert_close(clip.noise[1], NUMBERS[f"encode_noise_ref_chunk{k}"])
-        pixels = to_pixels(warp_faces(clip.frames, clip.matrices, pipeline.resolution))[None]
-        conditions = generator.encode(pixels, clip.noise[None])
+        conditions = pipeline.encode_faces([clip])
         torch.testing.assert_close(conditions.mask[0, 0, 0], NUMBERS["mask_latents_chunk0_frame0"], **LATENTS)
         torch.testing.assert_close(conditions.masked, NUMBERS[f"masked_latents_chunk{k}"], **LATENTS)
         torch.testing.assert_close(conditions.reference, NUMBERS[f"ref_latents_chunk{k}"], **LATENTS)
-        audio = windows.frames(clip.start, clip.stop)[None]
-        noise = generator.noise.expand(-1, -1, len(clip.frames), -1, -1)
-        latents = denoise(pipeline.unet, pipeline.scheduler, noise, conditions, audio, guidance_scale=OPTIONS.guidance_scale)
+        latents = pipeline.denoise(noise, conditions, audio.frames(clip.start, clip.stop)[None], OPTIONS)
         torch.testing.assert_close(latents, NUMBERS[f"final_latents_chunk{k}"], **LATENTS)
-        decoded = generator.decode(latents)
-        pasted = generator.paste(decoded, pixels)[0]
+        decoded = pipeline.decode(latents)[0]
+        blended = pipeline.blend(decoded, to_pixels(clip.faces))
         if k == 0:
-            torch.testing.assert_close(decoded[0, 0], NUMBERS["decoded_chunk0_frame0"], rtol=0, atol=0.009)
-            torch.testing.assert_close(pasted[[0, 15]], NUMBERS["pasted_chunk0_frames0_15"], rtol=0, atol=CASE["tolerance"]["pasted"])
+            torch.testing.assert_close(decoded[0], NUMBERS["decoded_chunk0_frame0"], rtol=0, atol=0.009)
+            torch.testing.assert_close(blended[[0, 15]], NUMBERS["pasted_chunk0_frames0_15"], rtol=0, atol=CASE["tolerance"]["pasted"])
         else:
-            torch.testing.assert_close(pasted[5], NUMBERS["pasted_chunk1_frame5"], rtol=0, atol=CASE["tolerance"]["pasted"])
-    generator.use_reference = False
-    hidden = generator.encode(pixels, clip.noise[None])
+            torch.testing.assert_close(blended[5], NUMBERS["pasted_chunk1_frame5"], rtol=0, atol=CASE["tolerance"]["pasted"])
+    pipeline.use_reference = False
+    hidden = pipeline.encode_faces([clip])
     assert torch.equal(hidden.masked, conditions.masked) and not hidden.reference.any()
 
 
@@ -122,44 +111,32 @@ def test_latents_without_a_denoiser_or_without_guidance(speech: np.ndarray, sile
     pipeline = reference_pipeline()
     if silent:
         silence_unet(pipeline.unet)
-    generator, (clip, _), windows = prepared(pipeline, speech, guidance)
-    pixels = to_pixels(warp_faces(clip.frames, clip.matrices, pipeline.resolution))[None]
-    conditions, noise = generator.encode(pixels, clip.noise[None]), generator.noise.expand(-1, -1, 16, -1, -1)
-    latents = denoise(pipeline.unet, pipeline.scheduler, noise, conditions, windows.frames(0, 16)[None], guidance_scale=guidance)
+    noise, (clip, _) = prepared(pipeline)
+    windows = pipeline.audio_encoder.windows(speech).frames(0, 16)[None]
+    latents = pipeline.denoise(noise, pipeline.encode_faces([clip]), windows, replace(OPTIONS, guidance_scale=guidance))
     torch.testing.assert_close(latents, NUMBERS[f"{expected}_final_latents_chunk0"], **LATENTS)
     if silent:
-        pasted = generator.paste(generator.decode(latents), pixels)[0, 0]
-        torch.testing.assert_close(pasted, NUMBERS["zero_unet_pasted_chunk0_frame0"], rtol=0, atol=CASE["tolerance"]["pasted"])
+        blended = pipeline.blend(pipeline.decode(latents)[0], to_pixels(clip.faces))[0]
+        torch.testing.assert_close(blended, NUMBERS["zero_unet_pasted_chunk0_frame0"], rtol=0, atol=CASE["tolerance"]["pasted"])
 
 
 def test_batches_change_nothing_but_rounding(speech: np.ndarray) -> None:
-    long, pipeline = np.tile(speech, 4), reference_pipeline()
-    source = reference_frames()
-    plan = plan_spans(source, pipeline.face_detector, pipeline.resolution, 25.0)
-    shown = [source[source_index(i, len(source))] for i in range(70)]
-    windows = pipeline.audio_encoder.windows(long)
-    one, three = (
-        np.stack(list(pipeline.generate(shown, plan, 70, windows, replace(OPTIONS, inference_steps=1, batch_clips=n), SEED)))
-        for n in (1, 3)
-    )
-    difference = np.abs(one.astype(int) - three.astype(int))
+    one, three = (run(reference_pipeline(), np.tile(speech, 4), replace(ONE_STEP, batch_clips=n), 70).astype(int) for n in (1, 3))
+    difference = np.abs(one - three)
     assert difference.max() <= 1
     assert (difference > 0).mean() < 0.001
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_gives_about_the_same_video(speech: np.ndarray, dtype: torch.dtype) -> None:
-    pipeline, options = reference_pipeline(), replace(OPTIONS, inference_steps=1)
-    expected = make(pipeline, speech, options).astype(int)
+def test_half_precision_gives_about_the_same_video(speech: np.ndarray, one_step: np.ndarray, dtype: torch.dtype) -> None:
     pipeline = reference_pipeline()
     pipeline.unet.to(dtype)
     pipeline.vae.to(dtype)
-    assert np.abs(make(pipeline, speech, options).astype(int) - expected).mean() < 2
+    assert np.abs(run(pipeline, speech, ONE_STEP).astype(int) - one_step).mean() < 2
 
 
-def test_another_seed_gives_another_video(speech: np.ndarray) -> None:
-    one, other = (make(reference_pipeline(), speech, replace(OPTIONS, inference_steps=1, seed=seed)) for seed in (1, 2))
-    assert (one != other).any()
+def test_another_seed_gives_another_video(speech: np.ndarray, one_step: np.ndarray) -> None:
+    assert (run(reference_pipeline(), speech, replace(ONE_STEP, seed=SEED + 1)) != one_step).any()
 
 
 def plan_of(*runs: tuple[int, int, int | None]) -> FacePlan:
@@ -204,55 +181,34 @@ def test_batches_hold_a_bounded_number_of_clips() -> None:
     assert starts == sorted(starts)
 
 
-def test_frames_without_a_face_come_out_as_they_went_in(speech: np.ndarray) -> None:
-    pipeline, source = reference_pipeline(), reference_frames()
-    whole = plan_spans(source, pipeline.face_detector, pipeline.resolution, 25.0)
-    plan = FacePlan(12, 1, 1, (replace(whole.spans[0], stop=5, matrices=whole.spans[0].matrices[:5]),), (SkippedRun(5, 12, "no face"),))
-    windows = pipeline.audio_encoder.windows(speech)
-    made = list(pipeline.generate(source, plan, 12, windows, replace(OPTIONS, inference_steps=1), SEED))
-    assert all((made[i] == source[i]).all() for i in range(5, 12))
-    assert all((made[i] != source[i]).any() for i in range(5))
-
-
-def test_out_of_memory_halves_the_batch() -> None:
+def test_memory_that_runs_out_halves_the_batch() -> None:
     sizes: list[int] = []
 
-    def work(items):
+    def work(items: list[int]) -> list[int]:
         sizes.append(len(items))
         if len(items) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return [item * 10 for item in items]
 
-    assert in_smaller_batches(work, [1, 2, 3, 4, 5], lambda failed: False) == [10, 20, 30, 40, 50]
-    assert sizes == [5, 3, 2, 1, 2]
+    in_batches = BatchLimiter(reference_pipeline().vae)
+    assert in_batches(work, [1, 2, 3, 4, 5]) == [10, 20, 30, 40, 50]
+    assert in_batches(work, [1, 2, 3]) == [10, 20, 30]
+    assert sizes == [5, 2, 2, 1, 2, 1]
 
 
-def test_out_of_memory_with_one_clip_is_told() -> None:
-    def work(items):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+def test_a_clip_that_never_fits_and_other_failures_are_told() -> None:
+    def fail(message: str) -> None:
+        raise RuntimeError(message)
 
     with pytest.raises(OutOfMemoryError, match="a single clip"):
-        in_smaller_batches(work, [1], lambda failed: False)
-
-
-@pytest.mark.parametrize(
-    "message", ["CUDA error: out of memory", "MPS backend out of memory (allocated 1 GB)", "CUBLAS_STATUS_ALLOC_FAILED"]
-)
-def test_untyped_lack_of_memory_is_recognised(message: str) -> None:
-    assert is_out_of_memory(RuntimeError(message))
-
-
-def test_other_failures_are_not_taken_for_lack_of_memory() -> None:
-    def work(items):
-        raise RuntimeError("shapes do not match")
-
+        BatchLimiter(reference_pipeline().vae)(lambda _: fail("DefaultCPUAllocator: can't allocate memory"), [1])
     with pytest.raises(RuntimeError, match="shapes"):
-        in_smaller_batches(work, [1, 2], lambda failed: True)
+        BatchLimiter(reference_pipeline().vae)(lambda _: fail("shapes do not match"), [1, 2])
+    for message in ("CUDA error: out of memory", "MPS backend out of memory (allocated 1 GB)", "CUBLAS_STATUS_ALLOC_FAILED"):
+        assert is_out_of_memory(RuntimeError(message))
 
 
-def test_a_generator_that_runs_out_of_memory_uses_smaller_slices_and_still_finishes(speech: np.ndarray, monkeypatch) -> None:
-    pipeline = reference_pipeline()
-    expected = make(pipeline, speech, replace(OPTIONS, inference_steps=1))
+def test_a_run_that_is_short_of_memory_decodes_fewer_frames_at_once(speech: np.ndarray, one_step: np.ndarray, monkeypatch) -> None:
     pipeline, calls = reference_pipeline(), []
     decode = pipeline.vae.decode
 
@@ -263,17 +219,14 @@ def test_a_generator_that_runs_out_of_memory_uses_smaller_slices_and_still_finis
         return decode(latents)
 
     monkeypatch.setattr(pipeline.vae, "decode", scarce)
-    made = make(pipeline, speech, replace(OPTIONS, inference_steps=1))
+    assert np.abs(run(pipeline, speech, ONE_STEP) - one_step).max() <= 1
     assert calls[:3] == [None, 8, 4]
-    assert np.abs(made.astype(int) - expected.astype(int)).max() <= 1
 
 
-def test_a_masked_paste_stays_off_the_border_of_the_picture(speech: np.ndarray) -> None:
+def test_a_masked_paste_stays_off_the_border_of_the_picture(speech: np.ndarray, one_step: np.ndarray) -> None:
     """The crop of this case leaves the picture by ten rows at its lower edge; the published paste goes up to it, as golden numbers want."""
-    options, source = replace(OPTIONS, inference_steps=1), np.stack([reference_frames()[source_index(i, 12)] for i in range(TOTAL)])
-    published, pipeline = make(reference_pipeline(), speech, options), reference_pipeline()
-    pipeline.keep = fixed_mask(pipeline.resolution)
-    masked = make(pipeline, speech, options)
-    change = np.abs(masked.astype(int) - source)
-    assert np.abs(published[:, -1].astype(int) - source[:, -1]).mean() > 3 and change[:, -1].max() <= 1
+    source, pipeline = np.stack([reference_frames()[source_index(i, 12)] for i in range(TOTAL)]), reference_pipeline()
+    pipeline.paste = "mask"
+    change = np.abs(run(pipeline, speech, ONE_STEP).astype(int) - source)
+    assert np.abs(one_step[:, -1] - source[:, -1]).mean() > 3 and change[:, -1].max() <= 1
     assert change[:, 85:95, 70:90].mean() > 3, "the mouth is new"

@@ -1,6 +1,8 @@
 """The whole pipeline at the sizes of the reference case: real classes, seeded weights, a detector that knows where the face is."""
 
 import json
+from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -8,11 +10,12 @@ from diffusers import AutoencoderKL
 from golden_recipe import GOLDEN, load_case, seeded_state_dict
 
 from latentsync.config import UNetConfig
-from latentsync.diffusion import make_scheduler
 from latentsync.faces.detector import Face
+from latentsync.media.video_reader import source_index
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+from latentsync.pipelines.options import LipsyncOptions
 from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder
 
 CASE, NUMBERS = load_case("e2e_v16")
@@ -52,9 +55,7 @@ def reference_pipeline(anchors: list | None = None) -> LipsyncPipeline:
     """The pipeline of the case."""
     encoder = Audio2Feature(load_whisper_encoder(GOLDEN / "whisper_reduced.pt"))
     detector = KnownFaces(CASE["inputs"]["anchors (x,y) per source frame"] if anchors is None else anchors)
-    pipeline = LipsyncPipeline(
-        seeded_codec(), encoder, seeded_unet(), make_scheduler(), detector, resolution=CASE["config"]["resolution"], num_frames=16
-    )
+    pipeline = LipsyncPipeline(seeded_codec(), encoder, seeded_unet(), detector, resolution=CASE["config"]["resolution"], num_frames=16)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -73,3 +74,52 @@ def silence_unet(unet: UNet3DConditionModel) -> None:
     """Make a denoiser predict zero."""
     torch.nn.init.zeros_(unet.conv_out.weight)
     torch.nn.init.zeros_(unet.conv_out.bias)
+
+
+class MemoryReader:
+    """Pictures in the place of a `VideoReader`."""
+
+    path, fps, losses, problem = "memory.mp4", Fraction(25), (), None
+
+    def __init__(self, pictures: list[np.ndarray]) -> None:
+        self._pictures = pictures
+        self.height, self.width = pictures[0].shape[:2]
+        self.expected_frames = len(pictures)
+
+    def frames(self, start: int, stop: int | None) -> list[np.ndarray]:
+        return self._pictures[start:stop]
+
+    def ping_pong(self, count: int, total_frames: int) -> list[np.ndarray]:
+        return [self._pictures[source_index(k, total_frames)] for k in range(count)]
+
+    def damaged_runs(self, stop: int) -> list[tuple[int, int]]:
+        return []
+
+
+class MemorySound(np.ndarray):
+    """Samples in the place of `AudioSamples`: `samples.view(MemorySound)`."""
+
+    info, notes, is_silent, can_be_copied, duration = SimpleNamespace(path="memory.wav", audio_tracks=("one",)), (), False, True, None
+
+
+class MemoryWriter(list):
+    """Keeps the frames of a result."""
+
+    path, write = "result.mp4", list.append
+    frames_written = property(len)
+
+    def __call__(self, audio: object) -> "MemoryWriter":
+        return self
+
+    def __enter__(self) -> "MemoryWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def run(pipeline: LipsyncPipeline, speech: np.ndarray, options: LipsyncOptions, length: int = CASE["shapes"]["video_out"][0]) -> np.ndarray:
+    """The frames (t h w 3) that a pipeline makes of the pictures of the case."""
+    writer = MemoryWriter()
+    pipeline.run(MemoryReader(reference_frames()), speech.view(MemorySound), writer, length, options)
+    return np.stack(writer)

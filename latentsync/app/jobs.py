@@ -143,8 +143,8 @@ class JobStage(str, Enum):
 
     WAITING = "waiting"
     LOADING = "loading"
-    LOOK = "look"
-    MAKE = "make"
+    ANALYSE = "analyse"
+    GENERATE = "generate"
     COMPARE = "compare"
     DONE = "done"
     FAILED = "failed"
@@ -240,9 +240,9 @@ class QueuedJob:
     def step(self) -> None:
         """Told before each pass of the denoiser: finer than frames, and a place to stop between two steps."""
         self.check()
-        if self.stage is JobStage.LOOK:  # the first pass comes before the first frame
+        if self.stage is JobStage.ANALYSE:  # the first pass comes before the first frame
             total = self.order.sound_frames or self._total
-            self.begin(JobStage.MAKE)
+            self.begin(JobStage.GENERATE)
             self._total = total
         with self._lock:
             self._steps += 1
@@ -259,7 +259,7 @@ class QueuedJob:
     def progress(self, ahead: int = 0) -> JobProgress:
         """How far the job is now."""
         with self._lock:
-            if self.stage not in (JobStage.LOOK, JobStage.MAKE, JobStage.COMPARE):
+            if self.stage not in (JobStage.ANALYSE, JobStage.GENERATE, JobStage.COMPARE):
                 return JobProgress(self.stage, ahead=ahead)
             seconds = monotonic() - self._since
             share = self._share if self._total else None

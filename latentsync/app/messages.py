@@ -15,8 +15,8 @@ MOST_PLACES = 4  # stretches that are named in one sentence
 TITLES = {
     JobStage.WAITING: "Waiting in line",
     JobStage.LOADING: "Getting the model ready",
-    JobStage.LOOK: "Following the face",
-    JobStage.MAKE: "Making the new mouth",
+    JobStage.ANALYSE: "Following the face",
+    JobStage.GENERATE: "Making the new mouth",
     JobStage.COMPARE: "Putting original and result side by side",
     JobStage.DONE: "Done",
     JobStage.CANCELLED: "Stopped",
@@ -58,7 +58,7 @@ def describe_progress(progress: JobProgress) -> str:
     if progress.stage is JobStage.LOADING:
         return "This is done once; the next jobs begin at once."
     parts = []
-    if progress.stage in (JobStage.LOOK, JobStage.MAKE):
+    if progress.stage in (JobStage.ANALYSE, JobStage.GENERATE):
         parts.append(f"{progress.done} of {progress.total} frames" if progress.total else f"{progress.done} frames")
         if progress.rate > 0:
             parts.append(f"{progress.rate:.1f} frames/s")

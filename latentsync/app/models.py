@@ -11,7 +11,8 @@ from pathlib import Path
 from latentsync.config import Config, load_config
 from latentsync.errors import InputError
 from latentsync.pipelines.build import CONFIGS, EMBEDDED, ROOT, PathLike, find_config, find_denoisers, locate_models, read_config
-from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, release_cached_memory
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+from latentsync.pipelines.memory import release_cached_memory
 
 logger = logging.getLogger(__name__)
 

@@ -72,7 +72,7 @@ MARK = (
 )
 PLAY = '<svg viewBox="0 0 20 20" aria-hidden="true"><path class="ls-if-paused" d="M6 3.5v13l11-6.5z"/><path class="ls-if-playing" d="M5 3.5h3.5v13H5zM11.5 3.5H15v13h-3.5z"/></svg>'  # noqa: E501 - one drawing
 SPEAKER = '<svg viewBox="0 0 20 20" aria-hidden="true"><path d="M3 7.5v5h3.2L11 16.5v-13L6.2 7.5z"/><path class="ls-if-loud" d="M13.3 6.2a5 5 0 0 1 0 7.6l1 1.2a6.6 6.6 0 0 0 0-10z"/></svg>'  # noqa: E501 - one drawing
-STEPS = (("look", JobStage.LOOK, "Follow"), ("make", JobStage.MAKE, "Make"), ("compare", JobStage.COMPARE, "Compare"))
+STEPS = (("analyse", JobStage.ANALYSE, "Follow"), ("generate", JobStage.GENERATE, "Make"), ("compare", JobStage.COMPARE, "Compare"))
 
 
 def file_address(path: Path) -> str:

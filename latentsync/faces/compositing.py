@@ -165,9 +165,9 @@ def match_skin(generated: Tensor, source: Tensor, weights: Tensor) -> Tensor:
     weights: [h w], or [... h w] of each face. Differences are averaged over cells, spread by a Gaussian that leaves out what has no
     weight, and so carried into the lips, too.
     """
-    pixels, truth = generated.flatten(0, -4), source.flatten(0, -4)
+    pixels, target = generated.flatten(0, -4), source.flatten(0, -4)
     weights = weights.expand(generated.shape[:-3] + generated.shape[-2:]).reshape(len(pixels), 1, *generated.shape[-2:])
-    coarse = F.adaptive_avg_pool2d(torch.cat([(truth - pixels) * weights, weights], dim=1), CELLS)
+    coarse = F.adaptive_avg_pool2d(torch.cat([(target - pixels) * weights, weights], dim=1), CELLS)
     steps = torch.arange(-4, 5, dtype=coarse.dtype, device=coarse.device)
     line = torch.exp(-(steps**2) / (2 * REACH**2))
     kernel = torch.outer(line, line).expand(4, 1, -1, -1)

@@ -1,8 +1,8 @@
-"""Sound as mono samples: decoded once by ffmpeg, kept on disk, looked at piece by piece.
+"""Sound as mono samples: decoded once by ffmpeg, kept on disk, read piece by piece.
 
-One time line holds for what the networks hear, for the length of a result and for the sound that is written into it: the first sample of
-the track is at 0, samples follow each other, and where the time stamps of the file jump ahead (packets that are missing or cannot be
-decoded) silence fills the hole. `fill_holes` is the ffmpeg filter that makes this time line, here and in `VideoSink`.
+One time line holds for the features of the networks, for the length of a result and for the sound that is written into it: the first
+sample of the track is at 0, samples follow each other, and where the time stamps of the file jump ahead (packets that are missing or cannot
+be decoded) silence fills the hole. `fill_holes` is the ffmpeg filter that makes this time line, here and in `VideoWriter`.
 """
 
 import logging
@@ -257,7 +257,7 @@ class _ChannelLevels:
             self._cancelled += bool(mix < _CANCELLED * louder)
 
     def choose(self) -> tuple[int | None, str]:
-        """Which channel alone must be heard, and why; None where all are mixed."""
+        """Which channel alone is used, and why; None where all are mixed."""
         stream = self._stream
         if stream.has_centre and self._centre_peak > SILENCE and self._power[2] > _FAINT * self._power.max():
             return 2, f"has {stream.layout} sound: its centre channel, which carries the words, is what the mouth follows"

@@ -266,18 +266,13 @@ class MediaInfo:
     container: str  # ffmpeg's name of the format: "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", ...
     duration: float | None  # seconds
     start_time: float  # seconds on the file's clock: the earliest stream
-    video: VideoStream | None
+    video: VideoStream | None  # the moving picture; cover art is none
     audio_tracks: tuple[AudioStream, ...] = ()
 
     @property
     def audio(self) -> AudioStream | None:
         """The sound: the first track that the file marks as default, or the first of all; None without sound."""
         return next((track for track in self.audio_tracks if track.is_default), self.audio_tracks[0] if self.audio_tracks else None)
-
-    @property
-    def has_video(self) -> bool:
-        """Whether there is a moving picture (cover art is none)."""
-        return self.video is not None
 
     @property
     def has_audio(self) -> bool:
@@ -328,7 +323,8 @@ def probe(path: str | Path) -> MediaInfo:
     if _NOT_MEDIA & formats:
         raise InputError(f"{path} is not a media file (it looks like text): give a video or an audio file")
     streams = report["streams"]
-    video = next((s for s in streams if s.get("codec_type") == "video" and not _is_cover(s) and s.get("width")), None)
+    pictures = [s for s in streams if s.get("codec_type") == "video" and s.get("width")]
+    video = next((s for s in pictures if not s.get("disposition", {}).get("attached_pic")), None)  # that one is a cover
     tracks = [s for s in streams if s.get("codec_type") == "audio" and int(s.get("sample_rate", 0))]
     if video is None and not tracks:
         raise InputError(f"{path} holds neither a picture nor sound that ffmpeg can read: give a video or an audio file")
@@ -526,10 +522,6 @@ def _has_alpha(stream: dict[str, Any], depth: dict[str, Any]) -> bool:
     palette = stream.get("codec_name") == "gif" or depth.get("name") == "pal8"
     by_format = bool(depth.get("flags", {}).get("alpha")) and not palette
     return by_format or tags.get("alpha_mode") == "1"
-
-
-def _is_cover(stream: dict[str, Any]) -> bool:
-    return bool(stream.get("disposition", {}).get("attached_pic"))
 
 
 def _tag(value: str | None) -> str | None:

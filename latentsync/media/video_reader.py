@@ -1,12 +1,11 @@
 """`VideoReader`: the frames of a video as a stream, forwards and backwards, in bounded memory; decoding ahead on a thread."""
 
-import contextlib
 import logging
-import queue
 import re
 import subprocess
-import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
@@ -21,57 +20,7 @@ from latentsync.media.probe import QUIET, Child, MediaInfo, file_url, probe, rea
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
-_POLL_SECONDS = 0.1  # how often a blocked producer looks whether it is still wanted
-
-
-def prefetch(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
-    """Yield `items` in order while a thread computes up to `depth` of them ahead.
-
-    What `items` raises is raised here, at its place. Closing this generator (or dropping it) ends the thread and closes `items`.
-    """
-    ahead: queue.Queue[tuple[str, Item | BaseException | None]] = queue.Queue(maxsize=max(depth, 1))
-    stop = threading.Event()
-    thread = threading.Thread(target=_produce, args=(items, ahead, stop), name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = ahead.get()
-            if kind == "end":
-                return
-            if kind == "error":
-                assert isinstance(value, BaseException)
-                raise value
-            yield value  # type: ignore[misc]
-            del value
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _produce(items: Iterable[Item], ahead: "queue.Queue", stop: threading.Event) -> None:
-    def put(kind: str, value: Item | BaseException | None) -> None:
-        while not stop.is_set():
-            with contextlib.suppress(queue.Full):
-                ahead.put((kind, value), timeout=_POLL_SECONDS)
-                return
-
-    try:
-        with contextlib.closing(_iterator(items)) as iterator:
-            for item in iterator:
-                put("item", item)
-                del item
-                if stop.is_set():
-                    return
-        put("end", None)
-    except BaseException as error:  # noqa: BLE001 - handed over to the thread that consumes, which raises it
-        put("error", error)
-
-
-def _iterator(items: Iterable[Item]) -> Iterator[Item]:
-    """A generator over `items`, so that closing it closes a generator inside."""
-    yield from items
-
-
+_END = object()  # behind the last item
 SEGMENT_BYTES = 512 << 20  # frames held at once while a video plays backwards
 _SEEK_MARGINS = (1.0, 15.0)  # seconds to enter before the first frame wanted: tried in this order
 _SEEKABLE = frozenset({"mov", "matroska"})  # containers with an index of key frames and a clock without jumps
@@ -80,6 +29,25 @@ _TURNS = {0: [], 90: ["transpose=clock"], 180: ["hflip", "vflip"], 270: ["transp
 _HDR = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
 _SHOWN = re.compile(r"\bn: *\d+ .*\bpts_time:(\S+) .*\biskey:(\d)")  # what ffmpeg's showinfo filter writes for each frame
 _ERROR = re.compile(r"\[(?:error|fatal|panic)\]|corrupt decoded frame")
+
+
+def prefetch(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
+    """Yield `items` in order while a thread computes up to `depth` of them ahead.
+
+    What `items` raises is raised here, at its place. Closing this generator (or dropping it) ends the thread and closes `items`.
+    """
+    iterator = iter(items)
+    with ThreadPoolExecutor(1, "prefetch") as thread:
+        ahead = deque(thread.submit(next, iterator, _END) for _ in range(max(depth, 1)))
+        try:
+            while (item := ahead.popleft().result()) is not _END:
+                ahead.append(thread.submit(next, iterator, _END))
+                yield item
+        finally:
+            for future in ahead:
+                future.cancel()
+            if hasattr(iterator, "close"):
+                thread.submit(iterator.close).result()
 
 
 def source_index(index: int, total_frames: int) -> int:
@@ -107,7 +75,7 @@ class VideoReader:
 
     The frames lie on a clock that starts with the first frame of the file; frame k is the picture shown at k / fps, so a variable
     frame rate, or one that differs, is honoured by time. Rotation and mirroring, also those of a photo's EXIF data, are applied.
-    Pixels within 15 % of square stay on their stored grid (`VideoSink` writes their shape again), others are stretched to square ones.
+    Pixels within 15 % of square stay on their stored grid (`VideoWriter` writes their shape again), others are stretched to square ones.
     Interlaced video is deinterlaced. Colours follow the file's tags. Anything is brought to 8 bits; an alpha channel is dropped.
     """
 
@@ -188,7 +156,7 @@ class VideoReader:
             child.kill()
         self._met_errors |= bool(child.errors())
         if stop is None or start + count < stop:
-            self._judge_end(start + count, count, status, child)
+            self._check_end(start + count, count, status, child)
 
     def damaged_runs(self, stop: int) -> list[tuple[int, int]]:
         """Runs of frames (half open, in order) below `stop` whose picture may be wrong because the file is damaged.
@@ -318,8 +286,8 @@ class VideoReader:
         """Width and height before the picture is turned upright."""
         return (self.height, self.width) if self.video.rotation in (90, 270) else (self.width, self.height)
 
-    def _judge_end(self, reached: int, count: int, status: int, child: Child) -> None:
-        """Was that the end of the video, or the end of what can be decoded?"""
+    def _check_end(self, reached: int, count: int, status: int, child: Child) -> None:
+        """Note in `problem` where frames end before the video does. Raises InputError when not one frame could be decoded."""
         errors = child.errors()
         if count == 0 and reached == 0:
             reason = child.reason() if errors or status else "it holds no frame"

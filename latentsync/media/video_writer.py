@@ -2,10 +2,10 @@
 
 import contextlib
 import logging
-import queue
 import subprocess
-import threading
+from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -36,9 +36,13 @@ from latentsync.media.probe import (
 
 logger = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 # Measured at 1280x720 and crf 18 on two cores: superfast 8.4 ms a frame and SSIM 0.995, veryfast 9.5 ms, 0.994 and half the bytes.
 DEFAULT_PRESET = "superfast"
+_QUEUE_BYTES = 64 << 20  # frames that wait for the encoder
+_QUEUE_FRAMES = 16
+_RGB = Colour("pc", "gbr", "bt709", "iec61966-2-1")
 _PIXEL_FORMAT = "yuv420p"  # what every player shows
 _LOSSLESS_AUDIO = {"flac": "flac", "alac": "alac"}  # codec -> encoder: cutting or padding these costs nothing but time
 
@@ -53,22 +57,18 @@ class Codec:
     lossless_encoder: str | None = None
     lossless_format: str = "gbrp"
 
-    def options(self, crf: int, preset: str) -> dict[str, object]:
-        """ffmpeg output options for the lossy encode."""
+    def options(self, crf: int, preset: str, *, lossless: bool) -> dict[str, object]:
+        """ffmpeg output options of the encode; a lossless one keeps every RGB value."""
         speed = PRESETS.index(preset)  # 0 = fastest
         if self.encoder == "libvpx-vp9":
-            return {"b:v": 0, "crf": crf, "deadline": "good", "cpu-used": max(8 - speed, 0), "row-mt": 1}
+            quality = {"lossless": 1} if lossless else {"b:v": 0, "crf": crf}
+            return {**quality, "deadline": "good", "cpu-used": max(8 - speed, 0), "row-mt": 1}
         if self.encoder == "libsvtav1":
             return {"crf": crf, "preset": 12 - speed}
-        return {"crf": crf, "preset": preset} | ({"x265-params": "log-level=error"} if self.encoder == "libx265" else {})
-
-    def lossless_options(self, preset: str) -> dict[str, object]:
-        """ffmpeg output options for an encode that keeps every RGB value."""
-        if self.encoder == "libvpx-vp9":
-            return {"lossless": 1, "deadline": "good", "cpu-used": max(8 - PRESETS.index(preset), 0), "row-mt": 1}
         if self.encoder == "libx265":
-            return {"preset": preset, "x265-params": "lossless=1:log-level=error"}
-        return {"qp": 0, "preset": preset}
+            quality = {"x265-params": "lossless=1:log-level=error"} if lossless else {"crf": crf, "x265-params": "log-level=error"}
+            return {"preset": preset, **quality}
+        return {"qp": 0, "preset": preset} if lossless else {"crf": crf, "preset": preset}
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,7 @@ class Encoding:
 
     def options(self) -> dict[str, object]:
         """ffmpeg output options of the picture and of the file."""
-        quality = self.codec.lossless_options(self.preset) if self.lossless else self.codec.options(self.crf, self.preset)
-        options = {"c:v": self.encoder, **quality}
+        options = {"c:v": self.encoder, **self.codec.options(self.crf, self.preset, lossless=self.lossless)}
         if self.container.fast_start:
             options["movflags"] = "+faststart"
             if self.codec_name == "hevc":
@@ -221,58 +220,29 @@ def _any(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-Item = TypeVar("Item")
-_POLL_SECONDS = 0.1  # how often a blocked producer looks whether it is still wanted
-
-
 class BackgroundWriter(Generic[Item]):
-    """Hand items to `consume` in order on a thread, at most `depth` waiting; an error there is raised by the next call here."""
+    """Hand items to `consume` in order on a thread, at most `depth` waiting; an error there is raised by a later call here."""
 
     def __init__(self, consume: Callable[[Item], None], depth: int) -> None:
-        self._consume = consume
-        self._waiting: queue.Queue[Item | None] = queue.Queue(maxsize=max(depth, 1))
-        self._error: BaseException | None = None
-        self._abandoned = False
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._thread.start()
+        self._consume, self._depth = consume, max(depth, 1)
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._waiting: deque[Future[None]] = deque()
 
     def put(self, item: Item) -> None:
         """Queue one item; blocks while the queue is full. Raises what `consume` raised."""
-        self._raise_error()
-        self._waiting.put(item)
+        while self._waiting and (self._waiting[0].done() or len(self._waiting) >= self._depth):
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._consume, item))
 
     def finish(self) -> None:
         """Wait until all is consumed. Raises what `consume` raised."""
-        self._end()
-        self._raise_error()
+        while self._waiting:
+            self._waiting.popleft().result()
+        self._thread.shutdown()
 
     def abandon(self) -> None:
         """End the thread without consuming what waits. Whatever blocks `consume` must have been ended before."""
-        self._abandoned = True
-        self._end()
-
-    def _end(self) -> None:
-        if self._thread.is_alive():
-            self._waiting.put(None)
-            self._thread.join()
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        while (item := self._waiting.get()) is not None:
-            if self._error is None and not self._abandoned:
-                try:
-                    self._consume(item)
-                except BaseException as error:  # noqa: BLE001 - raised by the next call in the other thread
-                    self._error = error
-            del item
-
-
-_QUEUE_BYTES = 64 << 20  # frames that wait for the encoder
-_QUEUE_FRAMES = 16
-_RGB = Colour("pc", "gbr", "bt709", "iec61966-2-1")
+        self._thread.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)

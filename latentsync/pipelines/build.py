@@ -7,9 +7,7 @@ from pathlib import Path
 
 import torch
 
-import latentsync
 from latentsync.config import Config, load_config
-from latentsync.diffusion import make_scheduler
 from latentsync.errors import ConfigError, InputError, WeightsError
 from latentsync.faces.detector import build_detector
 from latentsync.faces.mask import fixed_mask
@@ -34,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 PathLike = Path | str | None
 
-ROOT = Path(latentsync.__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = Path("assets", "embedded", "config.yaml")  # the model that comes with the project, relative to its root
 CONFIGS = {"1.6": "stage2_512.yaml", "1.5": "stage2.yaml", "1.0": "v1.0.yaml"}  # of each published version, in configs/unet
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -248,7 +246,6 @@ def build_pipeline(
         vae.to(place),
         audio_encoder.to(place),
         unet.to(place),
-        make_scheduler(),
         build_detector(detector, files.face_boxes, files.face_landmarks, place),
         resolution=config.data.resolution,
         num_frames=config.data.num_frames,

@@ -1,15 +1,22 @@
-"""What a job did: frames, spans, what was skipped and why, times."""
+"""What a job did: frames, spans, what was skipped and why, warnings, times."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
 
 import torch
 
+from latentsync.errors import InputError
 from latentsync.faces.plan import FacePlan, SkippedRun
+from latentsync.media.audio import AudioSamples
+from latentsync.media.video_reader import VideoReader
+from latentsync.pipelines.options import LipsyncOptions
+
+logger = logging.getLogger(__name__)
 
 LONGEST_LIST = 5  # runs named in a line for a person; the report holds all of them
 
@@ -57,12 +64,12 @@ class LipsyncResult:
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
 
-@dataclass
 class StageTimer:
-    """Wall time of named stages, in seconds; on a GPU a stage ends when the device has finished it."""
+    """Wall time of named stages, and since it was made; on a GPU a stage ends when the device has finished it."""
 
-    device: torch.device
-    seconds: dict[str, float] = field(default_factory=dict)
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._start = device, perf_counter()
+        self._seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -71,33 +78,84 @@ class StageTimer:
         try:
             yield
         finally:
-            if self.device.type in ("cuda", "mps"):
-                getattr(torch, self.device.type).synchronize()
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + perf_counter() - start
+            if self._device.type in ("cuda", "mps"):
+                getattr(torch, self._device.type).synchronize()
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + perf_counter() - start
+
+    def report(self) -> dict[str, float]:
+        """Seconds of each stage, and "total"."""
+        return {stage: round(seconds, 3) for stage, seconds in {**self._seconds, "total": perf_counter() - self._start}.items()}
 
 
-def spans_of(plan: FacePlan) -> tuple[SpanReport, ...]:
-    """The spans of a plan without their matrices."""
-    return tuple(SpanReport(span.start, span.stop, span.shot) for span in plan.spans)
+def log_all(sentences: Sequence[str]) -> list[str]:
+    """Log warnings; returns them, for the result."""
+    for sentence in sentences:
+        logger.warning("%s", sentence)
+    return list(sentences)
 
 
-def describe_skipped(plan: FacePlan, fps: Fraction) -> str:
-    """The runs that stay untouched, in one line: "frames 30-49 (1.2-2.0 s): no face"; empty when there are none."""
-    return _listed([f"{describe_run(run.start, run.stop, fps)}: {run.reason}" for run in plan.skipped])
+def sound_warnings(samples: AudioSamples, options: LipsyncOptions) -> list[str]:
+    """What the user must know of the sound. Raises InputError where there is none."""
+    path, tracks = samples.info.path, samples.info.audio_tracks
+    if len(samples) == 0:
+        raise InputError(f"{path} holds no sound (0 samples): give a recording of the words to be said.")
+    found = []
+    if len(tracks) > 1:
+        taken = (
+            f"{path} has {len(tracks)} audio tracks, {samples.info.describe_audio_tracks()}: number {tracks.index(samples.stream)} is taken"
+        )
+        if options.audio_track is None:
+            found += log_all([f"{taken}; another one is chosen with --audio_track."])
+        else:
+            logger.info("%s.", taken)
+    found += samples.notes  # which have been logged
+    if samples.is_silent:
+        found += log_all([f"{path} is silent: there are no words to move the mouth to."])
+    return found
 
 
-def describe_covered(plan: FacePlan, fps: Fraction) -> str:
-    """The runs in which something may cover the mouth, in one line: "frames 20-45 (0.8-1.8 s)"; empty when there are none."""
-    return describe_damage(plan.covered, fps)
+def video_warnings(
+    reader: VideoReader, plan: FacePlan, damaged: Sequence[tuple[int, int]], length: int | None, options: LipsyncOptions
+) -> list[str]:
+    """What the user must know of the video, now that it was read.
+
+    Args:
+        damaged: runs of frames (half open) with decoding errors.
+        length: frames of the result; None for as many as the video has.
+
+    Raises:
+        InputError: there is no face to work on.
+    """
+    found = []
+    if damaged:
+        where = _listed([describe_run(start, stop, reader.fps) for start, stop in damaged])
+        found += log_all([f"{reader.path} is damaged: the picture may be wrong in {where}; use another copy of it if there is one."])
+    skipped = _listed([f"{describe_run(run.start, run.stop, reader.fps)}: {run.reason}" for run in plan.skipped])
+    if not plan.spans:
+        advice = "name a video in which a face is clearly visible"
+        if plan.most_faces:
+            advice = f"choose another person with --face (now {options.face}), or a video in which the face is larger"
+        raise InputError(f"No face to work on in {reader.path} ({skipped}): {advice}.")
+    if reader.problem:
+        found.append(f"{reader.path}: {reader.problem}.")  # which has been logged
+    if plan.skipped:
+        found += log_all([f"Left as they are: {skipped}."])
+    if plan.covered:
+        covered = _listed([describe_run(start, stop, reader.fps) for start, stop in plan.covered])
+        found += log_all([f"Something may cover the mouth, and is painted over: {covered}."])
+    if length and length > plan.num_frames:
+        longer = f"The sound ({length} frames) is longer than the video ({plan.num_frames} frames)"
+        found += log_all([f"{longer}: the video plays forwards and backwards."])
+    return found
 
 
-def describe_damage(damaged: Sequence[tuple[int, int]], fps: Fraction) -> str:
-    """Runs of frames (half open) in one line: "frames 30-49 (1.2-2.0 s)"."""
-    return _listed([describe_run(start, stop, fps) for start, stop in damaged])
+def counted(number: int, name: str) -> str:
+    """A number of things for a person: "1 step", "20 steps"."""
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def describe_run(start: int, stop: int, fps: Fraction) -> str:
-    """A run of frames (half open) for a person, who counts its last frame."""
+    """A run of frames (half open) for a person, who counts its last frame: "frames 30-49 (1.2-2.0 s)"."""
     return f"frames {start}-{stop - 1} ({float(start / fps):.1f}-{float(stop / fps):.1f} s)"
 
 

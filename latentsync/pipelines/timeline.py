@@ -1,6 +1,6 @@
 """Which source frame, which face and which clip each output frame belongs to; numbers only, no pictures."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby, islice
@@ -23,6 +23,8 @@ class Clip:
         matrices: float32 (f, 2, 3), picture to aligned face; None where the pictures stay as they are.
         span: index of its span in the plan; None without a face.
         noise: standard normal (2, f, 4, h/8, w/8) for sampling the masked and the reference latents; None without a face.
+        faces: uint8 (f, R, R, 3), aligned; None without a face.
+        keep: float32 (f, R, R), what of the faces is not pasted (1 = not); None where all of it is.
     """
 
     start: int
@@ -30,6 +32,8 @@ class Clip:
     matrices: np.ndarray | None = None
     span: int | None = None
     noise: torch.Tensor | None = None
+    faces: torch.Tensor | None = None
+    keep: torch.Tensor | None = None
 
     @property
     def stop(self) -> int:
@@ -94,3 +98,10 @@ def batches(stream: Iterable[Clip], batch_clips: int) -> Iterator[list[Clip]]:
             batch = []
     if batch:
         yield batch
+
+
+def same_length(batch: Sequence[Clip]) -> Iterator[list[Clip]]:
+    """The clips of a batch that have a face, those of one length together, which can go through the networks at once."""
+    with_face = [clip for clip in batch if clip.matrices is not None]
+    for length in sorted({len(clip.frames) for clip in with_face}, reverse=True):
+        yield [clip for clip in with_face if len(clip.frames) == length]

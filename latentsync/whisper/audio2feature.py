@@ -24,6 +24,23 @@ from latentsync.weights import file_sha256, load_strict, read_checkpoint
 COLUMNS_PER_PASS = 6000  # one minute of sound at a time while the loudest moment is sought
 SMALLEST_POWER = 1e-10
 DYNAMIC_RANGE = 8.0  # log10 units below the loudest moment at which the spectrogram is cut off
+PIECES_KEPT = 2  # a window may straddle two pieces
+OVERLAP_SHARE = 3  # neighbouring pieces share a third of the encoder's context
+BLEND_SHARE = 15  # ... and pass over into each other during a fifteenth of it, in the middle of what they share
+CONFIG = "config.json"  # of a folder in the layout of Hugging Face
+_NAMES = {  # of an encoder in transformers -> in openai-whisper
+    r"^embed_positions\.weight$": "positional_embedding",
+    r"^layer_norm\.": "ln_post.",
+    r"^layers\.": "blocks.",
+    r"\.self_attn\.q_proj\.": ".attn.query.",
+    r"\.self_attn\.k_proj\.": ".attn.key.",
+    r"\.self_attn\.v_proj\.": ".attn.value.",
+    r"\.self_attn\.out_proj\.": ".attn.out.",
+    r"\.self_attn_layer_norm\.": ".attn_ln.",
+    r"\.fc1\.": ".mlp.0.",
+    r"\.fc2\.": ".mlp.2.",
+    r"\.final_layer_norm\.": ".mlp_ln.",
+}
 
 
 class Samples(Protocol):
@@ -76,36 +93,20 @@ class LogMel:
         return F.pad(samples[None], missing, mode="reflect")[0]
 
 
-class FollowedBySilence:
-    """Samples that go on with digital silence (or are cut) to a length of `total`."""
+class PaddedSamples:
+    """Samples that go on with digital silence up to a length of `total`; longer ones stay as they are."""
 
     def __init__(self, samples: Samples, total: int) -> None:
         self.samples = samples
-        self.total = total
+        self.total = max(total, len(samples))
 
     def __len__(self) -> int:
         return self.total
 
     def __getitem__(self, key: slice) -> np.ndarray:
         start, stop, _ = key.indices(self.total)
-        sound = np.asarray(self.samples[min(start, len(self.samples)) : min(stop, len(self.samples))], dtype=np.float32)
+        sound = np.asarray(self.samples[start : min(stop, len(self.samples))], dtype=np.float32)
         return np.pad(sound, (0, stop - start - len(sound)))
-
-
-CONFIG = "config.json"  # of a folder in the layout of Hugging Face
-_NAMES = {  # of an encoder in transformers -> in openai-whisper
-    r"^embed_positions\.weight$": "positional_embedding",
-    r"^layer_norm\.": "ln_post.",
-    r"^layers\.": "blocks.",
-    r"\.self_attn\.q_proj\.": ".attn.query.",
-    r"\.self_attn\.k_proj\.": ".attn.key.",
-    r"\.self_attn\.v_proj\.": ".attn.value.",
-    r"\.self_attn\.out_proj\.": ".attn.out.",
-    r"\.self_attn_layer_norm\.": ".attn_ln.",
-    r"\.fc1\.": ".mlp.0.",
-    r"\.fc2\.": ".mlp.2.",
-    r"\.final_layer_norm\.": ".mlp_ln.",
-}
 
 
 def load_whisper_encoder(path: Path) -> AudioEncoder:
@@ -202,17 +203,12 @@ def _quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-PIECES_KEPT = 2  # a window may straddle two pieces
-OVERLAP_SHARE = 3  # neighbouring pieces share a third of the encoder's context
-BLEND_SHARE = 15  # ... and pass over into each other during a fifteenth of it, in the middle of what they share
-
-
 class Audio2Feature(nn.Module):
     """Whisper's encoder as a feature extractor.
 
     Args:
         encoder: the encoder alone; its context (1500 steps when published) sets the length of a piece.
-        feat_length: how many video frames of sound a window hears before and after its own frame.
+        feat_length: video frames of sound in a window before and after its own frame.
     """
 
     def __init__(self, encoder: AudioEncoder, feat_length: tuple[int, int] = (2, 2)) -> None:
@@ -227,7 +223,7 @@ class Audio2Feature(nn.Module):
 
     @property
     def context(self) -> int:
-        """Steps the encoder sees at once."""
+        """Steps in one pass of the encoder."""
         return self.encoder.positional_embedding.shape[0]
 
     @property
@@ -269,7 +265,7 @@ def window_steps(start: int, stop: int, feat_length: tuple[int, int], num_steps:
     """Encoder steps that the windows of video frames `start` to `stop` consist of (f p); the first and last step repeat beyond the ends.
 
     Args:
-        feat_length: video frames that a window hears before and after its own.
+        feat_length: video frames of sound in a window before and after its own.
     """
     before, after = feat_length
     moments = torch.tensor([int(i * WHISPER_STEPS_PER_SECOND / fps) for i in range(start, stop)])

@@ -19,11 +19,11 @@ RATE = 16_000
 
 
 def write(path: Path, frames: list[np.ndarray], **options: object) -> VideoReader:
-    """All frames through a sink, and the file that came of it."""
+    """All frames through a writer, and the file that came of it."""
     height, width, _ = frames[0].shape
-    with VideoWriter(path, width, height, 25, preset="ultrafast", **options) as sink:
+    with VideoWriter(path, width, height, 25, preset="ultrafast", **options) as writer:
         for frame in frames:
-            sink.write(frame)
+            writer.write(frame)
     return VideoReader(path)
 
 
@@ -231,8 +231,8 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(tmp_path):
     target = tmp_path / "a.mp4"
     target.write_bytes(b"an older result")
     for failure in (KeyboardInterrupt, RuntimeError):
-        with pytest.raises(failure), VideoWriter(target, 64, 48, 25) as sink:
-            sink.write(smooth_frames(1)[0])
+        with pytest.raises(failure), VideoWriter(target, 64, 48, 25) as writer:
+            writer.write(smooth_frames(1)[0])
             assert len(list(tmp_path.iterdir())) == 2
             raise failure
     with pytest.raises(OutputError, match="no frame"), VideoWriter(target, 64, 48, 25):
@@ -264,12 +264,12 @@ def test_two_runs_in_one_folder(tmp_path):
 
 
 def test_the_encoder_dies(tmp_path):
-    with pytest.raises(OutputError, match="ffmpeg stopped"), VideoWriter(tmp_path / "a.mp4", 640, 480, 25) as sink:
+    with pytest.raises(OutputError, match="ffmpeg stopped"), VideoWriter(tmp_path / "a.mp4", 640, 480, 25) as writer:
         frame = np.zeros((480, 640, 3), np.uint8)
-        sink.write(frame)
-        sink._child._process.kill()
+        writer.write(frame)
+        writer._child._process.kill()
         for _ in range(200):
-            sink.write(frame)
+            writer.write(frame)
     assert not list(tmp_path.iterdir())
 
 
@@ -288,8 +288,8 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
 def test_a_full_disk(small_disk, ending):
     noise = np.random.default_rng(0)
-    with pytest.raises(OutputError, match="No space left"), VideoWriter(small_disk / f"a{ending}", 128, 96, 25) as sink:
+    with pytest.raises(OutputError, match="No space left"), VideoWriter(small_disk / f"a{ending}", 128, 96, 25) as writer:
         for _ in range(200):
-            sink.write(noise.integers(0, 256, (96, 128, 3), np.uint8))
+            writer.write(noise.integers(0, 256, (96, 128, 3), np.uint8))
     assert not list(small_disk.iterdir())
     assert "ffmpeg" not in children()
