@@ -5,11 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from eval.metrics.available import Available, Missing
 from media_fixtures import encode_frames, run_ffmpeg, smooth_frames
 
 from eval.cases import GeneratedVideos
 from eval.measure import FaceClips
-from eval.metrics.available import Available, Missing
 from eval.metrics.base import Case, Chunk, Column
 from eval.metrics.distribution import set_distance
 from eval.run import Subject

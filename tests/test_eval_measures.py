@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from eval.metrics.available import Measures, available
 
 from eval.config import MeasuresConfig
-from eval.metrics.available import Measures, available
 from latentsync.errors import ConfigError, InputError, WeightsError
 from latentsync.weights import WEIGHTS
 

@@ -33,10 +33,10 @@ class Numbers(SyncNetEval):
     def __init__(self, batch_size: int = 20) -> None:
         self.batch_size, self.max_shift = batch_size, 15
 
-    def look(self, pictures: list[np.ndarray]) -> Tensor:
+    def embed_lips(self, pictures: list[np.ndarray]) -> Tensor:
         return SPACE[[number_of(picture, 0.4) for picture in pictures[: len(pictures) - 4]]]
 
-    def listen(self, columns: np.ndarray, start: int, count: int) -> Tensor:
+    def embed_sound(self, columns: np.ndarray, start: int, count: int) -> Tensor:
         loudness = columns[0, 4 * np.arange(start, start + count) + 1]  # inside the first frame of the window
         return SPACE[np.exp((loudness - ONE) / 2).round().astype(int)]
 

@@ -107,7 +107,7 @@ def meter() -> SyncMeter:
 @pytest.mark.parametrize("offset", [0, 4, -5])
 def test_windows_of_a_clip_meet_those_of_its_sound(meter: SyncMeter, offset: int) -> None:
     levels = moments(100)
-    seen, heard = meter.see(faces_of(levels[20:70])), meter.hear(mel_of(levels[20 + offset : 70 + offset]))
+    seen, heard = meter.embed_faces(faces_of(levels[20:70])), meter.embed_audio(mel_of(levels[20 + offset : 70 + offset]))
     assert seen.shape == heard.shape == (50 - FRAMES + 1, meter.network.width)
     reading = compare(seen, heard)
     assert reading.offset == offset
@@ -117,12 +117,12 @@ def test_windows_of_a_clip_meet_those_of_its_sound(meter: SyncMeter, offset: int
 def test_faces_of_another_size_are_brought_to_the_networks(meter: SyncMeter) -> None:
     levels = moments(40)
     large = faces_of(levels).repeat_interleave(4, 1).repeat_interleave(4, 2)
-    assert compare(meter.see(large), meter.hear(mel_of(levels))).offset == 0
+    assert compare(meter.embed_faces(large), meter.embed_audio(mel_of(levels))).offset == 0
 
 
 def test_pairs_that_belong_together_are_told(meter: SyncMeter) -> None:
     levels = moments(60)
-    seen, heard = meter.see(faces_of(levels)), meter.hear(mel_of(levels))
+    seen, heard = meter.embed_faces(faces_of(levels)), meter.embed_audio(mel_of(levels))
     tally = pair_accuracy(seen, heard, FRAMES, 400, np.random.default_rng(3))
     assert tally.pairs == 400 and tally.right > 380
     assert 160 < tally.right_shuffled < 240
@@ -132,9 +132,9 @@ def test_pairs_that_belong_together_are_told(meter: SyncMeter) -> None:
 
 def test_clips_without_a_window_are_refused(meter: SyncMeter) -> None:
     with pytest.raises(InputError, match="pictures for 2 frames"):
-        meter.see(faces_of(moments(2)))
+        meter.embed_faces(faces_of(moments(2)))
     with pytest.raises(InputError, match="sound for 2 frames"):
-        meter.hear(mel_of(moments(2)))
+        meter.embed_audio(mel_of(moments(2)))
     with pytest.raises(InputError, match="shorter than 2 windows"):
         pair_accuracy(directions(2), directions(2), FRAMES, 4, np.random.default_rng(0))
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 from data_fixtures import catalog_of, make_folder
+from eval.metrics.syncnet import LatentMeter, Pairs, roc_area, spread
 from omegaconf import OmegaConf
 from torch import Tensor
 from training_fixtures import FRAMES, SYNCNET
 
 from eval.eval_syncnet_acc import main
 from eval.metrics.sync import MAX_OFFSET
-from eval.metrics.syncnet import LatentMeter, Pairs, roc_area, spread
 from latentsync.config import load_syncnet_config
 from latentsync.data.features import Mels
 from latentsync.data.sampling import fixed_batches

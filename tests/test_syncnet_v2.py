@@ -158,7 +158,7 @@ def test_five_frames_are_seen_once_each_as_bgr(network: SyncNetV2) -> None:
     frames = np.random.RandomState(4).randint(0, 256, (6, 224, 224, 3), np.uint8)
     evaluation = SyncNetEval(network)
     with torch.inference_mode():
-        found = evaluation.look([to_picture(frame) for frame in frames])
+        found = evaluation.embed_lips([to_picture(frame) for frame in frames])
         alone = network.embed_lips(torch.from_numpy(frames[1:6, ..., ::-1].copy()).permute(3, 0, 1, 2)[None].float())
     assert found.shape == (2, 1024)
     torch.testing.assert_close(found[1:], alone, rtol=1e-4, atol=1e-3)

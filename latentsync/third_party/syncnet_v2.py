@@ -128,7 +128,7 @@ class SyncNetEval:
             count = min(len(pictures) - _frames_needed(published) + 1, limit - start)
             if count <= 0:
                 break
-            search.add(self.look(pictures[: count + FRAMES - 1]), self.listen(columns, start, count))
+            search.add(self.embed_lips(pictures[: count + FRAMES - 1]), self.embed_sound(columns, start, count))
             start += count
         if start == 0:
             raise InputError(
@@ -136,13 +136,13 @@ class SyncNetEval:
             )
         return search.finish()
 
-    def look(self, pictures: list[np.ndarray]) -> Tensor:
+    def embed_lips(self, pictures: list[np.ndarray]) -> Tensor:
         """Embeddings of each five successive pictures, uint8 224 224 3 BGR: n 1024."""
         weight = self.network.netfclip[0].weight
         video = torch.from_numpy(np.stack(pictures)).to(weight.device).permute(3, 0, 1, 2)[None]  # 1 3 f 224 224
         return self.network.embed_lips(video.to(weight.dtype)).float()
 
-    def listen(self, columns: np.ndarray, start: int, count: int) -> Tensor:
+    def embed_sound(self, columns: np.ndarray, start: int, count: int) -> Tensor:
         """Embeddings of windows start..start+count of coefficients 13 t: n 1024."""
         weight = self.network.netfcaud[0].weight
         places = COLUMNS_PER_FRAME * np.arange(start, start + count)[:, None] + np.arange(COLUMNS)  # n 20
