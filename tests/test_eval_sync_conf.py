@@ -1,4 +1,4 @@
-"""The command that measures sync: a folder with good and bad files, what it writes, a second run, missing weights, another judge."""
+"""The command that measures sync: a folder with good and bad files, what it writes, a second run, missing weights, another network."""
 
 import json
 import shutil
@@ -13,8 +13,7 @@ from omegaconf import OmegaConf
 from skimage.data import astronaut
 
 from eval import eval_sync_conf as sync_conf
-from eval.cases import ResultCache
-from eval.eval_sync_conf import main
+from eval.eval_sync_conf import ResultCache, main
 from eval.metrics import sync as sync_measure
 from eval.metrics.sync import SyncConfidence, SyncResult, load_sync_confidence
 from latentsync.config import load_syncnet_config
@@ -55,7 +54,7 @@ class Reader:
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
     found = Reader()
-    monkeypatch.setattr(sync_conf, "open_measure", lambda parsed: SyncConfidence(found, {"published": parsed.published}))
+    monkeypatch.setattr(sync_conf, "open_metric", lambda parsed: SyncConfidence(found, {"published": parsed.published}))
     return found
 
 
@@ -153,6 +152,6 @@ def test_a_syncnet_of_this_project_says_so(tmp_path: Path, capsys: pytest.Captur
     found = json.loads((tmp_path / "out" / "sync.json").read_text())
     assert found["warning"].startswith("NOT Sync-C") and "**NOT Sync-C" in capsys.readouterr().out and "NOT Sync-C" in caplog.text
     face, mute = found["videos"]
-    assert face["frames"] == 20 and abs(face["own_sync_offset"]) <= 15 and 0 <= face["own_sync_cosine"] <= 1
+    assert face["frames"] == 20 and abs(face["stable_sync_offset"]) <= 15 and 0 <= face["stable_sync_cosine"] <= 1
     assert "sync_conf" not in face and "no audio track" in mute["reason"]
     assert main([*arguments, *judge[:2]]) == 2 and main([*arguments, *judge, "--published"]) == 2

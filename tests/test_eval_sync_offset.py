@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eval.metrics.sync import MAX_OFFSET, SyncMeter, compare, load_sync_meter, pair_accuracy
+from eval.metrics.sync import SyncMeter, compare, load_sync_meter, pair_accuracy
 from latentsync.errors import InputError
 from latentsync.mel import BANDS, window_length, window_start
 from latentsync.models.syncnet import SyncNet
+from latentsync.third_party.sync_search import MAX_SHIFT
 
 ROOT = Path(__file__).parents[1]
 FRAMES, SIDE = 3, 8  # of a window; pixels of a face
@@ -23,15 +24,15 @@ def directions(count: int, seed: int = 0) -> Tensor:
     return nn.functional.normalize(values, dim=1)
 
 
-@pytest.mark.parametrize("offset", [0, 1, 3, -7, MAX_OFFSET, -MAX_OFFSET])
+@pytest.mark.parametrize("offset", [0, 1, 3, -7, MAX_SHIFT, -MAX_SHIFT])
 def test_a_known_shift_is_found(offset: int) -> None:
     shown = directions(80)
     seen, heard = shown[20:60], shown[20 + offset : 60 + offset]  # the sound of frame i belongs to the picture of frame i + offset
     reading = compare(seen, heard)
     assert reading.offset == offset
-    assert reading.cosines[MAX_OFFSET - offset] == pytest.approx(1, abs=1e-5)
+    assert reading.cosines[MAX_SHIFT - offset] == pytest.approx(1, abs=1e-5)
     assert reading.confidence == pytest.approx(1 - np.median(reading.cosines), abs=1e-5)
-    assert len(reading.cosines) == 2 * MAX_OFFSET + 1
+    assert len(reading.cosines) == 2 * MAX_SHIFT + 1
 
 
 def test_the_sound_may_be_longer_or_shorter() -> None:
@@ -54,7 +55,7 @@ def test_pictures_that_say_nothing_give_no_confidence() -> None:
 
 def test_a_short_clip_is_refused() -> None:
     with pytest.raises(InputError, match="too short"):
-        compare(directions(MAX_OFFSET), directions(40))
+        compare(directions(MAX_SHIFT), directions(40))
 
 
 class Reads(nn.Module):

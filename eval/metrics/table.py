@@ -178,7 +178,7 @@ def load_metrics(
             found.sets.append(metric)
         else:
             found.metrics.append(metric)
-            found.stand_ins += [metric.warning] if metric.warning else []
+            found.stand_ins.extend([metric.warning] if metric.warning else [])
         found.weights[name] = {file.path.name: file_sha256(file.path) for file in files if file.path is not None}
     if {"lmd", "silence"} & found.weights.keys() and not setup.has_landmarks:
         found.stand_ins.append(
