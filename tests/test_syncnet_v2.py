@@ -13,7 +13,7 @@ from torch import Tensor
 from latentsync.errors import InputError, WeightsError
 from latentsync.media.audio import AudioSamples
 from latentsync.third_party.face_tracks import MAX_STEP, SyncNetDetector, crop_face, crop_path, fill_gaps, link_faces, overlap, track_crops
-from latentsync.third_party.sync_search import Offset, OffsetSearch, judge, offset_of, over_tracks
+from latentsync.third_party.sync_search import Offset, OffsetSearch, least_distance_offset, offset_of, over_tracks
 from latentsync.third_party.syncnet_mfcc import mfcc
 from latentsync.third_party.syncnet_v2 import SyncNetEval, SyncNetV2, load_syncnet_v2, sound_windows, to_picture, window_count
 
@@ -99,7 +99,7 @@ def test_short_clips_see_silence_beyond_their_ends() -> None:
 
 
 def test_confidence_takes_the_lower_middle_value() -> None:
-    found = judge(np.array([4.0, 3.0, 1.0, 9.0]))
+    found = least_distance_offset(np.array([4.0, 3.0, 1.0, 9.0]))
     assert (found.offset, found.confidence) == (0, 2.0)
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from latentsync.third_party.loading import load_frozen
+from latentsync.weights import load_frozen
 
 MEAN = (123.0, 117.0, 104.0)  # RGB, subtracted from pixels in 0..255
 STRIDES = (4, 8, 16, 32, 64, 128)  # pixels between the places of each of the six maps
