@@ -5,8 +5,9 @@
 
 `speed` takes a folder of raw video through all eight steps from nothing, once for each run, EXECUTOR:WORKERS. Weights that are not
 there (`python -m scripts.weights list`) are random and of full size, and the detector of step 7 finds one face in every picture, so that
-every clip goes to the end: the work is that of real weights, the scores mean nothing, and both thresholds are far down. `memory` copies one short clip under many names and skips the steps with networks but the alignment. Each run is a process
-tree of its own; its memory is the largest sum of what its processes hold (shared pages counted once).
+every clip goes to the end: the work is that of real weights, the scores mean nothing, and both thresholds are far down. `memory` copies
+one short clip under many names and skips the steps with networks but the alignment. Each run is a process tree of its own; its memory is
+the largest sum of what its processes hold (shared pages counted once).
 """
 
 import argparse

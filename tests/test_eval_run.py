@@ -9,7 +9,7 @@ import pytest
 from evaluation_fixtures import FRAMES, Copier, FixedFace, Grey, copying_subject, grey_metrics, write_clip
 from media_fixtures import make_clip
 
-from eval.compare import compare
+from eval.compare import compare, read_results
 from eval.compare import main as compare_main
 from eval.config import EvaluationConfig, load_evaluation_config
 from eval.measure import FaceClips, Reading, doubts, rows_of
@@ -165,6 +165,22 @@ def test_the_command_refuses_in_a_sentence(tmp_path: Path, caplog: pytest.LogCap
     path.write_text("data: {videos: nowhere}\noutput: {folder: out}\n")
     assert main(["--config", str(path), "--limit=0"]) == 2
     assert main(["--config", str(path), "--print_config"]) == 0
+
+
+def test_old_names_are_accepted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "evaluation.yaml"
+    path.write_text("data: {videos: a, made: b}\nmeasures: {names: [own_sync]}\noutput: {folder: out}\n")
+    found = load_evaluation_config(path)
+    assert found.data.generated == tmp_path / "b" and found.measures.names == ["stable_sync"]
+    assert "data.generated now" in caplog.text and "stable_sync now" in caplog.text
+
+
+def test_results_of_older_versions_are_compared(first: Path, tmp_path: Path) -> None:
+    text = (first / "results.json").read_text().replace('"generated"', '"made"').replace('"reference"', '"truth"')
+    (tmp_path / "results.json").write_text(text.replace("Grey levels of", "Grey levels made of"))
+    new = (first / "results.json").read_text().replace("Grey levels of", "Grey levels generated of")
+    differences, _ = compare(read_results(tmp_path), json.loads(new))
+    assert differences and all(found.mean == 0 for found in differences)
 
 
 def test_the_example_says_the_defaults(tmp_path: Path) -> None:

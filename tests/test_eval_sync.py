@@ -132,5 +132,5 @@ def test_the_measure_reads_the_file_of_its_case(tmp_path: Path) -> None:
     run_ffmpeg("-i", video, "-c", "copy", "-an", mute)
     measure = SyncConfidence(TrackReader(WHOLE, Numbers()))
     assert [column.name for column in measure.columns] == ["sync_conf", "sync_offset", "sync_d"]
-    assert measure.open(Case("a", video, video, sound, "cross")).finish()["sync_offset"] == 5
-    assert measure.open(Case("a", mute, video, sound, "cross")).finish()["sync_offset"] == -4
+    assert measure.of_video(Case("a", video, video, sound, "cross"), np.empty((0, 0)))["sync_offset"] == 5
+    assert measure.of_video(Case("a", mute, video, sound, "cross"), np.empty((0, 0)))["sync_offset"] == -4

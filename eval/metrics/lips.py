@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import torch
 from facenet_pytorch.models.mtcnn import ONet
-from scipy.stats import pearsonr
 from torch import Tensor
 
+from eval.estimates import pearson
 from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, require_faces
 from eval.metrics.image import FACES_AT_ONCE, RECONSTRUCTION_ALONE
 from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
@@ -283,6 +283,4 @@ def landmark_jitter(points: Tensor) -> float:
 
 def opening_follows(gap: Tensor, reference: Tensor) -> float | None:
     """Pearson's r of the measured and the reference opening along a clip, both n; None where the reference does not move."""
-    if not float(reference.std(correction=0)) > 0:
-        return None
-    return float(pearsonr(gap.double(), reference.double()).statistic) if float(gap.std(correction=0)) > 0 else 0.0
+    return float(pearson(gap, reference)) if float(reference.std(correction=0)) > 0 else None
