@@ -232,11 +232,6 @@ def landmark_network() -> LandmarkNetwork:
     return LandmarkNetwork(MouthReaderModelConfig([8, 8, 16, 16], 4, 16)).eval()
 
 
-def test_the_box_holds_the_mouth() -> None:
-    assert mouth_box(256) == (slice(128, 218), slice(39, 218))
-    assert mouth_box(128) == (slice(64, 109), slice(19, 109))
-
-
 def test_pixels_count_inside_the_box_alone() -> None:
     rows, columns = ROWS, COLUMNS
     real, other = faces(), faces()
@@ -251,13 +246,6 @@ def test_pixels_count_inside_the_box_alone() -> None:
     assert found.psnr == pytest.approx(10 * np.log10(255**2 / 400))
 
 
-def test_pixel_jitter() -> None:
-    fading = torch.stack([torch.full((SIDE, SIDE, 3), 50 + 3 * k, dtype=torch.uint8) for k in range(6)])
-    blinking = torch.stack([torch.full((SIDE, SIDE, 3), 50 + 10 * (k % 2), dtype=torch.uint8) for k in range(6)])
-    assert pixel_jitter(fading) == 0
-    assert pixel_jitter(blinking) == 20
-
-
 def test_appearance_of_the_reader_stands_in() -> None:
     appearance = make_appearance(landmark_network(), None)
     assert "standing in for LPIPS" in appearance.name
@@ -268,10 +256,3 @@ def test_appearance_of_the_reader_stands_in() -> None:
     mixed = torch.cat([other[:5], real[5:]])
     near = appearance_distance(appearance, mixed, real)
     assert near == pytest.approx(appearance_distance(appearance, other[:5], real[:5]) / 4, rel=1e-3)  # a mean over frames
-
-
-def test_lpips_is_used_where_its_weights_are(tmp_path: Path) -> None:
-    write_vgg16(tmp_path / "vgg16.pth")
-    appearance = make_appearance(landmark_network(), tmp_path / "vgg16.pth")
-    assert appearance.name.startswith("LPIPS")
-    assert appearance_distance(appearance, faces(2), faces(2)) == 0

@@ -14,21 +14,17 @@ from eval.metrics.lips import (
     CornerPoints,
     LandmarkPoints,
     Lmd,
-    NetworkPoints,
     Silence,
     build_points,
-    corner_squares,
     frame_levels,
     landmark_distance,
     landmark_jitter,
     opening_follows,
     opening_in_silence,
-    read_mouths,
     silent_and_spoken,
     speech_range,
 )
 from latentsync.errors import InputError, WeightsError
-from latentsync.faces.alignment import face_size
 from latentsync.faces.detector import Face
 from latentsync.models.landmark_network import POINTS, LandmarkNetwork, MouthReaderModelConfig
 
@@ -152,13 +148,6 @@ def test_landmarks_are_told_as_shares_of_the_face() -> None:
     assert points[1].isnan().all()
 
 
-def test_the_squares_lie_around_the_place_of_a_face() -> None:
-    width, height = face_size(256)
-    squares = corner_squares((width, height))
-    centres = (squares[:, :2] + squares[:, 2:] / 2).mean(axis=0) / (width, height)
-    assert centres == pytest.approx([0.48, 0.40], abs=0.01) and set(squares[:, 2]) == {235}
-
-
 def test_corners_where_there_is_no_face() -> None:
     finder = CornerPoints()
     noise = torch.randint(0, 255, (2, 64, 64, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
@@ -175,13 +164,6 @@ def test_the_best_finder_that_is_there(tmp_path: Path) -> None:
         (tmp_path / "auxiliary" / name).write_bytes(b"no network")
     with pytest.raises(WeightsError, match="is not a checkpoint"):
         build_points(tmp_path)
-
-
-def test_a_landmark_network_has_lips() -> None:
-    torch.manual_seed(0)
-    finder = NetworkPoints(LandmarkNetwork(MouthReaderModelConfig([8, 8, 16, 16], 4, 16)).eval())
-    assert finder.find(mouths([1, 2])).shape == (2, POINTS, 2) and finder.find(mouths([])).shape == (0, POINTS, 2)
-    assert "landmark network" in Lmd(finder).protocol and "two corners" not in Silence(finder).protocol
 
 
 def points(frames: int = 10, seed: int = 0) -> Tensor:
@@ -208,12 +190,6 @@ def test_steady_movement_is_no_jitter() -> None:
     assert landmark_jitter(moving) == pytest.approx(0, abs=1e-6)
     assert landmark_jitter(trembling) == pytest.approx(0.008, rel=1e-3)  # second differences of +a, -a, +a are 4 a
     assert landmark_jitter(still[:2]) == 0
-
-
-def test_mouths_are_read_in_parts() -> None:
-    read = read_mouths(reader(), torch.zeros(37, 64, 64, 3, dtype=torch.uint8))
-    assert torch.allclose(read.points, points(1).expand(37, -1, -1))  # a fresh reader tells the mean mouth
-    assert read.gap.shape == read.width.shape == (37,)
 
 
 def test_the_opening_follows_the_truth() -> None:

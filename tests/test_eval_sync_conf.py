@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +13,7 @@ from skimage.data import astronaut
 
 from eval import eval_sync_conf as sync_conf
 from eval.eval_sync_conf import ResultCache, main
-from eval.metrics import sync as sync_measure
-from eval.metrics.sync import SyncConfidence, SyncResult, load_sync_confidence
+from eval.metrics.sync import SyncConfidence, SyncResult
 from latentsync.config import load_syncnet_config
 from latentsync.errors import InputError, StalledError
 from latentsync.models.syncnet import make_syncnet
@@ -92,12 +90,6 @@ def test_a_single_file_that_cannot_be_measured(folder: Path, tmp_path: Path, rea
     assert json.loads((tmp_path / "out" / "sync.json").read_text())["not_measured"] == 1
 
 
-def test_the_table_alone(folder: Path, reader: Reader, capsys: pytest.CaptureFixture[str]) -> None:
-    before = sorted(folder.iterdir())
-    assert main(["--video_path", str(folder / "b|.mkv")]) == 0
-    assert "| b\\|.mkv | 7.19 | 5 | 7.00 | 1 | 100 |  |" in capsys.readouterr().out and sorted(folder.iterdir()) == before
-
-
 def test_a_disk_without_answer_is_asked_again(folder: Path, tmp_path: Path, reader: Reader) -> None:
     (folder / "c.mp4").write_bytes(b"stalled")
     for _ in range(2):
@@ -123,17 +115,6 @@ def test_missing_weights_are_named_before_anything_is_done(tmp_path: Path, folde
     assert main([*arguments, "--device", "cpu"]) == 2
     (line,) = (record.message for record in caplog.records)
     assert "sfd_face.pth" in line and "syncnet_v2.model" in line and "Hugging Face" in line and not (tmp_path / "out").exists()
-
-
-def test_weights_are_read_where_they_belong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {"s3fd": "sfd_face.pth", "syncnet_v2": "syncnet_v2.model"}
-    (tmp_path / "auxiliary").mkdir()
-    for name, file in names.items():
-        (tmp_path / "auxiliary" / file).write_bytes(name.encode())
-        monkeypatch.setattr(sync_measure, f"load_{name}", lambda path, wanted=file: SimpleNamespace(to=lambda device: (path.name, wanted)))
-    measure = load_sync_confidence(tmp_path, published=True)
-    assert measure.reader.detector.network == ("sfd_face.pth",) * 2 and measure.reader.network.network == ("syncnet_v2.model",) * 2
-    assert measure.reader.published and len(measure.settings["syncnet_v2"]) == 64 and "one fewer" in measure.protocol
 
 
 def test_a_syncnet_of_this_project_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from training_fixtures import FRAMES, SYNCNET
 
-from eval.eval_syncnet_acc import LatentMeter, Pairs, main, roc_area, spread
+from eval.eval_syncnet_acc import LatentMeter, Pairs, main, roc_area
 from latentsync.config import load_syncnet_config
 from latentsync.data.features import Mels
 from latentsync.data.sampling import fixed_batches
@@ -103,10 +103,6 @@ def test_shuffled_labels_are_chance() -> None:
     labels = np.arange(2000) % 2
     pairs = pairs_of((0.1 + 0.8 * labels).tolist(), labels.tolist())
     assert pairs.accuracy()[0] == 1 and pairs.shuffled()[1] < 0.5 < pairs.shuffled()[2]
-
-
-def test_clips_are_spread_evenly() -> None:
-    assert list(spread(3, 5)) == [0, 1, 2] and list(spread(10, 4)) == [0, 2, 5, 7] and list(spread(10, 0)) == []
 
 
 class Pooled:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
 
-from latentsync.errors import InputError, WeightsError
-from latentsync.third_party.hyperiqa import MEAN, STD, HyperNet, chosen_frames, load_hyperiqa, middle_square, score_of
+from latentsync.errors import InputError
+from latentsync.third_party.hyperiqa import MEAN, STD, HyperNet, chosen_frames, middle_square, score_of
 
 SIDECAR, TENSORS = load_case("eval_hyperiqa")
 
@@ -69,13 +69,3 @@ def test_a_clip_is_scored_by_the_middles_of_three_frames(network: HyperNet, monk
     np.testing.assert_allclose(seen[0][2, :, 0, 0], expected, rtol=1e-5)
     with pytest.raises(InputError, match="these have 300 x 200"):
         network.score(np.zeros((3, 200, 300, 3), np.uint8))
-
-
-def test_files_are_loaded_strictly_and_frozen(tmp_path, network: HyperNet) -> None:
-    torch.save(network.state_dict(), tmp_path / "koniq_pretrained.pkl", _use_new_zipfile_serialization=False)
-    loaded = load_hyperiqa(tmp_path / "koniq_pretrained.pkl")
-    assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
-    assert torch.equal(loaded.fc5b_fc.bias, network.fc5b_fc.bias)
-    torch.save({"res.conv1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "other.pkl")
-    with pytest.raises(WeightsError, match=r"HyperNet: of 355 entries 301 missing .* 1 of another shape .* use koniq_pretrained.pkl"):
-        load_hyperiqa(tmp_path / "other.pkl")

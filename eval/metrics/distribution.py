@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,41 +24,18 @@ GROUPS = 10  # of videos: each is left out once for the interval
 CONFIDENCE_Z = float(norm.ppf(0.975))  # standard deviations that 95 % of a normal distribution lie within
 
 
-class Gaussian:
-    """Mean and covariance of features that go by; holds d x d numbers however many there are.
+class Gaussian(NamedTuple):
+    """Mean and covariance of features.
 
     Attributes:
-        count: features so far.
-        mean: of them, float64 d; empty before the first.
+        count: of features.
+        mean: float64 d; empty of no features.
         scatter: sum of the products of their deviations from the mean, float64 d d.
     """
 
-    def __init__(self) -> None:
-        self.count, self.mean, self.scatter = 0, np.zeros(0), np.zeros((0, 0))
-
-    def add(self, features: np.ndarray) -> None:
-        """Take more of them, n d; n may be 0. Raises ValueError where they have another width."""
-        features = np.asarray(features, dtype=np.float64)
-        if not len(features):
-            return
-        mean = features.mean(axis=0)
-        away = features - mean
-        self._merge(len(features), mean, away.T @ away)
-
-    def merge(self, other: "Gaussian") -> None:
-        """Take all that another has seen."""
-        if other.count:
-            self._merge(other.count, other.mean, other.scatter)
-
-    def _merge(self, count: int, mean: np.ndarray, scatter: np.ndarray) -> None:
-        """Chan, Golub and LeVeque, Algorithms for Computing the Sample Variance, 1983, equation 2.1."""
-        if self.count == 0:
-            self.count, self.mean, self.scatter = count, mean.copy(), scatter.copy()
-            return
-        total, apart = self.count + count, mean - self.mean
-        self.scatter = self.scatter + scatter + np.outer(apart, apart) * (self.count * count / total)
-        self.mean = self.mean + apart * (count / total)
-        self.count = total
+    count: int
+    mean: np.ndarray
+    scatter: np.ndarray
 
     @property
     def covariance(self) -> np.ndarray:
@@ -73,6 +50,24 @@ class Gaussian:
         return self.count > len(self.mean)
 
 
+def gaussian_of(videos: Sequence[np.ndarray]) -> Gaussian:
+    """The Gaussian of the features n d of several videos; n may be 0."""
+    if not (filled := [features for features in videos if len(features)]):
+        return Gaussian(0, np.zeros(0), np.zeros((0, 0)))
+    features = np.concatenate(filled).astype(np.float64)
+    deviations = features - (mean := features.mean(axis=0))
+    return Gaussian(len(features), mean, deviations.T @ deviations)
+
+
+def merged(parts: Sequence[Gaussian]) -> Gaussian:
+    """The Gaussian of all features of several sets, none of them empty (Chan, Golub and LeVeque 1983)."""
+    counts = np.array([part.count for part in parts], dtype=np.float64)
+    means = np.stack([part.mean for part in parts])
+    deviations = means - (mean := counts @ means / counts.sum())
+    scatter = sum(part.scatter for part in parts) + (deviations * counts[:, None]).T @ deviations
+    return Gaussian(int(counts.sum()), mean, scatter)
+
+
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
 
@@ -85,14 +80,6 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     between = np.sqrt(np.linalg.eigvalsh(root @ other @ root).clip(min=0)).sum()
     apart = first.mean - second.mean
     return float(apart @ apart + np.trace(one) + np.trace(other) - 2 * between)
-
-
-def gaussian_of(videos: Sequence[np.ndarray]) -> Gaussian:
-    """The features n d of several videos as one Gaussian."""
-    found = Gaussian()
-    for features in videos:
-        found.add(features)
-    return found
 
 
 def set_distance(generated: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> float:
@@ -117,10 +104,10 @@ def distance_estimate(generated: Sequence[np.ndarray], real: Sequence[np.ndarray
     parts = _groups(generated), _groups(real)
     if any(len(groups) < FEWEST or sum(part.count for part in groups) - part.count < FEWEST for groups in parts for part in groups):
         return Estimate(value, None, None, count)
-    whole = [_merged(groups) for groups in parts]
+    whole = [merged(groups) for groups in parts]
     variance = 0.0
     for side, groups in enumerate(parts):
-        left = [_merged(groups[:index] + groups[index + 1 :]) for index in range(len(groups))]
+        left = [merged(groups[:index] + groups[index + 1 :]) for index in range(len(groups))]
         values = np.array([frechet_distance(*((one, whole[1]) if side == 0 else (whole[0], one))) for one in left])
         variance += (len(values) - 1) * float(values.var())
     reach = CONFIDENCE_Z * variance**0.5
@@ -131,13 +118,6 @@ def _groups(videos: Sequence[np.ndarray]) -> list[Gaussian]:
     """At most `GROUPS` groups of videos that have features."""
     filled = [features for features in videos if len(features)]
     return [gaussian_of(filled[index::GROUPS]) for index in range(min(GROUPS, len(filled)))]
-
-
-def _merged(groups: Sequence[Gaussian]) -> Gaussian:
-    found = Gaussian()
-    for group in groups:
-        found.merge(group)
-    return found
 
 
 INCEPTION = f"the Inception of the original FID as TorchScript, {WEIGHTS['inception'].origin}"
