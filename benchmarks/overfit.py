@@ -28,9 +28,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from benchmarks.write_random_checkpoint import TINY_AUDIO_DIM, WHISPER_MINUTE, vae_config, write_whisper
-from embedded.autoencoder import edge_loss, normalise_latents
 from latentsync.config import UNetConfig, load_syncnet_config
-from latentsync.constants import VIDEO_FPS
+from latentsync.constants import LATENT_SCALE, VIDEO_FPS
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.detector import build_detector
 from latentsync.faces.mask import to_pixels
@@ -114,13 +113,29 @@ def train_vae(pixels: Tensor, deadline: float, generator: torch.Generator) -> La
         batch = pixels[torch.randint(len(pixels), (4,), generator=generator)]
         posterior = vae.encode(batch).latent_dist
         decoded = vae.decode(posterior.mean + 0.1 * posterior.std * torch.randn(posterior.mean.shape, generator=generator)).sample
-        loss = F.l1_loss(decoded, batch) + 0.5 * edge_loss(decoded, batch, scales=1) + 1e-5 * posterior.kl().mean()
+        loss = (
+            F.l1_loss(decoded, batch)
+            + 0.5 * sum((decoded - batch).diff(dim=side).abs().mean() for side in (-1, -2))
+            + 1e-5 * posterior.kl().mean()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     logger.info("autoencoder: last loss %.4f", loss.item())
-    normalise_latents(vae.eval().requires_grad_(False), pixels.split(VAE_SLICE))
+    normalise_latents(vae.eval().requires_grad_(False), pixels)
     return LatentCodec(vae, slice_size=VAE_SLICE)
+
+
+def normalise_latents(vae: AutoencoderKL, pixels: Tensor) -> None:
+    """Change the layers around the latents so that scaled latents have mean 0 and variance 1; what is decoded stays as it was. In place."""
+    means = torch.cat([vae.encode(part).latent_dist.mean.movedim(1, -1).flatten(0, -2) for part in pixels.split(VAE_SLICE)])  # n 4
+    centre, factor = means.mean(0), 1 / (LATENT_SCALE * means.std(0))
+    vae.post_quant_conv.bias += vae.post_quant_conv.weight[:, :, 0, 0] @ centre
+    vae.post_quant_conv.weight /= factor[:, None, None]
+    before, channels = vae.quant_conv, len(factor)
+    before.weight[:channels] *= factor[:, None, None, None]
+    before.bias[:channels] = (before.bias[:channels] - centre) * factor
+    before.bias[channels:] += 2 * factor.log()  # the logarithms of the variances
 
 
 def recipe(arguments: argparse.Namespace, stage: RecipeStage) -> dict:

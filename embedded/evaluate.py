@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from eval.estimates import Estimate, bootstrap, json_value, mean, ratio, share
+from eval.inference_videos import add_model_arguments
 from eval.metrics.image import Appearance, appearance_distance, pixel_difference, pixel_jitter
 from eval.metrics.lips import (
     CLOSED_CM,
@@ -652,22 +653,6 @@ def add_measure_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--vgg16", type=Path, help="torchvision's VGG-16 for LPIPS (default: that in checkpoints/; without one the mouth reader stands in)"
     )
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model under test, as in inference."""
-    group = parser.add_argument_group("the model")
-    group.add_argument("--unet_config_path", type=Path, help="YAML of the denoiser (default: as inference.sh)")
-    group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights")
-    group.add_argument("--vae_path", type=Path, help="folder of the autoencoder")
-    group.add_argument("--whisper_path", type=Path, help="the audio encoder's weights")
-    group.add_argument("--inference_steps", type=int, help="denoising steps (default: the model's)")
-    group.add_argument("--guidance_scale", type=float, help="how strongly the sound steers the mouth (default: the model's)")
-    group.add_argument("--seed", type=int, default=1247, help="the same seed gives the same videos (default %(default)s)")
-    group.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
-    group.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
-    group.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision of the model")
-    group.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the denoiser's configuration")
 
 
 def open_meter(parsed: argparse.Namespace, resolution: int, vgg16: Path | None) -> "HeadsMeter":

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedded.evaluate import add_model_arguments
 from latentsync.cli import CODES, run_command
 from latentsync.errors import ConfigError, InputError, WeightsError, reason_of
 from latentsync.media.files import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, check_readable, read_table, walk_media, written_path
@@ -42,6 +41,22 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     add_model_arguments(parser)
     parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
     return parser.parse_intermixed_args(arguments)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model under test, as in inference."""
+    group = parser.add_argument_group("the model")
+    group.add_argument("--unet_config_path", type=Path, help="YAML of the denoiser (default: as inference.sh)")
+    group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights")
+    group.add_argument("--vae_path", type=Path, help="folder of the autoencoder")
+    group.add_argument("--whisper_path", type=Path, help="the audio encoder's weights")
+    group.add_argument("--inference_steps", type=int, help="denoising steps (default: the model's)")
+    group.add_argument("--guidance_scale", type=float, help="how strongly the sound steers the mouth (default: the model's)")
+    group.add_argument("--seed", type=int, default=1247, help="the same seed gives the same videos (default %(default)s)")
+    group.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
+    group.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
+    group.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision of the model")
+    group.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the denoiser's configuration")
 
 
 def read_pairs(path: Path) -> "list[Pair]":
