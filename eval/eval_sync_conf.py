@@ -234,15 +234,13 @@ def to_markdown(metric: "SyncMetric", rows: Sequence[SyncRow]) -> str:
 
 def draw(metric: "SyncMetric", rows: Sequence[SyncRow], path: Path) -> None:
     """Write a picture (PNG) with the histograms of confidences and of offsets. Raises OutputError."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because importing it looks for a folder of settings
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # here, because importing it searches a folder of settings
 
     from latentsync.media.files import staged
     from latentsync.third_party.sync_search import MAX_SHIFT
 
     results = [row.result for row in rows if row.result is not None]
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     confidences = np.array([result.confidence for result in results])
     left.hist(confidences, bins=min(30, 5 + len(results) // 4), color="#1f5fa8")
@@ -257,7 +255,7 @@ def draw(metric: "SyncMetric", rows: Sequence[SyncRow], path: Path) -> None:
     title = f"{len(results)} of {len(rows)} videos, SyncNet v2" if metric.warning is None else metric.warning.replace(". ", ".\n", 1)
     figure.suptitle(title, color="black" if metric.warning is None else "#c00000", fontsize=10)
     with staged(path) as temporary:
-        canvas.print_figure(temporary, dpi=110, format="png")
+        figure.savefig(temporary, dpi=110, format="png")
 
 
 def write_results(metric: "SyncMetric", rows: Sequence[SyncRow], output_dir: Path) -> str:

@@ -110,11 +110,11 @@ class Pairs:
     problems: tuple[str, ...] = ()
 
     def right(self, threshold: float = IN_SYNC) -> np.ndarray:
-        """Which pairs are told rightly by cosines above a threshold: bool n."""
+        """Which pairs are classified rightly by cosines above a threshold: bool n."""
         return (self.cosines > threshold) == self.labels
 
     def accuracy(self) -> Estimate | None:
-        """The share told rightly by cosines above 0.5, with Wilson's interval over pairs."""
+        """The share classified rightly by cosines above 0.5, with Wilson's interval over pairs."""
         return share(self.right().tolist())
 
     def accuracy_over_clips(self) -> Estimate | None:
@@ -123,7 +123,7 @@ class Pairs:
         return ratio(np.bincount(places, self.right()).tolist(), np.bincount(places).tolist())
 
     def shuffled(self) -> Estimate | None:
-        """The control: the share told rightly had the labels been shuffled."""
+        """The control: the share classified rightly had the labels been shuffled."""
         labels = np.random.default_rng(_SEED).permutation(self.labels)
         return share(((self.cosines > IN_SYNC) == labels).tolist())
 
@@ -327,11 +327,9 @@ def _percent(value: float) -> str:
 
 def draw(results: AccuracyResults, path: Path) -> None:
     """Write a picture (PNG): cosines, accuracy over thresholds, ROC curve, offsets of clips. Raises OutputError."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because importing it looks for a folder of settings
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # here, because importing it searches a folder of settings
 
     pairs, figure = results.pairs, Figure(figsize=(11, 7.6), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     (cosines, thresholds), (roc, offsets) = figure.subplots(2, 2)
     for label, colour, name in ((True, _BLUE, "same moment"), (False, _RED, "another moment")):
         cosines.hist(pairs.cosines[pairs.labels == label], bins=np.linspace(0, 1, 41), color=colour, alpha=0.6, label=name)
@@ -353,7 +351,7 @@ def draw(results: AccuracyResults, path: Path) -> None:
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
     with staged(path) as temporary:
-        canvas.print_figure(temporary, dpi=110, format="png")
+        figure.savefig(temporary, dpi=110, format="png")
 
 
 @contextmanager

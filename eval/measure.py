@@ -36,7 +36,7 @@ class FaceClips:
     Args:
         detector: of inference.
         resolution: side in pixels of the aligned faces.
-        face: whose face, as inference was told.
+        face: whose face, as in inference.
         warn: is given a sentence on what a reader of the results should know.
     """
 

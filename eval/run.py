@@ -157,7 +157,7 @@ def signatures_of(clips: "FaceClips", metrics: "LoadedMetrics") -> dict[str, Any
             "columns": [column.name for column in getattr(metric, "columns", None) or [metric.column]],
             "weights": metrics.weights.get(metric.name, {}),
             "settings": dict(getattr(metric, "settings", {})),
-            "looking": faces,
+            "faces": faces,
         }
         for metric in (*metrics.metrics, *metrics.sets)
     }

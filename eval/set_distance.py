@@ -105,22 +105,21 @@ class SetResults:
 
     def write(self, folder: Path) -> str:
         """Write JSON, table and figure; the table. Raises OutputError."""
-        from latentsync.media.files import staged, write_json, write_text
+        from latentsync.media.files import write_json, write_text
 
         table, name = self.table(), self.metric.name
         write_json(folder / f"{name}.json", self.content())
         write_text(folder / f"{name}.md", table)
-        with staged(folder / f"{name}.png") as temporary:
-            self.draw(temporary)
+        self.draw(folder / f"{name}.png")
         return table
 
     def draw(self, path: Path) -> None:
-        """Both rows as points, with the interval."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because importing it looks for a folder of settings
-        from matplotlib.figure import Figure
+        """Write both rows as points, with the interval. Raises OutputError."""
+        from matplotlib.figure import Figure  # here, because importing it searches a folder of settings
+
+        from latentsync.media.files import staged
 
         figure = Figure(figsize=(6, 2), layout="constrained")
-        FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         value, low, high, _ = self.distance
         reach = None if low is None or high is None else [[value - low], [high - value]]
@@ -130,7 +129,8 @@ class SetResults:
         axes.set_yticks([0, 1], ["real against real", "generated against real"])
         axes.set(ylim=(-0.5, 1.5), xlabel=self.metric.name)
         axes.set_xlim(left=0)
-        figure.savefig(path, dpi=120)
+        with staged(path) as temporary:
+            figure.savefig(temporary, dpi=110, format="png")
 
 
 def make_parser(prog: str, what: str) -> argparse.ArgumentParser:

@@ -23,7 +23,7 @@ from latentsync.models.landmark_network import LandmarkNetwork
 from latentsync.third_party.hyperiqa import SIDE, HyperNet, chosen_frames
 
 LARGEST = 255.0  # grey level
-MOST_PSNR = 100.0  # decibels, said of pictures that are the same
+MOST_PSNR = 100.0  # decibels, of pictures that are the same
 SSIM_SIDE, SSIM_SIGMA = 11, 1.5  # pixels: window of SSIM
 RIM = SSIM_SIDE // 2  # pixels at the edge of a picture around which no whole window lies
 LUMA = (0.299, 0.587, 0.114)  # of red, green, blue (Rec. 601)
@@ -84,7 +84,7 @@ def ssim_map(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
     """
     if min(picture.shape) < SSIM_SIDE:
         raise InputError(
-            f"SSIM looks at windows of {SSIM_SIDE} pixels a side and the faces have {min(picture.shape)}: use a larger resolution"
+            f"SSIM takes windows of {SSIM_SIDE} pixels a side and the faces have {min(picture.shape)}: use a larger resolution"
         )
     published = {"gaussian_weights": True, "sigma": SSIM_SIGMA, "use_sample_covariance": False, "data_range": LARGEST}
     return structural_similarity(picture, other, full=True, **published)[1][RIM:-RIM, RIM:-RIM]

@@ -24,7 +24,7 @@ from latentsync.weights import WEIGHTS
 LAST_POINT = FIRST_POINT + POINTS
 CORNER_POINTS = slice(3, 5)  # the mouth's corners among MTCNN's five points
 BORDER = 0.25  # of the crop's height: added around a face that fills its picture, so that a detector sees it whole
-FACE_CENTRE, FACE_SIDE = (0.48, 0.40), 0.84  # of the square that MTCNN looks at: shares of the crop's width and height; of its height
+FACE_CENTRE, FACE_SIDE = (0.48, 0.40), 0.84  # of the square that MTCNN is given: shares of the crop's width and height; of its height
 SAMPLES = AUDIO_SAMPLE_RATE // VIDEO_FPS  # of one frame
 LOUD = 95  # percentile of the levels of frames that a sound's level is
 SPEECH_DB, SILENCE_DB = -15.0, -30.0  # levels of frames against it: of speech from here on, of silence up to here
@@ -101,8 +101,8 @@ class CornerPoints:
             return torch.empty(0, 2, 2)
         size = face_size(TEMPLATE_RESOLUTION)
         squares = corner_squares(size)
-        looks = np.stack([cut_square(upright, square) for upright in map(_unstretched, faces) for square in squares])  # n 48 48 3
-        inputs = (torch.from_numpy(looks).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
+        crops = np.stack([cut_square(upright, square) for upright in map(_unstretched, faces) for square in squares])  # n 48 48 3
+        inputs = (torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
         with one_thread():
             shifts, points, scores = (output.cpu().numpy() for output in self.network(inputs))
         places = to_picture(np.tile(squares, (len(faces), 1)), shifts, points)[1].reshape(len(faces), len(squares), -1, 2)

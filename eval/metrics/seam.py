@@ -11,7 +11,7 @@ from latentsync.faces.alignment import face_size
 from latentsync.faces.mask import fixed_mask
 
 CODEC_NOISE = 20  # grey levels in one channel: of four clips encoded as inference does by default, 1 pixel in 100 000 differs by more
-MARGIN = 8  # pixels around the pasted crop that are not looked at: encoding carries what changes inside over its edge
+MARGIN = 8  # pixels around the pasted crop that do not count: encoding carries what changes inside over its edge
 
 
 class Seam(Metric):

@@ -56,7 +56,7 @@ class SyncReading(NamedTuple):
 
 
 class PairTally(NamedTuple):
-    """How often SyncNet told pairs that belong together from pairs that do not."""
+    """How often SyncNet classified pairs of one moment and of two rightly."""
 
     pairs: int
     right: int
@@ -93,8 +93,8 @@ def pair_accuracy(pictures: Tensor, audio: Tensor, num_frames: int, pairs: int, 
         raise InputError(f"A clip of {frames} frames is shorter than {SYNCNET_LENGTHS} windows of {num_frames}: measure longer clips")
     choices = [choose_syncnet(rng, frames, num_frames) for _ in range(pairs)]
     cosines = torch.stack([pictures[choice.pictures] @ audio[choice.sound] for choice in choices])
-    told, labels = (cosines > IN_SYNC).numpy(), np.array([choice.label for choice in choices], dtype=bool)
-    return PairTally(pairs, int((told == labels).sum()), int((told == rng.permutation(labels)).sum()))
+    in_sync, labels = (cosines > IN_SYNC).numpy(), np.array([choice.label for choice in choices], dtype=bool)
+    return PairTally(pairs, int((in_sync == labels).sum()), int((in_sync == rng.permutation(labels)).sum()))
 
 
 class SyncMeter:
@@ -139,7 +139,7 @@ class SyncMeter:
 
     def _require(self, frames: int, what: str) -> None:
         if frames < self.num_frames:
-            raise InputError(f"A clip has {what} for {frames} frames and SyncNet looks at {self.num_frames}: measure longer clips")
+            raise InputError(f"A clip has {what} for {frames} frames and SyncNet takes {self.num_frames}: measure longer clips")
 
     def _all_windows(self, frames: int, embed: Callable[[list[int]], Tensor]) -> Tensor:
         """Embeddings of the windows that begin at each of the frames, a few at once."""
@@ -152,7 +152,7 @@ def load_sync_meter(config_path: Path, weights: Path, device: torch.device | str
 
     Raises:
         ConfigError, WeightsError: configuration and weights do not belong together or cannot be read.
-        InputError: it looks at latents, which a finished video has none of.
+        InputError: it takes latents, which a finished video has none of.
     """
     if load_syncnet_config(config_path).data.latent_space:
         raise InputError(f"{config_path} is a SyncNet of latents, and videos are measured by one of pixels: name another configuration")
