@@ -4,10 +4,10 @@
     python -m benchmarks.data_pipeline memory CLIP [--clips 100 1000]
 
 `speed` takes a folder of raw video through all eight steps from nothing, once for each run, EXECUTOR:WORKERS. Weights that are not
-there (`python -m scripts.weights list`) are random and of full size, and the detector of step 7 says the same of every picture, so that
-everything that lasts until its end is followed: the work is that of real weights, the verdicts mean nothing, and both thresholds are
-far down. `memory` copies one short clip under many names and skips the steps with networks but the alignment. Each run is a process
-tree of its own; its memory is the largest sum of what its processes hold (shared pages counted once).
+there (`python -m scripts.weights list`) are random and of full size, and the detector of step 7 finds one face in every picture, so that
+every clip goes to the end: the work is that of real weights, the scores mean nothing, and both thresholds are far down. `memory` copies
+one short clip under many names and skips the steps with networks but the alignment. Each run is a process tree of its own; its memory is
+the largest sum of what its processes hold (shared pages counted once).
 """
 
 import argparse
@@ -32,9 +32,9 @@ from latentsync.third_party.s3fd import S3FD
 from latentsync.third_party.syncnet_v2 import SyncNetV2
 from latentsync.weights import WEIGHTS
 
-LOOK_EVERY = 0.5  # seconds between two looks at the memory
+POLL_SECONDS = 0.5  # between two readings of the memory
 SHORTEST = 1.0  # seconds of the pieces of `memory`, whose clip is short
-SURE = 10.0  # what the detector says for a face where it shall see one, and against it elsewhere
+SURE = 10.0  # logit of a face where one shall be detected, and of none elsewhere
 NO_THRESHOLD = ("--sync_conf_threshold", "-1000", "--max_offset", "15", "--quality_threshold", "-1000")
 
 
@@ -56,14 +56,14 @@ def write_stand_ins(folder: Path) -> None:
     for name, network in networks.items():
         network.load_state_dict(random_weights(network.state_dict(), 0))
         if isinstance(network, S3FD):
-            see_one_face(network)
+            detect_one_face(network)
         path = folder / WEIGHTS[name].path
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(network.state_dict(), path)
 
 
-def see_one_face(detector: S3FD) -> None:
-    """Let the coarsest map, whose prior box fills an aligned face, be sure of a face everywhere, and all others of none."""
+def detect_one_face(detector: S3FD) -> None:
+    """Bias the coarsest map, whose prior box fills an aligned face, to a face everywhere, and all others to none."""
     for number, (place, score) in enumerate(zip(detector.loc, detector.conf, strict=True)):
         last = number == len(detector.conf) - 1
         for layer in (place, score):
@@ -77,19 +77,19 @@ def measure(raw: Path, output: Path, options: Sequence[str]) -> Measured:
     """Run the command; CalledProcessError where it fails."""
     command = [sys.executable, "-m", "preprocess.data_processing_pipeline", "--input_dir", str(raw), "--output_dir", str(output), "--quiet"]
     begin, peak = time.perf_counter(), 0.0
-    said, trouble = output.parent / "said.txt", output.parent / "trouble.txt"
-    with said.open("wb") as out, trouble.open("wb") as log, subprocess.Popen([*command, *options], stdout=out, stderr=log) as process:
+    printed, log = output.parent / "printed.txt", output.parent / "log.txt"
+    with printed.open("wb") as out, log.open("wb") as err, subprocess.Popen([*command, *options], stdout=out, stderr=err) as process:
         while process.poll() is None:
             peak = max(peak, held(process.pid))
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(LOOK_EVERY)
+                process.wait(POLL_SECONDS)
     seconds = time.perf_counter() - begin
     if process.returncode:
-        print(trouble.read_text(errors="replace")[-2000:], file=sys.stderr)
+        print(log.read_text(errors="replace")[-2000:], file=sys.stderr)
         raise subprocess.CalledProcessError(process.returncode, command)
     with contextlib.closing(sqlite3.connect(output / "manifest.sqlite")) as manifest:
         row = manifest.execute("SELECT seconds, cpu_idle, raw_hours FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    return Measured(seconds, row[0], row[1], peak, row[2], said.read_text())
+    return Measured(seconds, row[0], row[1], peak, row[2], printed.read_text())
 
 
 def held(pid: int) -> float:
@@ -115,8 +115,8 @@ def speed(arguments: argparse.Namespace) -> None:
         for executor, _, workers in runs:
             name = f"{executor}:{workers}"
             (Path(scratch) / name).mkdir()
-            crew = ("--executor", executor, "--workers", workers, "--gpu_workers", workers)
-            found[name] = measure(raw, Path(scratch) / name / "out", [*crew, *NO_THRESHOLD, "--checkpoints", str(weights)])
+            options = ("--executor", executor, "--workers", workers, "--gpu_workers", workers)
+            found[name] = measure(raw, Path(scratch) / name / "out", [*options, *NO_THRESHOLD, "--checkpoints", str(weights)])
             shutil.rmtree(Path(scratch) / name)
     for name, measured in found.items():
         print(f"{name}\n{measured.table}\n")

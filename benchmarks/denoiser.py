@@ -83,8 +83,8 @@ def main() -> None:
         try:
             for clip in range(batch):
                 one = Conditions(*(part[clip : clip + 1] for part in (conditions.mask, conditions.masked, conditions.reference)))
-                for heard in (torch.zeros_like(audio), audio):
-                    predict_noise(unet, noisy[clip : clip + 1], timestep, one, heard[clip : clip + 1], 1)
+                for condition in (torch.zeros_like(audio), audio):
+                    predict_noise(unet, noisy[clip : clip + 1], timestep, one, condition[clip : clip + 1], 1)
         finally:
             F.scaled_dot_product_attention = attention
 

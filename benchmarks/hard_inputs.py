@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from benchmarks.write_random_checkpoint import write_checkpoint
@@ -40,10 +41,10 @@ class InputOutcome:
     name: str
     code: int
     result: str
-    said: str
+    messages: str
 
     def __str__(self) -> str:
-        return f"| {self.name} | {self.code} | {self.result} | {self.said} |"
+        return f"| {self.name} | {self.code} | {self.result} | {self.messages} |"
 
 
 def command(video: Path, audio: Path, output: Path, config: Path, *more: str) -> list[str]:
@@ -53,17 +54,17 @@ def command(video: Path, audio: Path, output: Path, config: Path, *more: str) ->
 
 
 def run(name: str, arguments: list[str], output: Path) -> InputOutcome:
-    """Run to the end and look at what came out."""
+    """Run to the end; what came out."""
     try:
         done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
     except subprocess.TimeoutExpired:
         return InputOutcome(name, -1, "no file", f"HANGS for {PATIENCE} s")
-    return judge(name, done.returncode, done.stderr + done.stdout, output)
+    return outcome_of(name, done.returncode, done.stderr + done.stdout, output)
 
 
-def judge(name: str, code: int, text: str, output: Path) -> InputOutcome:
-    """The outcome of a run: the file it left, and what it said; a traceback or left-over file is shouted about."""
-    said = [line for line in text.splitlines() if line.strip()]
+def outcome_of(name: str, code: int, text: str, output: Path) -> InputOutcome:
+    """The outcome of a run: the file it left, and its messages; a traceback or left-over file is written in capitals."""
+    messages = " / ".join(line.replace(f"{output.parent}/", "") for line in text.splitlines() if line.strip())
     result = "no file"
     if output.is_file():
         frames, info = sum(1 for _ in VideoReader(output, None).frames()), probe(output)
@@ -71,7 +72,7 @@ def judge(name: str, code: int, text: str, output: Path) -> InputOutcome:
     folder = output.parent
     debris = [path.name for path in folder.iterdir() if path.name.startswith(".")] if folder.is_dir() else []
     trouble = (" TRACEBACK" if "Traceback" in text else "") + (f" LEFT BEHIND {debris}" if debris else "")
-    return InputOutcome(name, code, result, " / ".join(line.replace(f"{folder}/", "") for line in said) + trouble)
+    return InputOutcome(name, code, result, messages + trouble)
 
 
 def clips_of(folder: Path, config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[InputOutcome]:
@@ -82,20 +83,22 @@ def clips_of(folder: Path, config: Path, out_dir: Path, video: Path, audio: Path
         words = command(video, path, output, config) if is_sound else command(path, audio, output, config, "--length=video")
         outcome = run(path.name, [*words, "--overwrite"], output)
         if hashlib.sha256(path.read_bytes()).hexdigest() != before:
-            outcome = InputOutcome(outcome.name, outcome.code, outcome.result, outcome.said + " INPUT CHANGED")
+            outcome = InputOutcome(outcome.name, outcome.code, outcome.result, outcome.messages + " INPUT CHANGED")
         yield outcome
 
 
 def misuse(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[InputOutcome]:
     """What goes wrong around the clips: odd sizes and names, outputs that cannot be written, a full disk, Ctrl-C, two runs at once."""
     yield from unusual(config, out_dir, video, audio)
-    fresh = out_dir / "new" / "folders" / "result.mp4"
-    yield run("output folder does not exist", command(video, audio, fresh, config, "--overwrite"), fresh)
-    wrong = out_dir / "result.xyz"
-    yield run("unknown ending", command(video, audio, wrong, config), wrong)
-    yield run("output is the input", command(video, audio, video, config, "--overwrite"), out_dir / "none.mp4")
-    forbidden = Path("/proc/result.mp4")
-    yield run("folder cannot be written", command(video, audio, forbidden, config), out_dir / "none.mp4")
+    outputs = {
+        "output folder does not exist": out_dir / "new" / "folders" / "result.mp4",
+        "unknown ending": out_dir / "result.xyz",
+        "output is the input": video,
+        "folder cannot be written": Path("/proc/result.mp4"),
+    }
+    for name, output in outputs.items():
+        left = output if output.is_relative_to(out_dir) else out_dir / "none.mp4"
+        yield run(name, command(video, audio, output, config, "--overwrite"), left)
     yield full_disk(config, out_dir, video, audio)
     yield interrupted(config, out_dir, video, audio)
     yield from two_at_once(config, out_dir, video, audio)
@@ -103,9 +106,9 @@ def misuse(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[In
 
 def unusual(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[InputOutcome]:
     """A picture of 3840x2160, a twentieth of a second of sound, names with quotes and signs."""
-    made = out_dir / "made"
-    made.mkdir(exist_ok=True)
-    large, short, odd = made / "4k.mp4", made / "short.wav", made / '-it\'s "odd" $HOME; [0] %d 100%.mp4'
+    inputs = out_dir / "made"
+    inputs.mkdir(exist_ok=True)
+    large, short, odd = inputs / "4k.mp4", inputs / "short.wav", inputs / '-it\'s "odd" $HOME; [0] %d 100%.mp4'
     quiet = ["ffmpeg", "-v", "error", "-y", "-i"]
     scale = ["-vf", "scale=3840:2160:force_original_aspect_ratio=increase,crop=3840:2160", "-preset", "ultrafast"]
     subprocess.run([*quiet, f"file:{video}", *scale, "-an", f"file:{large}"], check=True)
@@ -140,7 +143,7 @@ def interrupted(config: Path, out_dir: Path, video: Path, audio: Path) -> InputO
         time.sleep(0.02)
     child.send_signal(signal.SIGINT)
     text, _ = child.communicate(timeout=PATIENCE)
-    return judge("Ctrl-C in the middle", child.returncode, text, output)
+    return outcome_of("Ctrl-C in the middle", child.returncode, text, output)
 
 
 def two_at_once(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterator[InputOutcome]:
@@ -154,7 +157,7 @@ def two_at_once(config: Path, out_dir: Path, video: Path, audio: Path) -> Iterat
     ]
     for child, output in zip(children, outputs, strict=True):
         text, _ = child.communicate(timeout=PATIENCE)
-        yield judge(f"two runs at once: {output.name}", child.returncode, text, output)
+        yield outcome_of(f"two runs at once: {output.name}", child.returncode, text, output)
 
 
 def main() -> None:
@@ -172,11 +175,8 @@ def main() -> None:
     write_checkpoint(models, tiny=True)
     (models / "config.yaml").write_text(CONFIG)
     pair = (models / "config.yaml", arguments.out_dir, arguments.video.resolve(), arguments.audio.resolve())
-    print("| input | exit code | result | what was said |\n|---|---|---|---|", flush=True)
-    outcomes = clips_of(arguments.clips_dir.resolve(), *pair)
-    for outcome in outcomes:
-        print(outcome, flush=True)
-    for outcome in [] if arguments.skip_misuse else misuse(*pair):
+    print("| input | exit code | result | messages |\n|---|---|---|---|", flush=True)
+    for outcome in chain(clips_of(arguments.clips_dir.resolve(), *pair), () if arguments.skip_misuse else misuse(*pair)):
         print(outcome, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Samples a second of both data sets: with and without processes that read ahead, before and after what is heard has been computed.
+"""Samples a second of both data sets: with and without processes that read ahead, before and after audio features are cached.
 
     python -m benchmarks.loader CLIPS [--whisper checkpoints/whisper/tiny.pt] [--resolution 256] [--num_frames 16] [--samples 200]
 

@@ -59,7 +59,7 @@ ROWS = (
     BenchmarkRow("stage 1, 8-bit optimizer", "stage1", ("optimizer.name=adamw_8bit",), full_only=True),
     BenchmarkRow("stage 2", "stage2"),
     BenchmarkRow("stage 2, activations kept", "stage2", ("run.enable_gradient_checkpointing=false",)),
-    BenchmarkRow("stage 2, all faces decoded and judged at once", "stage2", ("run.vae_slice_size=0",)),
+    BenchmarkRow("stage 2, all faces decoded at once", "stage2", ("run.vae_slice_size=0",)),
     BenchmarkRow("stage 2, 8-bit optimizer", "stage2", ("optimizer.name=adamw_8bit",), full_only=True),
     BenchmarkRow("stage 2 efficient", "stage2_efficient"),
     BenchmarkRow("stage 1 at 512 px", "stage1_512", full_only=True),

@@ -14,19 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.cases import plain
-from eval.metrics.base import Estimate, bootstrap, mean, ratio, share
-from eval.metrics.image import (
+from eval.estimates import Estimate, bootstrap, json_value, mean, ratio, share
+from eval.inference_videos import add_model_arguments
+from eval.metrics.image import Appearance, appearance_distance, pixel_difference, pixel_jitter
+from eval.metrics.lips import (
     CLOSED_CM,
     SPEECH_SHARES,
-    Appearance,
     SpeechRange,
-    appearance_distance,
     landmark_distance,
     landmark_jitter,
     opening_follows,
-    pixel_difference,
-    pixel_jitter,
     read_mouths,
     speech_range,
 )
@@ -285,8 +282,8 @@ class HeadsMeter:
 
 def ask(meter: SyncMeter, faces: Trio[Tensor], old: Tensor, new: Tensor, number: int) -> tuple[Trio[SyncMeasures], PairTally]:
     """All three videos beside the old and the new sound (mels 80 t); and pairs of the two real ones with their own sound."""
-    heard_old, heard_new = meter.hear(old), meter.hear(new)
-    seen = faces.map(meter.see)
+    heard_old, heard_new = meter.embed_audio(old), meter.embed_audio(new)
+    seen = faces.map(meter.embed_faces)
     tallies = [
         pair_accuracy(windows, heard, meter.num_frames, PAIRS_PER_CLIP, generator(ACCURACY_SEED, 2 * number + side))
         for side, (windows, heard) in enumerate(((seen.source, heard_old), (seen.true, heard_new)))
@@ -612,11 +609,11 @@ class Results:
             "settings": self.settings,
             "weights": self.weights,
             "appearance": self.appearance,
-            "rows": [{**plain(row), "met": row.met, "control_met": row.control_met} for row in rows],
-            "speech_range": plain(heads_speech_range(self.pairs)),
+            "rows": [{**json_value(row), "met": row.met, "control_met": row.control_met} for row in rows],
+            "speech_range": json_value(heads_speech_range(self.pairs)),
             "failed": self.failed,
-            "clips": plain(self.pairs),
-            "silence": plain(self.silence),
+            "clips": json_value(self.pairs),
+            "silence": json_value(self.silence),
         }
         write_json(folder / "results.json", content)
         write_text(folder / "results.md", table)
@@ -658,22 +655,6 @@ def add_measure_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model under test, as in inference."""
-    group = parser.add_argument_group("the model")
-    group.add_argument("--unet_config_path", type=Path, help="YAML of the denoiser (default: as inference.sh)")
-    group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights")
-    group.add_argument("--vae_path", type=Path, help="folder of the autoencoder")
-    group.add_argument("--whisper_path", type=Path, help="the audio encoder's weights")
-    group.add_argument("--inference_steps", type=int, help="denoising steps (default: the model's)")
-    group.add_argument("--guidance_scale", type=float, help="how strongly the sound steers the mouth (default: the model's)")
-    group.add_argument("--seed", type=int, default=1247, help="the same seed gives the same videos (default %(default)s)")
-    group.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
-    group.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
-    group.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision of the model")
-    group.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the denoiser's configuration")
-
-
 def open_meter(parsed: argparse.Namespace, resolution: int, vgg16: Path | None) -> "HeadsMeter":
     """The networks that measure. Raises InputError, ConfigError, WeightsError."""
     from eval.metrics.image import make_appearance
@@ -697,10 +678,10 @@ def measure_all(
     for number, pair in enumerate(pairs):
         logger.info("%s (%d of %d)", pair.name, number + 1, len(pairs))
         try:
-            made = videos.say(pair.name, pair.video, pair.twin)
+            made = videos.generate(pair.name, pair.video, pair.twin)
             measured.append(meter.measure(pair, number, made, videos.generated_share(pair.name)))
             if len(silence) < silent:
-                made = videos.be_silent(f"{pair.name}_silence", pair.video, len(read_truth(pair.video)))
+                made = videos.generate_silent(f"{pair.name}_silence", pair.video, len(read_truth(pair.video)))
                 silence.append(meter.measure_silence(pair, made))
         except (ConfigError, WeightsError):
             raise  # of every clip alike
@@ -753,7 +734,7 @@ def show(
     blocks = []
     for index, why in chosen_clips(measured).items():
         pair = pairs[measured[index].name]
-        faces = meter.faces(pair, videos.say(pair.name, pair.video, pair.twin))
+        faces = meter.faces(pair, videos.generate(pair.name, pair.video, pair.twin))
         blocks.append(clip_block(faces, block_title(measured[index], why)))
     write_sheet(sheet, blocks)
 

@@ -1,12 +1,10 @@
-"""The videos of an evaluation: pairs, generated videos, results that are kept."""
+"""The videos of an evaluation: pairs of video and sound, the model under test, the videos it generates."""
 
 import json
-import logging
-import math
 import tempfile
 import wave
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,34 +23,17 @@ from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.weights import file_sha256
 
-logger = logging.getLogger(__name__)
-
-DIGITS = 6  # digits behind the point that are kept
-
-
-def plain(value: Any) -> Any:
-    """A value for JSON: named fields become dictionaries, numbers are rounded, what is no number becomes None."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if hasattr(value, "_asdict"):
-        return {key: plain(part) for key, part in value._asdict().items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    if isinstance(value, float):
-        return round(value, DIGITS) if math.isfinite(value) else None
-    return value
-
-
 KINDS: tuple[Kind, ...] = ("reconstruction", "cross")
+SILENCE = "silence"  # in the place of a sound's checksum
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One video that is to be made.
+    """One video that is to be generated.
 
     Attributes:
         name: of its own in the run, a file name without an ending.
-        source, audio: whose picture, whose words.
+        source, audio: of which file the picture is, of which the sound.
         kind: see `eval.metrics.base.Case`.
     """
 
@@ -68,7 +49,7 @@ class PairList:
 
     Attributes:
         pairs: the pairs of one source follow each other.
-        refused: video -> why nothing, or not all, is made of it.
+        refused: video -> why it has no pair, or not all.
         drawn_by: what decided which pairs there are.
         checksums: file -> SHA-256.
     """
@@ -119,29 +100,29 @@ def make_pairs(videos: Sequence[Path], kinds: Sequence[Kind], seed: int) -> Pair
     """The pairs of some videos: each with its own sound, each with another's, or both.
 
     Videos stand in a ring, shuffled by the seed, and each gets the sound of the next one that has any: never its own, and no sound
-    serves twice where all have one. Raises InputError where nothing is left to be made.
+    serves twice where all have one. Raises InputError where no pair is left.
     """
-    heard, refused = {}, {}
+    has_sound, refused = {}, {}
     for video in videos:
         try:
             info = probe(video)
             info.require_video()
-            heard[video] = info.has_audio
+            has_sound[video] = info.has_audio
         except LatentSyncError as error:
             refused[str(video)] = str(error)
-    names = unique_names(list(heard))
-    others = draw_others(heard, seed) if "cross" in kinds else {}
+    names = unique_names(list(has_sound))
+    others = draw_others(has_sound, seed) if "cross" in kinds else {}
     pairs: list[Pair] = []
     for video, name in names.items():
-        if "reconstruction" in kinds and heard[video]:
+        if "reconstruction" in kinds and has_sound[video]:
             pairs.append(Pair(name, video, video, "reconstruction"))
         if video in others:
             both = free_name(f"{name}__{names[others[video]]}", {*names.values(), *(pair.name for pair in pairs)})
             pairs.append(Pair(both, video, others[video], "cross"))
         if not pairs or pairs[-1].source != video:
-            why = "there is no other video with sound" if heard[video] else "it has no sound, and no other gives it one"
+            why = "there is no other video with sound" if has_sound[video] else "it has no sound, and no other gives it one"
             refused[str(video)] = f"{video} is left out: {why}."
-        elif "reconstruction" in kinds and not heard[video]:
+        elif "reconstruction" in kinds and not has_sound[video]:
             refused[str(video)] = f"{video} has no sound of its own, so it has no reconstruction: it is used with another's alone."
     if not pairs:
         raise InputError(f"Not one of {len(videos)} videos can be used; {next(iter(refused.values()))}")
@@ -149,13 +130,13 @@ def make_pairs(videos: Sequence[Path], kinds: Sequence[Kind], seed: int) -> Pair
     return PairList(tuple(pairs), refused, {"kinds": list(kinds), "seed": seed}, digests)
 
 
-def draw_others(heard: dict[Path, bool], seed: int) -> dict[Path, Path]:
+def draw_others(has_sound: dict[Path, bool], seed: int) -> dict[Path, Path]:
     """Video -> another one whose sound it gets; those for which there is no other with sound are left out."""
-    ring = [list(heard)[place] for place in np.random.default_rng(seed).permutation(len(heard))]
+    ring = [list(has_sound)[place] for place in np.random.default_rng(seed).permutation(len(has_sound))]
     found = {}
     for place, video in enumerate(ring):
         after = [*ring[place + 1 :], *ring[:place]]
-        other = next((one for one in after if heard[one]), None)
+        other = next((one for one in after if has_sound[one]), None)
         if other is not None:
             found[video] = other
     return found
@@ -178,68 +159,6 @@ def free_name(wanted: str, taken: Collection[str]) -> str:
     return name
 
 
-RECORD_KINDS = ("result", "reason")
-
-
-class ResultCache:
-    """Outcomes by file; one of another size, time or way of measuring is none.
-
-    Args:
-        path: a text file with one outcome a line; what a kill cut short is passed over.
-        settings: everything that decides an outcome beside the file.
-    """
-
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Raises OutputError where the file is there and cannot be read."""
-        self.path, self._settings = path, json.loads(json.dumps(dict(settings)))
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        except (OSError, UnicodeDecodeError) as error:
-            raise OutputError(f"cannot read {path} ({type(error).__name__}): delete it, or name another --output_dir") from None
-        self._entries = {entry["file"]: entry for entry in map(_parse, lines) if entry is not None}
-
-    def find(self, file: Path) -> dict[str, Any] | None:
-        """What was found of a file: {"result": ...} or {"reason": ...}; None where it has to be measured."""
-        entry = self._entries.get(str(file.absolute()))
-        if entry is None or any(entry.get(key) != value for key, value in self._identity(file).items()):
-            return None
-        return {kind: entry[kind] for kind in RECORD_KINDS if kind in entry}
-
-    def add(self, file: Path, outcome: Mapping[str, Any]) -> None:
-        """Keep {"result": ...} or {"reason": ...} of a file. Raises OutputError."""
-        entry = {**self._identity(file), **outcome}
-        self._entries[entry["file"]] = entry
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as kept:
-                kept.write("\n" * self._is_cut() + json.dumps(entry, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {(error.strerror or str(error)).lower()}") from None
-
-    def _is_cut(self) -> bool:
-        """Whether the last line has no end."""
-        return self.path.is_file() and self.path.stat().st_size > 0 and not self.path.read_bytes().endswith(b"\n")
-
-    def _identity(self, file: Path) -> dict[str, Any]:
-        try:
-            status = file.stat()
-            size, time = status.st_size, status.st_mtime_ns
-        except OSError:
-            size, time = -1, -1
-        return {"file": str(file.absolute()), "size": size, "mtime": time, "settings": self._settings}
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and "file" in entry and any(kind in entry for kind in RECORD_KINDS) else None
-
-
-SILENCE = "silence"  # in the place of a sound's checksum
-
-
 def checksums(paths: Mapping[str, Path]) -> dict[str, str]:
     """The checksums of files, and of the files of folders, by name."""
     files = {name: sorted(path.iterdir()) if path.is_dir() else [path] for name, path in paths.items()}
@@ -252,12 +171,12 @@ def checksums(paths: Mapping[str, Path]) -> dict[str, str]:
 
 
 class GeneratedVideos:
-    """Makes videos, or finds them made.
+    """Generates videos, or finds them generated.
 
     Args:
         folder: where they are kept, each with a .json of its name that appears after it.
         recipe: everything that decides how a video turns out but its inputs: checksums of weights, settings.
-        build: makes the pipeline, when the first video has to be made.
+        build: makes the pipeline, when the first video has to be generated.
         options: of every job.
     """
 
@@ -272,36 +191,36 @@ class GeneratedVideos:
         """One for all videos."""
         return self._build()
 
-    def say(self, name: str, video: Path, sound: Path) -> Path:
-        """The person of a video with the words of a sound. Raises as `LipsyncPipeline`, and ConfigError for another recipe's video."""
-        return self._get(name, video, sound, file_sha256(sound))
+    def generate(self, name: str, video: Path, audio: Path, checksum: str | None = None) -> Path:
+        """The video with other words; `checksum` is that of the sound, where it is known.
 
-    def be_silent(self, name: str, video: Path, frames: int) -> Path:
-        """The person of a video of so many frames hearing nothing. Raises like `say`."""
-        with tempfile.TemporaryDirectory(prefix="latentsync-") as folder:
-            sound = Path(folder) / "silence.wav"
-            with wave.open(str(sound), "wb") as file:
-                file.setparams((1, 2, AUDIO_SAMPLE_RATE, 0, "NONE", ""))
-                file.writeframes(bytes(2 * (frames * AUDIO_SAMPLE_RATE // VIDEO_FPS)))
-            return self._get(name, video, sound, SILENCE)
-
-    def _get(self, name: str, video: Path, sound: Path, heard: str) -> Path:
-        made, note = self.folder / f"{name}.mp4", self.folder / f"{name}.json"
-        wanted = {"recipe": self.recipe, "video": file_sha256(video), "sound": heard}
-        if made.is_file() and note.is_file():
+        Raises as `LipsyncPipeline`, and ConfigError for the video of another recipe.
+        """
+        path, note = self.folder / f"{name}.mp4", self.folder / f"{name}.json"
+        wanted = {"recipe": self.recipe, "video": file_sha256(video), "sound": checksum or file_sha256(audio)}
+        if path.is_file() and note.is_file():
             if {key: read_record(note).get(key) for key in wanted} != wanted:
-                raise ConfigError(f"{made} was made of other weights, settings or clips: name another --output_dir, or delete it")
-            return made
+                raise ConfigError(f"{path} was generated by other weights, settings or clips: name another --output_dir, or delete it")
+            return path
         try:
             note.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"cannot write into {self.folder}: {error.strerror}") from None
-        result = self.pipeline(video, sound, made, self.options)
+        result = self.pipeline(video, audio, path, self.options)
         write_json(note, {**wanted, "frames": result.frames, "generated": result.generated, "warnings": list(result.warnings)})
-        return made
+        return path
+
+    def generate_silent(self, name: str, video: Path, frames: int) -> Path:
+        """A video of so many frames with silence. Raises like `generate`."""
+        with tempfile.TemporaryDirectory(prefix="latentsync-") as folder:
+            audio = Path(folder) / "silence.wav"
+            with wave.open(str(audio), "wb") as file:
+                file.setparams((1, 2, AUDIO_SAMPLE_RATE, 0, "NONE", ""))
+                file.writeframes(bytes(2 * (frames * AUDIO_SAMPLE_RATE // VIDEO_FPS)))
+            return self.generate(name, video, audio, SILENCE)
 
     def generated_share(self, name: str) -> float:
-        """Share of a kept video's frames that got a new mouth."""
+        """Share of a kept video's frames whose mouth was generated."""
         note = read_record(self.folder / f"{name}.json")
         return note.get("generated", 0) / max(1, note.get("frames", 1))
 
@@ -327,7 +246,7 @@ class ModelUnderTest:
 
     @property
     def weights(self) -> dict[str, str]:
-        """The checksums of its files, with that of a picture as mask."""
+        """The checksums of its files, with that of a mask that is a picture."""
         mask = Path(self.config.data.mask)
         files = {"unet": self.files.unet, "vae": self.files.vae, "whisper": self.files.whisper}
         return checksums({**files, "mask": mask} if mask.is_absolute() else files)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,13 @@ from latentsync.errors import InputError
 
 RESULTS = "results.json"
 BETTER_SIGN = {"high": 1, "low": -1}
+HEADER = ("measure", "kind", "A", "B", "B - A [95 %]", "B better / worse / same", "n")
+OLD_WORDS = {  # in results of older versions -> now
+    r"\bmade\b": "generated",
+    r"\btruth\b": "reference",
+    r"\bown_sync": "stable_sync",
+    "mouth reader": "landmark network",
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,22 @@ def read_results(place: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read as results of an evaluation: name the folder that eval.run wrote") from None
     if not isinstance(content, dict) or not {"pairs", "measures", "cases"} <= content.keys():
         raise InputError(f"{path} holds no results of eval.run: name the folder that it wrote")
-    return content
+    return with_new_words(content) if any(is_old(case) for case in content["cases"].values()) else content
+
+
+def is_old(case: Mapping[str, Any]) -> bool:
+    """Whether the record of a case is of a version that said "made" and "truth"."""
+    return any("made" in reading for reading in case["measures"].values())
+
+
+def with_new_words(content: dict[str, Any]) -> dict[str, Any]:
+    """Results of an older version in the words of this one: keys, names of metrics, protocols."""
+    text = json.dumps({key: content.get(key, []) for key in ("measures", "stand_ins")})
+    cases = {name: json.dumps({"kind": case["kind"], "measures": case["measures"]}) for name, case in content["cases"].items()}
+    for old, new in OLD_WORDS.items():
+        text = re.sub(old, new, text)
+        cases = {name: re.sub(old, new, case) for name, case in cases.items()}
+    return {**content, **json.loads(text), "cases": {name: json.loads(case) for name, case in cases.items()}}
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[list[Difference], list[str]]:
@@ -88,7 +111,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[list[Difference
 
 def compare_column(a: Mapping[str, Any], b: Mapping[str, Any], measure: str, column: Mapping[str, Any]) -> list[Difference]:
     """One number, for each kind of case that has it in both."""
-    from eval.metrics.base import mean
+    from eval.estimates import mean
 
     found = []
     for kind in dict.fromkeys(case["kind"] for case in a["cases"].values()):
@@ -119,32 +142,35 @@ def gain(one: float, other: float, better: str) -> float:
 
 def value_of(run: Mapping[str, Any], case: str, measure: str, column: str) -> float | None:
     """One number of one video, if it has it."""
-    made = run["cases"][case]["measures"].get(measure, {}).get("made")
-    return None if made is None else made.get(column)
+    numbers = run["cases"][case]["measures"].get(measure, {}).get("generated")
+    return None if numbers is None else numbers.get(column)
 
 
 def to_markdown(differences: Sequence[Difference], notes: Sequence[str], names: tuple[str, str]) -> str:
     """The table."""
-    lines = ["# Comparison", "", f"A: {names[0]}", "", f"B: {names[1]}", ""]
-    lines += ["| measure | kind | A | B | B - A [95 %] | B better / worse / same | n |", "|---|---|---|---|---|---|---|"]
+    from eval.estimates import NONE, markdown_table
+
+    rows = []
     for found in differences:
         digits, unit = found.column["digits"], found.column["unit"]
-        interval = "" if found.low is None or found.high is None else f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-        sure = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
-        apart = f"{found.mean:+.{digits}f}{interval}"
-        sides = "-" if found.better is None else f"{found.better} / {found.worse} / {found.count - found.better - (found.worse or 0)}"
-        cells = (
-            *(found.column["name"] + (f", {unit}" if unit else ""), found.kind, f"{found.mean_a:.{digits}f}", f"{found.mean_b:.{digits}f}"),
-            *(f"**{apart}**" if sure else apart, sides, str(found.count)),
-        )
-        lines.append(f"| {' | '.join(cells)} |")
+        difference = f"{found.mean:+.{digits}f}"
+        if found.low is not None and found.high is not None:
+            difference += f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+            if found.low > 0 or found.high < 0:
+                difference = f"**{difference}**"
+        same = found.count - (found.better or 0) - (found.worse or 0)
+        sides = NONE if found.better is None else f"{found.better} / {found.worse} / {same}"
+        name = found.column["name"] + (f", {unit}" if unit else "")
+        means = (f"{found.mean_a:.{digits}f}", f"{found.mean_b:.{digits}f}")
+        rows.append((name, found.kind, *means, difference, sides, str(found.count)))
     about = "Means over the videos that both have; intervals by the bootstrap over paired differences; bold where 0 lies outside."
-    return "\n".join([*lines, "", about, *(line for note in notes for line in ("", note))]) + "\n"
+    parts = ["# Comparison", f"A: {names[0]}", f"B: {names[1]}", markdown_table(HEADER, rows), about, *notes]
+    return "\n\n".join(parts) + "\n"
 
 
 def run(parsed: argparse.Namespace) -> None:
     """Do what the command line says."""
-    from eval.cases import plain
+    from eval.estimates import json_value
     from latentsync.media.files import check_target, write_json, write_text
 
     if parsed.output is not None:
@@ -153,7 +179,7 @@ def run(parsed: argparse.Namespace) -> None:
     table = to_markdown(differences, notes, (str(parsed.a), str(parsed.b)))
     if parsed.output is not None:
         write_text(parsed.output, table)
-        write_json(parsed.output.with_suffix(".json"), {"differences": [plain(found) for found in differences], "notes": notes})
+        write_json(parsed.output.with_suffix(".json"), {"differences": json_value(differences), "notes": notes})
     print(table, end="")
 
 

@@ -1,14 +1,18 @@
 """The configuration of an evaluation."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from eval.cases import KINDS
 from latentsync.config import LARGEST_SEED, Rule, at_least, enforce, one_of, read_config
 from latentsync.faces.detector import NAMES as DETECTORS
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.published_config import NOT_PUBLISHED
+from latentsync.published_config import PublishedKeys, Renamed
+
+logger = logging.getLogger(__name__)
 
 DTYPES = ("auto", "fp16", "bf16", "fp32")
 
@@ -19,8 +23,8 @@ class PairsConfig:
 
     videos: Path | None = None  # a folder of clips, or a text file that names some
     kinds: list[str] = field(default_factory=lambda: list(KINDS))  # with which sounds: their own, another's
-    seed: int = 1247  # draws whose sound each video gets
-    made: Path | None = None  # a folder of videos made elsewhere, NAME.mp4 for each name in pairs.json; none: they are made here
+    seed: int = 1247  # decides which sound each video gets
+    generated: Path | None = None  # videos generated elsewhere: a folder with NAME.mp4 for each name in pairs.json
 
 
 @dataclass
@@ -39,7 +43,7 @@ class ModelConfig:
 
 @dataclass
 class InferenceConfig:
-    """How videos are made; see `LipsyncOptions`."""
+    """How videos are generated; see `LipsyncOptions`."""
 
     inference_steps: int | None = None
     guidance_scale: float | None = None
@@ -50,14 +54,14 @@ class InferenceConfig:
 
 @dataclass
 class MeasuresConfig:
-    """What measures, and with which files; what is not named lies in checkpoints/."""
+    """Which metrics, and their files; what is not named lies in checkpoints/."""
 
     names: list[str] = field(default_factory=list)  # none: all whose weights are there
     resolution: int = 256  # side in pixels of the aligned faces that are measured on, whatever the model's own
-    syncnet_config: Path | None = None  # a SyncNet of this project, which measures beside SyncNet v2
+    syncnet_config: Path | None = None  # a SyncNet of this project, for the metric stable_sync
     syncnet: Path | None = None
-    reader: Path | None = None  # a mouth reader of this project
-    identity: Path | None = None  # a network that knows people by their faces (torchscript)
+    reader: Path | None = None  # a landmark network of this project
+    identity: Path | None = None  # a face recognition network (torchscript)
     i3d: Path | None = None  # the network of FVD (torchscript)
     inception: Path | None = None  # the network of FID
 
@@ -67,7 +71,7 @@ class ReportConfig:
     """What is left behind."""
 
     folder: Path | None = None  # for everything
-    clips: int = 6  # side by side videos in the report: the worst of each measure in turn
+    clips: int = 6  # side by side videos in the report: the worst of each metric in turn
     stand_ins: list[str] = field(default_factory=list)  # networks that are random or stand for others, in words that head the report
 
 
@@ -82,10 +86,23 @@ class EvaluationConfig:
     output: ReportConfig = field(default_factory=ReportConfig)
 
 
+def _renamed_made(value: Any, sentence: str) -> Any:
+    if value:
+        logger.warning("%s: the key is data.generated now", sentence)
+    return value
+
+
+OLD_KEYS = PublishedKeys({}, frozenset(), {"data.made": Renamed("data.generated", _renamed_made)})
+OLD_METRICS = {"own_sync": "stable_sync"}
+
+
 def load_evaluation_config(path: Path | str, overrides: Sequence[str] = ()) -> EvaluationConfig:
     """Read the configuration of an evaluation; see `latentsync.config.load_config`. Raises ConfigError, InputError."""
-    config, source = read_config(EvaluationConfig, NOT_PUBLISHED, path, overrides)
+    config, source = read_config(EvaluationConfig, OLD_KEYS, path, overrides)
     data, measures = config.data, config.measures
+    for old in sorted(OLD_METRICS.keys() & set(measures.names)):
+        logger.warning("%s: measures.names: %s is called %s now", path, old, OLD_METRICS[old])
+    measures.names = [OLD_METRICS.get(name, name) for name in measures.names]
     rules = [
         Rule("data.videos", data.videos is not None, "the folder of the clips, or a text file that names them"),
         Rule("output.folder", config.output.folder is not None, "the folder for results"),

@@ -1,4 +1,4 @@
-"""Frechet inception distance of two folders: `python -m eval.eval_fid --real DIR --made DIR [--inception FILE] [--output_dir OUT]`."""
+"""Frechet inception distance of two folders: `python -m eval.eval_fid --real DIR --generated DIR [--inception FILE] [--output_dir OUT]`."""
 
 import sys
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parser = make_parser("eval_fid", "Frechet inception distance")
     parser.add_argument("--inception", type=Path, help="Inception as TorchScript (default: that in checkpoints/)")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="look at every Nth frame (default %(default)s)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth frame (default %(default)s)")
     parsed = parser.parse_args(arguments)
 
     def build(weights: Path, device: "torch.device") -> "Fid":

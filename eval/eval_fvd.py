@@ -1,4 +1,4 @@
-"""Frechet video distance of two folders of videos: `python -m eval.eval_fvd --real DIR --made DIR [--i3d FILE] [--output_dir OUT]`."""
+"""Frechet video distance of two folders of videos: `python -m eval.eval_fvd --real DIR --generated DIR [--i3d FILE] [--output_dir OUT]`."""
 
 import sys
 from collections.abc import Sequence

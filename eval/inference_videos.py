@@ -1,33 +1,22 @@
-"""Make a list of videos with one loaded pipeline: `python -m eval.inference_videos --pairs FILE --output_dir OUT`."""
+"""Generate a list of videos with one loaded pipeline: `python -m eval.inference_videos --pairs FILE --output_dir OUT`."""
 
 import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedded.evaluate import add_model_arguments
 from latentsync.cli import CODES, run_command
 from latentsync.errors import ConfigError, InputError, WeightsError, reason_of
 from latentsync.media.files import AUDIO_EXTENSIONS, VIDEO_EXTENSIONS, check_readable, read_table, walk_media, written_path
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
-    from eval.cases import GeneratedVideos
+    from eval.cases import GeneratedVideos, Pair
 
 logger = logging.getLogger("eval")
 
 COLUMNS = ("video_path", "audio_path")
-
-
-@dataclass(frozen=True)
-class Wish:
-    """One video that is to be made."""
-
-    name: str  # of the result, without an ending
-    video: Path
-    audio: Path
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,7 +26,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser = argparse.ArgumentParser(
         prog="python -m eval.inference_videos",
         description="Give many videos other words with one loading of the model.",
-        epilog="The same command goes on where it stopped: finished videos stay, each with a .json of what it was made of. " + CODES,
+        epilog="The same command goes on where it stopped: finished videos stay, each with a .json of what it was generated from. " + CODES,
     )
     group = parser.add_argument_group("what")
     group.add_argument(
@@ -54,35 +43,55 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_intermixed_args(arguments)
 
 
-def read_wishes(path: Path) -> list[Wish]:
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model under test, as in inference."""
+    group = parser.add_argument_group("the model")
+    group.add_argument("--unet_config_path", type=Path, help="YAML of the denoiser (default: as inference.sh)")
+    group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights")
+    group.add_argument("--vae_path", type=Path, help="folder of the autoencoder")
+    group.add_argument("--whisper_path", type=Path, help="the audio encoder's weights")
+    group.add_argument("--inference_steps", type=int, help="denoising steps (default: the model's)")
+    group.add_argument("--guidance_scale", type=float, help="how strongly the sound steers the mouth (default: the model's)")
+    group.add_argument("--seed", type=int, default=1247, help="the same seed gives the same videos (default %(default)s)")
+    group.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
+    group.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
+    group.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision of the model")
+    group.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the denoiser's configuration")
+
+
+def read_pairs(path: Path) -> "list[Pair]":
     """The rows of a .csv file. Raises InputError: it cannot be read, a column is missing, two results would have one name."""
+    from eval.cases import Pair
+
     rows = read_table(path)
     if not rows:
         raise InputError(f"{path} names no pair: give at least one row with {' and '.join(COLUMNS)}")
-    wishes = []
+    pairs = []
     for number, row in enumerate(rows, start=1):
         missing = [name for name in COLUMNS if not row.get(name)]
         if missing:
             raise InputError(f"{path}, row {number}: {' and '.join(missing)} missing")
         video, audio = (written_path(path.parent, row[name]) for name in COLUMNS)
-        wishes.append(Wish(row.get("name", "").strip() or f"{video.stem}__{audio.stem}", video, audio))
-    names = [wish.name for wish in wishes]
+        pairs.append(Pair(row.get("name", "").strip() or f"{video.stem}__{audio.stem}", video, audio, "cross"))
+    names = [pair.name for pair in pairs]
     bad = next((name for name in names if names.count(name) > 1 or Path(name).name != name), None)
     if bad is not None:
         raise InputError(f"{path}: the name {bad!r} is there twice or is no plain file name: give each row a name of its own")
-    return wishes
+    return pairs
 
 
-def match_wishes(videos: Path, audios: Path) -> list[Wish]:
+def match_pairs(videos: Path, audios: Path) -> "list[Pair]":
     """Videos and sounds of one file name. Raises InputError where no two fit, or where one name is there twice."""
-    seen, heard = by_stem(videos, VIDEO_EXTENSIONS), by_stem(audios, AUDIO_EXTENSIONS | VIDEO_EXTENSIONS)
-    wishes = [Wish(name, video, heard[name]) for name, video in seen.items() if name in heard]
-    if not wishes:
+    from eval.cases import Pair
+
+    pictures, sounds = by_stem(videos, VIDEO_EXTENSIONS), by_stem(audios, AUDIO_EXTENSIONS | VIDEO_EXTENSIONS)
+    pairs = [Pair(name, video, sounds[name], "cross") for name, video in pictures.items() if name in sounds]
+    if not pairs:
         raise InputError(f"No video in {videos} has a sound of its name in {audios}: name them alike, or list them with --pairs")
-    alone = sorted(seen.keys() ^ heard.keys())
+    alone = sorted(pictures.keys() ^ sounds.keys())
     if alone:
         logger.warning("%d files have no partner of their name and are left out, such as %s.", len(alone), alone[0])
-    return wishes
+    return pairs
 
 
 def by_stem(folder: Path, extensions: frozenset[str]) -> dict[str, Path]:
@@ -95,20 +104,20 @@ def by_stem(folder: Path, extensions: frozenset[str]) -> dict[str, Path]:
     return found
 
 
-def make_all(wishes: Sequence[Wish], videos: "GeneratedVideos") -> dict[str, str]:
-    """Make or find all of them; why some could not be made. A failure does not stop the others, but for one that all would meet."""
+def generate_all(pairs: "Sequence[Pair]", videos: "GeneratedVideos") -> dict[str, str]:
+    """Generate or find all; why some could not be generated. A failure does not stop the others, but for one that all would meet."""
     failed = {}
-    for number, wish in enumerate(wishes, start=1):
-        logger.info("%s (%d of %d)", wish.name, number, len(wishes))
+    for number, pair in enumerate(pairs, start=1):
+        logger.info("%s (%d of %d)", pair.name, number, len(pairs))
         try:
-            check_readable(wish.video)
-            check_readable(wish.audio)
-            videos.say(wish.name, wish.video, wish.audio)
+            check_readable(pair.source)
+            check_readable(pair.audio)
+            videos.generate(pair.name, pair.source, pair.audio)
         except (ConfigError, WeightsError):
             raise  # of every video alike
         except Exception as error:
-            failed[wish.name] = reason_of(error)
-            logger.warning("%s was not made: %s", wish.name, failed[wish.name])
+            failed[pair.name] = reason_of(error)
+            logger.warning("%s was not generated: %s", pair.name, failed[pair.name])
             logger.debug("Where it happened:", exc_info=error)
     return failed
 
@@ -120,21 +129,21 @@ def run(parsed: argparse.Namespace) -> int:
 
     if (parsed.pairs is None) == (parsed.videos is None) or (parsed.videos is None) != (parsed.audios is None):
         raise InputError("Give --pairs with a list, or both --videos and --audios with folders.")
-    wishes = read_wishes(parsed.pairs) if parsed.pairs else match_wishes(parsed.videos, parsed.audios)
+    pairs = read_pairs(parsed.pairs) if parsed.pairs else match_pairs(parsed.videos, parsed.audios)
     options = LipsyncOptions(
         *(parsed.inference_steps, parsed.guidance_scale, parsed.seed, parsed.face, parsed.length), batch_clips=parsed.batch_clips
     )
     named = (parsed.unet_config_path, parsed.inference_ckpt_path, parsed.vae_path, parsed.whisper_path)
     model = find_model(named, parsed.overrides, parsed.detector, parsed.device, parsed.dtype, options)
-    failed = make_all(wishes, model.videos(parsed.output_dir))
-    print(f"{len(wishes) - len(failed)} of {len(wishes)} videos are in {parsed.output_dir}")
+    failed = generate_all(pairs, model.videos(parsed.output_dir))
+    print(f"{len(pairs) - len(failed)} of {len(pairs)} videos are in {parsed.output_dir}")
     return 1 if failed else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point."""
     parsed = parse_arguments(arguments)
-    return run_command(lambda: run(parsed), "eval", "the same command goes on with the video that was in work.", verbose=parsed.verbose)
+    return run_command(lambda: run(parsed), "eval", "the same command goes on with the video that was interrupted.", verbose=parsed.verbose)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every metric on a case: frames side by side, readings, summary rows."""
+"""Every metric on one case: frames beside those of the source, readings, what is kept of them, rows of the summary."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,9 +10,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from eval.cases import KINDS, plain
-from eval.metrics.base import Case, Chunk, Column, Estimate, FeatureTally, Kind, Measure, Numbers, SetMeasure, Tally, mean
-from eval.metrics.distribution import distance_estimate
+from eval.cases import KINDS
+from eval.estimates import Estimate, json_value, mean
+from eval.metrics.base import Case, Chunk, Column, Kind, Metric, Numbers, SetMetric
+from eval.metrics.distribution import distance_estimate, set_distance
 from latentsync.errors import InputError, LatentSyncError, OutputError, reason_of
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.detector import FaceDetector
@@ -23,8 +24,10 @@ from latentsync.media.video_reader import VideoReader
 
 logger = logging.getLogger(__name__)
 
-CHUNK_FRAMES = 16  # frames that go by together
+CHUNK_FRAMES = 16  # frames that are read together
 LENGTH_SLACK = 1  # frames by which the lengths of a video and its source may differ without a word
+SIZE = "_size"  # ends the name of a column of absolute values
+MOST_OFFSET = 2.0  # frames that real videos may be out of sync on average
 
 
 class FaceClips:
@@ -33,7 +36,7 @@ class FaceClips:
     Args:
         detector: of inference.
         resolution: side in pixels of the aligned faces.
-        face: whose face, as inference was told.
+        face: whose face, as in inference.
         warn: is given a sentence on what a reader of the results should know.
     """
 
@@ -63,56 +66,36 @@ class FaceClips:
                 "measure videos of one size"
             )
         has_face, matrices = per_frame(self.plan(case.source))
-        made, real = video.frames(), source.frames()
+        streams = video.frames(), source.frames()
         try:
-            yield from self._cut(made, real, has_face, matrices, case)
+            start, whole = 0, True
+            while whole:
+                generated, real = (list(islice(stream, CHUNK_FRAMES)) for stream in streams)
+                count = min(len(generated), len(real), len(has_face) - start)
+                whole = count == CHUNK_FRAMES
+                if count:
+                    here = slice(start, start + count)
+                    yield self._chunk(start, generated[:count], real[:count], has_face[here], matrices[here])
+                start += count
+            rest = [len(frames) - count + sum(1 for _ in stream) for frames, stream in zip((generated, real), streams, strict=True)]
         finally:
-            made.close()
-            real.close()
-
-    def _cut(
-        self, made: Iterator[np.ndarray], real: Iterator[np.ndarray], has_face: np.ndarray, matrices: np.ndarray, case: Case
-    ) -> Iterator[Chunk]:
-        start, whole = 0, True
-        while whole:
-            frames, source_frames = list(islice(made, CHUNK_FRAMES)), list(islice(real, CHUNK_FRAMES))
-            count = min(len(frames), len(source_frames), len(has_face) - start)
-            whole = count == CHUNK_FRAMES
-            if count:
-                yield self._chunk(start, frames[:count], source_frames[:count], has_face, matrices)
-            start += count
-        rest = len(frames) - count + sum(1 for _ in made), len(source_frames) - count + sum(1 for _ in real)
+            for stream in streams:
+                stream.close()
         if max(rest) > LENGTH_SLACK:
             self.warn(
                 f"{case.video} has {start + rest[0]} frames and its source {start + rest[1]}: the first {start} of both are measured."
             )
 
-    def _chunk(
-        self, start: int, frames: list[np.ndarray], source_frames: list[np.ndarray], has_face: np.ndarray, matrices: np.ndarray
-    ) -> Chunk:
-        here = slice(start, start + len(frames))
-        chosen = np.flatnonzero(has_face[here])
-        transforms = torch.from_numpy(matrices[here][chosen])
-        return Chunk(
-            start=start,
-            frames=np.stack(frames),
-            source_frames=np.stack(source_frames),
-            has_face=has_face[here],
-            faces=self._faces(frames, chosen, transforms),
-            source_faces=self._faces(source_frames, chosen, transforms),
-            matrices=transforms,
+    def _chunk(self, start: int, frames: list[np.ndarray], source: list[np.ndarray], has_face: np.ndarray, matrices: np.ndarray) -> Chunk:
+        chosen = np.flatnonzero(has_face)
+        transforms = torch.from_numpy(matrices[chosen])
+        faces, source_faces = (
+            warp_faces([video[index] for index in chosen], transforms, self.resolution)
+            if len(chosen)
+            else torch.empty(0, self.resolution, self.resolution, 3, dtype=torch.uint8)
+            for video in (frames, source)
         )
-
-    def _faces(self, frames: list[np.ndarray], chosen: np.ndarray, transforms: torch.Tensor) -> torch.Tensor:
-        """Aligned faces uint8 k R R 3 of the chosen frames, on the CPU; k may be 0."""
-        if not len(chosen):
-            return torch.empty(0, self.resolution, self.resolution, 3, dtype=torch.uint8)
-        return warp_faces([frames[index] for index in chosen], transforms, self.resolution)
-
-
-def truth_chunk(chunk: Chunk) -> Chunk:
-    """The same moment of `Case.truth()`: the source in the place of the video under test."""
-    return replace(chunk, frames=chunk.source_frames, faces=chunk.source_faces)
+        return Chunk(start, np.stack(frames), np.stack(source), has_face, faces, source_faces, transforms)
 
 
 def per_frame(plan: FacePlan) -> tuple[np.ndarray, np.ndarray]:
@@ -129,79 +112,76 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class Reading(Generic[_Found]):
-    """What a measure found of a case, and of the source in its place.
+    """What a metric found of a case, and of the source in its place.
 
     Attributes:
-        made, truth: None where `failed` or `truth_failed` says why there is nothing.
+        generated, reference: None where `failed` or `reference_failed` says why there is nothing.
         sure: whether another try would find the same.
     """
 
-    made: _Found | None
-    truth: _Found | None
+    generated: _Found | None
+    reference: _Found | None
     failed: str | None = None
-    truth_failed: str | None = None
+    reference_failed: str | None = None
     sure: bool = True
 
 
 class CaseReadings(NamedTuple):
-    """All that was found of one case, by measure."""
+    """All that was found of one case, by metric."""
 
     numbers: dict[str, Reading[Numbers]]
     features: dict[str, Reading[np.ndarray]]
 
 
-class GuardedTally(Generic[_Found]):
-    """A tally that is dropped at its first failure, with the reason."""
+class MetricRun:
+    """One metric on one video: its rows so far; dropped at its first failure, with the reason."""
 
-    def __init__(self, begin: Callable[[], Any]) -> None:
-        self.failed: str | None = None
-        self.sure = True
-        self._tally: Tally | FeatureTally | None = self._attempt(begin)
+    def __init__(self, metric: Metric | SetMetric, case: Case) -> None:
+        self.metric, self.case, self.failed, self.sure = metric, case, None, True
+        self._rows: list[np.ndarray] = []
+        self._carried: list[Any] = []
+        self._silent = isinstance(metric, Metric) and metric.reconstructions_only and case.kind != "reconstruction"
 
     def add(self, chunk: Chunk) -> None:
-        """The next frames, if it still counts."""
-        if self._tally is not None:
-            self._attempt(lambda: self._tally.add(chunk))
+        """The next frames."""
+        if self.failed is None and not self._silent:
+            self._rows += filter(len, [self._attempt(lambda: self.metric.of_chunk(chunk, self._carried), ())])
 
-    def finish(self) -> _Found | None:
-        """What was found; None where it failed."""
-        return None if self._tally is None else self._attempt(self._tally.finish)
+    def finish(self) -> Any:
+        """The numbers, or the features n d; None where it failed."""
+        if self.failed is not None:
+            return None
+        if self._silent:
+            return dict.fromkeys(column.name for column in self.metric.columns)
+        rows = np.concatenate(self._rows) if self._rows else np.empty((0, 0))
+        return self._attempt(lambda: self.metric.of_video(self.case, rows), None) if isinstance(self.metric, Metric) else rows
 
-    def _attempt(self, work: Callable[[], Any]) -> Any:
+    def _attempt(self, work: Callable[[], Any], otherwise: Any) -> Any:
         try:
             return work()
         except Exception as error:
-            self._tally, self.failed, self.sure = None, reason_of(error), isinstance(error, LatentSyncError)
+            self.failed, self.sure = reason_of(error), isinstance(error, LatentSyncError)
             logger.debug("Where it happened:", exc_info=error)
-            return None
+            return otherwise
 
 
-class _Both(Generic[_Found]):
-    """A measure at work on the video and on its source."""
-
-    def __init__(self, measure: Measure | SetMeasure, case: Case) -> None:
-        self.made: GuardedTally[_Found] = GuardedTally(lambda: measure.open(case))
-        self.truth: GuardedTally[_Found] = GuardedTally(lambda: measure.open(case.truth()))
-
-    def reading(self) -> Reading[_Found]:
-        made, truth = self.made.finish(), self.truth.finish()
-        return Reading(made, truth, self.made.failed, self.truth.failed, self.made.sure and self.truth.sure)
-
-
-def measure_case(case: Case, looker: FaceClips, measures: Sequence[Measure], sets: Sequence[SetMeasure]) -> CaseReadings:
-    """Measure one case by everything. Raises InputError where its videos cannot be looked at; see `FaceClips.chunks`."""
-    numbers: dict[str, _Both[Numbers]] = {measure.name: _Both(measure, case) for measure in measures}
-    features: dict[str, _Both[np.ndarray]] = {measure.name: _Both(measure, case) for measure in sets}
-    for chunk in looker.chunks(case):
-        real = truth_chunk(chunk)
-        for both in (*numbers.values(), *features.values()):
-            both.made.add(chunk)
-            both.truth.add(real)
-    return CaseReadings({name: both.reading() for name, both in numbers.items()}, {name: both.reading() for name, both in features.items()})
+def measure_case(case: Case, clips: FaceClips, metrics: Sequence[Metric], sets: Sequence[SetMetric]) -> CaseReadings:
+    """Measure one case by everything. Raises InputError where its videos cannot be read; see `FaceClips.chunks`."""
+    runs = {metric.name: (MetricRun(metric, case), MetricRun(metric, case.reference())) for metric in (*metrics, *sets)}
+    for chunk in clips.chunks(case):
+        reference = chunk.reference()
+        for generated_run, reference_run in runs.values():
+            generated_run.add(chunk)
+            reference_run.add(reference)
+    readings = {
+        name: Reading(one.finish(), other.finish(), one.failed, other.failed, one.sure and other.sure)
+        for name, (one, other) in runs.items()
+    }
+    return CaseReadings(*({metric.name: readings[metric.name] for metric in some} for some in (metrics, sets)))
 
 
 class CaseRecord:
-    """The record of one case: cases/NAME.json, and features/MEASURE/NAME.npz.
+    """The record of one case: cases/NAME.json, and features/METRIC/NAME.npz.
 
     Args:
         folder: of all results.
@@ -216,11 +196,11 @@ class CaseRecord:
             known = {}
         self.inputs = dict(inputs)
         self.warnings: list[str] = known.get("warnings", [])
-        self._numbers: dict[str, dict[str, Any]] = known.get("measures", {})
+        self._numbers = {name: entry for name, entry in known.get("measures", {}).items() if "generated" in entry}  # not of older versions
         self._features: dict[str, dict[str, Any]] = known.get("sets", {})
 
     def has(self, name: str, signature: Mapping[str, Any]) -> bool:
-        """Whether a measure need not be asked again, or, for one that reads features, its features are there."""
+        """Whether a metric need not be run again, or, for one of sets, its features are there."""
         entry = self._numbers.get(name) or self._features.get(name) or {}
         done = entry.get("signature") == dict(signature) and entry.get("sure", False)
         return done and (name not in self._features or entry["failed"] is not None or self._place(name).is_file())
@@ -229,36 +209,38 @@ class CaseRecord:
         """Keep what was found. Raises OutputError."""
         self.warnings = list(warnings)
         for name, reading in readings.numbers.items():
-            self._numbers[name] = {"signature": dict(signatures[name]), **plain(reading), "made": _plain(reading.made)}
-            self._numbers[name]["truth"] = _plain(reading.truth)
+            self._numbers[name] = {"signature": dict(signatures[name]), **json_value(reading)}
         for name, reading in readings.features.items():
-            failed = reading.failed or reading.truth_failed
+            failed = reading.failed or reading.reference_failed
             self._features[name] = {"signature": dict(signatures[name]), "failed": failed, "sure": reading.sure}
             if failed is None:
                 self._write_features(name, reading)
         write_json(self.path, {"inputs": self.inputs, "warnings": self.warnings, "measures": self._numbers, "sets": self._features})
 
     def numbers(self, name: str) -> Reading[Numbers]:
-        """What a measure found."""
+        """What a metric found."""
         entry = self._numbers[name]
         return Reading(**{field.name: entry[field.name] for field in fields(Reading)})
 
     def features(self, name: str) -> Reading[np.ndarray]:
-        """What a measure of sets sees. Raises OutputError where the file was damaged."""
+        """The features of a metric of sets. Raises OutputError where the file was damaged."""
         entry = self._features[name]
         if entry["failed"] is not None:
             return Reading(None, None, entry["failed"], entry["failed"], entry["sure"])
         try:
             with np.load(self._place(name)) as arrays:
-                return Reading(arrays["made"], arrays["truth"])
+                generated, reference = (
+                    arrays[new if new in arrays else old] for new, old in (("generated", "made"), ("reference", "truth"))
+                )
+                return Reading(generated, reference)
         except (OSError, ValueError, KeyError) as error:
             raise OutputError(f"{self._place(name)} cannot be read ({error}): delete it and run the same command again") from None
 
     def _write_features(self, name: str, reading: Reading[np.ndarray]) -> None:
-        assert reading.made is not None and reading.truth is not None
+        assert reading.generated is not None and reading.reference is not None
         with staged(self._place(name)) as temporary:
             try:
-                np.savez(temporary, made=reading.made, truth=reading.truth)
+                np.savez(temporary, generated=reading.generated, reference=reading.reference)
             except OSError as error:
                 raise OutputError(f"cannot write {self._place(name)}: {error}") from None
 
@@ -266,52 +248,44 @@ class CaseRecord:
         return self.folder / "features" / name / f"{self.name}.npz"
 
 
-def _plain(numbers: Numbers | None) -> dict[str, float | None] | None:
-    """Numbers for JSON; what is not finite becomes None."""
-    return None if numbers is None else {key: plain(None if value is None else float(value)) for key, value in numbers.items()}
-
-
-SIZE = "_size"  # ends the name of a column of absolute values
-MOST_OFFSET = 2.0  # frames that real videos may be out of sync on average
-
-
 @dataclass(frozen=True)
 class SummaryRow:
     """One number of one kind of case.
 
     Attributes:
-        made: of the videos under test; None where there is none.
-        truth: of their sources in their place.
+        generated: of the videos under test; None where there is none.
+        reference: of their sources in their place.
         note: why there is no number.
     """
 
     measure: str
     column: Column
     kind: Kind
-    made: Estimate | None
-    truth: Estimate | None
+    generated: Estimate | None
+    reference: Estimate | None
     note: str = ""
 
 
-def rows_of(measure: Measure, kinds: Mapping[str, Kind], readings: Mapping[str, Reading[Numbers]]) -> list[SummaryRow]:
-    """The rows of one measure; `kinds` and `readings` by case. A column without any number has none; where all failed there is one."""
+def rows_of(metric: Metric, kinds: Mapping[str, Kind], readings: Mapping[str, Reading[Numbers]]) -> list[SummaryRow]:
+    """The rows of one metric; `kinds` and `readings` by case. A column without any number has none; where all failed there is one."""
     rows = []
     for kind in KINDS:
         found = [reading for name, reading in readings.items() if kinds[name] == kind]
         if not found:
             continue
         here = [
-            SummaryRow(measure.name, column, kind, *(_mean(found, side, column) for side in ("made", "truth")))
-            for column in measure.columns
+            SummaryRow(metric.name, column, kind, *(_mean(found, side, column) for side in ("generated", "reference")))
+            for column in metric.columns
         ]
         here += [
-            SummaryRow(measure.name, sizes_of(column), kind, *(_mean(found, side, column, abs) for side in ("made", "truth")))
-            for column in measure.columns
+            SummaryRow(metric.name, sizes_of(column), kind, *(_mean(found, side, column, abs) for side in ("generated", "reference")))
+            for column in metric.columns
             if column.better == "zero"
         ]
-        told = [row for row in here if row.made is not None]
+        with_numbers = [row for row in here if row.generated is not None]
         reason = next((reading.failed for reading in found if reading.failed), None)
-        rows += told or ([] if reason is None else [SummaryRow(measure.name, measure.columns[0], kind, None, here[0].truth, reason)])
+        failure = [] if reason is None else [SummaryRow(metric.name, metric.columns[0], kind, None, here[0].reference, reason)]
+        rows += with_numbers or failure
     return rows
 
 
@@ -329,26 +303,26 @@ def sizes_of(column: Column) -> Column:
 def doubts(rows: Sequence[SummaryRow]) -> list[str]:
     """Sentences on networks that find the sources themselves out of sync, which says more of the network than of the sources."""
     return [
-        f"{row.measure}: this network hears the sources themselves {row.truth.value:.1f} frames out of sync on average ({row.kind}), so "
-        "its figures say nothing about sync here: it is untrained, or was trained on other pictures, or the sources are out of sync."
+        f"{row.measure}: this network finds the sources themselves {row.reference.value:.1f} frames out of sync on average ({row.kind}), "
+        "so its figures say nothing about sync here: it is untrained, or was trained on other pictures, or the sources are out of sync."
         for row in rows
-        if row.column.name.endswith(f"offset{SIZE}") and row.truth is not None and row.truth.value > MOST_OFFSET
+        if row.column.name.endswith(f"offset{SIZE}") and row.reference is not None and row.reference.value > MOST_OFFSET
     ]
 
 
-def set_rows(measure: SetMeasure, kinds: Mapping[str, Kind], readings: Mapping[str, Reading[np.ndarray]]) -> list[SummaryRow]:
-    """The rows of a measure of sets of videos, a Frechet distance; that of the sources to themselves is its ground truth."""
+def set_rows(metric: SetMetric, kinds: Mapping[str, Kind], readings: Mapping[str, Reading[np.ndarray]]) -> list[SummaryRow]:
+    """The rows of a metric of sets of videos; the distance of the sources to themselves is its reference."""
     rows = []
     for kind in KINDS:
         found = [reading for name, reading in readings.items() if kinds[name] == kind]
-        told = [(reading.made, reading.truth) for reading in found if reading.made is not None and reading.truth is not None]
         if not found:
             continue
+        both = [(one.generated, one.reference) for one in found if one.generated is not None and one.reference is not None]
         try:
-            made, real = [pair[0] for pair in told], [pair[1] for pair in told]
-            truth = Estimate(measure.compare(real, real), None, None, len(real))
-            rows.append(SummaryRow(measure.name, measure.column, kind, distance_estimate(made, real), truth))
+            generated, real = [pair[0] for pair in both], [pair[1] for pair in both]
+            reference = Estimate(set_distance(real, real), None, None, len(real))
+            rows.append(SummaryRow(metric.name, metric.column, kind, distance_estimate(generated, real), reference))
         except InputError as error:
             reason = next((reading.failed for reading in found if reading.failed), str(error))
-            rows.append(SummaryRow(measure.name, measure.column, kind, None, None, reason))
+            rows.append(SummaryRow(metric.name, metric.column, kind, None, None, reason))
     return rows

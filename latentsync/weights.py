@@ -6,10 +6,10 @@ import logging
 import pickle
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from latentsync.errors import WeightsError
 
 logger = logging.getLogger(__name__)
+
+Network = TypeVar("Network", bound=nn.Module)
+_BATCH_COUNTER = ".num_batches_tracked"  # of batch norm: for training alone, and absent from files older than PyTorch 0.4.1
 
 # What programs put around the weights of a network: names of dictionaries, and what names of entries begin with.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "unet", "network", "net", "generator", "params", "weights", "shadow")
@@ -478,3 +481,22 @@ def load_strict(module: nn.Module, state_dict: Mapping[str, torch.Tensor], path:
         advice = hint or "name the file that belongs to this network"
         raise WeightsError(f"{path} does not fit {type(module).__name__}: of {len(wanted)} entries {', '.join(parts)}; {advice}.")
     module.load_state_dict(dict(state_dict), strict=True, assign=assign)
+
+
+def load_frozen(build: Callable[[], Network], path: Path | str, hint: str) -> Network:
+    """A published network that is only used, not trained: float32 on the CPU, in evaluation mode, no weight of it trainable.
+
+    Args:
+        build: makes the network without weights.
+        path: a torch or safetensors file with the weights under "state_dict", or bare.
+        hint: what to do about a file that does not fit; ends the sentence.
+
+    Raises:
+        WeightsError: the file is missing, unreadable, or holds another network.
+    """
+    weights, _ = read_state_dict(path)
+    with torch.device("meta"):
+        network = build()
+    counters = {key: torch.tensor(0) for key in network.state_dict() if key.endswith(_BATCH_COUNTER)}
+    load_strict(network, {**counters, **weights}, path, hint, assign=True)
+    return network.float().eval().requires_grad_(False)

@@ -47,8 +47,8 @@ class OwnSyncNet:
 
     def __call__(self, frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
         """Offset and confidence of faces uint8 h w 3 and their sound; distances are cosines with the other sign."""
-        seen = self.meter.see(torch.from_numpy(np.stack(list(frames))))
-        found = compare(seen, self.meter.hear(log_mel(samples[0 : len(samples)])))
+        seen = self.meter.embed_faces(torch.from_numpy(np.stack(list(frames))))
+        found = compare(seen, self.meter.embed_audio(log_mel(samples[0 : len(samples)])))
         return Offset(found.offset, found.confidence, -np.array(found.cosines))
 
 

@@ -1,17 +1,17 @@
-"""A tiny evaluation: clips of soft colours, a face that is always in one place, a model that copies, measures that look at grey levels."""
+"""A tiny evaluation: clips of soft colours, a face that is always in one place, a model that copies, metrics of grey levels."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 from media_fixtures import encode_frames, run_ffmpeg, smooth_frames
 
 from eval.cases import GeneratedVideos
 from eval.measure import FaceClips
-from eval.metrics.available import Available, Missing
-from eval.metrics.base import Case, Chunk, Column
-from eval.metrics.distribution import set_distance
+from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, SetMetric
+from eval.metrics.table import LoadedMetrics, MissingMetric
 from eval.run import Subject
 from latentsync.errors import InputError
 from latentsync.faces.detector import Face
@@ -36,73 +36,41 @@ class FixedFace:
 
 
 @dataclass
-class Grey:
+class Grey(Metric):
     """How far the frames are from those of the source, and how bright the faces are."""
 
     name: str = "grey"
     protocol: str = "Grey levels of whole frames."
     columns: tuple[Column, ...] = (Column("grey_error", "levels", "low"), Column("grey_level", "levels"))
-    opened: int = 0
+    runs: int = 0
 
-    def open(self, case: Case) -> "GreyTally":
-        self.opened += 1
-        return GreyTally(case)
+    def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
+        errors = np.abs(chunk.frames.astype(float) - chunk.source_frames).mean((1, 2, 3))
+        return np.stack([errors, chunk.faces.float().mean((1, 2, 3)).numpy()], 1)
 
-
-class GreyTally:
-    def __init__(self, case: Case) -> None:
-        self.case, self.errors, self.levels = case, [], []
-
-    def add(self, chunk: Chunk) -> None:
-        self.errors += np.abs(chunk.frames.astype(float) - chunk.source_frames).mean((1, 2, 3)).tolist()
-        self.levels += chunk.faces.float().mean((1, 2, 3)).tolist()
-
-    def finish(self) -> dict[str, float | None]:
-        return {"grey_error": float(np.mean(self.errors)), "grey_level": float(np.mean(self.levels))}
+    def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
+        self.runs += 1
+        return super().of_video(case, rows)
 
 
-class Fussy:
-    """A measure that one video is too short for."""
+class Fussy(Metric):
+    """A metric that one video is too short for."""
 
-    name, protocol, columns = "fussy", "Looks at names.", (Column("fuss"),)
+    name, protocol, columns = "fussy", "Checks names.", (Column("fuss"),)
 
-    def open(self, case: Case) -> "FussyTally":
-        return FussyTally(case)
-
-
-class FussyTally:
-    def __init__(self, case: Case) -> None:
-        self.case = case
-
-    def add(self, chunk: Chunk) -> None:
-        if self.case.name == "one":
-            raise InputError(f"{self.case.video} is too short")
-
-    def finish(self) -> dict[str, float]:
+    def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
+        if case.name == "one":
+            raise InputError(f"{case.video} is too short")
         return {"fuss": 1.0}
 
 
-class GreySets:
+class GreySets(SetMetric):
     """The distance of sets of grey levels."""
 
     name, protocol, column = "grey_set", "Frechet distance of grey levels.", Column("grey_set", "", "low")
 
-    def open(self, case: Case) -> "SetTally":
-        return SetTally()
-
-    def compare(self, made: list[np.ndarray], real: list[np.ndarray]) -> float:
-        return set_distance(made, real)
-
-
-class SetTally:
-    def __init__(self) -> None:
-        self.levels: list[np.ndarray] = []
-
-    def add(self, chunk: Chunk) -> None:
-        self.levels.append(chunk.frames.mean((1, 2), dtype=np.float64))
-
-    def finish(self) -> np.ndarray:
-        return np.concatenate(self.levels)
+    def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
+        return chunk.frames.mean((1, 2), dtype=np.float64)
 
 
 def write_clip(path: Path, shift: int = 0, frames: int = FRAMES, sound: bool = True) -> Path:
@@ -121,24 +89,29 @@ class Copier:
     def __init__(self, filters: str = "null") -> None:
         self.filters, self.jobs = filters, []
 
-    def __call__(self, video: Path, sound: Path, made: Path, options: object) -> SimpleNamespace:
-        self.jobs.append(made.stem)
-        if made.stem.startswith("stubborn"):
+    def __call__(self, video: Path, sound: Path, output: Path, options: object) -> SimpleNamespace:
+        self.jobs.append(output.stem)
+        if output.stem.startswith("stubborn"):
             raise RuntimeError("the machine is on fire")
-        made.parent.mkdir(parents=True, exist_ok=True)
+        output.parent.mkdir(parents=True, exist_ok=True)
         encoded = ["-vf", self.filters, "-c:v", "libx264", "-crf", "10", "-preset", "ultrafast"]
-        run_ffmpeg("-i", video, "-i", sound, "-map", "0:v", "-map", "1:a", *encoded, "-c:a", "aac", "-shortest", made)
+        run_ffmpeg("-i", video, "-i", sound, "-map", "0:v", "-map", "1:a", *encoded, "-c:a", "aac", "-shortest", output)
         return SimpleNamespace(frames=FRAMES, generated=FRAMES, warnings=())
 
 
 def copying_subject(folder: Path, copier: Copier) -> Subject:
     """The copier as what is evaluated."""
     videos = GeneratedVideos(folder / "generated", {"filters": copier.filters}, lambda: copier)
-    looker = FaceClips(FixedFace(), 64)
-    return Subject(lambda pair: videos.say(pair.name, pair.source, pair.audio), {"filters": copier.filters}, {}, looker, ("A copier.",))
+    return Subject(
+        lambda pair: videos.generate(pair.name, pair.source, pair.audio),
+        {"filters": copier.filters},
+        {},
+        FaceClips(FixedFace(), 64),
+        ("A copier.",),
+    )
 
 
-def grey_measures() -> Available:
-    """All measures of this file; one is missing."""
-    missing = [Missing("sharpness", "checkpoints/sharp.pth is missing: get it from its authors.")]
-    return Available([Grey(), Fussy()], [GreySets()], missing)
+def grey_metrics() -> LoadedMetrics:
+    """All metrics of this file; one is missing."""
+    missing = [MissingMetric("sharpness", "checkpoints/sharp.pth is missing: get it from its authors.")]
+    return LoadedMetrics([Grey(), Fussy()], [GreySets()], missing)

@@ -1,14 +1,15 @@
-"""Chunks of pictures with a known truth, and small networks, for the tests of the measures of pictures."""
+"""Chunks of pictures with known differences, and small networks, for the tests of metrics."""
 
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eval.metrics.base import Case, Chunk, Kind, Measure, Numbers
+from eval.metrics.base import Case, Chunk, Kind, Metric, Numbers, SetMetric
 from latentsync.faces.alignment import face_size
 
 SIDE = 64  # pixels of an aligned face
@@ -16,7 +17,7 @@ FRAME = (120, 160)  # height and width of a frame
 CROP_AT = (50.0, 20.0)  # where the crop begins in a frame, x and y
 
 
-def case(kind: Kind = "reconstruction", video: str = "made.mp4", audio: str = "sound.wav") -> Case:
+def case(kind: Kind = "reconstruction", video: str = "generated.mp4", audio: str = "sound.wav") -> Case:
     return Case("a", Path(video), Path("source.mp4"), Path(audio), kind)
 
 
@@ -48,11 +49,15 @@ def chunk(
     )
 
 
-def measured(measure: Measure, *chunks: Chunk, of: Case | None = None) -> Numbers:
-    tally = measure.open(of or case())
-    for part in chunks:
-        tally.add(part)
-    return tally.finish()
+def rows_of(metric: Metric | SetMetric, *chunks: Chunk) -> np.ndarray:
+    """The rows of all chunks."""
+    carried: list[Any] = []
+    parts = [found for part in chunks if len(found := metric.of_chunk(part, carried))]
+    return np.concatenate(parts) if parts else np.empty((0, 0))
+
+
+def measured(metric: Metric, *chunks: Chunk, of: Case | None = None) -> Numbers:
+    return metric.of_video(of or case(), rows_of(metric, *chunks))
 
 
 def in_two(make: Callable[[slice, int], Chunk], count: int) -> tuple[Chunk, Chunk]:

@@ -10,20 +10,21 @@ from picture_fakes import case, chunk, in_two, measured
 from torch import Tensor
 
 from eval.metrics.lips import (
+    CachedPoints,
     CornerPoints,
     LandmarkPoints,
     Lmd,
-    ReaderPoints,
-    RememberedPoints,
     Silence,
     build_points,
     frame_levels,
-    look_squares,
+    landmark_distance,
+    landmark_jitter,
+    opening_follows,
     opening_in_silence,
     silent_and_spoken,
+    speech_range,
 )
 from latentsync.errors import InputError, WeightsError
-from latentsync.faces.alignment import face_size
 from latentsync.faces.detector import Face
 from latentsync.models.landmark_network import POINTS, LandmarkNetwork, MouthReaderModelConfig
 
@@ -72,7 +73,6 @@ def test_lmd_counts_frames_with_a_mouth_in_both() -> None:
     assert measured(Lmd(Written()), chunk(made, real))["lmd_px"] == pytest.approx(8)
     with pytest.raises(InputError, match="No frame shows a face"):
         measured(Lmd(Written()), chunk(mouths([-1]), mouths([100])))
-    assert measured(Lmd(Written()), chunk(made, real), of=case("cross")) == {"lmd_px": None, "lmd_share": None}
 
 
 def levels(*parts: tuple[int, float]) -> np.ndarray:
@@ -118,7 +118,7 @@ def test_silence_of_a_file(tmp_path: Path) -> None:
 
 def test_faces_are_looked_at_once() -> None:
     finder = Written()
-    remembered = RememberedPoints(finder)
+    remembered = CachedPoints(finder)
     first, second, third = (mouths([value]) for value in (10, 20, 30))
     for _ in range(3):
         assert float(remembered.find(first)[0, 0, 0]) == 10 / 256
@@ -148,13 +148,6 @@ def test_landmarks_are_told_as_shares_of_the_face() -> None:
     assert points[1].isnan().all()
 
 
-def test_the_squares_lie_around_the_place_of_a_face() -> None:
-    width, height = face_size(256)
-    squares = look_squares((width, height))
-    centres = (squares[:, :2] + squares[:, 2:] / 2).mean(axis=0) / (width, height)
-    assert centres == pytest.approx([0.48, 0.40], abs=0.01) and set(squares[:, 2]) == {235}
-
-
 def test_corners_where_there_is_no_face() -> None:
     finder = CornerPoints()
     noise = torch.randint(0, 255, (2, 64, 64, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
@@ -173,8 +166,43 @@ def test_the_best_finder_that_is_there(tmp_path: Path) -> None:
         build_points(tmp_path)
 
 
-def test_a_mouth_reader_has_lips() -> None:
+def points(frames: int = 10, seed: int = 0) -> Tensor:
+    return torch.rand(frames, POINTS, 2, generator=torch.Generator().manual_seed(seed))
+
+
+def reader() -> LandmarkNetwork:
     torch.manual_seed(0)
-    finder = ReaderPoints(LandmarkNetwork(MouthReaderModelConfig([8, 8, 16, 16], 4, 16)).eval())
-    assert finder.find(mouths([1, 2])).shape == (2, POINTS, 2) and finder.find(mouths([])).shape == (0, POINTS, 2)
-    assert "mouth reader" in Lmd(finder).protocol and "two corners" not in Silence(finder).protocol
+    return LandmarkNetwork(MouthReaderModelConfig([8, 8, 16, 16], 4, 16), mean=points(1)[0]).eval()
+
+
+def test_landmark_distance() -> None:
+    assert landmark_distance(points(), points()) == 0
+    assert landmark_distance(points() + torch.tensor([0.03, -0.04]), points()) == pytest.approx(0.05, rel=1e-4)
+    half = points()
+    half[:5] += torch.tensor([0.0, 0.1])
+    assert landmark_distance(half, points()) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_steady_movement_is_no_jitter() -> None:
+    still = points(1).expand(10, -1, -1)
+    moving = still + 0.01 * torch.arange(10)[:, None, None]
+    trembling = moving + 0.002 * torch.tensor([1.0, -1.0] * 5)[:, None, None] * torch.tensor([1.0, 0.0])
+    assert landmark_jitter(moving) == pytest.approx(0, abs=1e-6)
+    assert landmark_jitter(trembling) == pytest.approx(0.008, rel=1e-3)  # second differences of +a, -a, +a are 4 a
+    assert landmark_jitter(still[:2]) == 0
+
+
+def test_the_opening_follows_the_truth() -> None:
+    truth = torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert opening_follows((0.02 + 0.1 * truth).float(), truth) == pytest.approx(1, abs=1e-5)
+    assert opening_follows(-truth, truth) == pytest.approx(-1)
+    assert opening_follows(truth, torch.zeros(20)) is None
+
+
+def test_silence_is_a_share_of_the_speech_range() -> None:
+    found = speech_range(np.linspace(0.01, 0.11, 1001), np.array([0.015, 0.025]))
+    assert found is not None
+    assert (found.closed, found.high - found.low) == (pytest.approx(0.02), pytest.approx(0.09))
+    assert found.share(np.array([0.02, 0.029])) == pytest.approx([0, 0.1])
+    assert speech_range(np.linspace(0, 1, 9), np.array([])) is None
+    assert speech_range(np.ones(9), np.array([0.1])) is None

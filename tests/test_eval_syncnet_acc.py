@@ -11,14 +11,13 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from training_fixtures import FRAMES, SYNCNET
 
-from eval.eval_syncnet_acc import main
-from eval.metrics.sync import MAX_OFFSET
-from eval.metrics.syncnet import LatentMeter, Pairs, roc_area, spread
+from eval.eval_syncnet_acc import LatentMeter, Pairs, main, roc_area
 from latentsync.config import load_syncnet_config
 from latentsync.data.features import Mels
 from latentsync.data.sampling import fixed_batches
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.models.syncnet import SyncNet, load_syncnet, make_syncnet
+from latentsync.third_party.sync_search import MAX_SHIFT
 from latentsync.training.syncnet import SyncNetStep, SyncNetTrainee, SyncNetValidator
 
 
@@ -68,7 +67,7 @@ def test_a_list_of_clips_without_an_output_folder(folder: Path, tmp_path: Path, 
     table = capsys.readouterr().out
     assert (
         "from 1 of 1 clips" in table
-        and f"an offset needs {FRAMES + MAX_OFFSET}" in table
+        and f"an offset needs {FRAMES + MAX_SHIFT}" in table
         and "| clips whose offset is 0 (Wilson) | -" in table
     )
 
@@ -106,10 +105,6 @@ def test_shuffled_labels_are_chance() -> None:
     assert pairs.accuracy()[0] == 1 and pairs.shuffled()[1] < 0.5 < pairs.shuffled()[2]
 
 
-def test_clips_are_spread_evenly() -> None:
-    assert list(spread(3, 5)) == [0, 1, 2] and list(spread(10, 4)) == [0, 2, 5, 7] and list(spread(10, 0)) == []
-
-
 class Pooled:
     """An autoencoder whose latents are the colours of 8 x 8 pixels, and their mean."""
 
@@ -124,7 +119,7 @@ class Pooled:
 def test_a_syncnet_of_latents_sees_windows_of_a_clip() -> None:
     network = SyncNet(4 * 2 * 4 * 8, torch.nn.Linear(1, 1), torch.nn.Identity())
     faces = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3)).astype(np.uint8))
-    seen = LatentMeter(network, Pooled(), resolution=64, num_frames=2, lower_half=True).see(faces)
+    seen = LatentMeter(network, Pooled(), resolution=64, num_frames=2, lower_half=True).embed_faces(faces)
     pixels = faces.permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = Pooled().encode(pixels, torch.empty(20, 4, 8, 8))[:, :, 4:]
     wanted = torch.nn.functional.normalize(torch.stack([latents[k : k + 2].flatten() for k in range(19)]))

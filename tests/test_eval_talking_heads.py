@@ -178,18 +178,18 @@ def test_videos_are_made_once(folder: Path, tmp_path: Path) -> None:
     (pair,), copies = find_pairs(folder / "clips"), Copies()
     videos = GeneratedVideos(tmp_path, {"unet": "1"}, lambda: copies)
     for _ in range(2):
-        made = videos.say("a/b", pair.video, pair.twin)
+        made = videos.generate("a/b", pair.video, pair.twin)
         assert made == tmp_path / "a" / "b.mp4" and made.is_file()
     assert len(copies.sounds) == 1
     assert videos.generated_share("a/b") == 0.5
     made.with_suffix(".json").unlink()  # as if it was stopped before the video was whole
-    videos.say("a/b", pair.video, pair.twin)
+    videos.generate("a/b", pair.video, pair.twin)
     assert len(copies.sounds) == 2
-    videos.be_silent("a/c", pair.video, 50)
+    videos.generate_silent("a/c", pair.video, 50)
     assert copies.sounds[-1] == 2.0
     for other in (GeneratedVideos(tmp_path, {"unet": "2"}, lambda: copies), videos):
         with pytest.raises(ConfigError, match="name another --output_dir"):
-            other.say("a/b", pair.video, pair.video if other is videos else pair.twin)
+            other.generate("a/b", pair.video, pair.video if other is videos else pair.twin)
     assert len(copies.sounds) == 3
 
 
@@ -201,7 +201,7 @@ def test_a_clip_that_cannot_be_measured_is_named(folder: Path, caplog) -> None:
 
     (pair,) = find_pairs(folder / "clips")
     pairs = [replace(pair, name=name) for name in ("one", "two", "three")]
-    videos = SimpleNamespace(say=lambda *_: None, be_silent=lambda *_: None, generated_share=lambda _: 1.0)
+    videos = SimpleNamespace(generate=lambda *_: None, generate_silent=lambda *_: None, generated_share=lambda _: 1.0)
     meter = SimpleNamespace(measure=measure, measure_silence=lambda pair, _: f"silent {pair.name}")
     assert measure_all(pairs, 1, videos, meter) == (["one", "three"], ["silent one"], {"two": "no face"})
     assert "two is left out: no face" in caplog.messages

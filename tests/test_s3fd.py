@@ -3,17 +3,14 @@
 import gzip
 import hashlib
 import json
-import math
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
 from torchvision.ops import nms
 
-from latentsync.errors import WeightsError
-from latentsync.third_party.s3fd import MEAN, MIN_SIDE, S3FD, decode_boxes, load_s3fd, prior_boxes, shrink, suppress
+from latentsync.third_party.s3fd import MEAN, S3FD, prior_boxes, shrink, suppress
 
 SIDECAR, TENSORS = load_case("eval_s3fd")
 
@@ -90,12 +87,6 @@ def test_suppression_equals_the_example() -> None:
     assert len(suppress(boxes[:, :4], boxes[:, 4], max_overlap=0.5, keep=2)[0]) == 2
 
 
-def test_shifts_move_and_stretch_the_prior_boxes() -> None:
-    prior = torch.tensor([[0.5, 0.4, 0.2, 0.1]])
-    found = decode_boxes(torch.tensor([[[0.0, 0.0, 0.0, 0.0], [1.0, -1.0, 5 * math.log(2), 0.0]]]), prior.expand(2, 4))
-    torch.testing.assert_close(found[0], torch.tensor([[0.4, 0.35, 0.6, 0.45], [0.32, 0.34, 0.72, 0.44]]))
-
-
 def test_faces_are_boxes_in_pixels_of_each_frame(network: S3FD) -> None:
     """The frames a batch holds do not matter, and boxes fit the frame whatever it was shrunk to."""
     random = np.random.RandomState(0)
@@ -118,22 +109,3 @@ def test_pixels_are_rgb_less_the_mean(network: S3FD, monkeypatch: pytest.MonkeyP
     network.detect(np.full((1, 128, 256, 3), (10, 20, 30), np.uint8))
     assert seen[0].shape == (1, 3, 32, 64)
     torch.testing.assert_close(seen[0][0, :, 5, 5], torch.tensor([10.0, 20.0, 30.0]) - torch.tensor(MEAN))
-
-
-def test_pictures_are_shrunk_as_opencv_does_and_stay_large_enough() -> None:
-    frames = np.random.RandomState(1).randint(0, 256, (1, 200, 301, 3), np.uint8)
-    assert np.array_equal(shrink(frames, 0.25)[0], cv2.resize(frames[0], None, fx=0.25, fy=0.25))
-    assert min(shrink(frames[:, :70], 0.25).shape[1:3]) == MIN_SIDE
-
-
-def test_files_are_loaded_strictly_and_frozen(tmp_path, weights: dict[str, torch.Tensor]) -> None:
-    torch.save(weights, tmp_path / "sfd_face.pth")
-    loaded = load_s3fd(tmp_path / "sfd_face.pth")
-    assert not loaded.training and not any(parameter.requires_grad for parameter in loaded.parameters())
-    assert torch.equal(loaded.L2Norm4_3.weight, weights["L2Norm4_3.weight"])
-    torch.save({"vgg.0.weight": torch.zeros(64, 3, 5, 5), "extra": torch.zeros(1)}, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match=r"other.pth does not fit S3FD: of 65 entries 64 missing .* use sfd_face.pth") as caught:
-        load_s3fd(tmp_path / "other.pth")
-    assert "\n" not in str(caught.value)
-    with pytest.raises(WeightsError, match="does not exist"):
-        load_s3fd(tmp_path / "none.pth")

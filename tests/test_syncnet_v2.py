@@ -12,8 +12,8 @@ from torch import Tensor
 
 from latentsync.errors import InputError, WeightsError
 from latentsync.media.audio import AudioSamples
-from latentsync.third_party.face_tracks import MAX_STEP, SyncNetDetector, crop_face, crop_path, fill_gaps, link_faces, overlap, track_crops
-from latentsync.third_party.sync_search import Offset, OffsetSearch, judge, offset_of, over_tracks
+from latentsync.third_party.face_tracks import MAX_STEP, SyncNetDetector, crop_face, crop_path, link_faces, track_crops
+from latentsync.third_party.sync_search import Offset, OffsetSearch, offset_of, over_tracks
 from latentsync.third_party.syncnet_mfcc import mfcc
 from latentsync.third_party.syncnet_v2 import SyncNetEval, SyncNetV2, load_syncnet_v2, sound_windows, to_picture, window_count
 
@@ -98,11 +98,6 @@ def test_short_clips_see_silence_beyond_their_ends() -> None:
         offset_of(video[:0], video[:0])
 
 
-def test_confidence_takes_the_lower_middle_value() -> None:
-    found = judge(np.array([4.0, 3.0, 1.0, 9.0]))
-    assert (found.offset, found.confidence) == (0, 2.0)
-
-
 def test_several_tracks_are_one_result() -> None:
     one, other = Offset(-2, 4.0, np.array([1.0, 3.0])), Offset(-5, 5.0, np.array([3.0, 5.0]))
     mean = over_tracks([one, other])
@@ -138,7 +133,7 @@ class TinySyncNet:
 
 
 @pytest.mark.parametrize("published", [False, True])
-@pytest.mark.parametrize(("num_frames", "num_samples"), [(80, 52000), (60, 52000), (80, 30000), (6, 6400)])
+@pytest.mark.parametrize(("num_frames", "num_samples"), [(60, 52000), (80, 30000)])
 def test_a_clip_is_looked_at_in_pieces_with_the_same_result(num_frames: int, num_samples: int, published: bool) -> None:
     random = np.random.RandomState(3)
     frames = [np.full((32, 40, 3), (0, 0, level), np.uint8) for level in random.randint(0, 256, num_frames)]
@@ -158,17 +153,10 @@ def test_five_frames_are_seen_once_each_as_bgr(network: SyncNetV2) -> None:
     frames = np.random.RandomState(4).randint(0, 256, (6, 224, 224, 3), np.uint8)
     evaluation = SyncNetEval(network)
     with torch.inference_mode():
-        found = evaluation.look([to_picture(frame) for frame in frames])
+        found = evaluation.embed_lips([to_picture(frame) for frame in frames])
         alone = network.embed_lips(torch.from_numpy(frames[1:6, ..., ::-1].copy()).permute(3, 0, 1, 2)[None].float())
     assert found.shape == (2, 1024)
     torch.testing.assert_close(found[1:], alone, rtol=1e-4, atol=1e-3)
-
-
-def test_too_short_clips_are_one_sentence() -> None:
-    frame = np.zeros((8, 8, 3), np.uint8)
-    for frames, samples, published in ((4, 9999, False), (5, 9999, True), (9, 3000, False), (0, 0, True)):
-        with pytest.raises(InputError, match="longer clip"):
-            SyncNetEval(TinySyncNet())([frame] * frames, np.zeros(samples, np.int16), published)
 
 
 def test_files_are_loaded_strictly_and_frozen(tmp_path, network: SyncNetV2) -> None:
@@ -221,12 +209,6 @@ def test_short_and_small_tracks_are_left_out() -> None:
     assert len(link_faces([seen(np.array([0.0, 0, 90, 101]))] * 60)) == 1
     assert link_faces([seen(BOX + i % 2 * 80) for i in range(60)]) == []  # jumps too far to be one face
     assert link_faces([]) == []
-
-
-def test_overlap_and_gaps() -> None:
-    assert overlap(np.array([0.0, 0, 10, 10]), np.array([5.0, 0, 15, 10])) == pytest.approx(1 / 3)
-    assert overlap(BOX, BOX + 500) == overlap(np.zeros(4), np.zeros(4)) == 0
-    assert np.array_equal(fill_gaps([3, 5], [np.zeros(4), np.full(4, 2.0)]), [[0] * 4, [1] * 4, [2] * 4])
 
 
 def test_places_are_filtered_along_time() -> None:

@@ -1,68 +1,21 @@
-"""What a metric is, and values with 95 % intervals."""
+"""What a metric is: what it is given of a video, and what it gives."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from latentsync.errors import WeightsError, first_line
-from latentsync.training.statistics import wilson
-
-RESAMPLES = 2000
-TAIL = 2.5  # per cent beyond either end of an interval
-
-
-class Estimate(NamedTuple):
-    """A measured value."""
-
-    value: float
-    low: float | None  # of its 95 % interval; None where one clip is all there is
-    high: float | None
-    count: int  # clips (or, for shares, cases) that it rests on
-
-
-def share(hits: Sequence[bool]) -> Estimate | None:
-    """The share of hits with Wilson's score interval (1927); None of nothing."""
-    if not hits:
-        return None
-    count, part = len(hits), sum(hits) / len(hits)
-    return Estimate(part, *wilson(part, count), count)
-
-
-def bootstrap(statistic: Callable[[np.ndarray], float], clips: int) -> Estimate | None:
-    """A statistic of the clips with these indices, with the interval of resampled clips (Efron 1979); None of nothing, or no number."""
-    if clips == 0 or not np.isfinite(value := float(statistic(np.arange(clips)))):
-        return None
-    if clips == 1:
-        return Estimate(value, None, None, 1)
-    rng = np.random.default_rng(0)
-    drawn = np.array([statistic(rng.integers(clips, size=clips)) for _ in range(RESAMPLES)])
-    low, high = np.percentile(drawn[np.isfinite(drawn)], (TAIL, 100 - TAIL))
-    return Estimate(value, float(low), float(high), clips)
-
-
-def mean(values: Sequence[float | None]) -> Estimate | None:
-    """The mean of those that are there."""
-    return ratio([value for value in values if value is not None], None)
-
-
-def ratio(above: Sequence[float], below: Sequence[float] | None) -> Estimate | None:
-    """Mean above over mean below the line, clip by clip; None for `below` is 1. None where nothing is below."""
-    top = np.asarray(above, dtype=np.float64)
-    bottom = np.ones_like(top) if below is None else np.asarray(below, dtype=np.float64)
-    if not bottom.sum() > 0:
-        return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return bootstrap(lambda chosen: top[chosen].sum() / bottom[chosen].sum(), len(top))
-
+from latentsync.errors import InputError, WeightsError, first_line
 
 Kind = Literal["reconstruction", "cross"]
 Better = Literal["high", "low", "zero"]
+Numbers = Mapping[str, float | None]  # column -> value; None where a video has none
 
 
 @dataclass(frozen=True)
@@ -72,8 +25,8 @@ class Case:
     Attributes:
         name: a file name without an ending, of its own in a run.
         video: under test.
-        source: the video that it was made of.
-        audio: what it was made to say.
+        source: the video that it was generated from.
+        audio: what it was generated to say.
         kind: "reconstruction": the sound of the source itself; "cross": that of another video.
     """
 
@@ -83,7 +36,7 @@ class Case:
     audio: Path
     kind: Kind
 
-    def truth(self) -> "Case":
+    def reference(self) -> "Case":
         """The row beside it: the source itself in the place of the video, with the sound it was recorded with."""
         return replace(self, video=self.source, audio=self.source, kind="reconstruction")
 
@@ -95,7 +48,7 @@ class Chunk:
     Attributes:
         start: number of the first frame.
         frames, source_frames: uint8 f h w 3, RGB, of one size.
-        has_face: bool f: whether inference would paint the frame of the source.
+        has_face: bool f: whether inference would generate a mouth on the frame of the source.
         faces, source_faces: uint8 k R R 3, aligned by the transforms of the source; of the frames that have a face.
         matrices: float32 k 2 3: pixels of the frame -> pixels of the aligned face.
     """
@@ -108,10 +61,19 @@ class Chunk:
     source_faces: Tensor
     matrices: Tensor
 
+    def reference(self) -> "Chunk":
+        """The same moment of `Case.reference()`: the source in the place of the video under test."""
+        return replace(self, frames=self.source_frames, faces=self.source_faces)
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Numbers of the frames that have a face: int k."""
+        return np.flatnonzero(self.has_face) + self.start
+
 
 @dataclass(frozen=True)
 class Column:
-    """One number that a measure gives of a video, or of a set of videos.
+    """One number that a metric gives of a video, or of a set of videos.
 
     Attributes:
         name: in results and tables, such as "ssim_face".
@@ -126,51 +88,41 @@ class Column:
     digits: int = 3
 
 
-Numbers = Mapping[str, float | None]  # column -> value; None where a video has none
+class Metric:
+    """Something measured of each video by itself; its row in a table is the mean over videos with its interval.
 
-
-class Tally(Protocol):
-    """A measure at work on one video."""
-
-    def add(self, chunk: Chunk) -> None:
-        """Take the next frames."""
-
-    def finish(self) -> Numbers:
-        """The numbers of the video, once all its frames went by. Raises InputError where it cannot be measured."""
-
-
-class Measure(Protocol):
-    """Something that is measured of each video by itself; its row in a table is the mean over videos with its interval.
+    A video goes by in chunks: `of_chunk` gives rows of numbers, most often a row for each face, `of_video` what all of them come to.
 
     Attributes:
-        name: what commands and results call it, such as "ssim".
+        name: in commands and results, such as "ssim".
         protocol: one or two sentences: what is done to the video, on which part of the picture, by which network with which weights.
         columns: what it gives.
+        reconstructions_only: it says nothing of videos with the sound of another.
+        settings: what decides its numbers beside protocol and weights.
+        warning: what a reader of its numbers must not miss.
     """
 
     name: str
     protocol: str
     columns: Sequence[Column]
+    reconstructions_only = False
+    settings: Mapping[str, Any] = MappingProxyType({})
+    warning: str | None = None
 
-    def open(self, case: Case) -> Tally:
-        """Begin with a video. It may look at the files of the case itself, sound among them, in `open` or in `Tally.finish`."""
+    def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
+        """Rows float64 n v of some frames. `carried` is empty at first, and holds what the metric puts in until the next chunk."""
+        return np.empty((0, 0))
 
-
-class FeatureTally(Protocol):
-    """A network at work on one video, for a measure of sets of videos."""
-
-    def add(self, chunk: Chunk) -> None:
-        """Take the next frames."""
-
-    def finish(self) -> np.ndarray:
-        """Features float64 n d of the video; n may be 0. Raises InputError where it cannot be looked at."""
+    def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
+        """The numbers of a video by the rows n v of all chunks: their mean. Raises InputError where it cannot be measured."""
+        return dict(zip((column.name for column in self.columns), require_faces(rows).mean(0).tolist(), strict=True))
 
 
-class SetMeasure(Protocol):
-    """Something that is measured of all videos together, against their sources.
+class SetMetric:
+    """A Frechet distance of all videos together from their sources.
 
     Attributes:
-        name, protocol: see `Measure`.
+        name, protocol: see `Metric`.
         column: what it gives.
     """
 
@@ -178,15 +130,20 @@ class SetMeasure(Protocol):
     protocol: str
     column: Column
 
-    def open(self, case: Case) -> FeatureTally:
-        """Begin with a video; for a row of sources, with `Case.truth()`."""
+    def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
+        """Features float64 n d of some frames; n may be 0. For `carried` see `Metric.of_chunk`."""
+        raise NotImplementedError
 
-    def compare(self, made: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> float:
-        """The distance of two sets of videos, by the features of each. Raises InputError where there are too few."""
+
+def require_faces(rows: np.ndarray) -> np.ndarray:
+    """The rows themselves. Raises InputError where there are none."""
+    if not len(rows):
+        raise InputError("No frame shows a face that could be measured: leave the video out")
+    return rows
 
 
 def load_torchscript(path: Path | str, origin: str, arguments: Iterable[str] = (), device: torch.device | str = "cpu") -> torch.nn.Module:
-    """A network that is ready to be asked.
+    """A published TorchScript network in evaluation mode.
 
     Args:
         origin: which file it should be and where that comes from; ends the sentences.

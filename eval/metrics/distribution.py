@@ -1,62 +1,41 @@
-"""Frechet distances: FID of faces, FVD of clips."""
+"""Frechet distances of sets of videos: FID of faces, FVD of windows of frames."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from scipy.stats import norm
 from torch import Tensor
 
-from eval.metrics.base import Case, Chunk, Column, Estimate, check_features, load_torchscript
+from eval.estimates import Estimate
+from eval.metrics.base import Chunk, Column, SetMetric, check_features, load_torchscript
 from latentsync.errors import InputError
 from latentsync.faces.alignment import bounding_box, face_size
-from latentsync.training.statistics import CONFIDENCE_Z
 from latentsync.weights import WEIGHTS
 
 logger = logging.getLogger(__name__)
 
 FEWEST = 2  # features that have a covariance
 GROUPS = 10  # of videos: each is left out once for the interval
+CONFIDENCE_Z = float(norm.ppf(0.975))  # standard deviations that 95 % of a normal distribution lie within
 
 
-class Gaussian:
-    """Mean and covariance of features that go by; holds d x d numbers however many there are.
+class Gaussian(NamedTuple):
+    """Mean and covariance of features.
 
     Attributes:
-        count: features so far.
-        mean: of them, float64 d; empty before the first.
+        count: of features.
+        mean: float64 d; empty of no features.
         scatter: sum of the products of their deviations from the mean, float64 d d.
     """
 
-    def __init__(self) -> None:
-        self.count, self.mean, self.scatter = 0, np.zeros(0), np.zeros((0, 0))
-
-    def add(self, features: np.ndarray) -> None:
-        """Take more of them, n d; n may be 0. Raises ValueError where they have another width."""
-        features = np.asarray(features, dtype=np.float64)
-        if not len(features):
-            return
-        mean = features.mean(axis=0)
-        away = features - mean
-        self._merge(len(features), mean, away.T @ away)
-
-    def merge(self, other: "Gaussian") -> None:
-        """Take all that another has seen."""
-        if other.count:
-            self._merge(other.count, other.mean, other.scatter)
-
-    def _merge(self, count: int, mean: np.ndarray, scatter: np.ndarray) -> None:
-        """Chan, Golub and LeVeque, Algorithms for Computing the Sample Variance, 1983, equation 2.1."""
-        if self.count == 0:
-            self.count, self.mean, self.scatter = count, mean.copy(), scatter.copy()
-            return
-        total, apart = self.count + count, mean - self.mean
-        self.scatter = self.scatter + scatter + np.outer(apart, apart) * (self.count * count / total)
-        self.mean = self.mean + apart * (count / total)
-        self.count = total
+    count: int
+    mean: np.ndarray
+    scatter: np.ndarray
 
     @property
     def covariance(self) -> np.ndarray:
@@ -69,6 +48,24 @@ class Gaussian:
     def has_full_rank(self) -> bool:
         """Whether there are enough features for a covariance that can be inverted."""
         return self.count > len(self.mean)
+
+
+def gaussian_of(videos: Sequence[np.ndarray]) -> Gaussian:
+    """The Gaussian of the features n d of several videos; n may be 0."""
+    if not (filled := [features for features in videos if len(features)]):
+        return Gaussian(0, np.zeros(0), np.zeros((0, 0)))
+    features = np.concatenate(filled).astype(np.float64)
+    deviations = features - (mean := features.mean(axis=0))
+    return Gaussian(len(features), mean, deviations.T @ deviations)
+
+
+def merged(parts: Sequence[Gaussian]) -> Gaussian:
+    """The Gaussian of all features of several sets, none of them empty (Chan, Golub and LeVeque 1983)."""
+    counts = np.array([part.count for part in parts], dtype=np.float64)
+    means = np.stack([part.mean for part in parts])
+    deviations = means - (mean := counts @ means / counts.sum())
+    scatter = sum(part.scatter for part in parts) + (deviations * counts[:, None]).T @ deviations
+    return Gaussian(int(counts.sum()), mean, scatter)
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
@@ -85,17 +82,9 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
     return float(apart @ apart + np.trace(one) + np.trace(other) - 2 * between)
 
 
-def gather(videos: Sequence[np.ndarray]) -> Gaussian:
-    """The features n d of several videos as one Gaussian."""
-    found = Gaussian()
-    for features in videos:
-        found.add(features)
-    return found
-
-
-def set_distance(made: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> float:
+def set_distance(generated: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> float:
     """The distance of two sets of videos by the features n d of each. Raises InputError where a set has fewer than two features."""
-    first, second = gather(made), gather(real)
+    first, second = gaussian_of(generated), gaussian_of(real)
     if not (first.has_full_rank and second.has_full_rank):
         logger.warning(
             "Sets of %d and %d features of %d numbers: from fewer features than numbers the distance comes out too large, and only "
@@ -105,20 +94,20 @@ def set_distance(made: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> floa
     return frechet_distance(first, second)
 
 
-def distance_estimate(made: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> Estimate:
+def distance_estimate(generated: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> Estimate:
     """The distance with its 95 % interval by the jackknife of groups of videos of either set (Efron and Stein 1981).
 
     A bootstrap would draw videos twice, which alone moves a covariance away from that of the other set. No interval where a set
     has too few videos to leave a group out. Raises InputError as `set_distance`.
     """
-    value, count = set_distance(made, real), len([features for features in made if len(features)])
-    parts = _groups(made), _groups(real)
+    value, count = set_distance(generated, real), len([features for features in generated if len(features)])
+    parts = _groups(generated), _groups(real)
     if any(len(groups) < FEWEST or sum(part.count for part in groups) - part.count < FEWEST for groups in parts for part in groups):
         return Estimate(value, None, None, count)
-    whole = [_merged(groups) for groups in parts]
+    whole = [merged(groups) for groups in parts]
     variance = 0.0
     for side, groups in enumerate(parts):
-        left = [_merged(groups[:index] + groups[index + 1 :]) for index in range(len(groups))]
+        left = [merged(groups[:index] + groups[index + 1 :]) for index in range(len(groups))]
         values = np.array([frechet_distance(*((one, whole[1]) if side == 0 else (whole[0], one))) for one in left])
         variance += (len(values) - 1) * float(values.var())
     reach = CONFIDENCE_Z * variance**0.5
@@ -128,26 +117,19 @@ def distance_estimate(made: Sequence[np.ndarray], real: Sequence[np.ndarray]) ->
 def _groups(videos: Sequence[np.ndarray]) -> list[Gaussian]:
     """At most `GROUPS` groups of videos that have features."""
     filled = [features for features in videos if len(features)]
-    return [gather(filled[index::GROUPS]) for index in range(min(GROUPS, len(filled)))]
-
-
-def _merged(groups: Sequence[Gaussian]) -> Gaussian:
-    found = Gaussian()
-    for group in groups:
-        found.merge(group)
-    return found
+    return [gaussian_of(filled[index::GROUPS]) for index in range(min(GROUPS, len(filled)))]
 
 
 INCEPTION = f"the Inception of the original FID as TorchScript, {WEIGHTS['inception'].origin}"
 _INCEPTION_SWITCHES = {"return_features": True}
 
 
-class Fid:
-    """A `SetMeasure`.
+class Fid(SetMetric):
+    """Frechet inception distance of faces (arXiv 1706.08500).
 
     Args:
         network: Inception, see `load_inception`.
-        every: of how many frames one is looked at; neighbours hardly differ.
+        every: of how many frames one is taken; neighbours hardly differ.
         device: where the network is.
     """
 
@@ -162,32 +144,14 @@ class Fid:
             f"original does) of the aligned faces of {which} that show a face."
         )
 
-    def open(self, case: Case) -> "_FaceTally":
-        """Begin with a video."""
-        return _FaceTally(self)
-
-    def compare(self, made: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> float:
-        """See `SetMeasure`."""
-        return set_distance(made, real)
-
-
-class _FaceTally:
-    """One video."""
-
-    def __init__(self, measure: Fid) -> None:
-        self._measure = measure
-        self._features: list[np.ndarray] = []
-
-    @torch.inference_mode()
-    def add(self, chunk: Chunk) -> None:
-        numbers = np.flatnonzero(chunk.has_face) + chunk.start
-        faces = chunk.faces[torch.from_numpy(numbers % self._measure.every == 0)]  # n R R 3
-        if len(faces):
-            pictures = faces.permute(0, 3, 1, 2).to(self._measure.device)  # n c h w, uint8
-            self._features.append(check_features(self._measure.network(pictures, **_INCEPTION_SWITCHES), len(faces), INCEPTION).numpy())
-
-    def finish(self) -> np.ndarray:
-        return np.concatenate(self._features) if self._features else np.zeros((0, 0))
+    @torch.no_grad()
+    def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
+        """Features of the faces: n 2048."""
+        faces = chunk.faces[torch.from_numpy(chunk.numbers % self.every == 0)]  # n R R 3
+        if not len(faces):
+            return np.empty((0, 0))
+        pixels = faces.permute(0, 3, 1, 2).to(self.device)  # n c h w, uint8
+        return check_features(self.network(pixels, **_INCEPTION_SWITCHES), len(faces), INCEPTION).numpy()
 
 
 def load_inception(path: Path | str, device: torch.device | str = "cpu") -> torch.nn.Module:
@@ -196,7 +160,7 @@ def load_inception(path: Path | str, device: torch.device | str = "cpu") -> torc
 
 
 Windows = Literal["one", "all"]
-WINDOW = 16  # frames that I3D looks at together
+WINDOW = 16  # frames of one input of I3D
 FIRST = 20  # frame at which the one window of a video begins
 SIDE = 224  # pixels of its pictures
 I3D = f"I3D trained on Kinetics-400 as TorchScript, {WEIGHTS['i3d'].origin}"
@@ -208,8 +172,8 @@ _WHICH = {
 }
 
 
-class Fvd:
-    """A `SetMeasure`.
+class Fvd(SetMetric):
+    """Frechet video distance of the boxes around faces (arXiv 1812.01717).
 
     Args:
         network: I3D, see `load_i3d`.
@@ -226,46 +190,25 @@ class Fvd:
             f"aligned face, in the frame, is brought to {SIDE} x {SIDE} pixels by the area filter; RGB in [0, 1]."
         )
 
-    def open(self, case: Case) -> "_WindowTally":
-        """Begin with a video."""
-        return _WindowTally(self)
-
-    def compare(self, made: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> float:
-        """See `SetMeasure`."""
-        return set_distance(made, real)
-
-    @torch.inference_mode()
-    def look(self, pictures: np.ndarray) -> np.ndarray:
-        """One window, uint8 16 224 224 3 -> features float64 1 d. Raises WeightsError where the network gives something else."""
-        pixels = torch.from_numpy(pictures).to(self.device).float() / 255
-        return check_features(self.network(pixels.permute(3, 0, 1, 2)[None], **_I3D_SWITCHES), 1, I3D).numpy()  # n c t h w
-
-
-class _WindowTally:
-    """One video; holds the pictures of one window."""
-
-    def __init__(self, measure: Fvd) -> None:
-        self._measure = measure
-        self._held: list[np.ndarray] = []
-        self._features: list[np.ndarray] = []
-
-    def add(self, chunk: Chunk) -> None:
-        matrices, resolution = iter(chunk.matrices), chunk.faces.shape[1]
+    @torch.no_grad()
+    def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
+        """Features of the windows that end here: n 400. Carries the pictures of the one that has begun."""
+        matrices, features = iter(chunk.matrices), []
         for number, (frame, has_face) in enumerate(zip(chunk.frames, chunk.has_face, strict=True), chunk.start):
             matrix = next(matrices) if has_face else None
-            if self._measure.windows == "one" and not FIRST <= number < FIRST + WINDOW:
+            if self.windows == "one" and not FIRST <= number < FIRST + WINDOW:
                 continue
-            picture = None if matrix is None else face_box_picture(frame, matrix, resolution)
+            picture = None if matrix is None else face_box_picture(frame, matrix, chunk.faces.shape[1])
             if picture is None:
-                self._held.clear()
+                carried.clear()
                 continue
-            self._held.append(picture)
-            if len(self._held) == WINDOW:
-                self._features.append(self._measure.look(np.stack(self._held)))
-                self._held.clear()
-
-    def finish(self) -> np.ndarray:
-        return np.concatenate(self._features) if self._features else np.zeros((0, 0))
+            carried.append(picture)
+            if len(carried) == WINDOW:
+                pixels = torch.from_numpy(np.stack(carried)).to(self.device).float() / 255  # t h w c
+                found = self.network(pixels.permute(3, 0, 1, 2)[None], **_I3D_SWITCHES)
+                features.append(check_features(found, 1, I3D).numpy())
+                carried.clear()
+        return np.concatenate(features) if features else np.empty((0, 0))
 
 
 def face_box_picture(frame: np.ndarray, matrix: Tensor, resolution: int) -> np.ndarray | None:

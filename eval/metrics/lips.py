@@ -1,8 +1,8 @@
-"""Lip landmarks: distance, jitter, opening, opening in silence."""
+"""Lip landmarks: finders of mouth points; their distance, jitter and opening; opening in silence."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -10,19 +10,29 @@ import torch
 from facenet_pytorch.models.mtcnn import ONet
 from torch import Tensor
 
-from eval.metrics.base import Case, Chunk, Column, Numbers, Tally
-from eval.metrics.image import RECONSTRUCTION_ALONE, NothingTally, read_mouths, require_faces
+from eval.estimates import pearson
+from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, require_faces
+from eval.metrics.image import FACES_AT_ONCE, RECONSTRUCTION_ALONE
 from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
 from latentsync.faces.alignment import face_size, one_thread
 from latentsync.faces.detector import LOOKS, MIN_FOLLOW_SCORE, FaceDetector, cut_square, to_picture
+from latentsync.faces.mask import to_pixels
 from latentsync.media.audio import FULL_SCALE, SILENCE, AudioSamples
-from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, lip_gaps, load_mouth_reader
+from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, MouthReading, lip_gaps, load_mouth_reader, measure
 from latentsync.weights import WEIGHTS
 
 LAST_POINT = FIRST_POINT + POINTS
 CORNER_POINTS = slice(3, 5)  # the mouth's corners among MTCNN's five points
 BORDER = 0.25  # of the crop's height: added around a face that fills its picture, so that a detector sees it whole
-FACE_CENTRE, FACE_SIDE = (0.48, 0.40), 0.84  # of the square that MTCNN looks at: shares of the crop's width and height; of its height
+FACE_CENTRE, FACE_SIDE = (0.48, 0.40), 0.84  # of the square that MTCNN is given: shares of the crop's width and height; of its height
+SAMPLES = AUDIO_SAMPLE_RATE // VIDEO_FPS  # of one frame
+LOUD = 95  # percentile of the levels of frames that a sound's level is
+SPEECH_DB, SILENCE_DB = -15.0, -30.0  # levels of frames against it: of speech from here on, of silence up to here
+MARGIN = 3  # frames: lips move before a sound and after it, so silence begins and ends that much inside a pause
+FEWEST = 5  # frames of either
+CLOSED_CM = 0.02  # lips less far apart than this count as closed
+SPEECH_SHARES = (5, 95)  # percentiles of the opening between which speech moves the lips
+_BLOCK = 1 << 12  # frames whose levels are measured together
 
 
 class PointFinder(Protocol):
@@ -62,10 +72,10 @@ class LandmarkPoints:
         return points
 
 
-class ReaderPoints:
-    """The 20 points of a mouth reader of this project."""
+class NetworkPoints:
+    """The 20 points of a landmark network of this project."""
 
-    name = "the 20 points of this project's mouth reader"
+    name = "the 20 points of this project's landmark network"
     has_lips = True
 
     def __init__(self, reader: LandmarkNetwork) -> None:
@@ -76,9 +86,9 @@ class ReaderPoints:
 
 
 class CornerPoints:
-    """The mouth's corners by the last of MTCNN's networks, which looks at the place where alignment has put the face."""
+    """The mouth's corners by the last of MTCNN's networks, on squares around the place where alignment has put the face."""
 
-    name = "the two corners of the mouth by MTCNN, since neither face-alignment's files nor a mouth reader are here"
+    name = "the two corners of the mouth by MTCNN, since neither face-alignment's files nor a landmark network are here"
     has_lips = False
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -90,9 +100,9 @@ class CornerPoints:
         if not len(faces):
             return torch.empty(0, 2, 2)
         size = face_size(TEMPLATE_RESOLUTION)
-        squares = look_squares(size)
-        looks = np.stack([cut_square(upright, square) for upright in map(_unstretched, faces) for square in squares])  # n 48 48 3
-        inputs = (torch.from_numpy(looks).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
+        squares = corner_squares(size)
+        crops = np.stack([cut_square(upright, square) for upright in map(_unstretched, faces) for square in squares])  # n 48 48 3
+        inputs = (torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
         with one_thread():
             shifts, points, scores = (output.cpu().numpy() for output in self.network(inputs))
         places = to_picture(np.tile(squares, (len(faces), 1)), shifts, points)[1].reshape(len(faces), len(squares), -1, 2)
@@ -101,8 +111,8 @@ class CornerPoints:
         return torch.from_numpy(corners.astype(np.float32))
 
 
-class RememberedPoints:
-    """Another finder that is asked once where several measures ask for the same faces; keeps the faces and points of two chunks."""
+class CachedPoints:
+    """Another finder, run once where several metrics need the points of the same faces; keeps the faces and points of two chunks."""
 
     def __init__(self, finder: PointFinder) -> None:
         self.finder, self.name, self.has_lips = finder, finder.name, finder.has_lips
@@ -121,15 +131,15 @@ def _unstretched(face: Tensor) -> np.ndarray:
     return cv2.resize(face.numpy(), face_size(TEMPLATE_RESOLUTION), interpolation=cv2.INTER_AREA)
 
 
-def look_squares(size: tuple[int, int]) -> np.ndarray:
-    """Corner x, y and side of the squares that MTCNN looks at, around the same place in every crop of (width, height); n 3."""
+def corner_squares(size: tuple[int, int]) -> np.ndarray:
+    """Corner x, y and side of the squares that MTCNN is given, around the same place in every crop of (width, height); n 3."""
     width, height = size
     side, (x, y) = round(FACE_SIDE * height), FACE_CENTRE
     return np.array([(round(x * width + (a - 0.5) * side), round(y * height + (b - 0.5) * side), side) for a, b in LOOKS])
 
 
-def build_points(checkpoints: Path, reader: Path | None = None, device: torch.device | str = "cpu") -> RememberedPoints:
-    """The first that is there: face-alignment's files below `checkpoints`, the file of a mouth reader, MTCNN.
+def build_points(checkpoints: Path, reader: Path | None = None, device: torch.device | str = "cpu") -> CachedPoints:
+    """The first that is there: face-alignment's files below `checkpoints`, the file of a landmark network, MTCNN.
 
     Raises WeightsError where a file is there and cannot be used.
     """
@@ -137,57 +147,35 @@ def build_points(checkpoints: Path, reader: Path | None = None, device: torch.de
     if boxes.is_file() and landmarks.is_file():
         from latentsync.faces.detector import FanDetector  # takes seconds to import
 
-        return RememberedPoints(LandmarkPoints(FanDetector(boxes, landmarks, device)))
+        return CachedPoints(LandmarkPoints(FanDetector(boxes, landmarks, device)))
     if reader is not None:
-        return RememberedPoints(ReaderPoints(load_mouth_reader(reader).to(device).eval()))
-    return RememberedPoints(CornerPoints(device))
+        return CachedPoints(NetworkPoints(load_mouth_reader(reader).to(device).eval()))
+    return CachedPoints(CornerPoints(device))
 
 
-SAMPLES = AUDIO_SAMPLE_RATE // VIDEO_FPS  # of one frame
-LOUD = 95  # percentile of the levels of frames that a sound's level is
-SPEECH_DB, SILENCE_DB = -15.0, -30.0  # levels of frames against it: of speech from here on, of silence up to here
-MARGIN = 3  # frames: lips move before a sound and after it, so silence begins and ends that much inside a pause
-FEWEST = 5  # frames of either
-_BLOCK = 1 << 12  # frames whose levels are measured together
-
-
-class Lmd:
-    """A `Measure`: landmark distance (Chen et al., ECCV 2018, without their normalisation)."""
+class Lmd(Metric):
+    """Landmark distance (Chen et al., ECCV 2018, without their normalisation)."""
 
     name = "lmd"
     columns = (Column("lmd_px", "px", "low", 2), Column("lmd_share", "face widths", "low", 4))
+    reconstructions_only = True
 
     def __init__(self, finder: PointFinder) -> None:
         self.finder = finder
         self.protocol = (
-            f"Mean distance of the mouth's landmarks of made and source on aligned faces: {finder.name}; in pixels of an aligned face of "
-            f"{TEMPLATE_RESOLUTION} pixels a side, and as a share of that side, which is about the width of the face. "
+            f"Mean distance of the mouth's landmarks of generated and source on aligned faces: {finder.name}; in pixels of an aligned face "
+            f"of {TEMPLATE_RESOLUTION} pixels a side, and as a share of that side, which is about the width of the face. "
             f"{RECONSTRUCTION_ALONE}"
         )
 
-    def open(self, case: Case) -> Tally:
-        """Begin with a video."""
-        return _LmdTally(self.finder) if case.kind == "reconstruction" else NothingTally(self.columns)
+    def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
+        """Distances of faces with a mouth in both, in both units: n 2."""
+        distances = (self.finder.find(chunk.faces) - self.finder.find(chunk.source_faces)).norm(dim=-1).mean(-1).double()  # k
+        return distances[distances.isfinite(), None].numpy() * (TEMPLATE_RESOLUTION, 1)
 
 
-class _LmdTally:
-    """One video: the sum over frames with a mouth in both."""
-
-    def __init__(self, finder: PointFinder) -> None:
-        self._finder, self._sum, self._count = finder, 0.0, 0
-
-    def add(self, chunk: Chunk) -> None:
-        apart = (self._finder.find(chunk.faces) - self._finder.find(chunk.source_faces)).norm(dim=-1).mean(-1)  # k
-        found = apart[apart.isfinite()]
-        self._sum, self._count = self._sum + float(found.double().sum()), self._count + len(found)
-
-    def finish(self) -> Numbers:
-        share = self._sum / require_faces(self._count)
-        return {"lmd_px": share * TEMPLATE_RESOLUTION, "lmd_share": share}
-
-
-class Silence:
-    """A `Measure`: whether the lips rest where nothing is heard."""
+class Silence(Metric):
+    """Whether the lips rest in pauses of the sound."""
 
     name = "silence"
     columns = (Column("silence_open", better="low"),)
@@ -202,29 +190,19 @@ class Silence:
             f"None without {FEWEST} frames of either: 0 is a mouth that closes, 1 one that pays no attention."
         )
 
-    def open(self, case: Case) -> Tally:
-        """Begin with a video."""
-        return _SilenceTally(self.finder, case.audio) if self.finder.has_lips else NothingTally(self.columns)
+    def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
+        """Number of the frame and opening of its lips, for each face that shows them: n 2."""
+        if not self.finder.has_lips:
+            return np.empty((0, 2))
+        openings = lip_gaps(self.finder.find(chunk.faces)).mean(-1).double().numpy()
+        return np.stack([chunk.numbers, openings], 1)[np.isfinite(openings)]
 
-
-class _SilenceTally:
-    """One video: the opening of the lips in each frame that shows them."""
-
-    def __init__(self, finder: PointFinder, audio: Path) -> None:
-        self._finder, self._audio = finder, audio
-        self._numbers: list[int] = []
-        self._openings: list[float] = []
-
-    def add(self, chunk: Chunk) -> None:
-        openings = lip_gaps(self._finder.find(chunk.faces)).mean(-1)
-        found = openings.isfinite().numpy()
-        self._numbers += (np.flatnonzero(chunk.has_face)[found] + chunk.start).tolist()
-        self._openings += openings[torch.from_numpy(found)].tolist()
-
-    def finish(self) -> Numbers:
+    def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
         """Raises InputError where there is no sound, or no face."""
-        require_faces(len(self._openings))
-        return {"silence_open": opening_in_silence(self._numbers, self._openings, frame_levels(self._audio))}
+        if not self.finder.has_lips:
+            return {"silence_open": None}
+        numbers, openings = require_faces(rows).T
+        return {"silence_open": opening_in_silence(numbers.astype(int), openings, frame_levels(case.audio))}
 
 
 def frame_levels(path: Path) -> np.ndarray:
@@ -249,7 +227,7 @@ def silent_and_spoken(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return silent, levels >= loud * 10 ** (SPEECH_DB / 20)
 
 
-def opening_in_silence(numbers: Sequence[int], openings: Sequence[float], levels: np.ndarray) -> float | None:
+def opening_in_silence(numbers: Sequence[int] | np.ndarray, openings: Sequence[float] | np.ndarray, levels: np.ndarray) -> float | None:
     """Mean opening in silence over that in speech; None with too few frames of either, or lips that are never open in speech.
 
     Args:
@@ -258,8 +236,51 @@ def opening_in_silence(numbers: Sequence[int], openings: Sequence[float], levels
         levels: of the sound in all frames.
     """
     silent, spoken = silent_and_spoken(levels)
-    heard = [(number, opening) for number, opening in zip(numbers, openings, strict=True) if number < len(levels)]
-    rest, speech = ([opening for number, opening in heard if which[number]] for which in (silent, spoken))
-    if min(len(rest), len(speech)) < FEWEST or not np.mean(speech) > 0:
+    numbers, openings = np.asarray(numbers), np.asarray(openings)
+    known = numbers < len(levels)
+    rest, speech = (openings[known][which[numbers[known]]] for which in (silent, spoken))
+    if min(len(rest), len(speech)) < FEWEST or not speech.mean() > 0:
         return None
-    return float(np.mean(rest) / np.mean(speech))
+    return float(rest.mean() / speech.mean())
+
+
+class SpeechRange(NamedTuple):
+    """Readings of the opening between which lips move, in units of the face's side."""
+
+    closed: float  # mean reading of lips that truly are closed
+    low: float
+    high: float
+
+    def share(self, opening: np.ndarray) -> np.ndarray:
+        """Openings as shares of the range, 0 where lips are closed."""
+        return (opening - self.closed) / (self.high - self.low)
+
+
+def speech_range(openings: np.ndarray, closed: np.ndarray) -> SpeechRange | None:
+    """The range of pooled openings, and the reading of closed lips; None where lips were never closed, or nothing moved."""
+    if not len(closed) or not len(openings):
+        return None
+    low, high = np.percentile(openings, SPEECH_SHARES)
+    return SpeechRange(float(np.mean(closed)), float(low), float(high)) if high > low else None
+
+
+@torch.no_grad()
+def read_mouths(reader: LandmarkNetwork, faces: Tensor) -> MouthReading:
+    """The mouths on aligned faces uint8 f h w 3, on the CPU; points float32 f 20 2 in units of the face's side."""
+    device = next(reader.parameters()).device
+    return measure(torch.cat([reader(to_pixels(part.to(device))).points.cpu() for part in faces.split(FACES_AT_ONCE)]))
+
+
+def landmark_distance(points: Tensor, reference: Tensor) -> float:
+    """LMD: mean distance of the points of two mouths, f 20 2 each, in their unit (Chen et al., ECCV 2018, without a normalisation)."""
+    return float((points - reference).norm(dim=-1).mean())
+
+
+def landmark_jitter(points: Tensor) -> float:
+    """Mean length of the second difference along time of points f 20 2; 0 for fewer than three frames."""
+    return float(points.diff(n=2, dim=0).norm(dim=-1).mean()) if len(points) > 2 else 0.0
+
+
+def opening_follows(gap: Tensor, reference: Tensor) -> float | None:
+    """Pearson's r of the measured and the reference opening along a clip, both n; None where the reference does not move."""
+    return float(pearson(gap, reference)) if float(reference.std(correction=0)) > 0 else None

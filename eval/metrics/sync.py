@@ -1,11 +1,10 @@
 """Sync confidence and offset: SyncNet v2 (as published) and a SyncNet of this project."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from scenedetect import FrameTimecode
 from scenedetect.detectors import ContentDetector
 from torch import Tensor
 
-from eval.metrics.base import Case, Chunk, Column, Numbers
+from eval.metrics.base import Case, Column, Metric, Numbers
 from latentsync.config import load_syncnet_config
 from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
 from latentsync.data.cache import resize_faces
@@ -39,12 +38,17 @@ from latentsync.third_party.syncnet_mfcc import MfccSamples, mfcc
 from latentsync.third_party.syncnet_v2 import FRAMES, SyncNetEval, load_syncnet_v2, to_picture, window_count
 from latentsync.weights import CHECKPOINTS, WEIGHTS, file_sha256, weights_path
 
-MAX_OFFSET = 15  # frames to either side, as far as SyncNet's authors look
 WINDOWS_AT_ONCE = 16  # windows that go through a network together
+FACES_HELD = 256  # faces that are held at once
+SYNC_WEIGHTS = ("sfd_face", "syncnet_v2")  # of the metric "sync", in the table of weights
+NOT_SYNC_C = (
+    "NOT Sync-C: measured with a SyncNet of this project, not with SyncNet v2. These confidences are differences of cosines between "
+    "0 and 1; they cannot be compared with published figures."
+)
 
 
 class SyncReading(NamedTuple):
-    """How picture and sound of a clip lie to each other."""
+    """Offset and confidence of a clip."""
 
     offset: int  # frames by which the sound comes too early; 0 where both fit
     confidence: float  # cosine at the offset less the median over all shifts
@@ -52,49 +56,49 @@ class SyncReading(NamedTuple):
 
 
 class PairTally(NamedTuple):
-    """How often SyncNet told pairs that belong together from pairs that do not."""
+    """How often SyncNet classified pairs of one moment and of two rightly."""
 
     pairs: int
     right: int
     right_shuffled: int  # ... had the labels been shuffled
 
 
-def compare(seen: Tensor, heard: Tensor, max_shift: int = MAX_OFFSET) -> SyncReading:
+def compare(pictures: Tensor, audio: Tensor, max_shift: int = MAX_SHIFT) -> SyncReading:
     """The reading of unit vectors, one for each window that begins at frame 0, 1, ...: of the pictures n d and of the sound m d.
 
     At each shift the cosine is averaged over the windows that have a partner there, so that the ends of a clip favour no shift. Where the
     sound of frame i belongs to the picture of frame i + 3 the offset is 3. Raises InputError where a shift has no pair at all.
     """
-    if min(len(seen), len(heard)) <= max_shift:
+    if min(len(pictures), len(audio)) <= max_shift:
         raise InputError(
-            f"A clip of {len(seen)} windows of pictures and {len(heard)} of sound is too short to move its sound by {max_shift} frames: "
-            "measure longer clips"
+            f"A clip of {len(pictures)} windows of pictures and {len(audio)} of sound is too short to move its sound by {max_shift} "
+            "frames: measure longer clips"
         )
     cosines = []
     for shift in range(-max_shift, max_shift + 1):
-        first, last = max(0, -shift), min(len(seen), len(heard) - shift)
-        cosines.append((seen[first:last] * heard[first + shift : last + shift]).sum(-1).mean())
+        first, last = max(0, -shift), min(len(pictures), len(audio) - shift)
+        cosines.append((pictures[first:last] * audio[first + shift : last + shift]).sum(-1).mean())
     values = torch.stack(cosines).double()
     best = int(values.argmax())
     return SyncReading(max_shift - best, float(values[best] - values.median()), tuple(values.tolist()))
 
 
-def pair_accuracy(seen: Tensor, heard: Tensor, num_frames: int, pairs: int, rng: np.random.Generator) -> PairTally:
+def pair_accuracy(pictures: Tensor, audio: Tensor, num_frames: int, pairs: int, rng: np.random.Generator) -> PairTally:
     """Pairs drawn as in training from the windows of one clip, n d and m d: pictures beside the sound of the same or of another moment.
 
     Raises InputError where the clip is shorter than training takes.
     """
-    frames = min(len(seen), len(heard)) + num_frames - 1
+    frames = min(len(pictures), len(audio)) + num_frames - 1
     if frames < SYNCNET_LENGTHS * num_frames:
         raise InputError(f"A clip of {frames} frames is shorter than {SYNCNET_LENGTHS} windows of {num_frames}: measure longer clips")
     choices = [choose_syncnet(rng, frames, num_frames) for _ in range(pairs)]
-    cosines = torch.stack([seen[choice.pictures] @ heard[choice.sound] for choice in choices])
-    told, labels = (cosines > IN_SYNC).numpy(), np.array([choice.label for choice in choices], dtype=bool)
-    return PairTally(pairs, int((told == labels).sum()), int((told == rng.permutation(labels)).sum()))
+    cosines = torch.stack([pictures[choice.pictures] @ audio[choice.sound] for choice in choices])
+    in_sync, labels = (cosines > IN_SYNC).numpy(), np.array([choice.label for choice in choices], dtype=bool)
+    return PairTally(pairs, int((in_sync == labels).sum()), int((in_sync == rng.permutation(labels)).sum()))
 
 
 class SyncMeter:
-    """A trained SyncNet of pixels that looks at whole clips, window by window.
+    """Embeddings of whole clips, window by window, by a trained SyncNet of pixels.
 
     Args:
         network: the network, already where it is to compute.
@@ -104,32 +108,43 @@ class SyncMeter:
     def __init__(self, network: SyncNet, *, resolution: int, num_frames: int, lower_half: bool) -> None:
         self.network = network.eval().requires_grad_(False)
         self.resolution, self.num_frames, self.lower_half = resolution, num_frames, lower_half
+        self.device = next(network.parameters()).device
 
     @torch.no_grad()
-    def see(self, faces: Tensor) -> Tensor:
+    def embed_faces(self, faces: Tensor) -> Tensor:
         """Aligned faces uint8 f h w 3 -> unit vectors float32 n d of all windows, on the CPU. Raises InputError: not one window."""
-        starts = self._starts(len(faces), "pictures")
-        pixels = to_pixels(resize_faces(faces, self.resolution))  # f c h w
-        device, found = next(self.network.parameters()).device, []
-        for part in starts.split(WINDOWS_AT_ONCE):
-            windows = torch.stack([pixels[start : start + self.num_frames] for start in part.tolist()])  # b f c h w
-            found.append(self.network.embed_frames(syncnet_frames(windows.to(device), self.lower_half)).float().cpu())
-        return torch.cat(found)
+        self._require(len(faces), "pictures")
+        frames = self.prepare(to_pixels(resize_faces(faces, self.resolution)))  # f c h w
+
+        def embed(starts: list[int]) -> Tensor:
+            windows = torch.stack([frames[start : start + self.num_frames] for start in starts]).to(self.device)  # b f c h w
+            return self.network.embed_frames(syncnet_frames(windows, self.lower_half))
+
+        return self._all_windows(len(faces), embed)
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Pixels f 3 h w -> what the network is given of each frame: f c h w."""
+        return pixels
 
     @torch.no_grad()
-    def hear(self, mel: Tensor) -> Tensor:
+    def embed_audio(self, mel: Tensor) -> Tensor:
         """A clip's mel 80 t -> unit vectors float32 m d of all windows, on the CPU. Raises InputError: not one window."""
-        starts = self._starts(heard_frames(mel), "sound")
-        device, found = next(self.network.parameters()).device, []
-        for part in starts.split(WINDOWS_AT_ONCE):
-            windows = torch.stack([mel_window(mel, start, self.num_frames) for start in part.tolist()])  # b 1 80 t
-            found.append(self.network.embed_audio(windows.float().to(device)).float().cpu())
-        return torch.cat(found)
+        self._require(frames := heard_frames(mel), "sound")
 
-    def _starts(self, frames: int, what: str) -> Tensor:
+        def embed(starts: list[int]) -> Tensor:
+            windows = torch.stack([mel_window(mel, start, self.num_frames) for start in starts])  # b 1 80 t
+            return self.network.embed_audio(windows.float().to(self.device))
+
+        return self._all_windows(frames, embed)
+
+    def _require(self, frames: int, what: str) -> None:
         if frames < self.num_frames:
-            raise InputError(f"A clip has {what} for {frames} frames and SyncNet looks at {self.num_frames}: measure longer clips")
-        return torch.arange(frames - self.num_frames + 1)
+            raise InputError(f"A clip has {what} for {frames} frames and SyncNet takes {self.num_frames}: measure longer clips")
+
+    def _all_windows(self, frames: int, embed: Callable[[list[int]], Tensor]) -> Tensor:
+        """Embeddings of the windows that begin at each of the frames, a few at once."""
+        starts = torch.arange(frames - self.num_frames + 1).split(WINDOWS_AT_ONCE)
+        return torch.cat([embed(part.tolist()).float().cpu() for part in starts])
 
 
 def load_sync_meter(config_path: Path, weights: Path, device: torch.device | str = "cpu") -> SyncMeter:
@@ -137,7 +152,7 @@ def load_sync_meter(config_path: Path, weights: Path, device: torch.device | str
 
     Raises:
         ConfigError, WeightsError: configuration and weights do not belong together or cannot be read.
-        InputError: it looks at latents, which a finished video has none of.
+        InputError: it takes latents, which a finished video has none of.
     """
     if load_syncnet_config(config_path).data.latent_space:
         raise InputError(f"{config_path} is a SyncNet of latents, and videos are measured by one of pixels: name another configuration")
@@ -147,32 +162,13 @@ def load_sync_meter(config_path: Path, weights: Path, device: torch.device | str
 
 
 class SyncResult(NamedTuple):
-    """How picture and sound of a video lie to each other; means over its faces."""
+    """Offset and confidence of a video; means over its faces."""
 
-    offset: int  # frames; +3: the sound of a frame is heard three frames before it is seen
+    offset: int  # frames; +3: the sound of a frame comes three frames before its picture
     confidence: float
     best: float  # at the offset: the least distance of SyncNet v2, or the largest cosine of a SyncNet of this project
     tracks: int  # faces that were followed and compared
     frames: int  # ... in all
-
-
-class FindsFaces(Protocol):
-    """What finds the faces of pictures, such as `SyncNetDetector`."""
-
-    def boxes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """The faces of each frame: k 5."""
-
-
-class Embeds(Protocol):
-    """What embeds pictures and sound, such as `SyncNetEval`."""
-
-    batch_size: int
-
-    def look(self, pictures: list[np.ndarray]) -> Tensor:
-        """Embeddings of each five successive pictures, uint8 224 224 3 BGR: n d."""
-
-    def listen(self, columns: np.ndarray, start: int, count: int) -> Tensor:
-        """Embeddings of windows start..start+count of coefficients 13 t: n d."""
 
 
 class TrackReader:
@@ -183,7 +179,7 @@ class TrackReader:
         published: count windows as the published program does, which leaves out the last one.
     """
 
-    def __init__(self, detector: FindsFaces, network: Embeds, published: bool = False) -> None:
+    def __init__(self, detector: SyncNetDetector, network: SyncNetEval, published: bool = False) -> None:
         self.detector, self.network, self.published = detector, network, published
 
     def read(self, video: Path, sound: Path | None = None) -> SyncResult:
@@ -245,7 +241,7 @@ class Excerpt:
 
 @contextmanager
 def open_sound(video: Path, sound: Path | None = None) -> Iterator[MfccSamples]:
-    """The sound of a video as it is heard from its first picture on, or that of another file from its beginning on.
+    """The sound of a video from its first picture on, or that of another file from its beginning on.
 
     Raises InputError where there is none, or only silence.
     """
@@ -265,14 +261,14 @@ def lag(info: MediaInfo) -> float:
     return late if abs(late) > LARGEST_LAG else 0.0
 
 
-def find_tracks(frames: Iterable[np.ndarray], detector: FindsFaces) -> list[FaceTrack]:
+def find_tracks(frames: Iterable[np.ndarray], detector: SyncNetDetector) -> list[FaceTrack]:
     """The faces of a video, none of them across a cut: one pass, of which a few numbers a frame are kept."""
     cuts: set[int] = set()
-    detections = list(detector.boxes(noting_cuts(frames, cuts)))
+    detections = list(detector.boxes(with_cuts_noted(frames, cuts)))
     return link_faces(detections, cuts)
 
 
-def noting_cuts(frames: Iterable[np.ndarray], cuts: set[int]) -> Iterator[np.ndarray]:
+def with_cuts_noted(frames: Iterable[np.ndarray], cuts: set[int]) -> Iterator[np.ndarray]:
     """The frames, uint8 h w 3, RGB, as they are; numbers of those that begin a shot are added to `cuts`."""
     finder = ContentDetector()
     for number, frame in enumerate(frames):
@@ -284,7 +280,7 @@ def noting_cuts(frames: Iterable[np.ndarray], cuts: set[int]) -> Iterator[np.nda
 class _TrackReading:
     """One face and its sound, frame by frame; as many crops as one batch needs are held."""
 
-    def __init__(self, track: FaceTrack, samples: MfccSamples, network: Embeds, published: bool) -> None:
+    def __init__(self, track: FaceTrack, samples: MfccSamples, network: SyncNetEval, published: bool) -> None:
         self.track, self._network, self._published = track, network, published
         own = track.samples
         self._sound = Excerpt(samples, own.start, min(own.stop, len(samples)))
@@ -317,17 +313,14 @@ class _TrackReading:
             return
         if self._columns is None:
             self._columns = mfcc(self._sound).astype(np.float32)
-        seen = self._network.look(self._crops[: count + FRAMES - 1])
-        self._search.add(seen, self._network.listen(self._columns, self._done, count))
+        pictures = self._network.embed_lips(self._crops[: count + FRAMES - 1])
+        self._search.add(pictures, self._network.embed_sound(self._columns, self._done, count))
         self._done += count
         self._crops = self._crops[count:]
 
 
-_PIECE = 256  # faces that are held at once
-
-
 class SpanReader:
-    """Offset, confidence and cosine of video files, one result for each span of frames that inference would paint.
+    """Offset, confidence and cosine of video files, one result for each span of frames that inference would generate.
 
     Args:
         meter: a trained SyncNet of pixels.
@@ -346,14 +339,14 @@ class SpanReader:
         with open_sound(video, sound) as samples:
             mel = log_mel(samples[:]).float()  # 80 t
         plan = plan_spans(source.frames(), self.detector, TEMPLATE_RESOLUTION, float(source.fps))
-        shortest = self.meter.num_frames + MAX_OFFSET
+        shortest = self.meter.num_frames + MAX_SHIFT
         spans = [span for span in plan.spans if span.stop - span.start >= shortest]
         if not spans:
             raise InputError(f"{video} shows no face for {shortest} successive frames: use a longer one")
-        heard, readings, used = self.meter.hear(mel), [], 0
+        audio, readings, used = self.meter.embed_audio(mel), [], 0
         frames = source.frames(spans[0].start, spans[-1].stop)
         for span, faces in self._faces(frames, spans):
-            reading = self._compare(span, faces, heard)
+            reading = self._compare(span, faces, audio)
             if reading is not None:
                 readings.append(reading)
                 used += span.stop - span.start
@@ -377,144 +370,96 @@ class SpanReader:
         matrices, faces = torch.from_numpy(span.matrices), []
         for number, frame in enumerate(frames):
             faces.append(warp_faces([frame], matrices[number : number + 1], TEMPLATE_RESOLUTION)[0])
-            if len(faces) == _PIECE:
+            if len(faces) == FACES_HELD:
                 yield torch.stack(faces)
-                faces = faces[_PIECE - self.meter.num_frames + 1 :]
+                faces = faces[FACES_HELD - self.meter.num_frames + 1 :]
         if len(faces) >= self.meter.num_frames:
             yield torch.stack(faces)
 
-    def _compare(self, span: Span, faces: Iterator[Tensor], heard: Tensor) -> SyncReading | None:
+    def _compare(self, span: Span, faces: Iterator[Tensor], audio: Tensor) -> SyncReading | None:
         """The reading of one span beside the sound of the same frames; None where that is too short."""
-        seen = [self.meter.see(piece) for piece in faces]
-        beside = heard[span.start : span.stop - self.meter.num_frames + 1]
-        if not seen or min(sum(map(len, seen)), len(beside)) <= MAX_OFFSET:
+        pictures = [self.meter.embed_faces(piece) for piece in faces]
+        beside = audio[span.start : span.stop - self.meter.num_frames + 1]
+        if not pictures or min(sum(map(len, pictures)), len(beside)) <= MAX_SHIFT:
             return None
-        return compare(torch.cat(seen), beside)
+        return compare(torch.cat(pictures), beside)
 
 
-NEEDED = ("sfd_face", "syncnet_v2")  # in the table of weights
-NO_SYNC_C = (
-    "NOT Sync-C: measured with a SyncNet of this project, not with SyncNet v2. These confidences are differences of cosines between "
-    "0 and 1; they cannot be compared with published figures."
-)
-Device = torch.device | str
+class SyncMetric(Metric):
+    """Confidence, offset, and how well picture and sound fit at the offset, of the file itself with its own sound.
 
-
-class Reads(Protocol):
-    """What measures one file."""
-
-    def read(self, video: Path, sound: Path | None = None) -> SyncResult:
-        """Measure a video with its own sound, or with that of another file. Raises InputError."""
-
-
-@dataclass(frozen=True)
-class SyncMeasure:
-    """What both measures are, each a `Measure`: confidence, offset, and how well both fit at the offset.
-
-    Attributes:
+    Args:
         reader: what measures a file.
         settings: what decides the numbers beside the file: checksums of weights, ways of counting.
-        warning: what a reader of the numbers must not miss; None where they are what their name says.
     """
 
-    name: str
-    protocol: str
-    columns: Sequence[Column]
-    reader: Reads
-    settings: Mapping[str, Any]
-    warning: str | None = None
+    def __init__(self, reader: "TrackReader | SpanReader", settings: Mapping[str, Any] | None = None) -> None:
+        self.reader, self.settings = reader, settings or {}
 
-    def open(self, case: Case) -> "_FileTally":
-        """Begin with a video. The file itself is read, with its own sound; where it has none, with what it was made to say."""
-        return _FileTally(self, case)
+    def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
+        """Raises InputError where no face can be followed, or there is no sound. A video without any is measured with that of its case."""
+        sound = None if probe(case.video).has_audio else case.audio
+        return self.by_column(self.reader.read(case.video, sound))
 
-    def numbers(self, result: SyncResult) -> dict[str, float]:
-        """A result by column."""
+    def by_column(self, result: SyncResult) -> dict[str, float]:
+        """The numbers of a result."""
         values = (result.confidence, result.offset, result.best)
         return {column.name: float(value) for column, value in zip(self.columns, values, strict=True)}
 
 
-class SyncConfidence(SyncMeasure):
-    """The measure "sync"."""
+class SyncConfidence(SyncMetric):
+    """Sync-C and Sync-D by SyncNet v2."""
 
-    def __init__(self, reader: Reads, settings: Mapping[str, Any] | None = None, published: bool = False) -> None:
+    name = "sync"
+    columns = (Column("sync_conf", "", "high", 2), Column("sync_offset", "frames", "zero", 1), Column("sync_d", "", "low", 2))
+
+    def __init__(self, reader: TrackReader, settings: Mapping[str, Any] | None = None, published: bool = False) -> None:
+        super().__init__(reader, {"published": published, **(settings or {})})
         counting = "windows are counted as the published program counts them, one fewer than fit" if published else "every window counts"
-        super().__init__(
-            "sync",
+        self.protocol = (
             "SyncNet v2 (syncnet_v2.model) on the faces that S3FD (sfd_face.pth) follows within each shot of the video at 25 frames a "
             "second, with the video's own sound: the least mean distance of embeddings over 31 shifts is Sync-D, the median less it the "
-            f"confidence (Sync-C); means over faces; {counting}.",
-            (
-                Column("sync_conf", "", "high", 2),
-                Column("sync_offset", "frames", "zero", 1),
-                Column("sync_d", "", "low", 2),
-            ),
-            reader,
-            {"published": published, **(settings or {})},
+            f"confidence (Sync-C); means over faces; {counting}."
         )
 
 
-class OwnSync(SyncMeasure):
-    """The measure "own_sync"."""
+class StableSync(SyncMetric):
+    """Confidence by a SyncNet of this project."""
 
-    def __init__(self, reader: Reads, settings: Mapping[str, Any] | None = None) -> None:
-        super().__init__(
-            "own_sync",
-            f"{NO_SYNC_C} Faces are aligned as inference aligns them; the cosine of embeddings is averaged at each of 31 shifts, the "
-            "largest is at the offset, and what it has beyond the median is the confidence; means over spans.",
-            (
-                Column("own_sync_conf", "cosine", "high", 3),
-                Column("own_sync_offset", "frames", "zero", 1),
-                Column("own_sync_cosine", "", "high", 3),
-            ),
-            reader,
-            settings or {},
-            NO_SYNC_C,
-        )
+    name = "stable_sync"
+    columns = (
+        Column("stable_sync_conf", "cosine", "high", 3),
+        Column("stable_sync_offset", "frames", "zero", 1),
+        Column("stable_sync_cosine", "", "high", 3),
+    )
+    warning = NOT_SYNC_C
+    protocol = (
+        f"{NOT_SYNC_C} Faces are aligned as inference aligns them; the cosine of embeddings is averaged at each of 31 shifts, the "
+        "largest is at the offset, and what it has beyond the median is the confidence; means over spans."
+    )
 
 
-class _FileTally:
-    """Waits for the end of the video, then reads its file."""
-
-    def __init__(self, measure: SyncMeasure, case: Case) -> None:
-        self._measure, self._case = measure, case
-
-    def add(self, chunk: Chunk) -> None:
-        """Chunks are not looked at: SyncNet has its own way of finding and cutting faces."""
-
-    def finish(self) -> Numbers:
-        """Raises InputError where no face can be followed, or nothing is heard."""
-        video = self._case.video
-        sound = None if probe(video).has_audio else self._case.audio
-        return self._measure.numbers(self._measure.reader.read(video, sound))
-
-
-def missing_weights(checkpoints: Path = CHECKPOINTS) -> dict[str, str]:
-    """Name -> place and source of each file that "sync" needs and that is not there."""
-    places = {name: weights_path(name, checkpoints) for name in NEEDED}
-    return {name: f"{place} ({WEIGHTS[name].origin})" for name, place in places.items() if not place.is_file()}
-
-
-def load_sync_confidence(checkpoints: Path = CHECKPOINTS, device: Device = "cpu", published: bool = False) -> SyncConfidence:
-    """The measure "sync". Raises WeightsError where its files are missing (all are named) or hold other networks."""
-    if missing := missing_weights(checkpoints):
+def load_sync_confidence(checkpoints: Path = CHECKPOINTS, device: torch.device | str = "cpu", published: bool = False) -> SyncConfidence:
+    """The metric "sync". Raises WeightsError where its files are missing (all are named) or hold other networks."""
+    places = {name: weights_path(name, checkpoints) for name in SYNC_WEIGHTS}
+    if missing := [f"{place} ({WEIGHTS[name].origin})" for name, place in places.items() if not place.is_file()]:
         raise WeightsError(
-            f"SyncNet v2 cannot measure without {' and '.join(missing.values())}: run `python -m scripts.download_weights --training`, put "
+            f"SyncNet v2 cannot measure without {' and '.join(missing)}: run `python -m scripts.download_weights --training`, put "
             "the files there by hand, or measure with a SyncNet of this project (--syncnet_config and --syncnet)."
         )
-    s3fd, syncnet = (weights_path(name, checkpoints) for name in NEEDED)
-    settings = {name: file_sha256(path) for name, path in zip(NEEDED, (s3fd, syncnet), strict=True)}
+    s3fd, syncnet = places.values()
     reader = TrackReader(SyncNetDetector(load_s3fd(s3fd).to(device)), SyncNetEval(load_syncnet_v2(syncnet).to(device)), published)
-    return SyncConfidence(reader, settings, published)
+    return SyncConfidence(reader, {name: file_sha256(path) for name, path in places.items()}, published)
 
 
-def load_own_sync(config: Path, weights: Path, checkpoints: Path = CHECKPOINTS, device: Device = "cpu", detector: str = "auto") -> OwnSync:
-    """The measure "own_sync" by a SyncNet of pixels and the face detector of inference.
+def load_stable_sync(
+    config: Path, weights: Path, checkpoints: Path = CHECKPOINTS, device: torch.device | str = "cpu", detector: str = "auto"
+) -> StableSync:
+    """The metric "stable_sync" by a SyncNet of pixels and the face detector of inference.
 
     Raises ConfigError, WeightsError or InputError where they cannot be used.
     """
     meter = load_sync_meter(config, weights, device)
     faces = build_detector(detector, *(weights_path(name, checkpoints) for name in ("s3fd", "2dfan4")), device)
     sizes = {"resolution": meter.resolution, "num_frames": meter.num_frames, "lower_half": meter.lower_half}
-    settings = {"syncnet": file_sha256(weights), **sizes, "detector": faces.name}
-    return OwnSync(SpanReader(meter, faces), settings)
+    return StableSync(SpanReader(meter, faces), {"syncnet": file_sha256(weights), **sizes, "detector": faces.name})

@@ -1,4 +1,4 @@
-"""hyperIQA: how good a picture looks, 0 to 100, judged by a small network that a large one writes anew for each picture. Forward only.
+"""hyperIQA: image quality, 0 to 100, by a small network whose weights a large one predicts for each picture. Forward only.
 
 Origin: "Blindly Assess Image Quality in the Wild Guided by a Self-Adaptive Hyper Network" (Su et al., CVPR 2020), repository
 SSL92/hyperIQA (MIT), on ResNet-50 (arXiv 1512.03385) as torchvision has it. Written for this project from the papers. Parameter names and
@@ -15,21 +15,21 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from latentsync.errors import InputError
-from latentsync.third_party.loading import load_frozen
+from latentsync.weights import load_frozen
 
-SIDE = 224  # pixels of the pictures it looks at
+SIDE = 224  # pixels of its inputs
 MEAN = (0.485, 0.456, 0.406)  # RGB of ImageNet, of pixels in 0..1
 STD = (0.229, 0.224, 0.225)
 WIDTHS = (224, 112, 56, 28, 14, 1)  # of the small network, from what it is given to the score
 
 _CELLS = 7  # a side of the coarsest map
 _LOCAL = 16  # numbers that each of the three finer maps gives to the small network
-_HYPER = 112  # channels from which the small network is written
+_HYPER = 112  # channels from which the small network is predicted
 _HINT = "use koniq_pretrained.pkl of the repository SSL92/hyperIQA"
 
 
 class TargetWeights(NamedTuple):
-    """What the large network writes: a small network for each picture, and what that network is to judge."""
+    """What the large network predicts: the weights of a small network for each picture, and that network's input."""
 
     inputs: Tensor  # b 224
     weights: list[Tensor]  # of each layer b out in
@@ -64,7 +64,7 @@ def _squeeze(channels: int, width: int) -> nn.Sequential:
 
 
 class HyperNet(nn.Module):
-    """A picture as the weights of the small network that judges it."""
+    """The large network: a picture to the weights of the small network that scores it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,19 +72,19 @@ class HyperNet(nn.Module):
         self.conv1 = nn.Sequential(
             nn.Conv2d(2048, 1024, 1), nn.ReLU(), nn.Conv2d(1024, 512, 1), nn.ReLU(), nn.Conv2d(512, _HYPER, 1), nn.ReLU()
         )
-        self.fc1w_conv, self.fc1b_fc = _writer(0), nn.Linear(_HYPER, WIDTHS[1])
-        self.fc2w_conv, self.fc2b_fc = _writer(1), nn.Linear(_HYPER, WIDTHS[2])
-        self.fc3w_conv, self.fc3b_fc = _writer(2), nn.Linear(_HYPER, WIDTHS[3])
-        self.fc4w_conv, self.fc4b_fc = _writer(3), nn.Linear(_HYPER, WIDTHS[4])
+        self.fc1w_conv, self.fc1b_fc = _weight_head(0), nn.Linear(_HYPER, WIDTHS[1])
+        self.fc2w_conv, self.fc2b_fc = _weight_head(1), nn.Linear(_HYPER, WIDTHS[2])
+        self.fc3w_conv, self.fc3b_fc = _weight_head(2), nn.Linear(_HYPER, WIDTHS[3])
+        self.fc4w_conv, self.fc4b_fc = _weight_head(3), nn.Linear(_HYPER, WIDTHS[4])
         self.fc5w_fc, self.fc5b_fc = nn.Linear(_HYPER, WIDTHS[4]), nn.Linear(_HYPER, WIDTHS[5])
 
-    def write(self, pixels: Tensor) -> TargetWeights:
+    def predict_weights(self, pixels: Tensor) -> TargetWeights:
         """The small networks of pictures b 3 224 224 (RGB, normalised by `MEAN` and `STD`)."""
         content, inputs = self.res(pixels)
         content = self.conv1(content)  # b 112 7 7
         mean = content.mean((2, 3))  # b 112
-        writers = (self.fc1w_conv, self.fc2w_conv, self.fc3w_conv, self.fc4w_conv)
-        weights = [writer(content).reshape(-1, WIDTHS[i + 1], WIDTHS[i]) for i, writer in enumerate(writers)]
+        heads = (self.fc1w_conv, self.fc2w_conv, self.fc3w_conv, self.fc4w_conv)
+        weights = [head(content).reshape(-1, WIDTHS[i + 1], WIDTHS[i]) for i, head in enumerate(heads)]
         weights.append(self.fc5w_fc(mean)[:, None])
         return TargetWeights(
             inputs, weights, [layer(mean) for layer in (self.fc1b_fc, self.fc2b_fc, self.fc3b_fc, self.fc4b_fc, self.fc5b_fc)]
@@ -92,7 +92,7 @@ class HyperNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Scores b, about 0 (bad) to 100 (good), of pictures b 3 224 224 (RGB, normalised by `MEAN` and `STD`)."""
-        return judge(self.write(pixels))
+        return score_of(self.predict_weights(pixels))
 
     @torch.inference_mode()
     def score(self, frames: Sequence[np.ndarray]) -> float:
@@ -111,13 +111,13 @@ class HyperNet(nn.Module):
         return float(self(pixels.to(weight.dtype)).float().mean())
 
 
-def _writer(layer: int) -> nn.Conv2d:
-    """Writes the weights of one layer of the small network, a part of them at each of the 7 x 7 places."""
+def _weight_head(layer: int) -> nn.Conv2d:
+    """Predicts the weights of one layer of the small network, a part of them at each of the 7 x 7 places."""
     return nn.Conv2d(_HYPER, WIDTHS[layer] * WIDTHS[layer + 1] // _CELLS**2, 3, padding=1)
 
 
-def judge(target: TargetWeights) -> Tensor:
-    """The small networks at work: fully connected layers with sigmoids between them. Scores b."""
+def score_of(target: TargetWeights) -> Tensor:
+    """The small networks applied to their inputs: fully connected layers with sigmoids between them. Scores b."""
     x = target.inputs
     for layer, (weights, biases) in enumerate(zip(target.weights, target.biases, strict=True)):
         x = torch.einsum("boi,bi->bo", weights, x.sigmoid() if layer else x) + biases
@@ -125,7 +125,7 @@ def judge(target: TargetWeights) -> Tensor:
 
 
 def chosen_frames(count: int) -> tuple[int, int, int]:
-    """The frames by which a clip of `count` frames is judged: first, middle, last."""
+    """The frames by which a clip of `count` frames is scored: first, middle, last."""
     return 0, count // 2, count - 1
 
 
@@ -133,7 +133,7 @@ def middle_square(frame: np.ndarray) -> np.ndarray:
     """The middle of a frame h w 3: 224 224 3. Raises InputError where the frame is smaller."""
     height, width = frame.shape[:2]
     if min(height, width) < SIDE:
-        raise InputError(f"hyperIQA judges pictures of at least {SIDE} x {SIDE} pixels, these have {width} x {height}: use larger ones.")
+        raise InputError(f"hyperIQA takes pictures of at least {SIDE} x {SIDE} pixels, these have {width} x {height}: use larger ones.")
     top, left = round((height - SIDE) / 2), round((width - SIDE) / 2)
     return frame[top : top + SIDE, left : left + SIDE]
 

@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import nms
 
-from latentsync.third_party.loading import load_frozen
+from latentsync.weights import load_frozen
 
 MEAN = (123.0, 117.0, 104.0)  # RGB, subtracted from pixels in 0..255
 STRIDES = (4, 8, 16, 32, 64, 128)  # pixels between the places of each of the six maps
 MIN_SIZES = (16, 32, 64, 128, 256, 512)  # side of the square prior box of each map, pixels
 VARIANCES = (0.1, 0.2)  # of the shifts of middles, and of the logarithms of sizes
-MAX_CANDIDATES = 5000  # best boxes of one picture that suppression looks at
+MAX_CANDIDATES = 5000  # best boxes of one picture that go through suppression
 MIN_SIDE = 32  # pixels: smaller pictures leave nothing after five halvings
 
 _WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # of VGG-16, between its five halvings
@@ -59,7 +59,7 @@ class S3FD(nn.Module):
         self.conf = nn.ModuleList(nn.Conv2d(channels, count, 3, padding=1) for channels, count in zip(_SOURCES, scores, strict=True))
 
     def sources(self, pixels: Tensor) -> list[Tensor]:
-        """The six maps that the heads look at, finest first: each b c h w."""
+        """The six inputs of the heads, finest first: each b c h w."""
         maps, x = [], pixels
         for start, end in zip((0, *_ENDS), _ENDS, strict=False):
             x = self.vgg[start:end](x)
@@ -94,11 +94,11 @@ class S3FD(nn.Module):
     def detect(
         self, frames: np.ndarray | Sequence[np.ndarray], scale: float = 0.25, threshold: float = 0.9, max_overlap: float = 0.1
     ) -> list[np.ndarray]:
-        """The faces of pictures of one size, looked at together.
+        """The faces of pictures of one size, in one batch.
 
         Args:
             frames: uint8 n h w 3, RGB.
-            scale: the pictures are looked at this much smaller (yet not smaller than `MIN_SIDE` pixels a side).
+            scale: the pictures are made this much smaller (yet not smaller than `MIN_SIDE` pixels a side).
             threshold: least probability of a face.
             max_overlap: boxes that overlap a better one by more than this share are dropped.
 

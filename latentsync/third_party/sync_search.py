@@ -23,7 +23,7 @@ class Offset:
     """What a search found.
 
     Attributes:
-        offset: frames; +3 means that the sound of a frame is heard three frames before it is seen.
+        offset: frames; +3 means that the sound of a frame comes three frames before its picture.
         confidence: how much smaller the least distance is than the middle one; over 3 counts as in step, over 6 as good.
         distances: mean distance at each shift, from the sound of `MAX_SHIFT` frames earlier to that of as many later: float64 [31].
     """
@@ -67,7 +67,7 @@ class OffsetSearch:
         if len(self._video):
             silence = self._audio.new_zeros(self.vshift, self._audio.shape[1])
             sums = sums + distance_sums(self._video, torch.cat([self._audio, silence]))
-        return judge((sums / (self._count + len(self._video))).numpy())
+        return least_distance_offset((sums / (self._count + len(self._video))).numpy())
 
 
 def offset_of(video: Tensor, audio: Tensor, vshift: int = MAX_SHIFT) -> Offset:
@@ -89,8 +89,8 @@ def distance_sums(video: Tensor, audio: Tensor) -> Tensor:
     return distances.cpu().double().sum(1)
 
 
-def judge(distances: np.ndarray) -> Offset:
-    """The result of mean distances, one for each shift."""
+def least_distance_offset(distances: np.ndarray) -> Offset:
+    """The offset of the least of mean distances, one for each shift."""
     confidence = np.sort(distances)[(len(distances) - 1) // 2] - distances.min()
     return Offset(len(distances) // 2 - int(distances.argmin()), float(confidence), distances)
 

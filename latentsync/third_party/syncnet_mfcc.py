@@ -1,4 +1,4 @@
-"""The sound that SyncNet v2 hears: 13 mel-frequency cepstral coefficients, 100 columns a second.
+"""Audio features of SyncNet v2: 13 mel-frequency cepstral coefficients, 100 columns a second.
 
 Origin: Davis and Mermelstein, "Comparison of parametric representations for monosyllabic word recognition" (1980), with the defaults of
 the package python_speech_features (MIT), which the network was trained on. Written for this project.

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, RGB, VIDEO_FPS
 from latentsync.errors import InputError
-from latentsync.third_party.loading import load_frozen
 from latentsync.third_party.sync_search import MAX_SHIFT, Offset, OffsetSearch
 from latentsync.third_party.syncnet_mfcc import COEFFICIENTS, MfccSamples, column_count, mfcc
+from latentsync.weights import load_frozen
 
-SIDE = 224  # pixels of the pictures it looks at
+SIDE = 224  # pixels of its pictures
 FRAMES = 5  # pictures of one window
 COLUMNS = 20  # columns of sound of one window: 0.2 seconds
 COLUMNS_PER_FRAME = 4
@@ -61,7 +61,7 @@ class SyncNetV2(nn.Module):
         return self.netfcaud(self.netcnnaud(columns).flatten(1))
 
     def lip_features(self, pictures: Tensor) -> Tensor:
-        """Pictures b 3 f 224 224 (BGR, 0..255) -> what the head sees of each five successive ones: (b f - 4) 512."""
+        """Pictures b 3 f 224 224 (BGR, 0..255) -> the head's input for each five successive ones: (b f - 4) 512."""
         return self.netcnnlip(pictures).flatten(2).transpose(1, 2).flatten(0, 1)
 
     def embed_lips(self, pictures: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def _head() -> nn.Sequential:
 
 
 def sound_windows(num_samples: int, published: bool = False) -> int:
-    """Windows that a recording holds; `published` counts as the published program does, which looks at one fewer than its frames allow."""
+    """Windows that a recording holds; `published` counts as the published program does, which takes one fewer than its frames allow."""
     if published:
         return max(0, num_samples // SAMPLES_PER_FRAME - FRAMES)
     return max(0, (column_count(num_samples) - COLUMNS) // COLUMNS_PER_FRAME + 1)
@@ -100,7 +100,7 @@ def _frames_needed(published: bool) -> int:
 
 
 class SyncNetEval:
-    """Offset and confidence of pictures of one face and their sound, looked at piece by piece: memory does not grow with the length."""
+    """Offset and confidence of pictures of one face and their sound, compared piece by piece: memory does not grow with the length."""
 
     def __init__(self, network: SyncNetV2, batch_size: int = 20, max_shift: int = MAX_SHIFT) -> None:
         """Take a loaded network, on whatever device; `batch_size` windows are computed together."""
@@ -128,7 +128,7 @@ class SyncNetEval:
             count = min(len(pictures) - _frames_needed(published) + 1, limit - start)
             if count <= 0:
                 break
-            search.add(self.look(pictures[: count + FRAMES - 1]), self.listen(columns, start, count))
+            search.add(self.embed_lips(pictures[: count + FRAMES - 1]), self.embed_sound(columns, start, count))
             start += count
         if start == 0:
             raise InputError(
@@ -136,13 +136,13 @@ class SyncNetEval:
             )
         return search.finish()
 
-    def look(self, pictures: list[np.ndarray]) -> Tensor:
+    def embed_lips(self, pictures: list[np.ndarray]) -> Tensor:
         """Embeddings of each five successive pictures, uint8 224 224 3 BGR: n 1024."""
         weight = self.network.netfclip[0].weight
         video = torch.from_numpy(np.stack(pictures)).to(weight.device).permute(3, 0, 1, 2)[None]  # 1 3 f 224 224
         return self.network.embed_lips(video.to(weight.dtype)).float()
 
-    def listen(self, columns: np.ndarray, start: int, count: int) -> Tensor:
+    def embed_sound(self, columns: np.ndarray, start: int, count: int) -> Tensor:
         """Embeddings of windows start..start+count of coefficients 13 t: n 1024."""
         weight = self.network.netfcaud[0].weight
         places = COLUMNS_PER_FRAME * np.arange(start, start + count)[:, None] + np.arange(COLUMNS)  # n 20

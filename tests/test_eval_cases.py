@@ -1,11 +1,13 @@
-"""The list of pairs: drawn by seed, never a video with its own sound, fixed once it is written."""
+"""Lists of pairs, drawn by seed or read from a file; videos generated of them."""
 
 from pathlib import Path
 
 import pytest
-from media_fixtures import make_clip
+from evaluation_fixtures import Copier, write_clip
+from media_fixtures import make_clip, make_sound
 
-from eval.cases import draw_others, find_videos, make_pairs
+from eval.cases import GeneratedVideos, Pair, draw_others, find_videos, make_pairs
+from eval.inference_videos import generate_all, match_pairs, read_pairs
 from latentsync.errors import ConfigError, InputError
 
 PICTURE, SOUND = "color=gray:size=32x32:rate=25:duration=0.2", "sine=duration=0.2"
@@ -28,13 +30,6 @@ def test_every_video_gets_another_sound_and_none_serves_twice() -> None:
     assert first == again != other
     assert set(first) == set(first.values()) == set(heard)
     assert all(video != sound for video, sound in first.items())
-
-
-def test_silent_videos_get_a_sound_and_give_none() -> None:
-    heard = {Path("a"): True, Path("b"): False, Path("c"): True}
-    found = draw_others(heard, 3)
-    assert found[Path("a")] == Path("c") and found[Path("c")] == Path("a") and found[Path("b")] in (Path("a"), Path("c"))
-    assert draw_others({Path("a"): True}, 0) == {}
 
 
 def test_pairs_of_a_folder(videos: Path) -> None:
@@ -70,3 +65,47 @@ def test_nothing_to_measure_is_said(videos: Path, tmp_path: Path) -> None:
         make_pairs([videos / "broken.mp4"], ["cross"], 0)
     with pytest.raises(InputError, match="no sound"):
         make_pairs([videos / "mute.mp4"], ["reconstruction"], 0)
+
+
+def test_a_list_is_made_once_and_failures_are_named(tmp_path: Path) -> None:
+    video = write_clip(tmp_path / "one.mp4")
+    (tmp_path / "pairs.csv").write_text(
+        "video_path,audio_path,name\none.mp4,one.mp4,\none.mp4,gone.wav,missing\none.mp4,one.mp4,stubborn\n"
+    )
+    pairs = read_pairs(tmp_path / "pairs.csv")
+    assert pairs[0] == Pair("one__one", video, video, "cross")
+    copier = Copier()
+    videos = GeneratedVideos(tmp_path / "out", {}, lambda: copier)
+    failed = generate_all(pairs, videos)
+    assert set(failed) == {"missing", "stubborn"} and "gone.wav does not exist" in failed["missing"]
+    assert copier.jobs == ["one__one", "stubborn"] and (tmp_path / "out" / "one__one.mp4").is_file()
+    generate_all(pairs, videos)
+    assert copier.jobs == ["one__one", "stubborn", "stubborn"]
+
+
+def test_folders_are_matched_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for folder in ("videos", "audios"):
+        (tmp_path / folder).mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / "videos" / name).touch()
+    sound = make_sound(tmp_path / "audios" / "b.wav")
+    assert match_pairs(tmp_path / "videos", tmp_path / "audios") == [Pair("b", tmp_path / "videos" / "b.mp4", sound, "cross")]
+    assert "1 files have no partner" in caplog.text
+    sound.unlink()
+    with pytest.raises(InputError, match="No video in"):
+        match_pairs(tmp_path / "videos", tmp_path / "audios")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("video_path,audio_path\n", "names no pair"),
+        ("video_path,sound\na.mp4,b.wav\n", "audio_path missing"),
+        ("video_path,audio_path,name\na.mp4,b.wav,x\nc.mp4,d.wav,x\n", "twice"),
+        ("video_path,audio_path,name\na.mp4,b.wav,../x\n", "plain file name"),
+    ],
+)
+def test_a_wrong_list_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "pairs.csv").write_text(content)
+    with pytest.raises(InputError, match=words):
+        read_pairs(tmp_path / "pairs.csv")

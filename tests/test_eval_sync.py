@@ -33,10 +33,10 @@ class Numbers(SyncNetEval):
     def __init__(self, batch_size: int = 20) -> None:
         self.batch_size, self.max_shift = batch_size, 15
 
-    def look(self, pictures: list[np.ndarray]) -> Tensor:
+    def embed_lips(self, pictures: list[np.ndarray]) -> Tensor:
         return SPACE[[number_of(picture, 0.4) for picture in pictures[: len(pictures) - 4]]]
 
-    def listen(self, columns: np.ndarray, start: int, count: int) -> Tensor:
+    def embed_sound(self, columns: np.ndarray, start: int, count: int) -> Tensor:
         loudness = columns[0, 4 * np.arange(start, start + count) + 1]  # inside the first frame of the window
         return SPACE[np.exp((loudness - ONE) / 2).round().astype(int)]
 
@@ -132,5 +132,5 @@ def test_the_measure_reads_the_file_of_its_case(tmp_path: Path) -> None:
     run_ffmpeg("-i", video, "-c", "copy", "-an", mute)
     measure = SyncConfidence(TrackReader(WHOLE, Numbers()))
     assert [column.name for column in measure.columns] == ["sync_conf", "sync_offset", "sync_d"]
-    assert measure.open(Case("a", video, video, sound, "cross")).finish()["sync_offset"] == 5
-    assert measure.open(Case("a", mute, video, sound, "cross")).finish()["sync_offset"] == -4
+    assert measure.of_video(Case("a", video, video, sound, "cross"), np.empty((0, 0)))["sync_offset"] == 5
+    assert measure.of_video(Case("a", mute, video, sound, "cross"), np.empty((0, 0)))["sync_offset"] == -4

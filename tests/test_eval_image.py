@@ -3,13 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from picture_fakes import SIDE, TinyArcFace, case, chunk, crop_corners, in_two, measured, random_pictures, write_script
-from skimage.metrics import structural_similarity
 from training_fixtures import write_vgg16
 
+from eval.measure import MetricRun
 from eval.metrics.image import (
     FACE_SIDE,
     MOST_PSNR,
@@ -19,16 +20,21 @@ from eval.metrics.image import (
     Lpips,
     Psnr,
     Ssim,
-    known_face,
+    appearance_distance,
+    identity_face,
     load_identity,
     luma,
+    make_appearance,
     mouth_box,
+    pixel_difference,
+    pixel_jitter,
     ssim_map,
 )
 from eval.metrics.seam import CODEC_NOISE, MARGIN, Seam, outside_crop
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.mask import fixed_mask
 from latentsync.losses.lpips import load_lpips
+from latentsync.models.landmark_network import LandmarkNetwork, MouthReaderModelConfig
 
 ROWS, COLUMNS = mouth_box(SIDE)
 
@@ -46,11 +52,13 @@ def test_the_same_video_is_perfect() -> None:
     assert measured(Identity(TinyArcFace(), "tiny"), same) == {"identity": pytest.approx(1)}
 
 
-def test_ssim_is_that_of_scikit_image() -> None:
-    one, two = luma(faces(1)[0]), luma(faces(1, seed=1)[0] // 2)
-    _, whole = structural_similarity(one, two, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, full=True)
-    np.testing.assert_allclose(ssim_map(one, two), whole[5:-5, 5:-5], rtol=1e-4, atol=1e-6)
-    flat = np.full((20, 20), 100, np.float32)
+def test_ssim_of_known_pictures() -> None:
+    noise = np.random.default_rng(7).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    one, two = (luma(torch.from_numpy(picture)) for picture in (noise, cv2.GaussianBlur(noise, (5, 5), 1.0)))
+    found = ssim_map(one, two)
+    assert found.shape == (54, 54) and found.mean() == pytest.approx(0.287643, abs=1e-4)  # by equation 13, written out
+    assert found[10, 20] == pytest.approx(0.294238, abs=1e-4)
+    flat = np.full((20, 20), 100.0)
     assert ssim_map(flat, flat + 50) == pytest.approx((2 * 100 * 150 + 6.5025) / (100**2 + 150**2 + 6.5025))  # brightness alone
     with pytest.raises(InputError, match="windows of 11 pixels"):
         ssim_map(flat[:8], flat[:8])
@@ -98,9 +106,10 @@ def test_lpips_is_a_mean_over_frames() -> None:
 
 
 def test_reconstructions_alone() -> None:
-    for measure in (Ssim(), Psnr(), Lpips(lambda seen, real: 1 / 0)):
-        found = measured(measure, chunk(faces(), faces(seed=1)), of=case("cross"))
-        assert found == {column.name: None for column in measure.columns}
+    for metric in (Ssim(), Psnr(), Lpips(lambda seen, real: 1 / 0)):
+        run = MetricRun(metric, case("cross"))
+        run.add(chunk(faces(), faces(seed=1)))
+        assert run.finish() == {column.name: None for column in metric.columns}
 
 
 def test_jitter() -> None:
@@ -179,7 +188,7 @@ def test_the_face_that_identity_looks_at_is_upright_and_whole() -> None:
     frame = np.zeros((120, 160, 3), np.uint8)
     eye = round(x0 + 0.30 * (x1 - x0)), round(y0 + 0.265 * 70)
     frame[eye[1], eye[0]] = 255
-    found = known_face(frame, chunk(faces(1), faces(1)).matrices[0], SIDE).numpy()[..., 0]
+    found = identity_face(frame, chunk(faces(1), faces(1)).matrices[0], SIDE).numpy()[..., 0]
     assert found.shape == (FACE_SIDE, FACE_SIDE)
     y, x = np.unravel_index(found.argmax(), found.shape)
     assert abs(x - 38.3) < 3 and abs(y - 51.7) < 3  # the left eye of ArcFace's template
@@ -204,15 +213,46 @@ class FakeHyperNet:
 def test_hyperiqa_judges_first_middle_and_last_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     class Source:
         def __init__(self, path: Path) -> None:
-            assert path == Path("made.mp4")
+            assert path == Path("generated.mp4")
 
         def frames(self, start: int, stop: int) -> list[np.ndarray]:
             return [np.full((8, 8, 3), 10 * number, np.uint8) for number in range(start, stop)]
 
-    monkeypatch.setattr("eval.metrics.image.VideoSource", Source)
+    monkeypatch.setattr("eval.metrics.image.VideoReader", Source)
     network = FakeHyperNet()
     parts = in_two(lambda part, start: chunk(faces(7)[part], faces(7)[part], start=start), 7)
     assert measured(HyperIqa(network), *parts) == {"hyperiqa": 50.0}
     assert network.shown == [0, 3, 6]
     with pytest.raises(InputError, match="no frame"):
         measured(HyperIqa(network))
+
+
+def landmark_network() -> LandmarkNetwork:
+    torch.manual_seed(0)
+    return LandmarkNetwork(MouthReaderModelConfig([8, 8, 16, 16], 4, 16)).eval()
+
+
+def test_pixels_count_inside_the_box_alone() -> None:
+    rows, columns = ROWS, COLUMNS
+    real, other = faces(), faces()
+    outside = torch.ones(SIDE, SIDE, dtype=torch.bool)
+    outside[rows, columns] = False
+    other[:, outside] = 255
+    assert pixel_difference(other, real) == (0, MOST_PSNR)
+    assert pixel_jitter(other) == pytest.approx(pixel_jitter(real))
+    other[:, rows, columns] += 20
+    found = pixel_difference(other, real)
+    assert found.l1 == pytest.approx(20)
+    assert found.psnr == pytest.approx(10 * np.log10(255**2 / 400))
+
+
+def test_appearance_of_the_reader_stands_in() -> None:
+    appearance = make_appearance(landmark_network(), None)
+    assert "standing in for LPIPS" in appearance.name
+    real, other = faces(20), faces(20, seed=1)
+    assert appearance_distance(appearance, real, real) == 0
+    far = appearance_distance(appearance, other, real)
+    assert far > 0.01
+    mixed = torch.cat([other[:5], real[5:]])
+    near = appearance_distance(appearance, mixed, real)
+    assert near == pytest.approx(appearance_distance(appearance, other[:5], real[:5]) / 4, rel=1e-3)  # a mean over frames

@@ -1,1 +1,0 @@
-"""Metrics of a generated video beside its source, or of sets of videos."""
