@@ -21,7 +21,7 @@ from latentsync.media.video_reader import VideoReader
 
 BROWSER = "/usr/bin/chromium"  # Debian's
 ROOT = Path(__file__).parents[1]
-PATIENCE = 150_000  # milliseconds, for a machine with other work
+PATIENCE = 60_000  # milliseconds, for a machine with other work
 DESKTOP, PHONE = {"width": 1360, "height": 1000}, {"width": 390, "height": 844}
 NO_BROWSER = f"{BROWSER} is not installed: `apt-get install chromium` (setup_env.sh tries to), then these tests run."
 
@@ -149,26 +149,24 @@ def test_an_error_is_a_readable_toast(app: Served, browser: Browser, shots: Path
 def test_two_sessions_wait_cancel_and_end_right(app: Served, browser: Browser, shots: Path) -> None:
     anna, ben = open_page(app, browser, scheme="dark"), open_page(app, browser)
     for page in (anna, ben):
-        give(page, clips()["talk"], clips()["short"] if page is ben else clips()["words"])
+        give(page, clips()["talk"], clips()["short" if page is ben else "words"])
     anna.click("#advanced button")
-    anna.locator("#steps input[type=number]").fill("100")
-    anna.locator("#steps input[type=number]").blur()
-    anna.click("#go")
+    start(anna, steps=100)
     anna.locator("[data-stage=generate]").wait_for()
     ben.click("#go")
     expect(ben.locator("[data-stage=waiting]")).to_contain_text("One job is before yours.")
     anna.screenshot(path=shots / "dark.png", full_page=True)
     anna.click("#stop")
     expect(anna.locator(".ls-stopped")).to_contain_text("Nothing was made.")
-    anna.locator("#steps input[type=number]").fill("1")
-    anna.locator("#steps input[type=number]").blur()
-    anna.click("#go")
+    start(anna, steps=1)
     for page, frames in ((ben, 8), (anna, 24)):
         expect(page.locator(".ls-report h3")).to_have_text(f"All {frames} frames synced.")
     assert health(app) == {"status": "ok", "model": "own", "loads": 1, "running": 0, "waiting": 0}
     address = ben.locator(".ls-download").get_attribute("href")
     assert address not in anna.content()
-    anna.context.close()
+    start(anna, steps=100)
+    anna.locator("[data-stage=generate]").wait_for()
+    anna.context.close()  # its job is stopped
     # the player may have cached a part of the file, which would answer 206
     fetched = "address => fetch(address, {cache: 'no-store'}).then(answer => answer.status)"
     assert ben.evaluate(fetched, address) == 200
@@ -176,17 +174,10 @@ def test_two_sessions_wait_cancel_and_end_right(app: Served, browser: Browser, s
     settle(app)
 
 
-@in_browser
-def test_a_page_that_is_closed_stops_its_job(app: Served, browser: Browser) -> None:
-    page = open_page(app, browser)
-    give(page, clips()["talk"], clips()["words"])
-    page.click("#advanced button")
-    page.locator("#steps input[type=number]").fill("100")
+def start(page: Page, steps: int) -> None:
+    page.locator("#steps input[type=number]").fill(str(steps))
     page.locator("#steps input[type=number]").blur()
     page.click("#go")
-    page.locator("[data-stage=generate]").wait_for()
-    page.context.close()
-    settle(app)
 
 
 def snippets() -> list[str]:
@@ -226,6 +217,8 @@ def test_the_api_says_what_is_wrong_and_serves_nothing_else(app: Served) -> None
         client.predict(video=sound, audio=sound, api_name="/lipsync")
     with pytest.raises(AppError, match="length is 'short'"):
         client.predict(video=handle_file(clips()["talk"]), audio=sound, length="short", api_name="/lipsync")
+    with pytest.raises(Exception, match="maximum allowed size of 5242880 bytes"):
+        client.predict(video=handle_file(clips()["large"]), audio=sound, api_name="/lipsync")
     for path in (ROOT / "README.md", clips()["talk"], Path("/etc/passwd")):
         with pytest.raises(HTTPError, match="403"):
             urlopen(f"{app.address}/gradio_api/file={quote(str(path))}")
