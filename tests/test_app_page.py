@@ -21,7 +21,7 @@ from latentsync.media.video_reader import VideoReader
 
 BROWSER = "/usr/bin/chromium"  # Debian's
 ROOT = Path(__file__).parents[1]
-PATIENCE = 60_000  # milliseconds, for a machine with other work
+PATIENCE = 150_000  # milliseconds, for a machine with other work
 DESKTOP, PHONE = {"width": 1360, "height": 1000}, {"width": 390, "height": 844}
 NO_BROWSER = f"{BROWSER} is not installed: `apt-get install chromium` (setup_env.sh tries to), then these tests run."
 
@@ -29,13 +29,13 @@ in_browser = pytest.mark.skipif(not Path(BROWSER).is_file(), reason=NO_BROWSER)
 expect.set_options(timeout=PATIENCE)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def app() -> Iterator[Served]:
     with served() as app:
         yield app
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
@@ -49,11 +49,6 @@ def browser(chromium: Browser) -> Iterator[Browser]:
     yield chromium
     for context in chromium.contexts:  # what a failed test left open would hold up the next one
         context.close()
-
-
-@pytest.fixture(scope="module")
-def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("shots")
 
 
 def open_page(app: Served, browser: Browser, size: dict[str, int] = DESKTOP, scheme: str = "light") -> Page:
@@ -86,7 +81,7 @@ def settle(app: Served) -> None:
 
 
 @in_browser
-def test_from_two_files_to_a_download(app: Served, browser: Browser, shots: Path, tmp_path: Path) -> None:
+def test_from_two_files_to_a_download(app: Served, browser: Browser, tmp_path: Path) -> None:
     page, hosts = open_page(app, browser), set()
     page.on("request", lambda request: hosts.add(re.sub(r"^(\w+://[^/]*|\w+:).*", r"\1", request.url, flags=re.S)))
     give(page, clips()["talk"], clips()["words"])
@@ -107,7 +102,6 @@ def test_from_two_files_to_a_download(app: Served, browser: Browser, shots: Path
     assert len(list(VideoReader(tmp_path / "result.mp4").frames())) == 24
     assert probe(tmp_path / "result.mp4").has_audio
     check_player(page)
-    page.screenshot(path=shots / "desktop.png", full_page=True)
     assert hosts <= {app.address, "data:", "blob:"}, "the page asked somebody else"
     page.context.close()
     settle(app)
@@ -129,7 +123,7 @@ def check_player(page: Page) -> None:
 
 
 @in_browser
-def test_an_error_is_a_readable_toast(app: Served, browser: Browser, shots: Path) -> None:
+def test_an_error_is_a_readable_toast(app: Served, browser: Browser) -> None:
     page = open_page(app, browser, PHONE)
     page.click("#go")
     expect(page.get_by_test_id("toast-body").first).to_contain_text("There is no video yet")
@@ -140,13 +134,12 @@ def test_an_error_is_a_readable_toast(app: Served, browser: Browser, shots: Path
     expect(page.get_by_test_id("toast-body").filter(has_text=sentence)).to_be_visible()
     expect(page.locator("#go")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], "the page is wider than the phone"
-    page.screenshot(path=shots / "phone.png", full_page=True)
     page.context.close()
     settle(app)
 
 
 @in_browser
-def test_two_sessions_wait_cancel_and_end_right(app: Served, browser: Browser, shots: Path) -> None:
+def test_two_sessions_wait_cancel_and_end_right(app: Served, browser: Browser) -> None:
     anna, ben = open_page(app, browser, scheme="dark"), open_page(app, browser)
     for page in (anna, ben):
         give(page, clips()["talk"], clips()["short" if page is ben else "words"])
@@ -155,7 +148,6 @@ def test_two_sessions_wait_cancel_and_end_right(app: Served, browser: Browser, s
     anna.locator("[data-stage=generate]").wait_for()
     ben.click("#go")
     expect(ben.locator("[data-stage=waiting]")).to_contain_text("One job is before yours.")
-    anna.screenshot(path=shots / "dark.png", full_page=True)
     anna.click("#stop")
     expect(anna.locator(".ls-stopped")).to_contain_text("Nothing was made.")
     start(anna, steps=1)
@@ -201,12 +193,6 @@ def test_the_documented_call_works_from_another_process(app: Served, tmp_path: P
     settle(app)
 
 
-def test_the_mark_is_our_own(app: Served) -> None:
-    with urlopen(f"{app.address}/favicon.ico") as answer:
-        assert answer.headers.get_content_type() == "image/svg+xml"
-        assert answer.read() == (ROOT / "latentsync" / "app" / "static" / "mark.svg").read_bytes()
-
-
 def test_the_api_says_what_is_wrong_and_serves_nothing_else(app: Served) -> None:
     from gradio_client import Client, handle_file
     from gradio_client.exceptions import AppError
@@ -219,6 +205,8 @@ def test_the_api_says_what_is_wrong_and_serves_nothing_else(app: Served) -> None
         client.predict(video=handle_file(clips()["talk"]), audio=sound, length="short", api_name="/lipsync")
     with pytest.raises(Exception, match="maximum allowed size of 5242880 bytes"):
         client.predict(video=handle_file(clips()["large"]), audio=sound, api_name="/lipsync")
+    with urlopen(f"{app.address}/favicon.ico") as answer:
+        assert answer.read() == (ROOT / "latentsync" / "app" / "static" / "mark.svg").read_bytes()
     for path in (ROOT / "README.md", clips()["talk"], Path("/etc/passwd")):
         with pytest.raises(HTTPError, match="403"):
             urlopen(f"{app.address}/gradio_api/file={quote(str(path))}")
