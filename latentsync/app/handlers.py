@@ -135,7 +135,7 @@ class Handlers:
 
         Args:
             model: its key; "" for the default.
-            options: of `LipsyncOptions`.
+            options: of `LipsyncOptions`; None and "" mean the default.
 
         Raises:
             InputError: an input cannot be used; the sentence names files as their owner does.
@@ -149,7 +149,8 @@ class Handlers:
             self.sessions.claim(owner, path)
         choice = self.job_queue.model_cache.choice(model)
         try:
-            chosen = LipsyncOptions(**options).completed(choice.inference_steps, choice.guidance_scale)
+            given = {name: value for name, value in options.items() if value not in (None, "")}
+            chosen = LipsyncOptions(**given).completed(choice.inference_steps, choice.guidance_scale)
             request = JobRequest(Path(video), Path(audio), chosen, choice.key, self.max_minutes)
             return self.job_queue.submit(request, owner, self.sessions.job_folder(owner))
         except InputError as error:
@@ -231,7 +232,7 @@ class Handlers:
         """
         numbers = {"inference_steps": inference_steps, "guidance_scale": guidance_scale, "crf": crf}
         options = {name: None if number == MODEL_DEFAULT else number for name, number in numbers.items()}
-        options |= {"face": face or LipsyncOptions.face, "seed": seed, "length": length, "keep_fps": keep_fps}
+        options |= {"face": face, "seed": seed, "length": length, "keep_fps": keep_fps}
         try:
             job = await asyncio.to_thread(self.submit, video, audio, model, options, owner_of(request))
         except LatentSyncError as error:
