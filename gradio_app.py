@@ -46,25 +46,25 @@ def accounts(texts: list[str]) -> list[tuple[str, str]]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Serve until somebody stops it."""
-    from latentsync.app.jobs import Limits
-    from latentsync.app.models import ModelCache, ModelChoice, check_model, find_models
-    from latentsync.app.server import Settings, serving
-    from latentsync.pipelines.build import build_pipeline, resolve_device
+    from latentsync.app.models import ModelCache, ModelChoice, find_models
+    from latentsync.app.ui import serving
+    from latentsync.pipelines.build import build_pipeline, locate_models, resolve_device
     from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 
     def load(choice: ModelChoice) -> LipsyncPipeline:
         how = {"overrides": arguments.overrides, "device": arguments.device, "dtype": arguments.dtype, "detector": arguments.detector}
         return build_pipeline(choice.config, choice.unet, **how)
 
-    settings = Settings(arguments.host, arguments.port, arguments.share, accounts(arguments.auth), arguments.concurrency)
-    limits = Limits(arguments.max_minutes, arguments.max_megabytes)
-    if settings.concurrency < 1 or limits.minutes <= 0 or limits.megabytes < 1:
+    names = ("host", "port", "share", "max_minutes", "max_megabytes", "concurrency")
+    settings = {name: getattr(arguments, name) for name in names} | {"auth": accounts(arguments.auth)}
+    if arguments.concurrency < 1 or arguments.max_minutes <= 0 or arguments.max_megabytes < 1:
         raise InputError("--concurrency and --max_megabytes want 1 or more, --max_minutes more than 0.")
     resolve_device(arguments.device)
-    shelf = ModelCache(find_models(arguments.config, arguments.checkpoint, arguments.overrides), load)
-    check_model(shelf.default, arguments.overrides)
-    with serving(shelf, limits, settings) as page:
-        logger.info("%s is served at %s (Ctrl-C ends it)", shelf.default.title, page.local_url)
+    model_cache = ModelCache(find_models(arguments.config, arguments.checkpoint, arguments.overrides), load)
+    default = model_cache.default
+    locate_models(default.config, default.unet, overrides=arguments.overrides)  # refuses now what is missing
+    with serving(model_cache, **settings) as page:
+        logger.info("%s is served at %s (Ctrl-C ends it)", default.title, page.local_url)
         if page.share_url:
             logger.info("It is on the internet, too, for everybody who knows the address: %s", page.share_url)
         threading.Event().wait()

@@ -38,24 +38,32 @@ def accept_published(parser: argparse.ArgumentParser, reasons: Mapping[str, str]
 
 
 def run_command(
-    work: Callable[[], int | None], room: str, interrupted: str, *, quiet: bool = False, verbose: bool | None = None, signals: bool = True
+    work: Callable[[], int | None],
+    logger_name: str,
+    interrupted: str,
+    *,
+    quiet: bool = False,
+    verbose: bool | None = None,
+    signals: bool = True,
 ) -> int:
     """Do the work of a command; its exit code: what `work` returns, None for 0, or that of the error that it met.
 
     Args:
         work: the command.
-        room: whose progress is told, as a logger is called: "latentsync", "eval", "preprocess". Others speak of warnings alone.
-        interrupted: the sentence behind "Interrupted: " after Ctrl-C, a polite kill or a closed terminal.
+        logger_name: whose progress is told: "latentsync", "eval", "preprocess". Other loggers tell warnings alone.
+        interrupted: the sentence behind "Interrupted: " after Ctrl-C, SIGTERM or a closed terminal.
         quiet: warnings and errors only.
         verbose: tell more, and where an unexpected failure happened; None for a command without such an option: failures alone do.
-        signals: whether a polite kill shall do what Ctrl-C does; False where the work looks after signals itself.
+        signals: whether SIGTERM and SIGHUP, unless they are ignored, clean up like Ctrl-C; False where the work handles signals itself.
     """
-    logger = logging.getLogger(room)
+    logger = logging.getLogger(logger_name)
     before = logger.level
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
     if signals:
-        end_politely()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
     try:
         return work() or 0
     except LatentSyncError as error:
@@ -70,10 +78,3 @@ def run_command(
         return 1
     finally:
         logger.setLevel(before)  # whoever called this as a function finds it as it was
-
-
-def end_politely() -> None:
-    """Let a polite kill and a closed terminal clean up like Ctrl-C, unless they are ignored."""
-    for polite in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(polite) is not signal.SIG_IGN:
-            signal.signal(polite, signal.default_int_handler)

@@ -1,7 +1,6 @@
 """The app at tiny sizes: real page, real queue, real pipeline with seeded networks, clips of a second."""
 
 import atexit
-import base64
 import os
 import shutil
 import tempfile
@@ -16,14 +15,11 @@ import numpy as np
 from test_inference_command import CONFIG, picture, write_sound, write_video
 
 from benchmarks.write_random_checkpoint import write_checkpoint
-from latentsync.app.jobs import Limits
 from latentsync.app.models import ModelCache, ModelChoice, find_models
-from latentsync.app.server import Settings, serving
+from latentsync.app.ui import serving
 from latentsync.faces.detector import Face
 from latentsync.pipelines.build import build_pipeline
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
-
-BROWSER = "/usr/bin/chromium"  # Debian's
 
 
 class OneFace:
@@ -45,71 +41,62 @@ def choice(key: str = "tiny", steps: int = 1) -> ModelChoice:
 @cache
 def tiny_weights() -> Path:
     """The configuration of networks of a megabyte, in a folder that goes with the process."""
-    folder = tempfile.mkdtemp(prefix="latentsync-tests-")
+    folder = Path(tempfile.mkdtemp(prefix="latentsync-tests-"))
     atexit.register(shutil.rmtree, folder)
-    return checkpoint_folder(Path(folder))
+    write_checkpoint(folder, tiny=True)
+    config = folder / "config.yaml"
+    config.write_text(f"{CONFIG}run: {{inference_steps: 1}}\n")
+    return config
 
 
-def tiny_pipeline(_: ModelChoice | None = None) -> LipsyncPipeline:
+@cache
+def tiny_pipeline() -> LipsyncPipeline:
     pipeline = build_pipeline(tiny_weights(), device="cpu", detector="mtcnn")
     pipeline.face_detector = OneFace()
     return pipeline
 
 
-def tiny_shelf(*keys: str) -> ModelCache:
-    return ModelCache([choice(key) for key in keys or ("tiny",)], tiny_pipeline)
+def tiny_models(*keys: str) -> ModelCache:
+    """A cache whose models are all the same pipeline."""
+    return ModelCache([choice(key) for key in keys or ("tiny",)], lambda _: tiny_pipeline())
 
 
-def checkpoint_folder(folder: Path, steps: int = 1) -> Path:
-    """Weights and a configuration as files; the configuration's path."""
-    write_checkpoint(folder, tiny=True)
-    config = folder / "config.yaml"
-    config.write_text(f"{CONFIG}run: {{inference_steps: {steps}}}\n")
-    return config
-
-
-def write_clips(folder: Path) -> dict[str, Path]:
-    """A talker (20 frames), a video without a face, and two sounds of 0.97 and 0.3 s."""
-    folder.mkdir(parents=True, exist_ok=True)
+@cache
+def clips() -> dict[str, Path]:
+    """A talker (20 frames), a video without a face, two sounds of 0.97 and 0.3 s, and a file of 6 MB, in a folder with a hard name."""
+    folder = Path(tempfile.mkdtemp(prefix="latentsync tésts-"))
+    atexit.register(shutil.rmtree, folder)
+    (folder / "large.mp4").write_bytes(bytes(6 << 20))
     return {
         "talk": write_video(folder / "talk.mp4", [picture(k) for k in range(20)]),
         "nobody": write_video(folder / "nobody.mp4", [np.full((96, 128, 3), k, np.uint8) for k in range(10)]),
         "words": write_sound(folder / "words.wav", 0.97),
         "short": write_sound(folder / "short.wav", 0.3),
+        "large": folder / "large.mp4",
     }
 
 
 @dataclass
 class Served:
-    """A running app: its page and its address."""
+    """A running app."""
 
     page: gr.Blocks
-    shelf: ModelCache
 
     @property
     def address(self) -> str:
         return self.page.local_url.rstrip("/")
 
-    @property
-    def files(self) -> Path:
-        """The folder of all its files."""
-        return Path(os.environ["GRADIO_TEMP_DIR"])
-
     def left_behind(self) -> list[Path]:
         """Files with something in them."""
-        return [path for path in self.files.rglob("*") if path.is_file() and path.stat().st_size]
+        return [path for path in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*") if path.is_file() and path.stat().st_size]
 
 
 @contextmanager
-def served(limits: Limits | None = None, **settings: object) -> Iterator[Served]:
+def served() -> Iterator[Served]:
     """The app with networks that are loaded from files as a user's are, and the detector that users have."""
-    shelf = ModelCache(
+    models = ModelCache(
         find_models(config=tiny_weights()), lambda chosen: build_pipeline(chosen.config, chosen.unet, device="cpu", detector="mtcnn")
     )
-    with serving(shelf, limits or Limits(minutes=1, megabytes=5), Settings(**settings)) as page:
-        yield Served(page, shelf)
-
-
-def decoded(address: str) -> bytes:
-    """The bytes that a data address holds."""
-    return base64.b64decode(address.partition(",")[2])
+    os.environ["GRADIO_IS_E2E_TEST"] = "1"  # Gradio then notices in a quarter of a second, not in 15 s, that a page was closed
+    with serving(models, max_minutes=1, max_megabytes=5) as page:
+        yield Served(page)

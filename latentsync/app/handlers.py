@@ -1,11 +1,10 @@
 """What the page's events and the API's calls do."""
 
 import asyncio
-import logging
 import secrets
 import shutil
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, time
@@ -13,34 +12,38 @@ from typing import Any
 
 import gradio as gr
 
-from latentsync.app.jobs import JobProgress, JobQueue, JobRequest, JobStage, Limits, QueuedJob
+from latentsync.app.jobs import JobProgress, JobQueue, JobRequest, JobStage, QueuedJob
 from latentsync.app.messages import describe_result, without_paths
 from latentsync.app.models import ModelChoice
 from latentsync.app.people import PeopleFinder, data_address
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.pipelines.options import LipsyncOptions
 
-logger = logging.getLogger(__name__)
+POLL_SECONDS = 0.25  # between two yields of a job's progress
+TOAST_SECONDS = 15
+IDLE_SECONDS = 12 * 3600  # after which a session without a job is forgotten, and files that no session owns are removed
+MODEL_DEFAULT = -1  # what the API's callers give for numbers that the model or the codec decides
+NOBODY: dict[str, list] = {"people": [], "chosen": []}
+DRAFT, STANDARD, FINE = "Draft", "Standard", "Fine"
 
 
-@dataclass(frozen=True)
-class Example:
-    """A video and the sound that it shall be given."""
-
-    title: str
-    video: Path
-    audio: Path
-
-    def copy_to(self, folder: Path) -> tuple[Path, Path]:
-        """Copies for a session to call its own: (video, audio)."""
-        folder.mkdir(parents=True)
-        return tuple(Path(shutil.copy(path, folder)) for path in (self.video, self.audio))
+def preset_options(preset: str, choice: ModelChoice) -> tuple[int, float, int]:
+    """Steps, guidance and crf (of H.264) of a quality preset for a model."""
+    if preset == DRAFT:
+        return max(1, round(choice.inference_steps * 0.4)), 1.0, 23
+    if preset == FINE:
+        return choice.inference_steps * 2, choice.guidance_scale, 14
+    return choice.inference_steps, choice.guidance_scale, 18
 
 
-def find_examples(folder: Path) -> list[Example]:
-    """The demos of a folder, `demoN_video.mp4` with `demoN_audio.wav`."""
-    pairs = [(video, video.with_name(video.name.replace("_video.mp4", "_audio.wav"))) for video in sorted(folder.glob("demo*_video.mp4"))]
-    return [Example(f"Example {number}", video, audio) for number, (video, audio) in enumerate(pairs, start=1) if audio.is_file()]
+def toast(error: LatentSyncError | str) -> gr.Error:
+    """A failure as Gradio shows it."""
+    return gr.Error(str(error), duration=TOAST_SECONDS, title="This did not work", print_exception=False)
+
+
+def owner_of(request: gr.Request) -> str:
+    """The session that an event or a call comes from."""
+    return request.session_hash or ""
 
 
 @dataclass
@@ -59,7 +62,10 @@ class Session:
 
 
 class Sessions:
-    """The sessions of an app.
+    """The files of open pages and clients.
+
+    Gradio's own clean-up (`delete_cache`) goes by age alone: it would keep the files of a closed page for hours and take the upload of a
+    job that waits for long.
 
     Args:
         root: folder of all files of the app, uploads included; nothing outside of it is ever removed.
@@ -74,10 +80,8 @@ class Sessions:
         """A name for a fresh folder of a session, which is not made yet."""
         return self._session(key).folder / secrets.token_hex(8)
 
-    def claim(self, key: str, path: Path | str | None) -> None:
+    def claim(self, key: str, path: Path | str) -> None:
         """Note that an uploaded file belongs to a session; files that are not under the root are not noted."""
-        if path is None:
-            return
         file = Path(path).resolve()
         if self._root in file.parents:
             self._session(key).uploads.add(file)
@@ -95,20 +99,18 @@ class Sessions:
                 file.parent.rmdir()
         shutil.rmtree(session.folder, ignore_errors=True)
 
-    def stale(self, seconds: float) -> list[str]:
-        """Sessions that did nothing for so long."""
+    def idle(self, seconds: float) -> list[str]:
+        """Sessions that did nothing for so long: clients that went without a word."""
         with self._lock:
             return [key for key, session in self._sessions.items() if monotonic() - session.seen > seconds]
 
-    def tidy(self, seconds: float) -> None:
-        """Remove what uploads left behind that were broken off so long ago: files that lie in the root itself."""
-        for file in self._root.iterdir():
-            if file.is_file() and time() - file.stat().st_mtime > seconds:
+    def remove_unowned(self, seconds: float) -> None:
+        """Remove files so old that no session owns: uploads that were broken off or never used."""
+        with self._lock:
+            owned = set().union(*({session.folder, *session.uploads} for session in self._sessions.values()))
+        for file in self._root.rglob("*"):
+            if file.is_file() and owned.isdisjoint({file, *file.parents}) and time() - file.stat().st_ctime > seconds:
                 file.unlink(missing_ok=True)
-
-    def __len__(self) -> int:
-        """Open sessions that own something."""
-        return len(self._sessions)
 
     def _session(self, key: str) -> Session:
         with self._lock:
@@ -117,99 +119,56 @@ class Sessions:
             return session
 
 
-LOOK_AGAIN = 0.25  # seconds between two looks at a job
-TOAST_SECONDS = 15
-UNSET = -1  # what the API's callers give for "the default"
-NOBODY: dict[str, list] = {"people": [], "chosen": []}
-DRAFT, STANDARD, FINE = "Draft", "Standard", "Fine"
-CRF = {DRAFT: 23, STANDARD: 18, FINE: 14}  # of H.264
-DRAFT_SHARE, FINE_SHARE = 0.4, 2.0  # of the steps that a model was made for
-
-
-@dataclass(frozen=True)
-class FormValues:
-    """The inputs of one job as the page or the API gives them; None and "" mean the default."""
-
-    video: str | None
-    audio: str | None
-    face: str = "largest"
-    model: str = ""
-    steps: float | None = None
-    guidance: float | None = None
-    seed: float | None = None
-    length: str = "audio"
-    keep_fps: bool = False
-    crf: float | None = None
-
-
-def settings_of(preset: str, choice: ModelChoice) -> tuple[int, float, int]:
-    """Steps, guidance and crf of a quality preset for a model."""
-    if preset == DRAFT:
-        return max(1, round(choice.inference_steps * DRAFT_SHARE)), 1.0, CRF[DRAFT]
-    if preset == FINE:
-        return round(choice.inference_steps * FINE_SHARE), choice.guidance_scale, CRF[FINE]
-    return choice.inference_steps, choice.guidance_scale, CRF[STANDARD]
-
-
-def fresh_seed() -> int:
-    """What the dice shows."""
-    return secrets.randbelow(1_000_000)
-
-
-def toast(error: LatentSyncError | str) -> gr.Error:
-    """A failure as Gradio shows it."""
-    return gr.Error(str(error), duration=TOAST_SECONDS, title="This did not work", print_exception=False)
-
-
 class Handlers:
-    """Takes orders of sessions, tells them how far they are, and forgets a session with all its files when it ends."""
+    """Queues the jobs of sessions, tells how far they are, and forgets a session with all its files when it ends.
 
-    def __init__(self, workshop: JobQueue, sessions: Sessions, limits: Limits, finder: PeopleFinder) -> None:
-        self.workshop, self.sessions, self.limits = workshop, sessions, limits
-        self._finder = finder
+    Args:
+        max_minutes: the longest result.
+    """
 
-    def submit(self, wishes: FormValues, owner: str) -> QueuedJob:
+    def __init__(self, job_queue: JobQueue, sessions: Sessions, people_finder: PeopleFinder, max_minutes: float = 5.0) -> None:
+        self.job_queue, self.sessions, self.max_minutes = job_queue, sessions, max_minutes
+        self._people_finder = people_finder
+
+    def submit(self, video: str | None, audio: str | None, model: str, options: Mapping[str, Any], owner: str) -> QueuedJob:
         """Put a job in line.
+
+        Args:
+            model: its key; "" for the default.
+            options: of `LipsyncOptions`; None and "" mean the default.
 
         Raises:
             InputError: an input cannot be used; the sentence names files as their owner does.
         """
-        if not wishes.video:
+        if not video:
             raise InputError("There is no video yet: drop one, record one, or take an example.")
-        if not wishes.audio:
+        if not audio:
             raise InputError("There is no sound yet: drop a recording, record one, or take an example.")
-        video, audio = Path(wishes.video), Path(wishes.audio)
+        self.remove_leftovers()
         for path in (video, audio):
             self.sessions.claim(owner, path)
-        choice = self.workshop.shelf.choice(wishes.model)
+        choice = self.job_queue.model_cache.choice(model)
         try:
-            options = LipsyncOptions(
-                inference_steps=None if wishes.steps is None else int(wishes.steps),
-                guidance_scale=wishes.guidance,
-                seed=LipsyncOptions.seed if wishes.seed is None else int(wishes.seed),
-                face=wishes.face or LipsyncOptions.face,
-                length=wishes.length,
-                keep_fps=wishes.keep_fps,
-                crf=None if wishes.crf is None else int(wishes.crf),
-            ).completed(choice.inference_steps, choice.guidance_scale)
-            order = JobRequest(video, audio, options, choice.key, self.limits, steps=options.inference_steps or 1)
-            return self.workshop.submit(order, owner, self.sessions.job_folder(owner))
+            given = {name: value for name, value in options.items() if value not in (None, "")}
+            chosen = LipsyncOptions(**given).completed(choice.inference_steps, choice.guidance_scale)
+            request = JobRequest(Path(video), Path(audio), chosen, choice.key, self.max_minutes)
+            return self.job_queue.submit(request, owner, self.sessions.job_folder(owner))
         except InputError as error:
-            raise InputError(without_paths(str(error), {video: video.name, audio: audio.name})) from None
+            raise InputError(without_paths(str(error), {Path(path): Path(path).name for path in (video, audio)})) from None
 
-    async def follow(self, ticket: QueuedJob) -> AsyncIterator[JobProgress]:
+    async def follow(self, job: QueuedJob) -> AsyncIterator[JobProgress]:
         """How far a job is, again and again until its end; whoever stops listening before stops the job."""
         try:
-            while not ticket.stage.is_end:
-                yield self.workshop.progress(ticket)
-                await asyncio.sleep(LOOK_AGAIN)
+            while not job.stage.is_end:
+                yield self.job_queue.progress(job)
+                await asyncio.sleep(POLL_SECONDS)
         finally:
-            self.workshop.cancel(ticket)  # does nothing after the end
+            self.job_queue.cancel(job)  # does nothing after the end
 
-    def failure(self, ticket: QueuedJob) -> str:
+    def failure(self, job: QueuedJob) -> str:
         """Why a job failed."""
-        names = {path: path.name for path in (ticket.order.video, ticket.order.audio)}
-        return without_paths(ticket.error or "", names | {ticket.folder / "": ""})
+        names = {path: path.name for path in (job.request.video, job.request.audio)}
+        return without_paths(job.error or "", names | {job.folder / "": ""})
 
     def people(self, video: str | None, owner: str) -> dict[str, list]:
         """The people of a video, to be drawn as buttons; nobody where it cannot be read, which is said in a toast."""
@@ -218,8 +177,7 @@ class Handlers:
         path = Path(video)
         self.sessions.claim(owner, path)
         try:
-            self.limits.check_file(path)
-            found = self._finder(path, self.limits.seconds)
+            found = self._people_finder(path, self.max_minutes * 60)
         except LatentSyncError as error:
             gr.Warning(without_paths(str(error), {path: path.name}), title="About this video", duration=TOAST_SECONDS)
             return NOBODY
@@ -229,14 +187,29 @@ class Handlers:
         ]
         return {"people": people, "chosen": []}
 
-    def end(self, request: gr.Request) -> None:
-        """A page was closed, or a client went away."""
-        self.forget(request.session_hash or "")
+    def copy_example(self, video: Path, audio: Path, owner: str) -> tuple[str, str]:
+        """Copies of an example for a session to call its own."""
+        folder = self.sessions.job_folder(owner)
+        folder.mkdir(parents=True)
+        return shutil.copy(video, folder), shutil.copy(audio, folder)
 
     def forget(self, owner: str) -> None:
         """Stop a session's jobs and remove its files."""
-        self.workshop.cancel_owner(owner)
+        self.job_queue.cancel_owner(owner)
         self.sessions.end(owner)
+
+    def remove_leftovers(self) -> None:
+        """Forget sessions that are idle for long and have no job; remove old files that no session owns."""
+        busy = {job.owner for job in self.job_queue.jobs()}
+        for owner in set(self.sessions.idle(IDLE_SECONDS)) - busy:
+            self.forget(owner)
+        self.sessions.remove_unowned(IDLE_SECONDS)
+
+    def health(self) -> dict[str, Any]:
+        """The loaded model, and how many jobs run and wait."""
+        running, waiting = self.job_queue.counts()
+        cache = self.job_queue.model_cache
+        return {"status": "ok", "model": cache.loaded, "loads": cache.loads, "running": running, "waiting": waiting}
 
     async def call(
         self,
@@ -257,20 +230,18 @@ class Handlers:
         Raises:
             gr.Error: one sentence on why there is no result.
         """
-        steps, guidance, quality = (None if number == UNSET else number for number in (inference_steps, guidance_scale, crf))
-        wishes = FormValues(video, audio, face, model, steps, guidance, seed, length, keep_fps, quality)
+        numbers = {"inference_steps": inference_steps, "guidance_scale": guidance_scale, "crf": crf}
+        options = {name: None if number == MODEL_DEFAULT else number for name, number in numbers.items()}
+        options |= {"face": face, "seed": seed, "length": length, "keep_fps": keep_fps}
         try:
-            ticket = await asyncio.to_thread(self.submit, wishes, request.session_hash or "")
+            job = await asyncio.to_thread(self.submit, video, audio, model, options, owner_of(request))
         except LatentSyncError as error:
             raise toast(error) from None
-        async for progress in self.follow(ticket):
+        async for progress in self.follow(job):
             yield None, {"stage": progress.stage.value, "frames": progress.done, "total": progress.total, "ahead": progress.ahead}
-        if ticket.result is None or ticket.stage is not JobStage.DONE:
-            raise toast(self.failure(ticket) or "The job was stopped.")
-        report = ticket.result.as_dict()
+        if job.result is None or job.stage is not JobStage.DONE:
+            raise toast(self.failure(job) or "The job was stopped.")
+        report = job.result.as_dict()
         for key in ("video_path", "audio_path", "output_path"):
             report[key] = Path(report[key]).name
-        yield (
-            str(ticket.result.output_path),
-            {**report, "stage": "done", "model": ticket.order.model, "sentences": describe_result(ticket.result)},
-        )
+        yield str(job.result.output_path), report | {"stage": "done", "model": job.request.model, "sentences": describe_result(job.result)}

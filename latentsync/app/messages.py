@@ -1,54 +1,24 @@
 """What the app says: progress and results in sentences."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from latentsync.app.jobs import JobProgress, JobStage
+from latentsync.faces.plan import SkippedRun
 from latentsync.media.video_reader import source_index
 from latentsync.pipelines.result import LipsyncResult
 
 SYNCED = ""  # the reason of frames that were given a new mouth
-LEFT_ALONE = "Left as they are: "  # begins the pipeline's own warning, which the report says in other words
-MOST_PLACES = 4  # stretches that are named in one sentence
+SAID_OTHERWISE = ("Left as they are: ", "The sound (")  # begin warnings of the pipeline whose facts the report tells in its own words
+MAX_PLACES = 4  # stretches that are named in one sentence
 TITLES = {
     JobStage.WAITING: "Waiting in line",
     JobStage.LOADING: "Getting the model ready",
     JobStage.ANALYSE: "Following the face",
     JobStage.GENERATE: "Making the new mouth",
     JobStage.COMPARE: "Putting original and result side by side",
-    JobStage.DONE: "Done",
-    JobStage.CANCELLED: "Stopped",
-    JobStage.FAILED: "This did not work",
 }
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """A run of output frames start..stop (half open) with one fate: "" for a new mouth, else why it was left as it was."""
-
-    start: int
-    stop: int
-    reason: str
-
-    @property
-    def frames(self) -> int:
-        """How many frames."""
-        return self.stop - self.start
-
-
-def stretches(result: LipsyncResult) -> list[Stretch]:
-    """The whole result, in order of time."""
-    reasons = [SYNCED] * result.source_frames
-    for run in result.skipped:
-        reasons[run.start : run.stop] = [run.reason] * (run.stop - run.start)
-    found, start = [], 0
-    for reason, group in groupby(reasons[source_index(k, result.source_frames)] for k in range(result.frames)):
-        stop = start + sum(1 for _ in group)
-        found.append(Stretch(start, stop, reason))
-        start = stop
-    return found
 
 
 def describe_progress(progress: JobProgress) -> str:
@@ -57,68 +27,73 @@ def describe_progress(progress: JobProgress) -> str:
         return {0: "You are next.", 1: "One job is before yours."}.get(progress.ahead, f"{progress.ahead} jobs are before yours.")
     if progress.stage is JobStage.LOADING:
         return "This is done once; the next jobs begin at once."
-    parts = []
-    if progress.stage in (JobStage.ANALYSE, JobStage.GENERATE):
-        parts.append(f"{progress.done} of {progress.total} frames" if progress.total else f"{progress.done} frames")
-        if progress.rate > 0:
-            parts.append(f"{progress.rate:.1f} frames/s")
-        if progress.seconds_left is not None:
-            parts.append(f"about {describe_seconds(progress.seconds_left)} left")
+    if progress.stage is JobStage.COMPARE:
+        return ""
+    parts = [f"{progress.done} of {progress.total} frames" if progress.total else f"{progress.done} frames"]
+    if progress.rate > 0:
+        parts.append(f"{progress.rate:.1f} frames/s")
+    if progress.seconds_left is not None:
+        parts.append(f"about {describe_seconds(progress.seconds_left)} left")
     return " · ".join(parts)
 
 
 def describe_seconds(seconds: float) -> str:
     """A time to wait: "8 s", "1 min 40 s", "2 h 5 min"."""
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
+    minutes, rest = divmod(max(1, round(seconds)), 60)
+    if not minutes:
+        return f"{rest} s"
     if minutes < 60:
         return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def output_runs(result: LipsyncResult) -> list[SkippedRun]:
+    """All frames of the result as runs of one fate, in order of time: why they were left as they were, or SYNCED."""
+    reasons = [SYNCED] * result.source_frames
+    for run in result.skipped:
+        reasons[run.start : run.stop] = [run.reason] * (run.stop - run.start)
+    runs, start = [], 0
+    for reason, group in groupby(reasons[source_index(k, result.source_frames)] for k in range(result.frames)):
+        stop = start + sum(1 for _ in group)
+        runs.append(SkippedRun(start, stop, reason))
+        start = stop
+    return runs
+
+
 def describe_result(result: LipsyncResult) -> list[str]:
     """The report: what was synced, what was left and why, what else there is to know."""
-    runs = stretches(result)
-    sentences = [headline(result)]
+    every = result.generated == result.frames
+    sentences = [f"All {result.frames} frames synced." if every else f"{result.generated} of {result.frames} frames synced."]
+    runs = output_runs(result)
     for reason in sorted({run.reason for run in runs} - {SYNCED}):
-        sentences.append(describe_left([run for run in runs if run.reason == reason], result.fps))
+        sentences.append(describe_skipped_frames([run for run in runs if run.reason == reason], result.fps))
     if result.frames > result.source_frames:
         sentences.append("The sound is longer than the video, so the video plays forwards and backwards.")
-    told = (LEFT_ALONE, "The sound (")
     names = {path: path.name for path in (result.video_path, result.audio_path)}
-    return sentences + [without_paths(warning, names) for warning in result.warnings if not warning.startswith(told)]
+    return sentences + [without_paths(warning, names) for warning in result.warnings if not warning.startswith(SAID_OTHERWISE)]
 
 
-def headline(result: LipsyncResult) -> str:
-    """The first sentence of the report."""
-    if result.generated == result.frames:
-        return f"All {result.frames} frames synced."
-    return f"{result.generated} of {result.frames} frames synced."
-
-
-def describe_left(runs: list[Stretch], fps: float) -> str:
+def describe_skipped_frames(runs: list[SkippedRun], fps: float) -> str:
     """One sentence on frames that stayed as they were for one reason."""
-    count = sum(run.frames for run in runs)
+    count = sum(run.stop - run.start for run in runs)
     frames, left = (f"{count} frames", "left as they were") if count > 1 else ("1 frame", "left as it was")
-    places = [describe_place(run, fps) for run in runs[:MOST_PLACES]]
-    if len(runs) > MOST_PLACES:
-        places.append(f"and {len(runs) - MOST_PLACES} more places")
+    places = [describe_place(run, fps) for run in runs[:MAX_PLACES]]
+    if len(runs) > MAX_PLACES:
+        places.append(f"and {len(runs) - MAX_PLACES} more places")
     where = ", ".join(places)
     if runs[0].reason == "no face":
         return f"{frames} without a face {left}: {where}."
     return f"{frames} {left} ({runs[0].reason}): {where}."
 
 
-def describe_place(run: Stretch, fps: float) -> str:
-    """Where a stretch lies in the result: "8.2-9.3 s", or "12.0 s" where it is too short for two numbers."""
+def describe_place(run: SkippedRun, fps: float) -> str:
+    """Where a run of frames lies in the result: "8.2-9.3 s", or "12.0 s" where it is too short for two numbers."""
     start, stop = f"{run.start / fps:.1f}", f"{run.stop / fps:.1f}"
     return f"{start} s" if start == stop else f"{start}-{stop} s"
 
 
 def describe_work(result: LipsyncResult, title: str) -> str:
-    """The small print: size, speed, model, seed."""
+    """The small print: size, speed, the model's title, seed."""
     total = max(result.seconds["total"], 1e-6)
     return (
         f"{result.width}×{result.height} · {result.fps:g} frames/s · {result.duration:.1f} s long · made in {describe_seconds(total)} "

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from latentsync.config import Config, load_config
-from latentsync.errors import InputError
-from latentsync.pipelines.build import CONFIGS, EMBEDDED, ROOT, PathLike, find_config, find_denoisers, locate_models, read_config
+from latentsync.errors import InputError, LatentSyncError
+from latentsync.pipelines.build import CONFIGS, EMBEDDED, ROOT, PathLike, find_config, find_denoisers, locate_models
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.memory import release_cached_memory
 
@@ -62,11 +62,16 @@ def find_models(
     Raises:
         ConfigError, WeightsError: the named model is wrong, or there is none at all.
     """
+
+    def choice(key: str, title: str, note: str, path: Path, unet: PathLike, settings: Config) -> ModelChoice:
+        run = settings.run
+        return ModelChoice(key, title, note, path, unet, settings.data.resolution, run.inference_steps, run.guidance_scale)
+
     found = []
     if config is not None or checkpoint is not None:
         settings, files = locate_models(config, checkpoint, overrides=overrides)
         name, path = files.unet.name, files.config
-        found.append(_choice(OWN_KEY, f"Your model ({name})", f"{name} with {path.name}.", path, checkpoint, settings))
+        found.append(choice(OWN_KEY, f"Your model ({name})", f"{name} with {path.name}.", path, checkpoint, settings))
     places = {version: root / "configs" / "unet" / CONFIGS[version] for version in find_denoisers(root)}
     if (root / EMBEDDED).is_file():
         places[EMBEDDED_KEY] = root / EMBEDDED
@@ -74,20 +79,8 @@ def find_models(
         find_config(root)  # says what is missing and where it comes from
     for key, path in places.items():
         title = "Embedded model" if key == EMBEDDED_KEY else f"LatentSync {key}"
-        found.append(_choice(key, title, NOTES[key], path, None, load_config(path, overrides)))
+        found.append(choice(key, title, NOTES[key], path, None, load_config(path, overrides)))
     return found
-
-
-def _choice(key: str, title: str, note: str, path: Path, unet: PathLike, config: Config) -> ModelChoice:
-    run = config.run
-    return ModelChoice(key, title, note, path, unet, config.data.resolution, run.inference_steps, run.guidance_scale)
-
-
-def check_model(choice: ModelChoice, overrides: Sequence[str] = ()) -> None:
-    """Raise WeightsError or ConfigError, without loading anything, where a file that a model needs is missing."""
-    if choice.unet is None:
-        read_config(choice.config, None, overrides)
-    locate_models(choice.config, choice.unet, overrides=overrides)
 
 
 class ModelCache:
@@ -126,6 +119,14 @@ class ModelCache:
         if key not in self.choices:
             raise InputError(f"There is no model {key!r} here: choose one of {', '.join(self.choices)}.")
         return self.choices[key]
+
+    def preload(self) -> None:
+        """Load the default model before somebody asks; what is wrong with it is told now, and again to whoever asks."""
+        try:
+            with self.use(self.default.key):
+                pass
+        except LatentSyncError as error:
+            logger.error("%s", error)
 
     @contextmanager
     def use(self, key: str) -> Iterator[LipsyncPipeline]:

@@ -1,4 +1,4 @@
-"""The people in a video, as thumbnails to choose from: a few moments are looked at, quickly."""
+"""The people in a video, as thumbnails to choose from: faces are detected in a few frames, spread over the video."""
 
 import base64
 import threading
@@ -15,11 +15,11 @@ from latentsync.faces.detector import Face, FaceDetector, MtcnnDetector, is_plau
 from latentsync.faces.plan import MIN_WIDTH
 from latentsync.media.video_reader import VideoReader
 
-MOMENTS = 12  # frames that are looked at, spread over the video
-APART = 5  # frames that lie between two of them at least
-MOST_PEOPLE = 8
-NEAR = 1.0  # box widths between two sightings of one person
-ALIKE = 1.6  # largest ratio of their widths
+NUM_SAMPLES = 12  # frames in which faces are detected
+MIN_DISTANCE = 5  # frames from one of them to the next
+MAX_PEOPLE = 8
+MAX_SHIFT = 1.0  # between two sightings of one person, in box widths
+MAX_WIDTH_RATIO = 1.6  # of their boxes
 MARGIN = 1.7  # side of a thumbnail in box heights
 THUMBNAIL = 144  # pixels a side
 
@@ -58,8 +58,8 @@ class PersonFound:
     def is_near(self, face: Face) -> bool:
         """Whether a face of a later frame can be the same person's."""
         last = self.sightings[-1].face
-        widths = sorted((last.width, face.width))
-        return widths[1] <= ALIKE * widths[0] and float(np.hypot(*(middle(last) - middle(face)))) <= NEAR * widths[1]
+        narrow, wide = sorted((last.width, face.width))
+        return wide <= MAX_WIDTH_RATIO * narrow and float(np.hypot(*(middle(last) - middle(face)))) <= MAX_SHIFT * wide
 
 
 class PeopleFinder:
@@ -79,34 +79,29 @@ class PeopleFinder:
         with self._lock:
             if self._detector is None:
                 self._detector = MtcnnDetector()
-            for seconds, frame in moments(path, longest):
-                for face in faces_of(frame, self._detector):
+            for seconds, frame in sample_frames(path, longest):
+                picture = shrink(frame, self._detector.long_side)
+                scale = max(frame.shape[:2]) / max(picture.shape[:2])
+                faces = [face.scaled(scale) for face in self._detector.detect(picture) if is_plausible(face)]
+                for face in (face for face in faces if face.width >= MIN_WIDTH):  # narrower ones are not worked on
                     person = next((person for person in people if person.sightings[-1].seconds < seconds and person.is_near(face)), None)
                     if person is None:
                         people.append(person := PersonFound())
                     person.sightings.append(FaceSighting(face, seconds, cut_face(frame, face)))
         people.sort(key=lambda person: -sum(sighting.face.width * sighting.face.height for sighting in person.sightings))
-        return people[:MOST_PEOPLE]
+        return people[:MAX_PEOPLE]
 
 
-def moments(path: Path, longest: float) -> Iterator[tuple[float, np.ndarray]]:
-    """(seconds, frame uint8 h w 3) of a few moments, the time being the middle of the frame's."""
+def sample_frames(path: Path, longest: float) -> Iterator[tuple[float, np.ndarray]]:
+    """(seconds, frame uint8 h w 3) of a few frames, the time being the middle of the frame's."""
     source = VideoReader(path)
-    total = min(source.expected_frames or MOMENTS * VIDEO_FPS, int(longest * VIDEO_FPS))
-    count = max(1, min(MOMENTS, total // APART))
+    total = min(source.expected_frames or NUM_SAMPLES * VIDEO_FPS, int(longest * VIDEO_FPS))
+    count = max(1, min(NUM_SAMPLES, total // MIN_DISTANCE))
     for k in range(count):
         index = (2 * k + 1) * total // (2 * count)
         with closing(source.frames(index, index + 1)) as frames:
             for frame in frames:
                 yield (index + 0.5) / VIDEO_FPS, frame
-
-
-def faces_of(frame: np.ndarray, detector: FaceDetector) -> list[Face]:
-    """The faces of a frame that are large enough to be worked on, in its pixels."""
-    picture = shrink(frame, detector.long_side)
-    scale = max(frame.shape[:2]) / max(picture.shape[:2])
-    faces = [face.scaled(scale) for face in detector.detect(picture) if is_plausible(face)]
-    return [face for face in faces if face.width >= MIN_WIDTH]
 
 
 def middle(face: Face) -> np.ndarray:

@@ -1,47 +1,68 @@
-"""The page: its layout, its theme, its pieces of HTML."""
+"""The page: its theme, layout and events, the API's endpoint, and the server of both."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from html import escape
-from importlib.resources import files
+import os
+import secrets
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
-from gradio.themes import Base, Color, sizes
+from gradio.themes import Base, Color, colors, sizes
+from jinja2 import Environment, FileSystemLoader
 
-from latentsync.app.handlers import DRAFT, FINE, NOBODY, STANDARD, UNSET, Example, FormValues, Handlers, fresh_seed, settings_of, toast
-from latentsync.app.jobs import JobProgress, JobStage, QueuedJob
-from latentsync.app.messages import TITLES, Stretch, describe_place, describe_progress, describe_result, describe_work, stretches
-from latentsync.app.models import ModelChoice
-from latentsync.errors import LatentSyncError
+from latentsync.app.handlers import (
+    DRAFT,
+    FINE,
+    MODEL_DEFAULT,
+    NOBODY,
+    STANDARD,
+    Handlers,
+    Sessions,
+    owner_of,
+    preset_options,
+    toast,
+)
+from latentsync.app.jobs import JobProgress, JobQueue, JobStage, QueuedJob
+from latentsync.app.messages import SYNCED, TITLES, describe_place, describe_progress, describe_result, describe_work, output_runs
+from latentsync.app.models import ModelCache
+from latentsync.app.people import PeopleFinder
+from latentsync.errors import InputError, LatentSyncError
+from latentsync.pipelines.build import ROOT
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.result import LipsyncResult
 
-ACCENT = Color(
-    *("#f3f2ff", "#e7e5ff", "#d2ceff", "#b3acff", "#9184fb", "#7560ef", "#6246dc", "#5136ba", "#432f97", "#392b79", "#221950"),
-    name="iris",
-)
-GREY = Color(
-    *("#fafaf9", "#f5f4f2", "#e8e6e3", "#d7d4d0", "#a5a19c", "#77736e", "#575450", "#42403d", "#292826", "#1b1a19", "#111110"),
-    name="stone",
-)
-FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "DejaVu Sans", "sans-serif")
-MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace")
+STATIC = Path(__file__).with_name("static")
+MODEL_POLL_SECONDS = 3.0  # between two looks at whether the model is loaded
+STAGES = {JobStage.ANALYSE: "Follow", JobStage.GENERATE: "Make", JobStage.COMPARE: "Compare"}
+OPTIONS = ("face", "length", "keep_fps", "inference_steps", "guidance_scale", "seed", "crf")  # of LipsyncOptions, on the page
+FACES = (("The largest face", "largest"), ("The leftmost face", "left"), ("The rightmost face", "right"))
+LENGTHS = {"audio": "As long as the sound", "video": "As long as the video"}
+ABOUT_PRESETS = "Draft is a quick look, Standard what the model was made for, Fine takes twice the steps."
+SHOW_OUTCOME = "() => document.getElementById('outcome').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 def make_theme() -> Base:
     """The theme of the page; `style.css` does the rest."""
+    accent = Color(
+        *("#f3f2ff", "#e7e5ff", "#d2ceff", "#b3acff", "#9184fb", "#7560ef", "#6246dc", "#5136ba", "#432f97", "#392b79", "#221950"),
+        name="iris",
+    )
     theme = Base(
-        primary_hue=ACCENT,
-        secondary_hue=ACCENT,
-        neutral_hue=GREY,
+        primary_hue=accent,
+        secondary_hue=accent,
+        neutral_hue=colors.stone,
         radius_size=sizes.radius_lg,
         text_size=sizes.text_md,
-        font=FONT,
-        font_mono=MONO,
+        font=("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "DejaVu Sans", "sans-serif"),
+        font_mono=("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"),
     )
     return theme.set(
         body_background_fill="*neutral_100",
@@ -66,154 +87,55 @@ def make_theme() -> Base:
     )
 
 
-MARK = (
-    '<svg class="ls-mark" viewBox="0 0 40 40" aria-hidden="true"><rect width="40" height="40" rx="11"/>'
-    '<path d="M8 21c4-6 8-7 12-5 4-2 8-1 12 5-4 7-8 9-12 9s-8-2-12-9Z"/><path class="ls-mark-line" d="M9 21h5l2-3 3 6 3-6 2 3h7"/></svg>'
-)
-PLAY = '<svg viewBox="0 0 20 20" aria-hidden="true"><path class="ls-if-paused" d="M6 3.5v13l11-6.5z"/><path class="ls-if-playing" d="M5 3.5h3.5v13H5zM11.5 3.5H15v13h-3.5z"/></svg>'  # noqa: E501 - one drawing
-SPEAKER = '<svg viewBox="0 0 20 20" aria-hidden="true"><path d="M3 7.5v5h3.2L11 16.5v-13L6.2 7.5z"/><path class="ls-if-loud" d="M13.3 6.2a5 5 0 0 1 0 7.6l1 1.2a6.6 6.6 0 0 0 0-10z"/></svg>'  # noqa: E501 - one drawing
-STEPS = (("analyse", JobStage.ANALYSE, "Follow"), ("generate", JobStage.GENERATE, "Make"), ("compare", JobStage.COMPARE, "Compare"))
+def read_static(name: str) -> str:
+    """A text file of the folder `static`."""
+    return (STATIC / name).read_text(encoding="utf-8")
 
 
-def file_address(path: Path) -> str:
-    """The address of a file of this app, relative to the page."""
-    return "gradio_api/file=" + quote(str(path))
+@cache
+def _templates() -> Any:
+    return Environment(loader=FileSystemLoader(STATIC), autoescape=True).get_template("views.html").module
 
 
-def header_view() -> str:
-    """What this is, in one line."""
-    return (
-        f'<header class="ls-header">{MARK}<div><h1>LatentSync</h1>'
-        "<p>New words for a talking face: a video and a recording in, the same video out, saying those words.</p></div></header>"
-    )
-
-
-def heading_view(number: int, title: str, hint: str) -> str:
-    """The heading of one step of the form."""
-    return f'<div class="ls-heading"><span aria-hidden="true">{number}</span><div><h2>{escape(title)}</h2><p>{escape(hint)}</p></div></div>'
-
-
-def model_view(choice: ModelChoice, loaded: str | None) -> str:
-    """What to expect of a model, and whether it is ready."""
-    ready = loaded == choice.key
-    state = "Loaded and ready." if ready else "Not loaded yet: the first job with it takes a little longer."
-    return f'<p class="ls-model{" ls-ready" if ready else ""}"><b>{state}</b> {escape(choice.note)}</p>'
-
-
-def empty_view() -> str:
-    """Where the result will be, before there is one."""
-    return (
-        f'<div class="ls-empty">{MARK}<h3>Your video appears here</h3>'
-        "<p>Original and result play side by side, in step. Everything outside the face stays as it was, and the sound is your own "
-        "recording.</p></div>"
-    )
+def view(name: str, *values: object) -> str:
+    """A piece of HTML: a macro of `views.html`, which escapes the values."""
+    return str(getattr(_templates(), name)(*values))
 
 
 def progress_view(progress: JobProgress) -> str:
     """How far a job is: stage, bar, numbers."""
     percent = None if progress.share is None else round(100 * progress.share)
-    order = [stage for _, stage, _ in STEPS]
-    reached = order.index(progress.stage) if progress.stage in order else -1
-    marks = "".join(
-        f'<li class="{"ls-now" if k == reached else "ls-past" if k < reached else ""}">{name}</li>' for k, (_, _, name) in enumerate(STEPS)
-    )
-    now = f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}"' if percent is not None else ""
-    width = f'style="width:{percent}%"' if percent is not None else 'class="ls-unknown"'
-    title, line = escape(TITLES[progress.stage]), escape(describe_progress(progress))
-    return (
-        f'<div class="ls-progress" data-stage="{progress.stage.value}"><ol>{marks}</ol>'
-        f"<h3>{title}{'' if percent is None else f'<span>{percent} %</span>'}</h3>"
-        f'<div class="ls-bar" role="progressbar" aria-label="{title}" {now}><div {width}></div></div>'
-        f"<p>{line or '&nbsp;'}</p></div>"
-    )
+    reached = list(STAGES).index(progress.stage) if progress.stage in STAGES else -1
+    title, line = TITLES[progress.stage], describe_progress(progress)
+    return view("progress", progress.stage.value, title, line, percent, list(STAGES.values()), reached)
 
 
-def notice_view(title: str, sentence: str, kind: str) -> str:
-    """An end without a result: `kind` is "failed" or "stopped"."""
-    return f'<div class="ls-notice ls-{kind}" role="alert"><h3>{escape(title)}</h3><p>{escape(sentence)}</p></div>'
+def strip_of(result: LipsyncResult) -> tuple[list[tuple[float, str, str]], str]:
+    """The strip of time: (share in percent, class, what happened) of each run of frames, and the percentage that has a new mouth."""
+    runs = []
+    for run in output_runs(result):
+        kind, what = ("ls-synced", "new mouth") if run.reason == SYNCED else ("ls-left", f"left as it was ({run.reason})")
+        runs.append((100 * (run.stop - run.start) / result.frames, kind, f"{describe_place(run, result.fps)}: {what}"))
+    return runs, f"{100 * result.generated / result.frames:.0f}"
 
 
-def result_view(ticket: QueuedJob, title: str) -> str:
+def result_view(job: QueuedJob, title: str) -> str:
     """The result: player, strip of time, report, download; `title` is the model's."""
-    result, before = ticket.result, ticket.before
-    assert result is not None and before is not None
-    runs = stretches(result)
-    first, *others = describe_result(result)
-    report = "".join(f"<li>{escape(sentence)}</li>" for sentence in others)
-    address = file_address(result.output_path)
-    return (
-        f'<section class="ls-result" aria-label="Result"><div class="ls-pair{" ls-tall" if result.height > result.width else ""}">'
-        f'<figure><video data-before muted playsinline preload="auto" src="{file_address(before)}" aria-label="The original"></video>'
-        "<figcaption>Original</figcaption></figure>"
-        f'<figure><video data-after playsinline preload="auto" src="{address}" aria-label="The result"></video>'
-        "<figcaption>New words</figcaption></figure></div>"
-        f'<div class="ls-controls"><button type="button" data-play aria-label="Play">{PLAY}</button>'
-        f'<div class="ls-track">{strip_view(runs, result)}'
-        '<input type="range" data-seek min="0" max="1000" step="1" value="0" aria-label="Position in the video"></div>'
-        '<output data-time aria-hidden="true">0:00</output>'
-        f'<button type="button" data-mute aria-label="Mute" aria-pressed="false">{SPEAKER}</button></div>'
-        f'<div class="ls-report"><div><h3>{escape(first)}</h3>{f"<ul>{report}</ul>" if report else ""}</div>'
-        f'<a class="ls-download" href="{address}" download="{escape(result.output_path.name, quote=True)}">Download</a></div>'
-        f'<p class="ls-small">{escape(describe_work(result, title))}</p></section>'
-    )
+    result = job.result
+    assert result is not None
+    original, address = (f"gradio_api/file={quote(str(path))}" for path in (job.comparison_video, result.output_path))
+    tall = result.height > result.width
+    sentences, small_print = describe_result(result), describe_work(result, title)
+    return view("result", original, address, result.output_path.name, tall, *strip_of(result), sentences, small_print)
 
 
-def strip_view(runs: list[Stretch], result: LipsyncResult) -> str:
-    """The result as a strip: which stretches have a new mouth, which were left alone and why."""
-    parts = []
-    for run in runs:
-        place = describe_place(run, result.fps)
-        what = f"{place}: left as it was ({run.reason})" if run.reason else f"{place}: new mouth"
-        share = 100 * run.frames / result.frames
-        parts.append(
-            f'<i class="{"ls-left" if run.reason else "ls-synced"}" style="width:{share:.3f}%" title="{escape(what, quote=True)}"></i>'
-        )
-    synced = 100 * result.generated / result.frames
-    return f'<div class="ls-strip" role="img" aria-label="{synced:.0f} % of the frames have a new mouth">{"".join(parts)}</div>'
-
-
-HOUR = 3600
-OLDEST = 12 * HOUR  # uploads that no session claimed are removed after this time
-FACES = (("The largest face", "largest"), ("The leftmost face", "left"), ("The rightmost face", "right"))
-LENGTHS = (("As long as the sound", "audio"), ("As long as the video", "video"))
-PRESETS = (DRAFT, STANDARD, FINE)
-ABOUT_PRESETS = "Draft is a quick look, Standard what the model was made for, Fine takes twice the steps."
-LOOK_AGAIN = 3.0  # seconds between two looks at whether the model is loaded
-SHOW_OUTCOME = "() => document.getElementById('outcome').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-
-
-@dataclass
-class Form:
-    """The inputs of the page."""
-
-    video: gr.Video
-    audio: gr.Audio
-    people: gr.HTML
-    model: gr.Dropdown
-    about: gr.HTML
-    preset: gr.Radio
-    face: gr.Radio
-    steps: gr.Slider
-    guidance: gr.Slider
-    seed: gr.Number
-    dice: gr.Button
-    length: gr.Radio
-    keep_fps: gr.Checkbox
-    crf: gr.Slider
-    go: gr.Button
-    stop: gr.Button
-
-    @property
-    def wishes(self) -> list[gr.components.Component]:
-        """What a job is made of, in the order of `Page.make`."""
-        choices = [self.model, self.face, self.steps, self.guidance, self.seed, self.length, self.keep_fps, self.crf]
-        return [self.video, self.audio, self.people, *choices]
-
-
-def resource(name: str) -> str:
-    """A text file that lies beside this one."""
-    return (files("latentsync.app") / name).read_text(encoding="utf-8")
+def option(name: str, titles: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Value, explanation and, where `titles` names them for a person, choices of an input, as `LipsyncOptions` has them."""
+    field = next(field for field in fields(LipsyncOptions) if field.name == name)
+    settings = {"value": field.default, "info": field.metadata.get("help")}
+    if titles:
+        settings["choices"] = [(titles.get(choice, choice), choice) for choice in field.metadata.get("choices") or titles]
+    return settings
 
 
 def html(value: Any, **settings: Any) -> gr.HTML:
@@ -222,185 +144,228 @@ def html(value: Any, **settings: Any) -> gr.HTML:
 
 
 class Page:
-    """Builds the page for a desk.
+    """Builds the page and calls the handlers with what stands on it.
 
     Args:
-        desk: where the work goes.
-        examples: inputs to try out with.
+        examples: pairs (video, audio) to try out with.
     """
 
-    def __init__(self, desk: Handlers, examples: list[Example]) -> None:
-        self._desk, self._shelf, self._examples = desk, desk.workshop.shelf, examples
+    def __init__(self, handlers: Handlers, examples: Sequence[tuple[Path, Path]]) -> None:
+        self._handlers, self._cache, self._examples = handlers, handlers.job_queue.model_cache, examples
 
     def build(self) -> gr.Blocks:
         """The whole page, its events and the API."""
-        with gr.Blocks(title="LatentSync", analytics_enabled=False, delete_cache=(HOUR, OLDEST)) as page:
-            html(header_view())
+        with gr.Blocks(title="LatentSync", analytics_enabled=False) as page:
+            html(view("header"))
             with gr.Row(elem_classes="ls-main", equal_height=False):
                 with gr.Column(scale=5, min_width=300, elem_classes="ls-form"):
-                    form = self._form()
+                    video, audio, people = self._inputs()
+                    with gr.Group(elem_classes="ls-card"):
+                        html(view("heading", 3, "How good, how fast", "The rest has sensible defaults."))
+                        model, about, preset = self._model()
+                        options = self._options(model, preset)
+                    with gr.Row(elem_classes="ls-actions"):
+                        go = gr.Button("Make the video", variant="primary", size="lg", elem_id="go")
+                        stop = gr.Button("Stop", variant="stop", size="lg", elem_id="stop", visible=False)
                 with gr.Column(scale=6, min_width=300, elem_classes="ls-outcome"):
-                    outcome = html(empty_view(), js_on_load=resource("player.js"), elem_id="outcome", elem_classes="ls-card")
-            self._events(page, form, outcome)
-            self._api()
+                    outcome = html(view("empty"), js_on_load=read_static("player.js"), elem_id="outcome", elem_classes="ls-card")
+            go.click(None, js=SHOW_OUTCOME, **PRIVATE)
+            job = go.click(self._run, [video, audio, people, model, *options], [outcome, go, stop], **PRIVATE)
+            job.then(self._describe, [model], [about], **PRIVATE)
+            gr.on([model.input, page.load], self._describe, [model], [about], **PRIVATE)
+            timer = gr.Timer(MODEL_POLL_SECONDS)
+            timer.tick(self._describe_until_loaded, [model], [about, timer], **PRIVATE)
+            stop.click(self._stop, None, None, **PRIVATE)
+            page.unload(self._forget)
+            self._endpoint()
         page.queue(default_concurrency_limit=None)
         return page
 
-    def _form(self) -> Form:
-        """The left side."""
+    def _inputs(self) -> tuple[gr.Video, gr.Audio, gr.HTML]:
+        """The cards of the video, with the people who are found in it, and of the sound."""
         with gr.Group(elem_classes="ls-card"):
-            html(heading_view(1, "A video of somebody talking", "The face should be clearly visible; other scenes stay as they are."))
+            html(view("heading", 1, "A video of somebody talking", "The face should be clearly visible; other scenes stay as they are."))
             video = gr.Video(label="Video", sources=["upload", "webcam"], height=250, elem_id="video", show_label=False)
             people = html(
                 NOBODY,
                 html_template='<p class="ls-who">Who shall speak? Nobody chosen: the largest face.</p>'
                 '<div class="ls-people" role="group" aria-label="Who shall speak"></div>',
-                js_on_load=resource("people.js"),
+                js_on_load=read_static("people.js"),
                 elem_id="people",
                 visible="hidden",
             )
         with gr.Group(elem_classes="ls-card"):
-            html(heading_view(2, "The new words", "A recording, or speak now. It is used as it is."))
+            html(view("heading", 2, "The new words", "A recording, or speak now. It is used as it is."))
             audio = gr.Audio(label="Sound", sources=["upload", "microphone"], type="filepath", elem_id="audio", show_label=False)
-            self._try_out(video, audio)
-        with gr.Group(elem_classes="ls-card"):
-            html(heading_view(3, "How good, how fast", "The rest has sensible defaults."))
-            choices = [(choice.title, key) for key, choice in self._shelf.choices.items()]
-            default = self._shelf.default
-            model = gr.Dropdown(choices, value=default.key, label="Model", elem_id="model", interactive=len(choices) > 1, filterable=False)
-            about = html(model_view(default, self._shelf.loaded), elem_id="about-model")
-            preset = gr.Radio(PRESETS, value=STANDARD, label="Quality", info=ABOUT_PRESETS, elem_id="preset")
-            details = self._details()
-        with gr.Row(elem_classes="ls-actions"):
-            go = gr.Button("Make the video", variant="primary", size="lg", elem_id="go")
-            stop = gr.Button("Stop", variant="stop", size="lg", elem_id="stop", visible=False)
-        return Form(video=video, audio=audio, people=people, model=model, about=about, preset=preset, go=go, stop=stop, **details)
+            if self._examples:
+                with gr.Row(elem_classes="ls-examples"):
+                    html('<p class="ls-who">No clip at hand? Try</p>')
+                    for number, example in enumerate(self._examples, start=1):
+                        button = gr.Button(f"Example {number}", size="sm", variant="secondary", elem_id=f"example-{number}")
+                        button.click(self._take(*example), outputs=[video, audio], **PRIVATE)
+        video.change(self._find_people, [video], [people], **PRIVATE)
+        audio.change(self._claim, [audio], None, **PRIVATE)
+        return video, audio, people
 
-    def _try_out(self, video: gr.Video, audio: gr.Audio) -> None:
-        """Examples, one button each."""
-        if not self._examples:
-            return
-        with gr.Row(elem_classes="ls-examples"):
-            html('<p class="ls-who">No clip at hand? Try</p>')
-            for number, example in enumerate(self._examples, start=1):
-                button = gr.Button(example.title, size="sm", variant="secondary", elem_id=f"example-{number}")
-                button.click(self._example(example), outputs=[video, audio], **PRIVATE)
+    def _model(self) -> tuple[gr.Dropdown, gr.HTML, gr.Radio]:
+        """Which model, what to expect of it, and how much work it shall do."""
+        choices = [(choice.title, key) for key, choice in self._cache.choices.items()]
+        key = self._cache.default.key
+        model = gr.Dropdown(choices, value=key, label="Model", elem_id="model", interactive=len(choices) > 1, filterable=False)
+        about = html(self._describe(key), elem_id="about-model")
+        preset = gr.Radio((DRAFT, STANDARD, FINE), value=STANDARD, label="Quality", info=ABOUT_PRESETS, elem_id="preset")
+        return model, about, preset
 
-    def _example(self, example: Example) -> Any:
+    def _options(self, model: gr.Dropdown, preset: gr.Radio) -> list[gr.components.Component]:
+        """What few people need, folded: the inputs of OPTIONS. The preset and the model set three of them."""
+        steps, guidance, crf = preset_options(STANDARD, self._cache.default)
+        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+            face = gr.Radio(FACES, value=LipsyncOptions.face, label="Who shall speak where nobody is chosen above")
+            length = gr.Radio(**option("length", LENGTHS), label="How long is the result?", elem_id="length")
+            steps_slider = gr.Slider(
+                1, 100, **option("inference_steps") | {"value": steps}, step=1, precision=0, label="Steps", elem_id="steps"
+            )
+            guidance_slider = gr.Slider(1, 5, **option("guidance_scale") | {"value": guidance}, step=0.1, label="Guidance")
+            with gr.Row(elem_classes="ls-seed"):
+                seed = gr.Number(**option("seed"), label="Seed", precision=0, minimum=0)
+                dice = gr.Button("Roll the dice", size="sm", elem_id="dice", min_width=120)
+            keep_fps = gr.Checkbox(**option("keep_fps"), label="Keep the video's frame rate")
+            crf_slider = gr.Slider(10, 35, **option("crf") | {"value": crf}, step=1, precision=0, label="Compression (crf)")
+        dice.click(lambda: secrets.randbelow(1_000_000), None, [seed], **PRIVATE)
+        for chooser in (preset, model):
+            chooser.input(self._settings, [preset, model], [steps_slider, guidance_slider, crf_slider], **PRIVATE)
+        return [face, length, keep_fps, steps_slider, guidance_slider, seed, crf_slider]
+
+    def _endpoint(self) -> None:
+        """The API's /lipsync, which programs call; its inputs and outputs stand on no page."""
+        with gr.Row(visible=False):
+            inputs = [
+                gr.File(label="video", type="filepath"),
+                gr.File(label="audio", type="filepath"),
+                gr.Textbox(LipsyncOptions.face, label="face"),
+                gr.Textbox("", label="model"),
+                gr.Number(MODEL_DEFAULT, label="inference_steps", precision=0),
+                gr.Number(MODEL_DEFAULT, label="guidance_scale"),
+                gr.Number(LipsyncOptions.seed, label="seed", precision=0),
+                gr.Textbox(LipsyncOptions.length, label="length"),
+                gr.Checkbox(LipsyncOptions.keep_fps, label="keep_fps"),
+                gr.Number(MODEL_DEFAULT, label="crf", precision=0),
+            ]
+            outputs = [gr.File(label="result"), gr.JSON(label="report")]
+            button = gr.Button("call")
+        button.click(self._handlers.call, inputs, outputs, api_name="lipsync", api_description="Give the person in a video other words.")
+
+    def _find_people(self, video: str | None, request: gr.Request) -> gr.HTML:
+        found = self._handlers.people(video, owner_of(request))
+        return gr.HTML(found, visible=True if found["people"] else "hidden")
+
+    def _claim(self, audio: str | None, request: gr.Request) -> None:
+        if audio:
+            self._handlers.sessions.claim(owner_of(request), audio)
+
+    def _take(self, video: Path, audio: Path) -> Callable[[gr.Request], tuple[str, str]]:
         def take(request: gr.Request) -> tuple[str, str]:
-            folder = self._desk.sessions.job_folder(request.session_hash or "")
-            video, audio = example.copy_to(folder)
-            return str(video), str(audio)
+            return self._handlers.copy_example(video, audio, owner_of(request))
 
         return take
 
-    def _details(self) -> dict[str, Any]:
-        """What few people need, folded."""
-        steps, guidance, crf = settings_of(STANDARD, self._shelf.default)
-        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-            face = gr.Radio(FACES, value="largest", label="Who shall speak where nobody is chosen above")
-            length = gr.Radio(LENGTHS, value="audio", label="How long is the result?", elem_id="length")
-            steps_slider = gr.Slider(1, 100, steps, step=1, label="Steps", info="More are finer and slower.", elem_id="steps")
-            guidance_slider = gr.Slider(
-                1,
-                5,
-                guidance,
-                step=0.1,
-                label="Guidance",
-                info="How strongly the sound moves the mouth; 1 switches it off and is twice as fast.",
-            )
-            with gr.Row(elem_classes="ls-seed"):
-                seed = gr.Number(LipsyncOptions.seed, label="Seed", precision=0, minimum=0, info="The same seed gives the same video.")
-                dice = gr.Button("Roll the dice", size="sm", elem_id="dice", min_width=120)
-            keep_fps = gr.Checkbox(
-                False, label="Keep the video's frame rate", info="Otherwise 25 frames a second, what the models know best."
-            )
-            crf_slider = gr.Slider(10, 35, crf, step=1, label="Compression (crf)", info="Lower looks better and makes larger files.")
-        sliders = {"steps": steps_slider, "guidance": guidance_slider, "crf": crf_slider}
-        return {"face": face, "length": length, "seed": seed, "dice": dice, "keep_fps": keep_fps, **sliders}
-
-    def _events(self, page: gr.Blocks, form: Form, outcome: gr.HTML) -> None:
-        """Which event goes where."""
-        form.video.change(self._look, [form.video], [form.people], **PRIVATE)
-        form.audio.change(self._hear, [form.audio], None, **PRIVATE)
-        form.dice.click(fresh_seed, None, [form.seed], **PRIVATE)
-        settings = [form.steps, form.guidance, form.crf]
-        form.preset.input(self._settings, [form.preset, form.model], settings, **PRIVATE)
-        form.model.input(self._settings, [form.preset, form.model], settings, **PRIVATE)
-        gr.on([form.model.input, page.load], self._about, [form.model], [form.about], **PRIVATE)
-        timer = gr.Timer(LOOK_AGAIN)
-        timer.tick(self._tick, [form.model], [form.about, timer], **PRIVATE)
-        form.go.click(None, js=SHOW_OUTCOME, **PRIVATE)
-        making = form.go.click(self.make, form.wishes, [outcome, form.go, form.stop], **PRIVATE)
-        making.then(self._about, [form.model], [form.about], **PRIVATE)
-        form.stop.click(self._stop, None, None, **PRIVATE)
-        page.unload(self._desk.end)
-
-    def _api(self) -> None:
-        """The endpoint that programs call; its inputs and outputs stand on no page."""
-        with gr.Row(visible=False):
-            files_in = [gr.File(label="video", type="filepath"), gr.File(label="audio", type="filepath")]
-            texts = [gr.Textbox("largest", label="face"), gr.Textbox("", label="model")]
-            numbers = [gr.Number(UNSET, label=name) for name in ("inference_steps", "guidance_scale")]
-            seed = gr.Number(LipsyncOptions.seed, label="seed", precision=0)
-            length = gr.Textbox("audio", label="length")
-            keep_fps = gr.Checkbox(False, label="keep_fps")
-            crf = gr.Number(UNSET, label="crf")
-            outputs = [gr.File(label="result"), gr.JSON(label="report")]
-            call = gr.Button("call")
-        inputs = [*files_in, *texts, *numbers, seed, length, keep_fps, crf]
-        call.click(self._desk.call, inputs, outputs, api_name="lipsync", api_description="Give the person in a video other words.")
-
-    def _look(self, video: str | None, request: gr.Request) -> Any:
-        found = self._desk.people(video, request.session_hash or "")
-        return gr.HTML(found, visible=True if found["people"] else "hidden")
-
-    def _hear(self, audio: str | None, request: gr.Request) -> None:
-        self._desk.sessions.claim(request.session_hash or "", audio)
-
     def _settings(self, preset: str, model: str) -> tuple[int, float, int]:
-        return settings_of(preset, self._shelf.choice(model))
+        return preset_options(preset, self._cache.choice(model))
 
-    def _about(self, model: str) -> str:
-        return model_view(self._shelf.choice(model), self._shelf.loaded)
+    def _describe(self, model: str) -> str:
+        return view("model", self._cache.loaded == model, self._cache.choice(model).note)
 
-    def _tick(self, model: str) -> tuple[str, gr.Timer]:
-        """Until the first model is loaded."""
-        return self._about(model), gr.Timer(active=self._shelf.loaded is None)
+    def _describe_until_loaded(self, model: str) -> tuple[str, gr.Timer]:
+        return self._describe(model), gr.Timer(active=self._cache.loaded is None)
 
     def _stop(self, request: gr.Request) -> None:
-        self._desk.workshop.cancel_owner(request.session_hash or "")
+        self._handlers.job_queue.cancel_owner(owner_of(request))
 
-    async def make(
+    def _forget(self, request: gr.Request) -> None:
+        """A page was closed, or a client went away."""
+        self._handlers.forget(owner_of(request))
+
+    async def _run(
         self,
+        request: gr.Request,
         video: str | None,
         audio: str | None,
         people: dict[str, list] | None,
         model: str,
-        face: str,
-        steps: float,
-        guidance: float,
-        seed: float,
-        length: str,
-        keep_fps: bool,
-        crf: float,
-        request: gr.Request,
+        *values: Any,
     ) -> AsyncIterator[tuple[Any, Any, Any]]:
-        """The button: progress until the end, then the result or the reason why there is none."""
-        chosen = ";".join((people or NOBODY)["chosen"])
-        wishes = FormValues(video, audio, chosen or face, model, steps, guidance, seed, length, keep_fps, crf)
-        ready = (gr.Button(visible=True), gr.Button(visible=False))
+        """The button: progress until the end, then the result or the reason why there is none; `values` are those of OPTIONS."""
+        options = dict(zip(OPTIONS, values, strict=True))
+        options["face"] = ";".join((people or NOBODY)["chosen"]) or options["face"]
+        running, ready = ((gr.Button(visible=go), gr.Button(visible=not go)) for go in (False, True))
         try:
-            ticket = await asyncio.to_thread(self._desk.submit, wishes, request.session_hash or "")
+            job = await asyncio.to_thread(self._handlers.submit, video, audio, model, options, owner_of(request))
         except LatentSyncError as error:
-            yield notice_view("This did not work", str(error), "failed"), *ready
+            yield view("notice", "This did not work", error, "failed"), *ready
             raise toast(error) from None
-        async for progress in self._desk.follow(ticket):
-            yield progress_view(progress), gr.Button(visible=False), gr.Button(visible=True)
-        if ticket.stage is JobStage.CANCELLED:
-            yield notice_view("Stopped", "Nothing was made. The device is free for the next job.", "stopped"), *ready
-        elif ticket.stage is JobStage.FAILED:
-            yield notice_view("This did not work", self._desk.failure(ticket), "failed"), *ready
-            raise toast(self._desk.failure(ticket))
+        async for progress in self._handlers.follow(job):
+            yield progress_view(progress), *running
+        if job.stage is JobStage.CANCELLED:
+            yield view("notice", "Stopped", "Nothing was made. The device is free for the next job.", "stopped"), *ready
+        elif job.stage is JobStage.FAILED:
+            yield view("notice", "This did not work", self._handlers.failure(job), "failed"), *ready
+            raise toast(self._handlers.failure(job))
         else:
-            yield result_view(ticket, self._shelf.choice(ticket.order.model).title), *ready
+            yield result_view(job, self._cache.choice(job.request.model).title), *ready
+
+
+@contextmanager
+def serving(
+    model_cache: ModelCache,
+    *,
+    max_minutes: float = 5.0,
+    max_megabytes: int = 500,
+    concurrency: int = 1,
+    host: str | None = None,
+    port: int | None = None,
+    share: bool = False,
+    auth: Sequence[tuple[str, str]] = (),
+) -> Iterator[gr.Blocks]:
+    """Serve the app for the length of a block; yields the running page.
+
+    All files, uploads too, lie in one temporary folder, which goes with it.
+
+    Args:
+        max_minutes, max_megabytes: the longest result, the largest upload.
+        concurrency: jobs that are worked on at the same time.
+        host, port: None lets Gradio choose: the variables GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else 127.0.0.1 and the first
+            free port from 7860.
+        share: publish it on the internet through Gradio's tunnel.
+        auth: (name, password) of those who may use it; empty: everybody who reaches it.
+
+    Raises:
+        InputError: the port is taken, or the host is none of this machine's.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="latentsync-app-", ignore_cleanup_errors=True) as folder,
+        JobQueue(model_cache, concurrency) as job_queue,
+    ):
+        os.environ["GRADIO_TEMP_DIR"] = folder  # where Gradio keeps files; it reads the variable again and again
+        handlers = Handlers(job_queue, Sessions(Path(folder)), PeopleFinder(), max_minutes)
+        videos = sorted((ROOT / "assets").glob("demo*_video.mp4"))
+        pairs = [(video, video.with_name(video.name.replace("_video.mp4", "_audio.wav"))) for video in videos]
+        page = Page(handlers, [pair for pair in pairs if pair[1].is_file()]).build()
+        threading.Thread(target=model_cache.preload, name="preload", daemon=True).start()
+
+        @asynccontextmanager
+        async def add_health(app: gr.routes.App) -> AsyncIterator[None]:  # before the first request is answered
+            app.add_api_route("/health", handlers.health)
+            yield
+
+        settings = {"server_name": host, "server_port": port, "share": share, "auth": list(auth) or None}
+        limits = {"max_file_size": f"{max_megabytes}mb"}
+        look = {"theme": make_theme(), "css": read_static("style.css"), "favicon_path": STATIC / "mark.svg", "footer_links": ["api"]}
+        unused = {"quiet": True, "run_history": False, "enable_monitoring": False, "ssr_mode": False, "pwa": False}
+        try:
+            try:
+                page.launch(**settings, **limits, **look, **unused, prevent_thread_lock=True, app_kwargs={"lifespan": add_health})
+            except OSError as error:
+                raise InputError(f"The app cannot listen at {host or 'this machine'}, port {port or '7860 and up'}: {error}") from None
+            yield page
+        finally:
+            page.close(verbose=False)

@@ -1,0 +1,244 @@
+"""The app without its page: the queue, the cache of models, cancelling, memory, files of sessions."""
+
+import gc
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from app_fixtures import choice, clips, tiny_models
+
+from latentsync.app.handlers import Handlers, Sessions
+from latentsync.app.jobs import MAX_WAITING, JobQueue, JobRequest, JobStage, QueuedJob
+from latentsync.app.models import EMBEDDED_KEY, ModelCache, find_models
+from latentsync.app.people import PeopleFinder
+from latentsync.config import dump_config, load_config
+from latentsync.errors import InputError, WeightsError
+from latentsync.media.video_reader import VideoReader
+from latentsync.pipelines.options import LipsyncOptions
+
+PATIENCE = 120  # seconds that a job may take on a machine with other work
+
+
+@pytest.fixture
+def queue() -> Iterator[JobQueue]:
+    with JobQueue(tiny_models("tiny", "other")) as queue:
+        yield queue
+
+
+def request(model: str = "tiny", steps: int = 1, sound: str = "short", **more: object) -> JobRequest:
+    options = LipsyncOptions(inference_steps=steps, guidance_scale=1.0, **more)
+    return JobRequest(clips()["talk"], clips()[sound], options, model, max_minutes=1)
+
+
+def finish(job: QueuedJob) -> QueuedJob:
+    until(lambda: job.stage.is_end)
+    return job
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def tensor_bytes() -> int:
+    gc.collect()
+    tensors = [thing for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter)]
+    return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+def test_models_are_loaded_once_and_memory_does_not_grow(queue: JobQueue, tmp_path: Path) -> None:
+    tensors, resident = {}, {}
+    for number in range(1, 6):
+        assert finish(queue.submit(request(), "anna", tmp_path / str(number))).stage is JobStage.DONE
+        tensors[number], resident[number] = tensor_bytes(), resident_bytes()
+    assert queue.model_cache.loads == 1
+    assert tensors[5] == tensors[2]
+    assert resident[5] - resident[2] < 30e6, resident
+    assert len(list(tmp_path.glob("*/talk_new_words.mp4"))) == len(list(tmp_path.glob("*/before.mp4"))) == 5
+
+
+def test_another_model_takes_the_place_of_the_first() -> None:
+    cache = tiny_models("tiny", "other")
+    for key in ("tiny", "other", "other", "tiny"):
+        with cache.use(key) as pipeline:
+            assert pipeline.progress_bar(total=1).disable
+        assert cache.loaded == key
+    assert cache.loads == 3
+    with pytest.raises(InputError, match="no model 'third' here: choose one of tiny, other"):
+        cache.choice("third")
+
+
+def test_the_original_plays_beside_the_result_frame_by_frame(queue: JobQueue, tmp_path: Path) -> None:
+    job = finish(queue.submit(request(sound="words"), "anna", tmp_path / "job"))  # 24 frames of sound, 20 of picture
+    before, made = (list(VideoReader(path).frames()) for path in (job.comparison_video, job.result.output_path))
+    source = list(VideoReader(clips()["talk"]).frames())
+    assert len(before) == len(made) == 24
+    for frame, shown in ((0, 0), (19, 19), (23, 16)):
+        assert abs(before[frame].astype(int) - source[shown]).mean() < 8
+
+
+def test_cancel_stops_a_running_job_and_frees_the_worker(queue: JobQueue, tmp_path: Path) -> None:
+    running = queue.submit(request(steps=900), "anna", tmp_path / "running")
+    waiting = queue.submit(request(), "ben", tmp_path / "waiting")
+    later = queue.submit(request(), "carl", tmp_path / "later")
+    until(lambda: running.stage is JobStage.GENERATE)
+    assert [queue.progress(job).ahead for job in (waiting, later)] == [1, 2]
+    assert queue.progress(running).share < 0.5
+    queue.cancel(waiting)
+    assert waiting.stage is JobStage.CANCELLED
+    queue.cancel_owner("anna")
+    assert finish(running).stage is JobStage.CANCELLED
+    assert finish(later).stage is JobStage.DONE
+    assert list((tmp_path / "running").iterdir()) == []
+    assert not (tmp_path / "waiting").exists()
+    assert queue.counts() == (0, 0)
+
+
+def test_a_failing_job_says_why_and_the_next_one_runs(queue: JobQueue, tmp_path: Path, monkeypatch) -> None:
+    far = queue.submit(request(face="5,5@99"), "anna", tmp_path / "far")
+    assert finish(far).stage is JobStage.FAILED
+    assert "99 seconds is after the last frame" in far.error
+    with queue.model_cache.use("tiny") as pipeline:
+        monkeypatch.setattr(pipeline.audio_encoder, "windows", lambda *_: 1 / 0)
+    broken = finish(queue.submit(request(), "anna", tmp_path / "broken"))
+    assert broken.error == "There was an unexpected failure (ZeroDivisionError: division by zero)."
+    monkeypatch.undo()
+    assert finish(queue.submit(request(), "anna", tmp_path / "fine")).stage is JobStage.DONE
+
+
+def test_two_jobs_at_once_share_one_model(tmp_path: Path) -> None:
+    with JobQueue(tiny_models(), concurrency=2) as queue:
+        first = queue.submit(request(steps=900), "anna", tmp_path / "1")
+        until(lambda: first.stage is JobStage.GENERATE)
+        second = finish(queue.submit(request(), "ben", tmp_path / "2"))
+        assert (second.stage, first.stage) == (JobStage.DONE, JobStage.GENERATE)
+        queue.cancel(first)
+        assert finish(first).stage is JobStage.CANCELLED
+        assert queue.model_cache.loads == 1
+
+
+def test_who_asks_for_another_model_first_is_served_first() -> None:
+    cache, served = tiny_models("a", "b"), []
+
+    def use(key: str, name: str) -> None:
+        with cache.use(key):
+            served.append(name)
+
+    with cache.use("a"):
+        threads = []
+        for key, name in (("b", "switch"), ("a", "late")):
+            threads.append(threading.Thread(target=use, args=(key, name)))
+            threads[-1].start()
+            time.sleep(0.1)
+        assert served == []  # the second one does not overtake the first, though its model is there
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert served == ["switch", "late"]
+
+
+def test_a_model_that_cannot_be_loaded_is_a_sentence(tmp_path: Path) -> None:
+    def load(_: object) -> None:
+        raise WeightsError("tiny.pt is missing: put it there.")
+
+    with JobQueue(ModelCache([choice()], load)) as queue:
+        assert finish(queue.submit(request(), "anna", tmp_path / "job")).error == "tiny.pt is missing: put it there."
+
+
+def test_too_long_or_too_many(tmp_path: Path) -> None:
+    long = JobRequest(clips()["talk"], clips()["words"], LipsyncOptions(), "tiny", max_minutes=-0.01)
+    with pytest.raises(InputError, match=r"words.wav lasts 0.0 minutes and .* allowed here"):
+        long.check()
+    JobRequest(clips()["talk"], clips()["words"], LipsyncOptions(), "tiny", 1 / 60).check_length(1.5)  # a limit is not meant to the sample
+    unknown = QueuedJob(JobRequest(clips()["talk"], clips()["words"], LipsyncOptions(), "tiny", 0.01), "anna", Path())
+    unknown.advance("analyse", 1, None)
+    with pytest.raises(InputError, match="allowed here"):
+        unknown.advance("analyse", 60, None)
+    crowd = JobQueue(tiny_models())  # nobody works here
+    for number in range(MAX_WAITING):
+        crowd.submit(request(), "anna", tmp_path / str(number))
+    with pytest.raises(InputError, match="jobs are waiting already"):
+        crowd.submit(request(), "ben", tmp_path / "last")
+
+
+def test_files_of_a_session_go_with_it(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "mine.mp4"
+    shared, own = root / "a1" / "same.mp4", root / "b2" / "own.mp4"
+    for file in (outside, shared, own):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    sessions = Sessions(root)
+    for key, file in (("anna", shared), ("anna", own), ("anna", outside), ("ben", shared)):
+        sessions.claim(key, file)
+    folders = {key: sessions.job_folder(key) for key in ("anna", "ben")}
+    for folder in folders.values():
+        folder.mkdir(parents=True)
+    assert folders["anna"].parent != folders["ben"].parent
+    sessions.end("anna")
+    assert (outside.exists(), own.parent.exists(), shared.exists()) == (True, False, True)
+    assert [folder.exists() for folder in folders.values()] == [False, True]
+    sessions.end("anna")  # twice does no harm
+    sessions.end("ben")
+    assert list(root.iterdir()) == []
+
+
+def test_old_files_go_unless_somebody_owns_them_or_a_job_waits_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("latentsync.app.handlers.IDLE_SECONDS", -1)
+    queue, sessions = JobQueue(tiny_models()), Sessions(tmp_path)  # nobody works here
+    handlers = Handlers(queue, sessions, PeopleFinder())
+    uploads = {name: Path(shutil.copy(clips()["talk"], tmp_path / f"{name}.mp4")) for name in ("anna", "ben", "nobody")}
+    sessions.claim("ben", uploads["ben"])
+    options = {"inference_steps": 1}
+    handlers.submit(str(uploads["anna"]), str(clips()["short"]), "", options, "anna")
+    handlers.remove_leftovers()
+    assert [uploads[name].exists() for name in ("anna", "ben", "nobody")] == [True, False, False]
+
+
+def test_handlers_name_files_as_their_owner_does(tmp_path: Path) -> None:
+    handlers = Handlers(JobQueue(tiny_models()), Sessions(tmp_path), PeopleFinder())
+    files = {name: str(path) for name, path in clips().items()}
+    cases = {
+        ("", "words"): "There is no video yet",
+        ("talk", ""): "There is no sound yet",
+        ("words", "words"): "words.wav holds only sound",
+        ("talk", "talk"): "talk.mp4 has no audio track",
+    }
+    for (video, audio), sentence in cases.items():
+        with pytest.raises(InputError) as caught:
+            handlers.submit(files.get(video), files.get(audio), "", {}, "anna")
+        assert str(caught.value).startswith(sentence)
+        assert str(clips()["talk"].parent) not in str(caught.value)
+    with pytest.raises(InputError, match="inference_steps is 0"):
+        handlers.submit(files["talk"], files["words"], "", {"inference_steps": 0}, "anna")
+
+
+def test_models_that_are_there_are_listed(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="No denoiser was found"):
+        find_models(root=tmp_path)
+    with pytest.raises(WeightsError, match=r"missing: .*latentsync_unet\.pt"):
+        find_models(checkpoint=tmp_path / "latentsync_unet.pt", root=tmp_path)
+    root = Path(__file__).parents[1]
+    for name in ("stage2_512.yaml", "stage2.yaml"):
+        (tmp_path / "configs" / "unet").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "configs" / "unet" / name).write_text(dump_config(load_config(root / "configs" / "unet" / name)))
+    for version in ("1.5", "1.6"):
+        (tmp_path / "checkpoints" / f"latentsync-{version}").mkdir(parents=True)
+        (tmp_path / "checkpoints" / f"latentsync-{version}" / "latentsync_unet.pt").write_bytes(b"x")
+    (tmp_path / "assets" / "embedded").mkdir(parents=True)
+    (tmp_path / "assets" / "embedded" / "config.yaml").write_text("run: {inference_steps: 6}\n")
+    found = find_models(root=tmp_path)
+    assert [(model.key, model.resolution, model.inference_steps) for model in found] == [
+        ("1.6", 512, 20),
+        ("1.5", 256, 20),
+        (EMBEDDED_KEY, 256, 6),
+    ]
+    assert "rendered faces only" in found[-1].note
