@@ -15,7 +15,7 @@ from latentsync.data.clip_index import _read_list
 from preprocess import file_list, report
 from preprocess.manifest import read_manifest
 from preprocess.report import as_text, count_steps, histograms
-from preprocess.step import ClipFile, Kept, Outcome, Rejected, StepDefinition
+from preprocess.step import ClipFile, Kept, Outcome, Rejected, Settings, StepDefinition
 
 
 class Judge:
@@ -29,7 +29,7 @@ class Judge:
         return [Kept(clip.path, facts)]
 
 
-def open_judge(device: str) -> Judge:
+def open_judge(settings: Settings, checkpoints: Path, device: str) -> Judge:
     return Judge()
 
 
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clip = make_clip(folder / "clip.mp4", "-t", "0.4")
     for k in range(12):
         (folder / "raw" / f"clip {k}.mp4").write_bytes(clip.read_bytes())
-    run(folder, [StepDefinition("judge", "", open_judge)])
+    run(folder, [StepDefinition("judge", open_judge, columns=("confidence", "offset"))])
     return folder
 
 
