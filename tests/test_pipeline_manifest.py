@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -200,6 +201,17 @@ def test_names_that_would_mix(tmp_path: Path) -> None:
     }
     run(tmp_path)
     assert len(pipeline_steps.tree(tmp_path / "cut")) == 6
+
+
+def test_a_new_column_is_added_to_an_old_manifest_and_filled(folder: Path) -> None:
+    check, copy, cut = pipeline_steps.steps()
+    run(folder, [check, copy, replace(cut, columns=())])
+    with read_manifest(folder) as manifest:
+        assert manifest.columns == ["duration", "frames"]
+    assert run(folder) == [], "a column made steps work again"
+    with read_manifest(folder) as manifest:
+        assert manifest.columns == ["duration", "frames", "confidence"]
+    assert {row[0] for row in rows(folder, "confidence") if row[0]} == {5.0, 6.0, 8.0, 11.0}
 
 
 def test_two_clips_of_one_name_are_told(folder: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from media_fixtures import make_clip
 from test_pipeline_manifest import run
 
-from latentsync.data.clip_index import _read_list
+from latentsync.media.files import read_paths
 from preprocess import file_list, report
 from preprocess.manifest import read_manifest
 from preprocess.report import as_text, count_steps, histograms
@@ -85,7 +85,7 @@ def test_lists_split_by_raw_source(tmp_path: Path) -> None:
     train.parent.mkdir()
     arguments = [str(tmp_path), "--output", str(train), "--val", str(val), "--val_share", "0.3"]
     assert file_list.main([*arguments, "--where", "confidence>=3", "--where", "frames == 250"]) == 0
-    lists = [[path for _, path in _read_list(file)] for file in (train, val)]
+    lists = [[path for _, path in read_paths(file)] for file in (train, val)]
     assert all(path.is_file() for paths in lists for path in paths)
     sources = [{path.name.rpartition("_")[0] for path in paths} for paths in lists]
     assert not sources[0] & sources[1], "one raw file in both lists"
