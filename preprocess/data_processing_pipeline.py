@@ -16,6 +16,7 @@ from preprocess.step import StepDefinition, options_of
 from preprocess.steps import STEPS
 
 logger = logging.getLogger("preprocess.pipeline")
+ROOT = Path(__file__).parents[1]
 FILTERS = [step.name for step in STEPS if step.is_filter]
 
 
@@ -108,12 +109,14 @@ def run(arguments: argparse.Namespace) -> None:
     output = arguments.output_dir or arguments.input_dir.resolve().parent
     if not arguments.report_only:
         os.environ.update({name: value for name, value in ONE_THREAD.items() if name not in os.environ})  # for the workers
+        from latentsync.weights import CHECKPOINTS
+
         config = PipelineConfig(
             steps=steps_without(arguments.skip),
             input=arguments.input_dir,
             output=output,
             options={option.name: getattr(arguments, option.name) for option in options_of(STEPS)},
-            checkpoints=arguments.checkpoints,
+            checkpoints=arguments.checkpoints or ROOT / CHECKPOINTS,
             limit=arguments.limit,
             delete_broken=arguments.delete_broken,
             remove_intermediate=arguments.remove_intermediate,

@@ -27,7 +27,6 @@ from preprocess.runner import Executor, LocalExecutor, PipelineConfig, PipelineP
 from preprocess.step import Rejected, Step, plan_steps
 
 logger = logging.getLogger("preprocess.pipeline")
-ROOT = Path(__file__).parents[1]
 EXECUTORS = ("local", "ray")
 _GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))  # of NVIDIA, of Windows' Linux, of AMD
 _OLD = 600.0  # seconds after which an unfinished file of a run that died is no longer anybody's work
@@ -55,10 +54,8 @@ def run_pipeline(config: PipelineConfig, make_executor: MakeExecutor) -> Path:
         OutputError: the disk is full, or cannot be written.
         LatentSyncError: a step cannot work at all.
     """
-    from latentsync.weights import CHECKPOINTS
-
     places = Places(config.input.resolve(), config.output.resolve())
-    steps = plan_steps(config.steps, places.output, config.options, (config.checkpoints or ROOT / CHECKPOINTS).resolve())
+    steps = plan_steps(config.steps, places.output, config.options, config.checkpoints.resolve())
     check_weights(steps)
     check_places(places, steps)
     with lock_output(places.output), open_manifest(places, [name for step in steps for name in step.definition.columns]) as manifest:
@@ -150,6 +147,8 @@ def gpu_devices(workers: int) -> list[str]:
 
 def check_weights(steps: Sequence[Step]) -> None:
     """Stop before the first clip where a step lacks its weights. Raises WeightsError."""
+    if not any(step.definition.weights for step in steps):
+        return
     from latentsync.weights import WEIGHTS, weights_path
 
     needed = [(step, name, weights_path(name, step.checkpoints)) for step in steps for name in step.definition.weights]

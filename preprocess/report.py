@@ -4,13 +4,13 @@ import argparse
 import base64
 import contextlib
 import logging
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 
@@ -206,25 +206,27 @@ def choose_clips(manifest: Manifest, seed: int) -> dict[str, list[ShownClip]]:
     if not names:
         return {}
     values = {"seed": seed, "last": names[-1]}
-    groups = {"Kept, at random": _shown(manifest, f"step = :last AND kept ORDER BY {_RANDOM} LIMIT {_KEPT}", values)}
+    wanted = {"Kept, at random": (f"step = :last AND kept ORDER BY {_RANDOM} LIMIT {_KEPT}", values)}
     for measure in (name for name in manifest.columns if name not in COLUMNS):
         lowest = f'step = :last AND kept AND "{measure}" IS NOT NULL ORDER BY "{measure}", id LIMIT {_LOWEST}'
-        groups[f"Kept, lowest {measure}"] = _shown(manifest, lowest, values)
+        wanted[f"Kept, lowest {measure}"] = (lowest, values)
     reasons = "SELECT step, reason FROM clips WHERE NOT kept AND parent IS NOT NULL GROUP BY step, reason ORDER BY count(*) DESC LIMIT ?"
     for step, reason in manifest.connection.execute(reasons, (_REASONS,)).fetchall():
         where = f"step = :step AND reason = :reason ORDER BY {_RANDOM} LIMIT {_REJECTED}"
-        groups[f"{step}: {reason}"] = _shown(manifest, where, {"seed": seed, "step": step, "reason": reason})
-    return {title: clips for title, clips in groups.items() if clips}
+        wanted[f"{step}: {reason}"] = (where, {"seed": seed, "step": step, "reason": reason})
+    rows = {
+        title: manifest.connection.execute(f"SELECT * FROM clips WHERE {where}", own).fetchall() for title, (where, own) in wanted.items()
+    }
+    shown = {row["id"]: row for group in rows.values() for row in group}  # each once, though it may stand in several groups
+    clips = {number: _shown(manifest, row) for number, row in shown.items()}
+    return {title: [clips[row["id"]] for row in group] for title, group in rows.items() if group}
 
 
-def _shown(manifest: Manifest, where: str, values: Mapping[str, Any]) -> list[ShownClip]:
-    shown = []
-    for row in manifest.connection.execute(f"SELECT * FROM clips WHERE {where}", values).fetchall():
-        measures = ", ".join(f"{name} {row[name]:.4g}" for name in manifest.columns if name != "frames" and row[name])
-        path = _picture_path(manifest, row["id"])
-        picture = None if path is None else thumbnail(path, (row["duration"] or 0.0) / 3)
-        shown.append(ShownClip(row["name"], row["why"] or measures, picture))
-    return shown
+def _shown(manifest: Manifest, row: sqlite3.Row) -> ShownClip:
+    measures = ", ".join(f"{name} {row[name]:.4g}" for name in manifest.columns if name != "frames" and row[name])
+    path = _picture_path(manifest, row["id"])
+    picture = None if path is None else thumbnail(path, (row["duration"] or 0.0) / 3)
+    return ShownClip(row["name"], row["why"] or measures, picture)
 
 
 def _picture_path(manifest: Manifest, number: int | None) -> Path | None:

@@ -56,7 +56,7 @@ class PipelineConfig:
         input: folder of raw files, only read.
         output: folder that gets the steps' folders and the manifest.
         options: of the steps; those that are missing have their defaults.
-        checkpoints: folder of weight files; None: the project's.
+        checkpoints: folder of weight files.
         limit: of raw files, those that were found first; None for all.
         delete_broken: remove raw files that cannot be decoded.
         remove_intermediate: remove files of steps before the last as soon as the next step is through with them.
@@ -69,7 +69,7 @@ class PipelineConfig:
     input: Path
     output: Path
     options: Options = field(default_factory=dict)
-    checkpoints: Path | None = None
+    checkpoints: Path = Path()
     limit: int | None = None
     delete_broken: bool = False
     remove_intermediate: bool = False

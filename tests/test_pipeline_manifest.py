@@ -107,7 +107,7 @@ def test_a_second_run_does_nothing(folder: Path) -> None:
     assert rows(folder, "*") == before
 
 
-@pytest.mark.parametrize("stop_after", range(0, 15, 2))
+@pytest.mark.parametrize("stop_after", (0, 3, 8, 14))
 def test_a_run_that_was_cut_short_goes_on(folder: Path, tmp_path: Path, stop_after: int) -> None:
     done = run(folder)
     whole, files = rows(folder), pipeline_steps.tree(folder / "cut")

@@ -103,7 +103,9 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_for(folder: Path, count: int) -> None:
+    limit = time.monotonic() + 120
     while len(list((folder / "cut").glob("*_1.mp4"))) < count:
+        assert time.monotonic() < limit, "no clip came through"
         time.sleep(0.02)
 
 

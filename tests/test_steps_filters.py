@@ -23,7 +23,7 @@ from preprocess.step import Kept, Rejected, Step, plan_steps
 from preprocess.steps.av_sync import AvSync
 from preprocess.steps.visual_quality import VisualQuality
 
-COUNT = 48
+COUNT = 40
 SPACE = torch.from_numpy(np.random.default_rng(0).standard_normal((256, 64)).astype(np.float32))  # where a number lies: 256 d
 
 
@@ -48,7 +48,7 @@ def compare_numbers(frames: Iterable[np.ndarray], samples: MfccSamples, publishe
 SYNC = AvSync(whole_picture, compare_numbers, min_confidence=3, max_offset=6)
 
 
-@pytest.mark.parametrize("late", (-6, -3, -1, 0, 2, 5, 6))
+@pytest.mark.parametrize("late", (-6, 0, 3))
 def test_a_known_offset_comes_out_at_zero(tmp_path: Path, late: int) -> None:
     frames, said = [striped(max(k, 0)) for k in range(10, 10 + COUNT)], levels([10 + k - late for k in range(COUNT)])
     (outcome,) = SYNC(clip(encode(tmp_path / "a.mp4", frames, said)), tmp_path / "synced")
