@@ -27,6 +27,7 @@ PICTURE: dict[str, Any] = {
     **{"c:v": "libx264", "preset": PRESET, "crf": CRF, "pix_fmt": "yuv420p", "threads": THREADS},
     **{"bf": 0, "g": VIDEO_FPS, "keyint_min": 1},
 }
+ENCODE_SETTINGS = {"fps": VIDEO_FPS, "sample_rate": AUDIO_SAMPLE_RATE, "crf": CRF, "preset": PRESET}  # of a step that encodes
 # FLAC in .mp4 is in the standard and plays in browsers; this word is what older ffmpeg asks for before it writes it.
 SOUND: dict[str, Any] = {"c:a": "flac", "ar": AUDIO_SAMPLE_RATE, "ac": 1, "sample_fmt": "s16", "strict": "experimental"}
 _PLAIN: dict[str, Any] = {"map_metadata": -1, "map_chapters": -1, "movflags": "+faststart"}

@@ -9,11 +9,15 @@ from pathlib import Path
 from latentsync.cli import TEMP_DIR, accept_published, run_command
 from latentsync.errors import InputError
 from preprocess.manifest import MANIFEST_NAME, read_manifest
-from preprocess.pipeline import FILTERS, KINDS, PipelineConfig, StepOptions, WorkerConfig, executor_maker, gpu_devices, run_pipeline
+from preprocess.pipeline import EXECUTORS, WorkerConfig, executor_maker, gpu_devices, run_pipeline
 from preprocess.report import REPORT_NAME, as_text, count_steps, write_report
-from preprocess.runner import ONE_THREAD, RunOptions
+from preprocess.runner import ONE_THREAD, PipelineConfig
+from preprocess.step import StepDefinition, options_of
+from preprocess.steps import STEPS
 
 logger = logging.getLogger("preprocess.pipeline")
+ROOT = Path(__file__).parents[1]
+FILTERS = [step.name for step in STEPS if step.is_filter]
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -31,37 +35,23 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help=f"gets a folder for each step, {MANIFEST_NAME} and {REPORT_NAME} (default: the folder of --input_dir)",
     )
-    _add_step_arguments(parser.add_argument_group("what comes out"))
-    _add_work_arguments(parser.add_argument_group("who works"))
-    _add_file_arguments(parser.add_argument_group("files"))
-    accept_published(parser, TEMP_DIR)
-    return parser.parse_args(arguments)
-
-
-def _add_step_arguments(group: "argparse._ArgumentGroup") -> None:
-    default = StepOptions()
-    group.add_argument("--resolution", type=int, default=default.resolution, help="pixels a side of a face (default %(default)s)")
-    group.add_argument("--min_seconds", type=float, default=default.min_seconds, help="shortest piece (default %(default)s)")
-    group.add_argument("--max_seconds", type=float, default=default.max_seconds, help="longest piece (default %(default)s)")
-    group.add_argument(
-        "--sync_conf_threshold", type=float, default=default.sync_conf_threshold, help="least confidence of SyncNet (default %(default)s)"
-    )
-    group.add_argument(
-        "--max_offset", type=int, default=default.max_offset, help="frames that mouth and sound may be apart (default %(default)s)"
-    )
-    group.add_argument(
-        "--quality_threshold", type=float, default=default.quality_threshold, help="least score of hyperIQA (default %(default)s)"
-    )
+    group = parser.add_argument_group("what comes out")
+    for option in options_of(STEPS):
+        group.add_argument(f"--{option.name}", type=option.type, default=option.default, help=f"{option.help} (default %(default)s)")
     group.add_argument(
         "--skip",
         default="",
         metavar="STEPS",
         help=f"filters to leave out, with commas between: {', '.join(FILTERS)}; the manifest notes it",
     )
-    group.add_argument("--checkpoints", type=Path, default=default.checkpoints, help="folder of weight files (default: the project's)")
+    group.add_argument("--checkpoints", type=Path, help="folder of weight files (default: the project's)")
+    _add_worker_arguments(parser.add_argument_group("workers"))
+    _add_file_arguments(parser.add_argument_group("files"))
+    accept_published(parser, TEMP_DIR)
+    return parser.parse_args(arguments)
 
 
-def _add_work_arguments(group: "argparse._ArgumentGroup") -> None:
+def _add_worker_arguments(group: "argparse._ArgumentGroup") -> None:
     group.add_argument(
         *("--workers", "--total_num_workers"),
         type=int,
@@ -74,7 +64,7 @@ def _add_work_arguments(group: "argparse._ArgumentGroup") -> None:
         "--gpu_workers", type=int, default=0, metavar="N", help="processes for steps with a network (default: one for each GPU)"
     )
     gpus.add_argument("--per_gpu_num_workers", type=int, default=0, metavar="N", help="the same, counted for each GPU of this machine")
-    group.add_argument("--executor", choices=KINDS, default="local", help="processes of this machine, or actors of a Ray cluster")
+    group.add_argument("--executor", choices=EXECUTORS, default="local", help="processes of this machine, or actors of a Ray cluster")
     group.add_argument("--ray_address", help='of the cluster, such as "auto" (default: Ray is started on this machine)')
     group.add_argument(
         "--timeout", type=float, default=WorkerConfig.timeout, help="seconds that a step may spend on one clip (default %(default)s)"
@@ -105,18 +95,12 @@ def check(arguments: argparse.Namespace) -> None:
         raise InputError("--ray_address is of use with --executor ray alone: add that")
 
 
-def step_options(arguments: argparse.Namespace) -> StepOptions:
-    """What the steps need of the command line. Raises InputError."""
-    return StepOptions(
-        resolution=arguments.resolution,
-        min_seconds=arguments.min_seconds,
-        max_seconds=arguments.max_seconds,
-        sync_conf_threshold=arguments.sync_conf_threshold,
-        max_offset=arguments.max_offset,
-        quality_threshold=arguments.quality_threshold,
-        skip=frozenset(name.strip() for name in arguments.skip.split(",") if name.strip()),
-        checkpoints=arguments.checkpoints and arguments.checkpoints.resolve(),
-    )
+def steps_without(skip: str) -> list[StepDefinition]:
+    """The steps but for some, named with commas between. Raises InputError for those that cannot be left out."""
+    names = {name.strip() for name in skip.split(",") if name.strip()}
+    if unknown := sorted(names - set(FILTERS)):
+        raise InputError(f"The step {unknown[0]!r} cannot be left out: name some of {', '.join(FILTERS)}.")
+    return [step for step in STEPS if step.name not in names]
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -124,26 +108,27 @@ def run(arguments: argparse.Namespace) -> None:
     check(arguments)
     output = arguments.output_dir or arguments.input_dir.resolve().parent
     if not arguments.report_only:
-        os.environ.update({name: value for name, value in ONE_THREAD.items() if name not in os.environ})  # for the processes that work
-        from preprocess.pipeline import all_stages, check_weights
+        os.environ.update({name: value for name, value in ONE_THREAD.items() if name not in os.environ})  # for the workers
+        from latentsync.weights import CHECKPOINTS
 
-        options = step_options(arguments)
-        stages = all_stages(options)
-        check_weights(stages, options)
+        config = PipelineConfig(
+            steps=steps_without(arguments.skip),
+            input=arguments.input_dir,
+            output=output,
+            options={option.name: getattr(arguments, option.name) for option in options_of(STEPS)},
+            checkpoints=arguments.checkpoints or ROOT / CHECKPOINTS,
+            limit=arguments.limit,
+            delete_broken=arguments.delete_broken,
+            remove_intermediate=arguments.remove_intermediate,
+            try_again=arguments.try_again,
+            arguments={name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()},
+            show_progress=not arguments.quiet,
+        )
         gpu_workers = arguments.gpu_workers
         if arguments.per_gpu_num_workers:
             gpu_workers = arguments.per_gpu_num_workers * len(gpu_devices(0))
-        crew = WorkerConfig(arguments.executor, arguments.workers, gpu_workers, arguments.timeout, arguments.ray_address)
-        order = PipelineConfig(
-            stages=stages,
-            input=arguments.input_dir,
-            output=output,
-            options=RunOptions(arguments.limit, arguments.delete_broken, arguments.remove_intermediate),
-            try_again=arguments.try_again,
-            settings={name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()},
-            show_progress=not arguments.quiet,
-        )
-        run_pipeline(order, executor_maker(crew))
+        workers = WorkerConfig(arguments.executor, arguments.workers, gpu_workers, arguments.timeout, arguments.ray_address)
+        run_pipeline(config, executor_maker(workers))
     with read_manifest(output) as manifest:
         print(as_text(count_steps(manifest)))
         write_report(manifest, manifest.places.output / REPORT_NAME)

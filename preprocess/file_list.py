@@ -18,7 +18,6 @@ from pathlib import Path
 from latentsync.cli import run_command
 from latentsync.errors import InputError
 from latentsync.media.files import check_target, staged
-from latentsync.training.data_check import source_name
 from preprocess.manifest import Manifest, read_manifest
 from preprocess.step import Fact
 
@@ -36,6 +35,8 @@ _OPERATORS: dict[str, Callable[[Fact, Fact], bool]] = {
 _COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|!=|==|=|>|<)\s*([^\s<>=!].*?)\s*$")
 _GROUPINGS = {"file": "(.+)", "folder": "^([^/]+)/"}  # --group_by -> pattern of a raw file's path; its first group names the file's
 _GROUPING_HELP = "write 'file', 'folder', or a pattern such as '(speaker[0-9]+)_'"
+_LAST_NUMBER = re.compile(r"[_\-. ]+\d+$")
+_COMMON_NAMES = frozenset({"", "clip", "video", "person", "speaker", "face", "recording", "sample", "file"})  # that name no speaker
 _LARGE = 0.8  # share of all clips in one group that is worth a warning
 
 
@@ -105,14 +106,14 @@ class Counts:
     Attributes:
         train, val: clips.
         groups: group -> clips.
-        people: folder or recording -> the lists that it is in; see `source_name`.
+        speakers: folder or name of raw files, see `speaker_of` -> the lists that it is in.
         alone: raw files that the pattern does not match.
     """
 
     train: int = 0
     val: int = 0
     groups: Counter[str] = field(default_factory=Counter)
-    people: dict[str, set[str]] = field(default_factory=dict)
+    speakers: dict[str, set[str]] = field(default_factory=dict)
     alone: set[str] = field(default_factory=set)
 
 
@@ -125,6 +126,14 @@ def read_grouping(text: str) -> re.Pattern[str]:
     if not pattern.groups:
         raise InputError(f"--group_by {text!r} has no part in parentheses that names a group: {_GROUPING_HELP}")
     return pattern
+
+
+def speaker_of(source: str) -> str:
+    """What may tell the speaker of a raw file: its first folder, or else its name without a number at the end."""
+    folder, is_inside, _ = source.partition("/")
+    stem = Path(source).stem
+    name = _LAST_NUMBER.sub("", stem)
+    return folder if is_inside else stem if name.lower() in _COMMON_NAMES else name
 
 
 def chosen_clips(manifest: Manifest, conditions: Sequence[Comparison]) -> Iterator[tuple[str, Path]]:
@@ -155,15 +164,15 @@ def write_lists(manifest: Manifest, output: Path, val: Path | None, split: Split
                 counts.alone.add(source)
                 group = source
             counts.groups[group] += 1
-            person, _ = source_name(Path(source), Path())
+            speaker = speaker_of(source)
             if val is not None and val_file is not None and split.draw(group) < split.share:
                 val_file.write(_line(clip, val))
                 counts.val += 1
-                counts.people.setdefault(person, set()).add("val")
+                counts.speakers.setdefault(speaker, set()).add("val")
             else:
                 train_file.write(_line(clip, output))
                 counts.train += 1
-                counts.people.setdefault(person, set()).add("train")
+                counts.speakers.setdefault(speaker, set()).add("train")
     return counts
 
 
@@ -192,10 +201,10 @@ def warnings(counts: Counts, split: Split, with_val: bool) -> Iterator[str]:
             f"One of {groups} groups, {largest}, holds {clips} of {counts.train + counts.val} clips, and stays in one list: "
             "use another --group_by, or add other raw files"
         )
-    both = sorted(person for person, lists in counts.people.items() if len(lists) > 1)
-    if both and len(counts.people) > 1:
+    both = sorted(speaker for speaker, lists in counts.speakers.items() if len(lists) > 1)
+    if both and len(counts.speakers) > 1:
         yield (
-            f"{len(both)} of {len(counts.people)} folders or names, such as {both[0]}, have clips in both lists: where each is "
+            f"{len(both)} of {len(counts.speakers)} folders or names, such as {both[0]}, have clips in both lists: where each is "
             "one speaker, keep them apart with --group_by folder, or with a pattern of their names"
         )
 

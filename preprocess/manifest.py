@@ -15,9 +15,37 @@ from typing import Any
 from latentsync.errors import InputError, OutputError, first_line
 from preprocess.step import RAW, ClipFile, Fact, Facts, Kept, Rejected, Step
 
+logger = logging.getLogger("preprocess.pipeline")
 MANIFEST_NAME = "manifest.sqlite"  # in the output folder
-COLUMNS = ("duration", "frames", "face_size", "offset", "confidence", "hyperiqa")  # facts with a column of their own
-_COLUMNS_SQL = ", ".join(f'"{name}"' for name in COLUMNS)
+FAILED = "failed"  # the step broke down, whatever the clip: always tried again by the next run
+CRASHED, TIMED_OUT = "crashed", "timed out"  # tried again on request
+NOT_FINAL = frozenset({FAILED, CRASHED, TIMED_OUT})  # rejections that say little about the clip
+_FORMAT = "1"
+_NEEDS_WRITING = ("unable to open database file", "attempt to write a readonly database")  # SQLITE_CANTOPEN, SQLITE_READONLY
+_AT_ONCE = 500  # rows that are held in memory
+_ROW = (  # columns of `clips` besides the facts that have one of their own
+    *("id", "parent", "source", "step", "name", "path", "made", "kept", "reason", "why"),
+    *("facts", "seconds", "digest", "run", "done"),
+)
+COLUMNS = ("duration", "frames")  # facts with a column of their own in every manifest; the steps add theirs
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (
+    id INTEGER PRIMARY KEY, started TEXT NOT NULL, ended TEXT, ending TEXT, settings TEXT NOT NULL,
+    seconds REAL, works INTEGER, raw_hours REAL, cpu_idle REAL
+);
+CREATE TABLE IF NOT EXISTS steps (name TEXT PRIMARY KEY, position INTEGER NOT NULL, folder TEXT NOT NULL, settings TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS clips (
+    id INTEGER PRIMARY KEY, parent INTEGER, source TEXT NOT NULL, step TEXT NOT NULL, name TEXT NOT NULL, path TEXT, made INTEGER NOT NULL,
+    kept INTEGER NOT NULL, reason TEXT, why TEXT, facts TEXT NOT NULL, seconds REAL NOT NULL, digest TEXT NOT NULL, run INTEGER NOT NULL,
+    done INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX IF NOT EXISTS clips_raw ON clips (source) WHERE parent IS NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS clips_path ON clips (step, path) WHERE made;
+CREATE INDEX IF NOT EXISTS clips_waiting ON clips (step, id) WHERE kept AND NOT done;
+CREATE INDEX IF NOT EXISTS clips_step ON clips (step, kept, reason);
+CREATE INDEX IF NOT EXISTS clips_parent ON clips (parent);
+"""
 
 
 @dataclass(frozen=True)
@@ -49,196 +77,12 @@ class Places:
         return (self.output if made else self.input) / path
 
 
-class Manifest:
-    """The rows of one output folder; one process writes, any number may read.
+def open_manifest(places: Places, columns: Iterable[str]) -> "Manifest":
+    """Open the manifest of an output folder to write; a new one where there is none.
 
     Args:
-        connection: to the opened file.
-        places: where its paths count from.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, places: Places) -> None:
-        self.connection, self.places = connection, places
-        self.connection.row_factory = sqlite3.Row
-
-    def __enter__(self) -> "Manifest":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file."""
-        self.connection.close()
-
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction. Raises OutputError where the disk refuses it; nothing of it is there then."""
-        try:
-            with self.connection:
-                yield self.connection
-        except sqlite3.OperationalError as error:
-            raise OutputError(f"cannot write {self.places.output / MANIFEST_NAME}: {first_line(error)}; free some space") from None
-
-    def begin_run(self, settings: Mapping[str, Any], steps: Sequence[Step]) -> int:
-        """Note a run and its steps; its number."""
-        with self.writing() as connection:
-            connection.execute("DELETE FROM steps")
-            rows = [(step.name, k, step.stage.folder, json.dumps(dict(step.stage.settings))) for k, step in enumerate(steps, 1)]
-            connection.executemany("INSERT INTO steps (name, position, folder, settings) VALUES (?, ?, ?, ?)", rows)
-            cursor = connection.execute("INSERT INTO runs (started, settings) VALUES (?, ?)", (_now(), json.dumps(dict(settings))))
-            return int(cursor.lastrowid or 0)
-
-    def end_run(self, run: int, ending: str, **numbers: float | None) -> None:
-        """Note how a run ended, with some numbers about it: seconds, works, raw_hours, cpu_idle."""
-        values = ", ".join(f"{name} = :{name}" for name in ("ended", "ending", *numbers))
-        with self.writing() as connection:
-            connection.execute("UPDATE runs SET ending = 'died' WHERE ending IS NULL AND id != ?", (run,))
-            connection.execute(f"UPDATE runs SET {values} WHERE id = :run", {"ended": _now(), "ending": ending, "run": run, **numbers})
-
-    def died(self) -> bool:
-        """Whether a run before was killed and nobody has cleaned up after it."""
-        return self.connection.execute("SELECT 1 FROM runs WHERE ending IS NULL").fetchone() is not None
-
-    def add_raw(self, files: Sequence[RawFile], run: int) -> list[int]:
-        """Note files of the input folder; returns the rows of those that are known and have another content now (and its stamp)."""
-        marks = ", ".join("?" * len(files))
-        found = self.connection.execute(
-            f"SELECT id, source, digest FROM clips WHERE parent IS NULL AND source IN ({marks})", [file.source for file in files]
-        )
-        known = {row["source"]: row for row in found}
-        fresh = [file for file in files if file.source not in known]
-        other = [file for file in files if file.source in known and known[file.source]["digest"] != file.stamp]
-        with self.writing() as connection:
-            for file in fresh:
-                _insert(connection, (None, file.source, RAW, file.source, file.source, 0), file.refused or {}, 0.0, file.stamp, run)
-            for file in other:
-                connection.execute("UPDATE clips SET digest = ? WHERE id = ?", (file.stamp, known[file.source]["id"]))
-        return [known[file.source]["id"] for file in other]
-
-    def count_raw(self) -> int:
-        """Files of the input folder that were found so far."""
-        return int(self.connection.execute("SELECT count(*) FROM clips WHERE parent IS NULL").fetchone()[0])
-
-    def count_waiting(self, step: str) -> int:
-        """Clips that `step` kept and that the step behind it has not worked on yet."""
-        return int(self.connection.execute("SELECT count(*) FROM clips WHERE step = ? AND kept AND NOT done", (step,)).fetchone()[0])
-
-    def waiting(self, step: str, count: int, leave: Collection[int], first: int = -1) -> list[Waiting]:
-        """Up to `count` clips that `step` kept and the step behind it has to work on, oldest first.
-
-        Args:
-            step: whose clips.
-            count: how many.
-            leave: rows that are in hand already.
-            first: of raw files: only these many that were found first; -1 for all.
-        """
-        raw = "AND id <= (SELECT max(id) FROM (SELECT id FROM clips WHERE parent IS NULL ORDER BY id LIMIT :first))" if step == RAW else ""
-        rows = self.connection.execute(
-            f"SELECT * FROM clips WHERE step = :step AND kept AND NOT done {raw} ORDER BY id LIMIT :count",
-            {"step": step, "first": first, "count": count + len(leave)},
-        )
-        return [Waiting(row["id"], self.clip(row)) for row in rows if row["id"] not in leave][:count]
-
-    def clip(self, row: sqlite3.Row) -> ClipFile:
-        """A row as the clip it stands for."""
-        return ClipFile(self.places.of(row["path"], row["made"]), row["source"], row["name"], json.loads(row["facts"]))
-
-    def record(self, waiting: Waiting, step: Step, outcome: Sequence[Kept | Rejected], seconds: float, run: int) -> None:
-        """Write what a step made of a clip: all of it, or nothing where this is interrupted."""
-        clip, share = waiting.clip, seconds / len(outcome)
-        with self.writing() as connection:
-            for result in outcome:
-                facts = {**clip.facts, **result.facts}
-                if isinstance(result, Kept):
-                    made = result.path != clip.path
-                    name = result.path.relative_to(step.folder).as_posix() if made else clip.name
-                    where = (name, result.path.relative_to(self.places.output if made else self.places.input).as_posix(), int(made))
-                    verdict: Rejected | Facts = facts
-                else:
-                    where, verdict = (clip.name, None, 0), Rejected(result.reason, result.why, facts)
-                _insert(connection, (waiting.number, clip.source, step.name, *where), verdict, share, step.digest, run)
-            connection.execute("UPDATE clips SET done = 1 WHERE id = ?", (waiting.number,))
-
-    def owner(self, step: Step, path: Path, parent: int) -> int | None:
-        """The row of the clip before, where a file is that of another clip than one made of `parent`."""
-        text = path.relative_to(self.places.output).as_posix()
-        query = "SELECT parent FROM clips WHERE made AND step = ? AND path = ? AND parent != ?"
-        row = self.connection.execute(query, (step.name, text, parent)).fetchone()
-        return None if row is None else int(row["parent"])
-
-    def has(self, number: int) -> bool:
-        """Whether a row is there."""
-        return self.connection.execute("SELECT 1 FROM clips WHERE id = ?", (number,)).fetchone() is not None
-
-    def tally(self) -> dict[str, dict[bool, int]]:
-        """Step -> kept or not -> rows."""
-        found: dict[str, dict[bool, int]] = {}
-        for row in self.connection.execute("SELECT step, kept, count(*) AS number FROM clips GROUP BY step, kept"):
-            found.setdefault(row["step"], {})[bool(row["kept"])] = row["number"]
-        return found
-
-    def step_names(self) -> list[str]:
-        """Steps of the newest run, in order."""
-        return [row["name"] for row in self.connection.execute("SELECT name FROM steps ORDER BY position")]
-
-
-def _insert(
-    connection: sqlite3.Connection,
-    head: tuple[int | None, str, str, str, str | None, int],
-    verdict: Rejected | Facts,
-    seconds: float,
-    digest: str,
-    run: int,
-) -> None:
-    """One row: `head` is parent, source, step, name, path, made; `verdict` the rejection, or the facts of a clip that is kept."""
-    rejected = verdict if isinstance(verdict, Rejected) else None
-    facts = plain_facts(rejected.facts if rejected else verdict)
-    reason, why = (rejected.reason, rejected.why) if rejected else (None, None)
-    columns = [value if isinstance(value := facts.get(name), int | float) else None for name in COLUMNS]
-    values = (*head, rejected is None, reason, why, json.dumps(facts, ensure_ascii=False), *columns, seconds, digest, run)
-    connection.execute(
-        f"INSERT INTO clips (parent, source, step, name, path, made, kept, reason, why, facts, {_COLUMNS_SQL}, seconds, digest, run) "
-        f"VALUES ({', '.join('?' * len(values))})",
-        values,
-    )
-
-
-def plain_facts(facts: Facts) -> dict[str, Fact]:
-    """Facts as JSON can hold them: numbers of NumPy become Python's, and what is no number (NaN, infinity) becomes None."""
-    plain: dict[str, Fact] = {}
-    for name, value in facts.items():
-        bare = value.item() if hasattr(value, "item") else value
-        plain[name] = None if isinstance(bare, float) and not math.isfinite(bare) else bare
-    return plain
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-logger = logging.getLogger("preprocess.pipeline")
-_FORMAT = "1"
-_NEEDS_WRITING = ("unable to open database file", "attempt to write a readonly database")  # SQLITE_CANTOPEN, SQLITE_READONLY
-_SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS runs (
-    id INTEGER PRIMARY KEY, started TEXT NOT NULL, ended TEXT, ending TEXT, settings TEXT NOT NULL,
-    seconds REAL, works INTEGER, raw_hours REAL, cpu_idle REAL
-);
-CREATE TABLE IF NOT EXISTS steps (name TEXT PRIMARY KEY, position INTEGER NOT NULL, folder TEXT NOT NULL, settings TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS clips (
-    id INTEGER PRIMARY KEY, parent INTEGER, source TEXT NOT NULL, step TEXT NOT NULL, name TEXT NOT NULL, path TEXT, made INTEGER NOT NULL,
-    kept INTEGER NOT NULL, reason TEXT, why TEXT, facts TEXT NOT NULL, {", ".join(f'"{name}" REAL' for name in COLUMNS)},
-    seconds REAL NOT NULL, digest TEXT NOT NULL, run INTEGER NOT NULL, done INTEGER NOT NULL DEFAULT 0
-);
-CREATE UNIQUE INDEX IF NOT EXISTS clips_raw ON clips (source) WHERE parent IS NULL;
-CREATE UNIQUE INDEX IF NOT EXISTS clips_path ON clips (step, path) WHERE made;
-CREATE INDEX IF NOT EXISTS clips_waiting ON clips (step, id) WHERE kept AND NOT done;
-CREATE INDEX IF NOT EXISTS clips_step ON clips (step, kept, reason);
-CREATE INDEX IF NOT EXISTS clips_parent ON clips (parent);
-"""
-
-
-def open_manifest(places: Places) -> Manifest:
-    """Open the manifest of an output folder to write; a new one where there is none.
+        places: the two folders.
+        columns: facts that have to have a column of their own; those that an older manifest lacks are added and filled.
 
     Raises:
         InputError: it belongs to another input folder, or is no manifest.
@@ -251,6 +95,11 @@ def open_manifest(places: Places) -> Manifest:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
         with connection:
+            known = {row[1] for row in connection.execute("PRAGMA table_info (clips)")}
+            for name in dict.fromkeys(name for name in (*COLUMNS, *columns) if name not in known):
+                connection.execute(f'ALTER TABLE clips ADD COLUMN "{name}" REAL')
+                value, kind = (f"json_{what}(facts, '$.\"{name}\"')" for what in ("extract", "type"))
+                connection.execute(f"UPDATE clips SET \"{name}\" = {value} WHERE {kind} IN ('integer', 'real')")
             for key, value in (("format", _FORMAT), ("input", _relative(places))):
                 connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", (key, value))
     except sqlite3.OperationalError as error:
@@ -267,7 +116,7 @@ def open_manifest(places: Places) -> Manifest:
     return Manifest(connection, places)
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> "Manifest":
     """Open a manifest to read, whether or not a run is writing it, also where nothing can be written. Raises InputError."""
     path = Path(path).resolve()
     path = path / MANIFEST_NAME if path.is_dir() else path
@@ -329,11 +178,160 @@ def _relative(places: Places) -> str:
     return Path(os.path.relpath(places.input, places.output)).as_posix()
 
 
-logger = logging.getLogger("preprocess.pipeline")
-FAILED = "failed"  # the step broke down, whatever the clip: always tried again by the next run
-CRASHED, TIMED_OUT = "crashed", "timed out"  # tried again on request
-NOT_FINAL = frozenset({FAILED, CRASHED, TIMED_OUT})  # rejections that say little about the clip
-_AT_ONCE = 500  # rows that are held in memory
+class Manifest:
+    """The rows of one output folder; one process writes, any number may read.
+
+    Args:
+        connection: to the opened file.
+        places: where its paths count from.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, places: Places) -> None:
+        self.connection, self.places = connection, places
+        self.connection.row_factory = sqlite3.Row
+        names = [row["name"] for row in connection.execute("PRAGMA table_info (clips)")]
+        self.columns = [name for name in names if name not in _ROW]  # facts that have a column of their own
+
+    def __enter__(self) -> "Manifest":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.connection.close()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction. Raises OutputError where the disk refuses it; nothing of it is there then."""
+        try:
+            with self.connection:
+                yield self.connection
+        except sqlite3.OperationalError as error:
+            raise OutputError(f"cannot write {self.places.output / MANIFEST_NAME}: {first_line(error)}; free some space") from None
+
+    def begin_run(self, settings: Mapping[str, Any], steps: Sequence[Step]) -> int:
+        """Note a run and its steps; its number."""
+        with self.writing() as connection:
+            connection.execute("DELETE FROM steps")
+            rows = [(step.name, k, step.folder_name, json.dumps(dict(step.settings))) for k, step in enumerate(steps, 1)]
+            connection.executemany("INSERT INTO steps (name, position, folder, settings) VALUES (?, ?, ?, ?)", rows)
+            cursor = connection.execute("INSERT INTO runs (started, settings) VALUES (?, ?)", (_now(), json.dumps(dict(settings))))
+            return int(cursor.lastrowid or 0)
+
+    def end_run(self, run: int, ending: str, **numbers: float | None) -> None:
+        """Note how a run ended, with some numbers about it: seconds, works, raw_hours, cpu_idle."""
+        values = ", ".join(f"{name} = :{name}" for name in ("ended", "ending", *numbers))
+        with self.writing() as connection:
+            connection.execute("UPDATE runs SET ending = 'died' WHERE ending IS NULL AND id != ?", (run,))
+            connection.execute(f"UPDATE runs SET {values} WHERE id = :run", {"ended": _now(), "ending": ending, "run": run, **numbers})
+
+    def died(self) -> bool:
+        """Whether a run before was killed and nobody has cleaned up after it."""
+        return self.connection.execute("SELECT 1 FROM runs WHERE ending IS NULL").fetchone() is not None
+
+    def add_raw(self, files: Sequence[RawFile], run: int) -> list[int]:
+        """Note files of the input folder; returns the rows of those that are known and have another content now (and its stamp)."""
+        marks = ", ".join("?" * len(files))
+        found = self.connection.execute(
+            f"SELECT id, source, digest FROM clips WHERE parent IS NULL AND source IN ({marks})", [file.source for file in files]
+        )
+        known = {row["source"]: row for row in found}
+        fresh = [file for file in files if file.source not in known]
+        other = [file for file in files if file.source in known and known[file.source]["digest"] != file.stamp]
+        with self.writing() as connection:
+            for file in fresh:
+                self._insert((None, file.source, RAW, file.source, file.source, 0), file.refused or Kept(Path()), {}, 0.0, file.stamp, run)
+            for file in other:
+                connection.execute("UPDATE clips SET digest = ? WHERE id = ?", (file.stamp, known[file.source]["id"]))
+        return [known[file.source]["id"] for file in other]
+
+    def count_raw(self) -> int:
+        """Files of the input folder that were found so far."""
+        return int(self.connection.execute("SELECT count(*) FROM clips WHERE parent IS NULL").fetchone()[0])
+
+    def count_waiting(self, step: str) -> int:
+        """Clips that `step` kept and that the step behind it has not worked on yet."""
+        return int(self.connection.execute("SELECT count(*) FROM clips WHERE step = ? AND kept AND NOT done", (step,)).fetchone()[0])
+
+    def waiting(self, step: str, count: int, leave: Collection[int], limit: int | None = None) -> list[Waiting]:
+        """Up to `count` clips that `step` kept and the step behind it has to work on, oldest first.
+
+        Args:
+            step: whose clips.
+            count: how many.
+            leave: rows that are at work already.
+            limit: of raw files: only these many that were found first; None for all.
+        """
+        raw = "AND id <= (SELECT max(id) FROM (SELECT id FROM clips WHERE parent IS NULL ORDER BY id LIMIT :limit))" if step == RAW else ""
+        rows = self.connection.execute(
+            f"SELECT * FROM clips WHERE step = :step AND kept AND NOT done {raw} ORDER BY id LIMIT :count",
+            {"step": step, "limit": -1 if limit is None else limit, "count": count + len(leave)},
+        )
+        return [Waiting(row["id"], self.clip(row)) for row in rows if row["id"] not in leave][:count]
+
+    def clip(self, row: sqlite3.Row) -> ClipFile:
+        """A row as the clip it stands for."""
+        return ClipFile(self.places.of(row["path"], row["made"]), row["source"], row["name"], json.loads(row["facts"]))
+
+    def record(self, waiting: Waiting, step: Step, outcome: Sequence[Kept | Rejected], seconds: float, run: int) -> None:
+        """Write what a step made of a clip: all of it, or nothing where this is interrupted."""
+        clip, share = waiting.clip, seconds / len(outcome)
+        with self.writing() as connection:
+            for result in outcome:
+                name, path, made = clip.name, None, False
+                if isinstance(result, Kept):
+                    made = result.path != clip.path
+                    name = result.path.relative_to(step.folder).as_posix() if made else clip.name
+                    path = result.path.relative_to(self.places.output if made else self.places.input).as_posix()
+                head = (waiting.number, clip.source, step.name, name, path, int(made))
+                self._insert(head, result, clip.facts, share, step.digest, run)
+            connection.execute("UPDATE clips SET done = 1 WHERE id = ?", (waiting.number,))
+
+    def _insert(
+        self,
+        head: tuple[int | None, str, str, str, str | None, int],
+        result: Kept | Rejected,
+        facts: Facts,
+        seconds: float,
+        digest: str,
+        run: int,
+    ) -> None:
+        """One row: `head` is parent, source, step, name, path, made; `facts` what was known before."""
+        reason, why = (result.reason, result.why) if isinstance(result, Rejected) else (None, None)
+        facts = plain_facts({**facts, **result.facts})
+        values = dict(zip(("parent", "source", "step", "name", "path", "made"), head, strict=True))
+        values |= {"kept": reason is None, "reason": reason, "why": why, "facts": json.dumps(facts, ensure_ascii=False)}
+        values |= {"seconds": seconds, "digest": digest, "run": run}
+        values |= {name: value for name in self.columns if isinstance(value := facts.get(name), int | float)}
+        names = ", ".join(f'"{name}"' for name in values)
+        self.connection.execute(f"INSERT INTO clips ({names}) VALUES ({', '.join('?' * len(values))})", [*values.values()])
+
+    def owner(self, step: Step, path: Path, parent: int) -> int | None:
+        """The row of the clip before, where a file is that of another clip than one made of `parent`."""
+        text = path.relative_to(self.places.output).as_posix()
+        query = "SELECT parent FROM clips WHERE made AND step = ? AND path = ? AND parent != ?"
+        row = self.connection.execute(query, (step.name, text, parent)).fetchone()
+        return None if row is None else int(row["parent"])
+
+    def has(self, number: int) -> bool:
+        """Whether a row is there."""
+        return self.connection.execute("SELECT 1 FROM clips WHERE id = ?", (number,)).fetchone() is not None
+
+    def step_names(self) -> list[str]:
+        """Steps of the newest run, in order."""
+        return [row["name"] for row in self.connection.execute("SELECT name FROM steps ORDER BY position")]
+
+
+def plain_facts(facts: Facts) -> dict[str, Fact]:
+    """Facts as JSON can hold them: numbers of NumPy become Python's, and what is no number (NaN, infinity) becomes None."""
+    plain: dict[str, Fact] = {}
+    for name, value in facts.items():
+        bare = value.item() if hasattr(value, "item") else value
+        plain[name] = None if isinstance(bare, float) and not math.isfinite(bare) else bare
+    return plain
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def drop_stale(manifest: Manifest, steps: Sequence[Step]) -> int:
@@ -362,7 +360,7 @@ def drop_stale(manifest: Manifest, steps: Sequence[Step]) -> int:
 def _say_what_changed(known: dict[str, dict[str, Fact]], steps: Sequence[Step]) -> None:
     """One line for each step that is new, gone, or has other settings than in the run before."""
     for step in steps:
-        before, now = known.pop(step.name, None), dict(step.stage.settings)
+        before, now = known.pop(step.name, None), dict(step.settings)
         if before is None:
             logger.info("%s was not part of the run before: it works now, and the steps behind it work again", step.name)
         elif before != now:

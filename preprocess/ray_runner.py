@@ -18,7 +18,7 @@ from preprocess.step import Step
 logger = logging.getLogger("preprocess.pipeline")
 START_TRIES = 3  # times in a row that an actor may die before it has begun; another one is not asked for then
 _TELEMETRY = "RAY_USAGE_STATS_ENABLED"  # nothing is reported to Ray's makers
-_WAIT = 0.5  # seconds between two looks of an actor at its process
+_WAIT = 0.5  # seconds between two questions of an actor to its process
 
 
 class RayWorker:
@@ -46,11 +46,11 @@ class _RaySlot:
 
     gpu: bool
     actor: Any = None
-    arriving: Any = None  # its answer that it has found a place; None once it has
+    starting: Any = None  # its answer that it has started; None once it has
     task: Task | None = None
     answer: Any = None
     begun: float = 0.0
-    died_early: int = 0  # actors in a row that died before they had begun
+    early_deaths: int = 0  # actors in a row that died before they had begun
 
 
 class RayExecutor:
@@ -72,11 +72,11 @@ class RayExecutor:
         gpu_workers = (gpu_workers or int(gpus)) if gpus else 0
         workers = workers or max(1, int(have.get("CPU", 1.0)) - gpu_workers)
         self._gpu_share = min(1.0, gpus / gpu_workers) if gpu_workers else 0.0
-        self._seats = {"cpu": [_RaySlot(False) for _ in range(workers)]}
-        self._seats["gpu"] = [_RaySlot(True) for _ in range(gpu_workers)] or self._seats["cpu"]
-        self._all = self._seats["cpu"] + (self._seats["gpu"] if gpu_workers else [])
-        for seat in self._all:
-            self._hire(seat)
+        self._pools = {"cpu": [_RaySlot(False) for _ in range(workers)]}
+        self._pools["gpu"] = [_RaySlot(True) for _ in range(gpu_workers)] or self._pools["cpu"]
+        self._all = self._pools["cpu"] + (self._pools["gpu"] if gpu_workers else [])
+        for slot in self._all:
+            self._start(slot)
 
     def _join(self, address: str | None) -> None:
         os.environ.setdefault(_TELEMETRY, "0")
@@ -91,81 +91,81 @@ class RayExecutor:
             where = f"the Ray cluster {address}" if address else "Ray on this machine"
             raise LatentSyncError(f"{where} cannot be reached ({first_line(error)}): start it with `ray start --head`") from None
 
-    def _hire(self, seat: _RaySlot) -> None:
-        needs = {"num_cpus": 1, "num_gpus": self._gpu_share if seat.gpu else 0}
+    def _start(self, slot: _RaySlot) -> None:
+        needs = {"num_cpus": 1, "num_gpus": self._gpu_share if slot.gpu else 0}
         kind = ray.remote(max_restarts=0, max_task_retries=0, **needs)(RayWorker)
-        seat.actor = kind.remote(self._steps, "cuda:0" if seat.gpu else "cpu", self._timeout)  # an actor sees its own GPU alone
-        seat.arriving, seat.task, seat.answer = seat.actor.ready.remote(), None, None
+        slot.actor = kind.remote(self._steps, "cuda:0" if slot.gpu else "cpu", self._timeout)  # an actor sees its own GPU alone
+        slot.starting, slot.task, slot.answer = slot.actor.ready.remote(), None, None
 
     def free(self, step: int) -> int:
         """How many tasks of a step could begin at once. Raises LatentSyncError where all actors for it die before they begin."""
-        self._look_who_arrived()
-        return sum(seat.task is None and seat.arriving is None for seat in self._seats[self._steps[step].stage.device])
+        self._check_started()
+        return sum(slot.task is None and slot.starting is None for slot in self._pools[self._steps[step].device])
 
     def slots(self) -> int:
         """How many tasks can be at work at most."""
         return len(self._all)
 
     def submit(self, task: Task) -> None:
-        """Begin a task; there must be room for it."""
-        seats = self._seats[self._steps[task.step].stage.device]
-        seat = next(seat for seat in seats if seat.task is None and seat.arriving is None)
-        seat.task, seat.begun, seat.answer = task, time.monotonic(), seat.actor.work.remote(task)
+        """Begin a task; a worker must be free."""
+        pool = self._pools[self._steps[task.step].device]
+        slot = next(slot for slot in pool if slot.task is None and slot.starting is None)
+        slot.task, slot.begun, slot.answer = task, time.monotonic(), slot.actor.work.remote(task)
 
     def wait(self, seconds: float) -> list[Result]:
         """What has ended; waits up to `seconds` for the first."""
-        busy = {seat.answer: seat for seat in self._all if seat.task is not None}
-        arriving = [seat.arriving for seat in self._all if seat.arriving is not None]
-        if not busy and not arriving:
+        busy = {slot.answer: slot for slot in self._all if slot.task is not None}
+        starting = [slot.starting for slot in self._all if slot.starting is not None]
+        if not busy and not starting:
             return []
-        done, _ = ray.wait([*busy, *arriving], num_returns=1, timeout=seconds)
+        done, _ = ray.wait([*busy, *starting], num_returns=1, timeout=seconds)
         if done:  # take along what has ended meanwhile
-            done, _ = ray.wait([*busy, *arriving], num_returns=len(busy) + len(arriving), timeout=0)
-        return [self._hear(busy[answer]) for answer in done if answer in busy]
+            done, _ = ray.wait([*busy, *starting], num_returns=len(busy) + len(starting), timeout=0)
+        return [self._result(busy[answer]) for answer in done if answer in busy]
 
-    def _hear(self, seat: _RaySlot) -> Result:
-        assert seat.task is not None
-        task = seat.task
+    def _result(self, slot: _RaySlot) -> Result:
+        assert slot.task is not None
+        task = slot.task
         try:
-            result = ray.get(seat.answer)
+            result = ray.get(slot.answer)
         except RayError as error:
-            self._hire(seat)
+            self._start(slot)
             why = f"the machine or process that worked on it went away ({first_line(error)})"
-            return Result(task, None, time.monotonic() - seat.begun, "lost", why)
-        seat.task = seat.answer = None
+            return Result(task, None, time.monotonic() - slot.begun, "lost", why)
+        slot.task = slot.answer = None
         return result
 
-    def _look_who_arrived(self) -> None:
-        coming = {seat.arriving: seat for seat in self._all if seat.arriving is not None}
-        if not coming:
+    def _check_started(self) -> None:
+        starting = {slot.starting: slot for slot in self._all if slot.starting is not None}
+        if not starting:
             return
-        done, _ = ray.wait(list(coming), num_returns=len(coming), timeout=0)
+        done, _ = ray.wait(list(starting), num_returns=len(starting), timeout=0)
         for answer in done:
-            seat = coming[answer]
+            slot = starting[answer]
             try:
                 ray.get(answer)
-                seat.arriving, seat.died_early = None, 0
+                slot.starting, slot.early_deaths = None, 0
             except RayError as error:
-                seat.died_early += 1
-                if seat.died_early < START_TRIES:
+                slot.early_deaths += 1
+                if slot.early_deaths < START_TRIES:
                     logger.warning("A worker was lost before it began (%s); another one is asked for", first_line(error))
-                    self._hire(seat)
+                    self._start(slot)
                 else:
-                    self._give_up(seat, first_line(error))
+                    self._remove(slot, first_line(error))
 
-    def _give_up(self, seat: _RaySlot, why: str) -> None:
-        """Go on without a place whose actors die. Raises LatentSyncError where it was the last one of its kind."""
-        self._all.remove(seat)
-        seats = self._seats["gpu" if seat.gpu else "cpu"]
-        seats.remove(seat)
-        if not seats:
-            kind = "GPU" if seat.gpu else "CPU"
+    def _remove(self, slot: _RaySlot, why: str) -> None:
+        """Go on without a slot whose actors die. Raises LatentSyncError where it was the last one of its kind."""
+        self._all.remove(slot)
+        pool = self._pools["gpu" if slot.gpu else "cpu"]
+        pool.remove(slot)
+        if not pool:
+            kind = "GPU" if slot.gpu else "CPU"
             raise LatentSyncError(f"No {kind} worker of the Ray cluster could begin ({why.rstrip('.')}): mend that, then run this again")
-        logger.warning("A worker was lost %d times before it began (%s): going on with %d", START_TRIES, why, len(seats))
+        logger.warning("A worker was lost %d times before it began (%s): going on with %d", START_TRIES, why, len(pool))
 
     def close(self, at_once: bool) -> None:
-        """Send everyone home; `at_once` interrupts what is at work, which is cleaned up and lost."""
-        for seat in self._all:
-            ray.kill(seat.actor)  # its process ends with it, and cleans up
+        """End all workers; `at_once` interrupts what is at work, which is cleaned up and lost."""
+        for slot in self._all:
+            ray.kill(slot.actor)  # its process ends with it, and cleans up
         if self._joined:
             ray.shutdown()

@@ -1,17 +1,18 @@
-"""The report of a data pipeline: `python -m preprocess.report MANIFEST`."""
+"""The report of a data pipeline, as a table and as a page: `python -m preprocess.report MANIFEST`."""
 
 import argparse
 import base64
 import contextlib
-import html
 import logging
+import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import jinja2
 
 from latentsync.cli import run_command
 from latentsync.errors import LatentSyncError, OutputError
@@ -20,8 +21,53 @@ from latentsync.media.probe import QUIET, Child, file_url
 from preprocess.manifest import COLUMNS, Manifest, read_manifest
 from preprocess.step import RAW
 
-_HOUR = 3600.0
+logger = logging.getLogger("preprocess.pipeline")
+REPORT_NAME = "report.html"
 BINS = 24
+_HEADS = ("step", "clips in", "kept", "rejected", "hours in", "hours out", "work h", "video h / work h")
+_PLOT_WIDTH, _PLOT_HEIGHT = 360, 120  # pixels
+_THUMBNAIL_HEIGHT = 120
+_THUMBNAIL_SECONDS = 20.0  # for one picture; a file that takes longer has none
+_KEPT, _LOWEST, _REJECTED, _REASONS = 12, 6, 3, 8  # clips shown: at random of the kept; lowest of a measure; of each reason; reasons
+_RANDOM = "((id * 2654435761 + :seed * 40503) % 4294967291)"  # an order that looks like chance and is the same for the same seed
+_PAGE = """\
+<!doctype html><html lang=en><meta charset=utf-8><title>{{ title }}</title><style>
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; background: #fff; }
+table { border-collapse: collapse; } td, th { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
+td:first-child, th:first-child { text-align: left; } tr.reason td { color: #777; border: 0; }
+tr.reason td:first-child { padding-left: 2rem; }
+.row { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; width: 14rem; font-size: 12px; overflow-wrap: anywhere; }
+figure img, .none { height: {{ thumbnail_height }}px; max-width: 100%; object-fit: contain; background: #eee; display: block; }
+.none { width: 10rem; }
+.kept { color: #2a9d5c; fill: #2a9d5c; } .rejected { color: #c8553d; fill: #c8553d; }
+</style>
+<h1>{{ title }}</h1>
+<p>{{ counts[0].clips_in }} raw files with {{ "%.2f" % hours }} h of video;
+{{ counts[-1].kept }} clips with {{ "%.2f" % counts[-1].hours_out }} h came through.</p>
+{% if run %}<p>Newest run: begun {{ run.started }}, {{ run.ending or "at work" }}.</p>{% endif %}
+<h2>Steps</h2>
+<table><tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr>
+{% for count in counts %}<tr>{% for cell in count.cells() %}<td>{{ cell }}</td>{% endfor %}</tr>
+{% for reason, number in count.reasons.items() -%}
+<tr class=reason><td>{{ reason }}</td><td></td><td></td><td>{{ number }}</td>
+<td>{{ "%.1f" % (100 * number / (count.kept + count.rejected)) }} %</td></tr>
+{% endfor %}{% endfor %}</table>
+<h2>Measures</h2>
+<p>Of clips that came through (<span class=kept>green</span>) or ended at a step (<span class=rejected>red</span>).</p>
+<div class=row>{% for plot in histograms %}<div><b>{{ plot.name }}</b> (highest bar: {{ plot.top }})<br>
+<svg width="{{ width }}" height="{{ height + 18 }}">
+{% for bar in plot.bars() %}<rect x="{{ "%.1f" % bar.x }}" y="{{ "%.1f" % bar.y }}" width="{{ "%.1f" % bar.width }}" \
+height="{{ "%.1f" % bar.height }}" class="{{ bar.kind }}"><title>{{ bar.title }}</title></rect>{% endfor %}
+<text x="0" y="{{ height + 14 }}" font-size="11">{{ "%.4g" % plot.low }}</text>
+<text x="{{ width }}" y="{{ height + 14 }}" font-size="11" text-anchor="end">{{ "%.4g" % plot.high }}</text></svg></div>
+{% endfor %}</div>
+<h2>Clips</h2>
+{% for title, clips in groups.items() %}<h3>{{ title }}</h3><div class=row>
+{% for clip in clips %}<figure>{% if clip.picture %}<img src="{{ clip.picture }}" alt="">{% else %}<div class=none></div>{% endif %}
+<figcaption>{{ clip.name }}<br>{{ clip.text }}</figcaption></figure>
+{% endfor %}</div>
+{% endfor %}</html>
+"""
 
 
 @dataclass(frozen=True)
@@ -44,28 +90,18 @@ class StepCount:
     @property
     def speed(self) -> float:
         """Hours of video that one worker does in an hour."""
-        return self.hours_in * _HOUR / self.seconds if self.seconds else 0.0
+        return self.hours_in * 3600 / self.seconds if self.seconds else 0.0
 
-
-@dataclass(frozen=True)
-class Histogram:
-    """How a fact is spread over the clips that ended at a step or came through."""
-
-    name: str
-    low: float
-    width: float  # of a bin
-    kept: list[int] = field(default_factory=list)
-    rejected: list[int] = field(default_factory=list)
+    def cells(self) -> list[str]:
+        """Its row of a table with `_HEADS`."""
+        numbers = [str(self.clips_in), str(self.kept), str(self.rejected), f"{self.hours_in:.2f}", f"{self.hours_out:.2f}"]
+        return [self.name, *numbers, f"{self.seconds / 3600:.2f}", f"{self.speed:.2f}" if self.seconds else ""]
 
 
 def count_steps(manifest: Manifest) -> list[StepCount]:
     """The steps of the newest run, the search for raw files before them."""
-    counts = []
-    before: str | None = None
-    for name in (RAW, *manifest.step_names()):
-        counts.append(_count_step(manifest, name, before))
-        before = name
-    return counts
+    names = [RAW, *manifest.step_names()]
+    return [_count_step(manifest, name, before) for name, before in zip(names, [None, *names], strict=False)]
 
 
 def _count_step(manifest: Manifest, name: str, before: str | None) -> StepCount:
@@ -78,38 +114,73 @@ def _count_step(manifest: Manifest, name: str, before: str | None) -> StepCount:
         done = "SELECT count(*), total(duration) FROM clips WHERE step = ? AND kept AND done"
         clips_in, came = ask(done, (before,)).fetchone()
         inside = inside if before == RAW else came  # how long a raw file is, the first step finds out
-    return StepCount(name, clips_in, row["kept"], dict(map(tuple, reasons)), inside / _HOUR, row["seconds"] / _HOUR, work)
+    return StepCount(name, clips_in, row["kept"], dict(map(tuple, reasons)), inside / 3600, row["seconds"] / 3600, work)
 
 
 def as_text(counts: Sequence[StepCount]) -> str:
     """The numbers as a table for the terminal."""
-    head = ("step", "clips in", "kept", "rejected", "hours in", "hours out", "work h", "video h / work h")
-    lines: list[tuple[str, ...]] = [head]
+    lines: list[Sequence[str]] = [_HEADS]
     for count in counts:
-        numbers = (str(count.clips_in), str(count.kept), str(count.rejected), f"{count.hours_in:.2f}", f"{count.hours_out:.2f}")
-        lines.append((count.name, *numbers, f"{count.seconds / _HOUR:.2f}", f"{count.speed:.2f}" if count.seconds else ""))
+        lines.append(count.cells())
         lines += [(f"  {reason}", "", "", str(number), "", "", "", "") for reason, number in count.reasons.items()]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join(_aligned(line, widths) for line in lines)
+    first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
+    return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]).rstrip() for line in lines)
 
 
-def _aligned(line: Iterable[str], widths: Sequence[int]) -> str:
-    cells = [cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(zip(line, widths, strict=True))]
-    return "  ".join(cells).rstrip()
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a histogram, in pixels."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    kind: str  # "kept" or "rejected"
+    title: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How a fact is spread over the clips that ended at a step or came through."""
+
+    name: str
+    low: float
+    width: float  # of a bin
+    kept: list[int]
+    rejected: list[int]
+
+    @property
+    def high(self) -> float:
+        """Where the last bin ends."""
+        return self.low + len(self.kept) * self.width
+
+    @property
+    def top(self) -> int:
+        """Clips of the highest bin."""
+        return max(map(sum, zip(self.kept, self.rejected, strict=True)))
+
+    def bars(self) -> Iterator[Bar]:
+        """Rejected on top of kept."""
+        step, scale = _PLOT_WIDTH / len(self.kept), _PLOT_HEIGHT / (self.top or 1)
+        for k, (kept, rejected) in enumerate(zip(self.kept, self.rejected, strict=True)):
+            title = f"{self.low + k * self.width:.4g}: {kept} kept, {rejected} rejected"
+            for kind, count, end in (("kept", kept, kept), ("rejected", rejected, kept + rejected)):
+                if count:
+                    yield Bar(k * step, _PLOT_HEIGHT - end * scale, max(1.0, step - 1), count * scale, kind, title)
 
 
 def histograms(manifest: Manifest) -> list[Histogram]:
-    """Of each fact that has a column and more than one value."""
+    """Of each fact that has a column and more than one value; a bin for each value where these are few whole numbers."""
     names = manifest.step_names()
     last = names[-1] if names else RAW
     found = []
-    for column in COLUMNS:
+    for column in manifest.columns:
         ends = f'parent IS NOT NULL AND (NOT kept OR step = ?) AND "{column}" IS NOT NULL'
-        row = manifest.connection.execute(f'SELECT min("{column}"), max("{column}") FROM clips WHERE {ends}', (last,)).fetchone()
-        low, high = row[0], row[1]
+        numbers = f'min("{column}"), max("{column}"), total("{column}" != CAST("{column}" AS INTEGER))'
+        low, high, fractions = manifest.connection.execute(f"SELECT {numbers} FROM clips WHERE {ends}", (last,)).fetchone()
         if low is None or low == high:
             continue
-        whole = column in ("offset", "frames") and high - low < BINS
+        whole = not fractions and high - low < BINS
         width = 1.0 if whole else (high - low) / BINS
         bins = int(high - low) + 1 if whole else BINS
         counts = [[0] * bins, [0] * bins]
@@ -120,56 +191,42 @@ def histograms(manifest: Manifest) -> list[Histogram]:
     return found
 
 
-HEIGHT = 120  # pixels of a thumbnail
-_KEPT, _WORST, _REJECTED = 12, 6, 3  # how many: at random of the kept; the lowest of a measure; at random of each reason
-_MOST_REASONS = 8
-_SECONDS = 20.0  # for one picture; a file that takes longer has none
-_RANDOM = "((id * 2654435761 + :seed * 40503) % 4294967291)"  # an order that looks like chance and is the same for the same seed
-
-
 @dataclass(frozen=True)
-class Shown:
+class ShownClip:
     """One clip in a report."""
 
-    title: str  # of the group that it belongs to
-    source: str
     name: str
     text: str  # why it was rejected, or its measures
     picture: str | None  # data URI
 
 
-def choose(manifest: Manifest, seed: int) -> list[Shown]:
-    """A few dozen clips: of what came through, of the worst that came through, and of each frequent reason."""
+def choose_clips(manifest: Manifest, seed: int) -> dict[str, list[ShownClip]]:
+    """A few dozen clips by title: of what came through, of the lowest measures that came through, and of each frequent reason."""
     names = manifest.step_names()
     if not names:
-        return []
+        return {}
     values = {"seed": seed, "last": names[-1]}
-    groups = [("Kept, at random", f"step = :last AND kept ORDER BY {_RANDOM} LIMIT {_KEPT}", values)]
-    groups += [
-        (f"Kept, lowest {measure}", f"step = :last AND kept AND {measure} IS NOT NULL ORDER BY {measure}, id LIMIT {_WORST}", values)
-        for measure in ("confidence", "hyperiqa")
-    ]
-    reasons = manifest.connection.execute(
-        "SELECT step, reason FROM clips WHERE NOT kept AND parent IS NOT NULL GROUP BY step, reason ORDER BY count(*) DESC LIMIT ?",
-        (_MOST_REASONS,),
-    ).fetchall()
-    for step, reason in reasons:
+    wanted = {"Kept, at random": (f"step = :last AND kept ORDER BY {_RANDOM} LIMIT {_KEPT}", values)}
+    for measure in (name for name in manifest.columns if name not in COLUMNS):
+        lowest = f'step = :last AND kept AND "{measure}" IS NOT NULL ORDER BY "{measure}", id LIMIT {_LOWEST}'
+        wanted[f"Kept, lowest {measure}"] = (lowest, values)
+    reasons = "SELECT step, reason FROM clips WHERE NOT kept AND parent IS NOT NULL GROUP BY step, reason ORDER BY count(*) DESC LIMIT ?"
+    for step, reason in manifest.connection.execute(reasons, (_REASONS,)).fetchall():
         where = f"step = :step AND reason = :reason ORDER BY {_RANDOM} LIMIT {_REJECTED}"
-        groups.append((f"{step}: {reason}", where, {"seed": seed, "step": step, "reason": reason}))
-    return [shown for title, where, chosen in groups for shown in _shown(manifest, title, where, chosen)]
+        wanted[f"{step}: {reason}"] = (where, {"seed": seed, "step": step, "reason": reason})
+    rows = {
+        title: manifest.connection.execute(f"SELECT * FROM clips WHERE {where}", own).fetchall() for title, (where, own) in wanted.items()
+    }
+    shown = {row["id"]: row for group in rows.values() for row in group}  # each once, though it may stand in several groups
+    clips = {number: _shown(manifest, row) for number, row in shown.items()}
+    return {title: [clips[row["id"]] for row in group] for title, group in rows.items() if group}
 
 
-def _shown(manifest: Manifest, title: str, where: str, values: dict[str, object]) -> list[Shown]:
-    rows = manifest.connection.execute(f"SELECT * FROM clips WHERE {where}", values).fetchall()
-    shown = []
-    for row in rows:
-        measures = ", ".join(
-            f"{name} {row[name]:.4g}" for name in ("duration", "face_size", "offset", "confidence", "hyperiqa") if row[name]
-        )
-        path = _picture_path(manifest, row["id"])
-        picture = None if path is None else thumbnail(path, (row["duration"] or 0.0) / 3)
-        shown.append(Shown(title, row["source"], row["name"], row["why"] or measures, picture))
-    return shown
+def _shown(manifest: Manifest, row: sqlite3.Row) -> ShownClip:
+    measures = ", ".join(f"{name} {row[name]:.4g}" for name in manifest.columns if name != "frames" and row[name])
+    path = _picture_path(manifest, row["id"])
+    picture = None if path is None else thumbnail(path, (row["duration"] or 0.0) / 3)
+    return ShownClip(row["name"], row["why"] or measures, picture)
 
 
 def _picture_path(manifest: Manifest, number: int | None) -> Path | None:
@@ -195,12 +252,12 @@ def thumbnail(path: Path, at: float) -> str | None:
 
 def _frame(path: Path, at: float) -> bytes:
     limits = ("-protocol_whitelist", "file", "-ss", f"{at:.3f}")
-    output = ("-frames:v", "1", "-vf", f"scale=-2:{HEIGHT}", "-c:v", "mjpeg", "-q:v", "6", "-f", "image2pipe", "pipe:1")
+    output = ("-frames:v", "1", "-vf", f"scale=-2:{_THUMBNAIL_HEIGHT}", "-c:v", "mjpeg", "-q:v", "6", "-f", "image2pipe", "pipe:1")
     try:
         child = Child(["ffmpeg", *QUIET, "-nostdin", *limits, "-i", file_url(path), "-an", *output], stdout=subprocess.PIPE)
     except LatentSyncError:  # no ffmpeg here
         return b""
-    timer = threading.Timer(_SECONDS, child.interrupt)
+    timer = threading.Timer(_THUMBNAIL_SECONDS, child.interrupt)
     timer.start()
     try:
         assert child.stdout is not None
@@ -213,91 +270,21 @@ def _frame(path: Path, at: float) -> bytes:
     return picture
 
 
-logger = logging.getLogger("preprocess.pipeline")
-REPORT_NAME = "report.html"
-_PLOT_WIDTH, _PLOT_HEIGHT = 360, 120
-_KEPT_COLOUR, _REJECTED_COLOUR = "#2a9d5c", "#c8553d"
-_STYLE = f"""
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; background: #fff; }}
-table {{ border-collapse: collapse; }} td, th {{ padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }}
-td:first-child, th:first-child {{ text-align: left; }} tr.reason td {{ color: #777; border: 0; }}
-tr.reason td:first-child {{ padding-left: 2rem; }}
-.row {{ display: flex; flex-wrap: wrap; gap: 1rem; }} figure {{ margin: 0; width: 14rem; font-size: 12px; overflow-wrap: anywhere; }}
-figure img, .none {{ height: {HEIGHT}px; max-width: 100%; object-fit: contain; background: #eee; display: block; }}
-.none {{ width: 10rem; }}
-.kept {{ color: {_KEPT_COLOUR}; }} .rejected {{ color: {_REJECTED_COLOUR}; }}
-"""
-
-
 def write_report(manifest: Manifest, target: Path, seed: int = 1) -> None:
     """Write the page, whole or not at all; everything is inside it. Raises OutputError."""
-    write_text(target, page(manifest, choose(manifest, seed)))
-
-
-def page(manifest: Manifest, shown: Sequence[Shown]) -> str:
-    """The page as HTML."""
-    counts, run = count_steps(manifest), manifest.connection.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    title = f"Clips of {manifest.places.input.name}"
-    parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title><style>{_STYLE}</style>",
-        f"<h1>{html.escape(title)}</h1>",
-        f"<p>{html.escape(_summary(counts))}</p>",
-        *([f"<p>Newest run: begun {run['started']}, {html.escape(run['ending'] or 'at work')}.</p>"] if run is not None else []),
-        "<h2>Steps</h2>",
-        _table(counts),
-        "<h2>Measures</h2><p>Of clips that came through (<span class=kept>green</span>) or ended at a step "
-        "(<span class=rejected>red</span>).</p><div class=row>",
-        *(_plot(histogram) for histogram in histograms(manifest)),
-        "</div><h2>Clips</h2>",
-    ]
-    for name, group in groupby(shown, key=lambda clip: clip.title):
-        parts += [f"<h3>{html.escape(name)}</h3><div class=row>", *(_figure(clip) for clip in group), "</div>"]
-    return "\n".join([*parts, "</html>\n"])
-
-
-def _summary(counts: Sequence[StepCount]) -> str:
-    hours = counts[1].hours_in if len(counts) > 1 else 0.0
-    came = f"{counts[-1].kept} clips with {counts[-1].hours_out:.2f} h came through"
-    return f"{counts[0].clips_in} raw files with {hours:.2f} h of video; {came}."
-
-
-def _table(counts: Sequence[StepCount]) -> str:
-    heads = ("step", "clips in", "kept", "rejected", "hours in", "hours out", "hours of work", "video h / work h")
-    rows = ["<tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"]
-    for count in counts:
-        numbers = (count.clips_in, count.kept, count.rejected, f"{count.hours_in:.2f}", f"{count.hours_out:.2f}")
-        cells = (html.escape(count.name), *numbers, f"{count.seconds / 3600:.2f}", f"{count.speed:.2f}" if count.seconds else "")
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-        for reason, number in count.reasons.items():
-            share = f"{100 * number / max(1, count.kept + count.rejected):.1f} %"
-            rows.append(f"<tr class=reason><td>{html.escape(reason)}</td><td></td><td></td><td>{number}</td><td>{share}</td></tr>")
-    return f"<table>{''.join(rows)}</table>"
-
-
-def _plot(histogram: Histogram) -> str:
-    """A histogram as SVG: rejected on top of kept."""
-    bins = len(histogram.kept)
-    top = max(kept + rejected for kept, rejected in zip(histogram.kept, histogram.rejected, strict=True)) or 1
-    step, scale = _PLOT_WIDTH / bins, _PLOT_HEIGHT / top
-    bars = []
-    for k, (kept, rejected) in enumerate(zip(histogram.kept, histogram.rejected, strict=True)):
-        low = histogram.low + k * histogram.width
-        label = f"<title>{low:.4g}: {kept} kept, {rejected} rejected</title>"
-        for count, under, colour in ((kept, 0, _KEPT_COLOUR), (rejected, kept, _REJECTED_COLOUR)):
-            if count:
-                y, height = _PLOT_HEIGHT - (under + count) * scale, count * scale
-                box = f'x="{k * step:.1f}" y="{y:.1f}" width="{max(1, step - 1):.1f}" height="{height:.1f}"'
-                bars.append(f'<rect {box} fill="{colour}">{label}</rect>')
-    high = histogram.low + bins * histogram.width
-    axis = f'<text x="0" y="{_PLOT_HEIGHT + 14}" font-size="11">{histogram.low:.4g}</text>'
-    axis += f'<text x="{_PLOT_WIDTH}" y="{_PLOT_HEIGHT + 14}" font-size="11" text-anchor="end">{high:.4g}</text>'
-    head = f"<div><b>{html.escape(histogram.name)}</b> (highest bar: {top})"
-    return f'{head}<br><svg width="{_PLOT_WIDTH}" height="{_PLOT_HEIGHT + 18}">{"".join(bars)}{axis}</svg></div>'
-
-
-def _figure(clip: Shown) -> str:
-    picture = f'<img src="{clip.picture}" alt="">' if clip.picture else "<div class=none></div>"
-    return f"<figure>{picture}<figcaption>{html.escape(clip.name)}<br>{html.escape(clip.text)}</figcaption></figure>"
+    counts = count_steps(manifest)
+    template = jinja2.Environment(autoescape=True).from_string(_PAGE)
+    page = template.render(
+        title=f"Clips of {manifest.places.input.name}",
+        counts=counts,
+        hours=counts[1].hours_in if len(counts) > 1 else 0.0,
+        run=manifest.connection.execute("SELECT started, ending FROM runs ORDER BY id DESC LIMIT 1").fetchone(),
+        heads=_HEADS,
+        histograms=histograms(manifest),
+        groups=choose_clips(manifest, seed),
+        **{"width": _PLOT_WIDTH, "height": _PLOT_HEIGHT, "thumbnail_height": _THUMBNAIL_HEIGHT},
+    )
+    write_text(target, page)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

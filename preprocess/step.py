@@ -1,17 +1,19 @@
-"""What a step of the data pipeline is, and the steps of a run."""
+"""What a step of the data pipeline is, what it is given and what it answers, and the steps of one run."""
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from latentsync.errors import InputError
 
 Fact = int | float | str | bool | None  # what can be said of a clip in the manifest
 Facts = Mapping[str, Fact]
-Device = Literal["cpu", "gpu"]
+Options = Mapping[str, Any]  # name of a `StepOption` -> its value
+Settings = Mapping[str, Any]  # what the result of a step depends on besides the clip: facts, by name
+RAW = "raw"  # what the manifest calls the step before the first: a file was found
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,8 @@ class Rejected:
 Outcome = Sequence[Kept | Rejected]  # of one clip; a step that cuts makes several
 
 
-class Worker(Protocol):
-    """A step at work in one process, with its models loaded. It keeps nothing from one clip to the next."""
+class ClipProcessor(Protocol):
+    """A step that is ready to work in one process, with its models loaded. It keeps nothing from one clip to the next."""
 
     def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         """Work on one clip; what is kept is written below `folder`, whole or not at all, under names that begin like the clip's.
@@ -56,57 +58,98 @@ class Worker(Protocol):
 
 
 @dataclass(frozen=True)
+class StepOption:
+    """An option of the command line; steps that share one list the same object."""
+
+    name: str  # without --
+    type: Callable[[str], Any]
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True)
 class StepDefinition:
-    """One step of the pipeline; small enough to be sent to another process or machine.
+    """What a step registers; its functions are functions of a module or partials of one, so that it can be sent to another process.
 
     Attributes:
         name: what the command line and the manifest call it.
-        folder: where it writes, beside the input folder.
-        open: makes the worker, in the process that is going to work; is given the torch device as a string, such as "cpu" or "cuda:1".
-        settings: everything that its result depends on besides the clip; a change makes the step, and those behind it, work again.
+        open: makes its `ClipProcessor` in the process that is going to work, from the settings, the folder of weight files and a torch
+            device such as "cpu" or "cuda:1". Heavy imports belong inside it: every process imports the module.
+        folder: where it writes, beside the input folder; values of options may stand in it: "sync_{threshold:g}". "": it writes nothing.
+        options: that it reads.
+        settings: of all options and the folder of weight files, everything that its result depends on besides the clip; a change makes the
+            step, and those behind it, work again. None: its own options. Raises InputError for options that cannot be honoured.
+        columns: facts, numbers all, that get a column in the manifest and a histogram in the report.
         device: "gpu" where it has a network that wants one.
         weights: names of files in the weights table that have to be there.
+        is_filter: whether the steps behind it can do without it, so that it may be skipped.
     """
 
     name: str
-    folder: str
-    open: Callable[[str], Worker]  # a function of a module or a partial of one, so that it can be pickled
-    settings: Mapping[str, Fact] = field(default_factory=dict)
-    device: Device = "cpu"
+    open: Callable[[Settings, Path, str], ClipProcessor]
+    folder: str = ""
+    options: tuple[StepOption, ...] = ()
+    settings: Callable[[Options, Path], Settings] | None = None
+    columns: tuple[str, ...] = ()
+    device: Literal["cpu", "gpu"] = "cpu"
     weights: tuple[str, ...] = ()
-
-
-RAW = "raw"  # what the manifest calls the step before the first: a file was found
+    is_filter: bool = False
 
 
 @dataclass(frozen=True)
 class Step:
-    """A stage at its place in a run; small enough to be sent to another process or machine."""
+    """A step at its place in a run; small enough to be sent to another process or machine."""
 
-    stage: StepDefinition
-    folder: Path  # absolute; where the stage writes
+    definition: StepDefinition
+    settings: Settings
+    checkpoints: Path  # folder of weight files
+    output: Path  # folder of the run, absolute
+    folder_name: str  # of its folder in there; "" where it writes nothing
     digest: str  # of its settings and those of all steps before it
 
     @property
     def name(self) -> str:
         """What the manifest calls it."""
-        return self.stage.name
+        return self.definition.name
+
+    @property
+    def folder(self) -> Path:
+        """Where it writes, absolute."""
+        return self.output / self.folder_name
+
+    @property
+    def device(self) -> Literal["cpu", "gpu"]:
+        """What it works on."""
+        return self.definition.device
+
+    def open(self, device: str) -> ClipProcessor:
+        """Load its models onto a torch device. Raises LatentSyncError where they cannot be loaded."""
+        return self.definition.open(self.settings, self.checkpoints, device if self.device == "gpu" else "cpu")
 
 
-def plan_steps(stages: Sequence[StepDefinition], output: Path) -> list[Step]:
-    """Put stages into their folders below `output` and compute their digests. Raises InputError where there are none."""
-    if not stages:
+def options_of(definitions: Iterable[StepDefinition]) -> list[StepOption]:
+    """The options of some steps, each once."""
+    found = {option.name: option for definition in definitions for option in definition.options}
+    return list(found.values())
+
+
+def plan_steps(definitions: Sequence[StepDefinition], output: Path, options: Options, checkpoints: Path) -> list[Step]:
+    """The steps of a run below `output`; an option that is not given has its default.
+
+    Raises InputError where there are none, or for options that cannot be honoured.
+    """
+    if not definitions:
         raise InputError("No step is left to run: take something off --skip")
+    values = {option.name: option.default for option in options_of(definitions)} | dict(options)
     steps: list[Step] = []
     digest = ""
-    for stage in stages:
-        digest = _digest(digest, stage.name, stage.folder, stage.settings)
-        steps.append(Step(stage, output / stage.folder, digest))
+    for definition in definitions:
+        own = {option.name: values[option.name] for option in definition.options}
+        settings = own if definition.settings is None else definition.settings(values, checkpoints)
+        folder = definition.folder.format(**values)
+        text = json.dumps([digest, definition.name, folder, sorted(settings.items())])
+        digest = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+        steps.append(Step(definition, settings, checkpoints, output, folder, digest))
     names = [step.name for step in steps]
     assert len(set(names)) == len(names) and RAW not in names, "two steps of one name"
     return steps
-
-
-def _digest(before: str, name: str, folder: str, settings: Mapping[str, Fact]) -> str:
-    text = json.dumps([before, name, folder, sorted(settings.items())])
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

@@ -5,18 +5,20 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pipeline_stages
+import pipeline_steps
 import pytest
 
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.files import STAGING_PREFIX
 from preprocess import runner as running
 from preprocess.manifest import Manifest, read_manifest
-from preprocess.pipeline import PipelineConfig, find_raw_files, run_lock, run_pipeline
-from preprocess.runner import Result, RunOptions, Task, work
+from preprocess.pipeline import find_raw_files, lock_output, run_pipeline
+from preprocess.runner import PipelineConfig, Result, Task, process_clip
 from preprocess.step import Step, StepDefinition
 
 
@@ -45,23 +47,23 @@ class InProcess:
         task, self._task = self._task, None
         step = self.steps[task.step]
         self.names.append(f"{step.name} {task.clip.name}")
-        return [Result(task, work(step.stage.open("cpu"), task, step), 0.25)]
+        return [Result(task, process_clip(step.open("cpu"), task, step), 0.25)]
 
     def close(self, at_once: bool) -> None:
         pass
 
 
-def run(folder: Path, stages: Sequence[StepDefinition] | None = None, stop_after: int = 1_000_000, **options: object) -> list[str]:
+def run(folder: Path, steps: Sequence[StepDefinition] | None = None, stop_after: int = 1_000_000, **options: object) -> list[str]:
     """One run over `folder`/raw; what was worked on."""
     made: list[InProcess] = []
 
-    def make(steps: Sequence[Step]) -> InProcess:
-        made.append(InProcess(steps, stop_after))
+    def make(planned: Sequence[Step]) -> InProcess:
+        made.append(InProcess(planned, stop_after))
         return made[0]
 
-    order = PipelineConfig(stages or pipeline_stages.stages(), folder / "raw", folder, RunOptions(**options))  # type: ignore[arg-type]
+    config = PipelineConfig(steps or pipeline_steps.steps(), folder / "raw", folder, **options)  # type: ignore[arg-type]
     try:
-        run_pipeline(order, make)
+        run_pipeline(config, make)
     except KeyboardInterrupt:
         assert made[0].left == 0
     return made[0].names
@@ -85,8 +87,8 @@ def rows(folder: Path, columns: str = "source, step, name, path, made, kept, rea
 
 def test_a_run_leaves_a_row_for_each_clip_at_each_step(folder: Path) -> None:
     run(folder)
-    assert set(pipeline_stages.tree(folder / "copied")) == {"a.mp4", "b/a.mp4", "b/a.mkv.mp4", "-d 'é\".mov.mp4", "half.mp4"}
-    assert pipeline_stages.tree(folder / "cut")["b/a.mkv_1.mp4"] == "b/a.mkvcp1"
+    assert set(pipeline_steps.tree(folder / "copied")) == {"a.mp4", "b/a.mp4", "b/a.mkv.mp4", "-d 'é\".mov.mp4", "half.mp4"}
+    assert pipeline_steps.tree(folder / "cut")["b/a.mkv_1.mp4"] == "b/a.mkvcp1"
     found = rows(folder, "source, step, name, path, kept, reason, why, duration, frames, seconds")
     assert [row for row in found if row[0] == "half.mp4"] == [
         ("half.mp4", "check", "half.mp4", "half.mp4", 1, None, None, 10.0, None, 0.25),
@@ -105,10 +107,10 @@ def test_a_second_run_does_nothing(folder: Path) -> None:
     assert rows(folder, "*") == before
 
 
-@pytest.mark.parametrize("stop_after", range(0, 15, 2))
+@pytest.mark.parametrize("stop_after", (0, 3, 8, 14))
 def test_a_run_that_was_cut_short_goes_on(folder: Path, tmp_path: Path, stop_after: int) -> None:
     done = run(folder)
-    whole, files = rows(folder), pipeline_stages.tree(folder / "cut")
+    whole, files = rows(folder), pipeline_steps.tree(folder / "cut")
     other = tmp_path / "other"
     (folder / "raw").rename(other / "raw") if other.mkdir() is None else None
     first = run(other, stop_after=stop_after)
@@ -116,7 +118,7 @@ def test_a_run_that_was_cut_short_goes_on(folder: Path, tmp_path: Path, stop_aft
     assert len(first) == stop_after
     assert sorted(first + second) == sorted(done), "a clip was worked on twice, or not at all"
     assert rows(other) == whole
-    assert pipeline_stages.tree(other / "cut") == files
+    assert pipeline_steps.tree(other / "cut") == files
 
 
 def test_later_steps_come_first(folder: Path) -> None:
@@ -127,24 +129,24 @@ def test_a_changed_setting_redoes_that_step_and_those_behind_it(folder: Path, ca
     caplog.set_level("INFO")
     run(folder)
     (folder / "cut" / "mine.mp4").write_text("a file of somebody else")
-    again = run(folder, pipeline_stages.stages(suffix="q"))
+    again = run(folder, pipeline_steps.steps(suffix="q"))
     assert {name.split()[0] for name in again} == {"cut"} and len(again) == 5
     assert "cut has other settings than before (suffix p -> q)" in caplog.text
-    files = pipeline_stages.tree(folder / "cut")
+    files = pipeline_steps.tree(folder / "cut")
     assert files.pop("mine.mp4") == "a file of somebody else"
     assert len(files) == 9 and all(text[-2] == "q" for text in files.values())
-    assert {name.split()[0] for name in run(folder, pipeline_stages.stages(letter="d", suffix="q"))} == {"copy", "cut"}
+    assert {name.split()[0] for name in run(folder, pipeline_steps.steps(letter="d", suffix="q"))} == {"copy", "cut"}
 
 
 def test_a_step_that_is_left_out_redoes_those_behind_it(folder: Path) -> None:
     run(folder)
-    check, _, cut = pipeline_stages.stages()
+    check, _, cut = pipeline_steps.steps()
     again = run(folder, [check, cut])
     assert {name.split()[0] for name in again} == {"cut"}
-    assert pipeline_stages.tree(folder / "copied") == {}
-    assert pipeline_stages.tree(folder / "cut")["a_0.mp4"] == "a.mp4p0"
+    assert pipeline_steps.tree(folder / "copied") == {}
+    assert pipeline_steps.tree(folder / "cut")["a_0.mp4"] == "a.mp4p0"
     assert {name.split()[0] for name in run(folder)} == {"copy", "cut"}
-    assert pipeline_stages.tree(folder / "cut")["a_0.mp4"] == "a.mp4cp0"
+    assert pipeline_steps.tree(folder / "cut")["a_0.mp4"] == "a.mp4cp0"
 
 
 def test_lost_files_and_changed_raw_files_are_made_again(folder: Path) -> None:
@@ -156,23 +158,27 @@ def test_lost_files_and_changed_raw_files_are_made_again(folder: Path) -> None:
     assert run(folder) == ["copy half.mp4", "cut half.mp4"]
     (folder / "raw" / "b" / "a.mp4").write_text("other words")
     assert sorted(run(folder)) == ["check b/a.mp4", "copy b/a.mp4", "cut b/a.mp4"]
-    assert pipeline_stages.tree(folder / "cut")["b/a_0.mp4"] == "other wordscp0"
+    assert pipeline_steps.tree(folder / "cut")["b/a_0.mp4"] == "other wordscp0"
 
 
 def test_intermediate_files_can_go_at_once_and_raw_files_never_do(folder: Path) -> None:
-    before = pipeline_stages.tree(folder / "raw")
+    before = pipeline_steps.tree(folder / "raw")
     run(folder, remove_intermediate=True)
-    assert pipeline_stages.tree(folder / "copied") == {}
-    assert len(pipeline_stages.tree(folder / "cut")) == 9
+    assert pipeline_steps.tree(folder / "copied") == {}
+    assert len(pipeline_steps.tree(folder / "cut")) == 9
     assert run(folder, remove_intermediate=True) == []
-    assert pipeline_stages.tree(folder / "raw") == before
+    assert pipeline_steps.tree(folder / "raw") == before
 
 
 def test_broken_files_are_removed_only_on_request(folder: Path) -> None:
     run(folder)
     assert (folder / "raw" / "broken.mp4").exists()
-    run(folder, [StepDefinition("check", "", pipeline_stages.open_check, {"strict": True})], delete_broken=True)
-    names = set(pipeline_stages.tree(folder / "raw"))
+    run(
+        folder,
+        [StepDefinition("check", pipeline_steps.open_check, settings=partial(pipeline_steps.fixed, settings={"strict": True}))],
+        delete_broken=True,
+    )
+    names = set(pipeline_steps.tree(folder / "raw"))
     assert "broken.mp4" not in names and len(names) == 7
 
 
@@ -194,16 +200,27 @@ def test_names_that_would_mix(tmp_path: Path) -> None:
         **{"a.mkv.mp4": "name taken", "two\nlines.mp4": "unreadable name", "\\xff.mp4": "unreadable name"},
     }
     run(tmp_path)
-    assert len(pipeline_stages.tree(tmp_path / "cut")) == 6
+    assert len(pipeline_steps.tree(tmp_path / "cut")) == 6
+
+
+def test_a_new_column_is_added_to_an_old_manifest_and_filled(folder: Path) -> None:
+    check, copy, cut = pipeline_steps.steps()
+    run(folder, [check, copy, replace(cut, columns=())])
+    with read_manifest(folder) as manifest:
+        assert manifest.columns == ["duration", "frames"]
+    assert run(folder) == [], "a column made steps work again"
+    with read_manifest(folder) as manifest:
+        assert manifest.columns == ["duration", "frames", "confidence"]
+    assert {row[0] for row in rows(folder, "confidence") if row[0]} == {5.0, 6.0, 8.0, 11.0}
 
 
 def test_two_clips_of_one_name_are_told(folder: Path) -> None:
-    check, _, _ = pipeline_stages.stages()
-    run(folder, [check, StepDefinition("same", "same", pipeline_stages.open_same)])
+    check, _, _ = pipeline_steps.steps()
+    run(folder, [check, StepDefinition("same", pipeline_steps.open_same, "same")])
     found = [row for row in rows(folder, "source, step, kept, reason") if row[1] == "same"]
     kept = [row[0] for row in found if row[2]]
     assert len(kept) == 1 and {row[3] for row in found if not row[2]} == {"name taken"}
-    assert pipeline_stages.tree(folder / "same")["same.mp4"] == (folder / "raw" / kept[0]).read_text()
+    assert pipeline_steps.tree(folder / "same")["same.mp4"] == (folder / "raw" / kept[0]).read_text()
 
 
 def test_the_manifest_can_be_read_while_it_is_written_and_keeps_odd_numbers(folder: Path) -> None:
@@ -223,10 +240,10 @@ def test_folders_of_others_are_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="did not make"):
         run(folder)
     with pytest.raises(InputError, match="never written to"):
-        run_pipeline(PipelineConfig(pipeline_stages.stages(), folder / "raw", folder / "raw" / "out"), InProcess)
+        run_pipeline(PipelineConfig(pipeline_steps.steps(), folder / "raw", folder / "raw" / "out"), InProcess)
     with pytest.raises(InputError, match="cannot be the input"):
-        run_pipeline(PipelineConfig(pipeline_stages.stages(), folder / "copied", folder), InProcess)
-    with run_lock(folder), pytest.raises(InputError, match="in use by another run"):
+        run_pipeline(PipelineConfig(pipeline_steps.steps(), folder / "copied", folder), InProcess)
+    with lock_output(folder), pytest.raises(InputError, match="in use by another run"):
         run(folder)
 
 
@@ -234,7 +251,7 @@ def test_an_output_folder_belongs_to_one_input(folder: Path) -> None:
     run(folder)
     (folder / "more").mkdir()
     with pytest.raises(InputError, match="its own --output_dir"):
-        run_pipeline(PipelineConfig(pipeline_stages.stages(), folder / "more", folder), InProcess)
+        run_pipeline(PipelineConfig(pipeline_steps.steps(), folder / "more", folder), InProcess)
     folder.joinpath("manifest.sqlite").write_bytes(b"this is no database, but long enough to be looked at" * 40)
     with pytest.raises(InputError, match="no manifest"):
         run(folder)
@@ -276,7 +293,7 @@ class Mortal:
         if self.calls in self.deaths:
             self.back = self.calls + self.late
             return [Result(task, None, 0.0, "lost", "its machine went away") for task in tasks]
-        return [Result(task, work(self.steps[task.step].stage.open("cpu"), task, self.steps[task.step]), 0.25) for task in tasks]
+        return [Result(task, process_clip(self.steps[task.step].open("cpu"), task, self.steps[task.step]), 0.25) for task in tasks]
 
     def close(self, at_once: bool) -> None:
         pass
@@ -292,24 +309,24 @@ def test_a_run_outlives_the_death_of_all_its_workers(
     other = tmp_path_factory.mktemp("other")
     shutil.copytree(folder / "raw", other / "raw")
     run_pipeline(
-        PipelineConfig(pipeline_stages.stages(), other / "raw", other),
+        PipelineConfig(pipeline_steps.steps(), other / "raw", other),
         lambda steps: Mortal(steps, workers, [2, 5 + late, 9 + 2 * late], late),
     )
     assert rows(other) == whole
-    assert pipeline_stages.tree(other / "cut") == pipeline_stages.tree(folder / "cut")
+    assert pipeline_steps.tree(other / "cut") == pipeline_steps.tree(folder / "cut")
     assert endings(other) == ["done"]
 
 
 def test_a_run_without_workers_is_not_done_and_the_next_one_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "PATIENCE", 0.1)
-    order = PipelineConfig(pipeline_stages.stages(), folder / "raw", folder)
+    monkeypatch.setattr(running, "NO_WORKER_SECONDS", 0.1)
+    config = PipelineConfig(pipeline_steps.steps(), folder / "raw", folder)
     with pytest.raises(LatentSyncError, match="Clips wait for the step check, and for 0 s there was no worker for it"):
-        run_pipeline(order, lambda steps: Mortal(steps, 2, [3], late=float("inf")))
+        run_pipeline(config, lambda steps: Mortal(steps, 2, [3], late=float("inf")))
     done = len(rows(folder))
     assert endings(folder)[0].startswith("Clips wait for the step check")
     run(folder)
     assert len(rows(folder)) > done and endings(folder)[1:] == ["done"]
-    assert len(pipeline_stages.tree(folder / "cut")) == 9
+    assert len(pipeline_steps.tree(folder / "cut")) == 9
 
 
 def endings(folder: Path) -> list[str]:
@@ -332,6 +349,6 @@ def test_what_waits_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Manifest, "waiting", spy)
     start = time.monotonic()
-    assert len(run(tmp_path, pipeline_stages.stages()[:1])) == 1000
+    assert len(run(tmp_path, pipeline_steps.steps()[:1])) == 1000
     assert max(asked) <= 64
     assert time.monotonic() - start < 60

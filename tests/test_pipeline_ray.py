@@ -1,5 +1,6 @@
 """The pipeline on a Ray cluster: the same results as with processes of one machine, also when workers, machines or the run itself die."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pipeline_stages
+import pipeline_steps
+import psutil
 import pytest
 
 ray = pytest.importorskip("ray", reason="Ray is an optional extra")
@@ -17,23 +19,23 @@ ray = pytest.importorskip("ray", reason="Ray is an optional extra")
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from latentsync.errors import LatentSyncError  # noqa: E402
-from preprocess import ray_runner as ray_executor  # noqa: E402
-from preprocess import runner as running  # noqa: E402
+from preprocess import ray_runner, runner  # noqa: E402
 from preprocess.manifest import read_manifest  # noqa: E402
-from preprocess.pipeline import PipelineConfig, run_pipeline  # noqa: E402
+from preprocess.pipeline import run_pipeline  # noqa: E402
 from preprocess.ray_runner import RayExecutor  # noqa: E402
-from preprocess.runner import LocalExecutor, descendants  # noqa: E402
+from preprocess.runner import LocalExecutor, PipelineConfig, descendants  # noqa: E402
 
 TESTS = Path(__file__).parent
 PROGRAM = """
 import sys
 from pathlib import Path
-import pipeline_stages
+import pipeline_steps
 from preprocess.ray_runner import RayExecutor
-from preprocess.pipeline import PipelineConfig, run_pipeline
+from preprocess.pipeline import run_pipeline
+from preprocess.runner import PipelineConfig
 
 folder = Path(sys.argv[1])
-run_pipeline(PipelineConfig(pipeline_stages.stages(pause=0.2), folder / "raw", folder), lambda steps: RayExecutor(steps, 2, 0, None, 60.0))
+run_pipeline(PipelineConfig(pipeline_steps.steps(pause=0.2), folder / "raw", folder), lambda steps: RayExecutor(steps, 2, 0, None, 60.0))
 """
 
 
@@ -55,7 +57,7 @@ def cluster() -> Iterator[Cluster]:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What processes of this machine make."""
     folder = tmp_path_factory.mktemp("local")
-    run_pipeline(PipelineConfig(pipeline_stages.stages(), make_raw(folder, 6), folder), lambda steps: LocalExecutor(steps, 2, [], 60.0))
+    run_pipeline(PipelineConfig(pipeline_steps.steps(), make_raw(folder, 6), folder), lambda steps: LocalExecutor(steps, 2, [], 60.0))
     return folder
 
 
@@ -76,12 +78,12 @@ def rows(output: Path) -> list[tuple]:
 
 
 def run(folder: Path, address: str | None, workers: int) -> None:
-    stages = pipeline_stages.stages(pause=0.3)
-    run_pipeline(PipelineConfig(stages, folder / "raw", folder), lambda steps: RayExecutor(steps, workers, 0, address, 60.0))
+    steps = pipeline_steps.steps(pause=0.3)
+    run_pipeline(PipelineConfig(steps, folder / "raw", folder), lambda planned: RayExecutor(planned, workers, 0, address, 60.0))
 
 
 def assert_same(folder: Path, local: Path) -> None:
-    assert pipeline_stages.tree(folder / "cut") == pipeline_stages.tree(local / "cut")
+    assert pipeline_steps.tree(folder / "cut") == pipeline_steps.tree(local / "cut")
     assert rows(folder) == rows(local)
     with read_manifest(folder) as manifest:
         assert manifest.connection.execute("SELECT ending FROM runs ORDER BY id DESC").fetchone()[0] == "done"
@@ -103,12 +105,10 @@ def once_begun(folder: Path, action: Callable[[], object]) -> threading.Thread:
 
 
 def kill_all_workers() -> None:
-    for pid in descendants(os.getpid()):
-        try:
-            if Path(f"/proc/{pid}/cmdline").read_text().startswith("ray::Attendant"):
-                os.kill(pid, signal.SIGKILL)
-        except OSError:  # it has ended
-            pass
+    for process in descendants(os.getpid()):
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if "".join(process.cmdline()).startswith("ray::RayWorker"):
+                process.kill()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -137,7 +137,7 @@ def test_a_run_whose_only_machine_is_lost_is_not_done(
 ) -> None:
     machine = cluster.add_node(num_cpus=1)
     make_raw(tmp_path, 6)
-    monkeypatch.setattr(running, "PATIENCE", 20.0)
+    monkeypatch.setattr(runner, "NO_WORKER_SECONDS", 20.0)
     loss = once_begun(tmp_path, lambda: cluster.remove_node(machine, allow_graceful=False))
     with pytest.raises(LatentSyncError, match=r"Clips wait for the step .* there was no worker for it"):
         run(tmp_path, cluster.address, 1)
@@ -152,7 +152,7 @@ def test_a_run_whose_only_machine_is_lost_is_not_done(
 def test_workers_that_cannot_begin_end_the_run_with_their_reason(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.add_node(num_cpus=2)
     make_raw(tmp_path, 1)
-    monkeypatch.setattr(ray_executor, "Attendant", NeverBegins)
+    monkeypatch.setattr(ray_runner, "RayWorker", NeverBegins)
     with pytest.raises(LatentSyncError, match="No CPU worker of the Ray cluster could begin"):
         run(tmp_path, cluster.address, 2)
 

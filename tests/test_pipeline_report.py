@@ -11,11 +11,11 @@ import pytest
 from media_fixtures import make_clip
 from test_pipeline_manifest import run
 
-from latentsync.data.clip_index import _read_list
+from latentsync.media.files import read_paths
 from preprocess import file_list, report
 from preprocess.manifest import read_manifest
 from preprocess.report import as_text, count_steps, histograms
-from preprocess.step import ClipFile, Kept, Outcome, Rejected, StepDefinition
+from preprocess.step import ClipFile, Kept, Outcome, Rejected, Settings, StepDefinition
 
 
 class Judge:
@@ -29,7 +29,7 @@ class Judge:
         return [Kept(clip.path, facts)]
 
 
-def open_judge(device: str) -> Judge:
+def open_judge(settings: Settings, checkpoints: Path, device: str) -> Judge:
     return Judge()
 
 
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clip = make_clip(folder / "clip.mp4", "-t", "0.4")
     for k in range(12):
         (folder / "raw" / f"clip {k}.mp4").write_bytes(clip.read_bytes())
-    run(folder, [StepDefinition("judge", "", open_judge)])
+    run(folder, [StepDefinition("judge", open_judge, columns=("confidence", "offset"))])
     return folder
 
 
@@ -85,7 +85,7 @@ def test_lists_split_by_raw_source(tmp_path: Path) -> None:
     train.parent.mkdir()
     arguments = [str(tmp_path), "--output", str(train), "--val", str(val), "--val_share", "0.3"]
     assert file_list.main([*arguments, "--where", "confidence>=3", "--where", "frames == 250"]) == 0
-    lists = [[path for _, path in _read_list(file)] for file in (train, val)]
+    lists = [[path for _, path in read_paths(file)] for file in (train, val)]
     assert all(path.is_file() for paths in lists for path in paths)
     sources = [{path.name.rpartition("_")[0] for path in paths} for paths in lists]
     assert not sources[0] & sources[1], "one raw file in both lists"
@@ -122,7 +122,7 @@ def split(folder: Path, tmp_path: Path, *options: str) -> list[set[str]]:
 
 
 @pytest.mark.parametrize(("grouping", "name"), [("folder", r"(s\d+)/"), (r"/(t\d)-", r"/(t\d)-"), (r"s\d+/t\d-(\d)", r"-(\d)")])
-@pytest.mark.parametrize("seed", ["1", "2", "3"])
+@pytest.mark.parametrize("seed", ["1", "2"])
 def test_groups_are_never_in_both_lists(
     speakers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, grouping: str, name: str, seed: str
 ) -> None:

@@ -6,32 +6,31 @@ import subprocess
 import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
 
-import pipeline_stages
+import pipeline_steps
 import pytest
 
 from latentsync.errors import InputError, LatentSyncError
-from preprocess import pipeline as choose
+from preprocess import pipeline
 from preprocess.manifest import read_manifest
-from preprocess.pipeline import PipelineConfig, StepOptions, check_weights, run_pipeline
-from preprocess.runner import LocalExecutor, RunOptions, descendants
-from preprocess.step import StepDefinition
+from preprocess.pipeline import run_pipeline
+from preprocess.runner import LocalExecutor, PipelineConfig, descendants
+from preprocess.step import StepDefinition, plan_steps
 
 TESTS = Path(__file__).parent
 PROGRAM = """
 import sys
 from pathlib import Path
-import pipeline_stages
-from preprocess.runner import LocalExecutor
-from preprocess.pipeline import PipelineConfig, run_pipeline
+import pipeline_steps
+from preprocess.runner import LocalExecutor, PipelineConfig
+from preprocess.pipeline import run_pipeline
 from latentsync.cli import run_command
 
 folder = Path(sys.argv[1])
-order = Order(pipeline_stages.stages(pause=0.2), folder / "raw", folder)
+config = PipelineConfig(pipeline_steps.steps(pause=0.2), folder / "raw", folder)
 if __name__ == "__main__":
-    sys.exit(run_command(lambda: run_pipeline(order, lambda steps: LocalExecutor(steps, 2, [], 60.0)), "preprocess", "interrupted"))
+    sys.exit(run_command(lambda: run_pipeline(config, lambda steps: LocalExecutor(steps, 2, [], 60.0)), "preprocess", "interrupted"))
 """
 
 
@@ -45,9 +44,9 @@ def make_raw(folder: Path, count: int, *words: str) -> Path:
     return folder
 
 
-def run(folder: Path, stages: list[StepDefinition] | None = None, workers: int = 2, timeout: float = 60.0, **more: bool) -> None:
-    order = PipelineConfig(stages or pipeline_stages.stages(), folder / "raw", folder, RunOptions(), **more)
-    run_pipeline(order, lambda steps: LocalExecutor(steps, workers, [], timeout))
+def run(folder: Path, steps: list[StepDefinition] | None = None, workers: int = 2, timeout: float = 60.0) -> None:
+    config = PipelineConfig(steps or pipeline_steps.steps(), folder / "raw", folder)
+    run_pipeline(config, lambda planned: LocalExecutor(planned, workers, [], timeout))
 
 
 def rows(folder: Path, columns: str = "source, step, name, path, kept, reason, facts") -> list[tuple]:
@@ -62,9 +61,9 @@ def reasons(folder: Path) -> dict[str, tuple[str, str]]:
 
 def test_clips_that_hang_die_and_fail_do_not_stop_the_others(tmp_path: Path) -> None:
     folder = make_raw(tmp_path, 4, "hang", "die", "once", "bug", "fail", "useless")
-    before = pipeline_stages.tree(folder / "raw")
+    before = pipeline_steps.tree(folder / "raw")
     run(folder, timeout=1.5)
-    assert pipeline_stages.tree(folder / "raw") == before
+    assert pipeline_steps.tree(folder / "raw") == before
     found = reasons(folder)
     assert found == {
         "hang.mp4": ("timed out", "copy took longer than 1.5 s"),
@@ -74,7 +73,7 @@ def test_clips_that_hang_die_and_fail_do_not_stop_the_others(tmp_path: Path) -> 
         "useless.mp4": ("unusable", "there is nothing to see"),
     }
     assert (folder / "died-once").exists() and (folder / "cut" / "once_1.mp4").exists()
-    assert len(pipeline_stages.tree(folder / "cut")) == 10
+    assert len(pipeline_steps.tree(folder / "cut")) == 10
     assert not [line for line in commands() if line.startswith("sleep\0001000")], "what the hanging step had started still runs"
     assert not list(folder.rglob(".latentsync-*")), "the stump of a process that was ended"
 
@@ -104,7 +103,9 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_for(folder: Path, count: int) -> None:
+    limit = time.monotonic() + 120
     while len(list((folder / "cut").glob("*_1.mp4"))) < count:
+        assert time.monotonic() < limit, "no clip came through"
         time.sleep(0.02)
 
 
@@ -117,9 +118,9 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(tmp_path: Path) -> 
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     limit = time.monotonic() + 30
-    while any("spawn_main" in command_of(pid) for pid in below) and time.monotonic() < limit:
+    while any("spawn_main" in command_of(worker.pid) for worker in below) and time.monotonic() < limit:
         time.sleep(0.05)
-    assert not any("spawn_main" in command_of(pid) for pid in below), "workers outlived the run"
+    assert not any("spawn_main" in command_of(worker.pid) for worker in below), "workers outlived the run"
     done = [row for row in rows(killed, "source, step") if row[1] == "cut"]
     assert 0 < len(done) < 24
     for _, _, _, path, kept, _, _ in rows(killed):
@@ -127,7 +128,7 @@ def test_a_killed_run_goes_on_and_ends_like_one_that_was_not(tmp_path: Path) -> 
     before = {path: path.stat().st_mtime_ns for path in (killed / "cut").iterdir() if f"cut/{path.name}" in {r[3] for r in rows(killed)}}
     run(killed)
     assert rows(killed) == rows(whole)
-    assert pipeline_stages.tree(killed / "cut") == pipeline_stages.tree(whole / "cut")
+    assert pipeline_steps.tree(killed / "cut") == pipeline_steps.tree(whole / "cut")
     assert {path: path.stat().st_mtime_ns for path in before} == before, "what was done was done again"
 
 
@@ -138,16 +139,16 @@ def test_workers_that_are_killed_are_replaced(tmp_path: Path, workers: int) -> N
 
     def kill_all() -> None:
         wait_for(killed, 2)
-        for pid in descendants(os.getpid()):
-            if "spawn_main" in command_of(pid):
-                os.kill(pid, signal.SIGKILL)
+        for process in descendants(os.getpid()):
+            if "spawn_main" in command_of(process.pid):
+                process.kill()
 
     killer = threading.Thread(target=kill_all)
     killer.start()
-    run(killed, pipeline_stages.stages(pause=0.2), workers)
+    run(killed, pipeline_steps.steps(pause=0.2), workers)
     killer.join()
     assert rows(killed) == rows(whole)
-    assert pipeline_stages.tree(killed / "cut") == pipeline_stages.tree(whole / "cut")
+    assert pipeline_steps.tree(killed / "cut") == pipeline_steps.tree(whole / "cut")
 
 
 def test_a_polite_end_cleans_up(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_a_polite_end_cleans_up(tmp_path: Path) -> None:
     below = descendants(process.pid)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 130
-    assert not any("spawn_main" in command_of(pid) for pid in below)
+    assert not any("spawn_main" in command_of(worker.pid) for worker in below)
     assert not list(folder.rglob(".latentsync-*"))
     with read_manifest(folder) as manifest:
         assert manifest.connection.execute("SELECT ending FROM runs").fetchone()[0] == "interrupted"
@@ -167,9 +168,9 @@ def test_a_polite_end_cleans_up(tmp_path: Path) -> None:
 
 def test_a_step_that_cannot_begin_ends_the_run_with_its_reason(tmp_path: Path) -> None:
     folder = make_raw(tmp_path, 3)
-    stages = [pipeline_stages.stages()[0], StepDefinition("never", "never", pipeline_stages.open_never)]
+    steps = [pipeline_steps.steps()[0], StepDefinition("never", pipeline_steps.open_never, "never")]
     with pytest.raises(LatentSyncError, match=r"never cannot begin \(its weights are damaged"):
-        run(folder, stages)
+        run(folder, steps)
     assert [row[0] for row in rows(folder, "step") if row[0] == "never"] == []
 
 
@@ -184,9 +185,7 @@ def test_a_step_that_always_fails_ends_the_run_and_loses_no_clip(tmp_path: Path)
 
 
 def test_steps_with_networks_get_their_own_processes_and_devices() -> None:
-    from preprocess.step import plan_steps
-
-    steps = plan_steps(pipeline_stages.stages(), Path("/nowhere"))
+    steps = plan_steps(pipeline_steps.steps(), Path("/nowhere"), {}, Path())
     apart = LocalExecutor(steps, 3, ["cuda:0", "cuda:1"], 1.0)
     assert [apart.free(k) for k in range(3)] == [3, 3, 2] and apart.slots() == 5
     together = LocalExecutor(steps, 3, [], 1.0)
@@ -196,15 +195,17 @@ def test_steps_with_networks_get_their_own_processes_and_devices() -> None:
 def test_gpus_are_given_out_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(choose, "_GPU_DRIVERS", (tmp_path,))
+    monkeypatch.setattr(pipeline, "_GPU_DRIVERS", (tmp_path,))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose.gpu_devices(0) == ["cuda:0", "cuda:1"]
-    assert choose.gpu_devices(3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert pipeline.gpu_devices(0) == ["cuda:0", "cuda:1"]
+    assert pipeline.gpu_devices(3) == ["cuda:0", "cuda:1", "cuda:0"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert choose.gpu_devices(3) == []
+    assert pipeline.gpu_devices(3) == []
 
 
 def test_missing_weights_are_named_with_the_way_around(tmp_path: Path) -> None:
-    stages = [StepDefinition("av_sync", "x", partial(pipeline_stages.open_check), weights=("syncnet_v2",))]
+    (tmp_path / "raw").mkdir()
+    steps = [StepDefinition("av_sync", pipeline_steps.open_check, weights=("syncnet_v2",))]
+    config = PipelineConfig(steps, tmp_path / "raw", tmp_path, checkpoints=tmp_path)
     with pytest.raises(InputError, match=r"syncnet_v2\.model .* --skip av_sync"):
-        check_weights(stages, StepOptions(checkpoints=tmp_path))
+        run_pipeline(config, lambda planned: LocalExecutor(planned, 1, [], 1.0))

@@ -51,10 +51,7 @@ class JobStage(str, Enum):
         return self in (JobStage.DONE, JobStage.FAILED, JobStage.CANCELLED)
 
 
-PIPELINE_STAGES = {  # what the pipeline's callback says -> stage
-    **{"analyse": JobStage.ANALYSE, "generate": JobStage.GENERATE},
-    **{"look": JobStage.ANALYSE, "make": JobStage.GENERATE},
-}
+PIPELINE_STAGES = {"analyse": JobStage.ANALYSE, "generate": JobStage.GENERATE}  # what the pipeline's callback says -> stage
 
 
 @dataclass(frozen=True)

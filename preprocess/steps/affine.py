@@ -4,19 +4,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ffmpeg
 import numpy as np
-import torch
 
 from latentsync.constants import VIDEO_FPS
-from latentsync.faces.alignment import warp_faces
-from latentsync.faces.detector import FaceDetector, build_detector
-from latentsync.faces.plan import FacePlan, Span, plan_spans
 from latentsync.media.probe import write_filters
 from latentsync.media.video_reader import VideoReader
 from preprocess.clip_writer import (
     COLOUR,
+    ENCODE_SETTINGS,
     HEAD_KEYS,
     LEAST_REST,
     PICTURE,
@@ -29,7 +27,13 @@ from preprocess.clip_writer import (
     whole_sound,
     write_clip,
 )
-from preprocess.step import ClipFile, Kept, Outcome, Rejected
+from preprocess.step import ClipFile, Kept, Options, Outcome, Rejected, Settings, StepDefinition
+from preprocess.steps.resolution import RESOLUTION, detector_settings, open_detector
+from preprocess.steps.segments import MIN_SECONDS
+
+if TYPE_CHECKING:
+    from latentsync.faces.detector import FaceDetector
+    from latentsync.faces.plan import FacePlan, Span
 
 NOT_FOLLOWED = "face not followed"
 BATCH = 16  # frames that are aligned together
@@ -37,19 +41,21 @@ BATCH = 16  # frames that are aligned together
 
 @dataclass(frozen=True)
 class Affine:
-    """Looks and aligns with the code of inference: the same detector, the same spans, the same smoothing.
+    """Finds and aligns faces with the code of inference: the same detector, the same spans, the same smoothing.
 
     A clip whose face is followed from first to last frame becomes one clip. Where there are gaps, every stretch between them that is
     long enough becomes one, and the rest is rejected, as is a clip without such a stretch.
     """
 
-    detector: FaceDetector
+    detector: "FaceDetector"
     resolution: int
     min_seconds: float
     device: str
 
     def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         """Writes R x R pixels."""
+        from latentsync.faces.plan import plan_spans
+
         source, recording = VideoReader(clip.path), open_recording(clip.path)
         plan = plan_spans(source.frames(), self.detector, self.resolution, VIDEO_FPS)
         spans = [span for span in plan.spans if span.stop - span.start >= self.min_seconds * VIDEO_FPS]
@@ -69,7 +75,7 @@ class Affine:
             outcome.append(Rejected(NOT_FOLLOWED, why, {"frames": rest, "duration": rest / VIDEO_FPS}))
         return outcome
 
-    def write(self, source: VideoReader, recording: SourceRecording, span: Span, target: Path) -> None:
+    def write(self, source: VideoReader, recording: SourceRecording, span: "Span", target: Path) -> None:
         """One span as a clip; its first frames are key frames, so that later steps may drop them without another encode."""
         side, frames = self.resolution, span.stop - span.start
         picture = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", video_size=(side, side), framerate=VIDEO_FPS)
@@ -80,26 +86,39 @@ class Affine:
         }  # fmt: skip
         write_clip(target, [picture["v:0"], sound[recording.sound]], options, self.aligned(source, span))
 
-    def aligned(self, source: VideoReader, span: Span) -> Iterator[np.ndarray]:
+    def aligned(self, source: VideoReader, span: "Span") -> Iterator[np.ndarray]:
         """The faces of a span: uint8 R R 3 each."""
+        import torch
+
+        from latentsync.faces.alignment import warp_faces
+
         frames, matrices = source.frames(span.start, span.stop), torch.from_numpy(span.matrices)
         for start in range(0, len(matrices), BATCH):
             batch = list(islice(frames, BATCH))
             yield from warp_faces(batch, matrices[start : start + len(batch)], self.resolution, self.device).cpu().numpy()
 
 
-def why_not(clip: ClipFile, plan: FacePlan) -> str:
+def why_not(clip: ClipFile, plan: "FacePlan") -> str:
     """One sentence about a clip whose face is seen in too short stretches."""
     longest = max((span.stop - span.start for span in plan.spans), default=0)
     return f"{clip.name} shows one face for at most {longest} of {plan.num_frames} frames in a row{gaps(plan)}"
 
 
-def gaps(plan: FacePlan) -> str:
+def gaps(plan: "FacePlan") -> str:
     """The first frames that were left out and why, in parentheses."""
     reasons = ", ".join(f"{run.reason} in {run.start}-{run.stop}" for run in plan.skipped[:3])
     return f" ({reasons})" if reasons else ""
 
 
-def open_affine(detector: str, s3fd: Path, fan: Path, resolution: int, min_seconds: float, device: str) -> Affine:
-    """The worker of this step, with the detector of inference on a device."""
-    return Affine(build_detector(detector, s3fd, fan, device), resolution, min_seconds, device)
+def affine_settings(options: Options, checkpoints: Path) -> Settings:
+    """See `StepDefinition.settings`."""
+    return {**detector_settings(options, checkpoints), **ENCODE_SETTINGS, "min_seconds": options["min_seconds"]}
+
+
+def open_affine(settings: Settings, checkpoints: Path, device: str) -> Affine:
+    """See `StepDefinition.open`."""
+    detector = open_detector(settings, checkpoints, device)
+    return Affine(detector, settings["resolution"], settings["min_seconds"], device)
+
+
+STEP = StepDefinition("affine", open_affine, "affine_transformed", (RESOLUTION, MIN_SECONDS), affine_settings, device="gpu")

@@ -3,28 +3,30 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from latentsync.constants import VIDEO_FPS
+from latentsync.errors import InputError
 from latentsync.media.audio import AudioSamples
 from latentsync.media.video_reader import VideoReader
-from latentsync.third_party.face_tracks import FaceTrack, SyncNetDetector, track_crops
-from latentsync.third_party.s3fd import load_s3fd
-from latentsync.third_party.sync_search import Offset, over_tracks
-from latentsync.third_party.syncnet_mfcc import MfccSamples
-from latentsync.third_party.syncnet_v2 import SyncNetEval, load_syncnet_v2
 from preprocess.clip_writer import clip_path, cut, open_recording
-from preprocess.step import ClipFile, Kept, Outcome, Rejected
+from preprocess.step import ClipFile, Kept, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
 
-FindTracks = Callable[[Iterable[np.ndarray]], list[FaceTrack]]  # of frames uint8 h w 3, RGB
+if TYPE_CHECKING:
+    from latentsync.third_party.face_tracks import FaceTrack
+    from latentsync.third_party.sync_search import Offset
+    from latentsync.third_party.syncnet_mfcc import MfccSamples
+
+SYNC_CONF_THRESHOLD = StepOption("sync_conf_threshold", float, 3.0, "least confidence of SyncNet v2")
+MAX_OFFSET = StepOption("max_offset", int, 6, "frames that mouth and sound may be apart; they are then put together")
 
 
 class Compare(Protocol):
     """What tells offset and confidence of the crops of a face and their sound."""
 
-    def __call__(self, frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
+    def __call__(self, frames: Iterable[np.ndarray], samples: "MfccSamples", published: bool = False) -> "Offset":
         """As `SyncNetEval`."""
 
 
@@ -36,13 +38,16 @@ class AvSync:
     first three frames, whose sound is not there, are dropped; with -3 the sound comes earlier and the last three frames are dropped.
     """
 
-    find_tracks: FindTracks
+    find_tracks: "Callable[[Iterable[np.ndarray]], list[FaceTrack]]"  # of frames uint8 h w 3, RGB
     compare: Compare
     min_confidence: float
     max_offset: int
 
     def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         """The picture is never encoded again, but for offsets of more than six frames."""
+        from latentsync.third_party.face_tracks import track_crops
+        from latentsync.third_party.sync_search import over_tracks
+
         source = VideoReader(clip.path)
         tracks = self.find_tracks(source.frames())
         if not tracks:
@@ -69,7 +74,33 @@ def correct(path: Path, offset: int, target: Path) -> int:
     return stop - picture
 
 
-def open_av_sync(s3fd: Path, syncnet: Path, min_confidence: float, max_offset: int, device: str) -> AvSync:
-    """The worker of this step, with its two networks on a device."""
-    find_tracks, compare = SyncNetDetector(load_s3fd(s3fd).to(device)), SyncNetEval(load_syncnet_v2(syncnet).to(device))
-    return AvSync(find_tracks, compare, min_confidence, max_offset)
+def av_sync_settings(options: Options, checkpoints: Path) -> Settings:
+    """See `StepDefinition.settings`."""
+    if not 0 <= options["max_offset"] <= 15:
+        raise InputError(f"An offset of {options['max_offset']} frames cannot be found: SyncNet looks 15 frames either way.")
+    return {"min_confidence": options["sync_conf_threshold"], "max_offset": options["max_offset"]}
+
+
+def open_av_sync(settings: Settings, checkpoints: Path, device: str) -> AvSync:
+    """See `StepDefinition.open`."""
+    from latentsync.third_party.face_tracks import SyncNetDetector
+    from latentsync.third_party.s3fd import load_s3fd
+    from latentsync.third_party.syncnet_v2 import SyncNetEval, load_syncnet_v2
+    from latentsync.weights import weights_path
+
+    find_tracks = SyncNetDetector(load_s3fd(weights_path("sfd_face", checkpoints)).to(device))
+    compare = SyncNetEval(load_syncnet_v2(weights_path("syncnet_v2", checkpoints)).to(device))
+    return AvSync(find_tracks, compare, **settings)
+
+
+STEP = StepDefinition(
+    "av_sync",
+    open_av_sync,
+    "av_synced_{sync_conf_threshold:g}",
+    options=(SYNC_CONF_THRESHOLD, MAX_OFFSET),
+    settings=av_sync_settings,
+    columns=("offset", "confidence"),
+    device="gpu",
+    weights=("sfd_face", "syncnet_v2"),
+    is_filter=True,
+)

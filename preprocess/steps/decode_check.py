@@ -10,7 +10,8 @@ from latentsync.errors import InputError, LatentSyncError, StalledError
 from latentsync.media.files import check_readable
 from latentsync.media.probe import DISK_FAILS, QUIET, Child, MediaInfo, file_url, probe
 from preprocess.clip_writer import media_input
-from preprocess.step import ClipFile, Kept, Outcome, Rejected
+from preprocess.step import ClipFile, Kept, Outcome, Rejected, Settings, StepDefinition
+from preprocess.steps.segments import MIN_SECONDS
 
 MARGIN = 1.0  # seconds at either end that may be damaged: a recording that was switched on or off inside a picture
 MAX_MISSING = 0.01  # share of the promised length that may be missing, or MARGIN where that is more
@@ -116,6 +117,9 @@ def decode(info: MediaInfo, start: float | None = None, seconds: float | None = 
     return Decoding(reached, problem)
 
 
-def open_decode_check(min_seconds: float, device: str) -> DecodeCheck:
-    """The worker of this step; it needs no device."""
-    return DecodeCheck(min_seconds)
+def open_decode_check(settings: Settings, checkpoints: Path, device: str) -> DecodeCheck:
+    """See `StepDefinition.open`."""
+    return DecodeCheck(**settings)
+
+
+STEP = StepDefinition("decode_check", open_decode_check, options=(MIN_SECONDS,), is_filter=True)

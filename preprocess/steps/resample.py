@@ -6,8 +6,8 @@ from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.errors import InputError, LatentSyncError, OutputError
 from latentsync.media.audio import AudioSamples
 from latentsync.media.probe import NEW_SPACE, Colour, MediaInfo, VideoStream, probe, tag_options
-from preprocess.clip_writer import PICTURE, SOUND, clip_path, media_input, open_recording, write_clip
-from preprocess.step import ClipFile, Kept, Outcome, Worker
+from preprocess.clip_writer import ENCODE_SETTINGS, PICTURE, SOUND, clip_path, media_input, open_recording, write_clip
+from preprocess.step import ClipFile, ClipProcessor, Kept, Options, Outcome, Settings, StepDefinition
 
 
 def resample(clip: ClipFile, folder: Path) -> Outcome:
@@ -53,6 +53,14 @@ def sound_filters(start: float) -> str:
     return f"asetpts=PTS-{start:.6f}/TB,aresample={AUDIO_SAMPLE_RATE}:async=1:first_pts=0"
 
 
-def open_resample(device: str) -> Worker:
-    """The worker of this step; it needs no device."""
+def resample_settings(options: Options, checkpoints: Path) -> Settings:
+    """See `StepDefinition.settings`."""
+    return ENCODE_SETTINGS
+
+
+def open_resample(settings: Settings, checkpoints: Path, device: str) -> ClipProcessor:
+    """See `StepDefinition.open`."""
     return resample
+
+
+STEP = StepDefinition("resample", open_resample, "resampled", settings=resample_settings)

@@ -4,16 +4,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from latentsync.constants import VIDEO_FPS
-from latentsync.faces.detector import Face, FaceDetector, build_detector, is_plausible, shrink
-from latentsync.faces.plan import MIN_WIDTH
+from latentsync.errors import InputError
 from latentsync.media.video_reader import VideoReader
 from preprocess.clip_writer import clip_path, place
-from preprocess.step import ClipFile, Kept, Outcome, Rejected
+from preprocess.step import ClipFile, Kept, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
+
+if TYPE_CHECKING:
+    from latentsync.faces.detector import Face, FaceDetector
+
+RESOLUTION = StepOption("resolution", int, 256, "pixels a side of the faces that come out, and least size of those that go in")
 
 STRIDE = 5  # frames from one that is looked at to the next
 MAX_BAD = 0.05  # share of them that may show no face, several, or a small one
@@ -28,7 +32,7 @@ class HighResolution:
     A face counts from 24 pixels on, the width under which inference leaves a face alone; its size is the shorter side of its box.
     """
 
-    detector: FaceDetector
+    detector: "FaceDetector"
     resolution: int
 
     def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
@@ -43,8 +47,11 @@ class HighResolution:
         place(clip.path, target)
         return [Kept(target, facts)]
 
-    def faces(self, frame: np.ndarray) -> list[Face]:
+    def faces(self, frame: np.ndarray) -> "list[Face]":
         """The faces of a frame uint8 h w 3 that count, in its pixels."""
+        from latentsync.faces.detector import is_plausible, shrink
+        from latentsync.faces.plan import MIN_WIDTH
+
         picture = shrink(frame, self.detector.long_side)
         scale = max(frame.shape[:2]) / max(picture.shape[:2])
         faces = [face.scaled(scale) for face in self.detector.detect(picture)]
@@ -65,12 +72,12 @@ class HighResolution:
         )
 
 
-def face_size(face: Face) -> float:
+def face_size(face: "Face") -> float:
     """Pixels of the shorter side of a face's box."""
     return min(face.width, face.height)
 
 
-def view_of(faces: Iterable[Face], resolution: int) -> View:
+def view_of(faces: "Iterable[Face]", resolution: int) -> View:
     """What one frame is good for."""
     faces = list(faces)
     if len(faces) != 1:
@@ -78,6 +85,36 @@ def view_of(faces: Iterable[Face], resolution: int) -> View:
     return "good" if face_size(faces[0]) >= resolution else "small"
 
 
-def open_high_resolution(detector: str, s3fd: Path, fan: Path, resolution: int, device: str) -> HighResolution:
-    """The worker of this step, with the detector of inference on a device."""
-    return HighResolution(build_detector(detector, s3fd, fan, device), resolution)
+def detector_settings(options: Options, checkpoints: Path) -> Settings:
+    """The settings of the steps that detect faces: their size, and the detector that inference would use with these weight files."""
+    from latentsync.weights import weights_path
+
+    if options["resolution"] < 32 or options["resolution"] % 8:
+        raise InputError(f"The resolution {options['resolution']} cannot be trained on: use a multiple of 8 such as 256 or 512.")
+    is_complete = all(weights_path(name, checkpoints).is_file() for name in ("s3fd", "2dfan4"))
+    return {"resolution": options["resolution"], "detector": "face-alignment" if is_complete else "mtcnn"}
+
+
+def open_detector(settings: Settings, checkpoints: Path, device: str) -> "FaceDetector":
+    """The detector that the settings name, on a torch device."""
+    from latentsync.faces.detector import build_detector
+    from latentsync.weights import weights_path
+
+    return build_detector(settings["detector"], weights_path("s3fd", checkpoints), weights_path("2dfan4", checkpoints), device)
+
+
+def open_high_resolution(settings: Settings, checkpoints: Path, device: str) -> HighResolution:
+    """See `StepDefinition.open`."""
+    return HighResolution(open_detector(settings, checkpoints, device), settings["resolution"])
+
+
+STEP = StepDefinition(
+    "high_resolution",
+    open_high_resolution,
+    "high_resolution",
+    options=(RESOLUTION,),
+    settings=detector_settings,
+    columns=("face_size",),
+    device="gpu",
+    is_filter=True,
+)

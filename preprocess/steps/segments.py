@@ -7,8 +7,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from latentsync.constants import VIDEO_FPS
+from latentsync.errors import InputError
 from preprocess.clip_writer import clip_path, cut, open_recording
-from preprocess.step import ClipFile, Kept, Outcome, Rejected
+from preprocess.step import ClipFile, Kept, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
+
+MIN_SECONDS = StepOption("min_seconds", float, 5.0, "shortest piece that a shot is cut into")
+MAX_SECONDS = StepOption("max_seconds", float, 10.0, "longest piece, at least twice the shortest")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,18 @@ def boundaries(length: int, shortest: int, longest: int, keys: Collection[int]) 
     return [*edges, length]
 
 
-def open_segments(min_seconds: float, max_seconds: float, device: str) -> Segments:
-    """The worker of this step; it needs no device."""
-    return Segments(min_seconds, max_seconds)
+def segments_settings(options: Options, checkpoints: Path) -> Settings:
+    """See `StepDefinition.settings`."""
+    shortest, longest = options["min_seconds"], options["max_seconds"]
+    if not 0 < 2 * shortest <= longest:
+        lengths = f"{shortest:g} to {longest:g} s"
+        raise InputError(f"Not every shot can be cut into pieces of {lengths}: let the longest be at least twice the shortest.")
+    return {"min_seconds": shortest, "max_seconds": longest}
+
+
+def open_segments(settings: Settings, checkpoints: Path, device: str) -> Segments:
+    """See `StepDefinition.open`."""
+    return Segments(**settings)
+
+
+STEP = StepDefinition("segments", open_segments, "segmented", (MIN_SECONDS, MAX_SECONDS), segments_settings)

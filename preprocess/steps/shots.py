@@ -9,10 +9,9 @@ import numpy as np
 
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError
-from latentsync.faces.tracking import CUT_SIDE, shot_starts
 from latentsync.media.probe import QUIET, Child, probe, read_exactly
 from preprocess.clip_writer import LEAST_REST, clip_path, cut, media_input, open_recording
-from preprocess.step import ClipFile, Kept, Outcome, Rejected, Worker
+from preprocess.step import ClipFile, ClipProcessor, Kept, Outcome, Rejected, Settings, StepDefinition
 from preprocess.steps.decode_check import NO_SOUND
 
 SOUND_ENDS = "sound ends before the picture"
@@ -38,6 +37,8 @@ def split_shots(clip: ClipFile, folder: Path) -> Outcome:
 
 def starts_of(path: Path) -> list[int]:
     """Frames with which shots begin, 0 among them. Raises InputError where nothing can be decoded."""
+    from latentsync.faces.tracking import shot_starts
+
     starts = shot_starts(small_frames(path))
     if not starts:
         raise InputError(f"{path} holds no frame that can be decoded: make it again")
@@ -46,6 +47,8 @@ def starts_of(path: Path) -> list[int]:
 
 def small_frames(path: Path) -> Iterator[np.ndarray]:
     """Every frame of a clip, shrunk by ffmpeg to what cuts are looked for in: uint8 h w 3, RGB."""
+    from latentsync.faces.tracking import CUT_SIDE
+
     video = probe(path).require_video()
     share = min(1.0, CUT_SIDE / max(video.width, video.height))
     width, height = (max(round(side * share), 1) for side in (video.width, video.height))
@@ -62,6 +65,9 @@ def small_frames(path: Path) -> Iterator[np.ndarray]:
         child.kill()
 
 
-def open_shots(device: str) -> Worker:
-    """The worker of this step; it needs no device."""
+def open_shots(settings: Settings, checkpoints: Path, device: str) -> ClipProcessor:
+    """See `StepDefinition.open`."""
     return split_shots
+
+
+STEP = StepDefinition("shots", open_shots, "shot")

@@ -8,9 +8,11 @@ import numpy as np
 
 from latentsync.errors import InputError
 from latentsync.media.video_reader import VideoReader
-from latentsync.third_party.hyperiqa import chosen_frames, load_hyperiqa
 from preprocess.clip_writer import clip_path, open_recording, place
-from preprocess.step import ClipFile, Kept, Outcome, Rejected
+from preprocess.step import ClipFile, Kept, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
+from preprocess.steps.resolution import RESOLUTION
+
+QUALITY_THRESHOLD = StepOption("quality_threshold", float, 40.0, "least score of hyperIQA, 0 to 100")
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class VisualQuality:
 
     def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         """Keeps the file as it is."""
+        from latentsync.third_party.hyperiqa import chosen_frames
+
         source = VideoReader(clip.path)
         wanted = chosen_frames(open_recording(clip.path).frames)
         frames = [frame for index in wanted for frame in source.frames(index, index + 1)]
@@ -36,6 +40,31 @@ class VisualQuality:
         return [Kept(target, facts)]
 
 
-def open_visual_quality(weights: Path, threshold: float, device: str) -> VisualQuality:
-    """The worker of this step, with its network on a device."""
-    return VisualQuality(load_hyperiqa(weights).to(device).score, threshold)
+def visual_quality_settings(options: Options, checkpoints: Path) -> Settings:
+    """See `StepDefinition.settings`."""
+    from latentsync.third_party.hyperiqa import SIDE
+
+    if options["resolution"] < SIDE:
+        raise InputError(f"hyperIQA needs pictures of {SIDE} pixels or more: use a larger resolution or skip visual_quality.")
+    return {"threshold": options["quality_threshold"]}
+
+
+def open_visual_quality(settings: Settings, checkpoints: Path, device: str) -> VisualQuality:
+    """See `StepDefinition.open`."""
+    from latentsync.third_party.hyperiqa import load_hyperiqa
+    from latentsync.weights import weights_path
+
+    return VisualQuality(load_hyperiqa(weights_path("hyperiqa", checkpoints)).to(device).score, settings["threshold"])
+
+
+STEP = StepDefinition(
+    "visual_quality",
+    open_visual_quality,
+    "high_visual_quality",
+    options=(RESOLUTION, QUALITY_THRESHOLD),
+    settings=visual_quality_settings,
+    columns=("hyperiqa",),
+    device="gpu",
+    weights=("hyperiqa",),
+    is_filter=True,
+)

@@ -1,6 +1,6 @@
 """The data pipeline's step 7 put to the proof: clips whose sound was moved by -5 .. 5 frames, and where it lies after the correction.
 
-    python -m preprocess.offset_proof CLIPS --syncnet_config CONFIG --syncnet WEIGHTS [--clips 8]
+    python -m benchmarks.sync_offsets CLIPS --syncnet_config CONFIG --syncnet WEIGHTS [--clips 8]
 
 CLIPS are videos of aligned faces in step with their sound (rendered ones are, by construction). The step is the pipeline's own; SyncNet v2,
 whose weights are published elsewhere, is replaced by a SyncNet that this project trained, and S3FD by the whole picture.
@@ -84,7 +84,7 @@ def row(shift: int, found: Sequence[tuple[int, int] | None]) -> str:
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m preprocess.offset_proof", description="Step 7 on clips of known offsets.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sync_offsets", description="Step 7 on clips of known offsets.")
     parser.add_argument("folder", type=Path, metavar="CLIPS", help="folder of videos of aligned faces in step with their sound")
     parser.add_argument("--syncnet_config", type=Path, required=True, help="configuration of a SyncNet of pixels")
     parser.add_argument("--syncnet", type=Path, required=True, help="its weights")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.files import staged
-from preprocess.step import ClipFile, Fact, Kept, Outcome, Rejected, StepDefinition
+from preprocess.step import ClipFile, Kept, Outcome, Rejected, Settings, StepDefinition
 
 
 def write(path: Path, text: str) -> Path:
@@ -83,32 +83,37 @@ class Same:
         return [Kept(write(folder / "same.mp4", clip.path.read_text()))]
 
 
-def open_check(device: str) -> Check:
+def open_check(settings: Settings, checkpoints: Path, device: str) -> Check:
     return Check()
 
 
-def open_copy(device: str, letter: str, pause: float = 0.0) -> Copy:
-    return Copy(letter, pause)
+def open_copy(settings: Settings, checkpoints: Path, device: str, pause: float = 0.0) -> Copy:
+    return Copy(settings["letter"], pause)
 
 
-def open_cut(device: str, suffix: str) -> Cut:
-    return Cut(suffix)
+def open_cut(settings: Settings, checkpoints: Path, device: str) -> Cut:
+    return Cut(settings["suffix"])
 
 
-def open_same(device: str) -> Same:
+def open_same(settings: Settings, checkpoints: Path, device: str) -> Same:
     return Same()
 
 
-def open_never(device: str) -> Copy:
+def open_never(settings: Settings, checkpoints: Path, device: str) -> Copy:
     raise LatentSyncError("its weights are damaged")
 
 
-def stages(letter: str = "c", suffix: str = "p", pause: float = 0.0) -> list[StepDefinition]:
-    settings: dict[str, Fact] = {"letter": letter}
+def fixed(options: Settings, checkpoints: Path, settings: Settings) -> Settings:
+    return settings
+
+
+def steps(letter: str = "c", suffix: str = "p", pause: float = 0.0) -> list[StepDefinition]:
+    opening = partial(open_copy, pause=pause)
+    copy, cut = partial(fixed, settings={"letter": letter}), partial(fixed, settings={"suffix": suffix})
     return [
-        StepDefinition("check", "", open_check),
-        StepDefinition("copy", "copied", partial(open_copy, letter=letter, pause=pause), settings),
-        StepDefinition("cut", "cut", partial(open_cut, suffix=suffix), {"suffix": suffix}, device="gpu"),
+        StepDefinition("check", open_check),
+        StepDefinition("copy", opening, "copied", settings=copy),
+        StepDefinition("cut", open_cut, "cut", settings=cut, columns=("confidence",), device="gpu"),
     ]
 
 
