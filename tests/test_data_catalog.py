@@ -71,7 +71,7 @@ def test_good_clips_are_taken_and_others_left_out_with_a_reason(clips, tmp_path,
 def test_the_second_look_opens_no_clip_until_one_changes(clips, tmp_path, monkeypatch):
     first = catalog_of(clips, tmp_path)
     looked = []
-    monkeypatch.setattr(module, "look_and_stamp", lambda path: looked.append(path) or findings.look_and_stamp(path))
+    monkeypatch.setattr(module, "read_with_stamps", lambda path: looked.append(path) or findings.read_with_stamps(path))
     assert catalog_of(clips, tmp_path) == first
     assert not looked
     os.utime(clips / "good.mp4", ns=(1, 1_000_000_007))

@@ -62,7 +62,7 @@ def test_a_syncnet_sample(catalog, cache):
         assert torch.equal(sample.mel[0], mel_window(mels(path), sound, LENGTH))
         mouth = torch.from_numpy(read_mouth(path))
         assert torch.equal(sample.mouth[0], mouth[pictures : pictures + LENGTH])
-        assert torch.equal(sample.heard_mouth[0], mouth[sound : sound + LENGTH])
+        assert torch.equal(sample.audio_mouth[0], mouth[sound : sound + LENGTH])
         assert (sample.position.tolist(), sample.clip.tolist(), sample.label.tolist()) == ([position], [1], [float(label)])
         assert sample.problems == []
         labels.append(label)
@@ -212,7 +212,7 @@ def pairs(tmp_path_factory):
 
 
 def test_a_twin_is_painted_over(pairs, cache, features):
-    dataset = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual=True)
+    dataset = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True)
     own, twin, alone = (clip.path for clip in pairs.clips)
     assert (own.name, twin.name, alone.name) == ("a.mp4", "a_other.mp4", "b.mp4")
     for number, (target, source) in enumerate([(own, twin), (twin, own)]):
@@ -237,8 +237,8 @@ def test_latents_of_a_twin(pairs, cache, features, tmp_path):
     codec, mask = seeded_codec(), fixed_mask(SIDE)
     store = LatentStore(tmp_path, SIDE, "mask")
     store.fill(codec, pairs, mask)
-    fresh = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual=True)
-    kept = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual=True, latents=store)
+    fresh = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True)
+    kept = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True, latents=store)
     for number in range(3):
         whole, sample = fresh[SampleIndex(5, number)], kept[SampleIndex(5, number)]
         pictures = to_pixels(whole.faces[0]), masked_pixels(to_pixels(whole.source[0]), mask), to_pixels(whole.reference[0])

@@ -25,7 +25,7 @@ from eval.metrics.lips import (
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.alignment import face_size
 from latentsync.faces.detector import Face
-from latentsync.models.landmark_network import POINTS, LandmarkNetwork, MouthReaderModelConfig
+from latentsync.models.landmark_network import POINTS, LandmarkNetwork, LandmarkNetworkConfig
 
 SIDE = 32
 
@@ -175,6 +175,6 @@ def test_the_best_finder_that_is_there(tmp_path: Path) -> None:
 
 def test_a_mouth_reader_has_lips() -> None:
     torch.manual_seed(0)
-    finder = ReaderPoints(LandmarkNetwork(MouthReaderModelConfig([8, 8, 16, 16], 4, 16)).eval())
+    finder = ReaderPoints(LandmarkNetwork(LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)).eval())
     assert finder.find(mouths([1, 2])).shape == (2, POINTS, 2) and finder.find(mouths([])).shape == (0, POINTS, 2)
     assert "mouth reader" in Lmd(finder).protocol and "two corners" not in Silence(finder).protocol

@@ -35,7 +35,7 @@ from eval.metrics.image import (
     speech_range,
 )
 from eval.metrics.sync import PairTally, SyncReading
-from latentsync.models.landmark_network import POINTS, LandmarkNetwork, MouthReaderModelConfig
+from latentsync.models.landmark_network import POINTS, LandmarkNetwork, LandmarkNetworkConfig
 
 SIDE = 64
 
@@ -50,7 +50,7 @@ def faces(frames: int = 5, seed: int = 0) -> Tensor:
 
 def reader() -> LandmarkNetwork:
     torch.manual_seed(0)
-    return LandmarkNetwork(MouthReaderModelConfig([8, 8, 16, 16], 4, 16), mean=points(1)[0]).eval()
+    return LandmarkNetwork(LandmarkNetworkConfig([8, 8, 16, 16], 4, 16), mean=points(1)[0]).eval()
 
 
 def test_landmark_distance() -> None:

@@ -13,7 +13,7 @@ from test_videomae import case_network
 
 from latentsync.errors import InputError, WeightsError
 from latentsync.losses.lpips import LowerHalfLPIPS, empty_lpips, load_lpips
-from latentsync.losses.sync import SyncJudge, cosine_loss, lower_half, syncnet_frames
+from latentsync.losses.sync import SyncLoss, cosine_loss, lower_half, syncnet_frames
 from latentsync.losses.trepa import TREPALoss
 from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 
@@ -30,14 +30,14 @@ def seeded_lpips() -> LowerHalfLPIPS:
     return LowerHalfLPIPS(network)
 
 
-def tiny_judge(*, latent_space: bool = False, lower: bool = True, resolution: int = SIDE, frames: int = 2) -> SyncJudge:
+def tiny_judge(*, latent_space: bool = False, lower: bool = True, resolution: int = SIDE, frames: int = 2) -> SyncLoss:
     """A SyncNet of few channels that takes what these settings say."""
     torch.manual_seed(3)
     height, width = (resolution // 8,) * 2 if latent_space else (resolution,) * 2
     factors = [[height // 2 if lower else height, width]]
     visual = EncoderSizes((4 if latent_space else 3) * frames, (128,), factors, (0,))
     network = StableSyncNet(EncoderSizes(1, (128,), [[80, 4]], (0,)), visual)
-    return SyncJudge(network, resolution=resolution, num_frames=frames, latent_space=latent_space, lower_half=lower)
+    return SyncLoss(network, resolution=resolution, num_frames=frames, latent_space=latent_space, lower_half=lower)
 
 
 def trepa_clips():

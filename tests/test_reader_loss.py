@@ -12,10 +12,10 @@ from test_unet_step import SIDE, make_step, random_batch, tiny_unet
 from latentsync.config import Config
 from latentsync.errors import ConfigError
 from latentsync.losses.landmarks import LandmarkLoss
-from latentsync.models.landmark_network import LandmarkNetwork, MouthReaderModelConfig, published
+from latentsync.models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig, published
 from latentsync.training.unet import LossNetworks, load_judges
 
-SIZES = MouthReaderModelConfig([8, 8, 16, 16], 4, 16)
+SIZES = LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)
 FACE = 64  # pixels a side
 
 

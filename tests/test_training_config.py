@@ -12,8 +12,8 @@ from latentsync.config import (
     EncoderConfig,
     OptimizerConfig,
     SyncNetConfig,
+    current_keys,
     dump_config,
-    living_keys,
     load_config,
     load_syncnet_config,
 )
@@ -294,7 +294,7 @@ def test_a_small_syncnet_is_a_few_lines(tmp_path: Path) -> None:
 def test_every_key_is_explained() -> None:
     explained = (ROOT / "docs" / "configs.md").read_text()
     for kind in LOADERS:
-        for key in living_keys(kind):
+        for key in current_keys(kind):
             encoder, _, name = key.rpartition("_encoder.")
             key = key.rpartition(".")[0] if key.startswith("run.loss_weights.") else key
             assert f"`{key}`" in explained or (encoder and f"`….{name}`" in explained), key

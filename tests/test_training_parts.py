@@ -8,6 +8,7 @@ import cv2
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from latentsync.training.statistics import wilson
 from torch import nn
 
 from benchmarks.write_random_checkpoint import vae_config
@@ -29,7 +30,6 @@ from latentsync.training.logging import (
     draw_chart,
     running_mean,
 )
-from latentsync.training.statistics import wilson
 from latentsync.training.syncnet import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
 from latentsync.training.trainer import EMA, ValidationSum, combined, freeze, make_accelerator, make_optimizer, sentence
 
@@ -204,7 +204,7 @@ def syncnet_batch(side: int = 64) -> SyncNetBatch:
         mel=torch.randn(2, 1, 80, 16, generator=generator),
         label=torch.tensor([1.0, 0.0]),
         mouth=torch.full((2, 2, 11), 0.7),
-        heard_mouth=torch.full((2, 2, 11), 0.7),
+        audio_mouth=torch.full((2, 2, 11), 0.7),
     )
 
 

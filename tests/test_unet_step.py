@@ -16,7 +16,7 @@ from latentsync.data.sampling import UNetBatch
 from latentsync.diffusion import mixed_noise, unet_input
 from latentsync.errors import ConfigError
 from latentsync.faces.mask import fixed_mask, masked_pixels, mouth_weights
-from latentsync.losses.sync import SyncJudge
+from latentsync.losses.sync import SyncLoss
 from latentsync.losses.trepa import TREPALoss
 from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 from latentsync.models.unet import UNet3DConditionModel
@@ -67,7 +67,7 @@ def case_judges() -> LossNetworks:
         StableSyncNet(EncoderSizes(**sizes["audio_encoder"]), EncoderSizes(**sizes["visual_encoder"])), CASE["seed"]["syncnet"]
     )
     videomae = seeded(VideoMAE(VideoMAEConfig(width=44, depth=1, num_heads=4, hidden=192), num_classes=5), CASE["seed"]["vit"])
-    sync = SyncJudge(syncnet, resolution=SIDE, num_frames=16, latent_space=False, lower_half=True)
+    sync = SyncLoss(syncnet, resolution=SIDE, num_frames=16, latent_space=False, lower_half=True)
     return LossNetworks(sync, seeded_lpips(), TREPALoss(videomae))
 
 

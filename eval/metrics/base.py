@@ -8,10 +8,10 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
+from scipy.stats import binomtest
 from torch import Tensor
 
 from latentsync.errors import WeightsError, first_line
-from latentsync.training.statistics import wilson
 
 RESAMPLES = 2000
 TAIL = 2.5  # per cent beyond either end of an interval
@@ -30,8 +30,15 @@ def share(hits: Sequence[bool]) -> Estimate | None:
     """The share of hits with Wilson's score interval (1927); None of nothing."""
     if not hits:
         return None
-    count, part = len(hits), sum(hits) / len(hits)
-    return Estimate(part, *wilson(part, count), count)
+    count, right = len(hits), sum(map(bool, hits))
+    return Estimate(right / count, *binomtest(right, count).proportion_ci(method="wilson"), count)
+
+
+def pearson(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson's r along the last axis: [... n] -> [...]; 0 where either does not vary."""
+    first, second = (values.double() - values.double().mean(-1, keepdim=True) for values in (first, second))
+    lengths = first.norm(dim=-1) * second.norm(dim=-1)
+    return (first * second).sum(-1) / lengths.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def bootstrap(statistic: Callable[[np.ndarray], float], clips: int) -> Estimate | None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Literal
 
 import cv2
@@ -13,7 +14,6 @@ from torch import Tensor
 from eval.metrics.base import Case, Chunk, Column, Estimate, check_features, load_torchscript
 from latentsync.errors import InputError
 from latentsync.faces.alignment import bounding_box, face_size
-from latentsync.training.statistics import CONFIDENCE_Z
 from latentsync.weights import WEIGHTS
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def distance_estimate(made: Sequence[np.ndarray], real: Sequence[np.ndarray]) ->
         left = [_merged(groups[:index] + groups[index + 1 :]) for index in range(len(groups))]
         values = np.array([frechet_distance(*((one, whole[1]) if side == 0 else (whole[0], one))) for one in left])
         variance += (len(values) - 1) * float(values.var())
-    reach = CONFIDENCE_Z * variance**0.5
+    reach = NormalDist().inv_cdf(0.975) * variance**0.5  # of a 95 % interval
     return Estimate(value, max(0.0, value - reach), value + reach, count)
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eval.metrics.base import Case, Chunk, Column, Numbers, Tally, check_features, load_torchscript
+from eval.metrics.base import Case, Chunk, Column, Numbers, Tally, check_features, load_torchscript, pearson
 from latentsync.constants import TEMPLATE_RESOLUTION
 from latentsync.errors import InputError
 from latentsync.faces.alignment import face_size, one_thread
@@ -18,9 +18,8 @@ from latentsync.faces.mask import HIDDEN, to_pixels
 from latentsync.losses.landmarks import LandmarkLoss
 from latentsync.losses.lpips import LowerHalfLPIPS, load_lpips
 from latentsync.media.video_reader import VideoReader
-from latentsync.models.landmark_network import LandmarkNetwork, MouthReading, measure
+from latentsync.models.landmark_network import LandmarkNetwork, MouthLandmarks, measure
 from latentsync.third_party.hyperiqa import SIDE, HyperNet, chosen_frames
-from latentsync.training.statistics import pearson
 
 FACES_AT_ONCE = 16  # faces that go through a network together
 CLOSED_CM = 0.02  # lips less far apart than this count as closed
@@ -55,7 +54,7 @@ class Appearance(NamedTuple):
 
 
 @torch.no_grad()
-def read_mouths(reader: LandmarkNetwork, faces: Tensor) -> MouthReading:
+def read_mouths(reader: LandmarkNetwork, faces: Tensor) -> MouthLandmarks:
     """The mouths on aligned faces uint8 f h w 3, on the CPU; points float32 f 20 2 in units of the face's side."""
     device = next(reader.parameters()).device
     return measure(torch.cat([reader(to_pixels(part.to(device))).points.cpu() for part in faces.split(FACES_AT_ONCE)]))
@@ -123,7 +122,7 @@ def make_appearance(reader: LandmarkNetwork, vgg16: Path | None, device: torch.d
     if vgg16 is not None:
         return Appearance("LPIPS (VGG-16, lower half)", load_lpips(vgg16).to(device))
     loss = LandmarkLoss(reader)
-    return Appearance("features of the mouth reader, standing in for LPIPS", lambda seen, real: loss(seen, real).appearance)
+    return Appearance("features of the mouth reader, standing in for LPIPS", lambda seen, real: loss(seen, real).landmark_feature)
 
 
 def _boxes(faces: Tensor) -> Tensor:

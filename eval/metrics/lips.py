@@ -16,7 +16,7 @@ from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_F
 from latentsync.faces.alignment import face_size, one_thread
 from latentsync.faces.detector import LOOKS, MIN_FOLLOW_SCORE, FaceDetector, cut_square, to_picture
 from latentsync.media.audio import FULL_SCALE, SILENCE, AudioSamples
-from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, lip_gaps, load_mouth_reader
+from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, lip_gaps, load_landmark_network
 from latentsync.weights import WEIGHTS
 
 LAST_POINT = FIRST_POINT + POINTS
@@ -139,7 +139,7 @@ def build_points(checkpoints: Path, reader: Path | None = None, device: torch.de
 
         return RememberedPoints(LandmarkPoints(FanDetector(boxes, landmarks, device)))
     if reader is not None:
-        return RememberedPoints(ReaderPoints(load_mouth_reader(reader).to(device).eval()))
+        return RememberedPoints(ReaderPoints(load_landmark_network(reader).to(device).eval()))
     return RememberedPoints(CornerPoints(device))
 
 

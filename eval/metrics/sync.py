@@ -18,7 +18,7 @@ from latentsync.config import load_syncnet_config
 from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
 from latentsync.data.cache import resize_faces
 from latentsync.data.clip_index import LARGEST_LAG
-from latentsync.data.features import heard_frames
+from latentsync.data.features import audio_frames
 from latentsync.data.sampling import SYNCNET_LENGTHS, choose_syncnet
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.alignment import warp_faces
@@ -119,7 +119,7 @@ class SyncMeter:
     @torch.no_grad()
     def hear(self, mel: Tensor) -> Tensor:
         """A clip's mel 80 t -> unit vectors float32 m d of all windows, on the CPU. Raises InputError: not one window."""
-        starts = self._starts(heard_frames(mel), "sound")
+        starts = self._starts(audio_frames(mel), "sound")
         device, found = next(self.network.parameters()).device, []
         for part in starts.split(WINDOWS_AT_ONCE):
             windows = torch.stack([mel_window(mel, start, self.num_frames) for start in part.tolist()])  # b 1 80 t

@@ -15,7 +15,7 @@ from eval.metrics.base import Estimate, bootstrap, ratio, share
 from eval.metrics.sync import MAX_OFFSET, WINDOWS_AT_ONCE, SyncMeter, SyncReading, compare
 from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
 from latentsync.data.cache import resize_faces
-from latentsync.data.features import heard_frames
+from latentsync.data.features import audio_frames
 from latentsync.data.sampling import SyncNetBatch
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.errors import InputError
@@ -159,7 +159,7 @@ def read_offset(dataset: SyncNetDataset, place: int, meter: SyncMeter, most_fram
     """Offset and confidence of a clip, of which the first frames are looked at. Raises InputError where it is too short or unreadable."""
     clip, length = dataset.catalog.clips[place], dataset.num_frames
     mel = dataset.mels(clip.path)
-    frames = min(clip.frames, heard_frames(mel), most_frames)
+    frames = min(clip.frames, audio_frames(mel), most_frames)
     if frames < length + MAX_OFFSET:
         raise InputError(f"{clip.path} is {frames} frames long and an offset needs {length + MAX_OFFSET}: measure longer clips")
     seen = meter.see(dataset.faces(clip, range(frames)))
