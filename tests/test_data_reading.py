@@ -129,7 +129,7 @@ def test_mouths(tmp_path):
     assert np.array_equal(read_mouth(clip), values)
     for content in ("{", "[]", json.dumps({"mouth": {}}), json.dumps({"mouth": {"values": [1, 2]}}), '{"mouth": {"values": [[NaN]]}}'):
         clip.with_suffix(".json").write_text(content)
-        with pytest.raises(InputError, match=r"a\.json tells"):
+        with pytest.raises(InputError, match=r"a\.json holds"):
             read_mouth(clip)
 
 

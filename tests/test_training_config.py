@@ -44,13 +44,13 @@ SMALL = {  # not a published network: one that learns on a processor
     "run.max_train_steps": 3000,
     "run.validation_steps": 250,
     "run.num_val_clips": 640,
-    "run.loss_weights": {"sync": 1.0, "mouth": 1.0, "contrast": 0.0},
+    "run.loss_weights": {"sync": 1.0, "mouth": 1.0, "infonce": 0.0},
     "optimizer.lr": 1e-3,
     "optimizer.lr_scheduler": "cosine",
     "optimizer.lr_warmup_steps": 50,
     "ckpt.save_ckpt_steps": 500,
 }
-UNREAD = {"sync_source": 0.0, "reader": 0.0, "reader_motion": 0.0, "reader_points": 0.0}  # losses that nobody but this project has
+UNREAD = {"sync_source": 0.0, "landmark_feature": 0.0, "temporal_feature": 0.0, "landmarks": 0.0}  # losses that nobody but this project has
 IN_ALL = {"run.gradient_accumulation_steps": 4, "run.num_val_clips": 2048, "ckpt.save_ckpt_steps": 2500}
 
 

@@ -97,7 +97,7 @@ def test_settings_that_changed_count_from_the_next_step_on(tmp_path: Path) -> No
 def test_a_gradient_without_a_number_moves_nothing(tmp_path: Path) -> None:
     def step(model: nn.Module, batch: Numbers) -> dict[str, Tensor]:
         late = (batch.position >= 2).float()
-        return {"a": loss(model, batch)["a"] + (model(batch.x).sum() * 0 * late.sum()).sqrt()}  # sqrt(0): a number, its slope none
+        return {"a": loss(model, batch)["a"] + (model(batch.x).sum() * 0 * late.sum()).sqrt()}  # sqrt(0): a number, its gradient none
 
     training = trainer(tmp_path, steps=6, step=step, save=1)
     with pytest.raises(LatentSyncError, match=r"the gradient is no finite number any more \(process 0 saw clip"):

@@ -8,7 +8,6 @@ import cv2
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from latentsync.training.statistics import wilson
 from torch import nn
 
 from benchmarks.write_random_checkpoint import vae_config
@@ -31,7 +30,8 @@ from latentsync.training.logging import (
     running_mean,
 )
 from latentsync.training.syncnet import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
-from latentsync.training.trainer import EMA, ValidationSum, combined, freeze, make_accelerator, make_optimizer, sentence
+from latentsync.training.trainer import EMA, ValidationSum, last_line, make_accelerator, make_optimizer, mean_over_processes
+from latentsync.training.unet import freeze
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,19 +91,13 @@ def test_running_mean_uses_fewer_values_at_the_ends() -> None:
     assert running_mean(values)[50] == pytest.approx(50) and running_mean(values)[0] == pytest.approx(1)
 
 
-def test_the_interval_of_a_share() -> None:
-    low, high = wilson(0.85, 640)
-    assert low == pytest.approx(0.8203, abs=1e-3) and high == pytest.approx(0.8756, abs=1e-3)
-    assert wilson(1.0, 10)[1] == 1.0 and wilson(0.0, 10)[0] == 0.0
-
-
-def test_shares_of_processes_are_combined() -> None:
+def test_shares_of_processes_are_mean_over_processes() -> None:
     first = {"sync": ValidationSum(6.0, 10), "accuracy": ValidationSum(7, 10, is_share=True)}
     second = {"sync": ValidationSum(1.0, 4), "accuracy": ValidationSum(3, 4, is_share=True)}
-    values = combined([first, second])
+    values = mean_over_processes([first, second])
     assert values["sync"] == pytest.approx(0.5) and values["accuracy"] == pytest.approx(10 / 14)
     assert values["accuracy:low"] < 10 / 14 < values["accuracy:high"]
-    assert combined([first, None]) == {}
+    assert mean_over_processes([first, None]) == {}
 
 
 def test_the_average_lags_behind_and_is_put_in_place_for_a_while() -> None:
@@ -141,8 +135,8 @@ def test_what_a_device_cannot_do_is_refused() -> None:
 
 def test_an_error_of_a_loading_process_is_unwrapped() -> None:
     trace = "Caught InputError in DataLoader worker process 0.\nTraceback ...\nlatentsync.errors.InputError: a.mp4: no: such"
-    assert sentence(InputError(trace)) == "a.mp4: no: such"
-    assert sentence(InputError("a.mp4: gone")) == "a.mp4: gone"
+    assert last_line(trace) == "a.mp4: no: such"
+    assert last_line("a.mp4: gone") == "a.mp4: gone"
 
 
 def test_chance_is_told_once_with_its_likely_cause() -> None:
