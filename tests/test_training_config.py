@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from latentsync.config import (
+    OLD_KEYS,
     Config,
     EncoderConfig,
     OptimizerConfig,
@@ -162,6 +163,24 @@ def test_precision_may_be_spelt_in_several_ways(tmp_path: Path) -> None:
     for line, expected in lines.items():
         assert load_config(written(tmp_path, f"run: {{{line}}}")).run.mixed_precision == expected
     assert load_config(written(tmp_path, "run:"), ["run.mixed_precision=no"]).run.mixed_precision == "no"
+
+
+def test_old_spellings_are_read_with_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = """
+    data: {counterfactual: true}
+    weights: {mouth_reader: a.pt}
+    run: {coarse_noise: 0.3, noisy_share: 0.5, noisy_weight: 25, loss_weights: {reader: 0.1, reader_motion: 1, reader_points: 0.2}}
+    """
+    config = load_config(written(tmp_path, text), ["run.noisy_weight=5"])
+    run, weights = config.run, config.run.loss_weights
+    assert (config.data.counterfactual_pairs, config.weights.landmark_network) == (True, tmp_path / "a.pt")
+    assert (run.low_frequency_noise, run.timestep_bias, run.x0_weighting) == (0.3, 0.5, 5)
+    assert (weights["landmark_feature"], weights["temporal_feature"], weights["landmarks"]) == (0.1, 1, 0.2)
+    assert load_syncnet_config(written(tmp_path, "run: {loss_weights: {contrast: 0.5}}")).run.loss_weights["infonce"] == 0.5
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == len(OLD_KEYS) + 1 and "'data.counterfactual' is called 'data.counterfactual_pairs' now" in told[0]
+    both = written(tmp_path, "data: {counterfactual: true, counterfactual_pairs: true}")
+    assert "is the old name of 'data.counterfactual_pairs'" in refusal(Config, both)
 
 
 def test_nothing_to_choose_from_means_everything_is_trained(tmp_path: Path) -> None:
