@@ -536,7 +536,7 @@ def check_unet(config: Config, source: Source) -> None:
     """Refuse values that no network, picture or training can have; `source` is named in the ConfigError."""
     data, model = config.data, config.model
     widths, groups = model.block_out_channels, model.norm_num_groups
-    heard = data.audio_feat_length
+    around = data.audio_feat_length
     divisors = {ATTENTION_HEADS, groups} | ({MOTION_NORM_GROUPS} if model.use_motion_module else set())
     rules = [
         Rule(
@@ -545,7 +545,7 @@ def check_unet(config: Config, source: Source) -> None:
             f"a multiple of {VAE_FACTOR}, {MIN_RESOLUTION} or more",
         ),
         Rule("data.num_frames", 1 <= data.num_frames <= MAX_FRAMES, f"between 1 and {MAX_FRAMES}"),
-        Rule("data.audio_feat_length", len(heard) == 2 and min(heard) >= 0, "two whole numbers, 0 or more"),
+        Rule("data.audio_feat_length", len(around) == 2 and min(around) >= 0, "two whole numbers, 0 or more"),
         Rule("data.mask", data.mask in MASK_NAMES or Path(data.mask).is_absolute(), f"one of {', '.join(MASK_NAMES)}, or a picture's path"),
         Rule("model.layers_per_block", model.layers_per_block >= 1, "1 or more"),
         Rule("model.norm_num_groups", groups >= 1, "1 or more"),
@@ -600,7 +600,7 @@ def check_syncnet(config: SyncNetConfig, source: Source) -> None:
 
 
 def wav2lip_rules(data: SyncNetDataConfig) -> list[Rule]:
-    """What the SyncNet of fixed size looks at."""
+    """What the SyncNet of fixed size takes."""
     why = "because model.network is wav2lip"
     return [
         Rule("data.num_frames", data.num_frames == 5, f"5, {why}"),
@@ -636,6 +636,6 @@ def encoder_rules(section: str, encoder: EncoderConfig) -> list[Rule]:
 
 
 def is_factor(factor: Any) -> bool:
-    """Is this how much smaller a block makes its input: a number, or one for height and one for width?"""
+    """Whether this is a factor by which a block makes its input smaller: a number, or one for height and one for width."""
     pair = factor if isinstance(factor, list) else [factor, factor]
     return len(pair) == 2 and all(type(number) is int and number >= 1 for number in pair)

@@ -82,7 +82,7 @@ class SyncLoss(nn.Module):
             other: b 1 80 t, a sound that they should not fit; None: the second loss is None.
 
         Raises:
-            InputError: the judge was trained on another number of frames, or on latents of another size.
+            InputError: SyncNet was trained on another number of frames, or on latents of another size.
         """
         side = predicted.shape[-1] * (VAE_FACTOR if self.latent_space else 1)
         self.check(predicted.shape[1], side)

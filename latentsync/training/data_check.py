@@ -723,7 +723,7 @@ def _learning(tried: Overfit | None) -> list[Finding]:
         return [Finding(GOOD, "learning", f"one batch is learnt; {told}")]
     if not tried.decided:
         return [Finding(NOTE, "learning", f"too few steps to tell whether one batch can be learnt; {told}: give more --seconds")]
-    text = f"one batch is not learnt, the loss stays near {CHANCE:.3f}; {told}: look at and listen to a few clips"
+    text = f"one batch is not learnt, the loss stays near {CHANCE:.3f}; {told}: watch a few clips with their sound"
     return [Finding(SERIOUS, "learning", text)]
 
 
