@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -555,176 +555,157 @@ def findings(config: Config | SyncNetConfig, train: Side, held_out: Side | None,
     sides = [train, *([held_out] if held_out else [])]
     found = [*_amount(config, train), *_separation(train, held_out)]
     for side in sides:
-        found += [*_rejections(side), *_offsets(side), *_lag(side), *_faults(side), *_sizes_of_faces(config.data.resolution, side)]
+        found += [*_known(side), *_lag(side), *_shown(config.data.resolution, side)]
     found += [*_copies(sides), *_mouth(config, train), *_learning(tried)]
     order = (SERIOUS, WARNING, NOTE, GOOD)
-    return sorted(found, key=lambda finding: order.index(finding.gravity))
+    return sorted((Finding(*line) for line in found), key=lambda finding: order.index(finding.gravity))
 
 
-def _amount(config: Config | SyncNetConfig, train: Side) -> list[Finding]:
+Lines = Iterator[tuple[str, str, str]]  # gravity, topic, text of a finding
+
+
+def _amount(config: Config | SyncNetConfig, train: Side) -> Lines:
     clips, sources = len(train.catalog.clips), train.sources()
-    found = []
     if clips < FEW_CLIPS:
-        text = f"{clips} clips are few, {FEW_CLIPS} and more are wanted: add clips, rendered heads for instance"
-        found.append(Finding(WARNING, "amount", text))
+        yield WARNING, "amount", f"{clips} clips are few, {FEW_CLIPS} and more are wanted: add clips, rendered heads for instance"
     if len(sources) < FEW_SOURCES:
         text = f"the clips come from {len(sources)} sources: with fewer than {FEW_SOURCES} people a network memorises faces"
-        found.append(Finding(WARNING, "sources", text))
+        yield WARNING, "sources", text
     largest, count = sources.most_common(1)[0]
     if len(sources) > 1 and count > LARGE_SHARE * clips:
         text = f"{count / clips:.0%} of the clips come from one source, {largest}: leave some of them out, or add others"
-        found.append(Finding(WARNING, "sources", text))
+        yield WARNING, "sources", text
     batch = config.data.batch_size * config.run.gradient_accumulation_steps
     if isinstance(config, SyncNetConfig) and batch < SMALL_BATCH:
         text = f"batches of {batch} may stay at {CHANCE:.2f} for long: raise run.gradient_accumulation_steps until they have {SMALL_BATCH}"
-        found.append(Finding(WARNING, "batch", text))
-    return found
+        yield WARNING, "batch", text
 
 
-def _separation(train: Side, held_out: Side | None) -> list[Finding]:
+def _separation(train: Side, held_out: Side | None) -> Lines:
     if held_out is None:
-        text = "no held-out clips are named (data.val_data_dir): nothing will show whether learning generalises"
-        return [Finding(WARNING, "held out", text)]
-    found = []
+        yield WARNING, "held out", "no held-out clips are named (data.val_data_dir): nothing will show whether learning generalises"
+        return
     people = sorted(train.sources().keys() & held_out.sources().keys())
+    voices = sorted(train.voices().keys() & held_out.voices().keys())
     if people:
         text = f"{len(people)} of {len(held_out.sources())} held-out sources are trained on, too ({_some(people)}): move each to one side"
         sure = set(people) - {origin.source for side in (train, held_out) for origin in side.origins if origin.guessed}
         text = text if sure else f"going by the names of files, {text}, unless they show different people"
-        found.append(Finding(SERIOUS if sure else WARNING, "leak", text))
-    voices = sorted(train.voices().keys() & held_out.voices().keys())
+        yield SERIOUS if sure else WARNING, "leak", text
     if voices:
         text = f"{len(voices)} of {len(held_out.voices())} held-out voices are trained on, too ({_some(voices)}): results will flatter"
-        found.append(Finding(WARNING, "leak", text))
-    return found or [Finding(GOOD, "leak", "training and held-out clips share no source")]
+        yield WARNING, "leak", text
+    if not people and not voices:
+        yield GOOD, "leak", "training and held-out clips share no source"
 
 
-def _rejections(side: Side) -> list[Finding]:
+def _known(side: Side) -> Lines:
+    """Rejected clips, and known offsets."""
     rejected = len(side.catalog.rejected) + len(side.broken)
-    if not rejected:
-        return []
-    share = rejected / (len(side.catalog.clips) + len(side.catalog.rejected))
-    text = f"{rejected} {side.name} files ({share:.0%}) cannot be used: see the reasons above"
-    return [Finding(SERIOUS if share > 0.5 else WARNING if share > MANY else NOTE, "rejected", text)]
-
-
-def _offsets(side: Side) -> list[Finding]:
+    if rejected:
+        share = rejected / (len(side.catalog.clips) + len(side.catalog.rejected))
+        text = f"{rejected} {side.name} files ({share:.0%}) cannot be used: see the reasons above"
+        yield SERIOUS if share > 0.5 else WARNING if share > MANY else NOTE, "rejected", text
     offsets = side.offsets()
     if not offsets:
         text = f"no offsets of the {side.name} clips are known: neither a manifest nor files beside the clips hold them"
-        return [Finding(NOTE, "offsets", text)]
+        yield NOTE, "offsets", text
+        return
     apart = sum(abs(offset) > APART for offset in offsets)
-    if apart <= MANY * len(offsets):
-        return [Finding(GOOD, "offsets", f"{apart} of {len(offsets)} {side.name} clips with a known offset are apart by 2 frames or more")]
-    text = (
-        f"{apart} of {len(offsets)} {side.name} clips with a known offset are apart by 2 frames or more: shift their sound by it "
-        "(offset / 25 s), or mark them as corrected in the manifest"
-    )
-    return [Finding(SERIOUS, "offsets", text)]
+    text = f"{apart} of {len(offsets)} {side.name} clips with a known offset are apart by 2 frames or more"
+    advice = "shift their sound by it (offset / 25 s), or mark them as corrected in the manifest"
+    yield (GOOD, "offsets", text) if apart <= MANY * len(offsets) else (SERIOUS, "offsets", f"{text}: {advice}")
 
 
-def _lag(side: Side) -> list[Finding]:
-    correlation, found = side.correlation, []
-    x, y = correlation.place()
+def _lag(side: Side) -> Lines:
+    """Where, and how late, the picture moves with the sound."""
+    correlation, sources = side.correlation, len(side.sources())
+    (x, y), lag = correlation.place(), correlation.lag()
     if correlation.place_certainty() > PLACED and not (_MOUTH_X[0] <= x <= _MOUTH_X[1] and _MOUTH_Y[0] <= y <= _MOUTH_Y[1]):
         text = (
             f"what moves with the sound in the {side.name} clips lies at {x:.0%} of the width and {y:.0%} of the height, where an aligned "
             "face has no mouth: align the faces with the data processing pipeline"
         )
-        found.append(Finding(SERIOUS, "alignment", text))
-    sources, lag = len(side.sources()), correlation.lag()
+        yield SERIOUS, "alignment", text
     few = correlation.clips < TELLING_CLIPS or sources < TELLING_SOURCES
+    where = f"{abs(lag)} frames {'late' if lag > 0 else 'early'}"
     if correlation.certainty() < CERTAIN:
         text = (
             f"no movement with the sound was found in {correlation.clips} {side.name} clips: too few to tell, or faces that are not "
             "aligned, or sound of somebody else"
         )
-        return [*found, Finding(NOTE if few else WARNING, "lag", text)]
-    if abs(lag) < APART:
-        return [*found, Finding(GOOD, "lag", f"mouths move with the sound in the {side.name} clips")]
-    where = f"{abs(lag)} frames {'late' if lag > 0 else 'early'}"
-    if few:
+        yield NOTE if few else WARNING, "lag", text
+    elif abs(lag) < APART:
+        yield GOOD, "lag", f"mouths move with the sound in the {side.name} clips"
+    elif few:
         text = (
             f"movement in {correlation.clips} {side.name} clips of {sources} sources goes best with their sound {where}: that may be "
             f"chance below {TELLING_CLIPS} clips or {TELLING_SOURCES} sources; eval/eval_sync_conf.sh measures the offset of each clip"
         )
-        return [*found, Finding(NOTE, "lag", text)]
-    return [*found, Finding(SERIOUS, "lag", f"the sound of the {side.name} clips comes about {where}: shift it by that much")]
+        yield NOTE, "lag", text
+    else:
+        yield SERIOUS, "lag", f"the sound of the {side.name} clips comes about {where}: shift it by that much"
 
 
-def _faults(side: Side) -> list[Finding]:
-    found = []
+def _shown(resolution: int, side: Side) -> Lines:
+    """Silence, still mouths, and faces of another size than training wants."""
+    count = len(side.measured)
     for topic, faulty, text in (
         ("silence", [clip.path for clip in side.measured if clip.silent > 0.5], "are silent for more than half of their frames"),
         ("still", [clip.path for clip in side.measured if clip.movement < STILL], "show a mouth that never moves"),
     ):
         if faulty:
-            share = len(faulty) / len(side.measured)
-            text = f"{len(faulty)} of {len(side.measured)} {side.name} clips {text} ({_some(faulty)}): leave them out"
-            found.append(Finding(SERIOUS if share > MOST else WARNING if share > MANY else NOTE, topic, text))
-    return found
-
-
-def _sizes_of_faces(resolution: int, side: Side) -> list[Finding]:
-    found, sizes = [], [min(clip.width, clip.height) for clip in side.measured]
+            gravity = SERIOUS if len(faulty) > MOST * count else WARNING if len(faulty) > MANY * count else NOTE
+            yield gravity, topic, f"{len(faulty)} of {count} {side.name} clips {text} ({_some(faulty)}): leave them out"
+    sizes = [min(clip.width, clip.height) for clip in side.measured]
     small, large = sum(size < resolution for size in sizes), sum(size > resolution for size in sizes)
     if small:
-        text = f"{small} of {len(sizes)} {side.name} clips are smaller than data.resolution {resolution} and would be blown up"
-        text = f"{text}: lower data.resolution, or leave them out"
-        found.append(Finding(WARNING if small > MANY * len(sizes) else NOTE, "size", text))
+        text = f"{small} of {count} {side.name} clips are smaller than data.resolution {resolution} and would be blown up"
+        yield WARNING if small > MANY * count else NOTE, "size", f"{text}: lower data.resolution, or leave them out"
     if large:
-        text = f"{large} of {len(sizes)} {side.name} clips are larger than data.resolution {resolution}: each reading scales them down"
-        found.append(Finding(NOTE, "size", text))
-    return found
+        text = f"{large} of {count} {side.name} clips are larger than data.resolution {resolution}: each reading scales them down"
+        yield NOTE, "size", text
 
 
-def _copies(sides: Sequence[Side]) -> list[Finding]:
+def _copies(sides: Sequence[Side]) -> Lines:
     exact, near = duplicates(sides)
     clips = sum(len(side.catalog.clips) for side in sides)
     held = {clip.path for side in sides[1:] for clip in side.catalog.clips}
-    groups = [*exact, *near]
-    found = []
     both = sorted(held.intersection(clip.path for clip in sides[0].catalog.clips))
+    across = [group for group in (*exact, *near) if 0 < sum(path in held for path in group) < len(group)]
     if both:
         text = f"{len(both)} clips are both trained on and held out ({_some(both)}): take them out of one of the two"
-        found.append(Finding(SERIOUS, "leak", text))
-    across = [group for group in groups if 0 < sum(path in held for path in group) < len(group)]
+        yield SERIOUS, "leak", text
     if across:
         text = f"{len(across)} clips are both trained on and held out, under two names ({_some(across[0])}): remove them on one side"
-        found.append(Finding(SERIOUS, "leak", text))
+        yield SERIOUS, "leak", text
     for words, some in (("exact copies of others", exact), ("the same clip as another one in another encoding", near)):
         spare = sum(len(group) - 1 for group in some)
         if spare:
             text = f"{spare} clips are {words} (such as {_some(some[0])}): remove them"
-            found.append(Finding(WARNING if spare > 0.01 * clips else NOTE, "duplicates", text))
-    return found
+            yield WARNING if spare > 0.01 * clips else NOTE, "duplicates", text
 
 
-def _mouth(config: Config | SyncNetConfig, train: Side) -> list[Finding]:
-    known = sum(clip.mouth for clip in train.catalog.clips)
-    if not isinstance(config, SyncNetConfig):
-        return []
+def _mouth(config: Config | SyncNetConfig, train: Side) -> Lines:
+    without = sum(not clip.mouth for clip in train.catalog.clips)
     weight = config.run.loss_weights.get(MOUTH, 0.0)
-    if weight > 0 and known < len(train.catalog.clips):
-        without = len(train.catalog.clips) - known
-        text = f"run.loss_weights.mouth is {weight:g} and {without} clips have no true mouth channels: set it to 0"
-        return [Finding(SERIOUS, "mouth", text)]
-    if weight == 0 and known == len(train.catalog.clips):
-        text = "every clip comes with its true mouth channels: run.loss_weights.mouth=1 lets SyncNet leave chance sooner"
-        return [Finding(NOTE, "mouth", text)]
-    return []
+    if weight > 0 and without:
+        yield SERIOUS, "mouth", f"run.loss_weights.mouth is {weight:g} and {without} clips have no true mouth channels: set it to 0"
+    if weight == 0 and not without and isinstance(config, SyncNetConfig):
+        yield NOTE, "mouth", "every clip comes with its true mouth channels: run.loss_weights.mouth=1 lets SyncNet leave chance sooner"
 
 
-def _learning(tried: Overfit | None) -> list[Finding]:
+def _learning(tried: Overfit | None) -> Lines:
     if tried is None:
-        return []
+        return
     told = f"{tried.network} on {tried.samples} samples: loss {tried.first:.3f} -> {tried.last:.3f} in {tried.steps} steps"
     if tried.learnt:
-        return [Finding(GOOD, "learning", f"one batch is learnt; {told}")]
-    if not tried.decided:
-        return [Finding(NOTE, "learning", f"too few steps to tell whether one batch can be learnt; {told}: give more --seconds")]
-    text = f"one batch is not learnt, the loss stays near {CHANCE:.3f}; {told}: watch a few clips with their sound"
-    return [Finding(SERIOUS, "learning", text)]
+        yield GOOD, "learning", f"one batch is learnt; {told}"
+    elif not tried.decided:
+        yield NOTE, "learning", f"too few steps to tell whether one batch can be learnt; {told}: give more --seconds"
+    else:
+        text = f"one batch is not learnt, the loss stays near {CHANCE:.3f}; {told}: watch a few clips with their sound"
+        yield SERIOUS, "learning", text
 
 
 def _some(things: Sequence[object]) -> str:
