@@ -25,9 +25,7 @@ from latentsync.training.logging import (
     Curve,
     History,
     HistoryPoint,
-    RunningMeans,
     draw_chart,
-    running_mean,
 )
 from latentsync.training.syncnet import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
 from latentsync.training.trainer import EMA, ValidationSum, last_line, make_accelerator, make_optimizer, mean_over_processes
@@ -55,14 +53,6 @@ def test_history_forgets_what_will_be_measured_again(tmp_path: Path) -> None:
     assert once_more.was_validated(3)
 
 
-def test_running_means() -> None:
-    means = RunningMeans()
-    assert not means
-    means.add({"a": 1.0})
-    means.add({"a": 3.0})
-    assert means and means.take() == {"a": 2.0} and not means
-
-
 def test_a_curve_is_thinned_and_keeps_its_shape() -> None:
     curve = Curve()
     for step in range(20 * MOST_POINTS):
@@ -84,11 +74,6 @@ def test_a_chart_has_a_panel_for_each_value(tmp_path: Path) -> None:
     assert two.shape[1] == pytest.approx(2 * one.shape[1], abs=3) and two.std() > 10
     draw_chart([], tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
-
-
-def test_running_mean_uses_fewer_values_at_the_ends() -> None:
-    values = torch.arange(100).double().numpy()
-    assert running_mean(values)[50] == pytest.approx(50) and running_mean(values)[0] == pytest.approx(1)
 
 
 def test_shares_of_processes_are_mean_over_processes() -> None:
