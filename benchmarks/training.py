@@ -24,15 +24,15 @@ from latentsync.constants import VAE_FACTOR
 from latentsync.data.sampling import UNetBatch
 from latentsync.faces.mask import fixed_mask
 from latentsync.losses.lpips import LowerHalfLPIPS, empty_lpips
-from latentsync.losses.sync import SyncJudge
+from latentsync.losses.sync import SyncLoss
 from latentsync.losses.trepa import TREPALoss
 from latentsync.mel import BANDS, window_length
 from latentsync.models.syncnet import make_syncnet
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.third_party.videomae import VideoMAE
-from latentsync.training.trainer import freeze, half_precision, make_accelerator, make_optimizer
-from latentsync.training.unet import LossNetworks, NoiseSampling, UNetStep
+from latentsync.training.trainer import half_precision, make_accelerator, make_optimizer
+from latentsync.training.unet import NoiseSampling, UNetStep, freeze
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "unet"
 TINY_WIDTHS, TINY_RESOLUTION = [64, 128, 256, 256], 64
@@ -83,20 +83,22 @@ def step_of(config: Config, tiny: bool, device: torch.device, dtype: torch.dtype
     weights = config.run.loss_weights
     codec = LatentCodec(AutoencoderKL.from_config(vae_config(tiny))).to(device, dtype)
     codec.slice_size = config.run.vae_slice_size or None
-    sync = lpips = trepa = None
+    networks: dict[str, torch.nn.Module] = {}
     if weights["sync"]:
         network = make_syncnet(TINY_SYNCNET if tiny else SyncNetModelConfig())
-        sync = SyncJudge(network, resolution=256, num_frames=config.data.num_frames, latent_space=False, lower_half=True).to(device)
+        sync = SyncLoss(network, resolution=256, num_frames=config.data.num_frames, latent_space=False, lower_half=True)
+        networks["syncnet"] = sync.to(device)
     if weights["lpips"]:
         lpips = LowerHalfLPIPS(empty_lpips().to_empty(device=device), codec.slice_size)
         for value in lpips.state_dict().values():
             torch.nn.init.normal_(value, std=0.02)
+        networks["vgg16"] = lpips
     if weights["trepa"]:
         network = VideoMAE(config.videomae).to(device, dtype)
         network.gradient_checkpointing = config.run.enable_gradient_checkpointing
-        trepa = TREPALoss(network)
+        networks["videomae"] = TREPALoss(network)
     mask = fixed_mask(config.data.resolution).to(device)
-    return UNetStep(codec, mask, weights=weights, seed=0, chance=NoiseSampling(), judges=LossNetworks(sync, lpips, trepa))
+    return UNetStep(codec, mask, weights=weights, seed=0, noise_sampling=NoiseSampling(), networks=networks)
 
 
 def batch_of(config: Config, position: int, device: torch.device) -> UNetBatch:

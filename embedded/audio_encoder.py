@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from whisper.audio import log_mel_spectrogram
 from whisper.model import ModelDimensions, Whisper
 
+from eval.estimates import pearson
 from latentsync.config import (
     CkptConfig,
     OptimizerConfig,
@@ -41,7 +42,6 @@ from latentsync.media.audio import FULL_SCALE
 from latentsync.media.files import walk_media
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training.logging import History
-from latentsync.training.statistics import pearson
 from latentsync.training.syncnet import mouth_scale
 from latentsync.training.trainer import Losses, Problems, Publish, TrainingTask, ValidationSum, clip_namer, seed_everything, start_weights
 from latentsync.weights import read_checkpoint
@@ -649,11 +649,11 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "embedded" / 
 
 def work(parsed: argparse.Namespace) -> bool:
     """Train; False where it was stopped before the end."""
-    from latentsync.config import dump
+    from latentsync.config import dump_config
 
     config = load_audio_encoder_config(parsed.config_path, parsed.overrides)
     if parsed.print_config:
-        print(dump(config), end="")
+        print(dump_config(config), end="")
         return True
     from latentsync.training.trainer import make_accelerator
 

@@ -712,11 +712,11 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "embedded" / 
 
 def work(parsed: argparse.Namespace) -> bool:
     """Train; False where it was stopped before the end."""
-    from latentsync.config import dump
+    from latentsync.config import dump_config
 
     config = load_autoencoder_config(parsed.config_path, parsed.overrides)
     if parsed.print_config:
-        print(dump(config), end="")
+        print(dump_config(config), end="")
         return True
     from latentsync.training.trainer import make_accelerator
 

@@ -29,7 +29,7 @@ from eval.metrics.lips import (
 )
 from eval.metrics.sync import PairTally, SyncMeter, SyncReading, compare, pair_accuracy
 from latentsync.cli import run_command
-from latentsync.data.clip_index import TWIN, sidecar, twin_path
+from latentsync.data.clip_index import PAIR_SUFFIX, counterpart_path, sidecar
 from latentsync.data.sampling import generator
 from latentsync.errors import ConfigError, InputError, OutputError, WeightsError
 from latentsync.faces.alignment import align_known, on_face, warp_faces
@@ -37,7 +37,7 @@ from latentsync.media.audio import read_audio
 from latentsync.media.files import staged, walk_media, write_json, write_text
 from latentsync.media.video_reader import VideoReader
 from latentsync.mel import log_mel
-from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, MouthReading
+from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, MouthLandmarks
 
 if TYPE_CHECKING:
     from eval.cases import GeneratedVideos
@@ -71,12 +71,11 @@ def find_pairs(folder: Path, limit: int | None = None) -> list[RenderedPair]:
     """The pairs below a folder, by name, the first `limit` of them. Raises InputError where there is none."""
     if limit is not None and limit < 1:
         raise InputError(f"--limit is {limit}: give 1 or more, or leave it out")
-    videos = (path for path in walk_media(folder, {".mp4"}) if not path.stem.endswith(TWIN))
-    pairs = [
-        RenderedPair(str(path.relative_to(folder).with_suffix("")), path, twin_path(path)) for path in videos if twin_path(path).is_file()
-    ]
+    videos = (path for path in walk_media(folder, {".mp4"}) if not path.stem.endswith(PAIR_SUFFIX))
+    names = ((path, counterpart_path(path)) for path in videos)
+    pairs = [RenderedPair(str(path.relative_to(folder).with_suffix("")), path, other) for path, other in names if other.is_file()]
     if not pairs:
-        raise InputError(f"{folder} holds no clip with a twin (*{TWIN}.mp4): {_ADVICE}")
+        raise InputError(f"{folder} holds no clip with a twin (*{PAIR_SUFFIX}.mp4): {_ADVICE}")
     return pairs[:limit]
 
 
@@ -258,8 +257,8 @@ class HeadsMeter:
         self,
         faces: Tensor,
         true: Tensor,
-        mouth: MouthReading,
-        true_mouth: MouthReading,
+        mouth: MouthLandmarks,
+        true_mouth: MouthLandmarks,
         gap: Tensor,
         syncnet: SyncMeasures,
         judge: SyncMeasures | None,
@@ -659,13 +658,13 @@ def open_meter(parsed: argparse.Namespace, resolution: int, vgg16: Path | None) 
     """The networks that measure. Raises InputError, ConfigError, WeightsError."""
     from eval.metrics.image import make_appearance
     from eval.metrics.sync import load_sync_meter
-    from latentsync.models.landmark_network import load_mouth_reader
+    from latentsync.models.landmark_network import load_landmark_network
     from latentsync.pipelines.build import resolve_device
 
     device = resolve_device(parsed.device)
     syncnet = load_sync_meter(parsed.syncnet_config, parsed.syncnet, device)
     judge = None if parsed.judge is None else load_sync_meter(parsed.judge_config, parsed.judge, device)
-    reader = load_mouth_reader(parsed.reader).to(device).eval()
+    reader = load_landmark_network(parsed.reader).to(device).eval()
     return HeadsMeter(resolution, syncnet, judge, reader, make_appearance(reader, vgg16, device), device)
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from eval.estimates import pearson
 from latentsync.config import CkptConfig, OptimizerConfig, Rule, RunConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
 from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
 from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, fixed_batches, whole
@@ -25,21 +26,20 @@ from latentsync.errors import InputError
 from latentsync.faces.mask import to_pixels
 from latentsync.models.landmark_network import (
     FIRST_POINT,
+    LANDMARK_NORM_GROUPS,
+    LANDMARK_SIDE,
+    LANDMARK_STAGES,
     MIDDLE,
     POINTS,
-    READER_NORM_GROUPS,
-    READER_SIDE,
-    READER_STAGES,
     LandmarkNetwork,
-    MouthReaderModelConfig,
-    MouthReading,
+    LandmarkNetworkConfig,
+    MouthLandmarks,
     lip_gaps,
     measure,
     published,
 )
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training.logging import History
-from latentsync.training.statistics import pearson
 from latentsync.training.trainer import (
     Losses,
     Problems,
@@ -77,7 +77,7 @@ class MouthReaderConfig:
     """One mouth reader and how it is trained."""
 
     data: MouthReaderDataConfig = field(default_factory=MouthReaderDataConfig)
-    model: MouthReaderModelConfig = field(default_factory=MouthReaderModelConfig)
+    model: LandmarkNetworkConfig = field(default_factory=LandmarkNetworkConfig)
     run: MouthReaderRunConfig = field(default_factory=MouthReaderRunConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ckpt: CkptConfig = field(default_factory=CkptConfig)
@@ -95,14 +95,14 @@ def load_mouth_reader_config(path: Path | str, overrides: Sequence[str] = ()) ->
     return config
 
 
-def model_rules(model: MouthReaderModelConfig) -> list[Rule]:
+def model_rules(model: LandmarkNetworkConfig) -> list[Rule]:
     """What sizes a mouth reader can have."""
     widths = model.block_out_channels
     return [
         Rule(
             "model.block_out_channels",
-            len(widths) == READER_STAGES and all(width > 0 and width % READER_NORM_GROUPS == 0 for width in widths),
-            f"{READER_STAGES} widths, each a multiple of {READER_NORM_GROUPS}",
+            len(widths) == LANDMARK_STAGES and all(width > 0 and width % LANDMARK_NORM_GROUPS == 0 for width in widths),
+            f"{LANDMARK_STAGES} widths, each a multiple of {LANDMARK_NORM_GROUPS}",
         ),
         *at_least(1, "model", model, "head_channels", "hidden"),
     ]
@@ -237,7 +237,7 @@ class MouthDataset(ClipDataset[MouthBatch]):
         degraded: bool = True,
         faces_cache: Path | None = None,
     ) -> None:
-        super().__init__(catalog, num_frames=num_frames, resolution=READER_SIDE, seed=seed, faces_cache=faces_cache)
+        super().__init__(catalog, num_frames=num_frames, resolution=LANDMARK_SIDE, seed=seed, faces_cache=faces_cache)
         self.drawn, self.degraded = drawn, degraded
         self._remembered: OrderedDict[Path, np.ndarray] = OrderedDict()
 
@@ -297,7 +297,7 @@ class MouthScale(NamedTuple):
     """What is read off the faces of a training; in units of these deviations a constant guess loses about 1."""
 
     mean: Tensor  # of the points, 20 2
-    deviation: MouthReading
+    deviation: MouthLandmarks
 
 
 class MouthReaderStep:
@@ -425,7 +425,7 @@ def mouth_scale(catalog: Catalog) -> MouthScale:
     shift, scale = LARGEST_SHIFT / 2, math.log(LARGEST_SCALE) / math.sqrt(3)  # standard deviations of what `degrade` does
     moved = (points.var(0, correction=0) + shift**2).sqrt()
     sizes = ((size.var(correction=0) + (scale * size.mean()) ** 2).sqrt() for size in (mouths.gap, mouths.width))
-    return MouthScale(points.mean(0), MouthReading(moved, *(size.clamp(min=LEAST_DEVIATION) for size in sizes)))
+    return MouthScale(points.mean(0), MouthLandmarks(moved, *(size.clamp(min=LEAST_DEVIATION) for size in sizes)))
 
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "embedded" / "mouth_reader.yaml"
@@ -433,11 +433,11 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "embedded" / 
 
 def work(parsed: argparse.Namespace) -> bool:
     """Train; False where it was stopped before the end."""
-    from latentsync.config import dump
+    from latentsync.config import dump_config
 
     config = load_mouth_reader_config(parsed.config_path, parsed.overrides)
     if parsed.print_config:
-        print(dump(config), end="")
+        print(dump_config(config), end="")
         return True
     from latentsync.training.trainer import make_accelerator
 

@@ -57,7 +57,7 @@ find "$pairs" -name '*.mp4' | sort >"$work/pairs.txt.part" && mv -- "$work/pairs
 for seed in 1 2; do # first what mouths do, seen and heard, then whether both fit
     shared=(--config_path "$configs/syncnet.yaml" data.train_data_dir="$singles" data.train_fileslist="$work/pairs.txt" data.val_data_dir="$unseen" run.seed="$seed")
     "$here/train_syncnet.sh" "${shared[@]}" data.train_output_dir="$work/syncnet_${seed}_mouth" run.max_train_steps=1500 optimizer.lr=1.5e-3 \
-        run.loss_weights.sync=0 run.loss_weights.contrast=0
+        run.loss_weights.sync=0 run.loss_weights.infonce=0
     "$here/train_syncnet.sh" "${shared[@]}" data.train_output_dir="$work/syncnet_$seed" ckpt.resume_ckpt_path="$(newest "$work/syncnet_${seed}_mouth")"
     keep "$work/syncnet_$seed" "$work/syncnet_$seed.pt"
 done
@@ -68,7 +68,7 @@ shared=(data.train_data_dir="$pairs" data.val_data_dir="$work/unseen pairs" data
 keep "$work/unet_stage1" "$work/unet_stage1.pt"
 say "denoiser, second stage"
 "$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" "${shared[@]}" data.train_output_dir="$work/unet" weights.syncnet="$work/syncnet_1.pt" \
-    weights.mouth_reader="$work/mouth_reader_1.pt" ckpt.resume_ckpt_path="$work/unet_stage1.pt"
+    weights.landmark_network="$work/mouth_reader_1.pt" ckpt.resume_ckpt_path="$work/unet_stage1.pt"
 keep "$work/unet" "$work/unet.pt"
 
 say "packing"

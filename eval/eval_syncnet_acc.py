@@ -26,7 +26,7 @@ from latentsync.cli import CODES, run_command
 from latentsync.config import SyncNetConfig
 from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
 from latentsync.data.clip_index import open_catalog
-from latentsync.data.features import Mels, heard_frames
+from latentsync.data.features import Mels, audio_frames
 from latentsync.data.sampling import SYNCNET_LENGTHS, SyncNetBatch, fixed_batches
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.errors import InputError
@@ -208,7 +208,7 @@ def read_offset(dataset: SyncNetDataset, place: int, meter: SyncMeter, most_fram
     """Offset and confidence of a clip, by its first frames. Raises InputError where it is too short or unreadable."""
     clip, length = dataset.catalog.clips[place], dataset.num_frames
     mel = dataset.mels(clip.path)
-    frames = min(clip.frames, heard_frames(mel), most_frames)
+    frames = min(clip.frames, audio_frames(mel), most_frames)
     if frames < length + MAX_SHIFT:
         raise InputError(f"{clip.path} is {frames} frames long and an offset needs {length + MAX_SHIFT}: measure longer clips")
     audio = meter.embed_audio(mel[:, : window_start(frames - length) + window_length(length)])

@@ -189,12 +189,12 @@ def run(parsed: argparse.Namespace) -> None:
     """Do what the command line says."""
     from eval.config import load_evaluation_config
     from eval.metrics.table import load_metrics
-    from latentsync.config import dump
+    from latentsync.config import dump_config
     from latentsync.media.files import FolderLock
 
     config = load_evaluation_config(parsed.config, parsed.overrides)
     if parsed.print_config:
-        print(dump(config), end="")
+        print(dump_config(config), end="")
         return
     if parsed.limit is not None and parsed.limit < 1:
         raise InputError(f"--limit is {parsed.limit}: give 1 or more, or leave it out")

@@ -1,9 +1,8 @@
-"""Configurations of U-Net and SyncNet: dataclasses, YAML files, dotted overrides, checks."""
+"""Configurations of U-Net and SyncNet: the dataclasses, how YAML files and dotted overrides are read, and the checks."""
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
-from functools import reduce
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
@@ -14,11 +13,294 @@ from yaml import YAMLError
 
 from latentsync.constants import ATTENTION_HEADS, LATENT_CHANNELS, MAX_FRAMES, MOTION_NORM_GROUPS, RGB, SYNCNET_NORM_GROUPS, VAE_FACTOR
 from latentsync.errors import ConfigError
-from latentsync.published_config import MASK_NAMES, SYNCNET_KEYS, UNET_KEYS, PublishedKeys, living_values, without_attention
+from latentsync.published_config import MASK_NAMES, SYNCNET_KEYS, UNET_KEYS, PublishedKeys, current_values, leaves, without_attention
 
 logger = logging.getLogger(__name__)
 
 ConfigType = TypeVar("ConfigType")
+
+
+# Old spelling of a key -> the present one. The old one is read, with a logged line, for one release.
+OLD_KEYS = {
+    "data.counterfactual": "data.counterfactual_pairs",
+    "weights.mouth_reader": "weights.landmark_network",
+    "run.coarse_noise": "run.low_frequency_noise",
+    "run.noisy_share": "run.timestep_bias",
+    "run.noisy_weight": "run.x0_weighting",
+    "run.loss_weights.contrast": "run.loss_weights.infonce",
+    "run.loss_weights.reader": "run.loss_weights.landmark_feature",
+    "run.loss_weights.reader_motion": "run.loss_weights.temporal_feature",
+    "run.loss_weights.reader_points": "run.loss_weights.landmarks",
+}
+PRECISIONS = ("auto", "bf16", "fp16", "no")
+OPTIMIZERS = ("adamw", "adamw_8bit")
+SYNCNETS = ("stable", "wav2lip")
+LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine")
+
+
+LARGEST_SEED = 2**31 - 1  # leaves room for one seed for each process
+MAX_INFERENCE_STEPS = 1000  # steps of the schedule that the denoiser is trained on
+LEVELS = 4  # levels of the denoiser: three with attention, one without
+MIN_RESOLUTION = 64  # pixels: eight latent cells, the least that three halvings leave something of
+
+
+@dataclass
+class TrainingDataConfig:
+    """Where clips come from and how many make a batch. A clip is a video of one aligned face at 25 frames a second with sound."""
+
+    train_data_dir: Path | None = None  # folder of clips
+    train_fileslist: Path | None = None  # ... and, or, a text file with one clip a line, relative to that file
+    val_data_dir: Path | None = None  # held-out clips: never of people that are trained on
+    val_fileslist: Path | None = None
+    train_output_dir: Path | None = None  # checkpoints, logs, charts, validation videos
+    cache_dir: Path | None = None  # what is computed once for each clip; None: "cache" in the output folder
+    cache_faces: bool = False  # keep decoded faces on disk (3 x resolution x resolution bytes a frame) where decoding holds training up
+    batch_size: int = 1  # clips in one pass of one process
+    num_workers: int = 4  # processes that read clips, for each training process
+
+
+@dataclass
+class RunConfig:
+    """How long, in which precision, how often validated."""
+
+    seed: int = 1247
+    mixed_precision: str = "auto"  # "bf16", "fp16" (with loss scaling) or "no"; auto: what the device is good at
+    max_train_steps: int = 10_000_000  # steps of the optimizer
+    gradient_accumulation_steps: int = 1  # passes added up in one step
+    ema_decay: float = 0.0  # of the moving average of the weights that is validated and saved; 0: none
+    validation_steps: int = 1000  # steps between two validations; there is one before the first step
+    log_steps: int = 10  # steps whose mean is one point of the log and the chart
+    num_val_clips: int = 64  # held-out clips in each validation
+    loss_weights: dict[str, float] = field(default_factory=dict)  # loss -> its weight in the sum; losses of weight 0 are not computed
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW and its learning rate."""
+
+    name: str = "adamw"  # "adamw_8bit" keeps its moments in 8 bits (CUDA, package bitsandbytes)
+    lr: float = 1e-5
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0  # gradients longer than this are shortened to it
+    lr_scheduler: str = "constant"  # or "constant_with_warmup", "linear", "cosine"
+    lr_warmup_steps: int = 0
+
+
+@dataclass
+class CkptConfig:
+    """What training starts from and what it keeps."""
+
+    resume_ckpt_path: Path | None = None  # weights that a new training starts from; a training that was stopped goes on by itself
+    save_ckpt_steps: int = 10_000
+    keep_last: int = 3  # checkpoints kept; the newest two can be resumed from
+
+
+@dataclass
+class UNetConfig:
+    """Sizes of the denoiser; everything else about it is fixed by the method."""
+
+    block_out_channels: list[int] = field(default_factory=lambda: [320, 640, 1280, 1280])  # width of each level
+    layers_per_block: int = 2
+    norm_num_groups: int = 32  # groups of the convolution blocks' norms
+    cross_attention_dim: int = 384  # width of an audio token: 384 for Whisper tiny, 768 for small
+    use_motion_module: bool = True  # attention along time
+    motion_module_decoder_only: bool = False  # ... in the up path alone
+
+
+@dataclass
+class DataConfig(TrainingDataConfig):
+    """What one clip is: picture size, frames, sound of a frame, mask; and where clips for training come from."""
+
+    resolution: int = 256  # side of the aligned face, pixels
+    num_frames: int = 16  # frames in a clip
+    audio_feat_length: list[int] = field(default_factory=lambda: [2, 2])  # video frames of sound before and after each frame
+    mask: str = "mask"  # which fixed mask: "mask", "mask2", "mask3", "mask4"; or the path of a picture, white = keep
+    audio_dropout: float = 0.0  # share of training clips whose audio is replaced by zeros, so that guidance has a trained other half
+    counterfactual_pairs: bool = False  # pairs of clips that differ in the words alone (rendered heads): each is painted over the other
+    cache_latents: bool = False  # encode each clip once and keep its latents on disk
+    syncnet_config_path: Path | None = None  # YAML of the SyncNet behind the sync losses
+    val_video_path: Path | None = None  # a video that validation syncs ...
+    val_audio_path: Path | None = None  # ... to this recording; without both there is no validation video
+
+
+@dataclass
+class WeightsConfig:
+    """Files of the networks; in a YAML file relative to its folder, in an override to the working folder. None: the default place."""
+
+    unet: Path | None = None  # the denoiser's checkpoint
+    vae: Path | None = None  # a folder in the layout of diffusers
+    whisper: Path | None = None  # the audio encoder's checkpoint
+    syncnet: Path | None = None  # training: the network behind the sync losses
+    vgg16: Path | None = None  # training: the network behind LPIPS
+    videomae: Path | None = None  # training: the network behind TREPA
+    landmark_network: Path | None = None  # training: this project's own network behind the landmark losses; None: none
+
+
+@dataclass
+class VideoMAEConfig:
+    """Sizes of the video network behind TREPA (VideoMAE v2; the defaults are ViT-g/14)."""
+
+    image_size: int = 224
+    patch_size: int = 14
+    num_frames: int = 16
+    tubelet_size: int = 2
+    width: int = 1408
+    depth: int = 40
+    num_heads: int = 16
+    hidden: int = 6144  # width inside the feed-forward layers
+
+
+@dataclass
+class UNetRunConfig(RunConfig):
+    """... for the denoiser."""
+
+    loss_weights: dict[str, float] = field(
+        default_factory=lambda: {
+            **{"recon": 1.0, "sync": 0.0, "lpips": 0.0, "trepa": 0.0},  # as published
+            "sync_source": 0.0,  # for counterfactual pairs
+            **{"landmark_feature": 0.0, "temporal_feature": 0.0, "landmarks": 0.0},  # of this project's landmark network
+        }
+    )
+    trainable_modules: list[str] = field(default_factory=list)  # parts of parameter names that are trained; empty: everything
+    enable_gradient_checkpointing: bool = True  # compute activations twice instead of keeping them
+    vae_slice_size: int = 4  # faces that the autoencoder holds activations of at once; 0: all
+    use_mixed_noise: bool = True  # noise of which a part is shared by all frames
+    low_frequency_noise: float = 0.0  # standard deviation of noise in large waves that is added while training; 0: as published
+    timestep_bias: float = 0.0  # share of the samples that are taken from the noisiest quarter of the timesteps; 0: as published
+    use_reference: bool = True  # False: hidden, in training and in inference, so that the denoiser never comes to need it
+    x0_weighting: float = 1.0  # up to how much more a noisy step counts in recon, where mouths get their shape; 1: all count alike
+    mouth_weight: float = 1.0  # how much more the cells of the lips count in recon; 1: all count alike
+    mixed_noise_alpha: float = 1.0  # weight of the shared part against each frame's own
+    inference_steps: int = 20  # of the validation video, and of inference where nothing else is chosen
+    guidance_scale: float = 1.5  # likewise
+    paste: str = "face"  # inference: what goes into the frame, the whole aligned "face", as published, or what of "mask" is face
+    match_skin: bool = False  # inference: bring the broad colours of what was generated to those of the source; False: as published
+
+
+@dataclass
+class Config:
+    """One configuration of the method: clips, denoiser, weight files, and how the denoiser is trained."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: UNetConfig = field(default_factory=UNetConfig)
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    videomae: VideoMAEConfig = field(default_factory=VideoMAEConfig)
+    run: UNetRunConfig = field(default_factory=UNetRunConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ckpt: CkptConfig = field(default_factory=CkptConfig)
+
+
+@dataclass
+class EncoderConfig:
+    """One of SyncNet's two encoders; all lists have one entry for each block."""
+
+    in_channels: int = 1
+    block_out_channels: list[int] = field(default_factory=list)
+    downsample_factors: list[Any] = field(default_factory=list)  # a number, or [height, width]
+    attn_blocks: list[int] = field(default_factory=list)  # 1: a block of attention follows
+    dropout: float = 0.0
+
+
+@dataclass
+class SyncNetModelConfig:
+    """SyncNet's two encoders; the defaults are those of the published network of 1.5 and 1.6."""
+
+    network: str = "stable"  # or "wav2lip", the one of the paper's ablation: of fixed size, whatever the encoders below say
+    audio_encoder: EncoderConfig = field(
+        default_factory=lambda: EncoderConfig(
+            1,
+            [32, 64, 128, 256, 512, 1024, 2048],
+            [[2, 1], 2, 2, 1, 2, 2, [2, 3]],
+            [0, 0, 0, 1, 1, 0, 0],
+        )
+    )
+    visual_encoder: EncoderConfig = field(
+        default_factory=lambda: EncoderConfig(
+            48,
+            [64, 128, 256, 256, 512, 1024, 2048, 2048],
+            [[1, 2], 2, 2, 2, 2, 2, 2, 2],
+            [0, 0, 0, 0, 1, 1, 0, 0],
+        )
+    )
+
+
+@dataclass
+class SyncNetDataConfig(TrainingDataConfig):
+    """What SyncNet is shown."""
+
+    resolution: int = 256  # side of the aligned face, pixels
+    num_frames: int = 16
+    latent_space: bool = False  # latents of the autoencoder instead of pixels
+    lower_half: bool = True  # the lower half of the face alone
+    batch_size: int = 256
+
+
+@dataclass
+class SyncNetWeightsConfig:
+    """Files of the networks that SyncNet's training needs."""
+
+    vae: Path | None = None  # for latents only
+
+
+@dataclass
+class SyncNetRunConfig(RunConfig):
+    """... for SyncNet."""
+
+    seed: int = 42
+    loss_weights: dict[str, float] = field(default_factory=lambda: {"sync": 1.0, "mouth": 0.0, "infonce": 0.0})
+    chance_steps: int = 2000  # steps after which a loss that still sits at chance level is worth a warning
+
+
+@dataclass
+class SyncNetConfig:
+    """One SyncNet and how it is trained."""
+
+    data: SyncNetDataConfig = field(default_factory=SyncNetDataConfig)
+    model: SyncNetModelConfig = field(default_factory=SyncNetModelConfig)
+    weights: SyncNetWeightsConfig = field(default_factory=SyncNetWeightsConfig)
+    run: SyncNetRunConfig = field(default_factory=SyncNetRunConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ckpt: CkptConfig = field(default_factory=CkptConfig)
+
+
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
+    """Read the configuration of a denoiser: a file of ours, or one published with versions 1.0, 1.5 or 1.6.
+
+    Args:
+        path: the YAML file; relative paths in it are counted from its folder.
+        overrides: dotted settings that win over the file, such as "data.resolution=512"; paths in them are counted from the working folder.
+
+    Returns:
+        the checked configuration, with absolute paths. Whether they exist is not looked at: inference needs none of those for training.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown, a value has the wrong type or cannot be honoured.
+    """
+    config, source = read_config(Config, UNET_KEYS, path, overrides)
+    check_unet(config, source)
+    return config
+
+
+def load_syncnet_config(path: Path | str, overrides: Sequence[str] = ()) -> SyncNetConfig:
+    """Read the configuration of a SyncNet, ours or published; like `load_config`."""
+    config, source = read_config(SyncNetConfig, SYNCNET_KEYS, path, overrides)
+    check_syncnet(config, source)
+    return config
+
+
+def dump_config(config: Any) -> str:
+    """A configuration, whichever its dataclass, as YAML that its loader reads back as the same."""
+    tree = OmegaConf.to_container(OmegaConf.structured(config))
+    return OmegaConf.to_yaml(OmegaConf.create(with_plain_paths(tree)))
+
+
+def with_plain_paths(value: Any) -> Any:
+    """Nested mappings and lists with their paths as strings."""
+    if isinstance(value, dict):
+        return {key: with_plain_paths(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [with_plain_paths(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 @dataclass(frozen=True)
@@ -53,61 +335,57 @@ def read_config(
         ConfigError: the file cannot be read, a key is unknown, a value has the wrong type.
     """
     path = Path(path)
-    living = living_keys(kind)
-    names = frozenset(living)
-    values, dead = living_values(read_yaml(path, [entry.name for entry in fields(kind)]), names, published, str(path))
+    current = current_keys(kind)
+    names = frozenset(current)
+
+    def read(tree: dict[str, Any], folder: Path, where: str) -> tuple[dict[str, Any], list[str]]:
+        found, ignored = current_values(present_names(leaves(tree), names, where), names, published, where)
+        resolve_paths(found, current, folder, where)
+        resolve_pictures(found, published.pictures, folder)
+        return found, ignored
+
+    values, ignored = read(read_yaml(path, [entry.name for entry in fields(kind)]), path.absolute().parent, str(path))
     values |= without_attention(values, names)
-    resolve_paths(values, living, path.absolute().parent, str(path))
-    resolve_pictures(values, published.pictures, path.absolute().parent)
-    if dead:
-        logger.warning("%s: these keys of published files have no effect here: %s", path, ", ".join(dead))
+    if ignored:
+        logger.warning("%s: these keys of published files have no effect here: %s", path, ", ".join(ignored))
     source = Source(path)
     for override in overrides:  # one by one: a message names the one that is wrong
-        where = f"override '{override}'"
-        changed, ignored = living_values(read_override(override), names, published, where)
+        changed, ignored = read(read_override(override), Path.cwd(), f"override '{override}'")
         if ignored:
-            raise ConfigError(f"{where}: '{ignored[0]}' has no effect here; leave it out")
-        resolve_paths(changed, living, Path.cwd(), where)
-        resolve_pictures(changed, published.pictures, Path.cwd())
+            raise ConfigError(f"override '{override}': '{ignored[0]}' has no effect here; leave it out")
         values |= changed
         source.overrides.update(dict.fromkeys(changed, override))
     return to_config(kind, values, source), source
 
 
-def dump(config: Any) -> str:
-    """A configuration as YAML that reads back as the same."""
-    tree = OmegaConf.to_container(OmegaConf.structured(config))
-    return OmegaConf.to_yaml(OmegaConf.create(with_plain_paths(tree)))
+def present_names(entries: Sequence[tuple[str, Any]], names: frozenset[str], where: str) -> list[tuple[str, Any]]:
+    """(Dotted key, value) pairs with the old spellings of keys replaced, each with a logged line."""
+    written, found = {key for key, _ in entries}, []
+    for key, value in entries:
+        new = OLD_KEYS.get(key)
+        if new in names:
+            if new in written:
+                raise ConfigError(f"{where}: '{key}' is the old name of '{new}'; keep the new one alone")
+            logger.warning("%s: '%s' is called '%s' now; the old name is read for one more release", where, key, new)
+            key = new
+        found.append((key, value))
+    return found
 
 
-def with_plain_paths(value: Any) -> Any:
-    """Nested mappings and lists with their paths as strings."""
-    if isinstance(value, dict):
-        return {key: with_plain_paths(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [with_plain_paths(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def living_keys(kind: type, prefix: str = "") -> dict[str, Any]:
+def current_keys(kind: type, prefix: str = "") -> dict[str, Any]:
     """Dotted name -> type of every value in a dataclass of dataclasses; a mapping counts by the entries of its default."""
     hints = get_type_hints(kind)
     found: dict[str, Any] = {}
     for entry in fields(kind):
         key = f"{prefix}{entry.name}"
-        default = default_of(entry)
+        default = entry.default if entry.default_factory is MISSING else entry.default_factory()
         if is_dataclass(default):
-            found |= living_keys(type(default), f"{key}.")
+            found |= current_keys(type(default), f"{key}.")
         elif isinstance(default, dict):
             found |= {f"{key}.{name}": type(value) for name, value in default.items()}
         else:
             found[key] = hints[entry.name]
     return found
-
-
-def default_of(entry: Field) -> Any:
-    """What a field of a dataclass holds when nobody says anything."""
-    return entry.default if entry.default_factory is MISSING else entry.default_factory()
 
 
 def read_yaml(path: Path, sections: Sequence[str]) -> dict[str, Any]:
@@ -135,10 +413,10 @@ def read_override(override: str) -> dict[str, Any]:
         raise ConfigError(f"override '{override}': {one_line(error)}") from error
 
 
-def resolve_paths(values: dict[str, Any], living: Mapping[str, Any], folder: Path, where: str) -> None:
+def resolve_paths(values: dict[str, Any], current: Mapping[str, Any], folder: Path, where: str) -> None:
     """Make the paths among dotted `values` absolute, in place; an empty one is none, other types are left for `to_config` to refuse."""
     for key, value in values.items():
-        if living[key] != Path | None or not isinstance(value, str):
+        if current[key] != Path | None or not isinstance(value, str):
             continue
         try:
             values[key] = (folder / Path(value).expanduser()).resolve() if value else None
@@ -178,181 +456,6 @@ def one_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0].rstrip(".")
 
 
-PRECISIONS = ("auto", "bf16", "fp16", "no")
-OPTIMIZERS = ("adamw", "adamw_8bit")
-SYNCNETS = ("stable", "wav2lip")
-LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine")
-
-
-@dataclass
-class TrainingDataConfig:
-    """Where clips come from and how many are looked at together. A clip is a video of one aligned face at 25 frames a second with sound."""
-
-    train_data_dir: Path | None = None  # folder of clips
-    train_fileslist: Path | None = None  # ... and, or, a text file with one clip a line, relative to that file
-    val_data_dir: Path | None = None  # held-out clips: never of people that are trained on
-    val_fileslist: Path | None = None
-    train_output_dir: Path | None = None  # checkpoints, logs, charts, validation videos
-    cache_dir: Path | None = None  # what is computed once for each clip; None: "cache" in the output folder
-    cache_faces: bool = False  # keep decoded faces on disk (3 x resolution x resolution bytes a frame) where decoding holds training up
-    batch_size: int = 1  # clips in one pass of one process
-    num_workers: int = 4  # processes that read clips, for each training process
-
-
-@dataclass
-class OptimizerConfig:
-    """AdamW and its learning rate."""
-
-    name: str = "adamw"  # "adamw_8bit" keeps its moments in 8 bits (CUDA, package bitsandbytes)
-    lr: float = 1e-5
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0  # gradients longer than this are shortened to it
-    lr_scheduler: str = "constant"  # or "constant_with_warmup", "linear", "cosine"
-    lr_warmup_steps: int = 0
-
-
-@dataclass
-class CkptConfig:
-    """What training starts from and what it keeps."""
-
-    resume_ckpt_path: Path | None = None  # weights that a new training starts from; a training that was stopped goes on by itself
-    save_ckpt_steps: int = 10_000
-    keep_last: int = 3  # checkpoints kept; the newest two can be resumed from
-
-
-@dataclass
-class RunConfig:
-    """How long, how exactly, how often looked at."""
-
-    seed: int = 1247
-    mixed_precision: str = "auto"  # "bf16", "fp16" (with loss scaling) or "no"; auto: what the device is good at
-    max_train_steps: int = 10_000_000  # steps of the optimizer
-    gradient_accumulation_steps: int = 1  # passes added up in one step
-    ema_decay: float = 0.0  # of the moving average of the weights that is validated and saved; 0: none
-    validation_steps: int = 1000  # steps between two validations; there is one before the first step
-    log_steps: int = 10  # steps whose mean is one point of the log and the chart
-    num_val_clips: int = 64  # held-out clips looked at in each validation
-    loss_weights: dict[str, float] = field(default_factory=dict)  # loss -> its weight in the sum; losses of weight 0 are not computed
-
-
-@dataclass
-class UNetRunConfig(RunConfig):
-    """... for the denoiser."""
-
-    loss_weights: dict[str, float] = field(
-        default_factory=lambda: {
-            **{"recon": 1.0, "sync": 0.0, "lpips": 0.0, "trepa": 0.0},  # as published
-            "sync_source": 0.0,  # for clips with twins
-            **{"reader": 0.0, "reader_motion": 0.0, "reader_points": 0.0},  # of this project's mouth reader
-        }
-    )
-    trainable_modules: list[str] = field(default_factory=list)  # parts of parameter names that are trained; empty: everything
-    enable_gradient_checkpointing: bool = True  # compute activations twice instead of keeping them
-    vae_slice_size: int = 4  # faces that the autoencoder holds activations of at once; 0: all
-    use_mixed_noise: bool = True  # noise of which a part is shared by all frames
-    coarse_noise: float = 0.0  # standard deviation of noise in large waves that is added while training; 0: as published
-    noisy_share: float = 0.0  # share of the samples that are drawn from the noisiest quarter of the timesteps; 0: as published
-    use_reference: bool = True  # False: hidden, in training and in inference, so that the denoiser never comes to need it
-    noisy_weight: float = 1.0  # up to how much more a noisy step counts in recon, where mouths get their shape; 1: all count alike
-    mouth_weight: float = 1.0  # how much more the cells of the lips count in recon; 1: all count alike
-    mixed_noise_alpha: float = 1.0  # weight of the shared part against each frame's own
-    inference_steps: int = 20  # of the validation video, and of inference where nothing else is chosen
-    guidance_scale: float = 1.5  # likewise
-    paste: str = "face"  # inference: what goes into the frame, the whole aligned "face", as published, or what of "mask" is face
-    match_skin: bool = False  # inference: bring the broad colours of what was generated to those of the source; False: as published
-
-
-@dataclass
-class VideoMAEConfig:
-    """Sizes of the video network that judges motion (VideoMAE v2; the defaults are ViT-g/14)."""
-
-    image_size: int = 224
-    patch_size: int = 14
-    num_frames: int = 16
-    tubelet_size: int = 2
-    width: int = 1408
-    depth: int = 40
-    num_heads: int = 16
-    hidden: int = 6144  # width inside the feed-forward layers
-
-
-@dataclass
-class EncoderConfig:
-    """One of SyncNet's two encoders; all lists have one entry for each block."""
-
-    in_channels: int = 1
-    block_out_channels: list[int] = field(default_factory=list)
-    downsample_factors: list[Any] = field(default_factory=list)  # a number, or [height, width]
-    attn_blocks: list[int] = field(default_factory=list)  # 1: a block of attention follows
-    dropout: float = 0.0
-
-
-@dataclass
-class SyncNetModelConfig:
-    """SyncNet's two encoders; the defaults are those of the published network of 1.5 and 1.6."""
-
-    network: str = "stable"  # or "wav2lip", the one of the paper's ablation: of fixed size, whatever the encoders below say
-    audio_encoder: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig(
-            1,
-            [32, 64, 128, 256, 512, 1024, 2048],
-            [[2, 1], 2, 2, 1, 2, 2, [2, 3]],
-            [0, 0, 0, 1, 1, 0, 0],
-        )
-    )
-    visual_encoder: EncoderConfig = field(
-        default_factory=lambda: EncoderConfig(
-            48,
-            [64, 128, 256, 256, 512, 1024, 2048, 2048],
-            [[1, 2], 2, 2, 2, 2, 2, 2, 2],
-            [0, 0, 0, 0, 1, 1, 0, 0],
-        )
-    )
-
-
-@dataclass
-class SyncNetDataConfig(TrainingDataConfig):
-    """What SyncNet looks at."""
-
-    resolution: int = 256  # side of the aligned face, pixels
-    num_frames: int = 16
-    latent_space: bool = False  # look at latents of the autoencoder instead of pixels
-    lower_half: bool = True  # look at the lower half of the face
-    batch_size: int = 256
-
-
-@dataclass
-class SyncNetRunConfig(RunConfig):
-    """... for SyncNet."""
-
-    seed: int = 42
-    loss_weights: dict[str, float] = field(default_factory=lambda: {"sync": 1.0, "mouth": 0.0, "contrast": 0.0})
-    chance_steps: int = 2000  # steps after which a loss that still sits at chance level is worth a warning
-
-
-@dataclass
-class SyncNetWeightsConfig:
-    """Files of the networks that SyncNet's training needs."""
-
-    vae: Path | None = None  # for latents only
-
-
-@dataclass
-class SyncNetConfig:
-    """One SyncNet and how it is trained."""
-
-    data: SyncNetDataConfig = field(default_factory=SyncNetDataConfig)
-    model: SyncNetModelConfig = field(default_factory=SyncNetModelConfig)
-    weights: SyncNetWeightsConfig = field(default_factory=SyncNetWeightsConfig)
-    run: SyncNetRunConfig = field(default_factory=SyncNetRunConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ckpt: CkptConfig = field(default_factory=CkptConfig)
-
-
-LARGEST_SEED = 2**31 - 1  # leaves room for one seed for each process
-MAX_INFERENCE_STEPS = 1000  # steps of the schedule that the denoiser is trained on
-
-
 class Rule(NamedTuple):
     """One thing that a value must be."""
 
@@ -365,12 +468,10 @@ def enforce(config: Any, rules: Sequence[Rule], source: Source) -> None:
     """Refuse the first value that breaks its rule; the ConfigError names the file, or the override, that it comes from."""
     for rule in rules:
         if not rule.holds:
-            raise ConfigError(f"{source.of(rule.key)}: '{rule.key}' is {value_at(config, rule.key)!r}, but it must be {rule.must_be}")
-
-
-def value_at(config: Any, key: str) -> Any:
-    """The value behind a dotted key, in dataclasses and mappings."""
-    return reduce(lambda part, name: part[name] if isinstance(part, dict) else getattr(part, name), key.split("."), config)
+            value = config
+            for name in rule.key.split("."):
+                value = value[name] if isinstance(value, dict) else getattr(value, name)
+            raise ConfigError(f"{source.of(rule.key)}: '{rule.key}' is {value!r}, but it must be {rule.must_be}")
 
 
 def at_least(least: int, section: str, values: Any, *names: str) -> list[Rule]:
@@ -410,9 +511,9 @@ def unet_training_rules(run: UNetRunConfig, videomae: VideoMAEConfig) -> list[Ru
     sizes = ("image_size", "patch_size", "num_frames", "tubelet_size", "width", "depth", "num_heads", "hidden")
     return [
         *at_least(0, "run", run, "vae_slice_size"),
-        Rule("run.coarse_noise", 0 <= run.coarse_noise < inf, "0 for none, or more"),
-        Rule("run.noisy_share", 0 <= run.noisy_share <= 1, "a share between 0 and 1"),
-        Rule("run.noisy_weight", 1 <= run.noisy_weight < inf, "1 for none, or more"),
+        Rule("run.low_frequency_noise", 0 <= run.low_frequency_noise < inf, "0 for none, or more"),
+        Rule("run.timestep_bias", 0 <= run.timestep_bias <= 1, "a share between 0 and 1"),
+        Rule("run.x0_weighting", 1 <= run.x0_weighting < inf, "1 for none, or more"),
         Rule("run.mouth_weight", 1 <= run.mouth_weight < inf, "1 for none, or more"),
         Rule("run.mixed_noise_alpha", 0 <= run.mixed_noise_alpha < inf, "0 or more"),
         Rule("run.inference_steps", 1 <= run.inference_steps <= MAX_INFERENCE_STEPS, f"between 1 and {MAX_INFERENCE_STEPS}"),
@@ -429,6 +530,42 @@ def multiple_of(section: str, values: Any, name: str, part: str) -> list[Rule]:
     """The rule for a size that is divided by another one; a part that is no size has a rule of its own."""
     whole, size = getattr(values, name), getattr(values, part)
     return [Rule(f"{section}.{name}", size < 1 or whole % size == 0, f"a multiple of {section}.{part}, which is {size}")]
+
+
+def check_unet(config: Config, source: Source) -> None:
+    """Refuse values that no network, picture or training can have; `source` is named in the ConfigError."""
+    data, model = config.data, config.model
+    widths, groups = model.block_out_channels, model.norm_num_groups
+    around = data.audio_feat_length
+    divisors = {ATTENTION_HEADS, groups} | ({MOTION_NORM_GROUPS} if model.use_motion_module else set())
+    rules = [
+        Rule(
+            "data.resolution",
+            data.resolution >= MIN_RESOLUTION and data.resolution % VAE_FACTOR == 0,
+            f"a multiple of {VAE_FACTOR}, {MIN_RESOLUTION} or more",
+        ),
+        Rule("data.num_frames", 1 <= data.num_frames <= MAX_FRAMES, f"between 1 and {MAX_FRAMES}"),
+        Rule("data.audio_feat_length", len(around) == 2 and min(around) >= 0, "two whole numbers, 0 or more"),
+        Rule("data.mask", data.mask in MASK_NAMES or Path(data.mask).is_absolute(), f"one of {', '.join(MASK_NAMES)}, or a picture's path"),
+        Rule("model.layers_per_block", model.layers_per_block >= 1, "1 or more"),
+        Rule("model.norm_num_groups", groups >= 1, "1 or more"),
+        Rule("model.cross_attention_dim", model.cross_attention_dim >= 1, "1 or more"),
+        Rule(
+            "model.block_out_channels",
+            len(widths) == LEVELS and min(widths) > 0 and groups >= 1 and not any(width % d for width in widths for d in divisors),
+            f"{LEVELS} widths, each a multiple of {' and '.join(map(str, sorted(divisors)))}",
+        ),
+        Rule("data.audio_dropout", 0 <= data.audio_dropout <= 1, "a share between 0 and 1"),
+        *(
+            Rule(
+                f"data.{key}", getattr(data, key) or not getattr(data, other), f"set together with 'data.{other}', or both must be left out"
+            )
+            for key, other in (("val_audio_path", "val_video_path"), ("val_video_path", "val_audio_path"))
+        ),
+        *shared_rules(data, config.run, config.optimizer, config.ckpt),
+        *unet_training_rules(config.run, config.videomae),
+    ]
+    enforce(config, rules, source)
 
 
 def check_syncnet(config: SyncNetConfig, source: Source) -> None:
@@ -463,7 +600,7 @@ def check_syncnet(config: SyncNetConfig, source: Source) -> None:
 
 
 def wav2lip_rules(data: SyncNetDataConfig) -> list[Rule]:
-    """What the SyncNet of fixed size looks at."""
+    """What the SyncNet of fixed size takes."""
     why = "because model.network is wav2lip"
     return [
         Rule("data.num_frames", data.num_frames == 5, f"5, {why}"),
@@ -499,133 +636,6 @@ def encoder_rules(section: str, encoder: EncoderConfig) -> list[Rule]:
 
 
 def is_factor(factor: Any) -> bool:
-    """Is this how much smaller a block makes its input: a number, or one for height and one for width?"""
+    """Whether this is a factor by which a block makes its input smaller: a number, or one for height and one for width."""
     pair = factor if isinstance(factor, list) else [factor, factor]
     return len(pair) == 2 and all(type(number) is int and number >= 1 for number in pair)
-
-
-LEVELS = 4  # levels of the denoiser: three with attention, one without
-MIN_RESOLUTION = 64  # pixels: eight latent cells, the least that three halvings leave something of
-
-
-@dataclass
-class UNetConfig:
-    """Sizes of the denoiser; everything else about it is fixed by the method."""
-
-    block_out_channels: list[int] = field(default_factory=lambda: [320, 640, 1280, 1280])  # width of each level
-    layers_per_block: int = 2
-    norm_num_groups: int = 32  # groups of the convolution blocks' norms
-    cross_attention_dim: int = 384  # width of an audio token: 384 for Whisper tiny, 768 for small
-    use_motion_module: bool = True  # attention along time
-    motion_module_decoder_only: bool = False  # ... in the up path alone
-
-
-@dataclass
-class DataConfig(TrainingDataConfig):
-    """What one clip is: picture size, frames, how much sound each frame hears, what is hidden; and where clips for training come from."""
-
-    resolution: int = 256  # side of the aligned face, pixels
-    num_frames: int = 16  # frames in a clip
-    audio_feat_length: list[int] = field(default_factory=lambda: [2, 2])  # video frames of sound heard before and after each frame
-    mask: str = "mask"  # which fixed mask: "mask", "mask2", "mask3", "mask4"; or the path of a picture, white = keep
-    audio_dropout: float = 0.0  # share of training clips that hear nothing, so that guidance has a trained other half
-    counterfactual: bool = False  # train clips that have a twin (other words, all else alike: rendered heads) to be painted over it
-    cache_latents: bool = False  # encode each clip once and keep its latents on disk
-    syncnet_config_path: Path | None = None  # YAML of the SyncNet that judges
-    val_video_path: Path | None = None  # a video that validation gives the words of ...
-    val_audio_path: Path | None = None  # ... this recording; without both there is no validation video
-
-
-@dataclass
-class WeightsConfig:
-    """Files of the networks; in a YAML file relative to its folder, in an override to the working folder. None: the default place."""
-
-    unet: Path | None = None  # the denoiser's checkpoint
-    vae: Path | None = None  # a folder in the layout of diffusers
-    whisper: Path | None = None  # the audio encoder's checkpoint
-    syncnet: Path | None = None  # training: the judge of lips and sound
-    vgg16: Path | None = None  # training: the network behind LPIPS
-    videomae: Path | None = None  # training: the network behind TREPA
-    mouth_reader: Path | None = None  # training: this project's own judge of how mouths look and move; None: none
-
-
-@dataclass
-class Config:
-    """One configuration of the method: clips, denoiser, weight files, and how the denoiser is trained."""
-
-    data: DataConfig = field(default_factory=DataConfig)
-    model: UNetConfig = field(default_factory=UNetConfig)
-    weights: WeightsConfig = field(default_factory=WeightsConfig)
-    videomae: VideoMAEConfig = field(default_factory=VideoMAEConfig)
-    run: UNetRunConfig = field(default_factory=UNetRunConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ckpt: CkptConfig = field(default_factory=CkptConfig)
-
-
-def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
-    """Read the configuration of a denoiser: a file of ours, or one published with versions 1.0, 1.5 or 1.6.
-
-    Args:
-        path: the YAML file; relative paths in it are counted from its folder.
-        overrides: dotted settings that win over the file, such as "data.resolution=512"; paths in them are counted from the working folder.
-
-    Returns:
-        the checked configuration, with absolute paths. Whether they exist is not looked at: inference needs none of those for training.
-
-    Raises:
-        ConfigError: the file cannot be read, a key is unknown, a value has the wrong type or cannot be honoured.
-    """
-    config, source = read_config(Config, UNET_KEYS, path, overrides)
-    check_unet(config, source)
-    return config
-
-
-def load_syncnet_config(path: Path | str, overrides: Sequence[str] = ()) -> SyncNetConfig:
-    """Read the configuration of a SyncNet, ours or published; like `load_config`."""
-    config, source = read_config(SyncNetConfig, SYNCNET_KEYS, path, overrides)
-    check_syncnet(config, source)
-    return config
-
-
-def dump_config(config: Config | SyncNetConfig) -> str:
-    """The configuration as YAML that its loader reads back."""
-    return dump(config)
-
-
-def check_unet(config: Config, source: Source) -> None:
-    """Refuse values that no network, picture or training can have; `source` is named in the ConfigError."""
-    data, model = config.data, config.model
-    widths, groups = model.block_out_channels, model.norm_num_groups
-    heard = data.audio_feat_length
-    divisors = {ATTENTION_HEADS, groups} | ({MOTION_NORM_GROUPS} if model.use_motion_module else set())
-    rules = [
-        Rule(
-            "data.resolution",
-            data.resolution >= MIN_RESOLUTION and data.resolution % VAE_FACTOR == 0,
-            f"a multiple of {VAE_FACTOR}, {MIN_RESOLUTION} or more",
-        ),
-        Rule("data.num_frames", 1 <= data.num_frames <= MAX_FRAMES, f"between 1 and {MAX_FRAMES}"),
-        Rule("data.audio_feat_length", len(heard) == 2 and min(heard) >= 0, "two whole numbers, 0 or more"),
-        Rule("data.mask", data.mask in MASK_NAMES or Path(data.mask).is_absolute(), f"one of {', '.join(MASK_NAMES)}, or a picture's path"),
-        Rule("model.layers_per_block", model.layers_per_block >= 1, "1 or more"),
-        Rule("model.norm_num_groups", groups >= 1, "1 or more"),
-        Rule("model.cross_attention_dim", model.cross_attention_dim >= 1, "1 or more"),
-        Rule(
-            "model.block_out_channels",
-            len(widths) == LEVELS and min(widths) > 0 and groups >= 1 and not any(width % d for width in widths for d in divisors),
-            f"{LEVELS} widths, each a multiple of {' and '.join(map(str, sorted(divisors)))}",
-        ),
-        Rule("data.audio_dropout", 0 <= data.audio_dropout <= 1, "a share between 0 and 1"),
-        *together("data.val_audio_path", "data.val_video_path", data.val_audio_path, data.val_video_path),
-        *shared_rules(data, config.run, config.optimizer, config.ckpt),
-        *unet_training_rules(config.run, config.videomae),
-    ]
-    enforce(config, rules, source)
-
-
-def together(first: str, second: str, one: Path | None, other: Path | None) -> list[Rule]:
-    """The rules for two paths of which neither is of use alone."""
-    return [
-        Rule(key, value is not None or partner is None, f"set together with '{name}', or both must be left out")
-        for key, value, name, partner in ((first, one, second, other), (second, other, first, one))
-    ]

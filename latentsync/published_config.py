@@ -1,6 +1,6 @@
-"""The YAML files published with 1.0, 1.5 and 1.6: which of their keys live here under another name, are pinned, or are dead."""
+"""Keys of the YAML files published with 1.0, 1.5 and 1.6 that are read under another name, pinned to one value, or ignored."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -13,26 +13,26 @@ FIX_MASK = "fix_mask"  # the way of 1.0 to name its one fixed mask
 
 
 class Renamed(NamedTuple):
-    """A published key that means the same as a living one."""
+    """A published key that means the same as a current one."""
 
-    key: str  # the living one
-    read: Callable[[Any, str], Any] = lambda value, sentence: value  # published value, start of a complaint -> living value
+    key: str  # the current one
+    read: Callable[[Any, str], Any] = lambda value, sentence: value  # published value, start of a complaint -> current value
 
 
 @dataclass(frozen=True)
 class PublishedKeys:
-    """What one kind of published file says beyond the living keys; all by dotted name."""
+    """What one kind of published file says beyond the current keys; all by dotted name."""
 
     pinned: Mapping[str, tuple[Any, ...]]  # fixed by the method: accepted at these values, because nothing else is built here
-    dead: frozenset[str]  # nothing here reads them
+    ignored: frozenset[str]  # nothing here reads them
     renamed: Mapping[str, Renamed]
-    switches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # false makes these living keys 0
+    switches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # false makes these current keys 0
     foreign: Mapping[str, str] = field(default_factory=dict)  # start of a key of the other kind of file -> what to do
-    pictures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # living key -> names it may have in place of a picture's path
+    pictures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # current key -> names it may have in place of a picture's path
 
     def known(self) -> frozenset[str]:
-        """Every key that is accepted beyond the living ones."""
-        return frozenset((*self.pinned, *self.dead, *self.renamed, *self.switches))
+        """Every key that is accepted beyond the current ones."""
+        return frozenset((*self.pinned, *self.ignored, *self.renamed, *self.switches))
 
 
 def is_on(value: Any, sentence: str) -> bool:
@@ -87,7 +87,7 @@ UNET_PINNED: dict[str, tuple[Any, ...]] = {
     "model.up_block_types": (["UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"],),
 }
 
-DEAD = (
+IGNORED = (
     "data.audio_cache_dir",
     "data.audio_mel_cache_dir",
     "data.data_dir",
@@ -98,7 +98,7 @@ RENAMED = {"run.mixed_precision_training": Renamed("run.mixed_precision", precis
 
 UNET_KEYS = PublishedKeys(
     UNET_PINNED,
-    frozenset((*DEAD, "data.audio_embeds_cache_dir", "model.sample_size")),
+    frozenset((*IGNORED, "data.audio_embeds_cache_dir", "model.sample_size")),
     {
         **RENAMED,
         "data.mask_image_path": Renamed("data.mask"),
@@ -116,7 +116,7 @@ UNET_KEYS = PublishedKeys(
 )
 SYNCNET_KEYS = PublishedKeys(
     PINNED,
-    frozenset((*DEAD, "ckpt.inference_ckpt_path")),
+    frozenset((*IGNORED, "ckpt.inference_ckpt_path")),
     {
         **RENAMED,
         "data.gradient_accumulation_steps": Renamed("run.gradient_accumulation_steps"),
@@ -129,46 +129,48 @@ SYNCNET_KEYS = PublishedKeys(
 )
 
 
-def living_values(tree: dict[str, Any], living: frozenset[str], published: PublishedKeys, where: str) -> tuple[dict[str, Any], list[str]]:
-    """Sort the keys of a YAML tree.
+def current_values(
+    entries: Sequence[tuple[str, Any]], current: frozenset[str], published: PublishedKeys, where: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Sort the entries of a YAML file.
 
     Args:
-        tree: nested mappings as they stand in the file.
-        living: dotted names of the keys that this code reads.
+        entries: (dotted key, value) in file order.
+        current: dotted names of the keys that this code reads.
         published: the other keys that such a file may have.
         where: the file, for error messages.
 
     Returns:
-        the living keys with their values, and the dead keys that were found; both by dotted name.
+        the current keys with their values, and the ignored keys that were found; both by dotted name.
 
     Raises:
-        ConfigError: a key is unknown, is pinned and has a value that this code does not honour, or says another thing than its living name.
+        ConfigError: a key is unknown, has another value than the one it is pinned to, or says another thing than its current name.
     """
-    known = living | published.known()
+    known = current | published.known()
     values: dict[str, Any] = {}
     theirs: dict[str, Any] = {}
-    dead: list[str] = []
-    for key, value in leaves(tree):
+    ignored: list[str] = []
+    for key, value in entries:
         if value is None and any(name.startswith(f"{key}.") for name in known):
             continue  # a section without entries
         if key not in known:
             raise ConfigError(f"{where}: {unknown_key(key, known, published.foreign)}")
-        if key in living:
+        if key in current:
             values[key] = usual_spelling(key, value)
         elif key in published.pinned:
             check_pinned(key, value, published.pinned[key], where)
-        elif key in published.dead:
-            dead.append(key)
+        elif key in published.ignored:
+            ignored.append(key)
         else:
             theirs[key] = value
     for key, (name, value) in translated(theirs, published, where).items():
         if values.setdefault(key, value) != value:
             raise ConfigError(f"{where}: '{name}' and '{key}' say different things; keep one of them")
-    return values, dead
+    return values, ignored
 
 
 def translated(theirs: Mapping[str, Any], published: PublishedKeys, where: str) -> dict[str, tuple[str, Any]]:
-    """Published keys as living key -> (published key, living value); a switch that is off wins over a weight beside it."""
+    """Published keys as current key -> (published key, current value); a switch that is off wins over a weight beside it."""
     found: dict[str, tuple[str, Any]] = {}
     for name, entry in published.renamed.items():
         if name in theirs:
@@ -180,7 +182,7 @@ def translated(theirs: Mapping[str, Any], published: PublishedKeys, where: str) 
 
 
 def usual_spelling(key: str, value: Any) -> Any:
-    """Values of living keys that may be written in two ways, in the usual one."""
+    """Values of current keys that may be written in two ways, in the usual one."""
     if key == "data.mask" and value == FIX_MASK:
         return MASK_NAMES[0]
     if key == "run.mixed_precision" and value is False:
@@ -190,12 +192,12 @@ def usual_spelling(key: str, value: Any) -> Any:
     return value
 
 
-def without_attention(values: Mapping[str, Any], living: frozenset[str]) -> dict[str, list[int]]:
+def without_attention(values: Mapping[str, Any], current: frozenset[str]) -> dict[str, list[int]]:
     """Attention flags for the encoders of a file that gives widths and no flags: none, which is what published files without them mean."""
     missing: dict[str, list[int]] = {}
     for key, widths in values.items():
         flags = f"{key.rpartition('.')[0]}.attn_blocks"
-        if key.endswith(".block_out_channels") and flags in living and flags not in values and isinstance(widths, list):
+        if key.endswith(".block_out_channels") and flags in current and flags not in values and isinstance(widths, list):
             missing[flags] = [0] * len(widths)
     return missing
 

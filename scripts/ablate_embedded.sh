@@ -16,7 +16,7 @@ source "$here/setup_env.sh"
 export PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 configs="$here/configs/embedded" out="$work/ablation"
 variants=("${@:4}")
-[ ${#variants[@]} -gt 0 ] || variants=(everything no_sync no_sync_source no_reader no_temporal no_reference)
+[ ${#variants[@]} -gt 0 ] || variants=(everything no_sync no_sync_source no_landmark_network no_temporal no_reference)
 
 left_out() { # VARIANT: the settings that leave it out, one a line
     case "$1" in
@@ -24,7 +24,7 @@ left_out() { # VARIANT: the settings that leave it out, one a line
         no_sync) printf "%s\n" run.loss_weights.sync=0 run.loss_weights.sync_source=0 ;;
         no_sync_source) printf "%s\n" run.loss_weights.sync_source=0 ;;
         latent_sync) printf "%s\n" data.syncnet_config_path="$configs/syncnet_latent.yaml" weights.syncnet="$work/syncnet_latent.pt" ;;
-        no_reader) printf "%s\n" run.loss_weights.reader=0 run.loss_weights.reader_motion=0 run.loss_weights.reader_points=0 ;;
+        no_landmark_network) printf "%s\n" run.loss_weights.landmark_feature=0 run.loss_weights.temporal_feature=0 run.loss_weights.landmarks=0 ;;
         no_temporal) printf "%s\n" model.use_motion_module=false ;;
         no_reference) printf "%s\n" run.use_reference=false ;;
         *)
@@ -41,7 +41,7 @@ for variant in "${variants[@]}"; do
     echo "ablate_embedded: $variant" >&2
     "$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" data.train_data_dir="$work/pairs" \
         data.val_data_dir="$work/unseen pairs" data.cache_dir="$work/cache" weights.vae="$work/vae" \
-        weights.whisper="$work/audio_encoder.pt" weights.syncnet="$work/syncnet_1.pt" weights.mouth_reader="$work/mouth_reader_1.pt" \
+        weights.whisper="$work/audio_encoder.pt" weights.syncnet="$work/syncnet_1.pt" weights.landmark_network="$work/mouth_reader_1.pt" \
         ckpt.resume_ckpt_path="$work/unet_stage1.pt" data.train_output_dir="$out/$variant/training" run.max_train_steps="$steps" \
         run.validation_steps="$steps" optimizer.lr_warmup_steps=20 "${settings[@]}"
     checkpoint="$(find "$out/$variant/training/checkpoints" -name 'checkpoint-*.pt' | sort | tail -n 1)"

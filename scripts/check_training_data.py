@@ -1,8 +1,7 @@
-"""Is this data fit for this training? `python -m scripts.check_training_data CONFIG [key=value ...]`."""
+"""Check the data of a training before it starts: `python -m scripts.check_training_data CONFIG [key=value ...]`."""
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -28,7 +27,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.check_training_data",
-        description="Look at the clips that a training would see, try whether a network learns one batch of them, and say what to change.",
+        description="Examine the clips of a training, try whether a network learns one batch of them, and say what to change.",
         epilog="Exit codes: 0 nothing serious, 1 something serious, 2 an input cannot be used, 130 interrupted.",
     )
     parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML of the denoiser's or of SyncNet's training")
@@ -36,9 +35,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "overrides", nargs="*", metavar="key=value", help="settings that win over the file, such as data.train_data_dir=clips"
     )
     parser.add_argument(
-        "--looks", type=int, default=2000, help="clips on each side whose picture and sound are looked at (default %(default)s)"
+        "--looks", type=int, default=2000, help="clips on each side whose picture and sound are decoded (default %(default)s)"
     )
-    parser.add_argument("--seconds", type=float, default=60.0, help="time for learning one batch by heart (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="time for training on one batch (default %(default)s)")
     parser.add_argument("--no_overfit", action="store_true", help="leave that test out")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu keeps everything off a GPU that is there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found")
@@ -47,7 +46,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do what the command line says; the exit code."""
+    """Run the checks; the exit code."""
     from latentsync.media.files import check_target, write_json
     from latentsync.training.data_check import SERIOUS, facts_of, findings
 
@@ -55,13 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"--looks {arguments.looks} --seconds {arguments.seconds:g}: give numbers above 0")
     if arguments.json is not None:
         check_target(arguments.json, [arguments.config])
-    config, judge = read_configs(arguments.config, arguments.overrides)
+    config, syncnet = read_configs(arguments.config, arguments.overrides)
     with TemporaryDirectory(prefix="latentsync-") as spare:
         cache = cache_of(config.data, Path(spare))
-        train, held_out = look_at_clips(config, cache, arguments.looks, not arguments.quiet)
-        tried = None if arguments.no_overfit else try_to_learn(judge, train.catalog, cache, arguments)
+        train, held_out = examine_clips(config, cache, arguments.looks, not arguments.quiet)
+        tried = None if arguments.no_overfit else try_to_learn(syncnet, train.catalog, cache, arguments)
     facts = {side.name: facts_of(side) for side in (train, held_out) if side is not None}
-    found = findings(aims_of(config), train, held_out, tried)
+    found = findings(config, train, held_out, tried)
     serious = any(finding.gravity == SERIOUS for finding in found)
     for name, numbers in facts.items():
         print_facts(name, numbers)
@@ -72,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def read_configs(path: Path, overrides: Sequence[str]) -> "tuple[Config | SyncNetConfig, SyncNetConfig]":
-    """The configuration, and that of the SyncNet which is trained or judges. Raises ConfigError."""
+    """The configuration, and that of the SyncNet which is trained or gives the sync losses. Raises ConfigError."""
     from latentsync.config import SyncNetConfig, load_config, load_syncnet_config, read_yaml
 
     tree = read_yaml(path, ["data", "model", "run"])
@@ -92,41 +91,30 @@ def cache_of(data: "TrainingDataConfig", spare: Path) -> Path:
     return spare if data.cache_dir is None and data.train_output_dir is None else cache_folder(data)
 
 
-def look_at_clips(config: "Config | SyncNetConfig", cache: Path, looks: int, show_progress: bool) -> "tuple[Side, Side | None]":
-    """Open and look at the clips on both sides. Raises InputError, ConfigError."""
+def examine_clips(config: "Config | SyncNetConfig", cache: Path, limit: int, show_progress: bool) -> "tuple[Side, Side | None]":
+    """Open and measure the clips on both sides. Raises InputError, ConfigError."""
+    from latentsync.config import SyncNetConfig
     from latentsync.data.clip_index import open_catalog
     from latentsync.data.sampling import SYNCNET_LENGTHS, UNET_LENGTHS
+    from latentsync.training.data_check import examine
 
     data = config.data
     if data.train_data_dir is None and data.train_fileslist is None:
         raise ConfigError("No clips are named: set data.train_data_dir to a folder of processed clips, or data.train_fileslist.")
-    frames = data.num_frames * (SYNCNET_LENGTHS if is_syncnet(config) else UNET_LENGTHS)
-    sides = []
-    for name, folder, listed in (
-        ("training", data.train_data_dir, data.train_fileslist),
-        ("held-out", data.val_data_dir, data.val_fileslist),
-    ):
-        if folder is None and listed is None:
-            sides.append(None)
-            continue
+    frames = data.num_frames * (SYNCNET_LENGTHS if isinstance(config, SyncNetConfig) else UNET_LENGTHS)
+
+    def side(name: str, folder: Path | None, listed: Path | None) -> "Side":
         catalog = open_catalog(folder, listed, min_frames=frames, cache_dir=cache, show_progress=show_progress)
-        sides.append(side_of(name, catalog, folder, looks, show_progress))
-    return sides[0], sides[1]
+        return examine(name, catalog, folder, limit, show_progress)
+
+    train = side("training", data.train_data_dir, data.train_fileslist)
+    if data.val_data_dir is None and data.val_fileslist is None:
+        return train, None
+    return train, side("held-out", data.val_data_dir, data.val_fileslist)
 
 
-def side_of(name: str, catalog: "Catalog", folder: Path | None, looks: int, show_progress: bool) -> "Side":
-    """Everything that can be known about some clips; `looks` of them, evenly spread, are looked at."""
-    from latentsync.training.data_check import Side, read_notes, survey
-
-    paths = [clip.path for clip in catalog.clips]
-    root = folder.absolute() if folder is not None else Path(os.path.commonpath([path.parent for path in paths]))
-    chosen = [catalog.clips[place * len(paths) // looks] for place in range(looks)] if looks < len(paths) else catalog.clips
-    seen = survey([(clip.path, clip.frames) for clip in chosen], min(8, os.cpu_count() or 1), show_progress)
-    return Side(name, catalog, read_notes(paths, root, show_progress), seen)
-
-
-def try_to_learn(judge: "SyncNetConfig", catalog: "Catalog", cache: Path, arguments: argparse.Namespace) -> "Overfit":
-    """Let SyncNet, or a smaller one, learn one batch by heart. Raises InputError."""
+def try_to_learn(syncnet: "SyncNetConfig", catalog: "Catalog", cache: Path, arguments: argparse.Namespace) -> "Overfit":
+    """Train SyncNet, or a smaller one, on one batch alone. Raises InputError."""
     import torch
 
     from latentsync.data.features import Mels
@@ -134,12 +122,12 @@ def try_to_learn(judge: "SyncNetConfig", catalog: "Catalog", cache: Path, argume
     from latentsync.models.syncnet import make_syncnet
     from latentsync.training.data_check import balanced_batch, overfit
 
-    data = judge.data
-    dataset = SyncNetDataset(catalog, Mels(cache), num_frames=data.num_frames, resolution=data.resolution, seed=judge.run.seed)
+    data = syncnet.data
+    dataset = SyncNetDataset(catalog, Mels(cache), num_frames=data.num_frames, resolution=data.resolution, seed=syncnet.run.seed)
     device = torch.device("cuda" if torch.cuda.is_available() and arguments.device == "auto" else "cpu")
     with torch.random.fork_rng():
-        torch.manual_seed(judge.run.seed)
-        real = None if data.latent_space else make_syncnet(judge.model)
+        torch.manual_seed(syncnet.run.seed)
+        real = None if data.latent_space else make_syncnet(syncnet.model)
         lower = data.lower_half or data.latent_space
         batch = balanced_batch(dataset)
         try:
@@ -147,22 +135,6 @@ def try_to_learn(judge: "SyncNetConfig", catalog: "Catalog", cache: Path, argume
         except ValueError as error:
             sizes = f"{data.num_frames} faces of {data.resolution} pixels"
             raise ConfigError(f"SyncNet's sizes (model) do not fit {sizes}: {error}; change data.resolution or the factors") from None
-
-
-def aims_of(config: "Config | SyncNetConfig") -> Any:
-    """What a configuration wants of its data."""
-    from latentsync.training.data_check import Aims
-
-    batch = config.data.batch_size * config.run.gradient_accumulation_steps
-    kind = "syncnet" if is_syncnet(config) else "unet"
-    return Aims(kind, config.data.resolution, batch, config.run.loss_weights.get("mouth", 0.0))
-
-
-def is_syncnet(config: "Config | SyncNetConfig") -> bool:
-    """Whether SyncNet is what is trained."""
-    from latentsync.config import SyncNetConfig
-
-    return isinstance(config, SyncNetConfig)
 
 
 def print_facts(name: str, facts: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Train SyncNet, the judge of mouth and sound: `./train_syncnet.sh data.train_data_dir=CLIPS data.val_data_dir=OTHER_CLIPS`."""
+"""Train SyncNet: `./train_syncnet.sh data.train_data_dir=CLIPS data.val_data_dir=OTHER_CLIPS`."""
 
 import argparse
 import logging

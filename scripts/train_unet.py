@@ -42,9 +42,9 @@ def build(config: "Config", accelerator: "Accelerator", show_progress: bool) -> 
     from scripts.validation_video import make_video_validator
 
     codec = load_training_codec(config, accelerator)
-    parts = build_unet(config, codec, accelerator, show_progress)
+    task = build_unet(config, codec, accelerator, show_progress)
     video = make_video_validator(config, codec, accelerator)
-    return parts if video is None else replace(parts, validators=[*parts.validators, video])
+    return task if video is None else replace(task, validators=[*task.validators, video])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

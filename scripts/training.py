@@ -1,4 +1,4 @@
-"""What the two training commands share: their arguments, their messages, their exit codes."""
+"""What the training commands share: arguments, messages, exit codes."""
 
 import argparse
 import logging
@@ -46,18 +46,18 @@ def start_training(
 
     if not accelerator.is_main_process:
         logger.setLevel(logging.ERROR)
-        for part in ("latentsync.training.trainer", "latentsync.data.features"):  # clips that only this process met
-            logging.getLogger(part).setLevel(logging.WARNING)
+        for name in ("latentsync.training.trainer", "latentsync.data.features"):  # clips that only this process reads
+            logging.getLogger(name).setLevel(logging.WARNING)
     folder = output_folder(config.data)
     with output_lock(folder) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
             check_config(config, folder)
-        parts = build()
+        task = build()
         if accelerator.is_main_process:
             keep_config(config, folder)
         trainer = Trainer(
             accelerator,
-            parts,
+            task,
             config.run,
             config.optimizer,
             config.ckpt,
@@ -73,7 +73,7 @@ def start_training(
 
 
 def run_training(work: Callable[[argparse.Namespace], bool], parsed: argparse.Namespace) -> int:
-    """Do the work of a command line; the exit code. `work` says whether it came to its end; it looks after signals itself."""
+    """Do the work of a command line; the exit code. `work` says whether it came to its end, and handles signals itself."""
     again = "the same command goes on from the last checkpoint."
     quiet, verbose = parsed.quiet, parsed.verbose
     return run_command(lambda: 0 if work(parsed) else INTERRUPTED, "latentsync", again, quiet=quiet, verbose=verbose, signals=False)

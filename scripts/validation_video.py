@@ -13,7 +13,8 @@ from latentsync.faces.detector import build_detector
 from latentsync.models.vae import LatentCodec
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.training.trainer import ValidationSum, default_weights, output_folder, whisper_weights
+from latentsync.training.trainer import ValidationSum, default_weights, output_folder
+from latentsync.training.unet import whisper_weights
 from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder
 
 logger = logging.getLogger("latentsync")

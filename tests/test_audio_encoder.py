@@ -33,11 +33,11 @@ from embedded.audio_encoder import (
     read_vocabulary,
     varied,
 )
-from latentsync.config import dump
+from eval.estimates import pearson
+from latentsync.config import dump_config
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.data.sampling import SampleIndex, collate
 from latentsync.errors import ConfigError, InputError
-from latentsync.training.statistics import pearson
 from latentsync.whisper.audio2feature import Audio2Feature, LogMel, load_whisper_encoder
 
 SYMBOLS, CHANNELS = ("sil", "aa", "iy", "s"), ("jaw", "closure")
@@ -299,7 +299,7 @@ def test_a_training_goes_on_and_begins_from_another(trained: Path, speech: Path,
 def test_the_shipped_recipe_and_what_it_may_not_say(tmp_path: Path) -> None:
     config = load_audio_encoder_config(train_audio_encoder.DEFAULT_CONFIG)
     assert config.model.n_audio_state // config.model.n_audio_head == 32 and config.run.loss_weights["phone"] > 0
-    (tmp_path / "copy.yaml").write_text(dump(config))
+    (tmp_path / "copy.yaml").write_text(dump_config(config))
     assert load_audio_encoder_config(tmp_path / "copy.yaml") == config
     for override, word in (
         ("model.n_audio_state=30", "a multiple of model.n_audio_head"),

@@ -29,7 +29,7 @@ from embedded.autoencoder import (
     psnr,
     vary,
 )
-from latentsync.config import dump
+from latentsync.config import dump_config
 from latentsync.data.sampling import SampleIndex, collate
 from latentsync.errors import ConfigError
 from latentsync.faces.mask import fixed_mask
@@ -285,7 +285,7 @@ def test_normalised_latents_have_mean_0_and_variance_1_in_each_channel() -> None
 
 def test_the_shipped_recipe_is_sound_and_reads_back(tmp_path: Path) -> None:
     config = load_autoencoder_config(train_autoencoder.DEFAULT_CONFIG)
-    (tmp_path / "again.yaml").write_text(dump(config))
+    (tmp_path / "again.yaml").write_text(dump_config(config))
     assert load_autoencoder_config(tmp_path / "again.yaml") == config
     numbers = sum(parameter.numel() for parameter in AutoencoderKL.from_config(autoencoder_sizes(config)).parameters())
     assert 2e6 < numbers < 1e7

@@ -1,4 +1,4 @@
-"""The doctor of training data: sound data passes, each fault is named, and wrong input is refused in one sentence."""
+"""The checks of training data: sound data passes, each fault is named, and wrong input is refused in one sentence."""
 
 import json
 import re
@@ -12,6 +12,7 @@ import pytest
 import torch
 from media_fixtures import make_clip, run_ffmpeg
 
+from latentsync.config import Config
 from latentsync.constants import AUDIO_SAMPLE_RATE
 from latentsync.data.clip_index import Catalog, ClipInfo
 from latentsync.data.sampling import SyncNetBatch
@@ -19,19 +20,17 @@ from latentsync.media.video_writer import AudioTrack, VideoWriter
 from latentsync.training.data_check import (
     GRID,
     LAGS,
-    Agreement,
-    Aims,
-    Note,
+    ClipOrigin,
+    LagCorrelation,
     Side,
-    Survey,
     findings,
     overfit,
-    read_notes,
     read_offsets,
+    read_origins,
     small_network,
     source_name,
 )
-from scripts import check_training_data as doctor
+from scripts import check_training_data
 
 SIDE, FRAMES = 64, 50
 CONFIG = """
@@ -101,7 +100,7 @@ def examine(config: Path, clips: Path, held_out: Path | None, *options: str) -> 
     told = config.with_name("told.json")
     places = [f"data.train_data_dir={clips}", f"data.cache_dir={config.parent / 'cache'}"]
     places += [f"data.val_data_dir={held_out}"] if held_out else []
-    code = doctor.main([str(config), *places, "--quiet", "--json", str(told), "--device", "cpu", *options])
+    code = check_training_data.main([str(config), *places, "--quiet", "--json", str(told), "--device", "cpu", *options])
     found: dict[str, list[str]] = {"serious": [], "warning": [], "note": [], "good": []}
     for finding in json.loads(told.read_text())["findings"]:
         found[finding["gravity"]].append(f"{finding['topic']}: {finding['text']}")
@@ -117,7 +116,7 @@ def test_sound_data_passes(people: Path, config: Path, capsys: pytest.CaptureFix
     assert "sources         10, the largest" in shown
     assert "10 of 64x64" in shown
     assert any("mouths move with the sound in the training clips" in line for line in found["good"])
-    assert any("batches of 4 may sit at 0.69" in line for line in found["warning"])
+    assert any("batches of 4 may stay at 0.69" in line for line in found["warning"])
     assert any("10 clips are few" in line for line in found["warning"])
     told = json.loads(config.with_name("told.json").read_text())
     assert told["clips"]["training"]["frames"] == 500
@@ -176,17 +175,17 @@ def test_sound_out_of_step_and_faces_out_of_place_are_measured(
 
 @pytest.mark.parametrize(("clips", "sources", "gravity"), [(200, 20, "serious"), (99, 99, "note"), (200, 9, "note")])
 def test_advice_to_shift_wants_many_clips_of_many_sources(tmp_path: Path, clips: int, sources: int, gravity: str) -> None:
-    rng, agreement = np.random.default_rng(0), Agreement()
+    rng, correlation = np.random.default_rng(0), LagCorrelation()
     for _ in range(clips):
         mouth = 0.1 * rng.standard_normal(2 * LAGS + 1)
         mouth[LAGS + 3] += 0.5
-        agreement.add(np.zeros((2 * LAGS + 1, GRID, GRID)), mouth)
+        correlation.add(np.zeros((2 * LAGS + 1, GRID, GRID)), mouth)
     for number in range(clips):
         (tmp_path / f"{number}.mp4").write_text(number * "x")
     infos = tuple(ClipInfo(tmp_path / f"{number}.mp4", 75, 3.0) for number in range(clips))
-    notes = [Note(f"person {number % sources}") for number in range(clips)]
-    side = Side("training", Catalog(infos), notes, Survey(agreement=agreement))
-    (lag,) = (finding for finding in findings(Aims("unet", 64, 8, 0.0), side, None, None) if finding.topic == "lag")
+    origins = [ClipOrigin(f"person {number % sources}") for number in range(clips)]
+    side = Side("training", Catalog(infos), origins, correlation=correlation)
+    (lag,) = (finding for finding in findings(Config(), side, None, None) if finding.topic == "lag")
     assert lag.gravity == gravity
     assert ("3 frames late: shift it" in lag.text) == (gravity == "serious")
 
@@ -218,10 +217,10 @@ def test_wrong_input_is_refused(config: Path, tmp_path: Path, caplog: pytest.Log
         (["--json", str(config)], "one of the inputs"),
     ):
         caplog.clear()
-        assert doctor.main([str(config), *arguments]) == 2
+        assert check_training_data.main([str(config), *arguments]) == 2
         assert words in caplog.text
         assert len(caplog.records) == 1
-    assert doctor.main([str(tmp_path / "none.yaml")]) == 2
+    assert check_training_data.main([str(tmp_path / "none.yaml")]) == 2
 
 
 @pytest.mark.parametrize(
@@ -251,10 +250,10 @@ def test_sidecars_and_manifests_are_read(tmp_path: Path) -> None:
         '{"clip": "clip_2.mp4", "offset": 4}\n\n{"clip": "clip_3.mp4", "offset": 5, "corrected": true}\n'
     )
     (tmp_path / "all" / "manifest.csv").write_text("\ufeffclip,offset,confidence\ndeep/clip_2.mp4,3,6.1\nclip_9.mp4,3,1\n,,\n")
-    notes = read_notes(clips, tmp_path)
-    assert [note.source for note in notes] == ["identity 7", "clip_1", "clip_2", "clip_3"]
-    assert [note.voice for note in notes] == ["flite/slt", None, None, None]
-    assert [note.offset for note in notes] == [None, -2, 3, 0]
+    origins = read_origins(clips, tmp_path)
+    assert [origin.source for origin in origins] == ["identity 7", "clip_1", "clip_2", "clip_3"]
+    assert [origin.voice for origin in origins] == ["flite/slt", None, None, None]
+    assert [origin.offset for origin in origins] == [None, -2, 3, 0]
     assert read_offsets(clips, tmp_path / "all" / "deep") == {clips[2]: 3.0}
 
 
@@ -268,7 +267,7 @@ def test_a_batch_without_difference_is_not_learnt() -> None:
     same = SyncNetBatch(position, position, [], faces[:1].expand_as(faces), mel[:1].expand_as(mel), label)
     learnt = overfit(good, None, lower=True, seconds=20, device=torch.device("cpu"))
     assert learnt.learnt
-    assert "looks at latents" in learnt.network
+    assert "takes latents" in learnt.network
     tried = overfit(same, None, lower=True, seconds=1, device=torch.device("cpu"))
     assert not tried.learnt
     assert tried.last == pytest.approx(np.log(2), abs=0.2)

@@ -1,24 +1,39 @@
-"""Configurations: ours, the published ones, and what is refused in which words."""
+"""Configurations of denoiser and SyncNet: ours, the published ones, and what is refused in which words."""
 
+import gzip
+import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from latentsync.config import Config, UNetConfig, dump_config, load_config
+from latentsync.config import (
+    OLD_KEYS,
+    Config,
+    EncoderConfig,
+    OptimizerConfig,
+    SyncNetConfig,
+    UNetConfig,
+    current_keys,
+    dump_config,
+    load_config,
+    load_syncnet_config,
+)
 from latentsync.errors import ConfigError
 from latentsync.weights import CHECKPOINTS, VERSIONS, WEIGHTS
 
 ROOT = Path(__file__).parents[1]
-OURS = ROOT / "configs" / "unet"
+UNET, SYNCNET = ROOT / "configs" / "unet", ROOT / "configs" / "syncnet"
 PUBLISHED = Path(__file__).parent / "published_configs"
+MANIFESTS = Path(__file__).parent / "golden" / "manifests"
+LOADERS = {Config: load_config, SyncNetConfig: load_syncnet_config}
 CHECKPOINT_OF = {version: ROOT / CHECKPOINTS / WEIGHTS[f"unet-{version}"].path for version in VERSIONS}
 
 # What each of our files says beyond the defaults; a new difference between them belongs here too.
 VALIDATION = {"data.val_video_path": ROOT / "assets/demo1_video.mp4", "data.val_audio_path": ROOT / "assets/demo1_audio.wav"}
-UNREAD = {"sync_source": 0.0, "reader": 0.0, "reader_motion": 0.0, "reader_points": 0.0}  # nobody but this project has a mouth reader
-JUDGED = {
+UNREAD = {"sync_source": 0.0, "landmark_feature": 0.0, "temporal_feature": 0.0, "landmarks": 0.0}  # losses of this project alone
+STAGE2 = {
     **VALIDATION,
     "data.syncnet_config_path": ROOT / "configs/syncnet/syncnet_16_pixel_attn.yaml",
     "run.loss_weights": {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0, **UNREAD},
@@ -27,10 +42,10 @@ JUDGED = {
 DIFFERENCES = {
     "stage1": {**VALIDATION, "model.use_motion_module": False},
     "stage1_512": {**VALIDATION, "data.resolution": 512, "model.use_motion_module": False},
-    "stage2": {**JUDGED, "weights.unet": CHECKPOINT_OF["1.5"]},
-    "stage2_512": {**JUDGED, "data.resolution": 512, "weights.unet": CHECKPOINT_OF["1.6"], "run.vae_slice_size": 1},
+    "stage2": {**STAGE2, "weights.unet": CHECKPOINT_OF["1.5"]},
+    "stage2_512": {**STAGE2, "data.resolution": 512, "weights.unet": CHECKPOINT_OF["1.6"], "run.vae_slice_size": 1},
     "stage2_efficient": {
-        **JUDGED,
+        **STAGE2,
         "model.motion_module_decoder_only": True,
         "run.loss_weights": {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 0.0, **UNREAD},
         "run.trainable_modules": ["motion_modules.", "attn2."],
@@ -40,11 +55,34 @@ DIFFERENCES = {
 for name, differences in DIFFERENCES.items():
     if name != "v1.0":
         differences["data.train_output_dir"] = ROOT / "outputs" / f"unet_{name}"
-TWIN = {"v1.0": "v1.0", "v1.5": "stage2", "v1.6": "stage2_512"}  # published version -> our file for it
+OUR_FILE = {"v1.0": "v1.0", "v1.5": "stage2", "v1.6": "stage2_512"}  # published version -> our file for it
 
-
-def dotted(config: Config) -> dict:
-    return {f"{section}.{key}": value for section, entries in asdict(config).items() for key, value in entries.items()}
+# What each of our SyncNet files says beyond the defaults; its sizes are compared with the published ones instead.
+SYNCNET_DIFFERENCES = {
+    "syncnet_16_pixel_attn": {},
+    "syncnet_16_pixel": {},
+    "syncnet_16_latent": {"data.latent_space": True, "data.lower_half": False},
+    "syncnet_25_pixel": {"data.num_frames": 25},
+    "wav2lip": {"data.num_frames": 5},
+}
+PUBLISHED_SIZES = [name for name in SYNCNET_DIFFERENCES if name != "wav2lip"]  # that one's size is its class's
+SMALL = {  # not a published network: one that learns on a processor
+    "data.resolution": 64,
+    "data.num_frames": 5,
+    "data.batch_size": 64,
+    "data.num_workers": 1,
+    "data.cache_faces": True,
+    "run.mixed_precision": "bf16",
+    "run.max_train_steps": 3000,
+    "run.validation_steps": 250,
+    "run.num_val_clips": 640,
+    "run.loss_weights": {"sync": 1.0, "mouth": 1.0, "infonce": 0.0},
+    "optimizer.lr": 1e-3,
+    "optimizer.lr_scheduler": "cosine",
+    "optimizer.lr_warmup_steps": 50,
+    "ckpt.save_ckpt_steps": 500,
+}
+IN_ALL = {"run.gradient_accumulation_steps": 4, "run.num_val_clips": 2048, "ckpt.save_ckpt_steps": 2500}
 
 
 def written(folder: Path, text: str) -> Path:
@@ -53,29 +91,33 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def refusal(path: Path, *overrides: str) -> str:
+def refusal(kind: type, path: Path, *overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        load_config(path, overrides)
+        LOADERS[kind](path, overrides)
     message = str(caught.value)
     assert "\n" not in message
     return message
 
 
+def dotted(config: Config) -> dict:
+    return {f"{section}.{key}": value for section, entries in asdict(config).items() for key, value in entries.items()}
+
+
 def test_our_files_differ_in_these_keys_only(caplog: pytest.LogCaptureFixture) -> None:
     defaults = dotted(Config())
     found = {}
-    for path in OURS.glob("*.yaml"):
+    for path in UNET.glob("*.yaml"):
         values = dotted(load_config(path))
         found[path.stem] = {key: value for key, value in values.items() if value != defaults[key]}
     assert found == DIFFERENCES
     assert not caplog.records
 
 
-@pytest.mark.parametrize("version", TWIN)
+@pytest.mark.parametrize("version", OUR_FILE)
 def test_published_file_loads_as_it_is_with_one_warning(version: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         published = load_config(PUBLISHED / f"{version}.yaml")
-    ours = load_config(OURS / f"{TWIN[version]}.yaml")
+    ours = load_config(UNET / f"{OUR_FILE[version]}.yaml")
     same = ("resolution", "num_frames", "audio_feat_length", "mask")
     assert [getattr(published.data, name) for name in same] == [getattr(ours.data, name) for name in same]
     assert published.model == ours.model
@@ -87,12 +129,12 @@ def test_published_file_loads_as_it_is_with_one_warning(version: str, caplog: py
 
 
 def test_a_misspelt_key_gets_a_hint(tmp_path: Path) -> None:
-    assert "'data.resolutoin'; did you mean 'data.resolution'?" in refusal(written(tmp_path, "data: {resolutoin: 256}"))
-    assert "did you mean 'data.resolution'?" in refusal(written(tmp_path, "resolution: 256"))
-    assert "did you mean 'optimizer.max_grad_norm'?" in refusal(written(tmp_path, "optimizer: {max_gradnorm: 1}"))
-    assert "unknown key 'run.zebra'; remove it" in refusal(written(tmp_path, "run: {zebra: 1}"))
-    assert "is a section" in refusal(written(tmp_path, "data: 5"))
-    assert "config.yaml" in refusal(written(tmp_path, "data: {resolution: {x: 1}}"))
+    assert "'data.resolutoin'; did you mean 'data.resolution'?" in refusal(Config, written(tmp_path, "data: {resolutoin: 256}"))
+    assert "did you mean 'data.resolution'?" in refusal(Config, written(tmp_path, "resolution: 256"))
+    assert "did you mean 'optimizer.max_grad_norm'?" in refusal(Config, written(tmp_path, "optimizer: {max_gradnorm: 1}"))
+    assert "unknown key 'run.zebra'; remove it" in refusal(Config, written(tmp_path, "run: {zebra: 1}"))
+    assert "is a section" in refusal(Config, written(tmp_path, "data: 5"))
+    assert "config.yaml" in refusal(Config, written(tmp_path, "data: {resolution: {x: 1}}"))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +149,7 @@ def test_a_misspelt_key_gets_a_hint(tmp_path: Path) -> None:
     ],
 )
 def test_a_pinned_key_is_held_to_its_value(tmp_path: Path, line: str) -> None:
-    assert "is built here" in refusal(written(tmp_path, line))
+    assert "is built here" in refusal(Config, written(tmp_path, line))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +175,7 @@ def test_a_pinned_key_is_held_to_its_value(tmp_path: Path, line: str) -> None:
     ],
 )
 def test_a_value_that_cannot_be_is_refused_by_name(tmp_path: Path, line: str, key: str) -> None:
-    message = refusal(written(tmp_path, line))
+    message = refusal(Config, written(tmp_path, line))
     assert f"'{key}'" in message
     assert "config.yaml" in message
 
@@ -167,18 +209,18 @@ def test_motion_free_networks_may_be_narrower(tmp_path: Path) -> None:
 
 
 def test_overrides_win_and_are_checked() -> None:
-    config = load_config(OURS / "stage2.yaml", ["data.resolution=512", "model.block_out_channels=[32,64,64,64]", "data.mask=mask3"])
+    config = load_config(UNET / "stage2.yaml", ["data.resolution=512", "model.block_out_channels=[32,64,64,64]", "data.mask=mask3"])
     assert (config.data.resolution, config.model.block_out_channels, config.data.mask) == (512, [32, 64, 64, 64], "mask3")
-    assert "did you mean 'data.resolution'?" in refusal(OURS / "stage2.yaml", "data.resolutio=512")
-    assert "section.key=value" in refusal(OURS / "stage2.yaml", "data.resolution")
-    assert "'data.resolution' is 100" in refusal(OURS / "stage2.yaml", "data.resolution=100")
-    assert load_config(OURS / "stage2.yaml", ["data.batch_size=2"]).data.batch_size == 2
-    assert "no effect" in refusal(OURS / "stage2.yaml", "data.audio_mel_cache_dir=cache")
+    assert "did you mean 'data.resolution'?" in refusal(Config, UNET / "stage2.yaml", "data.resolutio=512")
+    assert "section.key=value" in refusal(Config, UNET / "stage2.yaml", "data.resolution")
+    assert "'data.resolution' is 100" in refusal(Config, UNET / "stage2.yaml", "data.resolution=100")
+    assert load_config(UNET / "stage2.yaml", ["data.batch_size=2"]).data.batch_size == 2
+    assert "no effect" in refusal(Config, UNET / "stage2.yaml", "data.audio_mel_cache_dir=cache")
 
 
 def test_a_wrong_override_is_named_alone() -> None:
     """Whatever stands beside it; a rule that two values break together names the file."""
-    path, right = OURS / "stage2.yaml", [f"run.loss_weights.{name}=0.5" for name in ("recon", "sync", "lpips")]
+    path, right = UNET / "stage2.yaml", [f"run.loss_weights.{name}=0.5" for name in ("recon", "sync", "lpips")]
     for wrong, message in {
         "data.resolutio=512": "unknown key 'data.resolutio'; did you mean 'data.resolution'?",
         "data.resolution": "write it as section.key=value, such as data.resolution=512",
@@ -186,8 +228,8 @@ def test_a_wrong_override_is_named_alone() -> None:
         "data.audio_mel_cache_dir=x": "'data.audio_mel_cache_dir' has no effect here; leave it out",
         "data.num_frames=x": "'data.num_frames' cannot be 'x' (Value 'x' of type 'str' could not be converted to Integer)",
     }.items():
-        assert refusal(path, *right, wrong, *right) == f"override '{wrong}': {message}"
-    together = refusal(path, *right, "model.norm_num_groups=7")
+        assert refusal(Config, path, *right, wrong, *right) == f"override '{wrong}': {message}"
+    together = refusal(Config, path, *right, "model.norm_num_groups=7")
     assert together.startswith(f"{path} with overrides: 'model.block_out_channels' is [320, 640, 1280, 1280], but it must be")
     assert load_config(path, ["data.num_frames=4", "data.num_frames=8"]).data.num_frames == 8
 
@@ -200,14 +242,9 @@ def test_weights_stand_beside_the_file_and_overrides_beside_the_caller(tmp_path:
     assert (weights.unet, weights.vae, weights.whisper) == (path.parent / "a.pt", Path("/b"), Path.cwd() / "c.pt")
 
 
-def test_dump_is_read_back(tmp_path: Path) -> None:
-    config = load_config(OURS / "stage2_512.yaml", ["data.num_frames=8"])
-    assert load_config(written(tmp_path, dump_config(config))) == config
-
-
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:
-    assert "cannot be read" in refusal(tmp_path / "absent.yaml")
-    assert "cannot be read" in refusal(tmp_path)
+    assert "cannot be read" in refusal(Config, tmp_path / "absent.yaml")
+    assert "cannot be read" in refusal(Config, tmp_path)
     for text in (
         "",
         "just words",
@@ -217,6 +254,243 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
         "data:\n\tresolution: 1",
         "a: !!python/object/apply:os.getcwd []",
     ):
-        assert "config.yaml" in refusal(written(tmp_path, text))
+        assert "config.yaml" in refusal(Config, written(tmp_path, text))
     (tmp_path / "config.yaml").write_bytes(b"\x00\xff\xfe\x80" * 50)
-    assert "valid YAML" in refusal(tmp_path / "config.yaml")
+    assert "valid YAML" in refusal(Config, tmp_path / "config.yaml")
+
+
+def test_our_syncnet_files_differ_in_these_keys_only(caplog: pytest.LogCaptureFixture) -> None:
+    defaults = asdict(SyncNetConfig())
+    found = {}
+    for path in SYNCNET.glob("*.yaml"):
+        config = asdict(load_syncnet_config(path))
+        assert config["data"].pop("train_output_dir") == ROOT / "outputs" / path.stem
+        sections = ("data", "weights", "run", "optimizer", "ckpt")
+        values = {f"{name}.{key}": (value, defaults[name][key]) for name in sections for key, value in config[name].items()}
+        found[path.stem] = {key: value for key, (value, default) in values.items() if value != default}
+    assert found == {"small": SMALL} | {name: IN_ALL | differences for name, differences in SYNCNET_DIFFERENCES.items()}
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", PUBLISHED_SIZES)
+def test_our_syncnet_files_have_the_published_sizes(name: str) -> None:
+    manifest = json.loads(gzip.decompress((MANIFESTS / f"syncnet_v16_{name}.json.gz").read_bytes()))
+    assert asdict(load_syncnet_config(SYNCNET / f"{name}.yaml").model) == manifest["config"] | {"network": "stable"}
+
+
+def test_the_syncnet_of_the_ablation_has_one_size() -> None:
+    path = SYNCNET / "wav2lip.yaml"
+    assert load_syncnet_config(path).model.network == "wav2lip"
+    assert "'data.num_frames' is 16, but it must be 5, because" in refusal(SyncNetConfig, path, "data.num_frames=16")
+    assert "'data.lower_half' is False" in refusal(SyncNetConfig, path, "data.lower_half=false")
+    assert "'model.network' is 'wave', but it must be one of stable, wav2lip" in refusal(SyncNetConfig, path, "model.network=wave")
+
+
+def test_the_default_syncnet_is_the_published_one() -> None:
+    assert load_syncnet_config(SYNCNET / "syncnet_16_pixel_attn.yaml").model == SyncNetConfig().model
+
+
+def test_paths_in_our_files_exist() -> None:
+    for path in UNET.glob("*.yaml"):
+        data = load_config(path).data
+        for named in (data.syncnet_config_path, data.val_video_path, data.val_audio_path):
+            assert named is None or named.is_file()
+
+
+@pytest.mark.parametrize(("version", "seconds"), [("v1.0", []), ("v1.5", ["motion_modules.", "attentions."])])
+def test_training_keys_of_a_published_file(version: str, seconds: list[str]) -> None:
+    config = load_config(PUBLISHED / f"{version}.yaml")
+    assert config.run.loss_weights == {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0, **UNREAD}
+    assert (config.run.mixed_precision, config.run.trainable_modules, config.run.seed) == ("fp16", seconds, 1247)
+    assert config.run.enable_gradient_checkpointing == (version != "v1.0")
+    assert config.run.guidance_scale == (1.0 if version == "v1.0" else 1.5)
+    assert config.optimizer == OptimizerConfig()
+    assert (config.data.batch_size, config.data.num_workers) == (2 if version == "v1.0" else 1, 12)
+    assert (config.data.train_data_dir, config.data.train_fileslist) == (None, Path("/data/fileslist.txt"))
+    assert config.ckpt.resume_ckpt_path == PUBLISHED / "checkpoints/latentsync_unet.pt"
+
+
+def test_published_syncnet_file(caplog: pytest.LogCaptureFixture) -> None:
+    config = load_syncnet_config(PUBLISHED / "syncnet_25_pixel.yaml")
+    assert config.model == load_syncnet_config(SYNCNET / "syncnet_25_pixel.yaml").model  # completed: no attention
+    assert (config.run.gradient_accumulation_steps, config.run.num_val_clips, config.run.mixed_precision) == (2, 2048, "fp16")
+    assert (config.ckpt.resume_ckpt_path, config.data.val_fileslist) == (None, Path("/data/val.txt"))
+    assert (config.data.batch_size, config.data.num_frames, config.run.validation_steps) == (64, 25, 2500)
+    assert [record.getMessage().partition("here: ")[2] for record in caplog.records] == [
+        "ckpt.inference_ckpt_path, data.audio_mel_cache_dir"
+    ]
+
+
+def test_attention_stays_where_an_override_changes_widths_alone() -> None:
+    config = load_syncnet_config(
+        SYNCNET / "syncnet_16_pixel_attn.yaml", ["model.audio_encoder.block_out_channels=[32, 32, 64, 64, 64, 64, 2048]"]
+    )
+    assert sum(config.model.audio_encoder.attn_blocks) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("{pixel_space_supervise: false, sync_loss_weight: 0.05, recon_loss_weight: 2, trepa_loss_weight: 10}", (2, 0, 0, 0)),
+        ("{use_syncnet: false, sync_loss_weight: 0.05, perceptual_loss_weight: 0.1}", (1, 0, 0.1, 0)),
+        ("{use_syncnet: true, pixel_space_supervise: true, sync_loss_weight: 0.05}", (1, 0.05, 0, 0)),
+        ("{loss_weights: {trepa: 3}, trepa_loss_weight: 3.0}", (1, 0, 0, 3)),
+        ("{loss_weights: {}}", (1, 0, 0, 0)),
+    ],
+)
+def test_published_weights_and_switches(tmp_path: Path, line: str, expected: tuple[float, ...]) -> None:
+    config = load_config(written(tmp_path, f"run: {line}"))
+    assert tuple(config.run.loss_weights[name] for name in ("recon", "sync", "lpips", "trepa")) == expected
+
+
+def test_precision_may_be_spelt_in_several_ways(tmp_path: Path) -> None:
+    lines = {
+        "mixed_precision_training: false": "no",
+        "mixed_precision: no": "no",
+        "mixed_precision: 'no'": "no",
+        "mixed_precision: bf16": "bf16",
+    }
+    for line, expected in lines.items():
+        assert load_config(written(tmp_path, f"run: {{{line}}}")).run.mixed_precision == expected
+    assert load_config(written(tmp_path, "run:"), ["run.mixed_precision=no"]).run.mixed_precision == "no"
+
+
+def test_old_spellings_are_read_with_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = """
+    data: {counterfactual: true}
+    weights: {mouth_reader: a.pt}
+    run: {coarse_noise: 0.3, noisy_share: 0.5, noisy_weight: 25, loss_weights: {reader: 0.1, reader_motion: 1, reader_points: 0.2}}
+    """
+    config = load_config(written(tmp_path, text), ["run.noisy_weight=5"])
+    run, weights = config.run, config.run.loss_weights
+    assert (config.data.counterfactual_pairs, config.weights.landmark_network) == (True, tmp_path / "a.pt")
+    assert (run.low_frequency_noise, run.timestep_bias, run.x0_weighting) == (0.3, 0.5, 5)
+    assert (weights["landmark_feature"], weights["temporal_feature"], weights["landmarks"]) == (0.1, 1, 0.2)
+    assert load_syncnet_config(written(tmp_path, "run: {loss_weights: {contrast: 0.5}}")).run.loss_weights["infonce"] == 0.5
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == len(OLD_KEYS) + 1 and "'data.counterfactual' is called 'data.counterfactual_pairs' now" in told[0]
+    both = written(tmp_path, "data: {counterfactual: true, counterfactual_pairs: true}")
+    assert "is the old name of 'data.counterfactual_pairs'" in refusal(Config, both)
+
+
+def test_nothing_to_choose_from_means_everything_is_trained(tmp_path: Path) -> None:
+    for value in ("null", "[]", "[null]", "['']"):
+        assert load_config(written(tmp_path, f"run: {{trainable_modules: {value}}}")).run.trainable_modules == []
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("run: {loss_weights: {snyc: 1}}", "unknown key 'run.loss_weights.snyc'; did you mean 'run.loss_weights.sync'?"),
+        ("run: {loss_weights: 5}", "'run.loss_weights' is a section"),
+        ("run: {loss_weights: {sync: -1}}", "'run.loss_weights.sync' is -1.0"),
+        ("run: {loss_weights: {recon: 0}}", "'run.loss_weights' is"),
+        ("run: {loss_weights: {sync: 1}, use_syncnet: false}", "'run.use_syncnet' and 'run.loss_weights.sync' say different things"),
+        ("run: {loss_weights: {sync: 1}, sync_loss_weight: 2}", "say different things"),
+        ("run: {use_syncnet: 3}", "'run.use_syncnet' is 3, but it must be true or false"),
+        ("run: {mixed_precision_training: fp16}", "must be true or false"),
+        ("run: {mixed_precision: fp8}", "one of auto, bf16, fp16, no"),
+        ("run: {max_train_steps: 0}", "'run.max_train_steps' is 0"),
+        ("run: {gradient_accumulation_steps: 0}", "1 or more"),
+        ("run: {ema_decay: 1}", "'run.ema_decay' is 1.0"),
+        ("run: {vae_slice_size: -1}", "'run.vae_slice_size'"),
+        ("run: {inference_steps: 0}", "between 1 and 1000"),
+        ("run: {trainable_modules: motion}", "'run.trainable_modules'"),
+        ("data: {batch_size: 0}", "'data.batch_size' is 0"),
+        ("data: {audio_dropout: 1.5}", "'data.audio_dropout' is 1.5"),
+        ("data: {val_video_path: a.mp4}", "'data.val_audio_path' is None, but it must be set together with 'data.val_video_path'"),
+        ("data: {train_data_dir: ~nobody_of_this_name/x}", "'data.train_data_dir'"),
+        ("optimizer: {name: sgd}", "one of adamw, adamw_8bit"),
+        ("optimizer: {lr: 0}", "'optimizer.lr' is 0.0"),
+        ("optimizer: {lr_scheduler: cosin}", "one of constant"),
+        ("optimizer: {scale_lr: true}", "only False is built here"),
+        ("ckpt: {keep_last: 0}", "'ckpt.keep_last'"),
+        ("videomae: {width: 30}", "a multiple of videomae.num_heads, which is 16"),
+        ("videomae: {patch_size: 0}", "'videomae.patch_size' is 0"),
+        ("model: {audio_encoder: {in_channels: 1}}", "is a key of SyncNet"),
+    ],
+)
+def test_the_denoisers_training_refuses(tmp_path: Path, line: str, says: str) -> None:
+    message = refusal(Config, written(tmp_path, line))
+    assert says in message
+    assert "config.yaml" in message
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("data: {resolution: 100}", "'data.resolution' is 100"),
+        ("data: {num_frames: 0}", "'data.num_frames' is 0"),
+        ("data: {num_frames: 25}", "'model.visual_encoder.in_channels' is 48, but it must be 75"),
+        ("data: {latent_space: true}", "but it must be 64: 4, the channels of a latent"),
+        ("data: {batch_size: 0}", "'data.batch_size'"),
+        ("run: {chance_steps: 0}", "'run.chance_steps'"),
+        ("run: {loss_weights: {recon: 1}}", "unknown key 'run.loss_weights.recon'"),
+        ("model: {audio_encoder: {in_channels: 3}}", "'model.audio_encoder.in_channels' is 3"),
+        ("model: {audio_encoder: {block_out_channels: []}}", "'model.audio_encoder.block_out_channels' is []"),
+        ("model: {audio_encoder: {block_out_channels: [32, 48, 64, 64, 64, 64, 2048]}}", "each a multiple of 32"),
+        ("model: {audio_encoder: {downsample_factors: [2, 2]}}", "as long as model.audio_encoder.block_out_channels, 7"),
+        ("model: {visual_encoder: {downsample_factors: [[1, 2, 3], 2, 2, 2, 2, 2, 2, 2]}}", "two of them for height and width"),
+        ("model: {visual_encoder: {downsample_factors: [two, 2, 2, 2, 2, 2, 2, 2]}}", "'model.visual_encoder.downsample_factors'"),
+        ("model: {visual_encoder: {attn_blocks: [0, 1]}}", "as long as model.visual_encoder.block_out_channels, 8"),
+        ("model: {visual_encoder: {attn_blocks: [2, 0, 0, 0, 0, 0, 0, 0]}}", "1 for a block of attention"),
+        ("model: {visual_encoder: {dropout: 1}}", "'model.visual_encoder.dropout'"),
+        ("model: {visual_encoder: {block_out_channels: [64, 128, 256, 256, 512, 1024, 2048, 1024]}}", "with [2048]"),
+        ("model: {cross_attention_dim: 384}", "is a key of the denoiser"),
+        ("model: {audio_encoder: 4}", "is a section"),
+    ],
+)
+def test_syncnet_refuses(tmp_path: Path, line: str, says: str) -> None:
+    message = refusal(SyncNetConfig, written(tmp_path, line))
+    assert says in message
+    assert "config.yaml" in message
+
+
+def test_single_losses_and_lists_can_be_overridden() -> None:
+    overrides = ["run.loss_weights.sync=0.1", "run.trainable_modules=[attn2., conv_in]", "optimizer.lr=2e-5", "data.audio_dropout=0.1"]
+    config = load_config(UNET / "stage2.yaml", overrides)
+    assert config.run.loss_weights == {"recon": 1.0, "sync": 0.1, "lpips": 0.1, "trepa": 10.0, **UNREAD}
+    assert config.run.trainable_modules == ["attn2.", "conv_in"]
+    assert (config.optimizer.lr, config.data.audio_dropout) == (2e-5, 0.1)
+    assert load_config(UNET / "stage2.yaml", ["run.loss_weights={lpips: 0.3}"]).run.loss_weights["lpips"] == 0.3
+    assert "did you mean 'run.loss_weights.lpips'?" in refusal(Config, UNET / "stage2.yaml", "run.loss_weights.lpisp=1")
+
+
+def test_paths_of_every_section_are_resolved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    path = written(tmp_path, "data: {train_data_dir: clips, cache_dir: ''}\nckpt: {resume_ckpt_path: ../a.pt}\nweights: {vae: vae}")
+    for load in LOADERS.values():
+        config = load(path, ["data.val_fileslist=held_out.txt"])
+        assert (config.data.train_data_dir, config.data.cache_dir) == (tmp_path / "clips", None)
+        assert config.data.val_fileslist == tmp_path / "elsewhere" / "held_out.txt"
+        assert (config.ckpt.resume_ckpt_path, config.weights.vae) == (tmp_path.parent / "a.pt", tmp_path / "vae")
+    assert load_config(UNET / "stage2.yaml", ["data.train_output_dir=null"]).data.train_output_dir is None
+
+
+def test_dumps_are_read_back(tmp_path: Path) -> None:
+    overrides = ["run.loss_weights.sync=0.2", "run.mixed_precision=no", "data.train_data_dir=clips"]
+    for path, load in (*((path, load_config) for path in UNET.glob("*")), *((path, load_syncnet_config) for path in SYNCNET.glob("*"))):
+        config = load(path, overrides)
+        assert load(written(tmp_path, dump_config(config))) == config
+
+
+def test_a_small_syncnet_is_a_few_lines(tmp_path: Path) -> None:
+    text = """
+    data: {num_frames: 5, resolution: 64}
+    model:
+      audio_encoder: {block_out_channels: [32, 64], downsample_factors: [[2, 1], 4]}
+      visual_encoder: {in_channels: 15, block_out_channels: [32, 64], downsample_factors: [2, 2], attn_blocks: [0, 1]}
+    """
+    model = load_syncnet_config(written(tmp_path, text)).model
+    assert model.audio_encoder == EncoderConfig(1, [32, 64], [[2, 1], 4], [0, 0])
+    assert model.visual_encoder == replace(model.audio_encoder, in_channels=15, downsample_factors=[2, 2], attn_blocks=[0, 1])
+
+
+def test_every_key_is_explained() -> None:
+    explained = (ROOT / "docs" / "configs.md").read_text()
+    for kind in LOADERS:
+        for key in current_keys(kind):
+            encoder, _, name = key.rpartition("_encoder.")
+            key = key.rpartition(".")[0] if key.startswith("run.loss_weights.") else key
+            assert f"`{key}`" in explained or (encoder and f"`….{name}`" in explained), key

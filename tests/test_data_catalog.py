@@ -9,9 +9,8 @@ import pytest
 from data_fixtures import FRAMES, SECONDS, catalog_of, make_folder, make_training_clip, write_truth
 from media_fixtures import make_clip, make_sound
 
-from latentsync.data import clip_index as findings
-from latentsync.data import clip_index as module
-from latentsync.data.clip_index import open_catalog
+from latentsync.data import clip_index
+from latentsync.data.clip_index import open_catalog, read_with_stamps
 from latentsync.errors import InputError, OutputError
 
 
@@ -71,7 +70,7 @@ def test_good_clips_are_taken_and_others_left_out_with_a_reason(clips, tmp_path,
 def test_the_second_look_opens_no_clip_until_one_changes(clips, tmp_path, monkeypatch):
     first = catalog_of(clips, tmp_path)
     looked = []
-    monkeypatch.setattr(module, "look_and_stamp", lambda path: looked.append(path) or findings.look_and_stamp(path))
+    monkeypatch.setattr(clip_index, "read_with_stamps", lambda path: looked.append(path) or read_with_stamps(path))
     assert catalog_of(clips, tmp_path) == first
     assert not looked
     os.utime(clips / "good.mp4", ns=(1, 1_000_000_007))

@@ -1,4 +1,4 @@
-"""Turns to samples: what belongs together is together, all chance is the turn's, a broken clip costs one sentence."""
+"""Samples of both data sets: what belongs together is together, randomness depends on the position, a broken clip costs one sentence."""
 
 import shutil
 from dataclasses import replace
@@ -62,7 +62,7 @@ def test_a_syncnet_sample(catalog, cache):
         assert torch.equal(sample.mel[0], mel_window(mels(path), sound, LENGTH))
         mouth = torch.from_numpy(read_mouth(path))
         assert torch.equal(sample.mouth[0], mouth[pictures : pictures + LENGTH])
-        assert torch.equal(sample.heard_mouth[0], mouth[sound : sound + LENGTH])
+        assert torch.equal(sample.audio_mouth[0], mouth[sound : sound + LENGTH])
         assert (sample.position.tolist(), sample.clip.tolist(), sample.label.tolist()) == ([position], [1], [float(label)])
         assert sample.problems == []
         labels.append(label)
@@ -104,7 +104,7 @@ def test_dropped_audio_is_zero_and_changes_nothing_else(catalog, cache, features
     assert torch.equal(none[2].faces, whole[2].faces)
 
 
-def test_a_broken_clip_gives_its_turn_to_the_next_one_and_is_told_once(folder, tmp_path):
+def test_a_broken_clip_is_replaced_by_the_next_one_and_is_told_once(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "clips")
     catalog = catalog_of(tmp_path / "clips", tmp_path / "cache")
     broken = catalog.clips[1].path
@@ -115,7 +115,7 @@ def test_a_broken_clip_gives_its_turn_to_the_next_one_and_is_told_once(folder, t
     assert str(broken) in first.problems[0] and "next clip" in first.problems[0]
     assert second.problems == other.problems == []
     assert same(first, second)
-    assert same(first, dataset[SampleIndex(10, 2)])  # chance is the turn's, whichever clip it goes to
+    assert same(first, dataset[SampleIndex(10, 2)])  # randomness depends on the position, whichever clip takes the place
 
 
 def test_too_many_broken_clips_end_the_training(tmp_path):
@@ -203,7 +203,7 @@ def test_latents_are_those_the_autoencoder_would_give(catalog, cache, features, 
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory):
-    """A clip, its twin with another picture, and a clip without a twin."""
+    """A clip, its counterpart with another picture, and a clip without one."""
     folder = tmp_path_factory.mktemp("pairs")
     make_training_clip(folder / "a.mp4")
     make_training_clip(folder / "a_other.mp4", "-af", "volume=0.1", face=OTHER_FACE)
@@ -211,11 +211,11 @@ def pairs(tmp_path_factory):
     return catalog_of(folder, folder / "cache")
 
 
-def test_a_twin_is_painted_over(pairs, cache, features):
-    dataset = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual=True)
-    own, twin, alone = (clip.path for clip in pairs.clips)
-    assert (own.name, twin.name, alone.name) == ("a.mp4", "a_other.mp4", "b.mp4")
-    for number, (target, source) in enumerate([(own, twin), (twin, own)]):
+def test_the_counterpart_is_painted_over(pairs, cache, features):
+    dataset = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True)
+    own, other, alone = (clip.path for clip in pairs.clips)
+    assert (own.name, other.name, alone.name) == ("a.mp4", "a_other.mp4", "b.mp4")
+    for number, (target, source) in enumerate([(own, other), (other, own)]):
         sample = dataset[SampleIndex(7, number)]
         start = choose_unet(generator(SEED, 7), FRAMES, LENGTH).start
         window = range(start, start + LENGTH)
@@ -233,12 +233,12 @@ def test_a_twin_is_painted_over(pairs, cache, features):
 
 
 @torch.no_grad()
-def test_latents_of_a_twin(pairs, cache, features, tmp_path):
+def test_latents_of_counterfactual_pairs(pairs, cache, features, tmp_path):
     codec, mask = seeded_codec(), fixed_mask(SIDE)
     store = LatentStore(tmp_path, SIDE, "mask")
     store.fill(codec, pairs, mask)
-    fresh = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual=True)
-    kept = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual=True, latents=store)
+    fresh = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True)
+    kept = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True, latents=store)
     for number in range(3):
         whole, sample = fresh[SampleIndex(5, number)], kept[SampleIndex(5, number)]
         pictures = to_pixels(whole.faces[0]), masked_pixels(to_pixels(whole.source[0]), mask), to_pixels(whole.reference[0])

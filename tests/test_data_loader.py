@@ -1,4 +1,4 @@
-"""The sequence of turns, whoever walks it, and the processes that read ahead."""
+"""The sequence of samples on any number of processes, and the processes that read ahead."""
 
 import itertools
 import os
@@ -19,24 +19,24 @@ def take(batches, count):
     return list(itertools.islice(batches, count))
 
 
-def turns(count, **how):
-    return [turn for batch in take(IndexSampler(7, seed=3, **how), count) for turn in batch]
+def samples(count, **how):
+    return [index for batch in take(IndexSampler(7, seed=3, **how), count) for index in batch]
 
 
 def test_every_clip_once_an_epoch_in_an_order_of_its_own():
-    walked = turns(35, batch_size=1)
-    assert [turn.position for turn in walked] == list(range(35))
-    epochs = [[turn.clip for turn in walked[start : start + 7]] for start in range(0, 35, 7)]
+    walked = samples(35, batch_size=1)
+    assert [index.position for index in walked] == list(range(35))
+    epochs = [[index.clip for index in walked[start : start + 7]] for start in range(0, 35, 7)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert len(set(map(tuple, epochs))) > 1
-    assert [turn.clip for turn in take(IndexSampler(7, seed=4, batch_size=35), 1)[0]] != [turn.clip for turn in walked]
+    assert [index.clip for index in take(IndexSampler(7, seed=4, batch_size=35), 1)[0]] != [index.clip for index in walked]
 
 
 @pytest.mark.parametrize(("batch_size", "world"), [(1, 1), (4, 1), (2, 2), (1, 4), (20, 2)])
 def test_the_sequence_is_shared_without_gap_or_overlap(batch_size, world):
-    everything = turns(batch_size * world * 3, batch_size=1)
+    everything = samples(batch_size * world * 3, batch_size=1)
     shares = [take(IndexSampler(7, seed=3, batch_size=batch_size, rank=rank, world=world), 3) for rank in range(world)]
-    assert [turn for batches in zip(*shares, strict=True) for batch in batches for turn in batch] == everything
+    assert [index for batches in zip(*shares, strict=True) for batch in batches for index in batch] == everything
     assert {len(batch) for share in shares for batch in share} == {batch_size}
 
 
@@ -44,12 +44,6 @@ def test_it_can_be_entered_anywhere_and_walked_twice():
     sampler = IndexSampler(7, seed=3, batch_size=4, start=5)
     assert take(sampler, 3) == take(IndexSampler(7, seed=3, batch_size=4), 8)[5:]
     assert take(sampler, 3) == take(sampler, 3)
-
-
-def test_only_the_orders_in_use_are_kept():
-    sampler = IndexSampler(5, seed=1, batch_size=3)
-    take(sampler, 100)
-    assert len(sampler._orders) <= 2
 
 
 @pytest.fixture(scope="module")
@@ -65,17 +59,17 @@ def equal(one, other):
 def test_batches_are_the_same_with_any_number_of_processes(dataset):
     state = torch.get_rng_state()
     walks = [take(make_loader(dataset, IndexSampler(3, seed=2, batch_size=2), workers), 4) for workers in (0, 1, 2)]
-    assert torch.equal(torch.get_rng_state(), state)  # and the global chance is left alone
+    assert torch.equal(torch.get_rng_state(), state)  # and the global generator is left alone
     for batches in zip(*walks, strict=True):
         assert all(equal(batches[0], batch) for batch in batches[1:])
     assert [batch.position.tolist() for batch in walks[0]] == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
-class Confessing(torch.utils.data.Dataset):
+class ProcessFacts(torch.utils.data.Dataset):
     """Tells how its process is set up; its first clip cannot be read."""
 
-    def __getitem__(self, turn):
-        if turn.clip == 0:
+    def __getitem__(self, index):
+        if index.clip == 0:
             raise InputError("the first clip is broken")
         return torch.get_num_threads(), signal.getsignal(signal.SIGINT) == signal.SIG_IGN, os.getpid()
 
@@ -85,13 +79,13 @@ class Confessing(torch.utils.data.Dataset):
 
 def test_processes_have_one_thread_and_are_left_alone_by_interruptions(monkeypatch):
     monkeypatch.setattr("latentsync.data.sampling.collate", lambda samples: samples)
-    sampler = [[turn] for turn in turns(8, batch_size=1) if turn.clip]
-    for ((threads, ignores, process),) in make_loader(Confessing(), sampler, 1):
+    sampler = [[index] for index in samples(8, batch_size=1) if index.clip]
+    for ((threads, ignores, process),) in make_loader(ProcessFacts(), sampler, 1):
         assert threads == 1 and ignores and process != os.getpid()
 
 
 def test_what_a_process_raises_arrives_as_what_it_is():
-    loader = make_loader(Confessing(), IndexSampler(1, seed=0, batch_size=1), 1)
+    loader = make_loader(ProcessFacts(), IndexSampler(1, seed=0, batch_size=1), 1)
     with pytest.raises(InputError, match="the first clip is broken"):
         next(iter(loader))
 

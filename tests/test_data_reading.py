@@ -15,7 +15,7 @@ from media_fixtures import encode_frames, make_clip, smooth_frames
 
 from latentsync.data.cache import open_video, read_frames, read_pieces, resize_faces
 from latentsync.data.clip_index import read_mouth
-from latentsync.data.features import Features, Mels, heard_frames
+from latentsync.data.features import Features, Mels, audio_frames
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.mask import to_pixels
 from latentsync.media.audio import read_audio
@@ -76,9 +76,9 @@ def test_mels(clip, tmp_path):
     expected = log_mel(read_audio(clip)).float()
     for _ in range(2):
         assert torch.equal(mels(clip), expected)
-    assert heard_frames(expected) in range(FRAMES, FRAMES + 3)
-    assert heard_frames(torch.zeros(80, 16)) == 5
-    assert heard_frames(torch.zeros(80, 15)) == 4
+    assert audio_frames(expected) in range(FRAMES, FRAMES + 3)
+    assert audio_frames(torch.zeros(80, 16)) == 5
+    assert audio_frames(torch.zeros(80, 15)) == 4
 
 
 @pytest.mark.parametrize("feat_length", [(2, 2), (0, 1)])
@@ -129,7 +129,7 @@ def test_mouths(tmp_path):
     assert np.array_equal(read_mouth(clip), values)
     for content in ("{", "[]", json.dumps({"mouth": {}}), json.dumps({"mouth": {"values": [1, 2]}}), '{"mouth": {"values": [[NaN]]}}'):
         clip.with_suffix(".json").write_text(content)
-        with pytest.raises(InputError, match=r"a\.json tells"):
+        with pytest.raises(InputError, match=r"a\.json holds"):
             read_mouth(clip)
 
 

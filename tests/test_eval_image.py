@@ -34,7 +34,7 @@ from eval.metrics.seam import CODEC_NOISE, MARGIN, Seam, outside_crop
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.mask import fixed_mask
 from latentsync.losses.lpips import load_lpips
-from latentsync.models.landmark_network import LandmarkNetwork, MouthReaderModelConfig
+from latentsync.models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
 
 ROWS, COLUMNS = mouth_box(SIDE)
 
@@ -229,7 +229,7 @@ def test_hyperiqa_judges_first_middle_and_last_frame(monkeypatch: pytest.MonkeyP
 
 def landmark_network() -> LandmarkNetwork:
     torch.manual_seed(0)
-    return LandmarkNetwork(MouthReaderModelConfig([8, 8, 16, 16], 4, 16)).eval()
+    return LandmarkNetwork(LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)).eval()
 
 
 def test_pixels_count_inside_the_box_alone() -> None:

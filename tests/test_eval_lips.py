@@ -26,7 +26,7 @@ from eval.metrics.lips import (
 )
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.detector import Face
-from latentsync.models.landmark_network import POINTS, LandmarkNetwork, MouthReaderModelConfig
+from latentsync.models.landmark_network import POINTS, LandmarkNetwork, LandmarkNetworkConfig
 
 SIDE = 32
 
@@ -172,7 +172,7 @@ def points(frames: int = 10, seed: int = 0) -> Tensor:
 
 def reader() -> LandmarkNetwork:
     torch.manual_seed(0)
-    return LandmarkNetwork(MouthReaderModelConfig([8, 8, 16, 16], 4, 16), mean=points(1)[0]).eval()
+    return LandmarkNetwork(LandmarkNetworkConfig([8, 8, 16, 16], 4, 16), mean=points(1)[0]).eval()
 
 
 def test_landmark_distance() -> None:

@@ -23,7 +23,7 @@ from latentsync.config import load_syncnet_config
 from latentsync.errors import ConfigError, InputError
 from latentsync.faces.alignment import align_known, face_size
 from latentsync.media.probe import probe
-from latentsync.models.landmark_network import LandmarkNetwork, MouthReaderModelConfig, published
+from latentsync.models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig, published
 from latentsync.models.syncnet import make_syncnet
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.weights import file_sha256
@@ -92,7 +92,7 @@ def write_networks(folder: Path) -> None:
         torch.manual_seed(seed)
         network = make_syncnet(load_syncnet_config(folder / "syncnet.yaml").model)
         torch.save({"state_dict": network.state_dict()}, folder / name)
-    sizes = MouthReaderModelConfig([8, 8, 16, 16], 4, 16)
+    sizes = LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)
     reader = LandmarkNetwork(sizes, deviation=torch.full((20, 2), 0.1))
     torch.nn.init.normal_(reader.head[-1].weight)
     torch.save(published(sizes, reader.state_dict(), 0), folder / "reader.pt")

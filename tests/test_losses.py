@@ -1,4 +1,4 @@
-"""The judges of generated clips against reference numbers: TREPA, LPIPS of the lower half, SyncNet."""
+"""The losses of generated clips against reference numbers: TREPA, LPIPS of the lower half, SyncNet."""
 
 import hashlib
 from functools import cache
@@ -13,7 +13,7 @@ from test_videomae import case_network
 
 from latentsync.errors import InputError, WeightsError
 from latentsync.losses.lpips import LowerHalfLPIPS, empty_lpips, load_lpips
-from latentsync.losses.sync import SyncJudge, cosine_loss, lower_half, syncnet_frames
+from latentsync.losses.sync import SyncLoss, cosine_loss, lower_half, syncnet_frames
 from latentsync.losses.trepa import TREPALoss
 from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 
@@ -30,14 +30,14 @@ def seeded_lpips() -> LowerHalfLPIPS:
     return LowerHalfLPIPS(network)
 
 
-def tiny_judge(*, latent_space: bool = False, lower: bool = True, resolution: int = SIDE, frames: int = 2) -> SyncJudge:
+def tiny_sync(*, latent_space: bool = False, lower: bool = True, resolution: int = SIDE, frames: int = 2) -> SyncLoss:
     """A SyncNet of few channels that takes what these settings say."""
     torch.manual_seed(3)
     height, width = (resolution // 8,) * 2 if latent_space else (resolution,) * 2
     factors = [[height // 2 if lower else height, width]]
     visual = EncoderSizes((4 if latent_space else 3) * frames, (128,), factors, (0,))
     network = StableSyncNet(EncoderSizes(1, (128,), [[80, 4]], (0,)), visual)
-    return SyncJudge(network, resolution=resolution, num_frames=frames, latent_space=latent_space, lower_half=lower)
+    return SyncLoss(network, resolution=resolution, num_frames=frames, latent_space=latent_space, lower_half=lower)
 
 
 def trepa_clips():
@@ -145,47 +145,47 @@ def test_frames_of_syncnet_are_stacked_frame_by_frame():
 
 
 @pytest.mark.parametrize("lower", [True, False])
-def test_the_judge_compares_mouth_and_sound(lower):
-    judge = tiny_judge(lower=lower)
+def test_sync_compares_mouth_and_sound(lower):
+    sync = tiny_sync(lower=lower)
     pixels = seeded_normal(1, (3, 2, 3, SIDE, SIDE)).requires_grad_(True)
     mel = seeded_normal(2, (3, 1, 80, 4))
-    misfit, nothing = judge(pixels, mel)
+    misfit, nothing = sync(pixels, mel)
     loss = misfit.mean()
     assert nothing is None
     with torch.no_grad():
-        expected = cosine_loss(*judge.network(syncnet_frames(pixels, lower), mel), torch.ones(3)).mean()
+        expected = cosine_loss(*sync.network(syncnet_frames(pixels, lower), mel), torch.ones(3)).mean()
     torch.testing.assert_close(loss, expected)
     loss.backward()
     upper = pixels.grad[..., : SIDE // 2, :].abs().sum()
     assert (upper == 0) == lower and lower_half(pixels.grad).abs().sum() > 0
-    assert all(parameter.grad is None for parameter in judge.parameters())
+    assert all(parameter.grad is None for parameter in sync.parameters())
 
 
 @torch.no_grad()
-def test_the_judge_tells_how_well_another_sound_fits():
-    judge, pixels = tiny_judge(), seeded_normal(1, (3, 2, 3, SIDE, SIDE))
+def test_sync_tells_how_well_another_sound_fits():
+    sync, pixels = tiny_sync(), seeded_normal(1, (3, 2, 3, SIDE, SIDE))
     mel, other = seeded_normal(2, (2, 3, 1, 80, 4))
-    misfit, fit = judge(pixels, mel, other)
-    torch.testing.assert_close(misfit, judge(pixels, mel)[0])
-    torch.testing.assert_close(fit, cosine_loss(*judge.network(syncnet_frames(pixels, True), other), torch.zeros(3)))
+    misfit, fit = sync(pixels, mel, other)
+    torch.testing.assert_close(misfit, sync(pixels, mel)[0])
+    torch.testing.assert_close(fit, cosine_loss(*sync.network(syncnet_frames(pixels, True), other), torch.zeros(3)))
 
 
 @torch.no_grad()
 def test_pixels_of_another_size_are_resized_before_they_are_halved():
-    judge, mel = tiny_judge(), seeded_normal(2, (1, 1, 80, 4))
+    sync, mel = tiny_sync(), seeded_normal(2, (1, 1, 80, 4))
     pixels = seeded_normal(1, (1, 2, 3, 40, 40))
     resized = F.interpolate(pixels[0], size=(SIDE, SIDE), mode="bicubic", align_corners=False)[None]
-    torch.testing.assert_close(judge(pixels, mel)[0], judge(resized, mel)[0])
+    torch.testing.assert_close(sync(pixels, mel)[0], sync(resized, mel)[0])
 
 
 @torch.no_grad()
-def test_a_judge_of_latents_takes_latents_of_its_size_alone():
-    judge, mel = tiny_judge(latent_space=True, lower=False, resolution=64), seeded_normal(2, (1, 1, 80, 4))
-    assert judge(seeded_normal(1, (1, 2, 4, 8, 8)), mel)[0].isfinite().all()
+def test_a_syncnet_of_latents_takes_latents_of_its_size_alone():
+    sync, mel = tiny_sync(latent_space=True, lower=False, resolution=64), seeded_normal(2, (1, 1, 80, 4))
+    assert sync(seeded_normal(1, (1, 2, 4, 8, 8)), mel)[0].isfinite().all()
     with pytest.raises(InputError, match="faces of 64 pixels and these are of 128"):
-        judge(seeded_normal(1, (1, 2, 4, 16, 16)), mel)
+        sync(seeded_normal(1, (1, 2, 4, 16, 16)), mel)
 
 
 def test_a_clip_of_another_length_is_refused():
     with pytest.raises(InputError, match="trained on 2 frames and the clips have 3"):
-        tiny_judge()(torch.zeros(1, 3, 3, SIDE, SIDE), torch.zeros(1, 1, 80, 4))
+        tiny_sync()(torch.zeros(1, 3, 3, SIDE, SIDE), torch.zeros(1, 1, 80, 4))

@@ -29,23 +29,23 @@ from embedded.landmarks import (
     recolour,
     shrink,
 )
+from eval.estimates import pearson
 from latentsync.data.sampling import collate
 from latentsync.errors import ConfigError, InputError, WeightsError
 from latentsync.faces.mask import to_pixels
 from latentsync.models.landmark_network import (
+    LANDMARK_SIDE,
     POINTS,
-    READER_SIDE,
     LandmarkNetwork,
-    MouthReaderModelConfig,
-    load_mouth_reader,
+    LandmarkNetworkConfig,
+    load_landmark_network,
     measure,
     published,
 )
-from latentsync.training.statistics import pearson
 from latentsync.training.trainer import ValidationSum
 
 ROOT = Path(__file__).parents[1]
-SIZES = MouthReaderModelConfig([8, 8, 16, 16], 4, 16)
+SIZES = LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)
 PICTURE = 64  # pixels a side of the clips
 
 
@@ -58,7 +58,7 @@ def mouth(gap: float, middle: tuple[float, float] = (0.5, 0.65), half_width: flo
     return (np.array(points) * (half_width, 1) + middle).astype(np.float32)
 
 
-def draw(points: np.ndarray, side: int = READER_SIDE) -> np.ndarray:
+def draw(points: np.ndarray, side: int = LANDMARK_SIDE) -> np.ndarray:
     """A face, uint8 h h 3, on which nothing but the inner lips can be seen."""
     face = np.full((side * 8, side * 8, 3), (180, 140, 120), np.uint8)
     cv2.fillPoly(face, [np.round(points[12:] * side * 8).astype(np.int32)], (60, 10, 10))
@@ -130,7 +130,7 @@ def test_samples_hold_faces_and_their_points(clips: Path, tmp_path: Path) -> Non
     catalog = catalog_of(clips / "train", tmp_path)
     plain = MouthDataset(catalog, num_frames=4, seed=1, drawn=False, degraded=False)
     batch = collate([plain[0], plain[1]])
-    assert batch.faces.shape == (2, 4, READER_SIDE, READER_SIDE, 3) and batch.faces.dtype == torch.uint8
+    assert batch.faces.shape == (2, 4, LANDMARK_SIDE, LANDMARK_SIDE, 3) and batch.faces.dtype == torch.uint8
     expected = read_points(clips / "train" / "a.mp4")
     torch.testing.assert_close(batch.points[0], torch.from_numpy(expected[[0, 25, 49, 74]]))
     drawn = MouthDataset(catalog, num_frames=4, seed=1)
@@ -172,7 +172,7 @@ def test_faces_of_any_size_are_read_alike() -> None:
     torch.manual_seed(0)
     reader = LandmarkNetwork(SIZES, torch.from_numpy(mouth(0.03)), torch.full((POINTS, 2), 0.02)).eval()
     torch.nn.init.normal_(reader.head[-1].weight)
-    small, large = (to_pixels(torch.from_numpy(draw(mouth(0.06), side)))[None] for side in (READER_SIDE, 2 * READER_SIDE))
+    small, large = (to_pixels(torch.from_numpy(draw(mouth(0.06), side)))[None] for side in (LANDMARK_SIDE, 2 * LANDMARK_SIDE))
     first, second = reader(small), reader(large)
     assert first.points.shape == (1, POINTS, 2) and first.gap.shape == first.width.shape == (1,)
     torch.testing.assert_close(first.points, second.points, atol=2e-3, rtol=0)
@@ -235,7 +235,7 @@ def test_training_leaves_a_reader_behind(clips: Path) -> None:
     assert len(curve(out, "training", "landmarks")) == len(curve(out, "training", "opening")) == 2
     assert len(curve(out, "validation", "point_error")) == len(curve(out, "validation", "gap_r_degraded")) == 2
     assert curve(out, "validation", "point_error")[0] < 0.05  # the mean mouth is no bad guess
-    reader = load_mouth_reader(out / "checkpoints" / "checkpoint-00000002.pt")
+    reader = load_landmark_network(out / "checkpoints" / "checkpoint-00000002.pt")
     assert reader.config == SIZES and reader.mean[6, 0] > reader.mean[0, 0] > 0.2
     batches = [MouthDataset(catalog_of(clips / "val", clips / "cache"), num_frames=3, seed=0, degraded=False)[0]]
     with torch.no_grad():
@@ -245,23 +245,23 @@ def test_training_leaves_a_reader_behind(clips: Path) -> None:
 def test_a_file_of_something_else_is_one_sentence(tmp_path: Path) -> None:
     state_dict = LandmarkNetwork(SIZES).state_dict()
     torch.save(published(SIZES, state_dict, 7), tmp_path / "good.pt")
-    assert load_mouth_reader(tmp_path / "good.pt").config == SIZES
-    wider = MouthReaderModelConfig([8, 8, 16, 24], 4, 16)
+    assert load_landmark_network(tmp_path / "good.pt").config == SIZES
+    wider = LandmarkNetworkConfig([8, 8, 16, 24], 4, 16)
     for contents, says in (
         ({"state_dict": state_dict}, "does not tell the sizes"),
         ({"state_dict": state_dict, "config": {"hidden": 3}}, "does not tell the sizes"),
-        (published(MouthReaderModelConfig([8, 8, 16, 17], 4, 16), state_dict, 7), "sizes that no mouth reader can have"),
+        (published(LandmarkNetworkConfig([8, 8, 16, 17], 4, 16), state_dict, 7), "sizes that no mouth reader can have"),
         (published(wider, state_dict, 7), "does not fit MouthReader"),
     ):
         torch.save(contents, tmp_path / "bad.pt")
         with pytest.raises(WeightsError, match=says) as caught:
-            load_mouth_reader(tmp_path / "bad.pt")
+            load_landmark_network(tmp_path / "bad.pt")
         assert "\n" not in str(caught.value) and "train_mouth_reader" in str(caught.value)
 
 
 def test_the_recipe_of_the_repository_and_its_refusals(tmp_path: Path) -> None:
     config = load_mouth_reader_config(ROOT / "configs" / "embedded" / "mouth_reader.yaml", ["data.train_data_dir=clips"])
-    assert config.data.train_output_dir == ROOT / "outputs" / "embedded" / "mouth_reader" and config.model == MouthReaderModelConfig()
+    assert config.data.train_output_dir == ROOT / "outputs" / "embedded" / "mouth_reader" and config.model == LandmarkNetworkConfig()
     for override, says in (
         ("model.block_out_channels=[16, 32, 64]", "4 widths, each a multiple of 8"),
         ("model.hidden=0", "'model.hidden' is 0"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from golden_recipe import load_case
 
-from latentsync.losses.sync import TEMPERATURE, accuracy, contrast_loss, cosine_loss
+from latentsync.losses.sync import TEMPERATURE, accuracy, cosine_loss, infonce_loss
 
 
 @pytest.mark.parametrize("name", ["syncnet_pixel16_tiny", "syncnet_pixel16_attn_tiny", "syncnet_latent16_tiny", "syncnet_pixel25_tiny"])
@@ -38,10 +38,10 @@ def test_accuracy_counts_the_right_side():
 
 def test_contrast_counts_pairs_that_belong_together_against_all_others() -> None:
     seen, label = torch.eye(4), torch.tensor([1.0, 1, 0, 1])
-    perfect, wrong = contrast_loss(seen, seen, label), contrast_loss(seen, seen.roll(1, 0), label)
+    perfect, wrong = infonce_loss(seen, seen, label), infonce_loss(seen, seen.roll(1, 0), label)
     assert perfect < 1e-4 and wrong == pytest.approx(1 / TEMPERATURE, rel=1e-3)
-    assert contrast_loss(seen[:, :1] * 0 + 1, torch.ones(4, 1), label) == pytest.approx(math.log(4), rel=1e-5)  # tells nothing apart
+    assert infonce_loss(seen[:, :1] * 0 + 1, torch.ones(4, 1), label) == pytest.approx(math.log(4), rel=1e-5)  # tells nothing apart
     heard = seen.clone()
     heard[2] = seen[0]  # a wrong pair's sound is as near as the right one
-    assert contrast_loss(seen, heard, label) == pytest.approx(math.log(2) / 6, abs=1e-4)
-    assert contrast_loss(seen, seen, torch.zeros(4)) == 0
+    assert infonce_loss(seen, heard, label) == pytest.approx(math.log(2) / 6, abs=1e-4)
+    assert infonce_loss(seen, seen, torch.zeros(4)) == 0

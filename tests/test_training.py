@@ -5,8 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import cv2
@@ -15,17 +13,20 @@ import pytest
 import torch
 from data_fixtures import make_training_clip
 from skimage.data import astronaut
+from torch import nn
 from training_fixtures import FRAMES, LEARNING_RATE, curve, history, newest_weights, syncnet_recipe, unet_recipe
 
 from latentsync.config import load_config
 from latentsync.data import features as sound
+from latentsync.data.sampling import SyncNetBatch
 from latentsync.media.probe import probe
 from latentsync.media.video_writer import VideoWriter
 from latentsync.models.unet_weights import load_unet
+from latentsync.training.syncnet import SyncNetStep
 from scripts import train_syncnet, train_unet
 
 ROOT = Path(__file__).parents[1]
-FRAMES_HEARD = 75  # of the sound that the validation video is given
+SOUND_SECONDS = 0.64  # that the validation video is given: 16 frames
 CPU = ("--device", "cpu", "--quiet")
 
 
@@ -74,34 +75,22 @@ def test_syncnet_learns_and_leaves_everything_behind(whole: Path, recipe: Path) 
     assert len(curve(whole, "training", "sync")) == 4
 
 
-def test_a_stopped_training_goes_on_as_if_nothing_had_been(whole: Path, recipe: Path) -> None:
-    folder = recipe.parent / "stopped"
-    assert run(recipe, folder, "run.max_train_steps=4", "ckpt.save_ckpt_steps=3", "run.validation_steps=2", *("data.num_workers=1",)) == 0
-    # go back to step 3: what was measured after it is measured again
-    newest = folder / "resume" / "step-00000004"
-    newest.rename(folder / "resume" / "gone")
-    assert run(recipe, folder, "ckpt.save_ckpt_steps=3") == 0
-    same(whole, folder)
-    assert [point["step"] for point in history(folder) if point["kind"] == "training"] == [1, 2, 3, 4]
+def test_a_stopped_training_goes_on_as_if_nothing_had_been(whole: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, real, calls = recipe.parent / "stopped", SyncNetStep.__call__, []
 
+    def step(self: SyncNetStep, model: nn.Module, batch: SyncNetBatch) -> dict[str, torch.Tensor]:
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, model, batch)
 
-def test_sigterm_saves_and_stops(whole: Path, recipe: Path) -> None:
-    folder = recipe.parent / "terminated"
-
-    def kill() -> None:
-        while not (folder / "history.jsonl").is_file() or not curve(folder, "training", "sync"):
-            time.sleep(0.02)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    code = run(recipe, folder, "ckpt.save_ckpt_steps=1000")
-    thread.join()
-    assert code == 130
-    steps = int(sorted((folder / "resume").iterdir())[-1].name.split("-")[1])
-    assert 1 <= steps < 4
+    with monkeypatch.context() as stopping:
+        stopping.setattr(SyncNetStep, "__call__", step)
+        assert run(recipe, folder, "data.num_workers=1") == 130
+    assert sorted(path.name for path in (folder / "resume").iterdir()) == ["step-00000002", "step-00000003"]
     assert run(recipe, folder) == 0
     same(whole, folder)
+    assert [point["step"] for point in history(folder) if point["kind"] == "training"] == [1, 2, 3, 4]
 
 
 def test_two_processes_equal_one(whole: Path, recipe: Path) -> None:
@@ -116,12 +105,6 @@ def test_two_processes_equal_one(whole: Path, recipe: Path) -> None:
     assert (folder / "resume" / "step-00000004" / "random_states_1.pkl").is_file()
 
 
-def test_accumulated_passes_equal_one_batch(whole: Path, recipe: Path) -> None:
-    folder = recipe.parent / "accumulated"
-    assert run(recipe, folder, "data.batch_size=1", "run.gradient_accumulation_steps=2") == 0
-    same(whole, folder, rounding=2e-3)
-
-
 @pytest.fixture(scope="module")
 def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return unet_recipe(tmp_path_factory.mktemp("unet"))
@@ -133,16 +116,17 @@ def test_the_denoiser_learns_from_all_four_losses(denoiser: Path) -> None:
     with VideoWriter(portrait, 384, 256, 25, crf=5) as sink:  # NASA, public domain
         for shift in range(FRAMES):
             sink.write(np.ascontiguousarray(astronaut()[:256, 40 - shift : 424 - shift]))
-    video = [f"data.val_video_path={portrait}", f"data.val_audio_path={denoiser.parent / 'clips' / 'clip0.mp4'}"]
+    spoken = make_training_clip(denoiser.parent / "spoken.mp4", seconds=SOUND_SECONDS)
+    video = [f"data.val_video_path={portrait}", f"data.val_audio_path={spoken}"]
     settings = ["data.cache_latents=true", "data.cache_faces=true", "data.audio_dropout=0.5", "run.validation_steps=3"]
     assert train_unet.main(["--unet_config_path", str(denoiser), *CPU, *settings, *video]) == 0
     for name in ("recon", "sync", "lpips", "trepa"):
-        assert len(curve(folder, "training", name)) == 2 and len(curve(folder, "validation", name)) == 2
+        assert len(curve(folder, "training", name)) == 1 and len(curve(folder, "validation", name)) == 2
     before = load_unet(load_config(denoiser).model, denoiser.parent / "latentsync_unet.pt").state_dict()
-    after = load_unet(load_config(denoiser).model, folder / "checkpoints" / "checkpoint-00000002.pt").state_dict()
+    after = load_unet(load_config(denoiser).model, folder / "checkpoints" / "checkpoint-00000001.pt").state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert [path.name for path in sorted((folder / "validation").iterdir())] == ["step-00000000.mp4", "step-00000002.mp4"]
-    assert probe(folder / "validation" / "step-00000002.mp4").require_video().frame_count == FRAMES_HEARD
+    assert [path.name for path in sorted((folder / "validation").iterdir())] == ["step-00000000.mp4", "step-00000001.mp4"]
+    assert probe(folder / "validation" / "step-00000001.mp4").require_video().frame_count == 25 * SOUND_SECONDS
     assert changed and all("motion_modules." in name or "attentions." in name for name in changed)
     assert any("motion_modules." in name for name in changed) and any("attn2" in name for name in changed)
 
@@ -175,9 +159,9 @@ def test_a_speaker_whose_sound_gives_no_numbers_is_left_out(
         return values
 
     monkeypatch.setattr(sound, "_mel", mel)
-    assert run(recipe, tmp_path / "out", f"data.train_data_dir={tmp_path / 'clips'}", "run.max_train_steps=8", "data.val_data_dir=") == 0
+    assert run(recipe, tmp_path / "out", f"data.train_data_dir={tmp_path / 'clips'}", "run.max_train_steps=4", "data.val_data_dir=") == 0
     assert "gives numbers that are not finite (mel-1)" in caplog.text and "anna" not in caplog.text
-    assert len(curve(tmp_path / "out", "training", "sync")) == 8
+    assert len(curve(tmp_path / "out", "training", "sync")) == 4
     assert all(value.isfinite().all() for value in newest_weights(tmp_path / "out").values())
 
 
@@ -224,37 +208,6 @@ def test_a_checkpoint_of_another_shape(whole: Path, recipe: Path, caplog: pytest
 
 def test_a_step_without_a_number_ends_the_training(recipe: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert "no finite number" in refusal(caplog, 1, recipe, "optimizer.lr=1e30", "run.max_train_steps=20", "run.validation_steps=1000")
-
-
-def test_a_failing_validation_does_not(recipe: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise ValueError("the screen is missing")
-
-    monkeypatch.setattr("latentsync.training.syncnet.accuracy", fail)
-    folder = recipe.parent / "unvalidated"
-    assert run(recipe, folder) == 0
-    assert "the screen is missing" in caplog.text and "the training goes on" in caplog.text
-    assert len(curve(folder, "training", "sync")) == 4 and not curve(folder, "validation", "accuracy")
-
-
-def test_a_full_disk_leaves_the_checkpoint_before(recipe: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = recipe.parent / "full"
-    assert run(recipe, folder, "run.max_train_steps=2") == 0
-    real = torch.save
-
-    def full(content: object, file: object, *more: object) -> None:
-        if str(file).endswith(".pt"):
-            raise RuntimeError("PytorchStreamWriter failed writing file: No space left on device")
-        real(content, file, *more)
-
-    with monkeypatch.context() as broken:
-        broken.setattr(torch, "save", full)
-        assert run(recipe, folder) == 1
-    assert "free some space" in caplog.records[-1].getMessage()
-    assert [path.name for path in (folder / "resume").iterdir()] == ["step-00000002"]
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["checkpoint-00000002.pt"]
-    assert run(recipe, folder) == 0  # with room again, it goes on
-    assert (folder / "resume" / "step-00000004").is_dir()
 
 
 def test_a_killed_loading_process_is_one_sentence(recipe: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

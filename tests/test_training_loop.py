@@ -17,7 +17,7 @@ from training_fixtures import curve, history
 
 from latentsync.config import CkptConfig, OptimizerConfig, RunConfig
 from latentsync.data.sampling import Batch, SampleIndex, whole
-from latentsync.errors import LatentSyncError
+from latentsync.errors import LatentSyncError, OutputError
 from latentsync.training.trainer import Trainer, TrainingTask, ValidationSum, Validator, make_accelerator, seed_everything
 
 CLIPS = 8
@@ -51,6 +51,7 @@ def trainer(
     step: Callable[[nn.Module, Numbers], dict[str, Tensor]] = loss,
     workers: int = 0,
     passes: int = 1,
+    batch_size: int = 1,
     validators: Sequence[Validator] = (),
     optimizer: OptimizerConfig | None = None,
     save: int = 1000,
@@ -76,7 +77,7 @@ def trainer(
         optimizer or OptimizerConfig(lr=1e-3),
         CkptConfig(save_ckpt_steps=save),
         folder=folder,
-        batch_size=1,
+        batch_size=batch_size,
         num_workers=workers,
         show_progress=False,
     )
@@ -97,7 +98,7 @@ def test_settings_that_changed_count_from_the_next_step_on(tmp_path: Path) -> No
 def test_a_gradient_without_a_number_moves_nothing(tmp_path: Path) -> None:
     def step(model: nn.Module, batch: Numbers) -> dict[str, Tensor]:
         late = (batch.position >= 2).float()
-        return {"a": loss(model, batch)["a"] + (model(batch.x).sum() * 0 * late.sum()).sqrt()}  # sqrt(0): a number, its slope none
+        return {"a": loss(model, batch)["a"] + (model(batch.x).sum() * 0 * late.sum()).sqrt()}  # sqrt(0): a number, its gradient none
 
     training = trainer(tmp_path, steps=6, step=step, save=1)
     with pytest.raises(LatentSyncError, match=r"the gradient is no finite number any more \(process 0 saw clip"):
@@ -184,3 +185,44 @@ def test_a_loading_process_that_dies_during_a_step(tmp_path: Path) -> None:
 
     with pytest.raises(LatentSyncError, match=r"lower data\.num_workers"):
         trainer(tmp_path, steps=2, step=step).train()
+
+
+def test_accumulated_passes_equal_one_batch(tmp_path: Path) -> None:
+    found = []
+    for folder, sizes in ((tmp_path / "passes", {"passes": 2}), (tmp_path / "batch", {"batch_size": 2})):
+        training = trainer(folder, steps=3, **sizes)
+        assert training.train()
+        found.append((curve(folder, "training", "a"), torch.cat([value.flatten() for value in training.model.state_dict().values()])))
+    assert found[0][0] == pytest.approx(found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1])
+
+
+def test_a_failing_validation_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Failing:
+        name = "failing"
+
+        def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
+            raise ValueError("the screen is missing")
+
+    assert trainer(tmp_path, steps=2, validators=[Failing()]).train()
+    assert "the screen is missing" in caplog.text and "the training goes on" in caplog.text
+    assert len(curve(tmp_path, "training", "a")) == 2 and not curve(tmp_path, "validation", "a")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trainer(tmp_path, steps=2).train()
+    real = torch.save
+
+    def full(content: object, file: object, *more: object) -> None:
+        if str(file).endswith(".pt"):
+            raise RuntimeError("PytorchStreamWriter failed writing file: No space left on device")
+        real(content, file, *more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(torch, "save", full)
+        with pytest.raises(OutputError, match="free some space"):
+            trainer(tmp_path, steps=4).train()
+    assert [path.name for path in (tmp_path / "resume").iterdir()] == ["step-00000002"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-00000002.pt"]
+    assert trainer(tmp_path, steps=4).train()  # with room again, it goes on
+    assert (tmp_path / "resume" / "step-00000004").is_dir()

@@ -17,7 +17,7 @@ from latentsync.errors import ConfigError, InputError
 from latentsync.losses.sync import syncnet_frames
 from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 from latentsync.models.vae import LatentCodec
-from latentsync.training.checkpoint import CheckpointStore, check_config, differences, keep_config
+from latentsync.training.checkpoint import CheckpointStore, check_config, keep_config
 from latentsync.training.logging import (
     MOST_POINTS,
     TRAINING,
@@ -25,13 +25,11 @@ from latentsync.training.logging import (
     Curve,
     History,
     HistoryPoint,
-    RunningMeans,
     draw_chart,
-    running_mean,
 )
-from latentsync.training.statistics import wilson
 from latentsync.training.syncnet import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
-from latentsync.training.trainer import EMA, ValidationSum, combined, freeze, make_accelerator, make_optimizer, sentence
+from latentsync.training.trainer import EMA, ValidationSum, last_line, make_accelerator, make_optimizer, mean_over_processes
+from latentsync.training.unet import freeze
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,14 +51,6 @@ def test_history_forgets_what_will_be_measured_again(tmp_path: Path) -> None:
     once_more = History(tmp_path, step=2)  # nothing to forget, but a line to mend
     once_more.add(3, VALIDATION, {"accuracy": 0.6})
     assert once_more.was_validated(3)
-
-
-def test_running_means() -> None:
-    means = RunningMeans()
-    assert not means
-    means.add({"a": 1.0})
-    means.add({"a": 3.0})
-    assert means and means.take() == {"a": 2.0} and not means
 
 
 def test_a_curve_is_thinned_and_keeps_its_shape() -> None:
@@ -86,24 +76,13 @@ def test_a_chart_has_a_panel_for_each_value(tmp_path: Path) -> None:
     assert not (tmp_path / "none.png").exists()
 
 
-def test_running_mean_uses_fewer_values_at_the_ends() -> None:
-    values = torch.arange(100).double().numpy()
-    assert running_mean(values)[50] == pytest.approx(50) and running_mean(values)[0] == pytest.approx(1)
-
-
-def test_the_interval_of_a_share() -> None:
-    low, high = wilson(0.85, 640)
-    assert low == pytest.approx(0.8203, abs=1e-3) and high == pytest.approx(0.8756, abs=1e-3)
-    assert wilson(1.0, 10)[1] == 1.0 and wilson(0.0, 10)[0] == 0.0
-
-
-def test_shares_of_processes_are_combined() -> None:
+def test_shares_of_processes_are_mean_over_processes() -> None:
     first = {"sync": ValidationSum(6.0, 10), "accuracy": ValidationSum(7, 10, is_share=True)}
     second = {"sync": ValidationSum(1.0, 4), "accuracy": ValidationSum(3, 4, is_share=True)}
-    values = combined([first, second])
+    values = mean_over_processes([first, second])
     assert values["sync"] == pytest.approx(0.5) and values["accuracy"] == pytest.approx(10 / 14)
     assert values["accuracy:low"] < 10 / 14 < values["accuracy:high"]
-    assert combined([first, None]) == {}
+    assert mean_over_processes([first, None]) == {}
 
 
 def test_the_average_lags_behind_and_is_put_in_place_for_a_while() -> None:
@@ -141,8 +120,8 @@ def test_what_a_device_cannot_do_is_refused() -> None:
 
 def test_an_error_of_a_loading_process_is_unwrapped() -> None:
     trace = "Caught InputError in DataLoader worker process 0.\nTraceback ...\nlatentsync.errors.InputError: a.mp4: no: such"
-    assert sentence(InputError(trace)) == "a.mp4: no: such"
-    assert sentence(InputError("a.mp4: gone")) == "a.mp4: gone"
+    assert last_line(trace) == "a.mp4: no: such"
+    assert last_line("a.mp4: gone") == "a.mp4: gone"
 
 
 def test_chance_is_told_once_with_its_likely_cause() -> None:
@@ -172,7 +151,6 @@ def test_a_folder_keeps_its_recipe(tmp_path: Path, caplog: pytest.LogCaptureFixt
     keep_config(heavier, tmp_path)
     heavier.run.loss_weights["mouth"] = 0.5
     check_config(heavier, tmp_path)
-    assert differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 2}, "d": 3}) == ["a.b", "c", "d"]
 
 
 def test_old_checkpoints_go_and_folders_in_work_do_not_count(tmp_path: Path) -> None:
@@ -204,7 +182,7 @@ def syncnet_batch(side: int = 64) -> SyncNetBatch:
         mel=torch.randn(2, 1, 80, 16, generator=generator),
         label=torch.tensor([1.0, 0.0]),
         mouth=torch.full((2, 2, 11), 0.7),
-        heard_mouth=torch.full((2, 2, 11), 0.7),
+        audio_mouth=torch.full((2, 2, 11), 0.7),
     )
 
 

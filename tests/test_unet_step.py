@@ -1,4 +1,4 @@
-"""The denoiser's training step against reference numbers; chance that depends on the sample alone; memory, precision, gradients."""
+"""The denoiser's training step against reference numbers; noise that depends on the sample alone; memory, precision, gradients."""
 
 import dataclasses
 import math
@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from golden_recipe import load_case, seeded_normal, seeded_state_dict, weights_sha256
-from test_losses import seeded_lpips, tiny_judge
+from test_losses import seeded_lpips, tiny_sync
 
-from latentsync.config import UNetConfig, VideoMAEConfig
+from latentsync.config import Config, UNetConfig, VideoMAEConfig
 from latentsync.data.sampling import UNetBatch
 from latentsync.diffusion import mixed_noise, unet_input
 from latentsync.errors import ConfigError
 from latentsync.faces.mask import fixed_mask, masked_pixels, mouth_weights
-from latentsync.losses.sync import SyncJudge
+from latentsync.losses.sync import SyncLoss
 from latentsync.losses.trepa import TREPALoss
 from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 from latentsync.models.unet import UNet3DConditionModel
@@ -24,15 +24,15 @@ from latentsync.models.vae import LatentCodec, sample_latents
 from latentsync.third_party.videomae import VideoMAE
 from latentsync.training import unet as unet_step
 from latentsync.training.unet import (
-    LossNetworks,
+    LOSSES,
     NoiseSamples,
     NoiseSampling,
     UNetStep,
-    average,
-    coarse_noise,
     decode_slices,
-    draw,
-    step_weights,
+    low_frequency_noise,
+    masked_mean,
+    sample_noise,
+    x0_weights,
 )
 
 WEIGHTS = {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0}
@@ -61,14 +61,14 @@ def case_codec() -> LatentCodec:
 
 
 @cache
-def case_judges() -> LossNetworks:
+def case_networks() -> dict[str, torch.nn.Module]:
     sizes = CASE["config"]["syncnet"]
     syncnet = seeded(
         StableSyncNet(EncoderSizes(**sizes["audio_encoder"]), EncoderSizes(**sizes["visual_encoder"])), CASE["seed"]["syncnet"]
     )
     videomae = seeded(VideoMAE(VideoMAEConfig(width=44, depth=1, num_heads=4, hidden=192), num_classes=5), CASE["seed"]["vit"])
-    sync = SyncJudge(syncnet, resolution=SIDE, num_frames=16, latent_space=False, lower_half=True)
-    return LossNetworks(sync, seeded_lpips(), TREPALoss(videomae))
+    sync = SyncLoss(syncnet, resolution=SIDE, num_frames=16, latent_space=False, lower_half=True)
+    return {"syncnet": sync, "vgg16": seeded_lpips(), "videomae": TREPALoss(videomae)}
 
 
 def case_pixels(seed):
@@ -76,9 +76,9 @@ def case_pixels(seed):
     return pixels.clamp(-1, 1)[None]  # 1 f 3 h w
 
 
-def make_step(weights=WEIGHTS, judges=None, **settings):
-    judges = case_judges() if judges is None else judges
-    return UNetStep(case_codec(), fixed_mask(SIDE), weights=weights, seed=7, judges=judges, **{"chance": NoiseSampling(), **settings})
+def make_step(weights=WEIGHTS, networks=None, **settings):
+    networks = case_networks() if networks is None else networks
+    return UNetStep(case_codec(), fixed_mask(SIDE), weights=weights, seed=7, noise_sampling=NoiseSampling(), networks=networks, **settings)
 
 
 def random_batch(size=2, frames=2, **changes) -> UNetBatch:
@@ -96,10 +96,10 @@ def tiny_unet() -> UNet3DConditionModel:
 
 
 @cache
-def tiny_judges() -> LossNetworks:
-    """Judges of clips of two frames."""
+def tiny_networks() -> dict[str, torch.nn.Module]:
+    """Loss networks for clips of two frames."""
     videomae = VideoMAE(VideoMAEConfig(28, 14, 2, 2, 16, 1, 4, 24), num_classes=3)
-    return LossNetworks(tiny_judge(resolution=SIDE), seeded_lpips(), TREPALoss(seeded(videomae, 4)))
+    return {"syncnet": tiny_sync(resolution=SIDE), "vgg16": seeded_lpips(), "videomae": TREPALoss(seeded(videomae, 4))}
 
 
 def part(batch: UNetBatch, index: slice) -> UNetBatch:
@@ -116,12 +116,12 @@ def test_losses_and_gradients_equal_the_reference(monkeypatch):
     batch = UNetBatch(torch.zeros(1), torch.zeros(1), [], seeded_normal(13331, (1, 16, 30, 64)), mel, faces, faces + 1)
     shared, independent = (seeded_normal(seed, (1, 4, 16, 8, 8)) for seed in (13321, 13322))
     posterior = torch.stack([seeded_normal(seed, (16, 4, 8, 8)) for seed in (13311, 13312, 13313)], dim=1)[None]
-    draws = NoiseSamples(torch.tensor([431]), mixed_noise(shared, independent), posterior)
+    samples = NoiseSamples(torch.tensor([431]), mixed_noise(shared, independent), posterior)
 
     unet = case_unet()
     calls = []
     unet.register_forward_hook(lambda module, args, output: calls.append((args[0][:, :4], output)))
-    losses = make_step().losses(unet, batch, draws)
+    losses = make_step().losses(unet, batch, samples)
     assert list(losses) == list(WEIGHTS)
     torch.testing.assert_close(calls[0][0], NUMBERS["noisy"], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(calls[0][1], NUMBERS["pred_noise"], rtol=1e-3, atol=2e-3)  # rounding, amplified
@@ -142,33 +142,33 @@ def test_losses_and_gradients_equal_the_reference(monkeypatch):
             torch.testing.assert_close(gradients[name].flatten()[: len(expected)], expected, rtol=1e-2, atol=1e-4)
 
 
-def test_chance_belongs_to_the_sample_alone():
-    together = draw(7, [3, 900_000, 5], 4, 8, NoiseSampling(), 1000)
-    alone = draw(7, [5], 4, 8, NoiseSampling(), 1000)
+def test_noise_belongs_to_the_sample_alone():
+    together = sample_noise(7, [3, 900_000, 5], 4, 8, NoiseSampling(), 1000)
+    alone = sample_noise(7, [5], 4, 8, NoiseSampling(), 1000)
     assert together.noise.shape == (3, 4, 4, 8, 8) and together.posterior.shape == (3, 4, 3, 4, 8, 8)
     for field in dataclasses.fields(NoiseSamples):
         assert torch.equal(getattr(together, field.name)[2:], getattr(alone, field.name))
     state = torch.get_rng_state()
-    assert not torch.equal(draw(8, [5], 4, 8, NoiseSampling(), 1000).noise, alone.noise)
+    assert not torch.equal(sample_noise(8, [5], 4, 8, NoiseSampling(), 1000).noise, alone.noise)
     assert not torch.equal(together.noise[0], together.noise[1])
-    assert torch.equal(torch.get_rng_state(), state)  # the common source of chance is left alone
-    timesteps = draw(7, range(400), 1, 2, NoiseSampling(), 1000).timestep
+    assert torch.equal(torch.get_rng_state(), state)  # the global generator is left alone
+    timesteps = sample_noise(7, range(400), 1, 2, NoiseSampling(), 1000).timestep
     assert timesteps.min() >= 0 and timesteps.max() < 1000 and abs(timesteps.float().mean() - 499.5) < 60
 
 
 def test_frames_share_half_of_their_noise_or_all_of_it():
-    noise = draw(7, range(60), 2, 16, NoiseSampling(), 1000).noise
+    noise = sample_noise(7, range(60), 2, 16, NoiseSampling(), 1000).noise
     assert abs(noise.var() - 1) < 0.03
     assert abs((noise[:, :, 0] * noise[:, :, 1]).mean() - 0.5) < 0.03
-    same = draw(7, [1], 3, 8, NoiseSampling(alpha=None), 1000).noise
+    same = sample_noise(7, [1], 3, 8, NoiseSampling(alpha=None), 1000).noise
     assert torch.equal(same[:, :, 0], same[:, :, 2])
 
 
-def test_coarse_noise_lies_in_large_waves_alone():
-    many = torch.cat([coarse_noise(torch.Generator().manual_seed(seed), 16) for seed in range(200)])  # n c 1 h w
+def test_low_frequency_noise_lies_in_large_waves_alone():
+    many = torch.cat([low_frequency_noise(torch.Generator().manual_seed(seed), 16) for seed in range(200)])  # n c 1 h w
     assert many.shape == (200, 4, 1, 16, 16) and abs(many.mean()) < 0.1
     assert many.mean((-1, -2)).var() > 1 and many.diff(dim=-1).var() < 0.2 * many.var()
-    plain, both = (draw(7, [3], 2, 16, NoiseSampling(coarse=coarse), 1000) for coarse in (0.0, 0.3))
+    plain, both = (sample_noise(7, [3], 2, 16, NoiseSampling(low_frequency=deviation), 1000) for deviation in (0.0, 0.3))
     more = both.noise - plain.noise
     assert torch.allclose(more[:, :, 0], more[:, :, 1], atol=1e-5) and more.std() > 0.1  # the same for all frames
     assert torch.equal(plain.timestep, both.timestep) and torch.equal(plain.posterior, both.posterior)
@@ -176,26 +176,26 @@ def test_coarse_noise_lies_in_large_waves_alone():
 
 def test_a_share_of_the_samples_is_noisy():
     for share, expected in ((0.0, 0.25), (0.5, 0.625), (1.0, 1.0)):
-        timesteps = draw(7, range(400), 1, 2, NoiseSampling(noisy_share=share), 1000).timestep
+        timesteps = sample_noise(7, range(400), 1, 2, NoiseSampling(timestep_bias=share), 1000).timestep
         assert timesteps.max() < 1000 and (timesteps >= 750).float().mean() == pytest.approx(expected, abs=0.06)
 
 
 def test_gradients_reach_the_denoiser_alone():
-    unet, judges = tiny_unet(), tiny_judges()
+    unet, networks = tiny_unet(), tiny_networks()
     unet.zero_grad()
-    losses = make_step(judges=judges)(unet, random_batch(size=1))
+    losses = make_step(networks=networks)(unet, random_batch(size=1))
     assert all(loss.dim() == 0 and loss.isfinite() for loss in losses.values())
     for name, loss in losses.items():
         gradient = torch.autograd.grad(loss, unet.conv_out.weight, retain_graph=True)[0]
         assert gradient.abs().sum() > 0, name
     sum(losses.values()).backward()
     assert all(parameter.grad is not None for parameter in unet.parameters())
-    frozen = [case_codec(), judges.sync, judges.lpips, judges.trepa]
+    frozen = [case_codec(), *networks.values()]
     assert not any(parameter.requires_grad or parameter.grad is not None for module in frozen for parameter in module.parameters())
 
 
 def test_the_same_step_twice_and_in_halves():
-    batch, step = random_batch(size=2), make_step(judges=tiny_judges())
+    batch, step = random_batch(size=2), make_step(networks=tiny_networks())
     with torch.no_grad():
         whole, again = step(tiny_unet(), batch), step(tiny_unet(), batch)
         halves = [step(tiny_unet(), part(batch, index)) for index in (slice(0, 1), slice(1, 2))]
@@ -205,23 +205,28 @@ def test_the_same_step_twice_and_in_halves():
         assert not torch.equal(halves[0][name], halves[1][name])
 
 
+def test_the_table_and_the_configuration_name_the_same_losses():
+    assert set(LOSSES) == set(Config().run.loss_weights)
+
+
 @pytest.mark.parametrize(("names", "decoded"), [(["recon"], 0), (["lpips"], 1), (["recon", "sync"], 1), (["trepa"], 1)])
 def test_only_wanted_losses_are_computed(monkeypatch, names, decoded):
     calls = []
     monkeypatch.setattr(unet_step, "decode_slices", lambda codec, latents: calls.append(0) or decode_slices(codec, latents))
     weights = {name: float(name in names) for name in WEIGHTS}
-    judges = LossNetworks(**{name: getattr(tiny_judges(), name) for name in names if name != "recon"})
+    keys = {"sync": "syncnet", "lpips": "vgg16", "trepa": "videomae"}
+    networks = {keys[name]: tiny_networks()[keys[name]] for name in names if name != "recon"}
     with torch.no_grad():
-        losses = make_step(weights, judges)(tiny_unet(), random_batch(size=1))
+        losses = make_step(weights, networks)(tiny_unet(), random_batch(size=1))
     assert list(losses) == names and len(calls) == decoded
 
 
-def test_a_judge_of_latents_needs_no_decoding(monkeypatch):
+def test_a_syncnet_of_latents_needs_no_decoding(monkeypatch):
     monkeypatch.setattr(unet_step, "decode_slices", lambda *args: pytest.fail("nothing may be decoded"))
-    judge = tiny_judge(latent_space=True, lower=False, resolution=SIDE)
+    judge = tiny_sync(latent_space=True, lower=False, resolution=SIDE)
     seen = []
     judge.register_forward_hook(lambda module, args, output: seen.append(args[0]))
-    losses = make_step({"recon": 1.0, "sync": 0.05}, LossNetworks(sync=judge))(tiny_unet(), random_batch(size=1))
+    losses = make_step({"recon": 1.0, "sync": 0.05}, {"syncnet": judge})(tiny_unet(), random_batch(size=1))
     assert seen[0].shape == (1, 2, 4, 8, 8) and seen[0].dtype == torch.float32
     assert torch.autograd.grad(losses["sync"], tiny_unet().conv_out.weight)[0].abs().sum() > 0
 
@@ -231,12 +236,12 @@ def test_a_judge_of_latents_needs_no_decoding(monkeypatch):
     [
         ({"recon": 1.0, "mouth": 1.0}, r"loss_weights\.mouth is no loss of the denoiser"),
         ({"recon": 0.0, "sync": 0.0}, "are all 0"),
-        ({"recon": 1.0, "trepa": 10.0}, r"loss_weights\.trepa is 10\.0 but the network that judges it was not given"),
+        ({"recon": 1.0, "trepa": 10.0}, r"loss_weights\.trepa is 10\.0 but its network, videomae, was not given"),
     ],
 )
-def test_wishes_that_cannot_be_met_are_refused(weights, sentence):
+def test_weights_that_cannot_be_met_are_refused(weights, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        make_step(weights, LossNetworks())
+        make_step(weights, {})
 
 
 def test_slices_give_the_same_pixels_and_gradients_and_keep_little():
@@ -268,7 +273,7 @@ def moments_of(pixels):
 
 @torch.no_grad()
 def test_cached_moments_replace_the_encoder(monkeypatch):
-    batch, step = random_batch(), make_step({"recon": 1.0}, LossNetworks())
+    batch, step = random_batch(), make_step({"recon": 1.0}, {})
     without = step(tiny_unet(), batch)["recon"]
     pixels, reference = unet_step.to_pixels(batch.faces), unet_step.to_pixels(batch.reference)
     moments = torch.stack([moments_of(kind) for kind in (pixels, masked_pixels(pixels, fixed_mask(SIDE)), reference)], dim=2)
@@ -277,15 +282,15 @@ def test_cached_moments_replace_the_encoder(monkeypatch):
     torch.testing.assert_close(cached, without, rtol=1e-4, atol=0)  # rounding: up to 3e-5; two of the kinds exchanged: 2.5e-4 and more
 
 
-def test_samples_that_heard_nothing_are_not_judged():
+def test_samples_without_audio_have_no_sync_loss():
     losses = torch.tensor([3.0, 100.0, 5.0])
-    assert average(losses, torch.tensor([1.0, 0.0, 1.0])) == 4 and average(losses, torch.zeros(3)) == 0
+    assert masked_mean(losses, torch.tensor([1.0, 0.0, 1.0])) == 4 and masked_mean(losses, torch.zeros(3)) == 0
 
 
 @pytest.mark.parametrize("latent_space", [False, True])
-def test_the_words_of_the_source_are_not_to_fit(latent_space):
-    judge = tiny_judge(latent_space=latent_space, lower=not latent_space, resolution=SIDE)
-    step = make_step({"recon": 0.0, "sync_source": 1.0}, LossNetworks(sync=judge))
+def test_the_sound_of_the_source_is_not_to_fit(latent_space):
+    judge = tiny_sync(latent_space=latent_space, lower=not latent_space, resolution=SIDE)
+    step = make_step({"recon": 0.0, "sync_source": 1.0}, {"syncnet": judge})
     asked = []
     judge.register_forward_hook(lambda module, args, output: asked.append(output))
     batch = random_batch(size=3, source_mel=torch.randn(3, 1, 80, 4) * torch.tensor([1.0, 0.0, 1.0]).view(3, 1, 1, 1))
@@ -307,7 +312,7 @@ def test_moments_are_sampled_clamped_and_scaled():
 
 def test_conditions_carry_mask_masked_and_reference():
     codec, batch = case_codec(), random_batch(size=1)
-    step = make_step({"recon": 1.0}, LossNetworks())
+    step = make_step({"recon": 1.0}, {})
     zeros = torch.zeros(1, 2, 3, 4, 8, 8)
     with torch.no_grad():
         target, conditions = step.encode(batch, zeros)
@@ -324,7 +329,7 @@ def test_conditions_carry_mask_masked_and_reference():
 def test_the_mouth_is_masked_in_the_source():
     batch = random_batch(size=1)
     batch = dataclasses.replace(batch, source=255 - batch.faces)
-    step, zeros = make_step({"recon": 1.0}, LossNetworks()), torch.zeros(1, 2, 3, 4, 8, 8)
+    step, zeros = make_step({"recon": 1.0}, {}), torch.zeros(1, 2, 3, 4, 8, 8)
     with torch.no_grad():
         target, conditions = step.encode(batch, zeros)
         plain, over_source = step.encode(dataclasses.replace(batch, source=None), zeros)
@@ -335,14 +340,14 @@ def test_the_mouth_is_masked_in_the_source():
 
 def test_noisy_steps_can_count_more():
     alphas_cumprod = torch.tensor([0.9, 0.5, 0.25, 0.001])
-    assert step_weights(alphas_cumprod, 1.0).tolist() == [1, 1, 1, 1]
-    torch.testing.assert_close(step_weights(alphas_cumprod, 5.0), torch.tensor([1.0, 1.0, 3.0, 5.0]))
+    assert x0_weights(alphas_cumprod, 1.0).tolist() == [1, 1, 1, 1]
+    torch.testing.assert_close(x0_weights(alphas_cumprod, 5.0), torch.tensor([1.0, 1.0, 3.0, 5.0]))
     batch, loud = random_batch(), []
     for largest in (1.0, 5.0):
-        step = make_step({"recon": 1.0}, LossNetworks(), noisy_weight=largest)
-        draws = dataclasses.replace(draw(7, [0, 1], 2, SIDE // 8, NoiseSampling(), 1000), timestep=torch.tensor([999, 999]))
+        step = make_step({"recon": 1.0}, {}, x0_weighting=largest)
+        samples = dataclasses.replace(sample_noise(7, [0, 1], 2, SIDE // 8, NoiseSampling(), 1000), timestep=torch.tensor([999, 999]))
         with torch.no_grad():
-            loud.append(step.losses(tiny_unet(), batch, draws)["recon"])
+            loud.append(step.losses(tiny_unet(), batch, samples)["recon"])
     torch.testing.assert_close(loud[1], 5 * loud[0])
 
 
@@ -354,26 +359,30 @@ def test_lips_can_count_more():
     assert inside.any(1).nonzero().flatten().tolist() == list(range(9, 15))
     assert inside.any(0).nonzero().flatten().tolist() == list(range(5, 11))
     torch.testing.assert_close(cells[inside], 4 * cells[0, 0].expand(36))
-    batch, draws = random_batch(), draw(7, [0, 1], 2, SIDE // 8, NoiseSampling(), 1000)
+    batch, samples = random_batch(), sample_noise(7, [0, 1], 2, SIDE // 8, NoiseSampling(), 1000)
     with torch.no_grad():
-        errors = (tiny_unet()(unet_input_of(batch, draws), draws.timestep, batch.audio) - draws.noise).square()
-        loss = make_step({"recon": 1.0}, LossNetworks(), mouth_weight=4.0).losses(tiny_unet(), batch, draws)["recon"]
+        errors = (tiny_unet()(unet_input_of(batch, samples), samples.timestep, batch.audio) - samples.noise).square()
+        loss = make_step({"recon": 1.0}, {}, mouth_weight=4.0).losses(tiny_unet(), batch, samples)["recon"]
     torch.testing.assert_close(loss, (errors * mouth_weights(SIDE // 8, 4.0)).mean())
 
 
-def unet_input_of(batch: UNetBatch, draws: NoiseSamples) -> torch.Tensor:
+def unet_input_of(batch: UNetBatch, samples: NoiseSamples) -> torch.Tensor:
     """What the denoiser is shown of a batch."""
-    step = make_step({"recon": 1.0}, LossNetworks())
-    target, conditions = step.encode(batch, draws.posterior)
-    return unet_input(step.scheduler.add_noise(target, draws.noise, draws.timestep), conditions)
+    step = make_step({"recon": 1.0}, {})
+    target, conditions = step.encode(batch, samples.posterior)
+    return unet_input(step.scheduler.add_noise(target, samples.noise, samples.timestep), conditions)
 
 
 def test_half_precision_touches_the_denoiser_alone():
-    batch, step = random_batch(), make_step(judges=tiny_judges())
+    batch, step = random_batch(), make_step(networks=tiny_networks())
     seen = {}
     hooks = [
         module.register_forward_hook(lambda module, args, output, name=name: seen.__setitem__(name, output.dtype))
-        for name, module in {"unet": tiny_unet(), "lpips": tiny_judges().lpips.network.net.slice1, "vae": case_codec().vae.decoder}.items()
+        for name, module in {
+            "unet": tiny_unet(),
+            "lpips": tiny_networks()["vgg16"].network.net.slice1,
+            "vae": case_codec().vae.decoder,
+        }.items()
     ]
     try:
         with torch.no_grad():
@@ -391,11 +400,11 @@ def test_half_precision_touches_the_denoiser_alone():
 
 
 def test_a_denoiser_that_never_sees_the_reference_never_needs_it():
-    unet, judges = UNet3DConditionModel(UNetConfig([32] * 4, 1, 32, 64, use_motion_module=True)), LossNetworks(None, None, None)
+    unet, networks = UNet3DConditionModel(UNetConfig([32] * 4, 1, 32, 64, use_motion_module=True)), {}
     torch.nn.init.normal_(unet.conv_out.weight)  # what starts at zero would let no gradient through
-    step = make_step({"recon": 1.0}, judges, use_reference=False)
+    step = make_step({"recon": 1.0}, networks, use_reference=False)
     step(unet, random_batch())["recon"].backward()
     gradient = unet.conv_in.weight.grad
     assert gradient[:, 4:9].abs().amax() > 0 and not gradient[:, 9:].any() and not unet.conv_in.weight[:, 9:].any()
-    make_step({"recon": 1.0}, judges)(unet, random_batch())["recon"].backward()
+    make_step({"recon": 1.0}, networks)(unet, random_batch())["recon"].backward()
     assert unet.conv_in.weight.grad[:, 9:].any()

@@ -55,5 +55,5 @@ def test_names_and_shapes_are_those_of_the_published_class(network: Wav2LipSyncN
 
 def test_it_can_be_trained_like_the_other_one(network: Wav2LipSyncNet, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
     scale = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
-    seen, heard, seen_mouth, heard_mouth = SyncNetTrainee(network, scale, num_frames=5)(*inputs)
-    assert seen.shape == heard.shape == (2, network.width) and seen_mouth.shape == heard_mouth.shape == (2, 5, 3)
+    seen, heard, seen_mouth, audio_mouth = SyncNetTrainee(network, scale, num_frames=5)(*inputs)
+    assert seen.shape == heard.shape == (2, network.width) and seen_mouth.shape == audio_mouth.shape == (2, 5, 3)

@@ -48,7 +48,7 @@ def syncnet_recipe(folder: Path, name: str = "syncnet.yaml") -> Path:
             "max_train_steps": 4,
             "validation_steps": 2,
             "log_steps": 1,
-            "num_val_clips": 6,
+            "num_val_clips": 2,
             "loss_weights": {"sync": 1, "mouth": 0.5},
         },
         "optimizer": {"lr": LEARNING_RATE, "lr_scheduler": "cosine"},
@@ -59,7 +59,7 @@ def syncnet_recipe(folder: Path, name: str = "syncnet.yaml") -> Path:
 
 
 def unet_recipe(folder: Path) -> Path:
-    """A denoiser with all four losses on four clips, with every network that judges it."""
+    """A denoiser with all four losses on four clips, with every loss network."""
     write_checkpoint(folder, "stage2", tiny=True)
     syncnet_recipe(folder)
     network = make_syncnet(load_syncnet_config(folder / "syncnet.yaml").model)
@@ -77,7 +77,7 @@ def unet_recipe(folder: Path) -> Path:
             "videomae": "videomae.pth",
         },
         "run": {
-            **{"max_train_steps": 2, "validation_steps": 2, "log_steps": 1, "num_val_clips": 2, "inference_steps": 1, "ema_decay": 0.5},
+            **{"max_train_steps": 1, "validation_steps": 2, "log_steps": 1, "num_val_clips": 1, "inference_steps": 1, "ema_decay": 0.5},
             "loss_weights": {"recon": 1, "sync": 0.05, "lpips": 0.1, "trepa": 10},
             "trainable_modules": ["motion_modules.", "attentions."],
         },

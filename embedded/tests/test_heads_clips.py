@@ -25,7 +25,7 @@ from embedded.talking_heads.speech.visemes import CHANNELS
 from embedded.talking_heads.speech.voices import SPEAKERS, Voice, split_of_identity, split_of_speaker
 from embedded.talking_heads.traits import draw_traits
 from latentsync.constants import AUDIO_SAMPLE_RATE
-from latentsync.data.clip_index import look
+from latentsync.data.clip_index import read_properties
 from latentsync.errors import InputError
 from latentsync.faces.alignment import anchors_from_landmarks, template
 from latentsync.media.audio import read_audio
@@ -90,7 +90,7 @@ def test_a_pair_of_clips_is_whole_resumes_and_keeps_its_motion(tmp_path: Path) -
     options = ("--seconds", "0.4", "--size", str(SIZE), "--pairs")
     assert run("clips", folder, *options) == 0
     one, other = folder / "clip_000000.mp4", folder / "clip_000000_other.mp4"
-    found = look(one)
+    found = read_properties(one)
     assert (found.frames, found.fps, found.width, found.height, found.has_mouth) == (10, 25.0, SIZE, SIZE, True)
     assert found.seconds == pytest.approx(0.4, abs=0.05) and np.abs(read_audio(one)).max() > 0.01
     truths = [truth_of(path) for path in (one, other)]

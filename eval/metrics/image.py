@@ -131,7 +131,7 @@ def make_appearance(reader: LandmarkNetwork, vgg16: Path | None, device: torch.d
     if vgg16 is not None:
         return Appearance("LPIPS (VGG-16, lower half)", load_lpips(vgg16).to(device))
     loss = LandmarkLoss(reader)
-    return Appearance("features of the landmark network, standing in for LPIPS", lambda seen, real: loss(seen, real).appearance)
+    return Appearance("features of the landmark network, standing in for LPIPS", lambda seen, real: loss(seen, real).landmark_feature)
 
 
 @torch.no_grad()

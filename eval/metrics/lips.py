@@ -18,7 +18,15 @@ from latentsync.faces.alignment import face_size, one_thread
 from latentsync.faces.detector import LOOKS, MIN_FOLLOW_SCORE, FaceDetector, cut_square, to_picture
 from latentsync.faces.mask import to_pixels
 from latentsync.media.audio import FULL_SCALE, SILENCE, AudioSamples
-from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, MouthReading, lip_gaps, load_mouth_reader, measure
+from latentsync.models.landmark_network import (
+    FIRST_POINT,
+    POINTS,
+    LandmarkNetwork,
+    MouthLandmarks,
+    lip_gaps,
+    load_landmark_network,
+    measure,
+)
 from latentsync.weights import WEIGHTS
 
 LAST_POINT = FIRST_POINT + POINTS
@@ -149,7 +157,7 @@ def build_points(checkpoints: Path, reader: Path | None = None, device: torch.de
 
         return CachedPoints(LandmarkPoints(FanDetector(boxes, landmarks, device)))
     if reader is not None:
-        return CachedPoints(NetworkPoints(load_mouth_reader(reader).to(device).eval()))
+        return CachedPoints(NetworkPoints(load_landmark_network(reader).to(device).eval()))
     return CachedPoints(CornerPoints(device))
 
 
@@ -265,7 +273,7 @@ def speech_range(openings: np.ndarray, closed: np.ndarray) -> SpeechRange | None
 
 
 @torch.no_grad()
-def read_mouths(reader: LandmarkNetwork, faces: Tensor) -> MouthReading:
+def read_mouths(reader: LandmarkNetwork, faces: Tensor) -> MouthLandmarks:
     """The mouths on aligned faces uint8 f h w 3, on the CPU; points float32 f 20 2 in units of the face's side."""
     device = next(reader.parameters()).device
     return measure(torch.cat([reader(to_pixels(part.to(device))).points.cpu() for part in faces.split(FACES_AT_ONCE)]))

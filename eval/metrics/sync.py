@@ -17,7 +17,7 @@ from latentsync.config import load_syncnet_config
 from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
 from latentsync.data.cache import resize_faces
 from latentsync.data.clip_index import LARGEST_LAG
-from latentsync.data.features import heard_frames
+from latentsync.data.features import audio_frames
 from latentsync.data.sampling import SYNCNET_LENGTHS, choose_syncnet
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.alignment import warp_faces
@@ -129,7 +129,7 @@ class SyncMeter:
     @torch.no_grad()
     def embed_audio(self, mel: Tensor) -> Tensor:
         """A clip's mel 80 t -> unit vectors float32 m d of all windows, on the CPU. Raises InputError: not one window."""
-        self._require(frames := heard_frames(mel), "sound")
+        self._require(frames := audio_frames(mel), "sound")
 
         def embed(starts: list[int]) -> Tensor:
             windows = torch.stack([mel_window(mel, start, self.num_frames) for start in starts])  # b 1 80 t

@@ -1,4 +1,4 @@
-"""Frames of a clip, and arrays that are computed once for each clip and kept on disk."""
+"""Decoding of clips, and arrays that are computed once for each clip and kept on disk."""
 
 import contextlib
 import hashlib
@@ -20,8 +20,8 @@ from latentsync.errors import InputError, OutputError
 from latentsync.media.files import staged
 
 _FAILURES = (DECORDError, RuntimeError, AssertionError, IndexError)  # what decord raises for a file that it cannot use
-_PIECE = 32  # frames that are held at once when a whole clip is read
-_REPLACED = 2  # frames decord may make up for broken ones before it gives up (it takes whole numbers above 1)
+_PIECE = 32  # frames that are in memory at once when a whole clip is read
+_REPLACED = 2  # broken frames that decord may replace before it gives up (it takes whole numbers above 1)
 
 
 @contextlib.contextmanager
@@ -59,13 +59,13 @@ def resize_faces(faces: Tensor, resolution: int) -> Tensor:
 
 
 def _reason(error: Exception) -> str:
-    """What decord says, without the places and the conditions in its source that it says it of."""
+    """What decord says, without the lines and conditions of its source."""
     line = str(error).strip().split("\n")[0]
     return re.sub(r".*(\.cc:\d+: | vs\. [^)]*\) )", "", line).rstrip(".") or "decord gives no reason"
 
 
 def stamp(path: Path) -> str:
-    """Size and time of a file: with its path, what tells it from any other and from what it was before. InputError where it is gone."""
+    """Size and time of a file: with its path, it identifies this very content. InputError where it is gone."""
     try:
         status = path.stat()
     except OSError as error:
@@ -77,11 +77,11 @@ class ClipCache:
     """One array for each clip.
 
     Entries are found by the clip's absolute path, its size and its time, so that clips of one name in two folders, or a clip that was
-    made again, never share one. An entry appears whole or not at all; two processes that miss the same one both compute it.
+    written again, never share one. An entry appears whole or not at all; two processes that lack the same one both compute it.
 
     Args:
-        folder: of all caches; made when something is kept.
-        kind: what the arrays are and with which settings they were made; part of a file name.
+        folder: of all caches; created when something is kept.
+        kind: what the arrays are and with which settings they were computed; part of a file name.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -107,7 +107,7 @@ class ClipCache:
             values = compute()
             if not np.isfinite(values).all():
                 raise InputError(
-                    f"{path} gives numbers that are not finite ({self.kind}): look at this clip, and whether the weights are whole"
+                    f"{path} gives numbers that are not finite ({self.kind}): check this clip, and whether the weights are whole"
                 )
             self._save(place, values)
             found = self._load(place)

@@ -24,7 +24,8 @@ from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder
 logger = logging.getLogger(__name__)
 
 _MEL_KIND = "mel-1"
-_PIECE = 1500  # encoder steps that are held in float32 at once
+_WHOLE, _MASKED = 0, 1  # of each face the latents of both are kept
+_PIECE = 1500  # encoder steps that are in memory in float32 at once
 
 
 class Mels:
@@ -42,7 +43,7 @@ class Mels:
         return torch.from_numpy(self._cache.get(path, lambda: _mel(path)))
 
 
-def heard_frames(mel: Tensor) -> int:
+def audio_frames(mel: Tensor) -> int:
     """Video frames whose sound a mel (80 t) holds to their end: every window within them fits."""
     return mel.shape[-1] * VIDEO_FPS // COLUMNS_PER_SECOND
 
@@ -50,12 +51,12 @@ def heard_frames(mel: Tensor) -> int:
 class Features:
     """Whisper's features of clips: the same windows that inference computes, from states kept in float16.
 
-    It may be sent to another process; each process loads its own encoder when it first meets a clip that is not kept yet.
+    It may be sent to another process; each process loads its own encoder when it first needs it.
 
     Args:
         cache_dir: where the states are kept.
         encoder: Whisper's checkpoint, a file or a folder.
-        feat_length: video frames of sound that a window hears before and after its own frame.
+        feat_length: video frames of sound in a window before and after its own frame.
     """
 
     def __init__(self, cache_dir: Path, encoder: Path, feat_length: tuple[int, int] = (2, 2)) -> None:
@@ -101,11 +102,8 @@ def _mel(path: Path) -> np.ndarray:
     return log_mel(samples).float().numpy()
 
 
-_WHOLE, _MASKED = 0, 1  # of each face both are kept
-
-
 class CachedWindow(NamedTuple):
-    """A clip and the first of its frames that is looked at."""
+    """A clip and the first of its frames that is read."""
 
     path: Path
     start: int
@@ -131,7 +129,7 @@ class LatentStore:
     ) -> None:
         """Encode this process's share of the clips, those that are there already left out; then all processes have to wait for all.
 
-        A clip that cannot be read is left out with a warning: in training its turn goes to the next one.
+        A clip that cannot be read is left out with a warning: in training the next one takes its place.
 
         Raises:
             OutputError: the disk is full.
@@ -182,7 +180,7 @@ def _missing(path: Path) -> np.ndarray:
 
 
 def _digest(codec: LatentCodec, mask: Tensor) -> str:
-    """Sixteen letters that tell this autoencoder's encoder, mask and resolution from others."""
+    """Sixteen hexadecimal digits of the autoencoder's encoder and the mask."""
     digest = hashlib.blake2b(digest_size=8)
     for name, value in [
         *sorted(codec.vae.encoder.state_dict().items()),

@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from latentsync.data.cache import ClipCache, read_frames, read_pieces, resize_faces
 from latentsync.data.clip_index import Catalog, ClipInfo
-from latentsync.data.features import heard_frames
+from latentsync.data.features import audio_frames
 from latentsync.errors import InputError
 
 
 def sample_generator(seed: int, position: int) -> torch.Generator:
-    """A source of chance for one sample of a training."""
+    """The random numbers of one sample of a training, as torch gives them."""
     digest = hashlib.blake2b(f"{seed} {position}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
@@ -31,7 +31,7 @@ class Faces:
 
     Args:
         resolution: side of a face in pixels.
-        cache_dir: where decoded clips are kept (3 x resolution x resolution bytes a frame), for trainings that the processor holds up;
+        cache_dir: where decoded clips are kept (3 x resolution x resolution bytes a frame), for trainings that decoding holds up;
             None: each sample decodes what it needs.
     """
 
@@ -59,7 +59,7 @@ class Faces:
 class SampleIndex(NamedTuple):
     """One entry of the endless sequence of samples that a training sees."""
 
-    position: int  # place in the sequence, counted over all processes; all chance in a sample is seeded with it
+    position: int  # place in the sequence, counted over all processes; everything random in a sample is seeded with it
     clip: int  # index of the clip
 
 
@@ -69,7 +69,7 @@ class Batch:
 
     position: Tensor  # int64 b, see `SampleIndex`
     clip: Tensor  # int64 b, index of the clip that was read
-    problems: list[str]  # clips that could not be read and whose turn went to the next one: a sentence each
+    problems: list[str]  # clips that could not be read, so that the next one took their place: a sentence each
 
     def to(self: "BatchType", device: torch.device) -> "BatchType":
         """The same on a device."""
@@ -88,15 +88,15 @@ BatchType = TypeVar("BatchType", bound=Batch)
 
 @dataclass(frozen=True)
 class UNetBatch(Batch):
-    """Clips for the denoiser. Faces are as read, uint8 RGB, and left out where cached latents say all that is wanted of them."""
+    """Clips for the denoiser. Faces are as read, uint8 RGB, and left out where cached latents are all that is needed."""
 
     audio: Tensor  # float32 b f n d: windows of the target's sound; zeros where it was dropped
-    mel: Tensor  # float32 b 1 80 t: what SyncNet hears of the target's sound
+    mel: Tensor  # float32 b 1 80 t: the target's sound for SyncNet
     faces: Tensor | None = None  # uint8 b f h w 3: the target
     reference: Tensor | None = None  # uint8 b f h w 3: the same person elsewhere in the clip
     source: Tensor | None = None  # uint8 b f h w 3: what the mouth is masked in, and painted into; None: the target itself
     moments: Tensor | None = None  # float32 b f 3 8 h/8 w/8: mean and log-variance of target, masked target and reference
-    source_mel: Tensor | None = None  # float32 b 1 80 t: what SyncNet hears of the source's sound; zeros where it is the target itself
+    source_mel: Tensor | None = None  # float32 b 1 80 t: the source's sound for SyncNet; zeros where the source is the target itself
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class SyncNetBatch(Batch):
     mel: Tensor  # float32 b 1 80 t
     label: Tensor  # float32 b: 1 where both belong together
     mouth: Tensor | None = None  # float32 b f k: true mouth channels during the pictures, for clips that come with them
-    heard_mouth: Tensor | None = None  # float32 b f k: ... during the sound
+    audio_mouth: Tensor | None = None  # float32 b f k: ... during the sound
 
 
 def stack(values: Sequence[Tensor | None]) -> Tensor | None:
@@ -116,7 +116,7 @@ def stack(values: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack(present) if len(present) == len(values) else None
 
 
-SAMPLES, EPOCHS = 0, 1  # what chance is drawn for: streams of different purposes never coincide
+SAMPLES, EPOCHS = 0, 1  # purposes of random numbers: streams of different purposes never coincide
 UNET_LENGTHS, SYNCNET_LENGTHS = 3, 2  # a clip is at least so many windows long
 
 
@@ -136,17 +136,17 @@ class SyncNetChoice(NamedTuple):
 
 
 def generator(seed: int, position: int, purpose: int = SAMPLES) -> np.random.Generator:
-    """All chance of the sample at one position (or of one epoch's order), whoever draws it."""
+    """The random numbers of the sample at one position (or of one epoch's order), on whichever process."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, position)))
 
 
 def choose_unet(rng: np.random.Generator, frames: int, length: int) -> UNetChoice:
     """A target anywhere in the clip and, as its reference, any window of the clip that shares no frame with it.
 
-    Both have `length` frames. Given the target all references are equally likely, as if drawn again until one fits (LatentSync,
+    Both have `length` frames. Given the target all references are equally likely, as if sampled again until one fits (LatentSync,
     arXiv 2412.09262). Raises ValueError where the clip is shorter than UNET_LENGTHS windows.
     """
-    _check(frames, length, UNET_LENGTHS)
+    _check_length(frames, length, UNET_LENGTHS)
     start = int(rng.integers(frames - length + 1))
     before = max(0, start - length + 1)  # references that end before the target begins
     after = max(0, frames - 2 * length - start + 1)
@@ -159,7 +159,7 @@ def choose_syncnet(rng: np.random.Generator, frames: int, length: int) -> SyncNe
 
     Raises ValueError where the clip is shorter than SYNCNET_LENGTHS windows.
     """
-    _check(frames, length, SYNCNET_LENGTHS)
+    _check_length(frames, length, SYNCNET_LENGTHS)
     sound = int(rng.integers(frames - length + 1))
     other = int(rng.integers(frames - length))
     other += other >= sound
@@ -167,7 +167,7 @@ def choose_syncnet(rng: np.random.Generator, frames: int, length: int) -> SyncNe
     return SyncNetChoice(sound, sound if label else other, label)
 
 
-def _check(frames: int, length: int, lengths: int) -> None:
+def _check_length(frames: int, length: int, lengths: int) -> None:
     if frames < lengths * length:
         raise ValueError(f"a clip of {frames} frames is shorter than {lengths} windows of {length}")
 
@@ -176,13 +176,13 @@ FAILURES_IN_A_ROW = 20  # clips in a row that cannot be read before a training g
 
 
 class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
-    """Samples by turn: all chance in one comes from (seed, position), so it does not matter which process makes it.
+    """Samples by `SampleIndex`: everything random in one comes from (seed, position), so it does not matter which process makes it.
 
     Args:
         catalog: the clips.
         num_frames: of a sample.
         resolution: side of a face in pixels.
-        seed: of all chance.
+        seed: of everything random.
         faces_cache: see `Faces`.
     """
 
@@ -197,36 +197,36 @@ class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
         """Number of clips."""
         return len(self.catalog.clips)
 
-    def __getitem__(self, turn: SampleIndex | int) -> BatchType:
-        """The sample of a turn, as a batch of one; a number alone is that clip at that position.
+    def __getitem__(self, index: SampleIndex | int) -> BatchType:
+        """A sample, as a batch of one; a number alone is that clip at that position.
 
         Raises:
             InputError: FAILURES_IN_A_ROW clips in a row, or all there are, cannot be read.
             OutputError: what is computed of a clip cannot be kept.
         """
-        if not isinstance(turn, tuple) and not 0 <= turn < len(self):
-            raise IndexError(f"there are {len(self)} clips and this is number {turn}")
-        position, first = turn if isinstance(turn, tuple) else (turn, turn)
+        if not isinstance(index, tuple) and not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} clips and this is number {index}")
+        position, first = index if isinstance(index, tuple) else (index, index)
         attempts = min(FAILURES_IN_A_ROW, len(self))
         problems: list[str] = []
-        for index in ((first + step) % len(self) for step in range(attempts)):
-            if index in self._broken:
+        for clip in ((first + step) % len(self) for step in range(attempts)):
+            if clip in self._broken:
                 continue
             try:
-                return self.sample(SampleIndex(position, index), self.catalog.clips[index], generator(self.seed, position), problems)
+                return self.sample(SampleIndex(position, clip), self.catalog.clips[clip], generator(self.seed, position), problems)
             except InputError as error:
-                self._broken[index] = f"{error}"
-                problems.append(f"{error} (its turn went to the next clip)")
+                self._broken[clip] = f"{error}"
+                problems.append(f"{error} (the next clip takes its place)")
         last = self._broken[(first + attempts - 1) % len(self)]
         raise InputError(f"{attempts} clips in a row cannot be read, the last because: {last}")
 
     @abstractmethod
-    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> BatchType:
+    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> BatchType:
         """A batch of one from this very clip. Raises InputError."""
 
     def frames_of(self, clip: ClipInfo, mel: Tensor, lengths: int) -> int:
-        """Frames of a clip to choose windows from, now that its sound is decoded. InputError where `lengths` windows do not fit."""
-        frames = min(clip.frames, heard_frames(mel))
+        """Frames of a clip to choose windows from, given the mel of its sound. InputError where `lengths` windows do not fit."""
+        frames = min(clip.frames, audio_frames(mel))
         if frames < lengths * self.num_frames:
             raise InputError(
                 f"{clip.path} holds sound for {frames} frames and {lengths * self.num_frames} are needed: make this clip again"
@@ -254,9 +254,9 @@ _AHEAD = 2  # batches that each loading process has ready
 
 
 class IndexSampler(Sampler[list[SampleIndex]]):
-    """The endless sequence of turns, cut into this process's batches.
+    """The endless sequence of samples, cut into this process's batches.
 
-    Position p is in epoch p // num_clips, in which every clip has one turn in an order drawn from (seed, epoch). Global batch g covers
+    Position p is in epoch p // num_clips, in which every clip comes once, in a random order of (seed, epoch). Global batch g covers
     `world` batches of `batch_size` positions, of which process r takes the r-th; so the sequence does not depend on how many
     processes share it, and it can be entered anywhere.
 
@@ -274,11 +274,11 @@ class IndexSampler(Sampler[list[SampleIndex]]):
         batch = self.start
         while True:
             first = (batch * self.world + self.rank) * self.batch_size
-            yield [self.turn(position) for position in range(first, first + self.batch_size)]
+            yield [self.index(position) for position in range(first, first + self.batch_size)]
             batch += 1
 
-    def turn(self, position: int) -> SampleIndex:
-        """The turn at a position."""
+    def index(self, position: int) -> SampleIndex:
+        """The sample at a position."""
         epoch, place = divmod(position, self.num_clips)
         if epoch not in self._orders:
             self._orders = {kept: order for kept, order in self._orders.items() if abs(kept - epoch) < _EPOCHS_KEPT}
@@ -304,26 +304,26 @@ def make_loader(
 
 
 class _FixedIndices(Sampler[list[SampleIndex]]):
-    """The same batches of turns every time."""
+    """The same batches every time."""
 
-    def __init__(self, turns: list[SampleIndex], batch_size: int) -> None:
-        self.turns, self.batch_size = turns, batch_size
+    def __init__(self, indices: list[SampleIndex], batch_size: int) -> None:
+        self.indices, self.batch_size = indices, batch_size
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
         """Batch after batch; the last may be short."""
-        yield from (self.turns[start : start + self.batch_size] for start in range(0, len(self.turns), self.batch_size))
+        yield from (self.indices[start : start + self.batch_size] for start in range(0, len(self.indices), self.batch_size))
 
     def __len__(self) -> int:
         """Number of batches."""
-        return -(-len(self.turns) // self.batch_size)
+        return -(-len(self.indices) // self.batch_size)
 
 
 def fixed_batches(
     dataset: ClipDataset[BatchType], count: int, batch_size: int, rank: int = 0, world: int = 1, num_workers: int = 0
 ) -> DataLoader[BatchType]:
     """This process's share of `count` samples that are the same whenever they are iterated over: sample i is clip i % n at position i."""
-    turns = [SampleIndex(position, position % len(dataset)) for position in range(rank, count, world)]
-    return make_loader(dataset, _FixedIndices(turns, batch_size), num_workers)
+    indices = [SampleIndex(position, position % len(dataset)) for position in range(rank, count, world)]
+    return make_loader(dataset, _FixedIndices(indices, batch_size), num_workers)
 
 
 def _begin_worker(_: int) -> None:

@@ -1,4 +1,4 @@
-"""`SyncNetDataset`: pictures beside the sound of the same moment, or of another one."""
+"""`SyncNetDataset`: frames beside the sound of the same moment, or of another one."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from latentsync.data.sampling import SYNCNET_LENGTHS, ClipDataset, SampleIndex, 
 from latentsync.errors import InputError
 from latentsync.mel import mel_window
 
-REMEMBERED = 2000  # clips whose mouth channels a process holds, some megabytes
+CACHED_CLIPS = 2000  # clips whose mouth channels a process keeps in memory, some megabytes
 
 
 class SyncNetDataset(ClipDataset[SyncNetBatch]):
@@ -21,7 +21,7 @@ class SyncNetDataset(ClipDataset[SyncNetBatch]):
 
     Args:
         mels: gives the mel of a clip's sound, 80 t.
-        with_mouth: whether a sample tells the true mouth channels, too.
+        with_mouth: whether a sample has the true mouth channels, too.
     """
 
     def __init__(
@@ -44,38 +44,34 @@ class SyncNetDataset(ClipDataset[SyncNetBatch]):
                 "set run.loss_weights.mouth=0, or train on rendered heads alone"
             )
         self.mels, self.with_mouth = mels, with_mouth
-        self._remembered: OrderedDict[Path, Tensor] = OrderedDict()
+        self._mouth_cache: OrderedDict[Path, Tensor] = OrderedDict()
 
-    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SyncNetBatch:
+    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SyncNetBatch:
         """See `ClipDataset`."""
         mel, length = self.mels(clip.path), self.num_frames
         choice = choose_syncnet(rng, self.frames_of(clip, mel, SYNCNET_LENGTHS), length)
         faces = self.faces(clip, range(choice.pictures, choice.pictures + length))
-        seen, heard = self._mouths(clip, choice.pictures, choice.sound)
+        visual_mouth, audio_mouth = self._mouths(clip, choice.pictures, choice.sound)
         return SyncNetBatch(
-            position=whole(turn.position),
-            clip=whole(turn.clip),
+            position=whole(index.position),
+            clip=whole(index.clip),
             problems=problems,
             faces=faces[None],
             mel=mel_window(mel, choice.sound, length)[None].clone(),
             label=torch.tensor([float(choice.label)]),
-            mouth=seen,
-            heard_mouth=heard,
+            mouth=visual_mouth,
+            audio_mouth=audio_mouth,
         )
-
-    def _mouth_values(self, clip: ClipInfo) -> Tensor:
-        """Mouth channels of a clip, n k; those of the last few clips are remembered, since telling them from text takes time."""
-        if clip.path not in self._remembered:
-            while len(self._remembered) >= REMEMBERED:
-                self._remembered.popitem(last=False)
-            self._remembered[clip.path] = torch.from_numpy(read_mouth(clip.path))
-        return self._remembered[clip.path]
 
     def _mouths(self, clip: ClipInfo, *starts: int) -> list[Tensor | None]:
         """Mouth channels of the windows that begin at `starts`: each 1 f k; None where they are not wanted."""
         if not self.with_mouth:
             return [None] * len(starts)
-        values = self._mouth_values(clip)  # n k
+        if clip.path not in self._mouth_cache:  # parsing the text takes time
+            while len(self._mouth_cache) >= CACHED_CLIPS:
+                self._mouth_cache.popitem(last=False)
+            self._mouth_cache[clip.path] = torch.from_numpy(read_mouth(clip.path))
+        values = self._mouth_cache[clip.path]  # n k
         if len(values) < max(starts) + self.num_frames:
             raise InputError(f"{clip.path} comes with mouth channels of {len(values)} frames only: render this clip again")
         return [values[start : start + self.num_frames][None] for start in starts]

@@ -1,4 +1,4 @@
-"""`UNetDataset`: a target, a reference of the same person elsewhere in the clip, and what is heard during the target."""
+"""`UNetDataset`: a target, a reference of the same person elsewhere in the clip, and the sound of the target."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentsync.data.clip_index import Catalog, ClipInfo, find_twins
+from latentsync.data.clip_index import Catalog, ClipInfo, find_counterparts
 from latentsync.data.features import CachedWindow, Features, LatentStore
 from latentsync.data.sampling import UNET_LENGTHS, ClipDataset, SampleIndex, UNetBatch, choose_unet, whole
 from latentsync.mel import mel_window
@@ -19,11 +19,12 @@ class UNetDataset(ClipDataset[UNetBatch]):
     Args:
         mels: gives the mel of a clip's sound.
         features: gives the denoiser's windows of it.
-        audio_dropout: share of samples that hear nothing, so that guidance has a trained other half (arXiv 2207.12598).
-        latents: gives what the autoencoder makes of the faces; None: the training does that itself.
-        counterfactual: where a clip has a twin, the target is to be painted over the twin's mouth, and the twin's same frames are the
-            reference: just as in use, where nothing that is seen tells what is said. Other clips are their own source.
-        with_faces: hand out the target's faces beside cached latents, too, for losses that compare pictures.
+        audio_dropout: share of samples whose audio is zeros, so that guidance has a trained other half (arXiv 2207.12598).
+        latents: gives the latents of the faces; None: the training encodes them itself.
+        counterfactual_pairs: where a clip has a counterpart, the target is to be painted over the counterpart's mouth, and the
+            counterpart's same frames are the reference: as in use, where nothing in the pictures says what is said. Other clips are their
+            own source.
+        with_faces: give the target's faces beside cached latents, too, for losses that compare faces.
     """
 
     def __init__(
@@ -37,56 +38,48 @@ class UNetDataset(ClipDataset[UNetBatch]):
         seed: int,
         audio_dropout: float = 0.0,
         latents: LatentStore | None = None,
-        counterfactual: bool = False,
+        counterfactual_pairs: bool = False,
         with_faces: bool = True,
         faces_cache: Path | None = None,
     ) -> None:
         super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed, faces_cache=faces_cache)
         self.mels, self.features, self.latents = mels, features, latents
-        self.audio_dropout, self.with_faces = audio_dropout, with_faces
-        self.counterfactual, self.twins = counterfactual, find_twins(catalog.clips) if counterfactual else {}
+        self.audio_dropout, self.with_faces, self.counterfactual_pairs = audio_dropout, with_faces, counterfactual_pairs
+        self.counterparts = find_counterparts(catalog.clips) if counterfactual_pairs else {}
 
-    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> UNetBatch:
+    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> UNetBatch:
         """See `ClipDataset`."""
-        mel, length, twin = self.mels(clip.path), self.num_frames, self.twins.get(clip.path)
-        frames = self.frames_of(clip, mel, UNET_LENGTHS)
-        if twin is not None:
-            frames = min(frames, self.frames_of(twin, self.mels(twin.path), UNET_LENGTHS))
+        mel, length, counterpart = self.mels(clip.path), self.num_frames, self.counterparts.get(clip.path)
+        frames, source_mel = self.frames_of(clip, mel, UNET_LENGTHS), None
+        if counterpart is not None:
+            source_mel = self.mels(counterpart.path)
+            frames = min(frames, self.frames_of(counterpart, source_mel, UNET_LENGTHS))
         start, reference = choose_unet(rng, frames, length)
-        reference = reference if twin is None else start
+        reference = reference if counterpart is None else start
         dropped = rng.random() < self.audio_dropout
         audio = self.features.window(clip.path, start, start + length)
+        target_mel = mel_window(mel, start, length)[None].clone()
+        if self.counterfactual_pairs:
+            source_mel = torch.zeros_like(target_mel) if source_mel is None else mel_window(source_mel, start, length)[None].clone()
         return UNetBatch(
-            position=whole(turn.position),
-            clip=whole(turn.clip),
+            position=whole(index.position),
+            clip=whole(index.clip),
             problems=problems,
             audio=(torch.zeros_like(audio) if dropped else audio)[None],
-            mel=mel_window(mel, start, length)[None].clone(),
-            source_mel=self._source_mel(twin, mel, start) if self.counterfactual else None,
-            moments=None if self.latents is None else self._moments(clip, twin or clip, start, reference)[None],
-            **self._pictures(clip, twin or clip, start, reference),
+            mel=target_mel,
+            source_mel=source_mel,
+            **self._pictures(clip, counterpart or clip, start, reference),
         )
 
-    def _source_mel(self, twin: ClipInfo | None, mel: Tensor, start: int) -> Tensor:
-        """What SyncNet hears of a twin's sound during the window, 1 1 80 t; zeros where a clip has none."""
-        window = mel_window(mel if twin is None else self.mels(twin.path), start, self.num_frames)[None].clone()
-        return torch.zeros_like(window) if twin is None else window
-
-    def _moments(self, clip: ClipInfo, source: ClipInfo, start: int, reference: int) -> Tensor:
-        """What the autoencoder made of target, masked source and reference."""
-        windows = (CachedWindow(clip.path, start), CachedWindow(source.path, start), CachedWindow(source.path, reference))
-        return self.latents.moments(*windows, self.num_frames)
-
     def _pictures(self, clip: ClipInfo, source: ClipInfo, start: int, reference: int) -> dict[str, Tensor]:
-        """The faces of a sample that somebody is going to look at, each 1 f h w 3, by their names in the batch."""
-        if self.latents is not None and not self.with_faces:
-            return {}
+        """The latents, or the faces, of a sample, by their names in the batch: 1 f ... each."""
         length = self.num_frames
         target, other = range(start, start + length), range(reference, reference + length)
         if self.latents is not None:
-            return {"faces": self.faces(clip, target)[None]}
-        if not self.counterfactual:
-            both = self.faces(clip, [*target, *other])[None]
-            return {"faces": both[:, :length], "reference": both[:, length:]}
+            windows = (CachedWindow(clip.path, start), CachedWindow(source.path, start), CachedWindow(source.path, reference))
+            moments = {"moments": self.latents.moments(*windows, length)[None]}
+            return moments | ({"faces": self.faces(clip, target)[None]} if self.with_faces else {})
         both = self.faces(source, [*target, *other])[None]
+        if not self.counterfactual_pairs:
+            return {"faces": both[:, :length], "reference": both[:, length:]}
         return {"faces": self.faces(clip, target)[None], "source": both[:, :length], "reference": both[:, length:]}

@@ -38,7 +38,7 @@ class LowerHalfLPIPS(nn.Module):
         return torch.cat([checkpoint(self.network, *pair, use_reentrant=False, preserve_rng_state=False) for pair in slices]).mean()
 
 
-def load_lpips(path: Path | str) -> LowerHalfLPIPS:
+def load_lpips(path: Path | str, slice_size: int | None = None) -> LowerHalfLPIPS:
     """LPIPS with torchvision's file of VGG-16 (`features.N.*`, `classifier.N.*`), on the CPU; nothing is downloaded.
 
     Raises:
@@ -52,7 +52,7 @@ def load_lpips(path: Path | str) -> LowerHalfLPIPS:
     with as_file(files("lpips") / LINEAR_LAYERS) as file:
         linear = {key.removeprefix("lin"): value for key, value in read_checkpoint(file).items()}  # lin0.* -> 0.*
         load_strict(network.lins, linear, file, "install the package lpips again", assign=True)
-    return LowerHalfLPIPS(network.float())  # a file may be in half precision
+    return LowerHalfLPIPS(network.float(), slice_size)  # a file may be in half precision
 
 
 def empty_lpips() -> lpips.LPIPS:

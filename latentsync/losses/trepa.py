@@ -1,10 +1,13 @@
-"""TREPA: how differently the generated frames move, seen by a network that knows videos (LatentSync, arXiv 2412.09262, section 3.3)."""
+"""TREPA: the distance of generated and real clips in the features of VideoMAE v2 (LatentSync, arXiv 2412.09262, section 3.3)."""
+
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentsync.third_party.videomae import VideoMAE
+from latentsync.config import VideoMAEConfig
+from latentsync.third_party.videomae import VideoMAE, load_videomae
 
 
 class TREPALoss(nn.Module):
@@ -33,3 +36,10 @@ class TREPALoss(nn.Module):
         size = (self.network.config.image_size,) * 2
         frames = F.interpolate(pixels.float().flatten(0, 1), size=size, mode="bicubic", align_corners=False)  # (b f) 3 s s
         return (frames / 2 + 0.5).clamp(0, 1).unflatten(0, pixels.shape[:2])
+
+
+def load_trepa(config: VideoMAEConfig, path: Path, dtype: torch.dtype, gradient_checkpointing: bool) -> TREPALoss:
+    """TREPA with a file of VideoMAE v2, on the CPU. Raises WeightsError where the file is missing, unreadable, or of another network."""
+    network = load_videomae(config, path)
+    network.gradient_checkpointing = gradient_checkpointing
+    return TREPALoss(network.to(dtype))

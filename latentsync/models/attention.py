@@ -25,7 +25,7 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])  # a list of one: the published name is "to_out.0"
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Tokens n s c that look at tokens n t d (by default at themselves) -> n s c."""
+        """Tokens n s c attend to tokens n t d (by default to themselves) -> n s c."""
         context = x if context is None else context
         q, k, v = (split_heads(project(tokens)) for project, tokens in ((self.to_q, x), (self.to_k, context), (self.to_v, context)))
         return self.to_out[0](attend(q, k, v).transpose(1, 2).flatten(2))  # n s c

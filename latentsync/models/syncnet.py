@@ -13,6 +13,12 @@ from latentsync.constants import SYNCNET_NORM_GROUPS
 from latentsync.models.attention import LAYER_NORM_EPS, TOKEN_NORM_EPS, Attention, FeedForward
 from latentsync.weights import load_strict, read_state_dict
 
+NORM_EPS = 1e-6
+# Zeros at (left, right, top, bottom) before the strided convolution, so that the size is divided exactly
+_KEEPS_HEIGHT, _KEEPS_WIDTH, _SHRINKS_BOTH = (0, 1, 1, 1), (1, 1, 0, 1), (0, 1, 0, 1)
+NUM_FRAMES = 5  # of a sample of Wav2Lip's SyncNet: lower halves of faces of 256 pixels
+_SLOPE = 0.2  # of its LeakyReLU
+
 
 class SyncNet(nn.Module):
     """What both kinds of SyncNet are. Encoders give b d 1 1, none of it negative; embeddings are unit vectors.
@@ -40,11 +46,6 @@ class SyncNet(nn.Module):
     def embed_audio(self, mel: Tensor) -> Tensor:
         """Mel windows b 1 80 t -> unit vectors b d."""
         return F.normalize(self.audio_encoder(mel).flatten(1), eps=1e-12)
-
-
-NORM_EPS = 1e-6
-# Zeros at (left, right, top, bottom) before the strided convolution, so that the size is divided exactly
-_KEEPS_HEIGHT, _KEEPS_WIDTH, _SHRINKS_BOTH = (0, 1, 1, 1), (1, 1, 0, 1), (0, 1, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,6 @@ def padding(factor: tuple[int, int]) -> tuple[int, int, int, int]:
     if width == 1 and height > 1:
         return _KEEPS_WIDTH
     return _SHRINKS_BOTH
-
-
-NUM_FRAMES = 5  # pictures it looks at: lower halves of faces of 256 pixels
-_SLOPE = 0.2  # of LeakyReLU
 
 
 class _Layer(NamedTuple):

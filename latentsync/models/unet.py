@@ -15,6 +15,7 @@ from latentsync.errors import InputError
 from latentsync.models.attention import MotionModule, SpatialTransformer
 
 RESNET_NORM_EPS = 1e-5
+MAX_PERIOD = 10_000.0  # ratio of the fastest to the slowest wave of the time embedding
 
 
 class ClipGroupNorm(nn.GroupNorm):
@@ -180,9 +181,6 @@ class UpBlock(Level):
         return x
 
 
-MAX_PERIOD = 10_000.0  # ratio of the fastest to the slowest wave of the time embedding
-
-
 class TimeEmbedding(nn.Module):
     """Two linear layers on the sinusoids of a timestep."""
 
@@ -206,7 +204,7 @@ def sinusoids(timestep: Tensor, channels: int) -> Tensor:
 
 
 class UNet3DConditionModel(nn.Module):
-    """Predicts the noise in the latents of a clip from its timestep, its audio and the latents of what may be seen.
+    """Predicts the noise in the latents of a clip from its timestep, its audio, and mask, masked and reference latents.
 
     Names and shapes of the parameters are those of the published 1.5 and 1.6 files. `conv_in`, `conv_out` and the last layer of
     each motion module start at zero. Nothing in here mixes the items of a batch; the frames of a clip share the statistics of

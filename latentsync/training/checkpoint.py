@@ -18,9 +18,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 
-from latentsync.config import Config, SyncNetConfig, dump_config
+from latentsync.config import OLD_KEYS, Config, SyncNetConfig, dump_config
 from latentsync.errors import ConfigError, LatentSyncError, OutputError, first_line
 from latentsync.media.files import STAGING_PREFIX, FolderLock, staged, write_json, write_text
+from latentsync.published_config import leaves
 
 logger = logging.getLogger(__name__)
 
@@ -28,66 +29,12 @@ KILLED = (
     "A process that reads clips was ended from outside (most often memory ran out): lower data.num_workers and run the same command again; "
     "it goes on from the last checkpoint."
 )
-
-
-def loader_was_killed(error: BaseException) -> bool:
-    """Whether this is torch's word for a loading process that ended unexpectedly; it comes up in whatever runs at that moment."""
-    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
-
-
-FILE = "config.yaml"
+CONFIG_FILE = "config.yaml"
 FIXED = ("data.num_frames", "data.latent_space", "data.lower_half", "run.trainable_modules", "optimizer.name")
 PRESENT = ("run.loss_weights.mouth",)  # may change, but not from or to 0: a part of the network hangs on it
-
-
-def check_config(config: Config | SyncNetConfig, folder: Path) -> None:
-    """Say what has changed in a configuration since a training began in this folder.
-
-    Raises ConfigError where the folder holds the training of another network.
-    """
-    path, text = folder / FILE, dump_config(config)
-    before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if isinstance(before, dict) and (folder / "resume").is_dir():
-        after = yaml.safe_load(text)
-        changed = differences(before, after)
-        appeared = [key for key in PRESENT if key in changed and bool(entry(before, key)) != bool(entry(after, key))]
-        broken = [key for key in changed if key.startswith("model.") or key in FIXED or key in appeared]
-        if broken:
-            raise ConfigError(
-                f"{folder} holds a training with another {broken[0]}, which cannot go on with this one: set another data.train_output_dir."
-            )
-        if changed:
-            logger.info("Changed since the last start: %s", ", ".join(changed))
-
-
-def keep_config(config: Config | SyncNetConfig, folder: Path) -> None:
-    """Write the configuration into an output folder. Raises OutputError."""
-    write_text(folder / FILE, dump_config(config))
-
-
-def entry(tree: dict, key: str) -> object:
-    """The value behind a dotted key; None where there is none."""
-    value: object = tree
-    for name in key.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def differences(before: dict, after: dict, prefix: str = "") -> list[str]:
-    """Dotted names of the entries in which two trees differ."""
-    found: list[str] = []
-    for name in dict.fromkeys([*before, *after]):
-        old, new = before.get(name), after.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found += differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            found.append(f"{prefix}{name}")
-    return found
-
-
 RESUMABLE = 2  # states kept to go on from: the newest, and the one before in case that one is damaged
 _POSITION = "position.json"
-_WRITE_FAILED = (OSError, RuntimeError, SafetensorError)  # torch and safetensors have words of their own for a full disk
+_WRITE_FAILED = (OSError, RuntimeError, SafetensorError)  # torch and safetensors have messages of their own for a full disk
 _READ_FAILED = (*_WRITE_FAILED, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, pickle.UnpicklingError)
 
 
@@ -203,13 +150,13 @@ def _load(accelerator: Accelerator, state: Path) -> tuple[Position, str | None]:
     """Read one state into everything; where it leads to, and on one line why that did not work."""
     try:
         position = Position(**json.loads((state / _POSITION).read_text(encoding="utf-8")))
-        chance = sorted(state.glob("random_states_*.pkl"))
-        broken = [file.name for file in chance if not _is_whole(file)]  # accelerate would pass over them
+        random_states = sorted(state.glob("random_states_*.pkl"))
+        broken = [file.name for file in random_states if not _is_whole(file)]  # accelerate would pass over them
         if broken:
             return Position(), f"{broken[0]} is damaged"
-        if len(chance) != accelerator.num_processes and accelerator.is_main_process:
+        if len(random_states) != accelerator.num_processes and accelerator.is_main_process:
             logger.warning(
-                "Saved by %d processes, %d go on: what is random in a network will differ", len(chance), accelerator.num_processes
+                "Saved by %d processes, %d go on: what is random in a network will differ", len(random_states), accelerator.num_processes
             )
         accelerator.load_state(str(state))
     except torch.OutOfMemoryError:
@@ -237,6 +184,37 @@ def save_weights(path: Path, published: Mapping[str, Any]) -> None:
             raise OutputError(f"cannot write {path}: {first_line(error)}") from None
 
 
+def check_config(config: Config | SyncNetConfig, folder: Path) -> None:
+    """Say what has changed in a configuration since a training began in this folder.
+
+    Raises ConfigError where the folder holds the training of another network.
+    """
+    path = folder / CONFIG_FILE
+    before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not isinstance(before, dict) or not (folder / "resume").is_dir():
+        return
+    old, new = {OLD_KEYS.get(key, key): value for key, value in leaves(before)}, dict(leaves(yaml.safe_load(dump_config(config))))
+    changed = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    appeared = [key for key in PRESENT if bool(old.get(key)) != bool(new.get(key))]
+    broken = [key for key in changed if key.startswith("model.") or key in FIXED or key in appeared]
+    if broken:
+        raise ConfigError(
+            f"{folder} holds a training with another {broken[0]}, which cannot go on with this one: set another data.train_output_dir."
+        )
+    if changed:
+        logger.info("Changed since the last start: %s", ", ".join(changed))
+
+
+def keep_config(config: Config | SyncNetConfig, folder: Path) -> None:
+    """Write the configuration into an output folder. Raises OutputError."""
+    write_text(folder / CONFIG_FILE, dump_config(config))
+
+
 def output_lock(folder: Path) -> FolderLock:
     """Keeps a second training out of an output folder."""
     return FolderLock(folder, ".training-lock", "is in use by another training: wait for it, or set another data.train_output_dir")
+
+
+def loader_was_killed(error: BaseException) -> bool:
+    """Whether this is torch's word for a loading process that ended unexpectedly; it comes up in whatever runs at that moment."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)

@@ -119,7 +119,7 @@ class RunningMeans:
 
 
 MOST_POINTS = 2000  # in one curve: more are averaged in neighbouring pairs, so that a long training needs no more memory
-SMOOTHING = 0.05  # share of a curve that its running mean looks at
+SMOOTHING = 0.05  # share of a curve that its running mean covers
 CHANCE = {"sync": (np.log(2), "chance"), "accuracy": (0.5, "chance")}  # where a network that knows nothing stands
 PANEL = (5.0, 3.2)  # inches
 NOT_DRAWN = {"lr", "seconds", "waiting"}  # TensorBoard has them

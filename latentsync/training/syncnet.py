@@ -1,11 +1,10 @@
-"""Training of SyncNet: one step and its losses, what is built."""
+"""Training of SyncNet: the table of losses, one step, and everything that a training is built of."""
 
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,9 +20,9 @@ from latentsync.data.sampling import SYNCNET_LENGTHS, SyncNetBatch, fixed_batche
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.errors import ConfigError, InputError, first_line
 from latentsync.faces.mask import to_pixels
-from latentsync.losses.sync import SyncJudge, accuracy, contrast_loss, cosine_loss, syncnet_frames
+from latentsync.losses.sync import accuracy, cosine_loss, infonce_loss, syncnet_frames
 from latentsync.mel import BANDS, window_length
-from latentsync.models.syncnet import SyncNet, load_syncnet, make_syncnet
+from latentsync.models.syncnet import SyncNet, make_syncnet
 from latentsync.models.vae import LatentCodec, load_vae
 from latentsync.training.logging import TRAINING, VALIDATION, History
 from latentsync.training.trainer import (
@@ -45,22 +44,35 @@ logger = logging.getLogger(__name__)
 
 CHANCE = math.log(2)  # binary cross-entropy of a network that knows nothing
 STUCK = 0.03  # a loss that is not further below chance than this has not begun to learn
-RECENT = 200  # steps that are looked at
+RECENT = 200  # steps whose mean loss is compared with chance
 FEW_CLIPS, SMALL_BATCH = 1000, 128  # below these it learns late, or never begins to
-SYNC, MOUTH, CONTRAST = "sync", "mouth", "contrast"
+SCALE_CLIPS = 64  # clips whose mouths say how much each channel varies
+MIN_DEVIATION = 1e-2  # channels that hardly move are not blown up
+VAE_SLICE = 64  # faces that go through the autoencoder at once
+SYNC, INFONCE, MOUTH = "sync", "infonce", "mouth"
 _NETWORK = "syncnet."  # prefix of the published weights among the trainee's
+_HINT = "name the configuration that it was trained with"
+
+
+class SyncNetOutput(NamedTuple):
+    """Embeddings of frames and sound; and, where they are wanted, the mouth channels that a linear layer finds in each, standardised."""
+
+    visual: Tensor  # b d, of length 1
+    audio: Tensor  # b d, of length 1
+    visual_mouth: Tensor | None = None  # b f k
+    audio_mouth: Tensor | None = None  # b f k
 
 
 class SyncNetTrainee(nn.Module):
-    """SyncNet with, optionally, a linear layer that tells the true mouth channels from its embeddings; only SyncNet is published.
+    """SyncNet with, optionally, a linear layer from its embeddings to the true mouth channels; only SyncNet is published.
 
-    The layer is the same for what is seen and what is heard: both encoders learn to say the same thing in the same words, from where it
-    is a short way to embeddings that agree.
+    Both embeddings go through the same layer: both encoders learn to say the same thing in the same way, from where it is a short way to
+    embeddings that agree.
 
     Args:
         syncnet: the network.
         mouth_scale: mean and standard deviation of each mouth channel (2 k); None for no such layer.
-        num_frames: pictures in a sample.
+        num_frames: frames in a sample.
     """
 
     def __init__(self, syncnet: SyncNet, mouth_scale: Tensor | None = None, num_frames: int = 16) -> None:
@@ -68,10 +80,10 @@ class SyncNetTrainee(nn.Module):
         self.syncnet = syncnet
         self.mouth = None if mouth_scale is None else MouthHead(syncnet.width, mouth_scale, num_frames)
 
-    def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """Frames b (f c) h w and mel b 1 80 t -> unit vectors b d of both, and both ideas of the mouth b f k, standardised."""
-        seen, heard = self.syncnet(frames, mel)
-        return (seen, heard, None, None) if self.mouth is None else (seen, heard, self.mouth(seen), self.mouth(heard))
+    def forward(self, frames: Tensor, mel: Tensor) -> SyncNetOutput:
+        """Frames b (f c) h w and mel b 1 80 t."""
+        visual, audio = self.syncnet(frames, mel)
+        return SyncNetOutput(visual, audio) if self.mouth is None else SyncNetOutput(visual, audio, self.mouth(visual), self.mouth(audio))
 
 
 class MouthHead(nn.Module):
@@ -90,41 +102,47 @@ class MouthHead(nn.Module):
         """Unit vectors b d -> b f k, standardised."""
         return self.linear(self.gain * embedding).unflatten(1, (-1, len(self.mean)))
 
-    def loss(self, told: Tensor, mouth: Tensor) -> Tensor:
-        """Mean squared error of what was told (standardised) against the true channels (raw), both b f k; 1 for a constant guess."""
-        return F.mse_loss(told.float(), (mouth.float() - self.mean) / self.deviation)
+    def loss(self, predicted: Tensor, mouth: Tensor) -> Tensor:
+        """Mean squared error of predictions (standardised) against the true channels (raw), both b f k; 1 for a constant guess."""
+        return F.mse_loss(predicted.float(), (mouth.float() - self.mean) / self.deviation)
+
+
+def mouth_loss(trainee: SyncNetTrainee, output: SyncNetOutput, batch: SyncNetBatch) -> Tensor:
+    """The error of the mouth channels during the frames and during the sound, found in the embedding of each."""
+    return trainee.mouth.loss(output.visual_mouth, batch.mouth) + trainee.mouth.loss(output.audio_mouth, batch.audio_mouth)
+
+
+# Key of `run.loss_weights` -> trainee, its output, batch -> scalar. The last two make small networks learn in a fraction of the time.
+LOSSES: dict[str, Callable[[SyncNetTrainee, SyncNetOutput, SyncNetBatch], Tensor]] = {
+    SYNC: lambda trainee, output, batch: cosine_loss(output.visual, output.audio, batch.label).mean(),  # arXiv 2412.09262
+    INFONCE: lambda trainee, output, batch: infonce_loss(output.visual, output.audio, batch.label),
+    MOUTH: mouth_loss,
+}
 
 
 class SyncNetStep:
-    """Binary cross-entropy of the cosine (arXiv 2412.09262) and, where they have a weight, the contrast to all other pairs of a batch and
-    the regression of the true mouth channels, which make small networks learn in a fraction of the time.
-    """
+    """Calls SyncNet once on a batch and computes the losses that have a weight; the sync loss is computed anyway, to be watched."""
 
     def __init__(self, weights: Mapping[str, float], *, lower_half: bool, codec: LatentCodec | None = None, seed: int = 0) -> None:
-        """`codec` is given for a SyncNet that looks at latents; `seed` is that of the samples drawn from its posterior."""
-        self.with_mouth, self.with_contrast = weights.get(MOUTH, 0) > 0, weights.get(CONTRAST, 0) > 0
+        """`codec` is given for a SyncNet of latents; `seed` is that of the samples of its posterior."""
+        self.wanted = {SYNC, *(name for name, weight in weights.items() if weight > 0)}
         self.lower_half, self.codec, self.seed = lower_half, codec, seed
 
-    def __call__(self, trainee: nn.Module, batch: SyncNetBatch) -> Losses:
+    def __call__(self, model: nn.Module, batch: SyncNetBatch) -> Losses:
         """The losses of a batch, each a scalar."""
-        seen, heard, seen_mouth, heard_mouth = trainee(self.view(batch), batch.mel)
-        losses = {SYNC: cosine_loss(seen, heard, batch.label).mean()}
-        if self.with_contrast:
-            losses[CONTRAST] = contrast_loss(seen, heard, batch.label)
-        if self.with_mouth:
-            head = getattr(trainee, "module", trainee).mouth  # distributed training wraps the network
-            losses[MOUTH] = head.loss(seen_mouth, batch.mouth) + head.loss(heard_mouth, batch.heard_mouth)
-        return losses
+        output = model(self.view(batch), batch.mel)
+        trainee = getattr(model, "module", model)  # distributed training wraps the network
+        return {name: loss(trainee, output, batch) for name, loss in LOSSES.items() if name in self.wanted}
 
     def view(self, batch: SyncNetBatch) -> Tensor:
-        """What the visual encoder is shown: b (f c) h w."""
+        """The visual encoder's input: b (f c) h w."""
         if self.codec is None:
             faces = batch.faces  # b f h w 3
             faces = faces[:, :, faces.shape[2] // 2 :] if self.lower_half else faces  # in uint8, a quarter of what pixels take
             return syncnet_frames(to_pixels(faces), lower=False)
         pixels = to_pixels(batch.faces)  # b f 3 h w
-        cells = (pixels.shape[1], LATENT_CHANNELS, *(side // VAE_FACTOR for side in pixels.shape[-2:]))
-        noise = torch.stack([torch.randn(cells, generator=sample_generator(self.seed, place)) for place in batch.position.tolist()])
+        shape = (pixels.shape[1], LATENT_CHANNELS, *(side // VAE_FACTOR for side in pixels.shape[-2:]))
+        noise = torch.stack([torch.randn(shape, generator=sample_generator(self.seed, place)) for place in batch.position.tolist()])
         with torch.autocast(pixels.device.type, enabled=False), torch.no_grad():
             latents = self.codec.encode(pixels.flatten(0, 1).to(self.codec.dtype), noise.flatten(0, 1).to(pixels.device, self.codec.dtype))
         return syncnet_frames(latents.float().unflatten(0, pixels.shape[:2]), self.lower_half)
@@ -134,13 +152,13 @@ class SyncNetValidator:
     """Loss and accuracy on fixed pairs of held-out clips.
 
     Args:
-        step: how a batch is looked at.
-        batches: gives the same batches, this process's share, every time it is called.
+        step: gives the visual encoder's input.
+        batches: gives the same batches, this process's share, every time it is iterated over.
     """
 
     name = "held-out pairs"
 
-    def __init__(self, step: SyncNetStep, batches: "Iterable[SyncNetBatch]") -> None:
+    def __init__(self, step: SyncNetStep, batches: Iterable[SyncNetBatch]) -> None:
         self.step, self.batches = step, batches
         self._problems = Problems()
 
@@ -151,15 +169,15 @@ class SyncNetValidator:
         for batch in self.batches:
             self._problems.tell(batch.problems)
             batch = batch.to(device)
-            seen, heard, *_ = model(self.step.view(batch), batch.mel)
-            loss += float(cosine_loss(seen, heard, batch.label).sum())
-            right += float(accuracy(seen, heard, batch.label)) * len(batch.label)
+            visual, audio, *_ = model(self.step.view(batch), batch.mel)
+            loss += float(cosine_loss(visual, audio, batch.label).sum())
+            right += float(accuracy(visual, audio, batch.label)) * len(batch.label)
             count += len(batch.label)
         return {SYNC: ValidationSum(loss, count), "accuracy": ValidationSum(right, count, is_share=True)}
 
 
 class ChanceWatch:
-    """Says once, after so many steps, that the loss still sits where a network stands that knows nothing, and what to look at."""
+    """Says once, after so many steps, that the loss is still that of a network that knows nothing, and the likely causes."""
 
     def __init__(self, after: int, batch_size: int, num_clips: int) -> None:
         self.after, self.batch_size, self.num_clips = after, batch_size, num_clips
@@ -197,11 +215,6 @@ def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[
     return {"state_dict": state_dict, "global_step": step, **curves}
 
 
-SCALE_CLIPS = 64  # clips whose mouths say how much each channel varies
-LEAST_SCALE = 1e-2  # channels that hardly move are not blown up
-VAE_SLICE = 64  # faces that go through the autoencoder at once
-
-
 def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
     """Everything that SyncNet's training needs.
 
@@ -221,10 +234,9 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
 
     training_set = dataset(train, with_mouth)
     seed_everything(run, accelerator)
-    scale = mouth_scale(train) if with_mouth else None
     check_sizes(config)
     network = make_syncnet(config.model)
-    trainee = SyncNetTrainee(network, scale, data.num_frames)
+    trainee = SyncNetTrainee(network, mouth_scale(train) if with_mouth else None, data.num_frames)
     if (start := start_weights(config.ckpt, data)) is not None:
         load_strict(network, read_state_dict(start)[0], start, _HINT)
     codec = load_codec(config, accelerator) if data.latent_space else None
@@ -248,9 +260,6 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
     )
 
 
-_HINT = "name the configuration that it was trained with"
-
-
 def check_sizes(config: SyncNetConfig) -> None:
     """Try the network out, without weights and without computing, on what the data are going to be; ConfigError where they do not fit."""
     data = config.data
@@ -267,21 +276,8 @@ def check_sizes(config: SyncNetConfig) -> None:
         ) from None
 
 
-def load_judge(config_path: Path, weights: Path, accelerator: Accelerator) -> SyncJudge:
-    """A trained SyncNet as a judge, on the training's device.
-
-    Raises ConfigError or WeightsError where configuration and weights do not belong together or cannot be read.
-    """
-    config, network = load_syncnet(config_path, weights)
-    data = config.data
-    judge = SyncJudge(
-        network, resolution=data.resolution, num_frames=data.num_frames, latent_space=data.latent_space, lower_half=data.lower_half
-    )
-    return judge.to(accelerator.device)
-
-
 def load_codec(config: SyncNetConfig, accelerator: Accelerator) -> LatentCodec:
-    """The autoencoder for a SyncNet that looks at latents."""
+    """The autoencoder for a SyncNet of latents."""
     codec = load_vae(config.weights.vae or default_weights("vae").parent, half_precision(accelerator)).to(accelerator.device)
     codec.slice_size = VAE_SLICE
     return codec
@@ -291,6 +287,6 @@ def mouth_scale(catalog: Catalog) -> torch.Tensor:
     """Mean and standard deviation of each mouth channel over the first clips: 2 k. Raises InputError."""
     tables = [read_mouth(clip.path) for clip in catalog.clips[:SCALE_CLIPS]]
     if len({table.shape[1] for table in tables}) > 1:
-        raise InputError("The clips tell different numbers of mouth channels: render them again with one version of the talking heads")
+        raise InputError("The clips have different numbers of mouth channels: render them again with one version of the talking heads")
     values = np.concatenate(tables)
-    return torch.from_numpy(np.stack([values.mean(0), values.std(0).clip(LEAST_SCALE)])).float()
+    return torch.from_numpy(np.stack([values.mean(0), values.std(0).clip(MIN_DEVIATION)])).float()
