@@ -8,7 +8,6 @@ import pytest
 from benchmarks.write_random_checkpoint import WHISPER_MINUTE, unet_config, write_unet, write_whisper
 from latentsync.weights import WEIGHTS
 from scripts import download_weights, weights
-from scripts.weight_checks import LOADERS
 
 
 @pytest.fixture
@@ -76,4 +75,4 @@ def test_wrong_names_are_refused() -> None:
     with pytest.raises(SystemExit) as caught:
         weights.main(["check", "vea"])
     assert caught.value.code == 2
-    assert LOADERS.keys() <= WEIGHTS.keys()
+    assert weights.network_loaders().keys() <= WEIGHTS.keys()
