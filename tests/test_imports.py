@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 MOST_LINES = 700
 LAYERS = (  # a module imports from its own package and from lower layers; of two names that fit the longer one counts
     ("latentsync.constants", "latentsync.errors"),
-    ("latentsync.config", "latentsync.published_config", "latentsync.weights", "latentsync.media", "latentsync.cli"),
+    ("latentsync.published_config",),
+    ("latentsync.config", "latentsync.weights", "latentsync.media", "latentsync.cli"),
     ("latentsync.models", "latentsync.faces", "latentsync.mel", "latentsync.whisper", "latentsync.third_party"),
     ("latentsync.diffusion", "latentsync.losses", "latentsync.data"),
     ("latentsync.pipelines", "latentsync.training"),
@@ -26,15 +25,9 @@ LAYERS = (  # a module imports from its own package and from lower layers; of tw
     ("embedded",),
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
-SAME = {"latentsync.published_config": "latentsync.config"}  # two files of one topic
 FOLDERS = ("latentsync", "scripts", "preprocess", "eval", "benchmarks", "embedded")
-REQUIREMENTS = sorted(ROOT.glob("requirements*.txt"))
-NOT_IMPORTED = {
-    "ruff": "the style check of .ci/run",
-    "tensorboard": "torch.utils.tensorboard imports it",
-    "pytest-xdist": "run_tests.sh -n",
-}
-NOT_DECLARED = {"bitsandbytes": "8-bit optimizer on CUDA, optional"}
+NOT_IMPORTED = {"ruff", "pytest-xdist", "tensorboard"}  # two commands, and what torch.utils.tensorboard imports
+NOT_DECLARED = {"bitsandbytes"}  # the 8-bit optimizer, on CUDA only
 PIN = re.compile(r"([A-Za-z0-9_.-]+)==[0-9][A-Za-z0-9.]*(; python_version (>=|<) \"3\.\d+\")?")
 
 
@@ -60,9 +53,13 @@ def imports(tree: ast.Module, modules: dict[str, ast.Module]) -> Iterator[str]:
             yield from {name if name in modules else node.module for name in names}
 
 
+def tops(tree: ast.Module) -> set[str]:
+    """Top names of all that a module imports."""
+    return {name.split(".")[0] for name in imports(tree, {})}
+
+
 def package_of(module: str) -> str:
     """The entry of LAYERS that a module belongs to; "" if there is none."""
-    module = SAME.get(module, module)
     return max((name for name in LAYER_OF if module == name or module.startswith(f"{name}.")), key=len, default="")
 
 
@@ -76,20 +73,19 @@ def wrong_imports(name: str, tree: ast.Module, modules: dict[str, ast.Module]) -
 def test_imports_go_down() -> None:
     assert [name for name in SOURCES if not package_of(name)] == ["latentsync"], "whose version and exports any layer may read"
     assert [line for name, tree in SOURCES.items() if package_of(name) for line in wrong_imports(name, tree, SOURCES)] == []
+    assert [name for name, tree in SOURCES.items() if package_of(name) in LAYERS[0] and not tops(tree) <= sys.stdlib_module_names] == []
+    assert [name for name, tree in SOURCES.items() if package_of(name) == "latentsync.media" and "torch" in tops(tree)] == []
 
 
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("latentsync.errors", "import latentsync.config"),
-        ("latentsync.media.video_reader", "from latentsync import weights"),
-        ("latentsync.pipelines.build", "def f():\n    import scripts.inference"),
-        ("scripts.inference", "from preprocess import step"),
-        ("preprocess.step", "from embedded.talking_heads import clip"),
-    ],
-)
-def test_a_wrong_import_is_found(name: str, line: str) -> None:
-    assert len(wrong_imports(name, ast.parse(line), SOURCES)) == 1
+def test_a_wrong_import_is_found() -> None:
+    for name, line in {
+        "latentsync.errors": "import latentsync.config",
+        "latentsync.media.video_reader": "from latentsync import weights",
+        "latentsync.pipelines.build": "def f():\n    import scripts.inference",
+        "scripts.inference": "from preprocess import step",
+        "preprocess.step": "from embedded.talking_heads import clip",
+    }.items():
+        assert len(wrong_imports(name, ast.parse(line), SOURCES)) == 1
 
 
 def test_no_import_circles() -> None:
@@ -103,17 +99,6 @@ def test_no_import_circles() -> None:
 def test_class_names_are_unique() -> None:
     counts = Counter(node.name for tree in SOURCES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
     assert [name for name, number in counts.items() if number > 1] == []
-
-
-def test_low_layers_need_few_packages() -> None:
-    for name, tree in SOURCES.items():
-        assert package_of(name) not in LAYERS[0] or tops(tree) <= sys.stdlib_module_names, name
-        assert package_of(name) != "latentsync.media" or "torch" not in tops(tree), name
-
-
-def tops(tree: ast.Module) -> set[str]:
-    """Top names of all that a module imports."""
-    return {name.split(".")[0] for name in imports(tree, {})}
 
 
 def faults(name: str, tree: ast.Module) -> list[str]:
@@ -146,32 +131,36 @@ def test_rules_of_code() -> None:
     assert [path.name for path, number in lines.items() if number > MOST_LINES] == []
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
+def test_a_broken_rule_is_found() -> None:
+    for line in (
         *("print(1)", "subprocess.run('ls', shell=True)", "os.system('ls')", "torch.load(path)", "torch.load(path, weights_only=False)"),
         *("try:\n    pass\nexcept:\n    pass", "def f():\n    global x", "def f():\n" + "    x = 1\n" * 60),
-    ],
-)
-def test_a_broken_rule_is_found(line: str) -> None:
-    assert len(faults("latentsync.x", ast.parse(f'"""Doc."""\n{line}'))) == 1
-
-
-def test_every_import_is_declared_and_pinned_and_every_declaration_is_used() -> None:
-    lines = [line.split("#")[0].strip() for path in REQUIREMENTS for line in path.read_text().splitlines()]
-    assert [line for line in lines if line and not PIN.fullmatch(line)] == []
-    declared = {normal(PIN.match(line)[1]) for line in lines if line}
-    own = {*FOLDERS, "tests", *(path.stem for path in [*ROOT.glob("*.py"), *TEST_PATHS])}
-    used = {name for tree in [*SOURCES.values(), *read(*TEST_PATHS).values()] for name in tops(tree)} - own - sys.stdlib_module_names
-    providers = {name: {normal(provider) for provider in packages_distributions().get(name, [name])} for name in used}
-    assert [name for name in used if not providers[name] & declared and name not in NOT_DECLARED] == []
-    unused = declared - set().union(*providers.values())
-    assert unused == NOT_IMPORTED.keys()
+    ):
+        assert len(faults("latentsync.x", ast.parse(f'"""Doc."""\n{line}'))) == 1, line
 
 
 def normal(distribution: str) -> str:
     """A name of a distribution as registries compare it."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def declared(pattern: str) -> set[str]:
+    """Distributions that requirement files pin."""
+    lines = [line.split("#")[0].strip() for path in ROOT.glob(pattern) for line in path.read_text().splitlines()]
+    assert [line for line in lines if line and not PIN.fullmatch(line)] == []
+    return {normal(PIN.match(line)[1]) for line in lines if line}
+
+
+def test_every_import_is_declared_and_every_declaration_is_used() -> None:
+    own = {*FOLDERS, "tests", "gradio_app", *(path.stem for path in TEST_PATHS)} | sys.stdlib_module_names
+    every, base = declared("requirements*.txt"), declared("requirements.txt") | declared("requirements-nodeps.txt")
+    users = {name: tops(tree) - own - NOT_DECLARED for name, tree in {**SOURCES, **read(*TEST_PATHS)}.items()}
+    known = packages_distributions()  # of what is installed
+    providers = {name: {normal(provider) for provider in known.get(name, [name])} for name in set().union(*users.values())}
+    assert [name for name in providers if not providers[name] & every] == []
+    assert every - set().union(*providers.values()) == NOT_IMPORTED
+    more = {name: [top for top in users[name] if not providers[top] & base] for name in SOURCES if package_of(name) != "embedded"}
+    assert {name: needed for name, needed in more.items() if needed} == {"preprocess.ray_runner": ["ray"]}
 
 
 def test_importing_does_nothing(tmp_path: Path) -> None:

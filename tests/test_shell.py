@@ -237,9 +237,6 @@ def test_modules_run_from_any_folder_after_set_up(tmp_path: Path) -> None:
     assert (said(shared, clones[1]), said(shared, PYTHONPATH=str(clones[1]), PYTHONSAFEPATH="1")) == ("a worktree", "a worktree")
     assert told(clones[1], shared) == "" and said(shared) == "a worktree"  # of a shared one: whoever set up last
     assert told(clones[1], clones[0] / ".venv") == "" and said(clones[0] / ".venv") == "a clone"  # a clone's own stays its own
-    moved = clones[0].rename(tmp_path / "moved")
-    assert said(moved / ".venv") == ""
-    assert told(moved, moved / ".venv") == "" and said(moved / ".venv") == "a clone"
     (note,) = shared.glob("lib/python3.*/site-packages/latentsync.pth")
     note.unlink()
     note.mkdir()  # cannot be written, whoever asks
