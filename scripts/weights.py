@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -72,73 +73,61 @@ def list_files(files: Mapping[str, WeightFile], checkpoints: Path) -> str:
 
 def check_files(files: Mapping[str, WeightFile], checkpoints: Path, wanted: Sequence[str]) -> int:
     """Print for each file whether it is right; the exit code is 1 where one is not, or one of the `wanted` is missing."""
-    loaders, bad = network_loaders(), 0
+    loaders, bad = network_loaders(), False
     for name, weight in files.items():
-        path = find_weights(name, checkpoints)
-        load = loaders.get(name, try_archive if name in TORCHSCRIPT else read_checkpoint)
-        problem = "missing" if path is None else problem_of(path, weight, load)
-        bad += bool(problem) and (path is not None or name in wanted)
-        right = "fits its network" if name in loaders else "can be read"
-        known = "" if weight.sha256 else ", no checksum is known"
-        print(f"{name}: {problem or f'right ({right}{known})'}", flush=True)
-    return 1 if bad else 0
-
-
-def problem_of(path: Path, weight: WeightFile, load: Callable[[Path], object]) -> str:
-    """What is wrong with a file that is there; empty where nothing is."""
-    try:
-        check_sha256(path, weight.sha256)
-        load(path)
-    except (LatentSyncError, OSError) as error:
-        return str(error)
-    return ""
+        path, load = find_weights(name, checkpoints), loaders.get(name, try_archive if name in TORCHSCRIPT else read_checkpoint)
+        found = f"right ({'fits its network' if name in loaders else 'can be read'}{'' if weight.sha256 else ', no checksum is known'})"
+        try:
+            if path is None:
+                found, bad = "missing", bad or name in wanted
+            else:
+                check_sha256(path, weight.sha256)
+                load(path)
+        except (LatentSyncError, OSError) as error:
+            found, bad = str(error), True
+        print(f"{name}: {found}", flush=True)
+    return int(bad)
 
 
 def network_loaders() -> Mapping[str, Callable[[Path], object]]:
     """Name of a file -> what loads it strictly into its network; files of other libraries, which are only read, are not in it."""
-    # imported here, so that the other commands need not wait for all networks
-    from latentsync.config import VideoMAEConfig
+    import torch  # all networks are imported here, so that the other commands need not wait for them
+
+    from latentsync.config import VideoMAEConfig, load_config
     from latentsync.losses.lpips import load_lpips
     from latentsync.models.syncnet import load_syncnet
+    from latentsync.models.unet import UNet3DConditionModel
+    from latentsync.models.unet_weights import UNET_PARTS, refuse_misfits, with_current_names, with_own_tables
     from latentsync.models.vae import load_vae
-    from latentsync.pipelines.build import ROOT
+    from latentsync.pipelines.build import CONFIGS, ROOT
     from latentsync.third_party.hyperiqa import load_hyperiqa
     from latentsync.third_party.s3fd import load_s3fd
     from latentsync.third_party.syncnet_v2 import load_syncnet_v2
     from latentsync.third_party.videomae import load_videomae
     from latentsync.whisper.audio2feature import load_whisper_encoder
 
-    published_syncnet = ROOT / "configs" / "syncnet" / "syncnet_16_pixel_attn.yaml"
+    def load_unet(version: str, path: Path) -> None:
+        """Without reading the values: they stay mapped."""
+        config = load_config(ROOT / "configs" / "unet" / CONFIGS[version]).model
+        state_dict = with_own_tables(with_current_names(read_state_dict(path, UNET_PARTS)[0]))
+        refuse_misfits(config, state_dict, path)
+        with torch.device("meta"):
+            network = UNet3DConditionModel(config)
+        load_strict(network, state_dict, path, f"it is not the denoiser of version {version}", assign=True)
+
     return {
-        **{f"unet-{version}": lambda path, version=version: try_unet(version, path) for version in VERSIONS},
+        **{f"unet-{version}": partial(load_unet, version) for version in VERSIONS},
         "whisper-tiny": load_whisper_encoder,
         "whisper-small": load_whisper_encoder,
         "vae-config": lambda path: path.read_bytes(),
         "vae": lambda path: load_vae(path.parent),
-        "syncnet": lambda path: load_syncnet(published_syncnet, path),
+        "syncnet": partial(load_syncnet, ROOT / "configs" / "syncnet" / "syncnet_16_pixel_attn.yaml"),
         "vgg16": load_lpips,
-        "videomae": lambda path: load_videomae(VideoMAEConfig(), path),
+        "videomae": partial(load_videomae, VideoMAEConfig()),
         "sfd_face": load_s3fd,
         "syncnet_v2": load_syncnet_v2,
         "hyperiqa": load_hyperiqa,
     }
-
-
-def try_unet(version: str, path: Path) -> None:
-    """Compare a file with the denoiser of a version, name by name; its weights stay mapped. Raises WeightsError."""
-    import torch
-
-    from latentsync.config import load_config
-    from latentsync.models.unet import UNet3DConditionModel
-    from latentsync.models.unet_weights import UNET_PARTS, refuse_misfits, with_current_names, with_own_tables
-    from latentsync.pipelines.build import CONFIGS, ROOT
-
-    config = load_config(ROOT / "configs" / "unet" / CONFIGS[version]).model
-    state_dict = with_own_tables(with_current_names(read_state_dict(path, UNET_PARTS)[0]))
-    refuse_misfits(config, state_dict, path)
-    with torch.device("meta"):
-        network = UNet3DConditionModel(config)
-    load_strict(network, state_dict, path, f"it is not the denoiser of version {version}", assign=True)
 
 
 def try_archive(path: Path) -> None:

@@ -225,9 +225,11 @@ def test_each_published_kind_loads(files, stage):
     out = model(torch.randn(1, 13, 2, 8, 8), 400, torch.randn(2, 50, 64))
     assert out.isfinite().all() and out.std() > 0.05
     assert not model.training
-    assert {parameter.dtype for parameter in load_unet(unet_config(stage, tiny=True), files[stage], torch.bfloat16).parameters()} == {
-        torch.bfloat16
-    }
+
+
+def test_the_precision_is_an_argument(files):
+    model = load_unet(unet_config("stage1", tiny=True), files["stage1"], torch.bfloat16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
 def test_version_10_differs_in_names_alone(files):
