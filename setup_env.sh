@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Makes this project ready to run: a Python environment, its packages, ffmpeg, and the published weights as far as they can be had.
-#   ./setup_env.sh                  sets up
-#   ./setup_env.sh --with-speech    sets up, and installs flite and espeak-ng: the voices of the rendered talking heads
-#   ./setup_env.sh --with-browser   sets up, and tries to install chromium: the tests drive the app in it, and say so where it is missing
-#   source setup_env.sh             sets up and leaves the environment active in your shell
-# It uses the conda or virtual environment that is active, or else .venv beside this file. What was done is remembered: a second call
-# takes a moment and needs no network. LATENTSYNC_DOWNLOAD=0 leaves the weights alone, LATENTSYNC_SETUP=0 installs nothing at all.
+# Installs what this project needs: a Python environment, packages, ffmpeg, and the published weights where they can be downloaded.
+#   ./setup_env.sh                  what inference, training, evaluation, data processing and the app need (requirements.txt)
+#   ./setup_env.sh --with-speech    also what the renderer in embedded/ needs: requirements-embedded.txt, flite, espeak-ng
+#   ./setup_env.sh --with-dev       also what the tests need: requirements-dev.txt and requirements-embedded.txt; tries to install flite,
+#                                   espeak-ng and chromium at most once a day: tests that need a missing program are skipped
+#   source setup_env.sh             as the first, and leaves the environment active in your shell
+# It uses the active conda or virtual environment, or else .venv beside this file. Each part leaves a stamp in the environment: a second
+# call takes a moment and needs no network. LATENTSYNC_DOWNLOAD=0 downloads no weights, LATENTSYNC_SETUP=0 installs nothing.
 # Messages go to stderr; the one line on stdout is the folder of the environment.
 
 if [[ "${BASH_SOURCE[0]:-}" != "$0" ]]; then # sourced: the work happens in a child process, so that your shell keeps its options
@@ -81,23 +82,32 @@ choose_environment() { # sets env_dir; makes .venv where there is none
     "$python" -m venv --clear "$venv" >&2 || fail "$python could not make $venv; see the lines above"
 }
 
-install_packages() {
-    local stamp="$env_dir/.latentsync-setup" python="$env_dir/bin/python" wanted
-    wanted="$(cat "$here/requirements.txt" "$here/requirements-nodeps.txt" | cksum) $("$python" -V)"
-    if [[ -f "$stamp" && "$(<"$stamp")" == "$wanted" ]]; then return; fi
+is_installed() { [[ -f "$1" && "$(<"$1")" == "$2" ]]; } # STAMP CONTENT
+
+install_packages() { # PART: base, dev or embedded; skipped where its stamp in the environment fits its requirements
+    local python="$env_dir/bin/python" stamp="$env_dir/.latentsync-setup" wanted files=("$here/requirements.txt" "$here/requirements-nodeps.txt")
+    if [[ "$1" != base ]]; then stamp+="-$1" files=("$here/requirements-$1.txt"); fi
+    wanted="$(cat "${files[@]}" | cksum) $("$python" -V)"
+    if is_installed "$stamp" "$wanted"; then return; fi
     [[ -w "$env_dir" ]] || fail "nothing can be written into the environment $env_dir; activate one of your own and run this again"
-    if command -v flock >/dev/null; then # two calls at once: the second waits, and then finds the work done
+    if command -v flock >/dev/null; then # of two calls at once the second waits, and then finds the work done
         exec 9>"$env_dir/.latentsync-lock"
         flock 9
-        if [[ -f "$stamp" && "$(<"$stamp")" == "$wanted" ]]; then return; fi
+        if is_installed "$stamp" "$wanted"; then return; fi
     fi
     "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >&2 || fail "$env_dir has no pip; install pip there and run this again"
-    say "installing packages into $env_dir (several gigabytes, some minutes; an interrupted installation goes on where it stopped)"
-    "$python" -m pip install --disable-pip-version-check -r "$here/requirements.txt" >&2 &&
-        "$python" -m pip install --disable-pip-version-check --no-deps -r "$here/requirements-nodeps.txt" >&2 ||
-        fail "the packages could not be installed; see pip's last lines above, then run this again"
-    "$python" -c 'import cv2, torch' >&2 ||
-        fail "the installed packages cannot be imported; see the lines above (a second OpenCV in $env_dir? uninstall opencv-python, run this again)"
+    if [[ "$1" == base ]]; then
+        say "installing packages into $env_dir (several gigabytes, some minutes; an interrupted installation can be continued)"
+    else
+        say "installing ${files[0]##*/} into $env_dir"
+    fi
+    local refused="the packages could not be installed; see pip's last lines above, then run this again"
+    "$python" -m pip install --disable-pip-version-check -r "${files[0]}" >&2 || fail "$refused"
+    if [[ "$1" == base ]]; then
+        "$python" -m pip install --disable-pip-version-check --no-deps -r "${files[1]}" >&2 || fail "$refused"
+        "$python" -c 'import cv2, torch' >&2 ||
+            fail "the installed packages cannot be imported; see the lines above (a second OpenCV in $env_dir? uninstall opencv-python, run this again)"
+    fi
     echo "$wanted" >"$stamp"
 }
 
@@ -126,26 +136,29 @@ install_speech() {
     apt_install flite espeak-ng || fail "flite or espeak-ng is missing and could not be installed; install both and run this again"
 }
 
-install_browser() { # tried at most once a day; without it the tests of the page are left out
-    local tried="$here/.setup/browser-tried"
-    if command -v chromium >/dev/null || [[ -n "$(find "$tried" -mmin -1440 2>/dev/null)" ]]; then return; fi
-    apt_install chromium || say "chromium could not be installed: the tests of the app in a browser will be left out"
+try_programs() { # for the tests; tried at most once a day
+    local tried="$here/.setup/programs-tried" program missing=()
+    for program in "$@"; do command -v "$program" >/dev/null || missing+=("$program"); done
+    if ((${#missing[@]} == 0)) || [[ -n "$(find "$tried" -mmin -1440 2>/dev/null)" ]]; then return; fi
+    for program in "${missing[@]}"; do
+        apt_install "$program" || say "$program could not be installed: the tests that need it will be skipped"
+    done
     mkdir -p "$here/.setup" && touch "$tried"
 }
 
-download_weights() { # tried at most once a day: without network, or with every file at hand, the next calls are quick
+download_weights() { # tried at most once a day
     local tried="$here/.setup/weights-tried"
     if [[ "${LATENTSYNC_DOWNLOAD:-1}" == 0 || -n "$(find "$tried" -mmin -1440 2>/dev/null)" ]]; then return; fi
     (cd "$here" && "$env_dir/bin/python" -m scripts.download_weights >&2) || say "going on without the weights that are missing"
     mkdir -p "$here/.setup" && touch "$tried"
 }
 
-with_speech=0 with_browser=0
+with_speech=0 with_dev=0
 for argument in "$@"; do
     case "$argument" in
         --with-speech) with_speech=1 ;;
-        --with-browser) with_browser=1 ;;
-        *) fail "the argument $argument is unknown; there are --with-speech and --with-browser" ;;
+        --with-dev | --with-browser) with_dev=1 ;; # the second name is that of an earlier release
+        *) fail "the argument $argument is unknown; there are --with-speech and --with-dev" ;;
     esac
 done
 
@@ -153,11 +166,13 @@ if [[ "${LATENTSYNC_SETUP:-1}" == 0 ]]; then
     env_dir="${VIRTUAL_ENV:-${CONDA_PREFIX:-$venv}}"
 else
     choose_environment
-    install_packages
+    install_packages base
+    if ((with_dev)); then install_packages dev; fi
+    if ((with_dev || with_speech)); then install_packages embedded; fi
     name_clone
     install_ffmpeg
     if ((with_speech)); then install_speech; fi
-    if ((with_browser)); then install_browser; fi
+    if ((with_dev)); then try_programs flite espeak-ng chromium; fi
     download_weights
 fi
 echo "$env_dir"

@@ -2,10 +2,9 @@
 
     python -m scripts.download_weights [--versions 1.6 1.5 1.0] [--names unet-1.6 vae ...] [--training]
 
-Of the denoisers the newest is fetched, others by their version. Files that only training, the making of its data, and evaluation need are
-left out unless they are asked for. Files that exist are left alone, be it in the folder of weight files or in the cache of huggingface_hub.
-Without a connection the command ends after one short attempt. It always ends with exit code 0, since the project works, as far as it can,
-without these files.
+Without options the newest denoiser and what every inference needs are fetched. Files that exist, in the folder of weight files or in the
+cache of huggingface_hub, are left alone. Without a connection the command ends after one short attempt. The exit code is always 0, since
+the project works without these files, as far as it can.
 """
 
 import argparse
@@ -72,25 +71,18 @@ def download(names: Sequence[str], checkpoints: Path) -> None:
         shutil.rmtree(checkpoints / PARTIAL, ignore_errors=True)
 
 
-def is_wanted(name: str, names: Sequence[str] | None, training: bool) -> bool:
-    """Whether a file of the table is asked for: by name, or as one of those that everyone, or whoever trains, needs."""
-    if WEIGHTS[name].training and training:
-        return True
-    return name in names if names else name not in ON_REQUEST and not WEIGHTS[name].training
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What is to be fetched, and where to."""
+    """The options of a download."""
     parser.add_argument(
         "--versions", nargs="+", choices=VERSIONS, default=VERSIONS[:1], help="versions of the denoiser (default: the newest, %(default)s)"
     )
     parser.add_argument("--names", nargs="+", choices=WEIGHTS, help="only these files")
-    parser.add_argument("--training", action="store_true", help="also what training, the making of its data, and evaluation need")
+    parser.add_argument("--training", action="store_true", help="also what training, data processing and evaluation need")
     add_folder_argument(parser)
 
 
 def add_folder_argument(parser: argparse.ArgumentParser) -> None:
-    """Where weight files are."""
+    """The option for the folder of weight files."""
     parser.add_argument("--checkpoints", type=Path, default=ROOT / CHECKPOINTS, help="folder of weight files (default: %(default)s)")
 
 
@@ -98,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
     """Fetch what is asked for and not there, and say what is left; the exit code."""
     versions = VERSIONS if args.names else args.versions
     missing = missing_weights(args.checkpoints, versions)
-    wanted = [name for name in missing if is_wanted(name, args.names, args.training)]
+    asked = args.names or [name for name, weight in WEIGHTS.items() if not weight.training and name not in ON_REQUEST]
+    wanted = [name for name in missing if name in asked or (args.training and WEIGHTS[name].training)]
     if wanted:
         if reachable(constants.ENDPOINT):
             download(wanted, args.checkpoints)

@@ -3,28 +3,42 @@
 import argparse
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
-from latentsync.weights import FLAT_UNET, VERSIONS, WEIGHTS, WeightFile, find_weights
+from latentsync.errors import LatentSyncError, WeightsError
+from latentsync.weights import (
+    FLAT_UNET,
+    VERSIONS,
+    WEIGHTS,
+    WeightFile,
+    check_sha256,
+    find_weights,
+    load_strict,
+    read_checkpoint,
+    read_state_dict,
+)
 from scripts.download_weights import add_arguments, add_folder_argument
 from scripts.download_weights import run as download
 
 MEGABYTE = 1e6
 ASSUMED = "assumed: the file does not say its version"
+TORCHSCRIPT = {"i3d", "inception"}
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.weights", description="What weight files there are, and whether they are right."
+        prog="python -m scripts.weights", description="Which weight files there are, and whether they are right."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     about = {
-        "list": "each file: whether it is there, its size, where it was found or belongs, what it is for",
+        "list": "each file: whether it is there, its size, its place, what it is for",
         "check": "read each file that is there: its checksum where one is known, and whether it fits its network; "
-        "exit code 1 where one does not, or a named one is not there",
-        "licences": "what the authors of each file allow, and where it comes from",
+        "exit code 1 where one does not, or a named one is missing",
+        "licences": "the licence of each file and where it comes from",
     }
     for name, words in about.items():
         command = commands.add_parser(name, help=words, description=words)
@@ -57,25 +71,74 @@ def list_files(files: Mapping[str, WeightFile], checkpoints: Path) -> str:
     return in_columns(rows)
 
 
-def list_licences(files: Mapping[str, WeightFile]) -> str:
-    """What may be done with each file."""
-    return in_columns([("name", "licence", "origin"), *((name, weight.licence, weight.origin) for name, weight in files.items())])
-
-
 def check_files(files: Mapping[str, WeightFile], checkpoints: Path, wanted: Sequence[str]) -> int:
-    """Say of each file whether it is right; the exit code."""
-    from scripts.weight_checks import LOADERS, check_file  # imports all networks
-
-    bad = 0
+    """Print for each file whether it is right; the exit code is 1 where one is not, or one of the `wanted` is missing."""
+    loaders, bad = network_loaders(), False
     for name, weight in files.items():
-        path = find_weights(name, checkpoints)
-        missing = path is None
-        problem = "" if path is None else check_file(name, path)
-        bad += bool(problem) or (missing and name in wanted)
-        known = "" if weight.sha256 else ", no checksum is known"
-        loads = "fits its network" if name in LOADERS else "can be read"
-        print(f"{name}: {'missing' if missing else problem or f'right ({loads}{known})'}", flush=True)
-    return 1 if bad else 0
+        path, load = find_weights(name, checkpoints), loaders.get(name, try_archive if name in TORCHSCRIPT else read_checkpoint)
+        found = f"right ({'fits its network' if name in loaders else 'can be read'}{'' if weight.sha256 else ', no checksum is known'})"
+        try:
+            if path is None:
+                found, bad = "missing", bad or name in wanted
+            else:
+                check_sha256(path, weight.sha256)
+                load(path)
+        except (LatentSyncError, OSError) as error:
+            found, bad = str(error), True
+        print(f"{name}: {found}", flush=True)
+    return int(bad)
+
+
+def network_loaders() -> Mapping[str, Callable[[Path], object]]:
+    """Name of a file -> what loads it strictly into its network; files of other libraries, which are only read, are not in it."""
+    import torch  # all networks are imported here, so that the other commands need not wait for them
+
+    from latentsync.config import VideoMAEConfig, load_config
+    from latentsync.losses.lpips import load_lpips
+    from latentsync.models.syncnet import load_syncnet
+    from latentsync.models.unet import UNet3DConditionModel
+    from latentsync.models.unet_weights import UNET_PARTS, refuse_misfits, with_current_names, with_own_tables
+    from latentsync.models.vae import load_vae
+    from latentsync.pipelines.build import CONFIGS, ROOT
+    from latentsync.third_party.hyperiqa import load_hyperiqa
+    from latentsync.third_party.s3fd import load_s3fd
+    from latentsync.third_party.syncnet_v2 import load_syncnet_v2
+    from latentsync.third_party.videomae import load_videomae
+    from latentsync.whisper.audio2feature import load_whisper_encoder
+
+    def load_unet(version: str, path: Path) -> None:
+        """Without reading the values: they stay mapped."""
+        config = load_config(ROOT / "configs" / "unet" / CONFIGS[version]).model
+        state_dict = with_own_tables(with_current_names(read_state_dict(path, UNET_PARTS)[0]))
+        refuse_misfits(config, state_dict, path)
+        with torch.device("meta"):
+            network = UNet3DConditionModel(config)
+        load_strict(network, state_dict, path, f"it is not the denoiser of version {version}", assign=True)
+
+    return {
+        **{f"unet-{version}": partial(load_unet, version) for version in VERSIONS},
+        "whisper-tiny": load_whisper_encoder,
+        "whisper-small": load_whisper_encoder,
+        "vae-config": lambda path: path.read_bytes(),
+        "vae": lambda path: load_vae(path.parent),
+        "syncnet": partial(load_syncnet, ROOT / "configs" / "syncnet" / "syncnet_16_pixel_attn.yaml"),
+        "vgg16": load_lpips,
+        "videomae": partial(load_videomae, VideoMAEConfig()),
+        "sfd_face": load_s3fd,
+        "syncnet_v2": load_syncnet_v2,
+        "hyperiqa": load_hyperiqa,
+    }
+
+
+def try_archive(path: Path) -> None:
+    """Test whether a TorchScript program is whole; nothing in it is executed. Raises WeightsError."""
+    try:
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (BadZipFile, EOFError):
+        raise WeightsError(f"{path} is no TorchScript program, or is cut short: delete it and download it again.") from None
+    if damaged is not None:
+        raise WeightsError(f"{path} is damaged: delete it and download it again.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,7 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     files = {name: WEIGHTS[name] for name in parsed.names or WEIGHTS}
     if parsed.command == "check":
         return check_files(files, parsed.checkpoints, parsed.names)
-    print(list_files(files, parsed.checkpoints) if parsed.command == "list" else list_licences(files))
+    licences = [("name", "licence", "origin"), *((name, weight.licence, weight.origin) for name, weight in files.items())]
+    print(list_files(files, parsed.checkpoints) if parsed.command == "list" else in_columns(licences))
     return 0
 
 

@@ -1,92 +1,178 @@
-"""Every import is declared in the requirements, and every declaration is imported."""
+"""Rules that a machine can check: import layers, no circles, unique class names, declared packages, and what no file may do."""
 
 import ast
+import os
 import re
+import subprocess
 import sys
-from functools import cache
-from importlib.metadata import distributions
+from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
-REQUIREMENTS = ("requirements.txt", "requirements-nodeps.txt")
-FOLDERS = ("latentsync", "scripts", "preprocess", "eval", "benchmarks", "embedded", "tests")
-
-# Declared though no file of ours imports it.
-NOT_IMPORTED = {
-    "ruff": "a command: the style check of .ci/run",
-    "tensorboard": "torch.utils.tensorboard imports it",
-}
-OPTIONAL = {  # imported, not declared
-    "bitsandbytes": "eight-bit optimizer; of use on CUDA alone, and asked for by name where it is wanted",
-    "ray": "many machines for the data pipeline; asked for by name, requirements-ray.txt says which",
-}
-
-
-def normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def declared() -> set[str]:
-    """Names of the distributions that the requirements pin."""
-    lines = [line.split("#")[0].strip() for name in REQUIREMENTS for line in (ROOT / name).read_text().splitlines()]
-    return {normal(re.split(r"[=<>;\[ ]", line)[0]) for line in lines if line}
+MOST_LINES = 700
+LAYERS = (  # a module imports from its own package and from lower layers; of two names that fit the longer one counts
+    ("latentsync.constants", "latentsync.errors"),
+    ("latentsync.published_config",),
+    ("latentsync.config", "latentsync.weights", "latentsync.media", "latentsync.cli"),
+    ("latentsync.models", "latentsync.faces", "latentsync.mel", "latentsync.whisper", "latentsync.third_party"),
+    ("latentsync.diffusion", "latentsync.losses", "latentsync.data"),
+    ("latentsync.pipelines", "latentsync.training"),
+    ("latentsync.app", "eval"),
+    ("scripts", "preprocess", "benchmarks"),
+    ("gradio_app",),
+    ("embedded",),
+)
+LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
+FOLDERS = ("latentsync", "scripts", "preprocess", "eval", "benchmarks", "embedded")
+NOT_IMPORTED = {"ruff", "pytest-xdist", "tensorboard"}  # two commands, and what torch.utils.tensorboard imports
+NOT_DECLARED = {"bitsandbytes"}  # the 8-bit optimizer, on CUDA only
+PIN = re.compile(r"([A-Za-z0-9_.-]+)==[0-9][A-Za-z0-9.]*(; python_version (>=|<) \"3\.\d+\")?")
 
 
-def project_files() -> list[Path]:
-    return [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))]
+def read(*paths: Path) -> dict[str, ast.Module]:
+    """Modules by dotted name, parsed."""
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in paths}
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for path, name in names.items()}
 
 
-def own_names() -> set[str]:
-    """Top names of our own modules: packages, single files, and what the tests share."""
-    return {*FOLDERS, *(path.stem for path in ROOT.glob("*.py")), *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+PATHS = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if "tests" not in path.parts)]
+TEST_PATHS = [path for folder in ("tests", "embedded/tests") for path in (ROOT / folder).rglob("*.py")]
+SOURCES = read(*PATHS)
 
 
-def foreign_imports() -> dict[str, str]:
-    """Top names of what is neither ours nor the standard library's, each with one file that imports it."""
-    found: dict[str, str] = {}
-    for path in project_files():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-            found |= {name.split(".")[0]: str(path.relative_to(ROOT)) for name in names}
-    return {name: file for name, file in found.items() if name not in own_names() and name not in sys.stdlib_module_names}
+def imports(tree: ast.Module, modules: dict[str, ast.Module]) -> Iterator[str]:
+    """Full names of the modules that a file imports, wherever in the file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"line {node.lineno}: a relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from {name if name in modules else node.module for name in names}
 
 
-@cache
-def installed() -> dict[str, set[str]]:
-    """Top names that can be imported, each with the installed distributions that bring it."""
-    found: dict[str, set[str]] = {}
-    for distribution in distributions():
-        tops = (distribution.read_text("top_level.txt") or "").split()
-        tops = tops or [file.parts[0].removesuffix(".py") for file in distribution.files or () if file.suffix == ".py"]
-        for top in tops:
-            found.setdefault(top, set()).add(normal(distribution.metadata["Name"]))
+def tops(tree: ast.Module) -> set[str]:
+    """Top names of all that a module imports."""
+    return {name.split(".")[0] for name in imports(tree, {})}
+
+
+def package_of(module: str) -> str:
+    """The entry of LAYERS that a module belongs to; "" if there is none."""
+    return max((name for name in LAYER_OF if module == name or module.startswith(f"{name}.")), key=len, default="")
+
+
+def wrong_imports(name: str, tree: ast.Module, modules: dict[str, ast.Module]) -> list[str]:
+    """Imports from the same layer or from a higher one."""
+    here = package_of(name)
+    own = [target for target in imports(tree, modules) if package_of(target) not in ("", here)]
+    return [f"{name} imports {target}" for target in own if LAYER_OF[package_of(target)] >= LAYER_OF[here]]
+
+
+def test_imports_go_down() -> None:
+    assert [name for name in SOURCES if not package_of(name)] == ["latentsync"], "whose version and exports any layer may read"
+    assert [line for name, tree in SOURCES.items() if package_of(name) for line in wrong_imports(name, tree, SOURCES)] == []
+    assert [name for name, tree in SOURCES.items() if package_of(name) in LAYERS[0] and not tops(tree) <= sys.stdlib_module_names] == []
+    assert [name for name, tree in SOURCES.items() if package_of(name) == "latentsync.media" and "torch" in tops(tree)] == []
+
+
+def test_a_wrong_import_is_found() -> None:
+    for name, line in {
+        "latentsync.errors": "import latentsync.config",
+        "latentsync.media.video_reader": "from latentsync import weights",
+        "latentsync.pipelines.build": "def f():\n    import scripts.inference",
+        "scripts.inference": "from preprocess import step",
+        "preprocess.step": "from embedded.talking_heads import clip",
+    }.items():
+        assert len(wrong_imports(name, ast.parse(line), SOURCES)) == 1
+
+
+def test_no_import_circles() -> None:
+    graph = {name: set(imports(tree, SOURCES)) & SOURCES.keys() - {name} for name, tree in SOURCES.items()}
+    while leaves := [name for name, targets in graph.items() if not targets & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+    assert graph == {}, "these modules import each other in a circle"
+
+
+def test_class_names_are_unique() -> None:
+    counts = Counter(node.name for tree in SOURCES.values() for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    assert [name for name, number in counts.items() if number > 1] == []
+
+
+def faults(name: str, tree: ast.Module) -> list[str]:
+    """Lines of a module that break a rule."""
+    found = [] if ast.get_docstring(tree) or not tree.body else [f"{name}: no docstring"]
+    for node in ast.walk(tree):
+        problem = ""
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            problem = "bare except"
+        elif isinstance(node, ast.Global):
+            problem = "changed global"
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 60:
+            problem = f"{node.name} is longer than 60 lines"
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            values = {keyword.arg: getattr(keyword.value, "value", None) for keyword in node.keywords}
+            if called == "print" and name.startswith("latentsync"):
+                problem = "print in the library"
+            elif values.get("shell") or called in ("os.system", "os.popen"):
+                problem = "a shell"
+            elif called == "torch.load" and values.get("weights_only") is not True:
+                problem = "torch.load without weights_only=True"
+        found += [f"{name}:{node.lineno}: {problem}"] if problem else []
     return found
 
 
-def distributions_of(module: str) -> set[str]:
-    return installed().get(module, set())
+def test_rules_of_code() -> None:
+    assert [fault for name, tree in SOURCES.items() for fault in faults(name, tree)] == []
+    lines = {path: path.read_text(encoding="utf-8").count("\n") for path in PATHS}
+    assert [path.name for path, number in lines.items() if number > MOST_LINES] == []
 
 
-def test_every_import_is_declared() -> None:
-    missing = [
-        f"{name} ({file})" for name, file in foreign_imports().items() if name not in OPTIONAL and not distributions_of(name) & declared()
-    ]
-    assert missing == []
+def test_a_broken_rule_is_found() -> None:
+    for line in (
+        *("print(1)", "subprocess.run('ls', shell=True)", "os.system('ls')", "torch.load(path)", "torch.load(path, weights_only=False)"),
+        *("try:\n    pass\nexcept:\n    pass", "def f():\n    global x", "def f():\n" + "    x = 1\n" * 60),
+    ):
+        assert len(faults("latentsync.x", ast.parse(f'"""Doc."""\n{line}'))) == 1, line
 
 
-def test_every_declaration_is_imported() -> None:
-    used = set().union(*(distributions_of(name) for name in foreign_imports()))
-    assert declared() - used - NOT_IMPORTED.keys() == set()
-    assert NOT_IMPORTED.keys() <= declared(), "an excuse for something that is not declared"
-    assert not NOT_IMPORTED.keys() & used, "an excuse for something that is imported"
+def normal(distribution: str) -> str:
+    """A name of a distribution as registries compare it."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-@pytest.mark.parametrize("name", REQUIREMENTS)
-def test_versions_are_pinned(name: str) -> None:
-    lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
-    assert [
-        line for line in lines if line and not re.match(r"[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9.]*(; python_version (>=|<) \"3\.\d+\")?$", line)
-    ] == []
+def declared(pattern: str) -> set[str]:
+    """Distributions that requirement files pin."""
+    lines = [line.split("#")[0].strip() for path in ROOT.glob(pattern) for line in path.read_text().splitlines()]
+    assert [line for line in lines if line and not PIN.fullmatch(line)] == []
+    return {normal(PIN.match(line)[1]) for line in lines if line}
+
+
+def test_every_import_is_declared_and_every_declaration_is_used() -> None:
+    own = {*FOLDERS, "tests", "gradio_app", *(path.stem for path in TEST_PATHS)} | sys.stdlib_module_names
+    every, base = declared("requirements*.txt"), declared("requirements.txt") | declared("requirements-nodeps.txt")
+    users = {name: tops(tree) - own - NOT_DECLARED for name, tree in {**SOURCES, **read(*TEST_PATHS)}.items()}
+    known = packages_distributions()  # of what is installed
+    providers = {name: {normal(provider) for provider in known.get(name, [name])} for name in set().union(*users.values())}
+    assert [name for name in providers if not providers[name] & every] == []
+    assert every - set().union(*providers.values()) == NOT_IMPORTED
+    more = {name: [top for top in users[name] if not providers[top] & base] for name in SOURCES if package_of(name) != "embedded"}
+    assert {name: needed for name, needed in more.items() if needed} == {"preprocess.ray_runner": ["ray"]}
+
+
+def test_importing_does_nothing(tmp_path: Path) -> None:
+    """A fresh process imports all modules of the library: no file is written, nothing printed, no logging set up, no device touched."""
+    names = [name for name in SOURCES if name.startswith("latentsync") and not name.endswith("__main__")]
+    program = (
+        "import importlib, logging, sys\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "import torch\n"
+        "assert not logging.getLogger().handlers and not torch.cuda.is_initialized()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)}
+    command = [sys.executable, "-W", "ignore", "-c", program, *names]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (0, "", []), done.stderr

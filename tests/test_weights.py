@@ -17,7 +17,6 @@ from benchmarks.write_random_checkpoint import (
     random_weights,
     unet_config,
     vae_config,
-    write_checkpoint,
     write_unet,
     write_vae,
     write_whisper,
@@ -30,25 +29,16 @@ from latentsync.errors import WeightsError
 from latentsync.models.attention import position_table
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import load_unet, plan_start, refuse_misfits, start_from_stable_diffusion
-from latentsync.models.vae import load_vae
 from latentsync.pipelines import build
-from latentsync.whisper.audio2feature import load_whisper_encoder
 from scripts import download_weights
+from scripts import weights as command
 
-FOR_TRAINING = {
-    "syncnet",
-    "vgg16",
-    "videomae",
-    "sfd_face",
-    "syncnet_v2",
-    "hyperiqa",
-    "i3d",
-    "inception",
-}  # with what chooses its data and measures results
+BASE = {"vae", "vae-config", "whisper-tiny", "s3fd", "2dfan4"}
+FOR_TRAINING = {name for name, weight in weights.WEIGHTS.items() if weight.training}
 
 
 class Program:
-    """An object whose unpickling runs a command."""
+    """An object that runs a command when it is unpickled."""
 
     def __init__(self, command):
         self.command = command
@@ -79,14 +69,19 @@ def test_each_missing_file_is_one_line(tmp_path):
     assert weights.missing_weights(tmp_path, versions=["1.5"]).keys() == lines.keys() - {"whisper-tiny", "unet-1.6", "unet-1.0"}
 
 
-@pytest.mark.parametrize("wrap", [lambda state: {"global_step": 7, "state_dict": state}, lambda state: state], ids=["wrapped", "bare"])
-@pytest.mark.parametrize("zipped", [True, False])
-def test_torch_files_of_both_kinds_are_read(tmp_path, wrap, zipped):
-    state = {"a.weight": torch.arange(6.0).view(2, 3)}
-    torch.save(wrap(state), tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
-    read, step = weights.read_state_dict(tmp_path / "x.pt")
-    assert read.keys() == state.keys() and torch.equal(read["a.weight"], state["a.weight"])
-    assert step == (7 if "global_step" in wrap(state) else None)
+@pytest.mark.parametrize("step", [7, None])
+@pytest.mark.parametrize("kind", ["safetensors", "zipped", "legacy"])
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+def test_content_tells_what_a_file_is(tmp_path, kind, step, name):
+    state = {"a.weight": torch.arange(6.0).view(2, 3).half()}
+    if kind == "safetensors":
+        step = save_file(state, tmp_path / name)
+    else:
+        saved = {"global_step": step, "state_dict": state} if step else state
+        torch.save(saved, tmp_path / name, _use_new_zipfile_serialization=kind == "zipped")
+    read, found = weights.read_state_dict(tmp_path / name)
+    assert read.keys() == state.keys() and torch.equal(read["a.weight"], state["a.weight"]) and read["a.weight"].dtype == torch.float16
+    assert found == step
 
 
 def test_safetensors_and_the_prefix_of_distributed_training(tmp_path, caplog):
@@ -95,17 +90,6 @@ def test_safetensors_and_the_prefix_of_distributed_training(tmp_path, caplog):
     assert "taken off" in caplog.text
     torch.save({"module.a": torch.ones(2), "b": torch.ones(1)}, tmp_path / "y.pt")
     assert weights.read_state_dict(tmp_path / "y.pt")[0].keys() == {"module.a", "b"}
-
-
-def test_content_tells_what_a_file_is(tmp_path):
-    state = {"a.weight": torch.arange(6.0).view(2, 3).half()}
-    save_file(state, tmp_path / "x.pt")
-    torch.save({"state_dict": state, "global_step": 3}, tmp_path / "y.safetensors")
-    torch.save(state, tmp_path / "z.safetensors", _use_new_zipfile_serialization=False)
-    for name in ("x.pt", "y.safetensors", "z.safetensors"):
-        read, step = weights.read_state_dict(tmp_path / name)
-        assert read.keys() == state.keys() and torch.equal(read["a.weight"], state["a.weight"]) and read["a.weight"].dtype == torch.float16
-        assert step == (3 if name == "y.safetensors" else None)
 
 
 OWN, MEAN = {"a.weight": torch.ones(2), "b.bias": torch.zeros(3)}, {"a.weight": torch.full((2,), 5.0), "b.bias": torch.ones(3)}
@@ -241,9 +225,11 @@ def test_each_published_kind_loads(files, stage):
     out = model(torch.randn(1, 13, 2, 8, 8), 400, torch.randn(2, 50, 64))
     assert out.isfinite().all() and out.std() > 0.05
     assert not model.training
-    assert {parameter.dtype for parameter in load_unet(unet_config(stage, tiny=True), files[stage], torch.bfloat16).parameters()} == {
-        torch.bfloat16
-    }
+
+
+def test_the_precision_is_an_argument(files):
+    model = load_unet(unet_config("stage1", tiny=True), files["stage1"], torch.bfloat16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
 def test_version_10_differs_in_names_alone(files):
@@ -344,16 +330,6 @@ def test_stage_1_starts_stage_2_and_other_widths_start_nothing(files):
     assert "cannot start this U-Net" in sentence_of(start_from_stable_diffusion, wide, files["stage1"])
 
 
-def test_random_checkpoint_loads_everywhere(tmp_path):
-    write_checkpoint(tmp_path, tiny=True, seed=1)
-    write_checkpoint(tmp_path / "again", tiny=True, seed=1)
-    model, again = (load_unet(unet_config(tiny=True), folder / "latentsync_unet.pt") for folder in (tmp_path, tmp_path / "again"))
-    assert torch.equal(model.conv_in.weight, again.conv_in.weight)
-    encoder = load_whisper_encoder(tmp_path / "whisper/tiny.pt")
-    assert encoder.positional_embedding.shape == (1500, 64)
-    assert load_vae(tmp_path / "sd-vae-ft-mse").decode(torch.randn(1, 4, 2, 2)).shape == (1, 3, 16, 16)
-
-
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """The folder of a project without weights, and a cache of huggingface_hub of its own."""
@@ -401,14 +377,8 @@ def test_the_published_layout_is_found(project, caplog, version, resolution):
     assert [choice.key for choice in app_models.find_models(root=project)] == [version, "embedded"]
     names = {name for name in weights.WEIGHTS if weights.find_weights(name, project / "checkpoints")}
     assert names == {f"unet-{version}", "whisper-tiny", "vae", "vae-config"}
-
-
-def test_a_named_configuration_takes_the_published_denoiser(project, caplog):
-    published_layout(project)
-    with caplog.at_level(logging.INFO):
-        config, files = build.locate_models(project / "configs/unet/stage2.yaml")
+    config, files = build.locate_models(project / "configs/unet/stage2.yaml")
     assert files.unet == project / "checkpoints/latentsync_unet.pt" and config.data.resolution == 256
-    assert "assumed" not in caplog.text
 
 
 def test_the_stand_in_is_never_taken_beside_a_denoiser(project):
@@ -446,10 +416,11 @@ def test_a_denoiser_in_the_cache_says_its_version(project):
     assert build.find_config(project).name == "stage2.yaml"
 
 
-def test_download_without_a_connection_tries_once(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("call", [download_weights.main, lambda words: command.main(["download", *words])])
+def test_download_without_a_connection_tries_once(tmp_path, monkeypatch, capsys, call):
     monkeypatch.setattr(download_weights, "reachable", lambda address: False)
     monkeypatch.setattr(download_weights, "fetch", lambda *args: pytest.fail("nothing may be fetched"))
-    assert download_weights.main(["--checkpoints", str(tmp_path), "--versions", "1.5"]) == 0
+    assert call(["--checkpoints", str(tmp_path), "--versions", "1.5"]) == 0
     told = capsys.readouterr().out
     assert str(tmp_path / "latentsync-1.5/latentsync_unet.pt") in told and "latentsync-1.6/" not in told
     assert not any(tmp_path.iterdir())
@@ -458,9 +429,9 @@ def test_download_without_a_connection_tries_once(tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("arguments", "training", "others"),
     [
-        ([], set(), {"vae", "vae-config", "unet-1.6", "whisper-tiny", "s3fd", "2dfan4"}),
-        (["--training"], FOR_TRAINING, {"vae", "vae-config", "unet-1.6", "whisper-tiny", "s3fd", "2dfan4"}),
-        (["--versions", "1.5", "1.0"], set(), {"vae", "vae-config", "unet-1.5", "unet-1.0", "whisper-tiny", "s3fd", "2dfan4"}),
+        ([], set(), {*BASE, "unet-1.6"}),
+        (["--training"], FOR_TRAINING, {*BASE, "unet-1.6"}),
+        (["--versions", "1.5", "1.0"], set(), {*BASE, "unet-1.5", "unet-1.0"}),
         (["--names", "unet-1.0"], set(), {"unet-1.0"}),
         (["--names", "vgg16", "whisper-small"], {"vgg16"}, {"whisper-small"}),
         (["--names", "vae", "--training"], FOR_TRAINING, {"vae"}),
@@ -471,10 +442,8 @@ def test_files_for_training_are_fetched_when_asked_for(tmp_path, monkeypatch, ar
     monkeypatch.setattr(download_weights, "reachable", lambda address: True)
     monkeypatch.setattr(download_weights, "download", lambda names, checkpoints: wanted.extend(names))
     assert download_weights.main(["--checkpoints", str(tmp_path), *arguments]) == 0
-    for_training = {name for name in wanted if weights.WEIGHTS[name].training}
-    assert for_training == training
-    assert set(wanted) - for_training == others
-    assert {weights.WEIGHTS[name].required for name in for_training} <= {False}
+    assert set(wanted) == training | others
+    assert len(FOR_TRAINING) == 8 and not any(weights.WEIGHTS[name].required for name in FOR_TRAINING)
 
 
 def test_download_leaves_whole_files_or_none(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The command that tells what weight files there are: list, check, licences, download."""
+"""python -m scripts.weights: list, check, licences (the download: test_weights.py)."""
 
 from pathlib import Path
 from zipfile import ZipFile
@@ -7,8 +7,7 @@ import pytest
 
 from benchmarks.write_random_checkpoint import WHISPER_MINUTE, unet_config, write_unet, write_whisper
 from latentsync.weights import WEIGHTS
-from scripts import download_weights, weights
-from scripts.weight_checks import LOADERS
+from scripts import weights
 
 
 @pytest.fixture
@@ -65,15 +64,8 @@ def test_licences_and_sources_are_told(capsys: pytest.CaptureFixture[str]) -> No
     assert "OpenRAIL++" in told and "CC-BY-NC-4.0" in told and "ByteDance/LatentSync-1.6" in told and "vgg16" not in told
 
 
-def test_download_is_the_other_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(download_weights, "reachable", lambda address: False)
-    assert weights.main(["download", "--checkpoints", str(tmp_path), "--names", "vae"]) == 0
-    told = capsys.readouterr().out
-    assert "nothing was fetched" in told and str(tmp_path / WEIGHTS["vae"].path) in told and "unet" not in told
-
-
 def test_wrong_names_are_refused() -> None:
     with pytest.raises(SystemExit) as caught:
         weights.main(["check", "vea"])
     assert caught.value.code == 2
-    assert LOADERS.keys() <= WEIGHTS.keys()
+    assert weights.network_loaders().keys() <= WEIGHTS.keys()
