@@ -24,7 +24,7 @@ left_out() { # VARIANT: the settings that leave it out, one a line
         no_sync) printf "%s\n" run.loss_weights.sync=0 run.loss_weights.sync_source=0 ;;
         no_sync_source) printf "%s\n" run.loss_weights.sync_source=0 ;;
         latent_sync) printf "%s\n" data.syncnet_config_path="$configs/syncnet_latent.yaml" weights.syncnet="$work/syncnet_latent.pt" ;;
-        no_landmark_network) printf "%s\n" run.loss_weights.landmark_feature=0 run.loss_weights.temporal_feature=0 run.loss_weights.landmarks=0 ;;
+        no_landmark_network | no_reader) printf "%s\n" run.loss_weights.landmark_feature=0 run.loss_weights.temporal_feature=0 run.loss_weights.landmarks=0 ;;
         no_temporal) printf "%s\n" model.use_motion_module=false ;;
         no_reference) printf "%s\n" run.use_reference=false ;;
         *)
