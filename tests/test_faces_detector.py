@@ -175,7 +175,7 @@ def test_68_points_from_local_files(made_up_weights, monkeypatch):
     monkeypatch.setattr(detector._networks, "flip_input", False)  # one pass is enough here
     with one_thread():
         [face] = detector.detect(picture)
-    assert face.box.tolist() == [30, 7.5, 75, 60] and face.score == pytest.approx(0.9)
+    assert face.box.tolist() == [30, 7.5, 75, 60] and 0 <= face.score < 0.9  # random landmarks: not as sure as the box
     assert face.landmarks.shape == (68, 2) and np.allclose(face.anchors[2], face.landmarks[27:36].mean(axis=0))
 
 

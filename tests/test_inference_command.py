@@ -4,7 +4,7 @@ import json
 import logging
 import subprocess
 import wave
-from dataclasses import fields
+from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -165,6 +165,8 @@ def test_damage_is_told() -> None:
     plan = name_damage(FacePlan(12, 1, 1, (span,), (SkippedRun(0, 10, NO_FACE),)), [(2, 10)])
     told = video_warnings(reader, plan, [(2, 10)], 12, LipsyncOptions())
     assert "a.mp4 is damaged: the picture may be wrong in frames 2-9 (0.1-0.4 s)" in told[0]
+    covered = video_warnings(reader, replace(plan, covered=((10, 12),)), [], 12, LipsyncOptions())
+    assert covered[-1] == "Something may cover the mouth, and is painted over: frames 10-11 (0.4-0.5 s)."
     assert [(run.start, run.stop, run.reason) for run in plan.skipped] == [(0, 2, NO_FACE), (2, 10, DAMAGED)]
 
 

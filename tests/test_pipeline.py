@@ -120,6 +120,15 @@ def test_latents_without_a_denoiser_or_without_guidance(speech: np.ndarray, sile
         torch.testing.assert_close(blended, NUMBERS["zero_unet_pasted_chunk0_frame0"], rtol=0, atol=CASE["tolerance"]["pasted"])
 
 
+def test_a_blank_frame_inside_a_span_stays_as_it_is() -> None:
+    pipeline = reference_pipeline()
+    _, (clip, _) = prepared(pipeline)
+    clip.frames[1] = np.full_like(clip.frames[1], 255)
+    clip.faces[1] = 255
+    frames = pipeline.composite(clip, torch.zeros(16, 3, pipeline.resolution, pipeline.resolution))
+    assert frames[1].min() == 255 and not np.array_equal(frames[0], clip.frames[0])
+
+
 def test_batches_change_nothing_but_rounding(speech: np.ndarray) -> None:
     one, three = (run(reference_pipeline(), np.tile(speech, 4), replace(ONE_STEP, batch_clips=n), 70).astype(int) for n in (1, 3))
     difference = np.abs(one - three)

@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 ProgressCallback = Callable[[str, int, int | None], None]  # stage ("analyse" or "generate"), frames done, frames in all where known
 SEED_LIMIT = 2**32  # fresh seeds are small enough to be typed again
+BLANK = 2.0  # grey levels, standard deviation: an aligned face with less shows nothing, and its frame stays as it is
 FRAMES_AHEAD = 16  # decoded pictures that may wait for the networks, or as many as a batch takes
 BYTES_AHEAD = 512 << 20  # ... but never more than this
 
@@ -269,9 +270,11 @@ class LipsyncPipeline(DiffusionPipeline):
         return generated * (1 - mask) + pixels * mask
 
     def composite(self, clip: Clip, generated: Tensor) -> list[np.ndarray]:
-        """The frames uint8 (h, w, 3) of a clip with generated faces (f, 3, R, R) in them."""
+        """The frames uint8 (h, w, 3) of a clip with generated faces (f, 3, R, R) in them; blank ones, such as a flash, stay as they are."""
         faces = self.blend(generated, to_pixels(clip.faces.to(generated.device)), clip.keep)
-        return restore_faces(clip.frames, faces, clip.matrices, clip.keep)
+        pasted = restore_faces(clip.frames, faces, clip.matrices, clip.keep)
+        blank = clip.faces.float().std(dim=(1, 2)).amax(dim=1) < BLANK  # f
+        return [source if is_blank else frame for source, frame, is_blank in zip(clip.frames, pasted, blank.tolist(), strict=True)]
 
     def _aligned_clips(
         self, reader: VideoReader, plan: FacePlan, total: int, options: LipsyncOptions, random: torch.Generator, timer: StageTimer
