@@ -60,8 +60,8 @@ def double(tmp_path: Path) -> dict[str, str]:
     "name",
     [
         *("setup_env.sh", "inference.sh", "run_tests.sh", ".ci/run", "train_unet.sh", "train_syncnet.sh", "data_processing_pipeline.sh"),
-        *("eval/eval_talking_heads.sh", "eval/eval_sync_conf.sh", "eval/eval_syncnet_acc.sh", "embedded/train.sh"),
-        "scripts/ablate_embedded.sh",
+        *("eval/eval_sync_conf.sh", "eval/eval_syncnet_acc.sh", "embedded/train.sh"),
+        "embedded/ablate.sh",
     ],
 )
 def test_scripts_can_be_executed_and_parsed(name: str) -> None:
@@ -70,8 +70,8 @@ def test_scripts_can_be_executed_and_parsed(name: str) -> None:
 
 
 def test_an_ablation_that_does_not_exist_is_refused_before_anything_is_trained(tmp_path: Path, double: dict[str, str]) -> None:
-    done = shell(f"'{ROOT}/scripts/ablate_embedded.sh' '{tmp_path}/a b' 1 1 no_sync nothing", tmp_path, **double)
-    assert done.returncode == 2 and done.stderr == "ablate_embedded: there is no variant 'nothing'\n"
+    done = shell(f"'{ROOT}/embedded/ablate.sh' '{tmp_path}/a b' 1 1 no_sync nothing", tmp_path, **double)
+    assert done.returncode == 2 and done.stderr == "embedded/ablate.sh: there is no variant 'nothing'\n"
     assert not list(tmp_path.glob("a b*"))
 
 
