@@ -644,7 +644,7 @@ def load_start(trainee: AudioEncoderTrainee, path: Path) -> None:
     trainee.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
 
 
-DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "embedded" / "audio_encoder.yaml"
+DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "audio_encoder.yaml"
 
 
 def work(parsed: argparse.Namespace) -> bool:

@@ -707,7 +707,7 @@ def normalise_latents(vae: AutoencoderKL, faces: Iterable[Tensor]) -> None:
 
 logger = logging.getLogger("latentsync")
 COMMAND = "python -m embedded.autoencoder"
-DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "embedded" / "autoencoder.yaml"
+DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "autoencoder.yaml"
 
 
 def work(parsed: argparse.Namespace) -> bool:

@@ -625,7 +625,7 @@ logger = logging.getLogger("eval")
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
-        prog="eval_talking_heads.sh",
+        prog="python -m embedded.evaluate",
         description="Give rendered heads the words of their twins and measure the result beside the source and the true render. "
         "Writes results.json, results.md and sheet.png; prints the table.",
         epilog="The same command goes on where it stopped: videos that are made are kept in OUT/generated. "

@@ -428,7 +428,7 @@ def mouth_scale(catalog: Catalog) -> MouthScale:
     return MouthScale(points.mean(0), MouthLandmarks(moved, *(size.clamp(min=LEAST_DEVIATION) for size in sizes)))
 
 
-DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "embedded" / "mouth_reader.yaml"
+DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "landmarks.yaml"
 
 
 def work(parsed: argparse.Namespace) -> bool:

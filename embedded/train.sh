@@ -10,7 +10,7 @@ export LATENTSYNC_DOWNLOAD=0
 bash "$here/setup_env.sh" --with-speech >/dev/null
 source "$here/setup_env.sh"
 export PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
-configs="$here/configs/embedded" singles="$work/singles" pairs="$work/pairs" unseen="$work/unseen"
+configs="$here/embedded/configs" singles="$work/singles" pairs="$work/pairs" unseen="$work/unseen"
 
 say() { echo "embedded/train.sh: $*" >&2; }
 
@@ -77,5 +77,5 @@ python -m embedded.pack --unet "$work/unet.pt" --unet_config "$configs/unet.yaml
 
 say "measuring"
 python -m embedded.talking_heads clips --output_dir "$work/test" --split test --pairs --number 24 --seconds 3 --size 384 --seed 9
-"$here/eval/eval_talking_heads.sh" --clips "$work/test" --output_dir "$work/measured" --syncnet_config "$configs/syncnet.yaml" --syncnet "$work/syncnet_1.pt" \
+python -m embedded.evaluate --clips "$work/test" --output_dir "$work/measured" --syncnet_config "$configs/syncnet.yaml" --syncnet "$work/syncnet_1.pt" \
     --judge_config "$configs/syncnet.yaml" --judge "$work/syncnet_2.pt" --reader "$work/mouth_reader_2.pt"

@@ -41,7 +41,7 @@ SYNCNET_RECIPE = {
 }
 
 
-RECIPES, SHIPPED = ROOT / "configs" / "embedded", ROOT / "assets" / "embedded"
+RECIPES, SHIPPED = ROOT / "embedded" / "configs", ROOT / "assets" / "embedded"
 
 
 def test_recipes_fit_together() -> None:
@@ -57,7 +57,7 @@ def test_recipes_fit_together() -> None:
     assert encoder.model.n_audio_state == second.model.cross_attention_dim
     autoencoder = load_autoencoder_config(RECIPES / "autoencoder.yaml")
     assert {first.data.resolution, second.data.resolution, autoencoder.data.resolution} == {128} and 128 % syncnet.data.resolution == 0
-    assert load_mouth_reader_config(RECIPES / "mouth_reader.yaml").run.loss_weights["landmarks"] > 0
+    assert load_mouth_reader_config(RECIPES / "landmarks.yaml").run.loss_weights["landmarks"] > 0
     assert first.data.counterfactual and second.data.counterfactual
 
 

@@ -74,8 +74,8 @@ def test_scripts_can_be_executed_and_parsed() -> None:
 
 
 def test_an_ablation_that_does_not_exist_is_refused_before_anything_is_trained(tmp_path: Path, double: dict[str, str]) -> None:
-    done = shell(f"'{ROOT}/scripts/ablate_embedded.sh' '{tmp_path}/a b' 1 1 no_sync nothing", tmp_path, **double)
-    assert done.returncode == 2 and done.stderr == "ablate_embedded: there is no variant 'nothing'\n"
+    done = shell(f"'{ROOT}/embedded/ablate.sh' '{tmp_path}/a b' 1 1 no_sync nothing", tmp_path, **double)
+    assert done.returncode == 2 and done.stderr == "embedded/ablate.sh: there is no variant 'nothing'\n"
     assert not list(tmp_path.glob("a b*"))
 
 

@@ -44,7 +44,7 @@ from latentsync.models.landmark_network import (
 )
 from latentsync.training.trainer import ValidationSum
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SIZES = LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)
 PICTURE = 64  # pixels a side of the clips
 
@@ -260,7 +260,7 @@ def test_a_file_of_something_else_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_recipe_of_the_repository_and_its_refusals(tmp_path: Path) -> None:
-    config = load_mouth_reader_config(ROOT / "configs" / "embedded" / "mouth_reader.yaml", ["data.train_data_dir=clips"])
+    config = load_mouth_reader_config(ROOT / "embedded" / "configs" / "landmarks.yaml", ["data.train_data_dir=clips"])
     assert config.data.train_output_dir == ROOT / "outputs" / "embedded" / "mouth_reader" and config.model == LandmarkNetworkConfig()
     for override, says in (
         ("model.block_out_channels=[16, 32, 64]", "4 widths, each a multiple of 8"),
@@ -269,4 +269,4 @@ def test_the_recipe_of_the_repository_and_its_refusals(tmp_path: Path) -> None:
         ("data.resolution=256", "unknown key 'data.resolution'"),
     ):
         with pytest.raises(ConfigError, match=says.replace("[", r"\[")):
-            load_mouth_reader_config(ROOT / "configs" / "embedded" / "mouth_reader.yaml", [override])
+            load_mouth_reader_config(ROOT / "embedded" / "configs" / "landmarks.yaml", [override])

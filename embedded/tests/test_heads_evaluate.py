@@ -1,9 +1,7 @@
 """The command that measures a model on rendered heads, from files to files: a real face, real networks at tiny sizes, real ffmpeg."""
 
 import json
-import os
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +26,6 @@ from latentsync.models.syncnet import make_syncnet
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.weights import file_sha256
 
-ROOT = Path(__file__).parents[1]
 FRAMES, SIDE = 18, 64  # of a clip; pixels of the model's faces
 BROWS, NOSE, LIPS = ((161, 66), (213, 70)), (188, 108), (190, 134)  # where the portrait has them in its first frame
 MODEL = """
@@ -253,10 +250,3 @@ def test_checksums_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "two").write_bytes(b"2")
     assert checksums({"vae": tmp_path, "unet": tmp_path / "one"}).keys() == {"vae/one", "vae/two", "unet"}
     assert checksums({"unet": tmp_path / "one"})["unet"] == "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
-
-
-def test_the_script_passes_its_arguments_on(tmp_path: Path) -> None:
-    script = ROOT / "eval" / "eval_talking_heads.sh"
-    assert os.access(script, os.X_OK)
-    assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
-    assert 'python -m embedded.evaluate "$@"' in script.read_text()

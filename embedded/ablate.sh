@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What each part of the embedded model's training is worth: its second stage, shortened, with one part left out at a time, all measured alike.
-#   scripts/ablate_embedded.sh [WORK_DIR [STEPS [CLIPS [VARIANT...]]]]      (default outputs/embedded, 150 steps, 8 clips, all variants)
-# The variant latent_sync has to be named, and wants a SyncNet of configs/embedded/syncnet_latent.yaml in WORK_DIR/syncnet_latent.pt.
+#   embedded/ablate.sh [WORK_DIR [STEPS [CLIPS [VARIANT...]]]]      (default outputs/embedded, 150 steps, 8 clips, all variants)
+# The variant latent_sync has to be named, and wants a SyncNet of embedded/configs/syncnet_latent.yaml in WORK_DIR/syncnet_latent.pt.
 # WORK_DIR is that of embedded/train.sh after its first stage. The same command goes on where it stopped; finished tables stay.
 set -euo pipefail
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -14,7 +14,7 @@ work="$(realpath -m -- "${1:-$here/outputs/embedded}")" steps="${2:-150}" clips=
 export LATENTSYNC_DOWNLOAD=0
 source "$here/setup_env.sh"
 export PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
-configs="$here/configs/embedded" out="$work/ablation"
+configs="$here/embedded/configs" out="$work/ablation"
 variants=("${@:4}")
 [ ${#variants[@]} -gt 0 ] || variants=(everything no_sync no_sync_source no_landmark_network no_temporal no_reference)
 
@@ -28,7 +28,7 @@ left_out() { # VARIANT: the settings that leave it out, one a line
         no_temporal) printf "%s\n" model.use_motion_module=false ;;
         no_reference) printf "%s\n" run.use_reference=false ;;
         *)
-            echo "ablate_embedded: there is no variant '$1'" >&2
+            echo "embedded/ablate.sh: there is no variant '$1'" >&2
             exit 2
             ;;
     esac
@@ -38,14 +38,14 @@ for variant in "${variants[@]}"; do left_out "$variant" >/dev/null; done
 for variant in "${variants[@]}"; do
     [ ! -f "$out/$variant/results.md" ] || continue
     mapfile -t settings < <(left_out "$variant")
-    echo "ablate_embedded: $variant" >&2
+    echo "embedded/ablate.sh: $variant" >&2
     "$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" data.train_data_dir="$work/pairs" \
         data.val_data_dir="$work/unseen pairs" data.cache_dir="$work/cache" weights.vae="$work/vae" \
         weights.whisper="$work/audio_encoder.pt" weights.syncnet="$work/syncnet_1.pt" weights.landmark_network="$work/mouth_reader_1.pt" \
         ckpt.resume_ckpt_path="$work/unet_stage1.pt" data.train_output_dir="$out/$variant/training" run.max_train_steps="$steps" \
         run.validation_steps="$steps" optimizer.lr_warmup_steps=20 "${settings[@]}"
     checkpoint="$(find "$out/$variant/training/checkpoints" -name 'checkpoint-*.pt' | sort | tail -n 1)"
-    "$here/eval/eval_talking_heads.sh" --clips "$work/test" --output_dir "$out/$variant" --limit "$clips" --silence 0 \
+    python -m embedded.evaluate --clips "$work/test" --output_dir "$out/$variant" --limit "$clips" --silence 0 \
         --unet_config_path "$configs/unet.yaml" --inference_ckpt_path "$checkpoint" --vae_path "$work/vae" --whisper_path "$work/audio_encoder.pt" \
         --syncnet_config "$configs/syncnet.yaml" --syncnet "$work/syncnet_1.pt" --judge_config "$configs/syncnet.yaml" --judge "$work/syncnet_2.pt" \
         --reader "$work/mouth_reader_2.pt" "${settings[@]}" >/dev/null
