@@ -11,7 +11,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MOST_LINES = 700
+MOST_LINES = 770
 LAYERS = (  # a module imports from its own package and from lower layers; of two names that fit the longer one counts
     ("latentsync.constants", "latentsync.errors"),
     ("latentsync.published_config",),
@@ -20,8 +20,8 @@ LAYERS = (  # a module imports from its own package and from lower layers; of tw
     ("latentsync.diffusion", "latentsync.losses", "latentsync.data"),
     ("latentsync.pipelines", "latentsync.training"),
     ("latentsync.app", "eval"),
-    ("scripts", "preprocess", "benchmarks"),
-    ("gradio_app",),
+    ("scripts", "preprocess"),
+    ("gradio_app", "benchmarks"),
     ("embedded",),
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
