@@ -156,15 +156,15 @@ def test_colours_change_but_grey_stays_grey() -> None:
 # What it is told
 
 
-def test_edge_loss_hears_of_slopes_and_not_of_brightness() -> None:
+def test_edge_loss_ignores_brightness() -> None:
     picture = torch.rand(2, 3, 16, 16)
     assert edge_loss(picture, picture + 0.3) == pytest.approx(0, abs=1e-6)
     assert edge_loss(picture, torch.zeros_like(picture)) > edge_loss(picture, 0.5 * picture) > 0
 
 
-def test_the_critic_begins_late_and_its_opinion_grows() -> None:
-    step = AutoencoderStep(WEIGHTS, critic_start=8, critic_ramp=4)
-    assert [step.heard(position) for position in (0, 7, 8, 9, 11, 40)] == [0, 0, 0.25, 0.5, 1, 1]
+def test_the_discriminator_begins_late_and_its_weight_grows() -> None:
+    step = AutoencoderStep(WEIGHTS, discriminator_start=8, discriminator_ramp=4)
+    assert [step.discriminator_weight(position) for position in (0, 7, 8, 9, 11, 40)] == [0, 0, 0.25, 0.5, 1, 1]
     pictures = torch.randint(0, 256, (2, CROP, CROP, 3), dtype=torch.uint8)
     before = step(trainee(), batch(pictures, 7))
     assert set(before) == set(WEIGHTS) and before["critic"] == 0 and before["adversarial"] == 0 and before["l1"] > 0
@@ -186,10 +186,10 @@ def test_each_loss_teaches_one_of_the_two(loss: str, learns: str) -> None:
     assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in getattr(both, learns).parameters())
 
 
-def test_every_parameter_hears_of_the_first_step() -> None:
+def test_every_parameter_has_a_gradient_in_the_first_step() -> None:
     """Distributed training stops where one does not."""
     both = trainee()
-    losses = AutoencoderStep(WEIGHTS, critic_start=100)(both, batch(torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8)))
+    losses = AutoencoderStep(WEIGHTS, discriminator_start=100)(both, batch(torch.zeros(1, CROP, CROP, 3, dtype=torch.uint8)))
     sum(losses.values()).backward()
     assert all(parameter.grad is not None for parameter in both.parameters())
 

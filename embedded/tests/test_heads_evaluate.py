@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from skimage.data import astronaut
 
 from benchmarks.write_random_checkpoint import write_checkpoint
-from embedded.evaluate import RenderedPair, aligned_faces, find_pairs, main, measure_all, mouth_points, read_truth
+from embedded.evaluate import RenderedPair, aligned_faces, find_pairs, main, measure_all, mouth_points, read_labels
 from eval.cases import GeneratedVideos, checksums
 from latentsync.config import load_syncnet_config
 from latentsync.errors import ConfigError, InputError
@@ -227,7 +227,7 @@ def test_wrong_input_is_refused_in_a_sentence(folder: Path, tmp_path: Path, capl
 def test_the_truth_lies_on_the_aligned_face(folder: Path) -> None:
     """A mark painted at a landmark is found where the landmark is said to be."""
     (pair,) = find_pairs(folder / "clips")
-    truth = read_truth(pair.video)
+    truth = read_labels(pair.video)
     matrices = align_known(truth.landmarks, 128)
     mouth = mouth_points(truth.landmarks, matrices, 128)
     faces = aligned_faces(pair.video, matrices, 128).float()
@@ -242,7 +242,7 @@ def test_a_truth_that_tells_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "clip.json").write_text(json.dumps({"landmarks": [[[0, 0]]], "lip_gap_cm": [0.0]}))
     for name in ("clip.mp4", "missing.mp4"):
         with pytest.raises(InputError, match="render pairs"):
-            read_truth(tmp_path / name)
+            read_labels(tmp_path / name)
 
 
 def test_checksums_of_a_folder(tmp_path: Path) -> None:
