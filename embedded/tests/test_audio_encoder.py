@@ -1,4 +1,4 @@
-"""The audio encoder of our own: pieces of speech as they are heard in use, a training of seconds, a file that inference reads."""
+"""Training of the audio encoder: segments of speech, a training of seconds, a file that inference reads."""
 
 import json
 import wave
@@ -37,7 +37,6 @@ from latentsync.config import dump
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.data.sampling import SampleIndex, collate
 from latentsync.errors import ConfigError, InputError
-from latentsync.training.statistics import pearson
 from latentsync.whisper.audio2feature import Audio2Feature, LogMel, load_whisper_encoder
 
 SYMBOLS, CHANNELS = ("sil", "aa", "iy", "s"), ("jaw", "closure")
@@ -226,12 +225,6 @@ def test_losses_look_at_what_is_known(speech: Path) -> None:
     assert [name for name, value in network.named_parameters() if value.requires_grad and value.grad is None] == []
 
 
-def test_correlation() -> None:
-    table, ones = torch.randn(3, 50), torch.ones(3, dtype=torch.float64)
-    assert torch.allclose(pearson(table, table * 2 + 1), ones) and torch.allclose(pearson(table, -table), -ones)
-    assert (pearson(torch.ones(3, 50), table) == 0).all()
-
-
 def recipe(speech: Path, folder: Path) -> Path:
     content = {
         "data": {
@@ -301,12 +294,6 @@ def test_the_shipped_recipe_and_what_it_may_not_say(tmp_path: Path) -> None:
     assert config.model.n_audio_state // config.model.n_audio_head == 32 and config.run.loss_weights["phone"] > 0
     (tmp_path / "copy.yaml").write_text(dump(config))
     assert load_audio_encoder_config(tmp_path / "copy.yaml") == config
-    for override, word in (
-        ("model.n_audio_state=30", "a multiple of model.n_audio_head"),
-        ("model.n_audio_ctx=10", "50 or more"),
-        ("data.train_fileslist=clips.txt", "left out"),
-        ("run.loss_weights.sync=1", "loss_weights"),
-        ("model.n_text_layer=2", "n_text_layer"),
-    ):
-        with pytest.raises(ConfigError, match=word):
+    for override in ("model.n_audio_state=30", "model.n_audio_ctx=10", "data.train_fileslist=clips.txt", "run.loss_weights.sync=1"):
+        with pytest.raises(ConfigError, match=override.split("=")[0].removesuffix(".sync")):
             load_audio_encoder_config(train_audio_encoder.DEFAULT_CONFIG, [override])
