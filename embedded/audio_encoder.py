@@ -26,7 +26,6 @@ from latentsync.config import (
     OptimizerConfig,
     Rule,
     RunConfig,
-    Source,
     TrainingDataConfig,
     at_least,
     enforce,
@@ -43,7 +42,7 @@ from latentsync.media.files import walk_media
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training.logging import History
 from latentsync.training.syncnet import mouth_scale
-from latentsync.training.trainer import Losses, Problems, Publish, TrainingTask, ValidationSum, clip_namer, seed_everything, start_weights
+from latentsync.training.trainer import Losses, Problems, TrainingTask, ValidationSum, clip_namer, seed_everything, start_weights
 from latentsync.weights import read_checkpoint
 from scripts.training import parse_arguments, run_training, start_training
 
@@ -54,16 +53,16 @@ LEAST_CONTEXT = 50  # steps: one second
 
 @dataclass
 class AudioEncoderDataConfig(TrainingDataConfig):
-    """What the encoder hears: folders of recordings, each with the truth about it beside it."""
+    """Folders of recordings with phones and mouth movements."""
 
-    batch_size: int = 8  # pieces as long as the encoder's context
+    batch_size: int = 8  # segments as long as the encoder's context
 
 
 @dataclass
 class AudioEncoderModelConfig:
     """Sizes of the encoder, by Whisper's names; everything else about it is fixed by its file format."""
 
-    n_audio_ctx: int = 1500  # steps (20 ms) that are heard at once
+    n_audio_ctx: int = 1500  # steps (20 ms) of a context
     n_audio_state: int = 128  # width of an audio token
     n_audio_head: int = 4
     n_audio_layer: int = 3
@@ -71,7 +70,7 @@ class AudioEncoderModelConfig:
 
 @dataclass
 class AudioEncoderRunConfig(RunConfig):
-    """... and how it learns."""
+    """Steps and losses."""
 
     loss_weights: dict[str, float] = field(default_factory=lambda: {"phone": 1.0, "mouth": 1.0, "scale": 0.1})
 
@@ -98,12 +97,6 @@ def load_audio_encoder_config(path: Path | str, overrides: Sequence[str] = ()) -
         ConfigError: the file cannot be read, a key is unknown, a value has the wrong type or cannot be honoured.
     """
     config, source = read_config(AudioEncoderConfig, NOT_PUBLISHED, path, overrides)
-    check_audio_encoder(config, source)
-    return config
-
-
-def check_audio_encoder(config: AudioEncoderConfig, source: Source) -> None:
-    """Refuse values that no encoder or training can have; `source` is named in the ConfigError."""
     data, model = config.data, config.model
     rules = [
         *at_least(LEAST_CONTEXT, "model", model, "n_audio_ctx"),
@@ -119,12 +112,15 @@ def check_audio_encoder(config: AudioEncoderConfig, source: Source) -> None:
         *shared_rules(data, config.run, config.optimizer, config.ckpt),
     ]
     enforce(config, rules, source)
+    return config
 
+
+# Audio segments and their augmentation
 
 UNLABELLED = -100  # phone of steps without sound: cross-entropy passes them over
 SILENCE = 0  # index of silence among the phones
 STEP = WHISPER_HOP_LENGTH * WHISPER_MEL_PER_STEP  # samples in a step
-_SHORT_SHARE = 0.5  # pieces that end before the context does, as most recordings do
+_SHORT_SHARE = 0.5  # of segments that end before the context does, as most recordings do
 _SHORTEST = 1.0  # s
 _EXCERPT = 2.0  # s of a recording that are taken at least
 _SPEEDS = np.arange(36, 45)  # fortieths: 0.9 to 1.1 times as fast
@@ -132,12 +128,12 @@ _SPEED_PARTS = 40
 _FADE = 0.01  # s at either end of an excerpt
 _UNSURE = 5  # steps around a joint whose mouth is unknown: it moves towards what was cut off
 _LONG_PAUSE_SHARE = 0.06
-_LOUDER = 0.5  # log10 units: how much louder the rest of a long recording may be than the piece that is heard
+_LOUDER = 0.5  # log10 units: how much louder the rest of a long recording may be than the segment
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Speech and the truth about it."""
+    """Speech with phones and mouth movements."""
 
     samples: np.ndarray  # float32 t, in [-1, 1]
     phones: np.ndarray  # int64 p
@@ -150,7 +146,7 @@ class Recording:
         """Length of the sound."""
         return len(self.samples) / AUDIO_SAMPLE_RATE
 
-    def truth(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def labels(self, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Phones (int64 s) and mouth (float32 s k) at these times (s)."""
         place = np.searchsorted(self.phone_ends, times, side="right").clip(0, len(self.phones) - 1)
         where = (times * VIDEO_FPS - 0.5).clip(0, len(self.mouth) - 1)  # a frame tells the mean over its exposure: its middle
@@ -161,34 +157,34 @@ class Recording:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Sound and the truth of every step (20 ms) of it."""
+class Segment:
+    """Sound with phone and mouth of every step (20 ms)."""
 
     samples: np.ndarray  # float32, STEP for each step
     phones: np.ndarray  # int64 s
     mouth: np.ndarray  # float32 s k; no number where it is unknown
 
 
-def plain_piece(recording: Recording, context: int) -> Piece:
+def first_segment(recording: Recording, context: int) -> Segment:
     """The beginning of a recording, as much as a context of so many steps holds."""
     steps = min(len(recording.samples) // STEP, context)
-    phones, mouth = recording.truth(np.arange(steps) / WHISPER_STEPS_PER_SECOND)
-    return Piece(recording.samples[: steps * STEP], phones, mouth)
+    phones, mouth = recording.labels(np.arange(steps) / WHISPER_STEPS_PER_SECOND)
+    return Segment(recording.samples[: steps * STEP], phones, mouth)
 
 
-def drawn_piece(rng: np.random.Generator, recordings: Iterator[Recording], context: int) -> Piece:
+def random_segment(rng: np.random.Generator, recordings: Iterator[Recording], context: int) -> Segment:
     """Excerpts of several recordings with pauses between them, in half of all cases shorter than the context."""
     steps = context
     if rng.random() < _SHORT_SHARE:
         shortest = min(round(_SHORTEST * WHISPER_STEPS_PER_SECOND), context)
         steps = int(np.exp(rng.uniform(np.log(shortest), np.log(context))))
     recording = next(recordings)
-    piece = Piece(np.zeros(steps * STEP, np.float32), np.full(steps, SILENCE), np.tile(recording.rest, (steps, 1)))
+    segment = Segment(np.zeros(steps * STEP, np.float32), np.full(steps, SILENCE), np.tile(recording.rest, (steps, 1)))
     clock = _pause(rng) if rng.random() < 0.5 else 0
     while clock < steps:
-        clock += _place(rng, piece, recording, clock) + _pause(rng)
+        clock += _insert_excerpt(rng, segment, recording, clock) + _pause(rng)
         recording = next(recordings) if clock < steps else recording
-    return Piece(_coloured(rng, piece.samples), piece.phones, piece.mouth)
+    return Segment(_equalise(rng, segment.samples), segment.phones, segment.mouth)
 
 
 def _pause(rng: np.random.Generator) -> int:
@@ -197,31 +193,31 @@ def _pause(rng: np.random.Generator) -> int:
     return int(seconds * WHISPER_STEPS_PER_SECOND)
 
 
-def _place(rng: np.random.Generator, piece: Piece, recording: Recording, clock: int) -> int:
-    """Put an excerpt of a recording, a little faster or slower, into a piece from step `clock` on; the steps that it takes."""
+def _insert_excerpt(rng: np.random.Generator, segment: Segment, recording: Recording, clock: int) -> int:
+    """Put an excerpt of a recording, a little faster or slower, into a segment from step `clock` on; the steps that it takes."""
     up, speed = _SPEED_PARTS, int(rng.choice(_SPEEDS))
     whole = int(recording.seconds * WHISPER_STEPS_PER_SECOND)  # steps, of the recording as it is
     taken = int(rng.integers(min(round(_EXCERPT * WHISPER_STEPS_PER_SECOND), whole), whole + 1))
     begin = int(rng.integers(whole - taken + 1))
     samples = recording.samples[begin * STEP : (begin + taken) * STEP]
     samples = samples if speed == up else resample_poly(samples, up, speed).astype(np.float32)
-    steps = min(len(samples) // STEP, len(piece.phones) - clock)
+    steps = min(len(samples) // STEP, len(segment.phones) - clock)
     samples = samples[: steps * STEP] * np.float32(10 ** (rng.uniform(-6, 6) / 20))
     fade = min(round(_FADE * AUDIO_SAMPLE_RATE), len(samples))
     ramp = np.linspace(0, 1, fade, dtype=np.float32)
     samples[:fade] *= ramp
     samples[len(samples) - fade :] *= ramp[::-1]
     times = (begin + np.arange(steps) * (speed / up)) / WHISPER_STEPS_PER_SECOND
-    piece.samples[clock * STEP : (clock + steps) * STEP] = samples
-    piece.phones[clock : clock + steps], piece.mouth[clock : clock + steps] = recording.truth(times)
+    segment.samples[clock * STEP : (clock + steps) * STEP] = samples
+    segment.phones[clock : clock + steps], segment.mouth[clock : clock + steps] = recording.labels(times)
     for joint in (clock, clock + steps):
-        if 0 < joint < len(piece.phones):
-            piece.mouth[max(joint - _UNSURE, 0) : joint + _UNSURE] = np.nan
+        if 0 < joint < len(segment.phones):
+            segment.mouth[max(joint - _UNSURE, 0) : joint + _UNSURE] = np.nan
     return steps
 
 
-def _coloured(rng: np.random.Generator, samples: np.ndarray) -> np.ndarray:
-    """The samples through an equaliser of a few dB, with a noise floor in half of all cases, at another level."""
+def _equalise(rng: np.random.Generator, samples: np.ndarray) -> np.ndarray:
+    """Change equalisation and level by a few dB; add noise in half of all cases."""
     length = next_fast_len(len(samples), real=True)
     octave = np.log2(np.maximum(rfftfreq(length, 1 / AUDIO_SAMPLE_RATE), 60.0).astype(np.float32) / 1000)
     decibels = sum(np.float32(rng.uniform(-2.5, 2.5)) * np.cos(rate * octave + np.float32(rng.uniform(0, 6.3))) for rate in (0.5, 1.0, 2.0))
@@ -231,17 +227,17 @@ def _coloured(rng: np.random.Generator, samples: np.ndarray) -> np.ndarray:
         ratio = 10 ** (rng.uniform(12, 55) / 20)
         scale = np.linalg.norm(spectrum) / max(np.linalg.norm(noise) * ratio, 1e-9)
         spectrum += np.complex64(scale) * (noise[0] + 1j * noise[1])
-    coloured = irfft(spectrum, length)[: len(samples)]
-    gain = min(10 ** (rng.uniform(-12, 12) / 20), 0.99 / max(float(np.abs(coloured).max()), 1e-6))
-    return (coloured * gain).astype(np.float32)
+    equalised = irfft(spectrum, length)[: len(samples)]
+    gain = min(10 ** (rng.uniform(-12, 12) / 20), 0.99 / max(float(np.abs(equalised).max()), 1e-6))
+    return (equalised * gain).astype(np.float32)
 
 
-def heard(samples: np.ndarray) -> Tensor:
+def whisper_mel(samples: np.ndarray) -> Tensor:
     """The normalised log-mel of a recording: float32 80 t, as `latentsync.whisper.audio2feature.LogMel` computes it."""
     return log_mel_spectrogram(torch.from_numpy(samples))
 
 
-def varied(rng: np.random.Generator, mel: Tensor, context: int) -> Tensor:
+def augment(rng: np.random.Generator, mel: Tensor, context: int) -> Tensor:
     """A log-mel (m t) as if a long recording were louder elsewhere, with spans of time and of pitch masked (SpecAugment,
     arXiv 1904.08779)."""
     bands, columns = mel.shape
@@ -259,31 +255,33 @@ def varied(rng: np.random.Generator, mel: Tensor, context: int) -> Tensor:
     return mel
 
 
-def fitted(mel: Tensor, piece: Piece, context: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-mel (m 2c), phones (c) and mouth (c k) of a whole context: beyond the sound zeros, as in use, and nothing to be told."""
-    missing = context - len(piece.phones)
-    phones = F.pad(torch.from_numpy(piece.phones), (0, missing), value=UNLABELLED)
-    mouth = F.pad(torch.from_numpy(piece.mouth), (0, 0, 0, missing), value=float("nan"))
+def pad_segment(mel: Tensor, segment: Segment, context: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-mel (m 2c), phones (c) and mouth (c k) of a whole context: beyond the sound zeros, as in inference, and no labels."""
+    missing = context - len(segment.phones)
+    phones = F.pad(torch.from_numpy(segment.phones), (0, missing), value=UNLABELLED)
+    mouth = F.pad(torch.from_numpy(segment.mouth), (0, 0, 0, missing), value=float("nan"))
     return F.pad(mel, (0, context * WHISPER_MEL_PER_STEP - mel.shape[1])), phones, mouth
 
 
+# Data: recordings and their companions
+
 SHORTEST = 0.5  # s: recordings below this are left out
-_NO_PICTURES = 1  # pixels a side of the faces that nobody asks for
+_NO_PICTURES = 1  # resolution of faces, which this dataset does not read
 _ADVICE = "make recordings with `python -m embedded.talking_heads speech`"
 
 
 @dataclass(frozen=True)
 class SpeechBatch(Batch):
-    """Pieces of speech as long as the encoder's context of t steps."""
+    """Segments of speech as long as the encoder's context of t steps."""
 
-    mel: Tensor  # float32 b 80 2t: normalised log-mel; zeros where a piece has ended
-    phones: Tensor  # int64 b t: what is said, by index; UNLABELLED where a piece has ended
+    mel: Tensor  # float32 b 80 2t: normalised log-mel; zeros where a segment has ended
+    phones: Tensor  # int64 b t: index of the phone; UNLABELLED where a segment has ended
     mouth: Tensor  # float32 b t k: mouth channels; no number where they are unknown
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the numbers in recordings stand for."""
+    """Names of the phones and mouth channels."""
 
     symbols: tuple[str, ...]  # phones; the first is silence
     channels: tuple[str, ...]  # of the mouth
@@ -318,13 +316,13 @@ def open_recordings(folder: Path) -> Catalog:
 
 def read_vocabulary(path: Path) -> Vocabulary:
     """The phones and mouth channels that a recording was made with. Raises InputError."""
-    return _vocabulary(path, _read_truth(path))
+    return _read_companion(path)[1]
 
 
 def read_recording(path: Path, vocabulary: Vocabulary) -> Recording:
-    """A recording with the truth about it. Raises InputError where it is damaged, or was made with other phones or channels."""
-    content = _read_truth(path)
-    if _vocabulary(path, content) != vocabulary:
+    """A recording with its companion. Raises InputError where it is damaged, or was made with other phones or channels."""
+    content, own = _read_companion(path)
+    if own != vocabulary:
         raise InputError(f"{path} was made with other phones or mouth channels than the other recordings: {_ADVICE} anew")
     samples = np.frombuffer(_open_wave(path, with_samples=True)[0], "<i2").astype(np.float32) / np.float32(FULL_SCALE)
     try:
@@ -344,19 +342,14 @@ def read_recording(path: Path, vocabulary: Vocabulary) -> Recording:
     return recording
 
 
-def _read_truth(path: Path) -> dict:
+def _read_companion(path: Path) -> tuple[dict, Vocabulary]:
+    """The .json beside a recording. Raises InputError."""
     try:
         content = json.loads(sidecar(path).read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{sidecar(path)} cannot be read ({type(error).__name__}): {_ADVICE} anew") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{sidecar(path)} is no truth of a recording: {_ADVICE} anew")
-    return content
-
-
-def _vocabulary(path: Path, content: dict) -> Vocabulary:
     try:
-        return Vocabulary(tuple(content["symbols"]), tuple(content["mouth"]["channels"]))
+        return content, Vocabulary(tuple(content["symbols"]), tuple(content["mouth"]["channels"]))
     except (KeyError, TypeError):
         raise InputError(f"{sidecar(path)} does not list its phones (symbols) and mouth channels: {_ADVICE}") from None
 
@@ -374,12 +367,12 @@ def _open_wave(path: Path, with_samples: bool = False) -> tuple[bytes, int]:
 
 
 class SpeechDataset(ClipDataset[SpeechBatch]):
-    """Pieces for the audio encoder, as long as its context.
+    """Segments for the audio encoder, as long as its context.
 
     Args:
         vocabulary: what the recordings are made with.
-        context: steps (20 ms) that the encoder hears at once.
-        is_varied: put pieces together from several recordings and vary them, for training; a recording as it is otherwise.
+        context: steps (20 ms) of the encoder's context.
+        is_varied: join excerpts of several recordings and augment them, for training; a recording as it is otherwise.
     """
 
     def __init__(self, catalog: Catalog, vocabulary: Vocabulary, *, context: int, seed: int, is_varied: bool) -> None:
@@ -390,12 +383,12 @@ class SpeechDataset(ClipDataset[SpeechBatch]):
         """See `ClipDataset`."""
         first = read_recording(clip.path, self.vocabulary)
         if self.is_varied:
-            piece = drawn_piece(rng, self._recordings(first, rng, problems), self.context)
-            mel = varied(rng, heard(piece.samples), self.context)
+            segment = random_segment(rng, self._recordings(first, rng, problems), self.context)
+            mel = augment(rng, whisper_mel(segment.samples), self.context)
         else:
-            piece = plain_piece(first, self.context)
-            mel = heard(piece.samples)
-        mel, phones, mouth = fitted(mel, piece, self.context)
+            segment = first_segment(first, self.context)
+            mel = whisper_mel(segment.samples)
+        mel, phones, mouth = pad_segment(mel, segment, self.context)
         return SpeechBatch(whole(turn.position), whole(turn.clip), problems, mel[None], phones[None], mouth[None])
 
     def _recordings(self, first: Recording, rng: np.random.Generator, problems: list[str]) -> Iterator[Recording]:
@@ -406,28 +399,30 @@ class SpeechDataset(ClipDataset[SpeechBatch]):
             try:
                 recording = read_recording(path, self.vocabulary)
             except InputError as error:
-                problems.append(f"{error} (another one is heard instead)")
+                problems.append(f"{error} (another one is used instead)")
                 recording = first
             yield recording
 
+
+# Network
 
 PHONE, MOUTH, SCALE = "phone", "mouth", "scale"
 _FIRST_LOGITS = 0.02  # standard deviation of the phone classifier's first weights
 _PUBLISHED = ("encoder.", "decoder.")  # prefixes of Whisper's own weights among the trainee's
 
 
-class Told(NamedTuple):
-    """What an encoder makes of pieces of speech."""
+class AudioEncoderOutput(NamedTuple):
+    """Hidden states, and what is predicted from them."""
 
     states: list[Tensor]  # b t d each: the embedded input and the state behind every block, which is what the denoiser reads
     phones: Tensor  # b t v: logits
-    mouths: list[Tensor]  # b t k each, standardised: what a linear layer sees in each state
+    mouths: list[Tensor]  # b t k each, standardised: predicted by a linear layer from each state
 
 
 class AudioEncoderTrainee(nn.Module):
-    """Whisper's encoder with two ways to ask what it hears: the phone, and the mouth at every depth.
+    """Whisper's encoder with a classifier of phones, and linear predictions of the mouth at every depth.
 
-    The phone classifier lives in the place of Whisper's decoder, whose blocks are none: logits are the normed output against the
+    The phone classifier takes the place of Whisper's decoder, which has no blocks: logits are the normed output against the
     embeddings of the phones. So the published file holds nothing that was not trained. The layers of the mouth are not published.
 
     Args:
@@ -450,7 +445,7 @@ class AudioEncoderTrainee(nn.Module):
         self.register_buffer("mean", mouth_scale[0].float().clone())
         self.register_buffer("deviation", mouth_scale[1].float().clone())
 
-    def forward(self, mel: Tensor) -> Told:
+    def forward(self, mel: Tensor) -> AudioEncoderOutput:
         """Normalised log-mel b m 2t -> states, phones and mouths of t steps; the states are those of `Audio2Feature`."""
         encoder = self.encoder
         x = F.gelu(encoder.conv1(mel))
@@ -459,48 +454,51 @@ class AudioEncoderTrainee(nn.Module):
         for block in encoder.blocks:
             states.append(block(states[-1]))
         logits = self.decoder.ln(encoder.ln_post(states[-1])) @ self.decoder.token_embedding.weight.T
-        return Told(states, logits, [layer(state) for layer, state in zip(self.mouths, states, strict=True)])
+        return AudioEncoderOutput(states, logits, [layer(state) for layer, state in zip(self.mouths, states, strict=True)])
 
     def standardised(self, mouth: Tensor) -> Tensor:
         """True mouth channels with mean 0 and standard deviation 1 each."""
         return (mouth - self.mean) / self.deviation
 
 
+# Losses and validation
+
+
 class AudioEncoderStep:
-    """Cross-entropy of the phones, mean squared error of the standardised mouth at all depths, and how far the states outgrow 1."""
+    """Cross-entropy of the phones, squared error of the standardised mouth at all depths, and the excess of the states over 1."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         self.names = [name for name, weight in weights.items() if weight > 0]
 
     def __call__(self, trainee: nn.Module, batch: SpeechBatch) -> Losses:
         """The losses of a batch, each a scalar."""
-        told = trainee(batch.mel)
+        output = trainee(batch.mel)
         owner = getattr(trainee, "module", trainee)  # distributed training wraps the network
         losses = {}
         if PHONE in self.names:
-            losses[PHONE] = F.cross_entropy(told.phones.flatten(0, 1).float(), batch.phones.flatten(), ignore_index=UNLABELLED)
+            losses[PHONE] = F.cross_entropy(output.phones.flatten(0, 1).float(), batch.phones.flatten(), ignore_index=UNLABELLED)
         if MOUTH in self.names:
-            losses[MOUTH] = torch.stack(mouth_errors(told, owner.standardised(batch.mouth))).mean()
+            losses[MOUTH] = torch.stack(mouth_errors(output, owner.standardised(batch.mouth))).mean()
         if SCALE in self.names:
-            outgrown = [(square - 1).clamp(min=0) for square in mean_squares(told.states, batch.phones)]
+            outgrown = [(square - 1).clamp(min=0) for square in mean_squares(output.states, batch.phones)]
             losses[SCALE] = torch.stack(outgrown).mean()
         return losses
 
 
-def mouth_errors(told: Told, mouth: Tensor) -> list[Tensor]:
-    """Mean squared error of what each depth tells against the true mouth (b t k, standardised; no number: unknown)."""
+def mouth_errors(output: AudioEncoderOutput, mouth: Tensor) -> list[Tensor]:
+    """Mean squared error of each depth's prediction of the mouth (b t k, standardised; NaN: unknown)."""
     known = ~mouth.isnan().any(-1)  # b t
-    return [F.mse_loss(guess[known].float(), mouth[known]) for guess in told.mouths]
+    return [F.mse_loss(guess[known].float(), mouth[known]) for guess in output.mouths]
 
 
 def mean_squares(states: Sequence[Tensor], phones: Tensor) -> list[Tensor]:
-    """Mean square of the states at each depth, over the steps (b t) at which something is heard."""
+    """Mean square of the states at each depth, over the labelled steps (b t)."""
     there = phones != UNLABELLED
     return [state[there].float().square().mean() for state in states]
 
 
 class AudioEncoderValidator:
-    """What the encoder knows of held-out recordings.
+    """Phone accuracy and mouth correlation on held-out recordings.
 
     Args:
         batches: gives the same batches, this process's share, every time it is called.
@@ -513,7 +511,7 @@ class AudioEncoderValidator:
         self._problems = Problems()
 
     def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
-        """Both losses; the share of steps whose phone is right; how well the mouth is told; and the mean square of the largest states."""
+        """Both losses; accuracy of the phones; correlation of the mouth; and the mean square of the largest states."""
         device = next(model.parameters()).device
         sums: dict[str, float] = {}
         count = 0
@@ -522,25 +520,25 @@ class AudioEncoderValidator:
         for batch in self.batches:
             self._problems.tell(batch.problems)
             batch = batch.to(device)
-            told, there = model(batch.mel), batch.phones != UNLABELLED
-            logits, phones, size = told.phones[there].float(), batch.phones[there], int(there.sum())
+            output, there = model(batch.mel), batch.phones != UNLABELLED
+            logits, phones, size = output.phones[there].float(), batch.phones[there], int(there.sum())
             values = {
                 PHONE: F.cross_entropy(logits, phones),
                 "accuracy": (logits.argmax(-1) == phones).float().mean(),
-                "largest_square": torch.stack(mean_squares(told.states, batch.phones)).max(),
+                "largest_square": torch.stack(mean_squares(output.states, batch.phones)).max(),
             }
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * size
             count += size
             truths.append(model.standardised(batch.mouth)[there].cpu())
-            for depth, guess in enumerate(told.mouths):
+            for depth, guess in enumerate(output.mouths):
                 guesses[depth].append(guess[there].float().cpu())
         tallies = {name: ValidationSum(total, count, is_share=name == "accuracy") for name, total in sums.items()}
-        return tallies | mouth_tallies([torch.cat(parts) for parts in guesses], torch.cat(truths)) if count else {}
+        return tallies | mouth_measures([torch.cat(parts) for parts in guesses], torch.cat(truths)) if count else {}
 
 
-def mouth_tallies(guesses: Sequence[Tensor], truth: Tensor) -> dict[str, ValidationSum]:
-    """How well the guesses of all depths (n k each) tell the true mouth (n k; no number: unknown).
+def mouth_measures(guesses: Sequence[Tensor], truth: Tensor) -> dict[str, ValidationSum]:
+    """How well all depths (n k each) predict the true mouth (n k; NaN: unknown).
 
     The mean squared error of all depths; and the correlation with the truth, mean over the channels, of the first and the last depth.
     """
@@ -554,17 +552,9 @@ def mouth_tallies(guesses: Sequence[Tensor], truth: Tensor) -> dict[str, Validat
     return {name: ValidationSum(float(value) * count, count) for name, value in found.items()}
 
 
-def whisper_publisher(dims: ModelDimensions, symbols: Sequence[str]) -> Publish:
-    """What makes the published file: Whisper's format in half precision, the step, and the phones that its embeddings stand for."""
+# Building the training, and the command
 
-    def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
-        own = {name: value.half() for name, value in weights.items() if name.startswith(_PUBLISHED)}
-        return {"dims": asdict(dims), "model_state_dict": own, "global_step": step, "phones": list(symbols)}
-
-    return publish
-
-
-BANDS = 80  # of the log-mel: as many as Whisper's smaller models hear
+BANDS = 80  # of the log-mel: as in Whisper's smaller models
 
 
 def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator) -> TrainingTask:
@@ -581,7 +571,15 @@ def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator) ->
         return SpeechDataset(catalog, vocabulary, context=context, seed=run.seed, is_varied=is_varied)
 
     seed_everything(run, accelerator)
-    dims = dimensions(config.model, vocabulary)
+    dims = ModelDimensions(
+        n_mels=BANDS,
+        **asdict(config.model),
+        n_vocab=len(vocabulary.symbols),  # Whisper's tokens are the phones here
+        n_text_ctx=1,
+        n_text_state=config.model.n_audio_state,
+        n_text_head=config.model.n_audio_head,
+        n_text_layer=0,  # a decoder without blocks
+    )
     trainee = AudioEncoderTrainee(dims, mouth_scale(train))
     if (start := start_weights(config.ckpt, data)) is not None:
         load_start(trainee, start)
@@ -590,12 +588,17 @@ def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator) ->
         rank, world = accelerator.process_index, accelerator.num_processes
         batches = fixed_batches(dataset(held_out, False), run.num_val_clips, data.batch_size, rank, world, data.num_workers)
         validators.append(AudioEncoderValidator(batches))
+
+    def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
+        own = {name: value.half() for name, value in weights.items() if name.startswith(_PUBLISHED)}
+        return {"dims": asdict(dims), "model_state_dict": own, "global_step": step, "phones": list(vocabulary.symbols)}
+
     return TrainingTask(
         model=trainee,
         step=AudioEncoderStep(run.loss_weights),
         dataset=dataset(train, True),
         num_clips=len(train),
-        publish=whisper_publisher(dims, vocabulary.symbols),
+        publish=publish,
         clip_name=clip_namer(train),
         validators=validators,
     )
@@ -621,24 +624,11 @@ def open_speech(data: AudioEncoderDataConfig) -> tuple[Catalog, Catalog | None]:
     return train, held_out
 
 
-def dimensions(model: AudioEncoderModelConfig, vocabulary: Vocabulary) -> ModelDimensions:
-    """Whisper's sizes: an encoder, and a decoder without blocks whose tokens are the phones."""
-    return ModelDimensions(
-        n_mels=BANDS,
-        **asdict(model),
-        n_vocab=len(vocabulary.symbols),
-        n_text_ctx=1,
-        n_text_state=model.n_audio_state,
-        n_text_head=model.n_audio_head,
-        n_text_layer=0,
-    )
-
-
 def load_start(trainee: AudioEncoderTrainee, path: Path) -> None:
     """Begin with the weights of an encoder that this training has published. Raises WeightsError."""
     published = read_checkpoint(path)
     weights = published.get("model_state_dict", {})
-    own = {name: value for name, value in trainee.state_dict().items() if name.startswith(("encoder.", "decoder."))}
+    own = {name: value for name, value in trainee.state_dict().items() if name.startswith(_PUBLISHED)}
     if weights.keys() != own.keys() or any(weights[name].shape != value.shape for name, value in own.items()):
         raise WeightsError(f"{path} holds another audio encoder than the configuration describes: set model to its sizes.")
     trainee.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)

@@ -25,7 +25,6 @@ from latentsync.config import (
     OptimizerConfig,
     Rule,
     RunConfig,
-    Source,
     TrainingDataConfig,
     at_least,
     enforce,
@@ -45,7 +44,6 @@ from latentsync.training.logging import History
 from latentsync.training.trainer import (
     Losses,
     Problems,
-    Publish,
     TrainingTask,
     ValidationSum,
     cache_folder,
@@ -58,27 +56,27 @@ from latentsync.weights import load_strict, read_checkpoint, read_state_dict
 from scripts.training import parse_arguments, run_training, start_training
 
 LEVELS = 1 + int(log2(VAE_FACTOR))  # resolutions of the network, each half the one before
-MIN_CROP = 32  # pixels: what the critic's layers leave something of
+MIN_CROP = 32  # pixels: the discriminator halves them three times
 
 
 @dataclass
 class AutoencoderModelConfig:
-    """Sizes of the autoencoder, and of the critic that it is trained with."""
+    """Sizes of the autoencoder and of its discriminator."""
 
     block_out_channels: list[int] = field(default_factory=lambda: [16, 32, 96, 160])  # width of each level, full resolution first
     layers_per_block: int = 1
     norm_num_groups: int = 8
-    critic_width: int = 32  # channels of the critic's first layer; each of the next two has twice as many
+    critic_width: int = 32  # channels of the discriminator's first layer; each of the next two has twice as many
 
 
 @dataclass
 class AutoencoderDataConfig(TrainingDataConfig):
-    """What pictures it learns from: crops of faces, and pictures of nothing in particular."""
+    """Training pictures: crops of faces, and dead-leaves pictures."""
 
     resolution: int = 256  # side of the aligned face, pixels
     crop: int = 128  # side of the pictures that it is trained on; as large as the face: whole faces
     num_frames: int = 4  # pictures of each clip in a sample
-    general_share: float = 0.25  # share of the pictures that are dead leaves instead of faces
+    general_share: float = 0.25  # share of dead-leaves pictures
     masked_share: float = 0.1  # share of the pictures whose mouth is hidden, as inference encodes them
     mouth_weight: float = 1.0  # how much more the pixels around the mouth count in l1 and edge
     batch_size: int = 2
@@ -86,12 +84,12 @@ class AutoencoderDataConfig(TrainingDataConfig):
 
 @dataclass
 class AutoencoderRunConfig(RunConfig):
-    """... how it learns."""
+    """Steps and losses."""
 
     loss_weights: dict[str, float] = field(
         default_factory=lambda: {"l1": 1.0, "edge": 1.0, "kl": 1e-4, "adversarial": 0.0, "features": 0.0, "critic": 0.0}
     )
-    critic_start: int = 0  # steps before there is a critic
+    critic_start: int = 0  # step at which the discriminator begins
 
 
 @dataclass
@@ -112,12 +110,6 @@ def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> 
         ConfigError: the file cannot be read, a key is unknown, a value has the wrong type or cannot be honoured.
     """
     config, source = read_config(AutoencoderConfig, NOT_PUBLISHED, path, overrides)
-    check_autoencoder(config, source)
-    return config
-
-
-def check_autoencoder(config: AutoencoderConfig, source: Source) -> None:
-    """Refuse values that no autoencoder or training can have; `source` is named in the ConfigError."""
     data, model, run = config.data, config.model, config.run
     widths, groups = model.block_out_channels, model.norm_num_groups
     enforce(
@@ -141,19 +133,22 @@ def check_autoencoder(config: AutoencoderConfig, source: Source) -> None:
             *shared_rules(data, run, config.optimizer, config.ckpt),
             Rule(
                 "run.loss_weights.critic",
-                run.loss_weights["critic"] > 0 or not needs_critic(config),
-                "more than 0: a critic that learns nothing has no opinion worth the weights of 'adversarial' and 'features'",
+                run.loss_weights["critic"] > 0 or not uses_discriminator(config),
+                "more than 0 where 'adversarial' or 'features' is: the discriminator would never learn",
             ),
             *at_least(0, "run", run, "critic_start"),
         ],
         source,
     )
+    return config
 
 
-def needs_critic(config: AutoencoderConfig) -> bool:
-    """Whether the autoencoder listens to a critic."""
+def uses_discriminator(config: AutoencoderConfig) -> bool:
+    """Whether a loss of the autoencoder comes from the discriminator."""
     return config.run.loss_weights["adversarial"] > 0 or config.run.loss_weights["features"] > 0
 
+
+# Dead-leaves pictures: random overlapping shapes with the statistics of photographs (Lee, Mumford and Huang 2001)
 
 LEAST_RADIUS = (2.0, 12.0)  # pixels, of the smallest shape: between these, so that some pictures are finer than others
 LARGEST_SHARE = 0.5  # radius of the largest shape against the side of the picture
@@ -166,8 +161,11 @@ BLURRED_LEAVES, NOISY = 0.4, 0.3  # shares of the pictures
 
 
 def dead_leaves(rng: np.random.Generator, side: int) -> np.ndarray:
-    """A picture uint8 [side side 3]; all chance comes from `rng`."""
-    palette, grain = _palette(rng), _grain(rng, side)
+    """A dead-leaves picture, uint8 [side side 3]."""
+    tints = rng.normal(0, rng.uniform(5, 40), (2, 3))  # one or two tints, brightness spread wide
+    light = rng.uniform(10, 245, (COLOURS, 1))
+    palette = light + tints[rng.integers(2, size=COLOURS)] + rng.normal(0, rng.uniform(0, 25), (COLOURS, 3))
+    palette, grain = palette.clip(0, 255).astype(np.float32), _grain(rng, side)
     picture = np.zeros((side, side, 3), np.uint8)
     _paint(rng, picture, np.full((side, side), 255, np.uint8), palette[0], grain)
     radii = _radii(rng, side)
@@ -185,7 +183,12 @@ def dead_leaves(rng: np.random.Generator, side: int) -> np.ndarray:
             cover = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
             _fill(cover, outline - low, 255)
             _paint(rng, picture[window], cover, colour, grain[window])
-    return _finish(rng, picture)
+    values = picture.astype(np.float32)
+    if rng.random() < BLURRED_LEAVES:  # a lens
+        values = cv2.GaussianBlur(values, (0, 0), rng.uniform(0.3, 1.5))
+    if rng.random() < NOISY:  # a sensor
+        values = values + rng.standard_normal(values.shape, np.float32) * np.float32(rng.uniform(0, 8))
+    return values.clip(0, 255).round().astype(np.uint8)
 
 
 def _radii(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -215,14 +218,6 @@ def _fill(picture: np.ndarray, outline: np.ndarray, value: float | list[float]) 
     cv2.fillPoly(picture, [np.round(outline * 2**FINE).astype(np.int32)], value, lineType=cv2.LINE_AA, shift=FINE)
 
 
-def _palette(rng: np.random.Generator) -> np.ndarray:
-    """Colours of a picture, float32 k 3 in 0 to 255: around one or two tints, brightness spread wide."""
-    tints = rng.normal(0, rng.uniform(5, 40), (2, 3))
-    light = rng.uniform(10, 245, (COLOURS, 1))
-    colours = light + tints[rng.integers(2, size=COLOURS)] + rng.normal(0, rng.uniform(0, 25), (COLOURS, 3))
-    return colours.clip(0, 255).astype(np.float32)
-
-
 def _grain(rng: np.random.Generator, side: int) -> np.ndarray:
     """Noise of all sizes with equal strength in each octave, float32 [side side], standard deviation 1."""
     field = np.zeros((side, side), np.float32)
@@ -249,15 +244,7 @@ def _paint(rng: np.random.Generator, part: np.ndarray, cover: np.ndarray, colour
     part[:] = (part + (fill.clip(0, 255) - part) * (cover[..., None] / np.float32(255))).round()
 
 
-def _finish(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
-    """What lenses and sensors do: some pictures are a little blurred, some noisy."""
-    seen = picture.astype(np.float32)
-    if rng.random() < BLURRED_LEAVES:
-        seen = cv2.GaussianBlur(seen, (0, 0), rng.uniform(0.3, 1.5))
-    if rng.random() < NOISY:
-        seen = seen + rng.standard_normal(seen.shape, np.float32) * np.float32(rng.uniform(0, 8))
-    return seen.clip(0, 255).round().astype(np.uint8)
-
+# Data: crops of faces and dead-leaves pictures
 
 LOWER_SHARE = 0.6  # of the crops are centred in the lower face
 LOWER = ((0.45, 0.95), (0.2, 0.8))  # where that is: rows and columns, as shares of the face
@@ -313,7 +300,8 @@ class PictureDataset(ClipDataset[PictureBatch]):
         general = rng.random(self.num_frames) < self.general_share
         frames = np.sort(rng.choice(clip.frames, self.num_frames, replace=False))[~general]
         faces = iter(self.faces(clip, frames.tolist()).numpy() if len(frames) else ())
-        parts = [self._leaves(rng) if is_general else self._crop(next(faces), rng) for is_general in general]
+        ones = np.ones((2, self.crop, self.crop), np.float32)  # all shown, each pixel of weight 1
+        parts = [(dead_leaves(rng, self.crop), *ones) if is_general else self._crop(next(faces), rng) for is_general in general]
         pictures, keep, weight = (torch.from_numpy(np.stack(part))[None] for part in zip(*parts, strict=True))
         return PictureBatch(
             position=whole(turn.position),
@@ -323,10 +311,6 @@ class PictureDataset(ClipDataset[PictureBatch]):
             keep=keep,
             weight=weight,
         )
-
-    def _leaves(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A picture of nothing [h w 3], all of it shown [h w], each pixel counting alike [h w]."""
-        return dead_leaves(rng, self.crop), *np.ones((2, self.crop, self.crop), np.float32)
 
     def _crop(self, face: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Part of a face [h w 3], which of it is shown [h w], and how much each pixel counts [h w]."""
@@ -375,12 +359,14 @@ def colour_change(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return matrix.astype(np.float32), np.full(3, 127.5 * (1 - contrast) + brightness, np.float32)
 
 
+# Networks
+
 GROUPS = 2  # of the norms
 SLOPE = 0.2  # of the activations below 0
 
 
 class PatchDiscriminator(nn.Module):
-    """A convolutional critic whose verdicts each see a patch (the discriminator of pix2pix, Isola et al., arXiv 1611.07004, small).
+    """A small PatchGAN discriminator (pix2pix, Isola et al., arXiv 1611.07004).
 
     Args:
         width: channels of the first layer; the next two have twice and four times as many.
@@ -397,12 +383,12 @@ class PatchDiscriminator(nn.Module):
         self.verdict = nn.Conv2d(4 * width, 1, 3, 1, 1)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Pixels n 3 h w -> features n c h/2 w/2, ..., n 4c h/8 w/8, and as the last entry the verdicts n 1 h/8 w/8: higher is truer."""
-        seen = []
+        """Pixels n 3 h w -> features n c h/2 w/2, ..., n 4c h/8 w/8, and last the logits n 1 h/8 w/8: higher is more real."""
+        features = []
         for stage in self.stages:
             pixels = stage(pixels)
-            seen.append(pixels)
-        return [*seen, self.verdict(pixels)]
+            features.append(pixels)
+        return [*features, self.verdict(pixels)]
 
 
 L1, EDGE, KL, ADVERSARIAL, FEATURES, CRITIC = "l1", "edge", "kl", "adversarial", "features", "critic"
@@ -410,85 +396,84 @@ EDGE_SCALES = 3  # full size, half, quarter
 _NETWORK = "vae."  # prefix of the published weights among the trainee's
 
 
-class Verdicts(NamedTuple):
-    """What the critic makes of pictures; each is the list that `PatchDiscriminator` returns."""
+class DiscriminatorOutputs(NamedTuple):
+    """The lists that `PatchDiscriminator` returns."""
 
     real: list[Tensor]
-    decoded: list[Tensor]  # without a way back to the autoencoder: for the critic's own loss
-    judged: list[Tensor]  # the same with a way back to the autoencoder, and none to the critic
+    decoded: list[Tensor]  # gradients reach the discriminator alone
+    generated: list[Tensor]  # the same; gradients reach the autoencoder alone
 
 
-class Painting(NamedTuple):
-    """What the autoencoder makes of pixels."""
+class AutoencoderOutput(NamedTuple):
+    """One pass of autoencoder and discriminator."""
 
     decoded: Tensor  # float32 n 3 h w
     divergence: Tensor  # of the posteriors from the standard normal distribution, mean over all latent values
-    verdicts: Verdicts | None  # None before there is a critic
-    idle: Tensor  # 0, with a way to parameters that are not used yet: distributed training wants to hear of all of them
+    outputs: DiscriminatorOutputs | None  # None before the discriminator begins
+    zero: Tensor  # 0, with a gradient to parameters that are not used yet, which distributed training requires
 
 
 class AutoencoderTrainee(nn.Module):
-    """The autoencoder and, optionally, the critic that is trained in the same step; only the autoencoder is published."""
+    """The autoencoder and the discriminator, trained in one step; only the autoencoder is published."""
 
     def __init__(self, vae: AutoencoderKL, critic: PatchDiscriminator | None = None) -> None:
         super().__init__()
         self.vae, self.critic = vae, critic
 
-    def forward(self, pixels: Tensor, noise: Tensor, with_critic: bool) -> Painting:
+    def forward(self, pixels: Tensor, noise: Tensor, with_discriminator: bool) -> AutoencoderOutput:
         """Pixels n 3 h w and standard normal noise n 4 h/8 w/8, with which posteriors are sampled."""
         posterior = DiagonalGaussianDistribution(self.vae.encode(pixels).latent_dist.parameters.float())
         decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
         divergence = posterior.kl().mean() / noise[0].numel()
         parameters = {} if self.critic is None else dict(self.critic.named_parameters())
-        if self.critic is None or not with_critic:
-            return Painting(decoded, divergence, None, 0 * sum((value.sum() for value in parameters.values()), decoded.new_zeros(())))
-        real, told = zip(*(seen.float().chunk(2) for seen in self.critic(torch.cat([pixels, decoded.detach()]))), strict=True)
+        if self.critic is None or not with_discriminator:
+            zero = 0 * sum((value.sum() for value in parameters.values()), decoded.new_zeros(()))
+            return AutoencoderOutput(decoded, divergence, None, zero)
+        both = self.critic(torch.cat([pixels, decoded.detach()]))
+        real, fake = zip(*(part.float().chunk(2) for part in both), strict=True)
         frozen = {name: value.detach() for name, value in parameters.items()}
-        judged = [seen.float() for seen in functional_call(self.critic, frozen, (decoded,))]
-        return Painting(decoded, divergence, Verdicts(list(real), list(told), judged), decoded.new_zeros(()))
+        generated = [part.float() for part in functional_call(self.critic, frozen, (decoded,))]
+        return AutoencoderOutput(decoded, divergence, DiscriminatorOutputs(list(real), list(fake), generated), decoded.new_zeros(()))
 
 
 class AutoencoderStep:
-    """Picture, slopes, posteriors and, after a while, what the critic says (as in VQGAN, arXiv 2012.09841, with a fixed weight).
+    """L1, edge, KL and, after a while, adversarial losses (as in VQGAN, arXiv 2012.09841, with a fixed weight).
 
     Args:
         weights: loss -> its weight; what has none is not computed.
         seed: of the samples drawn from posteriors.
-        critic_start, critic_ramp: samples that all processes have seen before the critic begins to learn, and while what it says
-            grows from nothing to its full weight.
+        discriminator_start, discriminator_ramp: samples of all processes before the discriminator begins, and over which the weight of
+            its losses grows from 0 to 1.
     """
 
-    def __init__(self, weights: Mapping[str, float], *, seed: int = 0, critic_start: int = 0, critic_ramp: int = 0) -> None:
+    def __init__(self, weights: Mapping[str, float], *, seed: int = 0, discriminator_start: int = 0, discriminator_ramp: int = 0) -> None:
         self.weights, self.seed = weights, seed
-        self.critic_start, self.critic_ramp = critic_start, critic_ramp
+        self.discriminator_start, self.discriminator_ramp = discriminator_start, discriminator_ramp
 
     def __call__(self, trainee: nn.Module, batch: PictureBatch) -> Losses:
-        """The losses of a batch, each a scalar; those of the critic are 0 before there is one."""
+        """The losses of a batch, each a scalar; those of the discriminator are 0 before it begins."""
         pixels, weight = batch_pixels(batch), batch.weight.flatten(0, 1)[:, None]  # n 1 h w
-        heard = self.heard(int(batch.position.min()))
-        painting = trainee(pixels, self._noise(batch), heard > 0)
+        share = self.discriminator_weight(int(batch.position.min()))
+        cells = (batch.pictures.shape[1], LATENT_CHANNELS, *(side // VAE_FACTOR for side in batch.pictures.shape[2:4]))
+        noise = [torch.randn(cells, generator=sample_generator(self.seed, place)) for place in batch.position.tolist()]
+        found = trainee(pixels, torch.cat(noise).to(pixels.device), share > 0)
+        outputs, zero = found.outputs, found.zero
         with torch.autocast(pixels.device.type, enabled=False):
             losses = {
-                L1: lambda: (weight * (painting.decoded - pixels).abs()).mean(),
-                EDGE: lambda: edge_loss(painting.decoded, pixels, weight),
-                KL: lambda: painting.divergence,
-                ADVERSARIAL: lambda: painting.idle if painting.verdicts is None else -heard * painting.verdicts.judged[-1].mean(),
-                FEATURES: lambda: painting.idle if painting.verdicts is None else heard * feature_loss(painting.verdicts),
-                CRITIC: lambda: painting.idle if painting.verdicts is None else critic_loss(painting.verdicts),
+                L1: lambda: (weight * (found.decoded - pixels).abs()).mean(),
+                EDGE: lambda: edge_loss(found.decoded, pixels, weight),
+                KL: lambda: found.divergence,
+                ADVERSARIAL: lambda: zero if outputs is None else -share * outputs.generated[-1].mean(),
+                FEATURES: lambda: zero if outputs is None else share * feature_loss(outputs),
+                CRITIC: lambda: zero if outputs is None else discriminator_loss(outputs),
             }
             return {name: loss() for name, loss in losses.items() if self.weights.get(name, 0) > 0}
 
-    def heard(self, position: int) -> float:
-        """How much the critic's opinion counts at a position: 0 before it begins, then rising to 1."""
-        if position < self.critic_start:
+    def discriminator_weight(self, position: int) -> float:
+        """Weight of the discriminator's losses at a position: 0 before it begins, then rising to 1."""
+        if position < self.discriminator_start:
             return 0.0
-        return min(1.0, (position - self.critic_start + 1) / max(self.critic_ramp, 1))
-
-    def _noise(self, batch: PictureBatch) -> Tensor:
-        """Standard normal, n 4 h/8 w/8, drawn from the batch's positions."""
-        cells = (batch.pictures.shape[1], LATENT_CHANNELS, *(side // VAE_FACTOR for side in batch.pictures.shape[2:4]))
-        noise = [torch.randn(cells, generator=sample_generator(self.seed, place)) for place in batch.position.tolist()]
-        return torch.cat(noise).to(batch.pictures.device)
+        return min(1.0, (position - self.discriminator_start + 1) / max(self.discriminator_ramp, 1))
 
 
 def batch_pixels(batch: PictureBatch) -> Tensor:
@@ -497,8 +482,8 @@ def batch_pixels(batch: PictureBatch) -> Tensor:
     return pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
-def edge_loss(ours: Tensor, theirs: Tensor, weight: Tensor | None = None, scales: int = EDGE_SCALES) -> Tensor:
-    """How far the slopes of two pictures n c h w lie apart, mean over some scales: keeps lips and teeth sharp.
+def edge_loss(ours: Tensor, theirs: Tensor, weight: Tensor | None = None) -> Tensor:
+    """L1 between the gradients of two pictures n c h w, mean over three scales: keeps lips and teeth sharp.
 
     Args:
         weight: how much each pixel counts, n 1 h w; None: all alike.
@@ -506,26 +491,26 @@ def edge_loss(ours: Tensor, theirs: Tensor, weight: Tensor | None = None, scales
     apart = ours - theirs
     weight = torch.ones_like(apart[:, :1]) if weight is None else weight
     total = apart.new_zeros(())
-    for scale in range(scales):
+    for scale in range(EDGE_SCALES):
         if scale:
             apart, weight = F.avg_pool2d(apart, 2), F.avg_pool2d(weight, 2)
         total = total + (apart.diff(dim=-1).abs() * weight[..., 1:]).mean() + (apart.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
-    return total / scales
+    return total / EDGE_SCALES
 
 
-def feature_loss(verdicts: Verdicts) -> Tensor:
-    """How differently the critic's layers see true and decoded pictures (feature matching, Salimans et al., arXiv 1606.03498)."""
-    pairs = zip(verdicts.judged[:-1], verdicts.real[:-1], strict=True)
-    return torch.stack([F.l1_loss(judged, real.detach()) for judged, real in pairs]).mean()
+def feature_loss(outputs: DiscriminatorOutputs) -> Tensor:
+    """Feature matching (Salimans et al., arXiv 1606.03498): L1 between the features of real and decoded pictures."""
+    pairs = zip(outputs.generated[:-1], outputs.real[:-1], strict=True)
+    return torch.stack([F.l1_loss(generated, real.detach()) for generated, real in pairs]).mean()
 
 
-def critic_loss(verdicts: Verdicts) -> Tensor:
-    """The hinge loss of a critic: 2 for one that says 0 to everything."""
-    return F.relu(1 - verdicts.real[-1]).mean() + F.relu(1 + verdicts.decoded[-1]).mean()
+def discriminator_loss(outputs: DiscriminatorOutputs) -> Tensor:
+    """Hinge loss: 2 for a discriminator that answers 0 to everything."""
+    return F.relu(1 - outputs.real[-1]).mean() + F.relu(1 + outputs.decoded[-1]).mean()
 
 
 class AutoencoderValidator:
-    """What becomes of whole held-out faces that go through the means of their posteriors, in full precision."""
+    """Reconstruction of whole held-out faces from the means of their posteriors, in full precision."""
 
     name = "held-out faces"
 
@@ -562,17 +547,9 @@ def mouth_of(pixels: Tensor) -> Tensor:
     return pixels[..., rows, columns]
 
 
-def publisher(sizes: Mapping[str, Any]) -> Publish:
-    """What makes the published file: the autoencoder's weights, its config.json and the step."""
+# Building the training
 
-    def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
-        state_dict = {name.removeprefix(_NETWORK): value for name, value in weights.items() if name.startswith(_NETWORK)}
-        return {"state_dict": state_dict, "config": dict(sizes), "global_step": step}
-
-    return publish
-
-
-RAMP_STEPS = 200  # steps over which the critic's opinion gains its full weight
+RAMP_STEPS = 200  # steps over which the discriminator's losses gain their full weight
 LOG_VARIANCE = -6.0  # of an exported posterior: a standard deviation of 0.05 beside latents of 1 / LATENT_SCALE, about 5.5
 FACES, SLICE = 128, 8  # faces that say how latents are spread, and how many of them are encoded at once
 LEAST_SPREAD = 1e-4  # of a latent channel: one that never moves is left as it is
@@ -604,25 +581,30 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
     vae = AutoencoderKL.from_config(sizes)
     if (start := start_weights(config.ckpt, data)) is not None:
         load_strict(vae, read_state_dict(start)[0], start, _HINT)
-    trainee = AutoencoderTrainee(vae, PatchDiscriminator(config.model.critic_width) if needs_critic(config) else None)
+    trainee = AutoencoderTrainee(vae, PatchDiscriminator(config.model.critic_width) if uses_discriminator(config) else None)
     trainee.to(memory_format=torch.channels_last)  # twice as fast on a processor
     samples = data.batch_size * run.gradient_accumulation_steps * accelerator.num_processes  # in a step
+    validators = []
+    if held_out is not None:  # one whole face of each clip
+        faces = PictureDataset(held_out, num_frames=1, resolution=data.resolution, crop=data.resolution, seed=run.seed, varied=False)
+        rank, world = accelerator.process_index, accelerator.num_processes
+        validators = [AutoencoderValidator(fixed_batches(faces, run.num_val_clips, SLICE, rank, world, data.num_workers))]
+
+    def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
+        state_dict = {name.removeprefix(_NETWORK): value for name, value in weights.items() if name.startswith(_NETWORK)}
+        return {"state_dict": state_dict, "config": sizes, "global_step": step}
+
     return TrainingTask(
         model=trainee,
-        step=AutoencoderStep(run.loss_weights, seed=run.seed, critic_start=run.critic_start * samples, critic_ramp=RAMP_STEPS * samples),
+        step=AutoencoderStep(
+            run.loss_weights, seed=run.seed, discriminator_start=run.critic_start * samples, discriminator_ramp=RAMP_STEPS * samples
+        ),
         dataset=training_set,
         num_clips=len(train.clips),
-        publish=publisher(sizes),
+        publish=publish,
         clip_name=clip_namer(train),
-        validators=[] if held_out is None else [_validator(held_out, data.resolution, data.num_workers, run, accelerator)],
+        validators=validators,
     )
-
-
-def _validator(held_out: Catalog, resolution: int, num_workers: int, run: RunConfig, accelerator: Accelerator) -> AutoencoderValidator:
-    """Looks at one whole face of each held-out clip."""
-    faces = PictureDataset(held_out, num_frames=1, resolution=resolution, crop=resolution, seed=run.seed, varied=False)
-    rank, world = accelerator.process_index, accelerator.num_processes
-    return AutoencoderValidator(fixed_batches(faces, run.num_val_clips, SLICE, rank, world, num_workers))
 
 
 def autoencoder_sizes(config: AutoencoderConfig) -> dict[str, Any]:
@@ -643,6 +625,9 @@ def autoencoder_sizes(config: AutoencoderConfig) -> dict[str, Any]:
         "scaling_factor": LATENT_SCALE,
         "up_block_types": ["UpDecoderBlock2D"] * LEVELS,
     }
+
+
+# Export
 
 
 def export_autoencoder(checkpoint: Path, folder: Path, clips: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -705,6 +690,8 @@ def normalise_latents(vae: AutoencoderKL, faces: Iterable[Tensor]) -> None:
     after.weight /= factor[:, None, None]
 
 
+# Command
+
 logger = logging.getLogger("latentsync")
 COMMAND = "python -m embedded.autoencoder"
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "autoencoder.yaml"
@@ -726,8 +713,6 @@ def work(parsed: argparse.Namespace) -> bool:
 
 def export(parsed: argparse.Namespace) -> bool:
     """Write a trained autoencoder as a folder."""
-    import torch
-
     checkpoint, folder = parsed.export
     export_autoencoder(checkpoint, folder, parsed.clips, torch.float16 if parsed.half else torch.float32)
     logger.info("The autoencoder is in %s", folder)

@@ -1,4 +1,4 @@
-"""Measures a model on rendered people with known truth, with controls that must fail."""
+"""Evaluation of a model on rendered people with known landmarks, with controls that must fail: `python -m embedded.evaluate --help`."""
 
 import argparse
 import json
@@ -37,7 +37,7 @@ from latentsync.media.audio import read_audio
 from latentsync.media.files import staged, walk_media, write_json, write_text
 from latentsync.media.video_reader import VideoReader
 from latentsync.mel import log_mel
-from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, MouthLandmarks
+from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork
 
 if TYPE_CHECKING:
     from eval.cases import GeneratedVideos
@@ -45,18 +45,23 @@ if TYPE_CHECKING:
 _ADVICE = "render pairs with `python -m embedded.talking_heads clips --pairs --split test`"
 
 
+logger = logging.getLogger("eval")
+
+# Data: rendered pairs and their aligned faces
+
+
 @dataclass(frozen=True)
 class RenderedPair:
     """Two clips of one person."""
 
     name: str  # the clip's path below its folder, without an extension
-    video: Path  # what is shown
-    twin: Path  # whose words are to be said, and how that truly looks
+    video: Path  # the source
+    twin: Path  # the reference: the words to be said, and the render of them
 
 
 @dataclass(frozen=True)
-class RenderedTruth:
-    """What is known of a clip, frame by frame."""
+class RenderedLabels:
+    """Landmarks and lip openings of a clip, frame by frame."""
 
     landmarks: np.ndarray  # n 68 2, pixels; 0 = outer edge of the first pixel
     lip_gap: Tensor  # n, centimetres
@@ -79,8 +84,8 @@ def find_pairs(folder: Path, limit: int | None = None) -> list[RenderedPair]:
     return pairs[:limit]
 
 
-def read_truth(clip: Path) -> RenderedTruth:
-    """The truth beside a rendered clip. Raises InputError where it is missing or tells no full face."""
+def read_labels(clip: Path) -> RenderedLabels:
+    """Landmarks and lips of a rendered clip. Raises InputError where they are missing or incomplete."""
     path = sidecar(clip)
     try:
         content = json.loads(path.read_bytes())
@@ -88,14 +93,14 @@ def read_truth(clip: Path) -> RenderedTruth:
         gap = torch.tensor(content["lip_gap_cm"], dtype=torch.float64)
         split = str(content.get("plan", {}).get("split", "unknown"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} tells no landmarks and lips ({type(error).__name__}): {_ADVICE}") from None
+        raise InputError(f"{path} holds no landmarks and lips ({type(error).__name__}): {_ADVICE}") from None
     if landmarks.shape[1:] != (68, 2) or not len(landmarks) or gap.shape != landmarks.shape[:1] or not np.isfinite(landmarks).all():
-        raise InputError(f"{path} does not tell 68 landmarks and the lips of each frame: {_ADVICE}")
-    return RenderedTruth(landmarks, gap, split)
+        raise InputError(f"{path} does not hold 68 landmarks and the lips of each frame: {_ADVICE}")
+    return RenderedLabels(landmarks, gap, split)
 
 
 def mouth_points(landmarks: np.ndarray, matrices: Tensor, resolution: int) -> Tensor:
-    """The mouth among landmarks n 68 2, on the aligned faces: float32 n 20 2 in units of the face's side, as a mouth reader tells them."""
+    """The mouth among landmarks n 68 2, on the aligned faces: float32 n 20 2 in units of the face's side."""
     mouth = landmarks[:, FIRST_POINT : FIRST_POINT + POINTS]
     return torch.from_numpy((on_face(mouth, matrices.numpy(), resolution) + 0.5) / np.float32(resolution))
 
@@ -110,14 +115,16 @@ def aligned_faces(video: Path, matrices: Tensor, resolution: int) -> Tensor:
 
 
 def clip_mel(clip: Path) -> Tensor:
-    """What SyncNet hears of a clip: float32 80 t. Raises InputError."""
+    """Log-mel of a clip for SyncNet: float32 80 t. Raises InputError."""
     samples = read_audio(clip)
     if not len(samples):
         raise InputError(f"{clip} holds no sound: {_ADVICE}")
     return log_mel(samples).float()
 
 
-PAIRS_PER_CLIP = 40  # windows with right and wrong sound that SyncNet is asked about, of each clip
+# Measurement
+
+PAIRS_PER_CLIP = 40  # windows with right and wrong sound for SyncNet's accuracy, of each clip
 ACCURACY_SEED = 42
 _T = TypeVar("_T")
 _Other = TypeVar("_Other")
@@ -129,16 +136,16 @@ class Trio(Generic[_T]):
 
     generated: _T
     source: _T  # unchanged
-    true: _T  # the true render of the new words
+    true: _T  # the reference render of the new words
 
     def map(self, change: Callable[[_T], _Other]) -> "Trio[_Other]":
-        """Something else of all three."""
+        """Apply a function to all three."""
         return Trio(change(self.generated), change(self.source), change(self.true))
 
 
 @dataclass(frozen=True)
 class SyncMeasures:
-    """One video in the eyes of one SyncNet."""
+    """One video measured by one SyncNet."""
 
     old: SyncReading  # beside the sound of the source
     new: SyncReading  # beside the sound that it was to be given
@@ -153,7 +160,7 @@ class VideoMeasures:
     opening: list[float]  # of the lips in each frame, units of the face's side
     opening_r: float | None  # Pearson's r with the truth of the new words
     lmd: float  # distance of the mouth's landmarks from the true render's, units of the face's side
-    appearance: float  # distance of how the mouth looks from the true render
+    appearance: float  # perceptual distance of the mouth from the true render
     l1: float  # of the mouth box, grey levels
     psnr: float  # of the mouth box, decibels
     landmark_jitter: float  # units of the face's side
@@ -169,19 +176,19 @@ class PairMeasures:
     generated_share: float  # of its frames that got a new mouth
     syncnet_pairs: PairTally  # on source and true render, each with its own sound
     judge_pairs: PairTally | None
-    closed: list[float]  # opening as read in frames of the true render whose lips are closed
-    truth_r: float | None  # Pearson's r of the true openings of the old and of the new words: these alone are no more different
-    reader_error: float  # distance of the landmarks read off the true render from the truth, units of the face's side
+    closed: list[float]  # measured opening in frames of the true render whose lips are closed
+    truth_r: float | None  # Pearson's r of the true openings of the old and of the new words
+    reader_error: float  # error of the landmark network on the true render, units of the face's side
     videos: Trio[VideoMeasures]
 
 
 @dataclass(frozen=True)
 class SilenceMeasures:
-    """One person hearing nothing."""
+    """One person given silence."""
 
     name: str
     opening: list[float]  # of the generated lips
-    source_opening: list[float]  # of the lips before
+    source_opening: list[float]  # of the source's lips
 
 
 class HeadsMeter:
@@ -191,9 +198,9 @@ class HeadsMeter:
         resolution: side in pixels of the aligned faces that everything is measured on.
         syncnet: the one that the denoiser was trained with.
         judge: one that it was not trained with.
-        reader: where lips are.
-        appearance: how different mouths look.
-        device: where reader and appearance compute.
+        reader: the landmark network.
+        appearance: perceptual distance of mouths.
+        device: of reader and appearance.
     """
 
     def __init__(
@@ -218,15 +225,27 @@ class HeadsMeter:
         """Measure one pair; `number` seeds what is drawn by chance. Raises InputError as `faces`, and where a clip is too short."""
         faces = self.faces(pair, generated)
         mels = clip_mel(pair.video), clip_mel(pair.twin)
-        syncnet, syncnet_pairs = ask(self.syncnet, faces, *mels, number)
-        judge, judge_pairs = (Trio(None, None, None), None) if self.judge is None else ask(self.judge, faces, *mels, number)
+        syncnet, syncnet_pairs = measure_sync(self.syncnet, faces, *mels, number)
+        judge, judge_pairs = (Trio(None, None, None), None) if self.judge is None else measure_sync(self.judge, faces, *mels, number)
         mouths = faces.map(lambda part: read_mouths(self.reader, part))
-        old, new, frames = read_truth(pair.video), read_truth(pair.twin), len(faces.true)
+        old, new, frames = read_labels(pair.video), read_labels(pair.twin), len(faces.true)
         gap, points = new.lip_gap[:frames], mouth_points(new.landmarks[:frames], self._matrices(pair), self.resolution)
 
         def of(name: str) -> VideoMeasures:
             part, mouth = getattr(faces, name), getattr(mouths, name)
-            return self._measure_video(part, faces.true, mouth, mouths.true, gap, getattr(syncnet, name), getattr(judge, name))
+            pixels = pixel_difference(part, faces.true)
+            return VideoMeasures(
+                syncnet=getattr(syncnet, name),
+                judge=getattr(judge, name),
+                opening=mouth.gap.tolist(),
+                opening_r=opening_follows(mouth.gap, gap),
+                lmd=landmark_distance(mouth.points, mouths.true.points),
+                appearance=appearance_distance(self.appearance, part, faces.true, self.device),
+                l1=pixels.l1,
+                psnr=pixels.psnr,
+                landmark_jitter=landmark_jitter(mouth.points),
+                pixel_jitter=pixel_jitter(part),
+            )
 
         return PairMeasures(
             name=pair.name,
@@ -241,55 +260,32 @@ class HeadsMeter:
         )
 
     def measure_silence(self, pair: RenderedPair, generated: Path) -> SilenceMeasures:
-        """Measure a person who hears nothing. Raises InputError: a video cannot be decoded or is too short."""
-        matrices = align_known(read_truth(pair.video).landmarks, self.resolution)
-        made, before = (
+        """Measure the result of silence. Raises InputError: a video cannot be decoded or is too short."""
+        matrices = align_known(read_labels(pair.video).landmarks, self.resolution)
+        generated_gap, source_gap = (
             read_mouths(self.reader, aligned_faces(video, matrices, self.resolution)).gap.tolist() for video in (generated, pair.video)
         )
-        return SilenceMeasures(pair.name, made, before)
+        return SilenceMeasures(pair.name, generated_gap, source_gap)
 
     def _matrices(self, pair: RenderedPair) -> Tensor:
         """Transforms of the frames that both clips of a pair have, from the source's truth: n 2 3."""
-        landmarks, frames = read_truth(pair.video).landmarks, len(read_truth(pair.twin))
+        landmarks, frames = read_labels(pair.video).landmarks, len(read_labels(pair.twin))
         return align_known(landmarks[:frames], self.resolution)
 
-    def _measure_video(
-        self,
-        faces: Tensor,
-        true: Tensor,
-        mouth: MouthLandmarks,
-        true_mouth: MouthLandmarks,
-        gap: Tensor,
-        syncnet: SyncMeasures,
-        judge: SyncMeasures | None,
-    ) -> VideoMeasures:
-        """One video f h w 3 beside the true render; gap: true opening of the lips for the new words, f."""
-        pixels = pixel_difference(faces, true)
-        return VideoMeasures(
-            syncnet=syncnet,
-            judge=judge,
-            opening=mouth.gap.tolist(),
-            opening_r=opening_follows(mouth.gap, gap),
-            lmd=landmark_distance(mouth.points, true_mouth.points),
-            appearance=appearance_distance(self.appearance, faces, true, self.device),
-            l1=pixels.l1,
-            psnr=pixels.psnr,
-            landmark_jitter=landmark_jitter(mouth.points),
-            pixel_jitter=pixel_jitter(faces),
-        )
 
-
-def ask(meter: SyncMeter, faces: Trio[Tensor], old: Tensor, new: Tensor, number: int) -> tuple[Trio[SyncMeasures], PairTally]:
-    """All three videos beside the old and the new sound (mels 80 t); and pairs of the two real ones with their own sound."""
-    heard_old, heard_new = meter.embed_audio(old), meter.embed_audio(new)
+def measure_sync(meter: SyncMeter, faces: Trio[Tensor], old: Tensor, new: Tensor, number: int) -> tuple[Trio[SyncMeasures], PairTally]:
+    """Offset and confidence of all three videos with old and new sound (mels 80 t); accuracy on the two real ones."""
+    audio_old, audio_new = meter.embed_audio(old), meter.embed_audio(new)
     seen = faces.map(meter.embed_faces)
     tallies = [
         pair_accuracy(windows, heard, meter.num_frames, PAIRS_PER_CLIP, generator(ACCURACY_SEED, 2 * number + side))
-        for side, (windows, heard) in enumerate(((seen.source, heard_old), (seen.true, heard_new)))
+        for side, (windows, heard) in enumerate(((seen.source, audio_old), (seen.true, audio_new)))
     ]
-    readings = seen.map(lambda windows: SyncMeasures(compare(windows, heard_old), compare(windows, heard_new)))
+    readings = seen.map(lambda windows: SyncMeasures(compare(windows, audio_old), compare(windows, audio_new)))
     return readings, PairTally(*(sum(values) for values in zip(*tallies, strict=True)))
 
+
+# Table of results
 
 PERCENT, PLAIN = "percent", "plain"
 NOT_MEASURED = "-"
@@ -340,23 +336,22 @@ class TableRow:
 
 
 def make_rows(pairs: Sequence[PairMeasures], silence: Sequence[SilenceMeasures], appearance: str) -> list[TableRow]:
-    """All rows; `appearance` names the distance of how mouths look."""
+    """All rows; `appearance` names the perceptual distance."""
+    old_offset, new_offset = "SyncNet of the training: offset 0 to the old sound", "SyncNet of the training: offset 0 to the new sound"
     return [
         *_accuracy(pairs),
-        *_sync_with_syncnet(pairs),
-        _each(pairs, "lip opening against the truth, Pearson r within a clip", mean, _opening_r, Aim(">=", 0.9), Aim("<", 0.3)),
+        _each(pairs, old_offset, share, lambda v: v.syncnet.old.offset == 0, Aim("<", 0.2), None, PERCENT),
+        _each(pairs, new_offset, share, lambda v: v.syncnet.new.offset == 0, Aim(">=", 0.95), Aim("<", 0.2), PERCENT),
+        _each(pairs, "lip opening against the truth, Pearson r within a clip", mean, lambda v: v.opening_r, Aim(">=", 0.9), Aim("<", 0.3)),
         TableRow(
             "... of the old words' truth against the new words' (what the control can be at best)", mean([pair.truth_r for pair in pairs])
         ),
         *_sync_with_judge(pairs),
         *_mouths(pairs, appearance),
         *_silence(pairs, silence),
-        *_jitter(pairs),
+        _against(pairs, "jitter of the mouth's landmarks, share of the true render's", lambda v: v.landmark_jitter, "true", Aim("<=", 1.2)),
+        _against(pairs, "jitter of the mouth box's pixels, share of the true render's", lambda v: v.pixel_jitter, "true", Aim("<=", 1.2)),
     ]
-
-
-def _videos(pairs: Sequence[PairMeasures], name: str) -> list[VideoMeasures]:
-    return [getattr(pair.videos, name) for pair in pairs]
 
 
 def _each(
@@ -369,7 +364,7 @@ def _each(
     unit: str = PLAIN,
 ) -> TableRow:
     """The same estimate of all three videos."""
-    found = [estimate([of(video) for video in _videos(pairs, kind)]) for kind in VIDEOS]
+    found = [estimate([of(getattr(pair.videos, kind)) for pair in pairs]) for kind in VIDEOS]
     return TableRow(name, *found, aim=aim, control=control, unit=unit)
 
 
@@ -382,13 +377,9 @@ def _against(
     control: Aim | None = None,
 ) -> TableRow:
     """Values of all three videos as a share of those of one of them, ratio of the means."""
-    below = [of(video) for video in _videos(pairs, reference)]
-    found = [None if kind == reference else ratio([of(video) for video in _videos(pairs, kind)], below) for kind in VIDEOS]
+    below = [of(getattr(pair.videos, reference)) for pair in pairs]
+    found = [None if kind == reference else ratio([of(getattr(pair.videos, kind)) for pair in pairs], below) for kind in VIDEOS]
     return TableRow(name, *found, aim=aim, control=control, unit=PERCENT)
-
-
-def _opening_r(video: VideoMeasures) -> float | None:
-    return video.opening_r
 
 
 def _accuracy(pairs: Sequence[PairMeasures]) -> list[TableRow]:
@@ -402,24 +393,6 @@ def _accuracy(pairs: Sequence[PairMeasures]) -> list[TableRow]:
         rows.append(TableRow(f"accuracy of the {net} on renders of unseen people and voices", right, aim=aim, unit=PERCENT))
         rows.append(TableRow(f"... of the {net} with shuffled labels (control)", shuffled, aim=Aim("about", 0.5), unit=PERCENT))
     return rows
-
-
-def _sync_with_syncnet(pairs: Sequence[PairMeasures]) -> list[TableRow]:
-    return [
-        _each(
-            pairs,
-            "SyncNet of the training: offset 0 to the old sound",
-            share,
-            lambda v: v.syncnet.old.offset == 0,
-            Aim("<", 0.2),
-            None,
-            PERCENT,
-        ),
-        _each(
-            *(pairs, "SyncNet of the training: offset 0 to the new sound", share, lambda v: v.syncnet.new.offset == 0),
-            *(Aim(">=", 0.95), Aim("<", 0.2), PERCENT),
-        ),
-    ]
 
 
 def _sync_with_judge(pairs: Sequence[PairMeasures]) -> list[TableRow]:
@@ -450,14 +423,6 @@ def _mouths(pairs: Sequence[PairMeasures], appearance: str) -> list[TableRow]:
     ]
 
 
-def _jitter(pairs: Sequence[PairMeasures]) -> list[TableRow]:
-    aim = Aim("<=", 1.2)
-    return [
-        _against(pairs, "jitter of the mouth's landmarks, share of the true render's", lambda v: v.landmark_jitter, "true", aim),
-        _against(pairs, "jitter of the mouth box's pixels, share of the true render's", lambda v: v.pixel_jitter, "true", aim),
-    ]
-
-
 def _silence(pairs: Sequence[PairMeasures], silence: Sequence[SilenceMeasures]) -> list[TableRow]:
     span = heads_speech_range(pairs)
     if span is None or not silence:
@@ -484,7 +449,7 @@ def heads_speech_range(pairs: Sequence[PairMeasures]) -> SpeechRange | None:
 
 
 def to_markdown(rows: Sequence[TableRow], notes: Sequence[str]) -> str:
-    """The table and what is to be known about it."""
+    """The table and its notes."""
     lines = ["| measure | aim | measured | met | source unchanged (control) | true render | cases |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         control = _cell(row.source, row.unit)
@@ -525,6 +490,8 @@ def _number(value: float, unit: str) -> str:
     return f"{text} %" if unit == PERCENT else text
 
 
+# Figure: the best, the worst and two other clips
+
 MOMENTS = 8
 CLIPS = 4
 ROWS = ("source", "generated", "true")
@@ -550,21 +517,7 @@ def clip_block(faces: Trio[Tensor], title: str) -> np.ndarray:
     return np.vstack([head, *rows])
 
 
-def block_title(pair: PairMeasures, why: str) -> str:
-    """What stands above a clip."""
-    video = pair.videos.generated
-    against = video.lmd / pair.videos.source.lmd if pair.videos.source.lmd else 0.0
-    return f"{pair.name} ({why}): LMD {100 * video.lmd:.2f} % of the face, {100 * against:.0f} % of the source's; rows: {', '.join(ROWS)}"
-
-
-def write_sheet(path: Path, blocks: Sequence[np.ndarray]) -> None:
-    """Write blocks (uint8 h w 3, RGB, of one width) below each other as a picture. Raises OutputError."""
-    encoded = cv2.imencode(path.suffix, cv2.cvtColor(np.vstack(list(blocks)), cv2.COLOR_RGB2BGR))[1]
-    with staged(path) as temporary:
-        try:
-            temporary.write_bytes(encoded.tobytes())
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None
+# Results and files
 
 
 @dataclass(frozen=True)
@@ -576,14 +529,10 @@ class Results:
     pairs: Sequence[PairMeasures]
     silence: Sequence[SilenceMeasures]
     failed: Mapping[str, str]  # clip -> why it could not be measured
-    appearance: str  # which distance of how mouths look was used
-
-    def rows(self) -> list[TableRow]:
-        """The table."""
-        return make_rows(self.pairs, self.silence, self.appearance)
+    appearance: str  # name of the perceptual distance
 
     def notes(self) -> list[str]:
-        """What a reader of the table has to know."""
+        """Notes below the table."""
         asked, steps, scale = len(self.pairs) + len(self.failed), self.settings["inference_steps"], self.settings["guidance_scale"]
         unpainted = [pair.name for pair in self.pairs if pair.generated_share < 1]
         notes = [
@@ -602,7 +551,7 @@ class Results:
 
     def write(self, folder: Path) -> str:
         """Write results.json and results.md; the table. Raises OutputError."""
-        rows = self.rows()
+        rows = make_rows(self.pairs, self.silence, self.appearance)
         table = to_markdown(rows, self.notes())
         content = {
             "settings": self.settings,
@@ -619,16 +568,16 @@ class Results:
         return table
 
 
-logger = logging.getLogger("eval")
+# Command
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m embedded.evaluate",
-        description="Give rendered heads the words of their twins and measure the result beside the source and the true render. "
+        description="Give rendered people other words and compare the result with the source and the reference render of these words. "
         "Writes results.json, results.md and sheet.png; prints the table.",
-        epilog="The same command goes on where it stopped: videos that are made are kept in OUT/generated. "
+        epilog="The same command goes on where it stopped: generated videos are kept in OUT/generated. "
         "Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted.",
     )
     add_measure_arguments(parser)
@@ -638,19 +587,21 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def add_measure_arguments(parser: argparse.ArgumentParser) -> None:
-    """On what, with what, and where to."""
+    """Data, networks and output."""
     group = parser.add_argument_group("what is measured, and by what")
     group.add_argument("--clips", type=Path, required=True, help="folder of rendered pairs of unseen people (--pairs --split test)")
     group.add_argument("--output_dir", type=Path, required=True, help="where results and generated videos go")
     group.add_argument("--limit", type=int, help="the first N pairs only")
-    group.add_argument("--silence", type=int, default=6, metavar="N", help="clips that also hear silence (default %(default)s)")
+    group.add_argument("--silence", type=int, default=6, metavar="N", help="clips that are also given silence (default %(default)s)")
     group.add_argument("--syncnet_config", type=Path, required=True, help="YAML of the SyncNet that the denoiser was trained with")
     group.add_argument("--syncnet", type=Path, required=True, help="its weights")
     group.add_argument("--judge_config", type=Path, help="YAML of another SyncNet, not used in training; its rows stay empty without")
     group.add_argument("--judge", type=Path, help="its weights")
-    group.add_argument("--reader", type=Path, required=True, help="the mouth reader's weights")
+    group.add_argument("--reader", type=Path, required=True, help="the landmark network's weights")
     group.add_argument(
-        "--vgg16", type=Path, help="torchvision's VGG-16 for LPIPS (default: that in checkpoints/; without one the mouth reader stands in)"
+        "--vgg16",
+        type=Path,
+        help="torchvision's VGG-16 for LPIPS (default: that in checkpoints/; else the landmark network's features)",
     )
 
 
@@ -677,11 +628,11 @@ def measure_all(
     for number, pair in enumerate(pairs):
         logger.info("%s (%d of %d)", pair.name, number + 1, len(pairs))
         try:
-            made = videos.generate(pair.name, pair.video, pair.twin)
-            measured.append(meter.measure(pair, number, made, videos.generated_share(pair.name)))
+            generated = videos.generate(pair.name, pair.video, pair.twin)
+            measured.append(meter.measure(pair, number, generated, videos.generated_share(pair.name)))
             if len(silence) < silent:
-                made = videos.generate_silent(f"{pair.name}_silence", pair.video, len(read_truth(pair.video)))
-                silence.append(meter.measure_silence(pair, made))
+                generated = videos.generate_silent(f"{pair.name}_silence", pair.video, len(read_labels(pair.video)))
+                silence.append(meter.measure_silence(pair, generated))
         except (ConfigError, WeightsError):
             raise  # of every clip alike
         except InputError as error:
@@ -695,47 +646,47 @@ def measure_all(
 def run(parsed: argparse.Namespace) -> None:
     """Do what the command line says."""
     from eval.cases import checksums, find_model
+    from latentsync.pipelines.build import ROOT
     from latentsync.pipelines.options import LipsyncOptions
+    from latentsync.weights import CHECKPOINTS, find_weights
 
     if (parsed.judge is None) != (parsed.judge_config is None):
         raise InputError("A judge is a configuration and its weights: give both --judge_config and --judge, or neither.")
     pairs = find_pairs(parsed.clips, parsed.limit)
-    splits = sorted({read_truth(pair.video).split for pair in pairs})
+    splits = sorted({read_labels(pair.video).split for pair in pairs})
     if splits != ["test"]:
         logger.warning("These clips are of %s: people that the model may have been trained on.", ", ".join(splits))
     named = (parsed.unet_config_path, parsed.inference_ckpt_path, parsed.vae_path, parsed.whisper_path)
     options = LipsyncOptions(parsed.inference_steps, parsed.guidance_scale, parsed.seed, length="video")
     model = find_model(named, parsed.overrides, parsed.detector, parsed.device, parsed.dtype, options)
-    vgg16 = parsed.vgg16 or default_vgg16()
+    vgg16 = parsed.vgg16 or find_weights("vgg16", ROOT / CHECKPOINTS)
     judges = {"syncnet": parsed.syncnet, "judge": parsed.judge, "reader": parsed.reader, "vgg16": vgg16}
     weights = {**model.weights, **checksums({name: path for name, path in judges.items() if path is not None})}
     meter, videos = open_meter(parsed, model.config.data.resolution, vgg16), model.videos(parsed.output_dir / "generated")
     measured, silence, failed = measure_all(pairs, parsed.silence, videos, meter)
     settings = {**model.settings(), "splits": splits, "syncnet_config": str(parsed.syncnet_config), "silence": len(silence)}
     table = Results(settings, weights, measured, silence, failed, meter.appearance.name).write(parsed.output_dir)
-    show({pair.name: pair for pair in pairs}, measured, videos, meter, parsed.output_dir / "sheet.png")
+    write_figure({pair.name: pair for pair in pairs}, measured, videos, meter, parsed.output_dir / "sheet.png")
     print(table, end="")
 
 
-def default_vgg16() -> Path | None:
-    """Where VGG-16 lies, if it does."""
-    from latentsync.pipelines.build import ROOT
-    from latentsync.weights import CHECKPOINTS, find_weights
-
-    return find_weights("vgg16", ROOT / CHECKPOINTS)
-
-
-def show(
-    pairs: "Mapping[str, RenderedPair]", measured: "Sequence[PairMeasures]", videos: "GeneratedVideos", meter: "HeadsMeter", sheet: Path
+def write_figure(
+    pairs: "Mapping[str, RenderedPair]", measured: "Sequence[PairMeasures]", videos: "GeneratedVideos", meter: "HeadsMeter", path: Path
 ) -> None:
-    """Write the contact sheet. Raises OutputError."""
-
+    """Write aligned faces of some clips as a picture. Raises OutputError."""
     blocks = []
     for index, why in chosen_clips(measured).items():
-        pair = pairs[measured[index].name]
-        faces = meter.faces(pair, videos.generate(pair.name, pair.video, pair.twin))
-        blocks.append(clip_block(faces, block_title(measured[index], why)))
-    write_sheet(sheet, blocks)
+        found = measured[index]
+        pair, lmd, before = pairs[found.name], found.videos.generated.lmd, found.videos.source.lmd
+        share_of_source = 100 * lmd / before if before else 0.0
+        title = f"{pair.name} ({why}): LMD {100 * lmd:.2f} % of the face, {share_of_source:.0f} % of the source's; rows: {', '.join(ROWS)}"
+        blocks.append(clip_block(meter.faces(pair, videos.generate(pair.name, pair.video, pair.twin)), title))
+    encoded = cv2.imencode(path.suffix, cv2.cvtColor(np.vstack(blocks), cv2.COLOR_RGB2BGR))[1]
+    with staged(path) as temporary:
+        try:
+            temporary.write_bytes(encoded.tobytes())
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

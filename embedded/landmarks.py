@@ -58,55 +58,50 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class MouthReaderDataConfig(TrainingDataConfig):
-    """What the mouth reader looks at: frames from anywhere in rendered clips, which tell where the lips are."""
+class LandmarkDataConfig(TrainingDataConfig):
+    """Training data: frames of rendered clips with landmarks."""
 
     num_frames: int = 4  # frames of each clip in a sample
     batch_size: int = 16
 
 
 @dataclass
-class MouthReaderRunConfig(RunConfig):
-    """... for the mouth reader."""
+class LandmarkRunConfig(RunConfig):
+    """Steps and losses."""
 
     loss_weights: dict[str, float] = field(default_factory=lambda: {"landmarks": 1.0, "opening": 1.0})
 
 
 @dataclass
-class MouthReaderConfig:
-    """One mouth reader and how it is trained."""
+class LandmarkConfig:
+    """The landmark network and its training."""
 
-    data: MouthReaderDataConfig = field(default_factory=MouthReaderDataConfig)
+    data: LandmarkDataConfig = field(default_factory=LandmarkDataConfig)
     model: LandmarkNetworkConfig = field(default_factory=LandmarkNetworkConfig)
-    run: MouthReaderRunConfig = field(default_factory=MouthReaderRunConfig)
+    run: LandmarkRunConfig = field(default_factory=LandmarkRunConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ckpt: CkptConfig = field(default_factory=CkptConfig)
 
 
-def load_mouth_reader_config(path: Path | str, overrides: Sequence[str] = ()) -> MouthReaderConfig:
-    """Read the configuration of a mouth reader; see `latentsync.config.load_config`. Raises ConfigError."""
-    config, source = read_config(MouthReaderConfig, NOT_PUBLISHED, path, overrides)
+def load_landmark_config(path: Path | str, overrides: Sequence[str] = ()) -> LandmarkConfig:
+    """Read the configuration of the landmark network's training; see `latentsync.config.load_config`. Raises ConfigError."""
+    config, source = read_config(LandmarkConfig, NOT_PUBLISHED, path, overrides)
+    widths = config.model.block_out_channels
     rules = [
         *at_least(1, "data", config.data, "num_frames"),
-        *model_rules(config.model),
+        Rule(
+            "model.block_out_channels",
+            len(widths) == LANDMARK_STAGES and all(width > 0 and width % LANDMARK_NORM_GROUPS == 0 for width in widths),
+            f"{LANDMARK_STAGES} widths, each a multiple of {LANDMARK_NORM_GROUPS}",
+        ),
+        *at_least(1, "model", config.model, "head_channels", "hidden"),
         *shared_rules(config.data, config.run, config.optimizer, config.ckpt),
     ]
     enforce(config, rules, source)
     return config
 
 
-def model_rules(model: LandmarkNetworkConfig) -> list[Rule]:
-    """What sizes a mouth reader can have."""
-    widths = model.block_out_channels
-    return [
-        Rule(
-            "model.block_out_channels",
-            len(widths) == LANDMARK_STAGES and all(width > 0 and width % LANDMARK_NORM_GROUPS == 0 for width in widths),
-            f"{LANDMARK_STAGES} widths, each a multiple of {LANDMARK_NORM_GROUPS}",
-        ),
-        *at_least(1, "model", model, "head_channels", "hidden"),
-    ]
-
+# Augmentation
 
 # the mouth's 20 points (landmarks 48..67) in the order in which a mirror shows them
 MIRRORED = (*range(6, -1, -1), *range(11, 6, -1), *range(16, 11, -1), *range(19, 16, -1))
@@ -115,19 +110,19 @@ LARGEST_SHIFT = 0.08  # of the face's side
 LARGEST_TURN = math.radians(12)
 LARGEST_SCALE = 1.15
 # ... and how often each of the others happens
-MIRROR, HIDE, RECOLOUR, GREY, SOFTEN, SHRINK, NOISE, COMPRESS = 0.5, 0.25, 0.8, 0.05, 0.4, 0.35, 0.4, 0.5
+MIRROR, OCCLUDE, RECOLOUR, GREY, SOFTEN, SHRINK, NOISE, COMPRESS = 0.5, 0.25, 0.8, 0.05, 0.4, 0.35, 0.4, 0.5
 
 
 def degrade(face: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A face uint8 h h 3 (RGB) and the points 20 2 of its mouth in units of its side -> others of the same kind.
+    """Augment a face uint8 h h 3 (RGB) and the points 20 2 of its mouth in units of its side.
 
-    What light and people do comes first, then what a lens, a sensor, an autoencoder and a codec do.
+    In the order of an image's origin: pose, occlusion and light, then lens, sensor and codec.
     """
-    face, points = move(face, points, rng)
+    face, points = transform(face, points, rng)
     if rng.random() < MIRROR:
         face, points = mirror(face, points)
-    if rng.random() < HIDE:
-        face = hide(face, rng)
+    if rng.random() < OCCLUDE:
+        face = occlude(face, rng)
     values = recolour(face, rng) if rng.random() < RECOLOUR else face.astype(np.float32)
     if rng.random() < SOFTEN:
         values = cv2.GaussianBlur(values, (0, 0), rng.uniform(0.3, 2.2) * len(face) / 128)
@@ -141,8 +136,8 @@ def degrade(face: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> t
     return np.ascontiguousarray(face), points.astype(np.float32)
 
 
-def move(face: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Turned and scaled about its middle, and shifted; what comes in from outside repeats the border."""
+def transform(face: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Rotate and scale about the centre, and shift; the border is repeated."""
     side = len(face)
     angle = rng.uniform(-LARGEST_TURN, LARGEST_TURN)
     scale = LARGEST_SCALE ** rng.uniform(-1, 1)
@@ -157,13 +152,13 @@ def move(face: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tupl
 
 
 def mirror(face: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Left and right changed over; a point that lay on the left is now one on the right, and bears its number."""
+    """Mirror; points on the left get the numbers of those on the right."""
     points = points[list(MIRRORED)]
     return face[:, ::-1], np.column_stack([1 - points[:, 0], points[:, 1]])
 
 
-def hide(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With a soft patch before it, of one colour or of another part of the picture: a hand, a microphone, a caption."""
+def occlude(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cover part with a soft patch of one colour or of another part of the picture, as a hand, a microphone or a caption does."""
     side = len(face)
     middle = tuple(int(value) for value in rng.uniform([0.1, 0.5], [0.9, 1.0]) * side)
     axes = tuple(int(value) for value in rng.uniform(0.03, 0.16, 2) * side)
@@ -175,7 +170,7 @@ def hide(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def recolour(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Under another light, by another camera: gamma, gain and offset of each channel, saturation. uint8 h w 3 -> float32 h w 3."""
+    """Change gamma, gain and offset of each channel, and saturation. uint8 h w 3 -> float32 h w 3."""
     light = np.linspace(0, 1, 256)[:, None] ** (1.6 ** rng.uniform(-1, 1))  # of each grey level
     table = 255 * light * rng.uniform(0.85, 1.15, 3) * rng.uniform(0.75, 1.25) + rng.normal(0, 6, 3)
     saturation = 0.0 if rng.random() < GREY else rng.uniform(0.5, 1.4)
@@ -184,7 +179,7 @@ def recolour(face: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def shrink(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Made small and large again."""
+    """Downscale and upscale again."""
     side = len(values)
     small = max(8, round(side * rng.uniform(0.25, 0.8)))
     enlarge = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)[rng.integers(3)]
@@ -192,7 +187,7 @@ def shrink(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def add_noise(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """With grain of one pixel or of several, as sensors and as half-finished diffusion leave it."""
+    """Add noise of a grain of one to four pixels, as of sensors and of unfinished diffusion."""
     side = len(values)
     grain = int(rng.integers(1, 5))
     cells = -(-side // grain)
@@ -201,30 +196,32 @@ def add_noise(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def compress(face: np.ndarray, quality: int) -> np.ndarray:
-    """Through JPEG of a quality of 1..100 and back; the codec wants blue first."""
+    """Encode as JPEG of a quality of 1..100 and decode; OpenCV wants BGR."""
     _, encoded = cv2.imencode(".jpg", face[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     return cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1]
 
 
-REMEMBERED = 2000  # clips whose landmarks a process holds, some megabytes
+# Data
+
+CACHED_CLIPS = 2000  # whose landmarks a process holds, some megabytes
 _SHAPE = (68, 2)  # of the landmarks of one face
-_ADVICE = "train on clips of aligned faces that were rendered with their truth"
+_ADVICE = "train on clips from `python -m embedded.talking_heads aligned`"
 
 
 @dataclass(frozen=True)
-class MouthBatch(Batch):
-    """Faces and the true mouths on them."""
+class LandmarkBatch(Batch):
+    """Faces and the landmarks of their mouths."""
 
     faces: Tensor  # uint8 b f h w 3
     points: Tensor  # float32 b f 20 2: landmarks 48..67 in units of the face's side, 0 = outer edge of the first pixel
 
 
-class MouthDataset(ClipDataset[MouthBatch]):
-    """Samples for the mouth reader.
+class LandmarkDataset(ClipDataset[LandmarkBatch]):
+    """Samples for the landmark network.
 
     Args:
         num_frames: faces of a sample: drawn from the whole clip, or, where they are not `drawn`, as far apart as they can be.
-        degraded: whether faces are made hard to read, see `degrade`.
+        degraded: whether faces are augmented, see `degrade`.
     """
 
     def __init__(
@@ -239,9 +236,9 @@ class MouthDataset(ClipDataset[MouthBatch]):
     ) -> None:
         super().__init__(catalog, num_frames=num_frames, resolution=LANDMARK_SIDE, seed=seed, faces_cache=faces_cache)
         self.drawn, self.degraded = drawn, degraded
-        self._remembered: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._cached: OrderedDict[Path, np.ndarray] = OrderedDict()
 
-    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> MouthBatch:
+    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> LandmarkBatch:
         """See `ClipDataset`."""
         points = self._points(clip)
         frames = min(clip.frames, len(points))
@@ -251,7 +248,7 @@ class MouthDataset(ClipDataset[MouthBatch]):
         if self.degraded:
             pairs = [degrade(*pair, rng) for pair in zip(faces, points, strict=True)]
             faces, points = (np.stack(values) for values in zip(*pairs, strict=True))
-        return MouthBatch(
+        return LandmarkBatch(
             position=whole(turn.position),
             clip=whole(turn.clip),
             problems=problems,
@@ -260,18 +257,18 @@ class MouthDataset(ClipDataset[MouthBatch]):
         )
 
     def _points(self, clip: ClipInfo) -> np.ndarray:
-        """Points of a clip, n 20 2; those of the last few clips are remembered, since telling them from text takes time."""
-        if clip.path not in self._remembered:
-            while len(self._remembered) >= REMEMBERED:
-                self._remembered.popitem(last=False)
-            self._remembered[clip.path] = read_points(clip.path)
-        return self._remembered[clip.path]
+        """Points of a clip, n 20 2; those of the last clips are cached, since parsing takes time."""
+        if clip.path not in self._cached:
+            while len(self._cached) >= CACHED_CLIPS:
+                self._cached.popitem(last=False)
+            self._cached[clip.path] = read_points(clip.path)
+        return self._cached[clip.path]
 
 
 def read_points(clip: Path) -> np.ndarray:
     """The mouth's points in all frames of a rendered clip, in units of the face's side: float32 n 20 2.
 
-    Raises InputError where it comes without, or with another picture than a square one.
+    Raises InputError: no landmarks, or the picture is not square.
     """
     path = sidecar(clip)
     try:
@@ -279,13 +276,15 @@ def read_points(clip: Path) -> np.ndarray:
         landmarks = np.asarray(truth["landmarks"], dtype=np.float32)
         width, height = (int(truth["settings"][name]) for name in ("width", "height"))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} tells no landmarks of a face ({type(error).__name__}): {_ADVICE}") from None
+        raise InputError(f"{path} holds no landmarks of a face ({type(error).__name__}): {_ADVICE}") from None
     if landmarks.ndim != 3 or landmarks.shape[1:] != _SHAPE or not len(landmarks) or not np.isfinite(landmarks).all():
-        raise InputError(f"{path} tells landmarks that are no 68 points a frame: {_ADVICE}")
+        raise InputError(f"{path} does not hold 68 landmarks a frame: {_ADVICE}")
     if width != height or width < 1:
-        raise InputError(f"{path} tells of a picture of {width} x {height} pixels, which is no aligned face: {_ADVICE}")
+        raise InputError(f"{path} is of a picture of {width} x {height} pixels, not of a square aligned face: {_ADVICE}")
     return landmarks[:, FIRST_POINT : FIRST_POINT + POINTS] / width
 
+
+# Losses and validation
 
 LANDMARKS, OPENING = "landmarks", "opening"
 BEND = 0.1  # standard deviations: errors from here on count by their size, smaller ones by its square
@@ -294,38 +293,36 @@ STILL = 1e-6  # variance, in squared units of the face's side, of a mouth that d
 
 
 class MouthScale(NamedTuple):
-    """What is read off the faces of a training; in units of these deviations a constant guess loses about 1."""
+    """Statistics of the training data; in units of these deviations a constant guess has a loss of about 1."""
 
     mean: Tensor  # of the points, 20 2
     deviation: MouthLandmarks
 
 
-class MouthReaderStep:
-    """Smooth L1 of the points, and of the gap between the lips and the width of the mouth, which other parts of the project are after."""
+class LandmarkStep:
+    """Smooth L1 of the points, and of the gap between the lips and the width of the mouth."""
 
     def __init__(self, scale: MouthScale, weights: Mapping[str, float]) -> None:
         self.deviation = scale.deviation
         self.wanted = frozenset(name for name, weight in weights.items() if weight > 0)
 
-    def __call__(self, model: nn.Module, batch: MouthBatch) -> Losses:
+    def __call__(self, model: nn.Module, batch: LandmarkBatch) -> Losses:
         """The losses of a batch, each a scalar."""
-        seen = model(to_pixels(batch.faces).flatten(0, 1))
+        predicted = model(to_pixels(batch.faces).flatten(0, 1))
         true = measure(batch.points.flatten(0, 1))
-        losses = {
-            LANDMARKS: distance(seen.points, true.points, self.deviation.points),
-            OPENING: (distance(seen.gap, true.gap, self.deviation.gap) + distance(seen.width, true.width, self.deviation.width)) / 2,
-        }
+        points, gap, width = (distance(*values) for values in zip(predicted, true, self.deviation, strict=True))
+        losses = {LANDMARKS: points, OPENING: (gap + width) / 2}
         return {name: loss for name, loss in losses.items() if name in self.wanted}
 
 
-def distance(seen: Tensor, true: Tensor, deviation: Tensor) -> Tensor:
+def distance(predicted: Tensor, true: Tensor, deviation: Tensor) -> Tensor:
     """Smooth L1 in standard deviations, a scalar."""
     deviation = deviation.to(true)
-    return F.smooth_l1_loss(seen / deviation, true / deviation, beta=BEND)
+    return F.smooth_l1_loss(predicted / deviation, true / deviation, beta=BEND)
 
 
-class MouthReaderValidator:
-    """How far off the points are, and how well the gap between the lips is followed.
+class LandmarkValidator:
+    """Errors of the points and of the gap between the lips.
 
     Measures, for degraded faces the first, third and fourth: `point_error`, mean distance of the points in units of the face's side;
     `point_error_of_mouth`, the same in units of the mouth's width; `gap_error`, mean error of the gap in units of the face's side;
@@ -337,7 +334,7 @@ class MouthReaderValidator:
         degraded: the faces are degraded, and the measures say so in their names.
     """
 
-    def __init__(self, batches: Iterable[MouthBatch], degraded: bool = False) -> None:
+    def __init__(self, batches: Iterable[LandmarkBatch], degraded: bool = False) -> None:
         self.batches, self.degraded = batches, degraded
         self.name = "held-out faces, degraded" if degraded else "held-out faces"
         self._problems = Problems()
@@ -345,21 +342,21 @@ class MouthReaderValidator:
     def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
         """The measures."""
         device = next(model.parameters()).device
-        seen, true = [], []
+        predicted, true = [], []
         for batch in self.batches:
             self._problems.tell(batch.problems)
-            seen.append(model(to_pixels(batch.faces.to(device)).flatten(0, 1)).points.unflatten(0, batch.points.shape[:2]).cpu())
+            predicted.append(model(to_pixels(batch.faces.to(device)).flatten(0, 1)).points.unflatten(0, batch.points.shape[:2]).cpu())
             true.append(batch.points)
-        found = measures(torch.cat(seen), torch.cat(true)) if seen else {}
+        found = measures(torch.cat(predicted), torch.cat(true)) if predicted else {}
         return {f"{name}_degraded": found[name] for name in WHEN_DEGRADED if name in found} if self.degraded else found
 
 
-def measures(seen: Tensor, true: Tensor) -> dict[str, ValidationSum]:
-    """See `MouthReaderValidator`; points b f 20 2 of both."""
-    apart = (seen - true).norm(dim=-1).mean(-1)  # b f
-    mouths, truth = measure(seen), measure(true)
+def measures(predicted: Tensor, true: Tensor) -> dict[str, ValidationSum]:
+    """See `LandmarkValidator`; points b f 20 2 of both."""
+    apart = (predicted - true).norm(dim=-1).mean(-1)  # b f
+    mouths, truth = measure(predicted), measure(true)
     moving = truth.gap.var(dim=1, correction=0) > STILL  # clips in which something can be followed
-    middle = pearson(lip_gaps(seen)[moving][..., MIDDLE], lip_gaps(true)[moving][..., MIDDLE])
+    middle = pearson(lip_gaps(predicted)[moving][..., MIDDLE], lip_gaps(true)[moving][..., MIDDLE])
     return {
         "point_error": tally(apart),
         "point_error_of_mouth": tally(apart / truth.width),
@@ -375,14 +372,16 @@ def tally(values: Tensor) -> ValidationSum:
     return ValidationSum(float(values.sum()), values.numel())
 
 
-SCALE_CLIPS = 64  # clips whose mouths say how much points, gaps and widths vary
-FRAMES_COMPARED = 24  # faces of each held-out clip that are looked at, spread over the clip
-LEAST_DEVIATION = 0.005  # of the face's side: mouths that hardly open are not blown up
+# Building the training, and the command
+
+SCALE_CLIPS = 64  # clips from which the deviations are computed
+FRAMES_COMPARED = 24  # faces of each held-out clip, spread over the clip
+LEAST_DEVIATION = 0.005  # of the face's side: lower bound of deviations
 CLIPS_AT_ONCE = 4  # held-out clips in one pass
 
 
-def build_mouth_reader(config: MouthReaderConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
-    """Everything that the mouth reader's training needs.
+def build_landmarks(config: LandmarkConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
+    """Everything that the training of the landmark network needs.
 
     Raises:
         InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
@@ -392,25 +391,27 @@ def build_mouth_reader(config: MouthReaderConfig, accelerator: Accelerator, show
     faces = cache_folder(data) if data.cache_faces else None
     seed_everything(run, accelerator)
     scale = mouth_scale(train)
-    reader = LandmarkNetwork(config.model, scale.mean, scale.deviation.points)
+    network = LandmarkNetwork(config.model, scale.mean, scale.deviation.points)
     if (start := start_weights(config.ckpt, data)) is not None:
-        load_strict(reader, read_state_dict(start)[0], start, "name the sizes that it was trained with")
-    logger.info("Training %.2f million parameters", sum(part.numel() for part in reader.parameters()) / 1e6)
+        load_strict(network, read_state_dict(start)[0], start, "name the sizes that it was trained with")
+    logger.info("Training %.2f million parameters", sum(part.numel() for part in network.parameters()) / 1e6)
     validators = []
     for degraded in (False, True):
         if held_out is not None:
-            dataset = MouthDataset(held_out, num_frames=FRAMES_COMPARED, seed=run.seed, drawn=False, degraded=degraded, faces_cache=faces)
+            dataset = LandmarkDataset(
+                held_out, num_frames=FRAMES_COMPARED, seed=run.seed, drawn=False, degraded=degraded, faces_cache=faces
+            )
             rank, world = accelerator.process_index, accelerator.num_processes
             batches = fixed_batches(dataset, run.num_val_clips, CLIPS_AT_ONCE, rank, world, data.num_workers)
-            validators.append(MouthReaderValidator(batches, degraded))
+            validators.append(LandmarkValidator(batches, degraded))
 
     def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
         return published(config.model, dict(weights), step)
 
     return TrainingTask(
-        model=reader,
-        step=MouthReaderStep(scale, run.loss_weights),
-        dataset=MouthDataset(train, num_frames=data.num_frames, seed=run.seed, faces_cache=faces),
+        model=network,
+        step=LandmarkStep(scale, run.loss_weights),
+        dataset=LandmarkDataset(train, num_frames=data.num_frames, seed=run.seed, faces_cache=faces),
         num_clips=len(train.clips),
         publish=publish,
         clip_name=clip_namer(train),
@@ -419,10 +420,10 @@ def build_mouth_reader(config: MouthReaderConfig, accelerator: Accelerator, show
 
 
 def mouth_scale(catalog: Catalog) -> MouthScale:
-    """What is read off the first clips, and how much it varies as they are and by being moved about. Raises InputError."""
+    """Mean and deviation of the first clips' landmarks, augmentation included. Raises InputError."""
     points = torch.from_numpy(np.concatenate([read_points(clip.path) for clip in catalog.clips[:SCALE_CLIPS]]))  # n 20 2
     mouths = measure(points)
-    shift, scale = LARGEST_SHIFT / 2, math.log(LARGEST_SCALE) / math.sqrt(3)  # standard deviations of what `degrade` does
+    shift, scale = LARGEST_SHIFT / 2, math.log(LARGEST_SCALE) / math.sqrt(3)  # standard deviations of the augmentation
     moved = (points.var(0, correction=0) + shift**2).sqrt()
     sizes = ((size.var(correction=0) + (scale * size.mean()) ** 2).sqrt() for size in (mouths.gap, mouths.width))
     return MouthScale(points.mean(0), MouthLandmarks(moved, *(size.clamp(min=LEAST_DEVIATION) for size in sizes)))
@@ -435,19 +436,19 @@ def work(parsed: argparse.Namespace) -> bool:
     """Train; False where it was stopped before the end."""
     from latentsync.config import dump_config
 
-    config = load_mouth_reader_config(parsed.config_path, parsed.overrides)
+    config = load_landmark_config(parsed.config_path, parsed.overrides)
     if parsed.print_config:
         print(dump_config(config), end="")
         return True
     from latentsync.training.trainer import make_accelerator
 
     accelerator = make_accelerator(config.run, parsed.device)
-    return start_training(config, accelerator, lambda: build_mouth_reader(config, accelerator, not parsed.quiet), parsed)
+    return start_training(config, accelerator, lambda: build_landmarks(config, accelerator, not parsed.quiet), parsed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
-    description = "Train a network that reads the landmarks of the mouth off aligned faces, on rendered clips with their truth."
+    description = "Train a network that finds the landmarks of the mouth on aligned faces, on rendered clips."
     return run_training(work, parse_arguments("python -m embedded.landmarks", description, DEFAULT_CONFIG, arguments))
 
 

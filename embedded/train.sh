@@ -46,15 +46,15 @@ python -m embedded.autoencoder --config_path "$configs/autoencoder_mouths.yaml" 
     data.train_output_dir="$work/autoencoder_mouths" ckpt.resume_ckpt_path="$(newest "$work/autoencoder")"
 python -m embedded.autoencoder --export "$(newest "$work/autoencoder_mouths")" "$work/vae" --clips "$singles"
 
-say "mouth readers: one that teaches, one that measures"
+say "landmark networks: one for training, one for evaluation"
 for seed in 1 2; do
     python -m embedded.landmarks data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/mouth_reader_$seed" run.seed="$seed"
     keep "$work/mouth_reader_$seed" "$work/mouth_reader_$seed.pt"
 done
 
-say "SyncNets: one that teaches, one that measures"
+say "SyncNets: one for training, one for evaluation"
 find "$pairs" -name '*.mp4' | sort >"$work/pairs.txt.part" && mv -- "$work/pairs.txt.part" "$work/pairs.txt"
-for seed in 1 2; do # first what mouths do, seen and heard, then whether both fit
+for seed in 1 2; do # first mouth channels from both encoders, then synchronisation too
     shared=(--config_path "$configs/syncnet.yaml" data.train_data_dir="$singles" data.train_fileslist="$work/pairs.txt" data.val_data_dir="$unseen" run.seed="$seed")
     "$here/train_syncnet.sh" "${shared[@]}" data.train_output_dir="$work/syncnet_${seed}_mouth" run.max_train_steps=1500 optimizer.lr=1.5e-3 \
         run.loss_weights.sync=0 run.loss_weights.infonce=0

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from benchmarks.write_random_checkpoint import write_checkpoint
 from embedded.audio_encoder import load_audio_encoder_config
 from embedded.autoencoder import load_autoencoder_config
-from embedded.landmarks import load_mouth_reader_config
+from embedded.landmarks import load_landmark_config
 from embedded.pack import MOST_BYTES, SYNCNET, UNET, main
 from latentsync.config import SyncNetConfig, load_config, load_syncnet_config
 from latentsync.errors import WeightsError
@@ -57,7 +57,7 @@ def test_recipes_fit_together() -> None:
     assert encoder.model.n_audio_state == second.model.cross_attention_dim
     autoencoder = load_autoencoder_config(RECIPES / "autoencoder.yaml")
     assert {first.data.resolution, second.data.resolution, autoencoder.data.resolution} == {128} and 128 % syncnet.data.resolution == 0
-    assert load_mouth_reader_config(RECIPES / "landmarks.yaml").run.loss_weights["landmarks"] > 0
+    assert load_landmark_config(RECIPES / "landmarks.yaml").run.loss_weights["landmarks"] > 0
     assert first.data.counterfactual and second.data.counterfactual
 
 

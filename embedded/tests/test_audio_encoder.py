@@ -1,4 +1,4 @@
-"""The audio encoder of our own: pieces of speech as they are heard in use, a training of seconds, a file that inference reads."""
+"""Training of the audio encoder: segments of speech, a training of seconds, a file that inference reads."""
 
 import json
 import wave
@@ -22,18 +22,17 @@ from embedded.audio_encoder import (
     Recording,
     SpeechDataset,
     Vocabulary,
-    drawn_piece,
-    fitted,
-    heard,
+    augment,
+    first_segment,
     load_audio_encoder_config,
     mean_squares,
     open_recordings,
-    plain_piece,
+    pad_segment,
+    random_segment,
     read_recording,
     read_vocabulary,
-    varied,
+    whisper_mel,
 )
-from eval.estimates import pearson
 from latentsync.config import dump_config
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.data.sampling import SampleIndex, collate
@@ -106,10 +105,10 @@ def ramp(seconds: float = 4.0) -> Recording:
 
 
 def test_every_step_knows_its_moment() -> None:
-    piece = plain_piece(ramp(), 1500)
-    assert len(piece.phones) == 200 and len(piece.samples) == 200 * STEP
-    assert piece.phones[12] == 1 and piece.phones[13] == 2  # 0.24 s and 0.26 s
-    assert np.allclose(piece.mouth[1:-1, 0], np.arange(1, 199) / 50, atol=1e-5)  # between the frames, too
+    segment = first_segment(ramp(), 1500)
+    assert len(segment.phones) == 200 and len(segment.samples) == 200 * STEP
+    assert segment.phones[12] == 1 and segment.phones[13] == 2  # 0.24 s and 0.26 s
+    assert np.allclose(segment.mouth[1:-1, 0], np.arange(1, 199) / 50, atol=1e-5)  # between the frames, too
 
 
 def test_a_recording_as_it_is_looks_like_use(speech: Path) -> None:
@@ -125,18 +124,18 @@ def test_drawn_pieces_keep_sound_and_truth_together() -> None:
     """Speed, place and pauses change; the phase of the sound still says which moment of the recording it is."""
     lengths, said = set(), 0
     for seed in range(12):
-        piece = drawn_piece(np.random.default_rng(seed), repeat(ramp()), 400)
-        steps = len(piece.phones)
-        assert len(piece.samples) == steps * STEP and len(piece.mouth) == steps and np.abs(piece.samples).max() < 1
-        quiet = (piece.mouth[:, 0] == -1) & (piece.phones == 0)
-        speaking = piece.phones > 0
-        clear = speaking & ~np.isnan(piece.mouth[:, 0])
-        expected = 1 + np.floor((piece.mouth[clear, 0] + 1e-4) / 0.25).astype(int)
-        assert (expected == piece.phones[clear]).mean() > 0.95  # both come from the same time, to a step
-        power = np.square(piece.samples.reshape(steps, STEP)).mean(1)
+        segment = random_segment(np.random.default_rng(seed), repeat(ramp()), 400)
+        steps = len(segment.phones)
+        assert len(segment.samples) == steps * STEP and len(segment.mouth) == steps and np.abs(segment.samples).max() < 1
+        quiet = (segment.mouth[:, 0] == -1) & (segment.phones == 0)
+        speaking = segment.phones > 0
+        clear = speaking & ~np.isnan(segment.mouth[:, 0])
+        expected = 1 + np.floor((segment.mouth[clear, 0] + 1e-4) / 0.25).astype(int)
+        assert (expected == segment.phones[clear]).mean() > 0.95  # both come from the same time, to a step
+        power = np.square(segment.samples.reshape(steps, STEP)).mean(1)
         if quiet.any() and speaking.any():
             assert np.median(power[quiet]) < 0.3 * np.median(power[speaking])
-        moves = np.diff(piece.mouth[:, 0])[clear[1:] & clear[:-1]]
+        moves = np.diff(segment.mouth[:, 0])[clear[1:] & clear[:-1]]
         assert ((moves > 0.017) & (moves < 0.0231)).mean() > 0.9  # 0.9 to 1.1 times 20 ms
         lengths.add(steps)
         said += int(speaking.sum())
@@ -144,14 +143,14 @@ def test_drawn_pieces_keep_sound_and_truth_together() -> None:
 
 
 def test_what_is_varied_of_a_mel() -> None:
-    mel = heard(ramp(4.0).samples)
+    mel = whisper_mel(ramp(4.0).samples)
     assert mel.shape == (80, 400)
-    changed = [varied(np.random.default_rng(seed), mel, 200) for seed in range(8)]
+    changed = [augment(np.random.default_rng(seed), mel, 200) for seed in range(8)]
     assert all(other.shape == mel.shape for other in changed) and any(not torch.equal(other, mel) for other in changed)
     same = torch.stack([(other == mel).float().mean() for other in changed])
     assert same.mean() > 0.5
-    piece = plain_piece(ramp(4.0), 200)
-    long, phones, mouth = fitted(mel, piece, 250)
+    segment = first_segment(ramp(4.0), 200)
+    long, phones, mouth = pad_segment(mel, segment, 250)
     assert long.shape == (80, 500) and phones.shape == (250,) and mouth.shape == (250, 1) and (phones[200:] == UNLABELLED).all()
 
 
@@ -197,13 +196,13 @@ def trainee() -> AudioEncoderTrainee:
 
 def test_states_are_those_of_use(speech: Path) -> None:
     network, mel = trainee().eval(), torch.randn(2, 80, 2 * CONTEXT)
-    told = network(mel)
-    states = torch.stack(told.states, 2)  # b t l d
-    for piece, expected in zip(mel, states, strict=True):
-        assert torch.allclose(Audio2Feature(network.encoder).encode(piece), expected, atol=1e-5)
-    assert told.phones.shape == (2, CONTEXT, len(SYMBOLS)) and [mouth.shape for mouth in told.mouths] == [(2, CONTEXT, 2)] * 3
+    output = network(mel)
+    states = torch.stack(output.states, 2)  # b t l d
+    for segment, expected in zip(mel, states, strict=True):
+        assert torch.allclose(Audio2Feature(network.encoder).encode(segment), expected, atol=1e-5)
+    assert output.phones.shape == (2, CONTEXT, len(SYMBOLS)) and [mouth.shape for mouth in output.mouths] == [(2, CONTEXT, 2)] * 3
     normed = network.decoder.ln(network.encoder(mel))  # Whisper's own way to its logits
-    assert torch.allclose(told.phones, normed @ network.decoder.token_embedding.weight.T, atol=1e-5)
+    assert torch.allclose(output.phones, normed @ network.decoder.token_embedding.weight.T, atol=1e-5)
 
 
 def test_losses_look_at_what_is_known(speech: Path) -> None:
@@ -224,12 +223,6 @@ def test_losses_look_at_what_is_known(speech: Path) -> None:
     assert len(squares) == 3 and step(network, batch)["scale"] > 10 * losses["scale"]
     sum(step(network, batch).values()).backward()
     assert [name for name, value in network.named_parameters() if value.requires_grad and value.grad is None] == []
-
-
-def test_correlation() -> None:
-    table, ones = torch.randn(3, 50), torch.ones(3, dtype=torch.float64)
-    assert torch.allclose(pearson(table, table * 2 + 1), ones) and torch.allclose(pearson(table, -table), -ones)
-    assert (pearson(torch.ones(3, 50), table) == 0).all()
 
 
 def recipe(speech: Path, folder: Path) -> Path:
@@ -301,12 +294,6 @@ def test_the_shipped_recipe_and_what_it_may_not_say(tmp_path: Path) -> None:
     assert config.model.n_audio_state // config.model.n_audio_head == 32 and config.run.loss_weights["phone"] > 0
     (tmp_path / "copy.yaml").write_text(dump_config(config))
     assert load_audio_encoder_config(tmp_path / "copy.yaml") == config
-    for override, word in (
-        ("model.n_audio_state=30", "a multiple of model.n_audio_head"),
-        ("model.n_audio_ctx=10", "50 or more"),
-        ("data.train_fileslist=clips.txt", "left out"),
-        ("run.loss_weights.sync=1", "loss_weights"),
-        ("model.n_text_layer=2", "n_text_layer"),
-    ):
-        with pytest.raises(ConfigError, match=word):
+    for override in ("model.n_audio_state=30", "model.n_audio_ctx=10", "data.train_fileslist=clips.txt", "run.loss_weights.sync=1"):
+        with pytest.raises(ConfigError, match=override.split("=")[0].removesuffix(".sync")):
             load_audio_encoder_config(train_audio_encoder.DEFAULT_CONFIG, [override])
