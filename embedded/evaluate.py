@@ -278,8 +278,8 @@ def measure_sync(meter: SyncMeter, faces: Trio[Tensor], old: Tensor, new: Tensor
     audio_old, audio_new = meter.embed_audio(old), meter.embed_audio(new)
     seen = faces.map(meter.embed_faces)
     tallies = [
-        pair_accuracy(windows, heard, meter.num_frames, PAIRS_PER_CLIP, generator(ACCURACY_SEED, 2 * number + side))
-        for side, (windows, heard) in enumerate(((seen.source, audio_old), (seen.true, audio_new)))
+        pair_accuracy(windows, audio, meter.num_frames, PAIRS_PER_CLIP, generator(ACCURACY_SEED, 2 * number + side))
+        for side, (windows, audio) in enumerate(((seen.source, audio_old), (seen.true, audio_new)))
     ]
     readings = seen.map(lambda windows: SyncMeasures(compare(windows, audio_old), compare(windows, audio_new)))
     return readings, PairTally(*(sum(values) for values in zip(*tallies, strict=True)))
@@ -431,11 +431,11 @@ def _silence(pairs: Sequence[PairMeasures], silence: Sequence[SilenceMeasures]) 
     after = [span.share(np.array(one.opening)) for one in silence]
 
     def row(name: str, statistic: Callable[[np.ndarray], float], aim: Aim | None) -> TableRow:
-        made, old = (
+        generated, source = (
             bootstrap(lambda chosen, of=of: float(statistic(np.concatenate([of[clip] for clip in chosen]))), len(of))
             for of in (after, before)
         )
-        return TableRow(name, made, old, aim=aim, unit=PERCENT)
+        return TableRow(name, generated, source, aim=aim, unit=PERCENT)
 
     low, high = SPEECH_SHARES
     name = f"silence: lip opening, share of the speech range ({low}th to {high}th percentile of generated speech)"
