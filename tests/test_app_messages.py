@@ -95,7 +95,7 @@ def test_the_people_of_a_video_can_be_told_apart(tmp_path: Path) -> None:
         (["--auth", ":secret"], "NAME:PASSWORD"),
         (["--concurrency", "0"], "--concurrency"),
         (["--device", "abacus"], "--device abacus is unknown"),
-        (["--checkpoint", "my.pt"], "does not say what it was trained for"),
+        (["--checkpoint", "my.pt"], "Weights are missing: my.pt"),
         (["--config", "missing.yaml"], "missing.yaml"),
     ],
 )

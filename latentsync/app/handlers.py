@@ -144,9 +144,9 @@ class Handlers:
             raise InputError("There is no video yet: drop one, record one, or take an example.")
         if not audio:
             raise InputError("There is no sound yet: drop a recording, record one, or take an example.")
-        self.remove_leftovers()
         for path in (video, audio):
             self.sessions.claim(owner, path)
+        self.remove_leftovers(owner)
         choice = self.job_queue.model_cache.choice(model)
         try:
             given = {name: value for name, value in options.items() if value not in (None, "")}
@@ -198,9 +198,9 @@ class Handlers:
         self.job_queue.cancel_owner(owner)
         self.sessions.end(owner)
 
-    def remove_leftovers(self) -> None:
-        """Forget sessions that are idle for long and have no job; remove old files that no session owns."""
-        busy = {job.owner for job in self.job_queue.jobs()}
+    def remove_leftovers(self, active: str = "") -> None:
+        """Forget sessions that are idle for long, have no job and are not the `active` one; remove old files that no session owns."""
+        busy = {active, *(job.owner for job in self.job_queue.jobs())}
         for owner in set(self.sessions.idle(IDLE_SECONDS)) - busy:
             self.forget(owner)
         self.sessions.remove_unowned(IDLE_SECONDS)
