@@ -203,7 +203,7 @@ def test_the_api_says_what_is_wrong_and_serves_nothing_else(app: Served) -> None
         client.predict(video=sound, audio=sound, api_name="/lipsync")
     with pytest.raises(AppError, match="length is 'short'"):
         client.predict(video=handle_file(clips()["talk"]), audio=sound, length="short", api_name="/lipsync")
-    with pytest.raises(Exception, match="maximum allowed size of 5242880 bytes"):
+    with pytest.raises(Exception, match="exceeds the maximum file size of 5242880 bytes"):
         client.predict(video=handle_file(clips()["large"]), audio=sound, api_name="/lipsync")
     with urlopen(f"{app.address}/favicon.ico") as answer:
         assert answer.read() == (ROOT / "latentsync" / "app" / "static" / "mark.svg").read_bytes()

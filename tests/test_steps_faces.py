@@ -74,7 +74,7 @@ def test_a_single_bad_frame_of_many_is_forgiven(tmp_path: Path) -> None:
 
 
 def test_the_real_detector_sees_no_face_in_a_pattern(tmp_path: Path) -> None:
-    worker = open_high_resolution("mtcnn", tmp_path / "none", tmp_path / "none", 128, "cpu")
+    worker = open_high_resolution({"detector": "mtcnn", "resolution": 128}, tmp_path / "none", "cpu")
     (outcome,) = worker(clip(film(tmp_path / "a.mp4", [ONE] * 6)), tmp_path / "out")
     assert isinstance(outcome, Rejected) and outcome.reason == "no face"
 
