@@ -58,7 +58,7 @@ def test_recipes_fit_together() -> None:
     autoencoder = load_autoencoder_config(RECIPES / "autoencoder.yaml")
     assert {first.data.resolution, second.data.resolution, autoencoder.data.resolution} == {128} and 128 % syncnet.data.resolution == 0
     assert load_landmark_config(RECIPES / "landmarks.yaml").run.loss_weights["landmarks"] > 0
-    assert first.data.counterfactual and second.data.counterfactual
+    assert first.data.counterfactual_pairs and second.data.counterfactual_pairs
 
 
 def place(root: Path, *relative: Path) -> None:
