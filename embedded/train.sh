@@ -4,6 +4,11 @@
 # The same command goes on where it stopped, inside each step, too. On two processor cores it takes a day or so, on a GPU the trainings
 # take minutes each and rendering, which needs the processor, remains. --help of each command below says what can be changed.
 set -euo pipefail
+case "${1:-}" in -*)
+    sed -n "2,5p" "${BASH_SOURCE[0]}" | cut -c3-
+    exit
+    ;;
+esac
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 work="$(realpath -m -- "${1:-$here/outputs/embedded}")"
 export LATENTSYNC_DOWNLOAD=0

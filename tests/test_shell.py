@@ -79,6 +79,11 @@ def test_an_ablation_that_does_not_exist_is_refused_before_anything_is_trained(t
     assert not list(tmp_path.glob("a b*"))
 
 
+def test_the_recipe_explains_itself_and_starts_nothing(tmp_path: Path, double: dict[str, str]) -> None:
+    done = shell(f"'{ROOT}/embedded/train.sh' --help", tmp_path, **double)
+    assert done.returncode == 0 and "embedded/train.sh [WORK_DIR]" in done.stdout and not (tmp_path / "--help").exists()
+
+
 def test_inference_passes_its_arguments_on_from_any_folder(tmp_path: Path, double: dict[str, str]) -> None:
     arguments = ["--video_path", "-a b'c\"é.mp4", "--flag", "", "$HOME", "*"]
     words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in arguments)
