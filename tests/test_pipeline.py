@@ -11,7 +11,7 @@ from tiny_pipeline import CASE, NUMBERS, SHAPES, reference_frames, reference_pip
 
 from latentsync.constants import VAE_FACTOR
 from latentsync.diffusion import shared_noise
-from latentsync.errors import OutOfMemoryError
+from latentsync.errors import OutOfMemoryError, WeightsError
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import FacePlan, SkippedRun, Span, plan_spans
@@ -239,3 +239,24 @@ def test_a_masked_paste_stays_off_the_border_of_the_picture(speech: np.ndarray, 
     change = np.abs(run(pipeline, speech, ONE_STEP).astype(int) - source)
     assert np.abs(one_step[:, -1] - source[:, -1]).mean() > 3 and change[:, -1].max() <= 1
     assert change[:, 85:95, 70:90].mean() > 3, "the mouth is new"
+
+
+def test_numbers_that_are_not_finite_are_computed_again_in_float32(
+    speech: np.ndarray, one_step: np.ndarray, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: LipsyncPipeline, noise: torch.Tensor, *rest: object) -> torch.Tensor:
+        latents = denoise(self, noise, *rest)
+        if self.unet.dtype != torch.float32 or always:
+            latents[0, 0, 0, 0, 0] = torch.nan
+        return latents
+
+    denoise, always = LipsyncPipeline.denoise, False
+    monkeypatch.setattr(LipsyncPipeline, "denoise", broken)
+    pipeline = reference_pipeline()
+    pipeline.vae.bfloat16(), pipeline.unet.bfloat16()
+    output = run(pipeline, speech, ONE_STEP).astype(int)
+    assert np.abs(output - one_step).max() <= 12 and np.abs(output - one_step).mean() < 1  # the weights were rounded to bfloat16
+    assert "computed again in float32" in caplog.text and pipeline.unet.dtype == torch.bfloat16
+    always = True
+    with pytest.raises(WeightsError, match="not finite for frames 0-15"):
+        run(reference_pipeline(), speech, ONE_STEP)

@@ -38,6 +38,7 @@ CONFIGS = {"1.6": "stage2_512.yaml", "1.5": "stage2.yaml", "1.0": "v1.0.yaml"}  
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 VAE_SLICE_PIXELS = 16 * 256 * 256  # pixels that go through the autoencoder at once: 16 faces at 256, 4 at 512
 HALF_PRECISION_SINCE = 7  # major CUDA capability from which half precision is fast
+FAST_BFLOAT16 = ("amx_bf16", "avx512_bf16")  # capabilities of processors that are fast at bfloat16
 
 
 @dataclass(frozen=True)
@@ -196,12 +197,14 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """ "auto" takes float16 on GPUs that are fast at it, float32 elsewhere."""
+    """ "auto" takes what the device is fast at: float16 on GPUs, bfloat16 on processors with AMX or AVX512-BF16, else float32."""
     if name != "auto":
         return DTYPES[name]
-    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= HALF_PRECISION_SINCE:
-        return torch.float16
-    return torch.float16 if device.type == "mps" else torch.float32
+    if device.type == "cuda":
+        return torch.float16 if torch.cuda.get_device_capability(device)[0] >= HALF_PRECISION_SINCE else torch.float32
+    if device.type == "cpu":
+        return torch.bfloat16 if any(torch.cpu.get_capabilities().get(name) for name in FAST_BFLOAT16) else torch.float32
+    return torch.float16
 
 
 def build_pipeline(
@@ -223,7 +226,8 @@ def build_pipeline(
         unet_path, vae_path, whisper_path: weights, where they are not in their default places.
         overrides: dotted settings such as "data.num_frames=8".
         device: "auto", "cuda", "cuda:1", "mps" or "cpu".
-        dtype: "auto", "fp16", "bf16" or "fp32", for the denoiser and the autoencoder.
+        dtype: "auto", "fp16", "bf16" or "fp32", for the denoiser and the autoencoder. On CUDA, float32 products of matrices use
+            TensorFloat-32 from then on in this process.
         detector: "auto", "face-alignment" or "mtcnn".
 
     Raises:
@@ -231,6 +235,8 @@ def build_pipeline(
     """
     config, files = locate_models(config_path, unet_path, vae_path, whisper_path, overrides)
     place, precision = resolve_device(device), resolve_dtype(dtype, resolve_device(device))
+    if place.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     logger.info("Loading %s for %s, faces of %d pixels", files.unet, files.config, config.data.resolution)
     encoder = load_whisper_encoder(files.whisper)
     audio_encoder = Audio2Feature(encoder, tuple(config.data.audio_feat_length))
