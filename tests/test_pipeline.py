@@ -2,6 +2,7 @@
 
 import wave
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from latentsync.faces.alignment import warp_faces
 from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import FacePlan, SkippedRun, Span, plan_spans
 from latentsync.media.video_reader import source_index
+from latentsync.pipelines.face_cache import FaceCache
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.memory import BatchLimiter, is_out_of_memory
 from latentsync.pipelines.options import LipsyncOptions
@@ -260,3 +262,21 @@ def test_numbers_that_are_not_finite_are_computed_again_in_float32(
     always = True
     with pytest.raises(WeightsError, match="not finite for frames 0-15"):
         run(reference_pipeline(), speech, ONE_STEP)
+
+
+def test_frames_that_come_again_are_encoded_once(speech: np.ndarray, one_step: np.ndarray, tmp_path: Path) -> None:
+    """Twelve frames play forwards and backwards in 22; a cache that is kept serves another sound."""
+
+    def encoded(cache: FaceCache | None, length: int, options: LipsyncOptions = ONE_STEP) -> tuple[np.ndarray, int]:
+        pipeline, counts = reference_pipeline(), []
+        pipeline.face_cache, moments = cache, pipeline.vae.moments
+        pipeline.vae.moments = lambda pixels: counts.append(len(pixels) // 2) or moments(pixels)
+        return run(pipeline, speech, options, length).astype(int), sum(counts)
+
+    frames, count = encoded(None, TOTAL)
+    assert count == 12 and np.abs(frames - one_step).max() <= 1
+    cache = FaceCache(tmp_path / "cache")
+    assert encoded(cache, 8)[1] == 8
+    again, more = encoded(cache, TOTAL)
+    assert more == 4 and np.abs(again - one_step).max() <= 1
+    assert encoded(cache, TOTAL, replace(ONE_STEP, seed=5))[1] == 0
