@@ -4,15 +4,16 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from latentsync.cli import TEMP_DIR, accept_published, run_command
+from latentsync.cli import CODES, TEMP_DIR, accept_published, run_command
 from latentsync.errors import InputError
 from preprocess.manifest import MANIFEST_NAME, read_manifest
-from preprocess.pipeline import EXECUTORS, WorkerConfig, executor_maker, gpu_devices, run_pipeline
+from preprocess.pipeline import gpu_devices, run_pipeline
 from preprocess.report import REPORT_NAME, as_text, count_steps, write_report
-from preprocess.runner import ONE_THREAD, PipelineConfig
-from preprocess.step import StepDefinition, options_of
+from preprocess.runner import ONE_THREAD, Executor, LocalExecutor, PipelineConfig
+from preprocess.step import Step, StepDefinition, options_of
 from preprocess.steps import STEPS
 
 logger = logging.getLogger("preprocess.pipeline")
@@ -26,8 +27,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="./data_processing_pipeline.sh",
         description="Make training clips of a folder of raw video: 25 fps, 16 kHz, one aligned face, mouth and sound in step. "
         "The raw files are only read.",
-        epilog="The same command goes on where it stopped, however that was; a changed option redoes what depends on it. "
-        "Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted.",
+        epilog=f"The same command goes on where it stopped, however that was; a changed option redoes what depends on it. {CODES}",
     )
     parser.add_argument("--input_dir", type=Path, required=True, help="folder of raw video, in any container that ffmpeg reads")
     parser.add_argument(
@@ -64,11 +64,9 @@ def _add_worker_arguments(group: "argparse._ArgumentGroup") -> None:
         "--gpu_workers", type=int, default=0, metavar="N", help="processes for steps with a network (default: one for each GPU)"
     )
     gpus.add_argument("--per_gpu_num_workers", type=int, default=0, metavar="N", help="the same, counted for each GPU of this machine")
-    group.add_argument("--executor", choices=EXECUTORS, default="local", help="processes of this machine, or actors of a Ray cluster")
+    group.add_argument("--executor", choices=("local", "ray"), default="local", help="processes here, or actors of a Ray cluster")
     group.add_argument("--ray_address", help='of the cluster, such as "auto" (default: Ray is started on this machine)')
-    group.add_argument(
-        "--timeout", type=float, default=WorkerConfig.timeout, help="seconds that a step may spend on one clip (default %(default)s)"
-    )
+    group.add_argument("--timeout", type=float, default=1800.0, help="seconds that a step may spend on one clip (default %(default)s)")
     group.add_argument("--try_again", action="store_true", help="give clips that timed out or crashed another chance")
 
 
@@ -103,6 +101,23 @@ def steps_without(skip: str) -> list[StepDefinition]:
     return [step for step in STEPS if step.name not in names]
 
 
+def executor_maker(arguments: argparse.Namespace) -> Callable[[Sequence[Step]], Executor]:
+    """A function from the steps of a run to its workers. Raises InputError where Ray is asked for and missing."""
+    gpu_workers = arguments.gpu_workers
+    if arguments.per_gpu_num_workers:
+        gpu_workers = arguments.per_gpu_num_workers * len(gpu_devices(0))
+    if arguments.executor == "local":
+        workers = arguments.workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        return lambda steps: LocalExecutor(steps, workers, gpu_devices(gpu_workers), arguments.timeout)
+    try:
+        from preprocess.ray_runner import RayExecutor
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise InputError("--executor ray needs Ray, which is not installed: pip install -r requirements-ray.txt") from None
+    return lambda steps: RayExecutor(steps, arguments.workers, gpu_workers, arguments.ray_address, arguments.timeout)
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Do what the command line says."""
     check(arguments)
@@ -124,11 +139,7 @@ def run(arguments: argparse.Namespace) -> None:
             arguments={name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()},
             show_progress=not arguments.quiet,
         )
-        gpu_workers = arguments.gpu_workers
-        if arguments.per_gpu_num_workers:
-            gpu_workers = arguments.per_gpu_num_workers * len(gpu_devices(0))
-        workers = WorkerConfig(arguments.executor, arguments.workers, gpu_workers, arguments.timeout, arguments.ray_address)
-        run_pipeline(config, executor_maker(workers))
+        run_pipeline(config, executor_maker(arguments))
     with read_manifest(output) as manifest:
         print(as_text(count_steps(manifest)))
         write_report(manifest, manifest.places.output / REPORT_NAME)

@@ -5,7 +5,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
@@ -23,11 +22,10 @@ from preprocess.manifest import (
     reopen_lost,
     reopen_rejected,
 )
-from preprocess.runner import Executor, LocalExecutor, PipelineConfig, PipelineProgress, Run
+from preprocess.runner import Executor, PipelineConfig, PipelineProgress, Run
 from preprocess.step import Rejected, Step, plan_steps
 
 logger = logging.getLogger("preprocess.pipeline")
-EXECUTORS = ("local", "ray")
 _GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))  # of NVIDIA, of Windows' Linux, of AMD
 _OLD = 600.0  # seconds after which an unfinished file of a run that died is no longer anybody's work
 _AT_ONCE = 10_000  # names of one folder that are held in memory and sorted; a folder with more comes in several sorted parts
@@ -42,10 +40,8 @@ NO_MEDIA = frozenset(  # endings of files that are no video for certain: passed 
     }
 )
 
-MakeExecutor = Callable[[Sequence[Step]], Executor]  # for the steps of a run
 
-
-def run_pipeline(config: PipelineConfig, make_executor: MakeExecutor) -> Path:
+def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]], Executor]) -> Path:
     """Do what is left to do; the folder with the results.
 
     Raises:
@@ -58,7 +54,8 @@ def run_pipeline(config: PipelineConfig, make_executor: MakeExecutor) -> Path:
     steps = plan_steps(config.steps, places.output, config.options, config.checkpoints.resolve())
     check_weights(steps)
     check_places(places, steps)
-    with lock_output(places.output), open_manifest(places, [name for step in steps for name in step.definition.columns]) as manifest:
+    lock = FolderLock(places.output, ".pipeline-lock", "is in use by another run: wait for its end, or give another --output_dir")
+    with lock, open_manifest(places, [name for step in steps for name in step.definition.columns]) as manifest:
         died = manifest.died()
         if died:
             logger.info("The run before did not come to its end: going on where it stopped")
@@ -71,7 +68,9 @@ def run_pipeline(config: PipelineConfig, make_executor: MakeExecutor) -> Path:
     return places.output
 
 
-def _work(config: PipelineConfig, manifest: Manifest, steps: list[Step], make_executor: MakeExecutor, died: bool) -> None:
+def _work(
+    config: PipelineConfig, manifest: Manifest, steps: list[Step], make_executor: Callable[[Sequence[Step]], Executor], died: bool
+) -> None:
     """Scan and work; note in the manifest how it went, however it went."""
     scan = find_raw_files(manifest.places.input)
     scan = chain(list(islice(scan, 1)), scan)  # a folder that cannot be read is refused before any worker starts
@@ -93,46 +92,9 @@ def _work(config: PipelineConfig, manifest: Manifest, steps: list[Step], make_ex
     finally:
         progress.close()
         if died or ending != "done" or (run is not None and run.killed):
-            remove_unfinished(steps, before=time.time() + 1)  # nobody is at work now
+            remove_unfinished(steps, before=time.time() + 1)  # no worker runs any more
         numbers = {"seconds": progress.seconds(), "works": progress.works, "raw_hours": progress.raw_hours}
         manifest.end_run(number, ending, cpu_idle=progress.cpu_idle(), **numbers)
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    """How many processes work, and where.
-
-    Attributes:
-        executor: of `EXECUTORS`.
-        workers: for steps that need the CPU; 0: one for each processor.
-        gpu_workers: for steps with a network; 0: one for each GPU.
-        timeout: seconds that a step may spend on one clip.
-        ray_address: of a cluster, such as "auto"; None starts Ray on this machine.
-    """
-
-    executor: str = "local"
-    workers: int = 0
-    gpu_workers: int = 0
-    timeout: float = 1800.0
-    ray_address: str | None = None
-
-
-def executor_maker(config: WorkerConfig) -> MakeExecutor:
-    """What makes the executor for the steps of a run. Raises InputError where Ray is asked for and missing."""
-    if config.executor == "local":
-        return lambda steps: LocalExecutor(steps, config.workers or processors(), gpu_devices(config.gpu_workers), config.timeout)
-    try:
-        from preprocess.ray_runner import RayExecutor
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise InputError("--executor ray needs Ray, which is not installed: pip install -r requirements-ray.txt") from None
-    return lambda steps: RayExecutor(steps, config.workers, config.gpu_workers, config.ray_address, config.timeout)
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpu_devices(workers: int) -> list[str]:
@@ -159,11 +121,6 @@ def check_weights(steps: Sequence[Step]) -> None:
         raise WeightsError(f"These weights are missing: {files}. Put them there, or go on without those steps: --skip {names}")
 
 
-def lock_output(folder: Path) -> FolderLock:
-    """Keeps a second run out of an output folder."""
-    return FolderLock(folder, ".pipeline-lock", "is in use by another run: wait for its end, or give another --output_dir")
-
-
 def check_places(places: Places, steps: Sequence[Step]) -> None:
     """Refuse folders that would mix raw files and results. Raises InputError."""
     raw, output = places.input, places.output
@@ -171,9 +128,9 @@ def check_places(places: Places, steps: Sequence[Step]) -> None:
         raise InputError(f"{raw} is not a folder: give the folder that holds the raw videos with --input_dir")
     if output.is_relative_to(raw):
         raise InputError(f"{output} lies inside {raw}, which is never written to: give an --output_dir outside it")
-    for step in steps:
+    for step in (step for step in steps if step.folder_name):
         folder = step.folder.resolve()
-        if step.folder_name and (raw.is_relative_to(folder) or folder.is_relative_to(raw)):
+        if raw.is_relative_to(folder) or folder.is_relative_to(raw):
             raise InputError(f"{folder} is where the step {step.name} writes and cannot be the input: give another --output_dir")
 
 
@@ -181,7 +138,7 @@ def claim_folders(manifest: Manifest, steps: Sequence[Step]) -> None:
     """Make the folders of the steps; refuse one that was there before and holds files of others. Raises InputError, OutputError."""
     for step in (step for step in steps if step.folder_name):
         key = f"folder:{step.folder_name}"  # of `meta`, which says that the pipeline made the folder
-        if manifest.connection.execute("SELECT 1 FROM meta WHERE key = ?", (key,)).fetchone() is None:
+        if manifest.one("SELECT 1 FROM meta WHERE key = ?", key) is None:
             if step.folder.is_dir() and any(step.folder.iterdir()):
                 raise InputError(f"{step.folder} holds files that this pipeline did not make: move them, or give another --output_dir")
             with manifest.writing() as connection:
@@ -193,7 +150,7 @@ def claim_folders(manifest: Manifest, steps: Sequence[Step]) -> None:
 
 
 def remove_unfinished(steps: Sequence[Step], before: float) -> None:
-    """Remove from the steps' folders the hidden files that a dead process was writing, if last touched before a time."""
+    """Remove from the steps' folders the hidden files that a dead process was writing, if last changed before a time."""
     removed = 0
     for step in (step for step in steps if step.folder_name):
         for folder, folders, names in os.walk(step.folder):
@@ -208,17 +165,11 @@ def remove_unfinished(steps: Sequence[Step], before: float) -> None:
 
 
 def find_raw_files(root: Path) -> Iterator[RawFile]:
-    """Files below `root` that may hold video; hidden files and links to folders are passed over.
-
-    Raises InputError where `root` is no folder that can be read.
-    """
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder: give the folder that holds the raw videos with --input_dir")
+    """Files below `root` that may hold video, without hidden files and links to folders. Raises InputError where `root` cannot be read."""
     folders = [root]
     while folders:
-        folder = folders.pop()
         inner: list[Path] = []
-        for entry in _entries(folder, is_root=folder == root):
+        for entry in _entries(folder := folders.pop(), is_root=folder == root):
             if entry.name.startswith("."):
                 continue
             if entry.is_dir(follow_symlinks=False):
@@ -231,7 +182,7 @@ def find_raw_files(root: Path) -> Iterator[RawFile]:
 
 
 def _entries(folder: Path, is_root: bool) -> Iterator[os.DirEntry[str]]:
-    """What a folder holds, sorted by name as far as memory allows."""
+    """Entries of a folder, sorted by name as far as memory allows."""
     try:
         with os.scandir(folder) as found:
             while some := sorted(islice(found, _AT_ONCE), key=lambda entry: entry.name):
