@@ -69,20 +69,18 @@ def correct(path: Path, offset: int, target: Path) -> int:
     """Write a clip with its sound moved by `offset` frames, later where that is positive; returns its number of frames."""
     recording = open_recording(path)
     picture, sound = max(offset, 0), max(-offset, 0)
-    stop = recording.heard_frames - sound
+    stop = recording.frames_with_sound - sound
     cut(recording, picture, stop, target, sound_start=sound)
     return stop - picture
 
 
 def av_sync_settings(options: Options, checkpoints: Path) -> Settings:
-    """See `StepDefinition.settings`."""
     if not 0 <= options["max_offset"] <= 15:
         raise InputError(f"An offset of {options['max_offset']} frames cannot be found: SyncNet looks 15 frames either way.")
     return {"min_confidence": options["sync_conf_threshold"], "max_offset": options["max_offset"]}
 
 
 def open_av_sync(settings: Settings, checkpoints: Path, device: str) -> AvSync:
-    """See `StepDefinition.open`."""
     from latentsync.third_party.face_tracks import SyncNetDetector
     from latentsync.third_party.s3fd import load_s3fd
     from latentsync.third_party.syncnet_v2 import SyncNetEval, load_syncnet_v2

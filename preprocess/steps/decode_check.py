@@ -118,7 +118,6 @@ def decode(info: MediaInfo, start: float | None = None, seconds: float | None = 
 
 
 def open_decode_check(settings: Settings, checkpoints: Path, device: str) -> DecodeCheck:
-    """See `StepDefinition.open`."""
     return DecodeCheck(**settings)
 
 

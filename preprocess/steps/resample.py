@@ -54,12 +54,10 @@ def sound_filters(start: float) -> str:
 
 
 def resample_settings(options: Options, checkpoints: Path) -> Settings:
-    """See `StepDefinition.settings`."""
     return ENCODE_SETTINGS
 
 
 def open_resample(settings: Settings, checkpoints: Path, device: str) -> ClipProcessor:
-    """See `StepDefinition.open`."""
     return resample
 
 

@@ -104,7 +104,6 @@ def open_detector(settings: Settings, checkpoints: Path, device: str) -> "FaceDe
 
 
 def open_high_resolution(settings: Settings, checkpoints: Path, device: str) -> HighResolution:
-    """See `StepDefinition.open`."""
     return HighResolution(open_detector(settings, checkpoints, device), settings["resolution"])
 
 

@@ -29,7 +29,7 @@ class Segments:
         """Pieces follow each other without a gap and begin at key frames where there is one in reach."""
         recording = open_recording(clip.path)
         shortest, longest = math.ceil(self.min_seconds * VIDEO_FPS - 1e-6), math.floor(self.max_seconds * VIDEO_FPS + 1e-6)
-        length = recording.heard_frames
+        length = recording.frames_with_sound
         if length < shortest:
             return [Rejected(f"shorter than {self.min_seconds:g} s", f"{clip.name} lasts {length / VIDEO_FPS:.2f} s")]
         outcome = []
@@ -58,7 +58,6 @@ def boundaries(length: int, shortest: int, longest: int, keys: Collection[int]) 
 
 
 def segments_settings(options: Options, checkpoints: Path) -> Settings:
-    """See `StepDefinition.settings`."""
     shortest, longest = options["min_seconds"], options["max_seconds"]
     if not 0 < 2 * shortest <= longest:
         lengths = f"{shortest:g} to {longest:g} s"
@@ -67,7 +66,6 @@ def segments_settings(options: Options, checkpoints: Path) -> Settings:
 
 
 def open_segments(settings: Settings, checkpoints: Path, device: str) -> Segments:
-    """See `StepDefinition.open`."""
     return Segments(**settings)
 
 

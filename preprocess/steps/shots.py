@@ -20,7 +20,7 @@ SOUND_ENDS = "sound ends before the picture"
 def split_shots(clip: ClipFile, folder: Path) -> Outcome:
     """Cuts and dissolves are found as in inference; the last shot ends where the sound does, and the picture after it is rejected."""
     recording = open_recording(clip.path)
-    end = recording.heard_frames
+    end = recording.frames_with_sound
     starts = [frame for frame in starts_of(clip.path) if frame < end]
     outcome: list[Kept | Rejected] = []
     for number, (start, stop) in enumerate(zip(starts, [*starts[1:], end], strict=True)):
@@ -66,7 +66,6 @@ def small_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def open_shots(settings: Settings, checkpoints: Path, device: str) -> ClipProcessor:
-    """See `StepDefinition.open`."""
     return split_shots
 
 

@@ -41,7 +41,6 @@ class VisualQuality:
 
 
 def visual_quality_settings(options: Options, checkpoints: Path) -> Settings:
-    """See `StepDefinition.settings`."""
     from latentsync.third_party.hyperiqa import SIDE
 
     if options["resolution"] < SIDE:
@@ -50,7 +49,6 @@ def visual_quality_settings(options: Options, checkpoints: Path) -> Settings:
 
 
 def open_visual_quality(settings: Settings, checkpoints: Path, device: str) -> VisualQuality:
-    """See `StepDefinition.open`."""
     from latentsync.third_party.hyperiqa import load_hyperiqa
     from latentsync.weights import weights_path
 
