@@ -142,7 +142,7 @@ def run(arguments: argparse.Namespace) -> None:
         run_pipeline(config, executor_maker(arguments))
     with read_manifest(output) as manifest:
         print(as_text(count_steps(manifest)))
-        write_report(manifest, manifest.places.output / REPORT_NAME)
+        write_report(manifest, manifest.output / REPORT_NAME)
     logger.info("The report is %s", output / REPORT_NAME)
 
 

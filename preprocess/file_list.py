@@ -108,7 +108,7 @@ def chosen_clips(manifest: Manifest, conditions: Sequence[Condition]) -> Iterato
     """Raw source and absolute path of each clip that came through and fulfils the conditions. Raises InputError."""
     names = manifest.step_names()
     if not names:
-        raise InputError(f"{manifest.places.output} has seen no run yet: run the pipeline first")
+        raise InputError(f"{manifest.output} has seen no run yet: run the pipeline first")
     if conditions:
         query = "SELECT DISTINCT fact.key FROM clips, json_each(clips.facts) AS fact WHERE clips.step = ? AND clips.kept"
         known = {row[0] for row in manifest.connection.execute(query, (names[-1],))}
@@ -120,7 +120,7 @@ def chosen_clips(manifest: Manifest, conditions: Sequence[Condition]) -> Iterato
         clauses.append(clause)
         values += more
     for row in manifest.connection.execute(f"SELECT * FROM clips WHERE {' AND '.join(clauses)} ORDER BY source, name", values):
-        yield row["source"], manifest.places.of(row)
+        yield row["source"], manifest.path_of(row)
 
 
 def write_lists(manifest: Manifest, output: Path, val: Path | None, split: Split, conditions: Sequence[Condition]) -> Counter[str]:

@@ -60,30 +60,19 @@ class RawFile:
     refused: Rejected | None = None  # why it cannot go in
 
 
-@dataclass(frozen=True)
-class Places:
-    """The two folders that the paths of a manifest are relative to."""
-
-    input: Path
-    output: Path
-
-    def of(self, row: sqlite3.Row) -> Path:
-        """Absolute path of a row: files that the pipeline made lie below the output, the others below the input folder."""
-        return (self.output if row["made"] else self.input) / row["path"]
-
-
-def open_manifest(places: Places, columns: Iterable[str]) -> "Manifest":
+def open_manifest(raw: Path, output: Path, columns: Iterable[str]) -> "Manifest":
     """Open the manifest of an output folder to write; a new one where there is none.
 
     Args:
-        places: the two folders.
+        raw: the input folder.
+        output: the output folder.
         columns: facts that have to have a column of their own; those that an older manifest lacks are added and filled.
 
     Raises:
         InputError: it belongs to another input folder, or is no manifest.
         OutputError: it cannot be written.
     """
-    path, relative = places.output / MANIFEST_NAME, Path(os.path.relpath(places.input, places.output)).as_posix()
+    path, relative = output / MANIFEST_NAME, Path(os.path.relpath(raw, output)).as_posix()
     connection = _connect(path, "mode=rwc")
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -104,9 +93,8 @@ def open_manifest(places: Places, columns: Iterable[str]) -> "Manifest":
         raise InputError(f"{path} is no manifest of this pipeline ({first_line(error)}): give another --output_dir") from None
     if (other := _input_of(connection, path)) != relative:
         connection.close()
-        holds = f"{places.output} holds the clips of {(places.output / other).resolve()}"
-        raise InputError(f"{holds}, not of {places.input}: give each input its own --output_dir")
-    return Manifest(connection, places)
+        raise InputError(f"{output} holds the clips of {(output / other).resolve()}, not of {raw}: give each input its own --output_dir")
+    return Manifest(connection, raw, output)
 
 
 def read_manifest(path: Path) -> "Manifest":
@@ -127,7 +115,7 @@ def read_manifest(path: Path) -> "Manifest":
             logger.warning("%s is read-only: rows that are still in %s are not seen; to see them %s", path, log.name, cure)
     except sqlite3.DatabaseError:  # `_input_of` says what it is
         pass
-    return Manifest(connection, Places((path.parent / _input_of(connection, path)).resolve(), path.parent))
+    return Manifest(connection, (path.parent / _input_of(connection, path)).resolve(), path.parent)
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -157,11 +145,12 @@ class Manifest:
 
     Args:
         connection: to the opened file.
-        places: the folders that its paths are relative to.
+        raw: the input folder.
+        output: the output folder.
     """
 
-    def __init__(self, connection: sqlite3.Connection, places: Places) -> None:
-        self.connection, self.places = connection, places
+    def __init__(self, connection: sqlite3.Connection, raw: Path, output: Path) -> None:
+        self.connection, self.raw, self.output = connection, raw, output
         names = [row["name"] for row in connection.execute("PRAGMA table_info (clips)")]
         self.columns = [name for name in names if name not in _ROW]  # facts that have a column of their own
 
@@ -179,7 +168,11 @@ class Manifest:
             with self.connection:
                 yield self.connection
         except sqlite3.OperationalError as error:
-            raise OutputError(f"cannot write {self.places.output / MANIFEST_NAME}: {first_line(error)}; free some space") from None
+            raise OutputError(f"cannot write {self.output / MANIFEST_NAME}: {first_line(error)}; free some space") from None
+
+    def path_of(self, row: sqlite3.Row) -> Path:
+        """Absolute path of a row: files that the pipeline made lie below the output, the others below the input folder."""
+        return (self.output if row["made"] else self.raw) / row["path"]
 
     def one(self, query: str, *values: object) -> sqlite3.Row | None:
         """The first row of a query; None where there is none."""
@@ -239,7 +232,7 @@ class Manifest:
         query = f"SELECT * FROM clips WHERE step = ? AND kept AND NOT done {bound} ORDER BY id LIMIT ?"
         for row in self.connection.execute(query, (step, len(running) + 1)).fetchall():
             if row["id"] not in running:
-                return row["id"], ClipFile(self.places.of(row), row["source"], row["name"], json.loads(row["facts"]))
+                return row["id"], ClipFile(self.path_of(row), row["source"], row["name"], json.loads(row["facts"]))
         return None
 
     def record(self, number: int, clip: ClipFile, step: Step, outcome: Sequence[Kept | Rejected], seconds: float, run: int) -> None:
@@ -250,7 +243,7 @@ class Manifest:
                 if isinstance(result, Kept) and result.path != clip.path:
                     row |= {"name": result.path.relative_to(step.folder).as_posix(), "made": 1}
                 if isinstance(result, Kept):
-                    row["path"] = result.path.relative_to(self.places.output if row["made"] else self.places.input).as_posix()
+                    row["path"] = result.path.relative_to(self.output if row["made"] else self.raw).as_posix()
                 self._insert(row, result, clip.facts, seconds / len(outcome), step.digest, run)
             connection.execute("UPDATE clips SET done = 1 WHERE id = ?", (number,))
 
@@ -267,7 +260,7 @@ class Manifest:
 
     def owner(self, step: Step, path: Path, parent: int) -> int | None:
         """The row of the clip before, where a file is that of another clip than one made of `parent`."""
-        text = path.relative_to(self.places.output).as_posix()
+        text = path.relative_to(self.output).as_posix()
         row = self.one("SELECT parent FROM clips WHERE made AND step = ? AND path = ? AND parent != ?", step.name, text, parent)
         return None if row is None else int(row["parent"])
 
@@ -322,7 +315,7 @@ def reopen_lost(manifest: Manifest, steps: Sequence[Step]) -> None:
     """Make again files that are in the rows and not on the disk: clips that still have work before them, and those of the last step."""
     lost = 0
     for row in _rows(manifest, "made AND kept AND (NOT done OR step = ?)", [steps[-1].name]):
-        if not manifest.places.of(row).is_file():
+        if not manifest.path_of(row).is_file():
             reopen(manifest, row["parent"])
             lost += 1
     if lost:
@@ -341,7 +334,7 @@ def reopen(manifest: Manifest, number: int) -> None:
     What was made of it is removed, files and rows.
     """
     row = manifest.one("SELECT * FROM clips WHERE id = ?", number)
-    while row is not None and row["made"] and not manifest.places.of(row).is_file():
+    while row is not None and row["made"] and not manifest.path_of(row).is_file():
         row = manifest.one("SELECT * FROM clips WHERE id = ?", row["parent"])
     if row is None:  # removed with a clip before it
         return
@@ -369,10 +362,9 @@ def _rows(manifest: Manifest, condition: str, values: Sequence[str]) -> Iterator
 
 def _unlink(manifest: Manifest, rows: Iterable[sqlite3.Row]) -> None:
     """Remove the files of rows (path, step) that the pipeline made, and folders that become empty by it. Raises OutputError."""
-    output, raw = manifest.places.output, manifest.places.input
     for row in rows:
-        path = output / row["path"]
-        assert row["step"] != RAW and not path.is_relative_to(raw), "a raw file was about to be removed"
+        path = manifest.output / row["path"]
+        assert row["step"] != RAW and not path.is_relative_to(manifest.raw), "a raw file was about to be removed"
         try:
             path.unlink(missing_ok=True)
         except OSError as error:

@@ -3,31 +3,17 @@
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
 from latentsync.errors import InputError, LatentSyncError, OutputError, WeightsError, first_line
 from latentsync.media.files import STAGING_PREFIX, FolderLock
-from preprocess.manifest import (
-    CRASHED,
-    FAILED,
-    TIMED_OUT,
-    Manifest,
-    Places,
-    RawFile,
-    drop_stale,
-    open_manifest,
-    reopen_lost,
-    reopen_rejected,
-)
+from preprocess.manifest import CRASHED, FAILED, TIMED_OUT, Manifest, RawFile, drop_stale, open_manifest, reopen_lost, reopen_rejected
 from preprocess.runner import Executor, PipelineConfig, PipelineProgress, Run
 from preprocess.step import Rejected, Step, plan_steps
 
 logger = logging.getLogger("preprocess.pipeline")
-_GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))  # of NVIDIA, of Windows' Linux, of AMD
-_OLD = 600.0  # seconds after which an unfinished file of a run that died is no longer anybody's work
 _AT_ONCE = 10_000  # names of one folder that are held in memory and sorted; a folder with more comes in several sorted parts
 NO_MEDIA = frozenset(  # endings of files that are no video for certain: passed over without a row in the manifest
     {
@@ -50,29 +36,27 @@ def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]
         OutputError: the disk is full, or cannot be written.
         LatentSyncError: a step cannot work at all.
     """
-    places = Places(config.input.resolve(), config.output.resolve())
-    steps = plan_steps(config.steps, places.output, config.options, config.checkpoints.resolve())
+    raw, output = config.input.resolve(), config.output.resolve()
+    steps = plan_steps(config.steps, output, config.options, config.checkpoints.resolve())
     check_weights(steps)
-    check_places(places, steps)
-    lock = FolderLock(places.output, ".pipeline-lock", "is in use by another run: wait for its end, or give another --output_dir")
-    with lock, open_manifest(places, [name for step in steps for name in step.definition.columns]) as manifest:
-        died = manifest.died()
-        if died:
+    check_folders(raw, output, steps)
+    lock = FolderLock(output, ".pipeline-lock", "is in use by another run: wait for its end, or give another --output_dir")
+    with lock, open_manifest(raw, output, [name for step in steps for name in step.definition.columns]) as manifest:
+        if died := manifest.died():
             logger.info("The run before did not come to its end: going on where it stopped")
-            remove_unfinished(steps, before=time.time() - _OLD)
         drop_stale(manifest, steps)
         claim_folders(manifest, steps)
         reopen_lost(manifest, steps)
         reopen_rejected(manifest, (FAILED, CRASHED, TIMED_OUT) if config.try_again else (FAILED,))
         _work(config, manifest, steps, make_executor, died)
-    return places.output
+    return output
 
 
 def _work(
     config: PipelineConfig, manifest: Manifest, steps: list[Step], make_executor: Callable[[Sequence[Step]], Executor], died: bool
 ) -> None:
     """Scan and work; note in the manifest how it went, however it went."""
-    scan = find_raw_files(manifest.places.input)
+    scan = find_raw_files(manifest.raw)
     scan = chain(list(islice(scan, 1)), scan)  # a folder that cannot be read is refused before any worker starts
     number = manifest.begin_run(config.arguments, steps)
     progress = PipelineProgress([step.name for step in steps], config.show_progress)
@@ -92,15 +76,13 @@ def _work(
     finally:
         progress.close()
         if died or ending != "done" or (run is not None and run.killed):
-            remove_unfinished(steps, before=time.time() + 1)  # no worker runs any more
+            remove_unfinished(steps)  # no worker runs any more
         numbers = {"seconds": progress.seconds(), "works": progress.works, "raw_hours": progress.raw_hours}
         manifest.end_run(number, ending, cpu_idle=progress.cpu_idle(), **numbers)
 
 
 def gpu_devices(workers: int) -> list[str]:
     """A torch device for each process of steps with a network, over the visible GPUs in turn; empty where there is none."""
-    if not any(place.exists() for place in _GPU_DRIVERS):  # saves the import of torch
-        return []
     import torch
 
     count = torch.cuda.device_count()
@@ -121,9 +103,8 @@ def check_weights(steps: Sequence[Step]) -> None:
         raise WeightsError(f"These weights are missing: {files}. Put them there, or go on without those steps: --skip {names}")
 
 
-def check_places(places: Places, steps: Sequence[Step]) -> None:
+def check_folders(raw: Path, output: Path, steps: Sequence[Step]) -> None:
     """Refuse folders that would mix raw files and results. Raises InputError."""
-    raw, output = places.input, places.output
     if not raw.is_dir():
         raise InputError(f"{raw} is not a folder: give the folder that holds the raw videos with --input_dir")
     if output.is_relative_to(raw):
@@ -149,17 +130,14 @@ def claim_folders(manifest: Manifest, steps: Sequence[Step]) -> None:
             raise OutputError(f"cannot make {step.folder}: {(error.strerror or str(error)).lower()}") from None
 
 
-def remove_unfinished(steps: Sequence[Step], before: float) -> None:
-    """Remove from the steps' folders the hidden files that a dead process was writing, if last changed before a time."""
+def remove_unfinished(steps: Sequence[Step]) -> None:
+    """Remove from the steps' folders the hidden files that processes were writing when they died."""
     removed = 0
     for step in (step for step in steps if step.folder_name):
-        for folder, folders, names in os.walk(step.folder):
-            for name in (name for name in [*names, *folders] if name.startswith(STAGING_PREFIX)):
-                path = Path(folder) / name
-                with contextlib.suppress(OSError):  # gone, or a folder with something in it
-                    if path.lstat().st_mtime < before:
-                        path.rmdir() if path.is_dir() else path.unlink()
-                        removed += 1
+        for path in step.folder.rglob(f"{STAGING_PREFIX}*"):
+            with contextlib.suppress(OSError):  # gone, or a folder with something in it
+                path.rmdir() if path.is_dir() else path.unlink()
+                removed += 1
     if removed:
         logger.info("%d unfinished files of tasks that were ended were removed", removed)
 

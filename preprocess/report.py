@@ -173,9 +173,9 @@ def _shown(manifest: Manifest, row: sqlite3.Row) -> ShownClip:
 def _picture_path(manifest: Manifest, number: int | None) -> Path | None:
     """The clip's own file; that of the clip before where it has none, or it is gone."""
     row = manifest.one("SELECT parent, path, made FROM clips WHERE id = ?", number)
-    while row is not None and (row["path"] is None or not manifest.places.of(row).is_file()):
+    while row is not None and (row["path"] is None or not manifest.path_of(row).is_file()):
         row = manifest.one("SELECT parent, path, made FROM clips WHERE id = ?", row["parent"])
-    return None if row is None else manifest.places.of(row)
+    return None if row is None else manifest.path_of(row)
 
 
 def thumbnail(path: Path, at: float) -> str | None:
@@ -198,7 +198,7 @@ def write_report(manifest: Manifest, target: Path, seed: int = 1) -> None:
     counts = count_steps(manifest)
     environment = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
     page = environment.get_template(TEMPLATE).render(
-        title=f"Clips of {manifest.places.input.name}",
+        title=f"Clips of {manifest.raw.name}",
         counts=counts,
         hours=counts[1].hours_in if len(counts) > 1 else 0.0,
         run=manifest.one("SELECT started, ending FROM runs ORDER BY id DESC"),
@@ -226,7 +226,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def run(arguments: argparse.Namespace) -> None:
     """Do what the command line says."""
     with read_manifest(arguments.manifest) as manifest:
-        target = arguments.output or manifest.places.output / REPORT_NAME
+        target = arguments.output or manifest.output / REPORT_NAME
         print(as_text(count_steps(manifest)))
         try:
             check_target(target)

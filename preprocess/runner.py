@@ -298,15 +298,12 @@ class LocalExecutor(Executor):
         self._all = self._pools["cpu"] + (self._pools["gpu"] if devices else [])
 
     def free(self, step: int) -> int:
-        """How many tasks of a step could begin at once."""
         return sum(slot.task is None for slot in self._pools[self._steps[step].device])
 
     def slots(self) -> int:
-        """How many tasks can run at the same time."""
         return len(self._all)
 
     def submit(self, task: Task) -> None:
-        """Begin a task; a worker must be free."""
         slot = next(slot for slot in self._pools[self._steps[task.step].device] if slot.task is None)
         if slot.process is None or not slot.process.is_alive():
             self._start(slot)
@@ -318,7 +315,7 @@ class LocalExecutor(Executor):
             slot.error = "its process had ended"
 
     def wait(self, seconds: float) -> list[Result]:
-        """Results of tasks that have ended; waits up to `seconds` for the first. A task that is over its time is ended here."""
+        """As in `Executor`; a task that is over its time is ended here."""
         busy = {slot.pipe: slot for slot in self._all if slot.task is not None and slot.pipe is not None}
         if not busy:
             return []
@@ -329,7 +326,6 @@ class LocalExecutor(Executor):
         return [result for result in results if result is not None] + [self._end(slot, is_late=True) for slot in late]
 
     def close(self, at_once: bool) -> None:
-        """End all workers; `at_once` interrupts running tasks, whose unfinished files are removed."""
         running = [(slot, slot.process, slot.pipe) for slot in self._all if slot.process is not None and slot.pipe is not None]
         for slot, process, pipe in running:
             if at_once or slot.task is not None:

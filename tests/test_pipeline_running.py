@@ -192,10 +192,9 @@ def test_steps_with_networks_get_their_own_processes_and_devices() -> None:
     assert [together.free(k) for k in range(3)] == [3, 3, 3] and together.slots() == 3
 
 
-def test_gpus_are_given_out_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(pipeline, "_GPU_DRIVERS", (tmp_path,))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pipeline.gpu_devices(0) == ["cuda:0", "cuda:1"]
     assert pipeline.gpu_devices(3) == ["cuda:0", "cuda:1", "cuda:0"]
