@@ -15,7 +15,6 @@ import latentsync.media.probe as ffmpeg_module
 from latentsync.errors import LatentSyncError
 from latentsync.media.audio import read_audio
 from latentsync.media.probe import DISK_FAILS, probe
-from latentsync.media.video_reader import VideoReader
 from preprocess.clip_writer import clip_path, cut, open_recording, place
 from preprocess.step import Kept, Rejected
 from preprocess.steps.decode_check import DecodeCheck
@@ -46,17 +45,16 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_healthy_file_stays_where_it_is(healthy: Path) -> None:
     outcome = checked(healthy)
     assert isinstance(outcome, Kept) and outcome.path == healthy
-    assert outcome.facts["duration"] == pytest.approx(3, abs=0.1) and outcome.facts["damaged_end"] is False
-    assert (outcome.facts["width"], outcome.facts["height"], outcome.facts["fps"]) == (96, 64, 25)
+    wanted = {"width": 96, "height": 64, "fps": 25, "codec": "h264", "damaged_end": False, "duration": pytest.approx(3, abs=0.1)}
+    assert outcome.facts == wanted
 
 
 def damaged(source: Path, target: Path, first: float, last: float) -> Path:
     """A copy with noise over the bytes of all packets between two times."""
     content = bytearray(source.read_bytes())
-    answer = target.with_suffix(".txt")
-    run = ["-select_streams", "v", "-show_entries", "packet=pts_time,pos,size", "-of", "csv=p=0"]
-    answer.write_text(subprocess.run(["ffprobe", "-v", "error", *run, str(source)], capture_output=True, text=True, check=True).stdout)
-    for time, size, position in (line.split(",")[:3] for line in answer.read_text().split()):
+    entries = ["-select_streams", "v", "-show_entries", "packet=pts_time,pos,size", "-of", "csv=p=0"]
+    packets = subprocess.run(["ffprobe", "-v", "error", *entries, str(source)], capture_output=True, text=True, check=True).stdout
+    for time, size, position in (line.split(",")[:3] for line in packets.split()):
         if first <= float(time) < last:
             start, end = int(position), int(position) + int(size)
             content[start + 4 : end] = random.Random(start).randbytes(end - start - 4)
@@ -91,13 +89,12 @@ def test_what_is_not_the_files_fault_is_never_called_broken(healthy: Path, tmp_p
         monkeypatch.undo()
 
 
-def test_a_file_that_was_cut_off_is_broken(healthy: Path, tmp_path: Path) -> None:
-    content = healthy.read_bytes()
-    for name, container in (("cut.mp4", None), ("cut.mkv", "cut_whole.mkv")):
-        whole = remux(healthy, tmp_path / container).read_bytes() if container else content
-        (tmp_path / name).write_bytes(whole[: len(whole) // 3])
-        outcome = checked(tmp_path / name)
-        assert isinstance(outcome, Rejected) and outcome.reason == "broken", name
+@pytest.mark.parametrize("name", ["cut.mp4", "cut.mkv"])
+def test_a_file_that_was_cut_off_is_broken(healthy: Path, tmp_path: Path, name: str) -> None:
+    content = remux(healthy, tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 3])
+    outcome = checked(tmp_path / name)
+    assert isinstance(outcome, Rejected) and outcome.reason == "broken"
 
 
 def test_what_lacks_something_says_what(healthy: Path, tmp_path: Path) -> None:
@@ -182,18 +179,6 @@ def test_cuts_are_exact_to_the_frame_and_the_sample(recording: Path, tmp_path: P
         cut(source, start, stop, tmp_path / "piece.mp4")
         assert numbers_of(tmp_path / "piece.mp4") == list(range(start, stop))
         assert np.array_equal(read_audio(tmp_path / "piece.mp4") * 32768, levels(range(start, stop)))
-
-
-def test_a_copied_piece_has_the_very_pictures_of_its_source(recording: Path, tmp_path: Path) -> None:
-    source = open_recording(recording)
-    start = sorted(source.keys)[1]
-    cut(source, start, start + 13, tmp_path / "piece.mp4")
-    assert np.array_equal(list(VideoReader(tmp_path / "piece.mp4").frames()), list(VideoReader(recording).frames(start, start + 13)))
-
-
-def test_a_cut_of_everything_is_the_same_file(recording: Path, tmp_path: Path) -> None:
-    cut(open_recording(recording), 0, 120, tmp_path / "all.mp4")
-    assert (tmp_path / "all.mp4").samefile(recording)
 
 
 def test_missing_sound_at_the_end_is_silence(tmp_path: Path) -> None:
