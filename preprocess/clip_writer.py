@@ -16,6 +16,7 @@ from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.errors import InputError, LatentSyncError, OutputError, first_line
 from latentsync.media.files import VIDEO_EXTENSIONS, staged
 from latentsync.media.probe import DISK_FULL, QUIET, Child, Colour, file_url, probe, write_all
+from preprocess.step import ClipFile
 
 SAMPLES_PER_FRAME = AUDIO_SAMPLE_RATE // VIDEO_FPS  # of sound, 640
 CRF = 13  # measured against its source at 1080x1920: SSIM 0.995
@@ -95,6 +96,12 @@ def clip_path(folder: Path, name: str, number: int | None = None) -> Path:
     if stem == name or Path(stem).suffix.lower() in VIDEO_EXTENSIONS:  # talk.mkv beside talk.mp4
         stem = name if Path(name).suffix else f"{name}.raw"
     return folder / (f"{stem}.mp4" if number is None else f"{stem}_{number:03d}.mp4")
+
+
+def piece_facts(clip: ClipFile, start: int, stop: int) -> dict[str, float]:
+    """Facts of the frames start..stop (half open) of a clip; seconds, `start` since the beginning of the raw file's picture."""
+    begins = float(clip.facts.get("start") or 0.0) + start / VIDEO_FPS
+    return {"start": begins, "frames": stop - start, "duration": (stop - start) / VIDEO_FPS}
 
 
 LEAST_REST = 0.2  # seconds of picture that a step leaves out and gives a reason for; the sound of most recordings ends a few frames early

@@ -450,8 +450,7 @@ def process_clip(processor: ClipProcessor, task: Task, step: Step) -> Outcome:
 def _end_with_the_parent() -> None:
     """End this process once the one that gives it tasks was killed: nobody would receive a result."""
     parent = multiprocessing.parent_process()
-    if parent is None:
-        return
+    assert parent is not None
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_END_SECONDS)

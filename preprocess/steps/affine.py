@@ -23,6 +23,7 @@ from preprocess.clip_writer import (
     clip_path,
     media_input,
     open_recording,
+    piece_facts,
     whole_sound,
     write_clip,
 )
@@ -65,9 +66,8 @@ class Affine:
         for number, span in enumerate(spans):
             target = clip_path(folder, clip.name, None if whole else number)
             self.write(source, recording, span, target)
-            frames, begins = span.stop - span.start, float(clip.facts.get("start") or 0.0) + span.start / VIDEO_FPS
-            facts = {"start": begins, "frames": frames, "duration": frames / VIDEO_FPS, "width": self.resolution, "height": self.resolution}
-            outcome.append(Kept(target, facts))
+            size = {"width": self.resolution, "height": self.resolution}
+            outcome.append(Kept(target, {**piece_facts(clip, span.start, span.stop), **size}))
         rest = plan.num_frames - sum(span.stop - span.start for span in spans)
         if rest >= LEAST_REST * VIDEO_FPS:
             why = f"{rest} of {plan.num_frames} frames of {clip.name} are in no stretch of {self.min_seconds:g} s with one face{gaps(plan)}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError
-from preprocess.clip_writer import clip_path, cut, open_recording
+from preprocess.clip_writer import clip_path, cut, open_recording, piece_facts
 from preprocess.step import ClipFile, Kept, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
 
 MIN_SECONDS = StepOption("min_seconds", float, 5.0, "shortest piece that a shot is cut into")
@@ -36,8 +36,7 @@ class Segments:
         for number, (start, stop) in enumerate(pairwise(boundaries(length, shortest, longest, recording.keys))):
             target = clip_path(folder, clip.name, number)
             cut(recording, start, stop, target)
-            begins = float(clip.facts.get("start") or 0.0) + start / VIDEO_FPS
-            outcome.append(Kept(target, {"start": begins, "frames": stop - start, "duration": (stop - start) / VIDEO_FPS}))
+            outcome.append(Kept(target, piece_facts(clip, start, stop)))
         return outcome
 
 
