@@ -4,17 +4,15 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, islice
 from pathlib import Path
 
 from latentsync.errors import InputError, LatentSyncError, OutputError, WeightsError, first_line
 from latentsync.media.files import STAGING_PREFIX, FolderLock
 from preprocess.manifest import CRASHED, FAILED, TIMED_OUT, Manifest, RawFile, drop_stale, open_manifest, reopen_lost, reopen_rejected
-from preprocess.runner import Executor, PipelineConfig, PipelineProgress, Run
+from preprocess.runner import Executor, PipelineConfig, Run
 from preprocess.step import Rejected, Step, plan_steps
 
 logger = logging.getLogger("preprocess.pipeline")
-_AT_ONCE = 10_000  # names of one folder that are held in memory and sorted; a folder with more comes in several sorted parts
 NO_MEDIA = frozenset(  # endings of files that are no video for certain: passed over without a row in the manifest
     {
         *(".txt", ".md", ".rst", ".pdf", ".doc", ".docx", ".html", ".htm", ".xml", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".ini"),
@@ -48,25 +46,17 @@ def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]
         claim_folders(manifest, steps)
         reopen_lost(manifest, steps)
         reopen_rejected(manifest, (FAILED, CRASHED, TIMED_OUT) if config.try_again else (FAILED,))
-        _work(config, manifest, steps, make_executor, died)
+        _work(Run(manifest, steps, find_raw_files(raw), config), make_executor, died)
     return output
 
 
-def _work(
-    config: PipelineConfig, manifest: Manifest, steps: list[Step], make_executor: Callable[[Sequence[Step]], Executor], died: bool
-) -> None:
-    """Scan and work; note in the manifest how it went, however it went."""
-    scan = find_raw_files(manifest.raw)
-    scan = chain(list(islice(scan, 1)), scan)  # a folder that cannot be read is refused before any worker starts
-    number = manifest.begin_run(config.arguments, steps)
-    progress = PipelineProgress([step.name for step in steps], config.show_progress)
+def _work(run: Run, make_executor: Callable[[Sequence[Step]], Executor], died: bool) -> None:
+    """Work; note in the manifest how it went, however it went."""
     ending = "interrupted"
-    run = None
     try:
-        executor = make_executor(steps)
+        executor = make_executor(run.steps)
         try:
-            run = Run(manifest, steps, scan, executor, progress, number, config)
-            run.work()
+            run.work(executor)
             ending = "done"
         finally:
             executor.close(at_once=ending != "done")
@@ -74,11 +64,9 @@ def _work(
         ending = first_line(error)
         raise
     finally:
-        progress.close()
-        if died or ending != "done" or (run is not None and run.killed):
-            remove_unfinished(steps)  # no worker runs any more
-        numbers = {"seconds": progress.seconds(), "works": progress.works, "raw_hours": progress.raw_hours}
-        manifest.end_run(number, ending, cpu_idle=progress.cpu_idle(), **numbers)
+        if died or ending != "done" or run.killed:
+            remove_unfinished(run.steps)  # no worker runs any more
+        run.close(ending)
 
 
 def gpu_devices(workers: int) -> list[str]:
@@ -144,41 +132,29 @@ def remove_unfinished(steps: Sequence[Step]) -> None:
 
 def find_raw_files(root: Path) -> Iterator[RawFile]:
     """Files below `root` that may hold video, without hidden files and links to folders. Raises InputError where `root` cannot be read."""
-    folders = [root]
-    while folders:
-        inner: list[Path] = []
-        for entry in _entries(folder := folders.pop(), is_root=folder == root):
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                inner.append(folder / entry.name)
-            elif entry.is_dir():
-                logger.warning("%s is a link to a folder and is passed over: give it as --input_dir of its own", entry.path)
-            elif Path(entry.name).suffix.lower() not in NO_MEDIA:
-                yield _raw_file(root, entry)
-        folders.extend(reversed(inner))
 
-
-def _entries(folder: Path, is_root: bool) -> Iterator[os.DirEntry[str]]:
-    """Entries of a folder, sorted by name as far as memory allows."""
-    try:
-        with os.scandir(folder) as found:
-            while some := sorted(islice(found, _AT_ONCE), key=lambda entry: entry.name):
-                yield from some
-    except OSError as error:
-        sentence = f"{folder} cannot be read ({(error.strerror or str(error)).lower()})"
-        if is_root:
-            raise InputError(f"{sentence}: give yourself permission to read it") from None
+    def refuse(error: OSError) -> None:
+        sentence = f"{error.filename} cannot be read ({(error.strerror or str(error)).lower()})"
+        if Path(error.filename) == root:
+            raise InputError(f"{sentence}: give yourself permission to read it")
         logger.warning("%s and is passed over", sentence)
 
+    for folder, folders, names in os.walk(root, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(folder) / name for name in folders):
+            if path.is_symlink():
+                logger.warning("%s is a link to a folder and is passed over: give it as --input_dir of its own", path)
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() not in NO_MEDIA:
+                yield _raw_file(root, Path(folder) / name)
 
-def _raw_file(root: Path, entry: os.DirEntry[str]) -> RawFile:
-    path = Path(entry.path)
+
+def _raw_file(root: Path, path: Path) -> RawFile:
     source = path.relative_to(root).as_posix()
     try:
-        status = entry.stat()
+        status = path.stat()
         stamp = f"{status.st_size}-{status.st_mtime_ns}"
-    except OSError:  # a link to nowhere: the first step says so
+    except OSError:  # a link to nowhere, which the first step rejects
         stamp = "gone"
     try:
         source.encode()

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing import connection as mpc
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -123,43 +123,38 @@ class Run:
     Args:
         manifest: opened to write; it says what is done already.
         steps: in order.
-        scan: the raw files, found as they are asked for.
-        executor: the workers.
-        progress: counts what is done.
-        number: of this run in the manifest.
+        scan: the raw files, found as they are asked for. Raises InputError at the first where the folder cannot be read.
         config: options of the run.
     """
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        steps: Sequence[Step],
-        scan: Iterator[RawFile],
-        executor: Executor,
-        progress: "PipelineProgress",
-        number: int,
-        config: PipelineConfig,
-    ) -> None:
-        self.manifest, self.steps, self.executor, self.progress = manifest, list(steps), executor, progress
-        self.number, self.config = number, config
+    def __init__(self, manifest: Manifest, steps: Sequence[Step], scan: Iterator[RawFile], config: PipelineConfig) -> None:
+        self.manifest, self.steps, self.config = manifest, list(steps), config
         self.killed = 0  # processes that may have left unfinished files
-        self._scan, self._scanning = scan, True
+        self._scan: Iterator[RawFile] = chain(list(islice(scan, 1)), scan)  # an input folder that cannot be read is refused here
+        self._scanning = True
         self._last_raw: int | None = None  # row of the last raw file within the limit
         self._sources = [RAW, *(step.name for step in steps[:-1])]  # step k works on the clips that the k-th of these kept
         self._running: set[int] = set()  # rows
         self._tries: Counter[int] = Counter()  # by row
         self._failing: list[list[int]] = [[] for _ in steps]  # rows that failed since the last that did not
-        self._most_between = 4 * executor.slots() + _LEAST_BETWEEN
+        self._number = manifest.begin_run(config.arguments, steps)
+        self._progress = PipelineProgress([step.name for step in steps], config.show_progress)
 
-    def work(self) -> None:
-        """Work until nothing waits and nothing runs: every clip is kept or rejected then.
+    def close(self, ending: str) -> None:
+        """Note in the manifest how the run ended."""
+        self._progress.close()
+        names = ("seconds", "works", "raw_hours", "cpu_idle")
+        self.manifest.end_run(self._number, ending, **{name: getattr(self._progress, name) for name in names})
+
+    def work(self, executor: Executor) -> None:
+        """Give work to an executor until nothing waits and nothing runs: every clip is kept or rejected then.
 
         Raises LatentSyncError where a step cannot work at all, or no worker is left; what is recorded until then stays.
         """
         idle_since = time.monotonic()
         while True:
             self._scan_some()
-            self._submit_tasks()
+            self._submit_tasks(executor)
             if self._running or self._scanning:
                 idle_since = time.monotonic()
             elif (k := next((k for k in range(len(self.steps)) if self._next(k)), None)) is None:
@@ -169,9 +164,9 @@ class Run:
                     f"Clips wait for the step {self.steps[k].name}, and for {NO_WORKER_SECONDS:.0f} s there was no worker for it: make "
                     "room for one (or ask for fewer with --workers, --gpu_workers), then run this again: it goes on from there"
                 )
-            for result in self.executor.wait(0.0 if self._scanning else _TICK):
+            for result in executor.wait(0.0 if self._scanning else _TICK):
                 self._finish(result)
-            self.progress.show()
+            self._progress.show()
 
     def _scan_some(self) -> None:
         """Add some more raw files to the manifest."""
@@ -182,25 +177,24 @@ class Run:
             room = min(room, self.config.limit - self.manifest.count_raw())
         some = list(islice(self._scan, max(0, room)))
         self._scanning = bool(some)
-        for row in self.manifest.add_raw(some, self.number):
+        for row in self.manifest.add_raw(some, self._number):
             logger.info("A raw file has changed since it was worked on: it is worked on again")
             reopen(self.manifest, row)
         if self.config.limit is not None:
             self._last_raw = self.manifest.last_raw(self.config.limit)
-        self.progress.raw_files = self.manifest.count_raw()
+        self._progress.raw_files = self.manifest.count_raw()
 
-    def _submit_tasks(self) -> None:
-        """Give every free worker a task, of the latest step that has clips waiting."""
+    def _submit_tasks(self, executor: Executor) -> None:
+        """Give every free worker a task, of the latest step that has clips waiting; no step runs far ahead of the one behind it."""
+        most = 4 * executor.slots() + _LEAST_BETWEEN
         for k in reversed(range(len(self.steps))):
-            while self.executor.free(k) and not self._is_ahead(k) and (waiting := self._next(k)) is not None:
+            behind = None if k + 1 == len(self.steps) else self.steps[k].name
+            while executor.free(k) and (behind is None or self.manifest.count_waiting(behind, most) < most):
+                if (waiting := self._next(k)) is None:
+                    break
                 number, clip = waiting
                 self._running.add(number)
-                self.executor.submit(Task(number, k, clip))
-
-    def _is_ahead(self, k: int) -> bool:
-        """Whether a step has to wait for the one behind it."""
-        is_last = k + 1 == len(self.steps)
-        return not is_last and self.manifest.count_waiting(self._sources[k + 1], self._most_between) >= self._most_between
+                executor.submit(Task(number, k, clip))
 
     def _next(self, k: int) -> tuple[int, ClipFile] | None:
         """Row and file of the next clip for a step."""
@@ -229,7 +223,7 @@ class Run:
 
     def _record(self, task: Task, outcome: Outcome, seconds: float) -> None:
         step, path = self.steps[task.step], task.clip.path
-        self.manifest.record(task.number, task.clip, step, outcome, seconds, self.number)
+        self.manifest.record(task.number, task.clip, step, outcome, seconds, self._number)
         self._tries.pop(task.number, None)
         reasons = {result.reason for result in outcome if isinstance(result, Rejected)}
         if self.config.remove_intermediate and not reasons & NOT_FINAL:
@@ -240,7 +234,7 @@ class Run:
             except OSError as error:
                 raise OutputError(f"cannot remove the broken file {path} ({(error.strerror or str(error)).lower()})") from None
             logger.info("%s is broken and was removed", path)
-        self.progress.count(step.name, outcome, is_first=task.step == 0)
+        self._progress.count(step.name, outcome, is_first=task.step == 0)
 
     def _without_taken_names(self, task: Task, outcome: Outcome) -> Outcome:
         """The outcome; a rejection where it wrote over the file of another clip, which is worked on again."""
@@ -513,26 +507,28 @@ class PipelineProgress:
         if self._bar.disable or time.monotonic() - self._shown_at < self._every:
             return
         self._shown_at = time.monotonic()
-        seconds = max(self.seconds(), 1e-9)
+        seconds = max(self.seconds, 1e-9)
         counts = " ".join(f"{name} {kept}/{rejected}" for name, (kept, rejected) in self._counts.items() if kept or rejected)
         parts = [
             f"{self.raw_files} files, {self.works} works",
             f"{self.works / seconds:.2f} clips/s",
             f"{3600 * self.raw_hours / seconds:.2f} h video/h",
-            f"CPU {100 - 100 * self.cpu_idle():.0f} %",
+            f"CPU {100 - 100 * self.cpu_idle:.0f} %",
             *gpu_use(),
             f"kept/rejected: {counts or 'none yet'}",
         ]
         self._bar.set_description_str(" | ".join(parts))
 
+    @property
     def seconds(self) -> float:
         """Since the run began."""
         return time.monotonic() - self._start
 
+    @property
     def cpu_idle(self) -> float:
         """Share of the time since the run began in which a processor had nothing to do, or waited for a disk."""
         idle, start = (times.idle + getattr(times, "iowait", 0.0) for times in (psutil.cpu_times(), self._cpu_start))
-        return min(1.0, (idle - start) / max(self.seconds() * (psutil.cpu_count() or 1), 1e-9))
+        return min(1.0, (idle - start) / max(self.seconds * (psutil.cpu_count() or 1), 1e-9))
 
     def close(self) -> None:
         """Leave the line as it is."""
