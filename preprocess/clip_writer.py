@@ -16,7 +16,7 @@ from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.errors import InputError, LatentSyncError, OutputError, first_line
 from latentsync.media.files import VIDEO_EXTENSIONS, staged
 from latentsync.media.probe import DISK_FULL, QUIET, Child, Colour, file_url, probe, write_all
-from preprocess.step import ClipFile
+from preprocess.step import ClipFile, Facts, Kept
 
 SAMPLES_PER_FRAME = AUDIO_SAMPLE_RATE // VIDEO_FPS  # of sound, 640
 CRF = 13  # measured against its source at 1080x1920: SSIM 0.995
@@ -96,6 +96,13 @@ def clip_path(folder: Path, name: str, number: int | None = None) -> Path:
     if stem == name or Path(stem).suffix.lower() in VIDEO_EXTENSIONS:  # talk.mkv beside talk.mp4
         stem = name if Path(name).suffix else f"{name}.raw"
     return folder / (f"{stem}.mp4" if number is None else f"{stem}_{number:03d}.mp4")
+
+
+def keep(clip: ClipFile, folder: Path, facts: Facts) -> Kept:
+    """Put a clip that a filter leaves as it is into the filter's folder."""
+    target = clip_path(folder, clip.name)
+    place(clip.path, target)
+    return Kept(target, facts)
 
 
 def piece_facts(clip: ClipFile, start: int, stop: int) -> dict[str, float]:

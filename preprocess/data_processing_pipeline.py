@@ -67,7 +67,7 @@ def _add_worker_arguments(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--executor", choices=("local", "ray"), default="local", help="processes here, or actors of a Ray cluster")
     group.add_argument("--ray_address", help='of the cluster, such as "auto" (default: Ray is started on this machine)')
     group.add_argument("--timeout", type=float, default=1800.0, help="seconds that a step may spend on one clip (default %(default)s)")
-    group.add_argument("--try_again", action="store_true", help="give clips that timed out or crashed another chance")
+    group.add_argument("--try_again", action="store_true", help="process clips again that timed out or crashed")
 
 
 def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
@@ -81,14 +81,12 @@ def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse numbers that make no sense. Raises InputError."""
-    for name in ("workers", "gpu_workers", "per_gpu_num_workers"):
-        if (count := getattr(arguments, name)) < 0:
-            raise InputError(f"--{name} {count}: give a number from 0")
+    """Refuse numbers out of range. Raises InputError."""
+    for name, least in {"workers": 0, "gpu_workers": 0, "per_gpu_num_workers": 0, "limit": 1}.items():
+        if (count := getattr(arguments, name)) is not None and count < least:
+            raise InputError(f"--{name} {count}: give a number from {least}")
     if not arguments.timeout > 0:
         raise InputError(f"--timeout {arguments.timeout:g}: give a number of seconds over 0")
-    if arguments.limit is not None and arguments.limit < 1:
-        raise InputError(f"--limit {arguments.limit}: ask for at least one raw file")
     if arguments.ray_address is not None and arguments.executor != "ray":
         raise InputError("--ray_address is of use with --executor ray alone: add that")
 
@@ -119,7 +117,7 @@ def executor_maker(arguments: argparse.Namespace) -> Callable[[Sequence[Step]], 
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Do what the command line says."""
+    """The work of the command."""
     check(arguments)
     output = arguments.output_dir or arguments.input_dir.resolve().parent
     if not arguments.report_only:

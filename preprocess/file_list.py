@@ -209,7 +209,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Do what the command line says."""
+    """The work of the command."""
     if not 0 <= arguments.val_share <= 1:
         raise InputError(f"--val_share {arguments.val_share:g}: give a share from 0 to 1")
     if arguments.val is not None and arguments.val.resolve() == arguments.output.resolve():

@@ -63,14 +63,8 @@ class RawFile:
 def open_manifest(raw: Path, output: Path, columns: Iterable[str]) -> "Manifest":
     """Open the manifest of an output folder to write; a new one where there is none.
 
-    Args:
-        raw: the input folder.
-        output: the output folder.
-        columns: facts that have to have a column of their own; those that an older manifest lacks are added and filled.
-
-    Raises:
-        InputError: it belongs to another input folder, or is no manifest.
-        OutputError: it cannot be written.
+    `columns` are facts that have to have a column of their own; those that an older manifest lacks are added and filled. Raises InputError
+    where it is no manifest or that of another input folder than `raw`, OutputError where it cannot be written.
     """
     path, relative = output / MANIFEST_NAME, Path(os.path.relpath(raw, output)).as_posix()
     connection = _connect(path, "mode=rwc")
@@ -141,13 +135,7 @@ def _input_of(connection: sqlite3.Connection, path: Path) -> str:
 
 
 class Manifest:
-    """The rows of one output folder; one process writes, any number may read.
-
-    Args:
-        connection: to the opened file.
-        raw: the input folder.
-        output: the output folder.
-    """
+    """The rows of one output folder; one process writes, any number may read. `raw` is the input folder."""
 
     def __init__(self, connection: sqlite3.Connection, raw: Path, output: Path) -> None:
         self.connection, self.raw, self.output = connection, raw, output

@@ -224,7 +224,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Do what the command line says."""
+    """The work of the command."""
     with read_manifest(arguments.manifest) as manifest:
         target = arguments.output or manifest.output / REPORT_NAME
         print(as_text(count_steps(manifest)))

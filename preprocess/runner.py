@@ -123,7 +123,7 @@ class Run:
     Args:
         manifest: opened to write; it says what is done already.
         steps: in order.
-        scan: the raw files, found as they are asked for. Raises InputError at the first where the folder cannot be read.
+        scan: the raw files, found as they are wanted; InputError at the first where the folder cannot be read.
         config: options of the run.
     """
 
@@ -142,9 +142,10 @@ class Run:
 
     def close(self, ending: str) -> None:
         """Note in the manifest how the run ended."""
-        self._progress.close()
-        names = ("seconds", "works", "raw_hours", "cpu_idle")
-        self.manifest.end_run(self._number, ending, **{name: getattr(self._progress, name) for name in names})
+        progress = self._progress
+        progress.close()
+        numbers = {"seconds": progress.seconds, "works": progress.works, "raw_hours": progress.raw_hours, "cpu_idle": progress.cpu_idle}
+        self.manifest.end_run(self._number, ending, **numbers)
 
     def work(self, executor: Executor) -> None:
         """Give work to an executor until nothing waits and nothing runs: every clip is kept or rejected then.
@@ -476,12 +477,7 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
 
 
 class PipelineProgress:
-    """A progress line, and the numbers of a run for the manifest.
-
-    Args:
-        steps: names in order.
-        is_shown: whether anything is written.
-    """
+    """A progress line, and the numbers of a run for the manifest."""
 
     def __init__(self, steps: Sequence[str], is_shown: bool) -> None:
         self.raw_files = 0  # found so far

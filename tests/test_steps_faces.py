@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from faces_fixtures import draw, square_face
-from steps_fixtures import BLOCK, clip, encode, heard_numbers, levels
+from steps_fixtures import BLOCK, clip, encode, levels, sound_numbers
 
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.detector import Face
@@ -97,7 +97,7 @@ def test_a_gap_cuts_and_short_stretches_are_dropped(tmp_path: Path) -> None:
     outcome = Affine(BrightDetector(), 64, 1.0, "cpu")(clip(path, start=4.0), tmp_path / "affine")
     pieces = [kept for kept in outcome if isinstance(kept, Kept)]
     assert [kept.path.name for kept in pieces] == ["talk_000.mp4", "talk_001.mp4"]
-    assert [heard_numbers(kept.path) for kept in pieces] == [list(range(30)), list(range(67, 95))]
+    assert [sound_numbers(kept.path) for kept in pieces] == [list(range(30)), list(range(67, 95))]
     assert [kept.facts["start"] for kept in pieces] == [4.0, 4.0 + 67 / 25]
     why = "37 of 95 frames of talk.mp4 are in no stretch of 1 s with one face (no face in 30-45, no face in 55-67)"
     assert outcome[2:] == [Rejected("face not followed", why, {"frames": 37, "duration": 37 / 25})]

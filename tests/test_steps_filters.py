@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from steps_fixtures import BLOCK, STEP, clip, encode, heard_numbers, levels, number_of, numbered, numbers_of, striped
+from steps_fixtures import BLOCK, STEP, clip, encode, levels, number_of, numbered, numbers_of, sound_numbers, striped
 
 from latentsync.errors import InputError
 from latentsync.media.video_reader import VideoReader
@@ -54,7 +54,7 @@ def test_a_known_offset_comes_out_at_zero(tmp_path: Path, late: int) -> None:
     (outcome,) = SYNC(clip(encode(tmp_path / "a.mp4", frames, said)), tmp_path / "synced")
     assert isinstance(outcome, Kept) and outcome.facts["offset"] == -late and float(outcome.facts["confidence"] or 0) > 3
     seen = numbers_of(outcome.path)
-    assert seen == heard_numbers(outcome.path) and len(seen) == COUNT - abs(late) == outcome.facts["frames"]
+    assert seen == sound_numbers(outcome.path) and len(seen) == COUNT - abs(late) == outcome.facts["frames"]
     (again,) = SYNC(clip(outcome.path), tmp_path / "again")
     assert isinstance(again, Kept) and again.facts["offset"] == 0 and again.path.samefile(outcome.path)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from media_fixtures import make_clip, make_sound, run_ffmpeg
-from steps_fixtures import BLOCK, RATE, clip, encode, heard_numbers, levels, numbered, numbers_of, remux, striped
+from steps_fixtures import BLOCK, RATE, clip, encode, levels, numbered, numbers_of, remux, sound_numbers, striped
 
 import latentsync.media.probe as ffmpeg_module
 from latentsync.errors import LatentSyncError
@@ -154,7 +154,7 @@ def test_variable_rate_is_honoured_by_time(tmp_path: Path) -> None:
     (made,) = resample(clip(raw), tmp_path)
     seen = numbers_of(made.path)
     assert seen[:50] == list(range(50)) and all(0 <= place - number <= 2 for place, number in enumerate(seen))
-    assert heard_numbers(made.path)[:90] == list(range(90))
+    assert sound_numbers(made.path)[:90] == list(range(90))
 
 
 @pytest.mark.parametrize(("late", "stream"), [(0.28, 0), (0.28, 1)])
@@ -165,7 +165,7 @@ def test_streams_that_begin_apart_stay_in_step(tmp_path: Path, late: float, stre
     run_ffmpeg(*early, *maps, "-c", "copy", tmp_path / "apart.mkv")
     (made,) = resample(clip(tmp_path / "apart.mkv"), tmp_path / "out")
     shift = round(late * 25) * (1 if stream == 0 else -1)  # a sound of number n + shift belongs to picture n
-    seen, heard = numbers_of(made.path), heard_numbers(made.path)
+    seen, heard = numbers_of(made.path), sound_numbers(made.path)
     together = [(number, said) for number, said in zip(seen, heard, strict=False) if 10 < number < 45]
     assert len(together) > 30 and all(said == number + shift for number, said in together)
 
@@ -186,7 +186,7 @@ def test_missing_sound_at_the_end_is_silence(tmp_path: Path) -> None:
     source = open_recording(path)
     assert source.frames_with_sound == 10
     cut(source, 0, 15, tmp_path / "b.mp4")
-    assert heard_numbers(tmp_path / "b.mp4") == [*range(1, 11), *[0] * 5] and len(numbers_of(tmp_path / "b.mp4")) == 15
+    assert sound_numbers(tmp_path / "b.mp4") == [*range(1, 11), *[0] * 5] and len(numbers_of(tmp_path / "b.mp4")) == 15
 
 
 def test_shots_begin_exactly_where_the_scene_changes(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_shots_begin_exactly_where_the_scene_changes(tmp_path: Path) -> None:
     assert [kept.path.name for kept in pieces] == ["talk_000.mp4", "talk_001.mp4", "talk_002.mp4"]
     shots = [list(range(37)), list(range(37, 62)), list(range(62, 85))]  # the sound ends five frames early
     assert [numbers_of(kept.path, 0.05) for kept in pieces] == shots
-    assert [heard_numbers(kept.path) for kept in pieces] == shots
+    assert [sound_numbers(kept.path) for kept in pieces] == shots
     assert [(kept.facts["start"], kept.facts["frames"]) for kept in pieces] == [(0, 37), (37 / 25, 25), (62 / 25, 23)]
     why = "the sound of talk.mp4 ends at 3.40 s, 0.20 s before its picture"
     assert outcome[3:] == [Rejected("sound ends before the picture", why, {"start": 3.4, "frames": 5, "duration": 0.2})]
@@ -214,7 +214,7 @@ def test_segments_follow_each_other_without_a_gap(recording: Path, tmp_path: Pat
     outcome = Segments(0.8, 1.8)(clip(recording, start=2.0), tmp_path / "segmented")
     pieces = [kept for kept in outcome if isinstance(kept, Kept)]
     assert len(pieces) == 3 and [number for kept in pieces for number in numbers_of(kept.path)] == list(range(120))
-    assert [number for kept in pieces for number in heard_numbers(kept.path)] == list(range(120))
+    assert [number for kept in pieces for number in sound_numbers(kept.path)] == list(range(120))
     assert all(0.8 <= float(kept.facts["duration"] or 0) <= 1.8 for kept in pieces)
     assert pieces[1].facts["start"] == 2.0 + float(pieces[0].facts["duration"] or 0)
 

@@ -10,8 +10,8 @@ import numpy as np
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError
 from latentsync.media.video_reader import VideoReader
-from preprocess.clip_writer import clip_path, place
-from preprocess.step import ClipFile, Kept, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
+from preprocess.clip_writer import keep
+from preprocess.step import ClipFile, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
 
 if TYPE_CHECKING:
     from latentsync.faces.detector import Face, FaceDetector
@@ -51,9 +51,7 @@ class HighResolution:
                 small: f"a {small}: the smallest has {min(sizes, default=0):.0f} px, the median one {facts['face_size']} px",
             }
             return [Rejected(reason, f"{bad[reason]} of {len(found)} analysed frames of {clip.name} show {numbers[reason]}", facts)]
-        target = clip_path(folder, clip.name)
-        place(clip.path, target)
-        return [Kept(target, facts)]
+        return [keep(clip, folder, facts)]
 
     def faces(self, frame: np.ndarray) -> "list[Face]":
         """The faces of a frame uint8 h w 3 that count, in its pixels."""
