@@ -30,32 +30,24 @@ _LARGE = 0.8  # share of all clips in one group that is worth a warning
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition on a fact, such as "confidence>=4"; a clip without the fact, or with another kind of value, does not fulfil it."""
+    """One condition on a fact, as SQL; a clip without the fact, or with another kind of value, does not fulfil it."""
 
     fact: str
-    sign: str  # of SQL
-    value: float | str
-
-    def sql(self) -> tuple[str, list[float | str | bool]]:
-        """The condition on a row of the manifest, and its parameters."""
-        path = f'$."{self.fact}"'
-        clause = f"json_extract(facts, ?) {self.sign} ? AND (typeof(json_extract(facts, ?)) = 'text') = ?"
-        return clause, [path, self.value, path, isinstance(self.value, str)]
+    clause: str
+    parameters: tuple[float | str | bool, ...]
 
 
 def read_condition(text: str) -> Condition:
-    """Read "fact sign value". Raises InputError."""
+    """Read "fact sign value", such as "confidence>=4". Raises InputError."""
     match = _CONDITION.match(text)
     if match is None:
         raise InputError(f"--where {text!r} is no comparison: write a fact, a sign and a value, such as 'confidence>=4'")
-    fact, sign, value = match.groups()
-    bare = value.strip("'\"")
-    if bare.lower() in ("true", "false"):
-        return Condition(fact, sign, float(bare.lower() == "true"))
-    try:
-        return Condition(fact, sign, float(bare))
-    except ValueError:
-        return Condition(fact, sign, bare)
+    fact, sign, value = match[1], match[2], match[3].strip("'\"")
+    found: float | str = value
+    with contextlib.suppress(ValueError):
+        found = float({"true": "1", "false": "0"}.get(value.lower(), value))
+    clause = f"json_extract(facts, ?) {sign} ? AND (typeof(json_extract(facts, ?)) = 'text') = ?"
+    return Condition(fact, clause, (f'$."{fact}"', found, f'$."{fact}"', isinstance(found, str)))
 
 
 @dataclass(frozen=True)
@@ -115,11 +107,9 @@ def chosen_clips(manifest: Manifest, conditions: Sequence[Condition]) -> Iterato
         unknown = next((condition.fact for condition in conditions if known and condition.fact not in known), None)
         if unknown is not None:
             raise InputError(f"--where names {unknown!r}, and no clip has such a fact: choose from {', '.join(sorted(known))}")
-    clauses, values = ["step = ?", "kept"], [names[-1]]
-    for clause, more in (condition.sql() for condition in conditions):
-        clauses.append(clause)
-        values += more
-    for row in manifest.connection.execute(f"SELECT * FROM clips WHERE {' AND '.join(clauses)} ORDER BY source, name", values):
+    clauses = " AND ".join(["step = ?", "kept", *(condition.clause for condition in conditions)])
+    values = [names[-1], *(value for condition in conditions for value in condition.parameters)]
+    for row in manifest.connection.execute(f"SELECT * FROM clips WHERE {clauses} ORDER BY source, name", values):
         yield row["source"], manifest.path_of(row)
 
 
