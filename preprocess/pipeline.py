@@ -1,4 +1,4 @@
-"""A run of the data pipeline, from the folder of raw files to the manifest that says what became of them."""
+"""A run of the data pipeline: checks, the search for raw files, resume, the end of a run in the manifest."""
 
 import contextlib
 import logging
@@ -25,8 +25,8 @@ NO_MEDIA = frozenset(  # endings of files that are no video for certain: passed 
 )
 
 
-def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]], Executor]) -> Path:
-    """Do what is left to do; the folder with the results.
+def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]], Executor]) -> None:
+    """Process what is not done yet; the results, the manifest among them, lie in the output folder.
 
     Raises:
         InputError: the folders or options cannot be used, or another run is at work in them.
@@ -47,7 +47,6 @@ def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]
         reopen_lost(manifest, steps)
         reopen_rejected(manifest, (FAILED, CRASHED, TIMED_OUT) if config.try_again else (FAILED,))
         _work(Run(manifest, steps, find_raw_files(raw), config), make_executor, died)
-    return output
 
 
 def _work(run: Run, make_executor: Callable[[Sequence[Step]], Executor], died: bool) -> None:

@@ -16,7 +16,7 @@ from preprocess.runner import ONE_THREAD, Executor, LocalExecutor, Result, Task
 from preprocess.step import Step
 
 logger = logging.getLogger("preprocess.pipeline")
-START_TRIES = 3  # times in a row that an actor may die before it has begun; another one is not asked for then
+START_TRIES = 3  # times in a row that an actor may die before it has begun; no other is started then
 
 
 class RayWorker:
@@ -140,7 +140,7 @@ class RayExecutor(Executor):
             except RayError as error:
                 slot.early_deaths += 1
                 if slot.early_deaths < START_TRIES:
-                    logger.warning("A worker was lost before it began (%s); another one is asked for", first_line(error))
+                    logger.warning("A worker was lost before it began (%s); another one is started", first_line(error))
                     self._start(slot)
                 else:
                     self._remove(slot, first_line(error))

@@ -151,7 +151,7 @@ def main(folder: Path, executor: str) -> int:
         return RayExecutor(planned, 2, 0, None, 60.0)
 
     config = PipelineConfig(steps(pause=0.2), folder / "raw", folder)
-    return run_command(lambda: run_pipeline(config, make) and None, "preprocess", "interrupted")
+    return run_command(lambda: run_pipeline(config, make), "preprocess", "interrupted")
 
 
 if __name__ == "__main__":
