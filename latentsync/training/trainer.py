@@ -24,7 +24,7 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from scipy.stats import binomtest
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 import latentsync
@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 CHART = "loss_chart.png"
 MAX_LOST_STEPS = 20  # steps without a finite loss, one after another, that loss scaling may take to find its scale
 MIN_SCALE = 1.0  # each step without a finite loss halves the scale of the loss; below this gradients in half precision become zeros
-STARVED = 0.3  # share of the time spent waiting for data above which the user is told ...
-STARVED_STEPS = 100  # ... averaged over about so many steps, and not before: the first passes fill the caches
+STARVED = 0.3  # share of the time spent waiting for data above which the user is told
+STARVED_BATCHES = 50  # ... over so many batches, twice in a row: the first passes fill the caches
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ROOT = Path(latentsync.__file__).resolve().parents[1]
 PROCESS_TIMEOUT = timedelta(hours=2)  # processes wait for each other so long: one of them may be filling a cache
@@ -128,7 +128,7 @@ class Trainer:
         self.store = CheckpointStore(folder, ckpt.keep_last)
         self.position = Position()
         self.history: History | None = None
-        self._means, self._problems, self._lost_steps, self._waiting = RunningMeans(), Problems(), 0, 0.0
+        self._means, self._lost_steps = RunningMeans(), 0
         self._saved: int | None = None  # step of the last checkpoint of this run
         if accelerator.state.deepspeed_plugin is not None:
             accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = batch_size
@@ -160,11 +160,11 @@ class Trainer:
                     self.history = stack.enter_context(contextlib.closing(History(self.folder, self.position.step)))
                 received = stack.enter_context(stop_signals())
                 self._validate_if_due()
-                batches = iter(self._make_loader() if self.position.step < total else ())
+                loader = self._make_loader() if self.position.step < total else None
                 silent = None if self.show_progress else True
                 bar = stack.enter_context(tqdm(total=total, initial=self.position.step, unit="step", disable=silent))
                 while self.position.step < total and not stopped:
-                    losses, stopped = self._step(batches, received)
+                    losses, stopped = self._step(loader, received)
                     bar.set_postfix({name: f"{loss:.4g}" for name, loss in losses.items()}, refresh=False)
                     bar.update()
                     if stopped or self.position.step % self.save_steps == 0 or self.position.step == total:
@@ -188,31 +188,20 @@ class Trainer:
             group.update(lr=lr * share(schedule.last_epoch), initial_lr=lr, weight_decay=weight_decay)
         self.accelerator.step = 0  # checkpoints lie between two steps, whatever number of passes they had
 
-    def _make_loader(self) -> "DataLoader[Batch]":
+    def _make_loader(self) -> "BatchLoader":
         """Batches from the samples on that no process has seen; another number of processes than before may skip a few."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         start = -(-self.position.samples // (self.batch_size * world))  # batches
         sampler = IndexSampler(self.task.num_clips, seed=self.run.seed, batch_size=self.batch_size, rank=rank, world=world, start=start)
-        return make_loader(self.task.dataset, sampler, self.config.data.num_workers, self.accelerator.device.type == "cuda")
+        return BatchLoader(make_loader(self.task.dataset, sampler, self.num_workers, pin_memory=self.accelerator.device.type == "cuda"))
 
-    def _next(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch, with a warning for each clip that cannot be read. Raises LatentSyncError where no clip can be read any more."""
-        try:
-            batch = next(batches)
-        except LatentSyncError as error:  # of a loading process: wrapped in its whole trace
-            raise type(error)(last_line(str(error))) from error
-        self._problems.tell(batch.problems)
-        return batch
-
-    def _step(self, batches: Iterator[Batch], received: Sequence[int]) -> tuple[dict[str, float], bool]:
+    def _step(self, loader: "BatchLoader", received: Sequence[int]) -> tuple[dict[str, float], bool]:
         """One step of the optimizer: the losses over all processes, and whether any of them received a signal to stop."""
-        start, waited, passes = time.monotonic(), 0.0, self.run.gradient_accumulation_steps
+        start, waited, passes = time.monotonic(), loader.waited, self.run.gradient_accumulation_steps
         sums: dict[str, float] = {}
         clips: set[int] = set()
         for _ in range(passes):
-            before = time.monotonic()
-            batch = self._next(batches)
-            waited += time.monotonic() - before
+            batch = loader.next()
             clips.update(batch.clip.tolist())
             losses, grad_norm = self._forward_backward(batch)
             for name, loss in losses.items():
@@ -224,11 +213,7 @@ class Trainer:
         samples = self.batch_size * self.accelerator.num_processes * passes
         self.position = Position(self.position.step + 1, self.position.samples + samples)
         seconds = time.monotonic() - start
-        timing = {"seconds": seconds, "waiting": waited / max(seconds, 1e-9)}
-        self._waiting += (timing["waiting"] - self._waiting) / STARVED_STEPS
-        if self._waiting > STARVED and self.position.step > STARVED_STEPS:
-            advice = "raise data.num_workers, or put data.cache_dir on a faster disk."
-            self._problems.tell([f"The training waits for data more than {STARVED:.0%} of the time: {advice}"])
+        timing = {"seconds": seconds, "waiting": (loader.waited - waited) / max(seconds, 1e-9)}
         self._record(losses, timing if grad_norm is None else {"grad_norm": grad_norm, **timing})
         return losses, stopped > 0
 
@@ -426,6 +411,46 @@ class Problems:
             if problem not in self._told:
                 self._told.add(problem)
                 logger.warning("%s", problem)
+
+
+class BatchLoader:
+    """Batches one by one, with warnings about clips that cannot be read and about waiting for data.
+
+    Attributes:
+        waited: seconds that the training has waited for batches.
+    """
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self._batches = iter(batches)
+        self._problems = Problems()
+        self._count, self._starved = 0, 0  # batches; stretches of STARVED_BATCHES in a row that waited too long
+        self._mark = (time.monotonic(), 0.0)  # when the present stretch began, and how long had been waited by then
+        self.waited = 0.0
+
+    def next(self) -> Batch:
+        """The next batch.
+
+        Raises:
+            LatentSyncError: no clip can be read any more.
+            RuntimeError: a loading process was ended, see `loader_was_killed`; this one may come up anywhere else, too.
+        """
+        before = time.monotonic()
+        try:
+            batch = next(self._batches)
+        except LatentSyncError as error:  # of a loading process: wrapped in its whole trace
+            raise type(error)(last_line(str(error))) from error
+        self.waited += time.monotonic() - before if self._count else 0.0  # the first batch waits for the processes to start
+        self._count += 1
+        self._problems.tell(batch.problems)
+        if self._count % STARVED_BATCHES == 0:
+            now, (begin, waited) = time.monotonic(), self._mark
+            share = (self.waited - waited) / max(now - begin, 1e-9)
+            self._mark = (now, self.waited)
+            self._starved = self._starved + 1 if share > STARVED else 0
+            if self._starved == 2:
+                advice = "raise data.num_workers, or put data.cache_dir on a faster disk."
+                self._problems.tell([f"The training waits for data more than {STARVED:.0%} of the time: {advice}"])
+        return batch
 
 
 def last_line(text: str) -> str:

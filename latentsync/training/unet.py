@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from latentsync.config import Config, UNetRunConfig
+from latentsync.config import Config
 from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
+from latentsync.data.clip_index import Catalog
 from latentsync.data.features import Features, LatentStore, Mels
 from latentsync.data.sampling import UNET_LENGTHS, UNetBatch, fixed_batches, sample_generator
 from latentsync.data.unet_dataset import UNetDataset
@@ -53,6 +54,21 @@ RECON = "recon"  # the loss of the noise itself; all others are those of LOSS_NE
 
 
 @dataclass(frozen=True)
+class NoiseSampling:
+    """How timesteps and noise are sampled; the defaults are the published ones.
+
+    Attributes:
+        alpha: weight of the noise that all frames share against each frame's own; None: all frames have the same noise.
+        low_frequency: standard deviation of `low_frequency_noise`, which is added where it is not 0.
+        timestep_bias: share of the samples that are taken from the noisiest quarter of the timesteps, besides those that fall there.
+    """
+
+    alpha: float | None = 1.0
+    low_frequency: float = 0.0
+    timestep_bias: float = 0.0
+
+
+@dataclass(frozen=True)
 class NoiseSamples:
     """Everything random in a step."""
 
@@ -65,10 +81,10 @@ class NoiseSamples:
         return NoiseSamples(*(value.to(device, non_blocking=True) for value in (self.timestep, self.noise, self.posterior)))
 
 
-def sample_noise(run: UNetRunConfig, positions: Sequence[int], frames: int, size: int, timesteps: int) -> NoiseSamples:
+def sample_noise(seed: int, positions: Sequence[int], frames: int, size: int, sampling: NoiseSampling, timesteps: int) -> NoiseSamples:
     """Timesteps and noise of the samples at these positions of a training, on the CPU.
 
-    Each sample's come from (run.seed, position) alone, so that it does not matter which process meets it in which batch, or whether the
+    Each sample's come from (seed, position) alone, so that it does not matter which process meets it in which batch, or whether the
     training was stopped in between.
 
     Args:
@@ -77,16 +93,16 @@ def sample_noise(run: UNetRunConfig, positions: Sequence[int], frames: int, size
     """
     samples = []
     for position in positions:
-        generator = sample_generator(run.seed, position)
+        generator = sample_generator(seed, position)
         timestep = torch.randint(timesteps, (1,), generator=generator)
-        if run.timestep_bias and float(torch.rand(1, generator=generator)) < run.timestep_bias:
+        if sampling.timestep_bias and float(torch.rand(1, generator=generator)) < sampling.timestep_bias:
             timestep = timesteps - 1 - timestep // NOISY_PART
         shared = torch.randn((1, LATENT_CHANNELS, 1, size, size), generator=generator)
         independent = torch.randn((1, LATENT_CHANNELS, frames, size, size), generator=generator)
-        noise = mixed_noise(shared, independent, run.mixed_noise_alpha) if run.use_mixed_noise else shared.expand_as(independent)
+        noise = shared.expand_as(independent) if sampling.alpha is None else mixed_noise(shared, independent, sampling.alpha)
         posterior = torch.randn((1, frames, ENCODED, LATENT_CHANNELS, size, size), generator=generator)
-        if run.low_frequency_noise:
-            noise = noise + run.low_frequency_noise * low_frequency_noise(generator, size)
+        if sampling.low_frequency:
+            noise = noise + sampling.low_frequency * low_frequency_noise(generator, size)
         samples.append((timestep, noise, posterior))
     return NoiseSamples(*(torch.cat(parts) for parts in zip(*samples, strict=True)))
 
@@ -208,28 +224,50 @@ class UNetStep:
     precision the denoiser is called in.
     """
 
-    def __init__(self, codec: LatentCodec, mask: Tensor, run: UNetRunConfig, networks: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        codec: LatentCodec,
+        mask: Tensor,
+        *,
+        weights: Mapping[str, float],
+        seed: int,
+        noise_sampling: NoiseSampling,
+        networks: Mapping[str, nn.Module],
+        x0_weighting: float = 1.0,
+        mouth_weight: float = 1.0,
+        use_reference: bool = True,
+    ) -> None:
         """What the losses are made of.
 
         Args:
             codec: the autoencoder, frozen; it holds the activations of `codec.slice_size` faces at once.
             mask: h w at the clips' resolution, 1 = keep, 0 = generate.
-            run: seed, noise, weights; losses whose weight is not above 0 are not computed.
+            weights: loss -> weight; losses whose weight is not above 0 are not computed.
+            seed: of timesteps and noise.
+            noise_sampling: how timesteps and noise are sampled.
             networks: those of `LOSS_NETWORKS` whose losses have a weight.
+            x0_weighting: see `x0_weights`.
+            mouth_weight: see `mouth_weights`.
+            use_reference: False shows zeros in the place of the reference.
 
         Raises:
             ConfigError: a loss is unknown or lacks its network, or no loss has a weight.
         """
-        self.codec, self.mask, self.run = codec.eval().requires_grad_(False), mask, run
-        self.networks, self.wanted = dict(networks), wanted_losses(run.loss_weights, networks)
-        self.cell_weights = mouth_weights(mask.shape[-1] // VAE_FACTOR, run.mouth_weight).to(mask.device)
+        self.codec = codec.eval().requires_grad_(False)
+        self.mask = mask
+        self.seed = seed
+        self.noise_sampling = noise_sampling
+        self.x0_weighting, self.use_reference = x0_weighting, use_reference
+        self.cell_weights = mouth_weights(mask.shape[-1] // VAE_FACTOR, mouth_weight).to(mask.device)
+        self.networks = dict(networks)
+        self.wanted = wanted_losses(weights, networks)
         self.scheduler = make_scheduler()
 
     def __call__(self, unet: Denoiser, batch: UNetBatch) -> dict[str, Tensor]:
         """Loss -> its scalar, for each loss of weight above 0; the batch lies on the denoiser's device."""
         frames, size = batch.audio.shape[1], self.mask.shape[-1] // VAE_FACTOR
         timesteps = self.scheduler.config.num_train_timesteps
-        samples = sample_noise(self.run, batch.position.tolist(), frames, size, timesteps)
+        samples = sample_noise(self.seed, batch.position.tolist(), frames, size, self.noise_sampling, timesteps)
         return self.losses(unet, batch, samples.to(batch.audio.device))
 
     def losses(self, unet: Denoiser, batch: UNetBatch, samples: NoiseSamples) -> dict[str, Tensor]:
@@ -242,7 +280,7 @@ class UNetStep:
         with torch.autocast(device, enabled=False):
             alphas_cumprod = self.scheduler.alphas_cumprod.to(epsilon.device)[samples.timestep]
             errors = (F.mse_loss(epsilon.float(), samples.noise, reduction="none") * self.cell_weights).flatten(1).mean(1)  # b
-            found = {RECON: (errors * x0_weights(alphas_cumprod, self.run.x0_weighting)).mean()}
+            found = {RECON: (errors * x0_weights(alphas_cumprod, self.x0_weighting)).mean()}
             generated = GeneratedClip(self.codec, one_step_x0(noisy, epsilon.float(), alphas_cumprod).transpose(1, 2))
             for name, network in self.networks.items():
                 found |= LOSS_NETWORKS[name].compute(network, generated, batch)
@@ -264,7 +302,7 @@ class UNetStep:
             latents = sample_latents(self.codec.moments(pictures.flatten(0, 2)).unflatten(0, noise.shape[:3]), noise)
         target, masked, reference = latents.permute(2, 0, 3, 1, 4, 5)  # each b 4 f h/8 w/8
         mask = latent_mask(self.mask).to(target).expand_as(target[:, :1])
-        return target, Conditions(mask, masked, reference if self.run.use_reference else torch.zeros_like(reference))
+        return target, Conditions(mask, masked, reference if self.use_reference else torch.zeros_like(reference))
 
 
 def x0_weights(alphas_cumprod: Tensor, largest: float) -> Tensor:
@@ -324,34 +362,31 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
     Raises:
         InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
     """
-    data, run, cache = config.data, config.run, cache_folder(config.data)
+    data, run = config.data, config.run
     rank, world = accelerator.process_index, accelerator.num_processes
     train, held_out = open_catalogs(data, UNET_LENGTHS * data.num_frames, accelerator, show_progress, data.resolution)
     mask = fixed_mask(data.resolution, data.mask).to(accelerator.device)
-    latents = LatentStore(cache, data.resolution, data.mask) if data.cache_latents else None
-    dataset = partial(
-        UNetDataset,
-        mels=Mels(cache),
-        features=load_features(config, cache),
-        num_frames=data.num_frames,
-        resolution=data.resolution,
-        seed=run.seed,
-        latents=latents,
-        counterfactual_pairs=data.counterfactual_pairs,
-        with_faces=any(
-            run.loss_weights.get(name, 0) > 0 for entry in LOSS_NETWORKS.values() if entry.compares_faces for name in entry.losses
-        ),
-        faces_cache=cache if data.cache_faces else None,
-    )
+    latents = LatentStore(cache_folder(data), data.resolution, data.mask) if data.cache_latents else None
+    make_dataset = dataset_maker(config, latents)
     seed_everything(run, accelerator)
     unet = start_unet(config)
     trained = freeze(unet, run.trainable_modules)
     unet.enable_gradient_checkpointing(run.enable_gradient_checkpointing)
     logger.info("Training %.1f of %.1f million parameters", trained / 1e6, sum(value.numel() for value in unet.parameters()) / 1e6)
-    step = UNetStep(codec, mask, run, load_loss_networks(config, accelerator))
+    step = UNetStep(
+        codec,
+        mask,
+        weights=run.loss_weights,
+        seed=run.seed,
+        noise_sampling=NoiseSampling(run.mixed_noise_alpha if run.use_mixed_noise else None, run.low_frequency_noise, run.timestep_bias),
+        networks=load_loss_networks(config, accelerator),
+        x0_weighting=run.x0_weighting,
+        mouth_weight=run.mouth_weight,
+        use_reference=run.use_reference,
+    )
     validators: list[Validator] = []
     if held_out is not None:
-        batches = fixed_batches(dataset(held_out), run.num_val_clips, data.batch_size, rank, world, data.num_workers)
+        batches = fixed_batches(make_dataset(held_out, 0.0), run.num_val_clips, data.batch_size, rank, world, data.num_workers)
         validators.append(UNetValidator(step, batches))
 
     def fill_latents() -> None:
@@ -363,8 +398,8 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
     return TrainingTask(
         model=unet,
         step=step,
-        dataset=dataset(train, audio_dropout=data.audio_dropout),
-        num_clips=len(train),
+        dataset=make_dataset(train, data.audio_dropout),
+        num_clips=len(train.clips),
         publish=publish,
         clip_name=clip_namer(train),
         validators=validators,
@@ -372,16 +407,36 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
     )
 
 
-def load_features(config: Config, cache: Path) -> Features:
-    """The audio features. Raises ConfigError where the encoder is missing or of another width than the denoiser's audio tokens."""
-    path, width = whisper_weights(config), config.model.cross_attention_dim
-    features = Features(cache, path, tuple(config.data.audio_feat_length))
-    if features.width != width:
+def dataset_maker(config: Config, latents: LatentStore | None) -> Callable[[Catalog, float], UNetDataset]:
+    """(Clips, share of samples whose audio is dropped) -> their data set; all of them share one cache.
+
+    Raises ConfigError where the audio encoder is missing or of another width than the denoiser's audio tokens.
+    """
+    data, cache = config.data, cache_folder(config.data)
+    mels, features = Mels(cache), Features(cache, whisper_weights(config), tuple(data.audio_feat_length))
+    if features.width != config.model.cross_attention_dim:
         raise ConfigError(
-            f"{path} gives audio tokens {features.width} wide and model.cross_attention_dim is {width}: name another file in "
-            "weights.whisper, or change the width."
+            f"{whisper_weights(config)} gives audio tokens {features.width} wide and model.cross_attention_dim is "
+            f"{config.model.cross_attention_dim}: name another file in weights.whisper, or change the width."
         )
-    return features
+    compared = [name for entry in LOSS_NETWORKS.values() if entry.compares_faces for name in entry.losses]
+
+    def make_dataset(catalog: Catalog, audio_dropout: float) -> UNetDataset:
+        return UNetDataset(
+            catalog,
+            mels,
+            features,
+            num_frames=data.num_frames,
+            resolution=data.resolution,
+            seed=config.run.seed,
+            audio_dropout=audio_dropout,
+            latents=latents,
+            counterfactual_pairs=data.counterfactual_pairs,
+            with_faces=any(config.run.loss_weights.get(name, 0) > 0 for name in compared),
+            faces_cache=cache if data.cache_faces else None,
+        )
+
+    return make_dataset
 
 
 def whisper_weights(config: Config) -> Path:
