@@ -60,7 +60,7 @@ def as_clip(path: Path) -> ClipFile:
 def moved(clip: Path, shift: int, folder: Path) -> Path:
     """A clip without its ends, whose sound is heard `shift` frames too early."""
     recording, target = open_recording(clip), folder / f"{clip.stem} {shift:+d}.mp4"
-    cut(recording, MARGIN, recording.heard_frames - MARGIN, target, sound_start=MARGIN + shift)
+    cut(recording, MARGIN, recording.frames_with_sound - MARGIN, target, sound_start=MARGIN + shift)
     return target
 
 
