@@ -1,6 +1,5 @@
 """Training of the small audio encoder: configuration, speech data, step."""
 
-import argparse
 import json
 import logging
 import sys
@@ -44,7 +43,7 @@ from latentsync.training.logging import History
 from latentsync.training.syncnet import mouth_scale
 from latentsync.training.trainer import Losses, Problems, TrainingTask, ValidationSum, clip_namer, seed_everything, start_weights
 from latentsync.weights import read_checkpoint
-from scripts.training import parse_arguments, run_training, start_training
+from scripts.training import parse_arguments, train
 
 logger = logging.getLogger(__name__)
 
@@ -637,24 +636,11 @@ def load_start(trainee: AudioEncoderTrainee, path: Path) -> None:
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "audio_encoder.yaml"
 
 
-def work(parsed: argparse.Namespace) -> bool:
-    """Train; False where it was stopped before the end."""
-    from latentsync.config import dump_config
-
-    config = load_audio_encoder_config(parsed.config_path, parsed.overrides)
-    if parsed.print_config:
-        print(dump_config(config), end="")
-        return True
-    from latentsync.training.trainer import make_accelerator
-
-    accelerator = make_accelerator(config.run, parsed.device)
-    return start_training(config, accelerator, lambda: build_audio_encoder(config, accelerator), parsed)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train an audio encoder of Whisper's architecture on speech whose phones and mouth movements are known."
-    return run_training(work, parse_arguments("python -m embedded.audio_encoder", description, DEFAULT_CONFIG, arguments))
+    parsed = parse_arguments("python -m embedded.audio_encoder", description, DEFAULT_CONFIG, arguments)
+    return train(parsed, load_audio_encoder_config, lambda config, accelerator, _: build_audio_encoder(config, accelerator))
 
 
 if __name__ == "__main__":

@@ -20,17 +20,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from latentsync.config import (
-    CkptConfig,
-    OptimizerConfig,
-    Rule,
-    RunConfig,
-    TrainingDataConfig,
-    at_least,
-    enforce,
-    read_config,
-    shared_rules,
-)
+from latentsync.config import CkptConfig, OptimizerConfig, Rule, RunConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
 from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, RGB, VAE_FACTOR
 from latentsync.data.cache import open_video, resize_faces
 from latentsync.data.clip_index import Catalog, ClipInfo
@@ -53,7 +43,7 @@ from latentsync.training.trainer import (
     start_weights,
 )
 from latentsync.weights import load_strict, read_checkpoint, read_state_dict
-from scripts.training import parse_arguments, run_training, start_training
+from scripts.training import parse_arguments, run_training, train
 
 LEVELS = 1 + int(log2(VAE_FACTOR))  # resolutions of the network, each half the one before
 MIN_CROP = 32  # pixels: the discriminator halves them three times
@@ -66,7 +56,7 @@ class AutoencoderModelConfig:
     block_out_channels: list[int] = field(default_factory=lambda: [16, 32, 96, 160])  # width of each level, full resolution first
     layers_per_block: int = 1
     norm_num_groups: int = 8
-    critic_width: int = 32  # channels of the discriminator's first layer; each of the next two has twice as many
+    discriminator_width: int = 32  # channels of the discriminator's first layer; each of the next two has twice as many
 
 
 @dataclass
@@ -87,9 +77,9 @@ class AutoencoderRunConfig(RunConfig):
     """Steps and losses."""
 
     loss_weights: dict[str, float] = field(
-        default_factory=lambda: {"l1": 1.0, "edge": 1.0, "kl": 1e-4, "adversarial": 0.0, "features": 0.0, "critic": 0.0}
+        default_factory=lambda: {"l1": 1.0, "edge": 1.0, "kl": 1e-4, "adversarial": 0.0, "features": 0.0, "discriminator": 0.0}
     )
-    critic_start: int = 0  # step at which the discriminator begins
+    discriminator_start: int = 0  # step at which the discriminator begins
 
 
 @dataclass
@@ -104,11 +94,7 @@ class AutoencoderConfig:
 
 
 def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> AutoencoderConfig:
-    """Read the configuration of an autoencoder's training; relative paths are counted from the file, in overrides from the working folder.
-
-    Raises:
-        ConfigError: the file cannot be read, a key is unknown, a value has the wrong type or cannot be honoured.
-    """
+    """Read the configuration of an autoencoder's training; see `latentsync.config.load_config`. Raises ConfigError."""
     config, source = read_config(AutoencoderConfig, NOT_PUBLISHED, path, overrides)
     data, model, run = config.data, config.model, config.run
     widths, groups = model.block_out_channels, model.norm_num_groups
@@ -124,7 +110,7 @@ def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> 
             *at_least(1, "data", data, "num_frames"),
             *(Rule(f"data.{name}", 0 <= getattr(data, name) <= 1, "a share between 0 and 1") for name in ("general_share", "masked_share")),
             Rule("data.mouth_weight", 0 < data.mouth_weight < inf, "more than 0"),
-            *at_least(1, "model", model, "layers_per_block", "norm_num_groups", "critic_width"),
+            *at_least(1, "model", model, "layers_per_block", "norm_num_groups", "discriminator_width"),
             Rule(
                 "model.block_out_channels",
                 len(widths) == LEVELS and groups >= 1 and all(width > 0 and width % groups == 0 for width in widths),
@@ -132,20 +118,20 @@ def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> 
             ),
             *shared_rules(data, run, config.optimizer, config.ckpt),
             Rule(
-                "run.loss_weights.critic",
-                run.loss_weights["critic"] > 0 or not uses_discriminator(config),
+                "run.loss_weights.discriminator",
+                run.loss_weights["discriminator"] > 0 or not uses_discriminator(run),
                 "more than 0 where 'adversarial' or 'features' is: the discriminator would never learn",
             ),
-            *at_least(0, "run", run, "critic_start"),
+            *at_least(0, "run", run, "discriminator_start"),
         ],
         source,
     )
     return config
 
 
-def uses_discriminator(config: AutoencoderConfig) -> bool:
+def uses_discriminator(run: AutoencoderRunConfig) -> bool:
     """Whether a loss of the autoencoder comes from the discriminator."""
-    return config.run.loss_weights["adversarial"] > 0 or config.run.loss_weights["features"] > 0
+    return run.loss_weights["adversarial"] > 0 or run.loss_weights["features"] > 0
 
 
 # Dead-leaves pictures: random overlapping shapes with the statistics of photographs (Lee, Mumford and Huang 2001)
@@ -295,7 +281,7 @@ class PictureDataset(ClipDataset[PictureBatch]):
         self.weight = np.ones((resolution, resolution), np.float32)
         self.weight[lip_box(resolution)] = mouth_weight
 
-    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> PictureBatch:
+    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> PictureBatch:
         """See `ClipDataset`."""
         general = rng.random(self.num_frames) < self.general_share
         frames = np.sort(rng.choice(clip.frames, self.num_frames, replace=False))[~general]
@@ -303,14 +289,7 @@ class PictureDataset(ClipDataset[PictureBatch]):
         ones = np.ones((2, self.crop, self.crop), np.float32)  # all shown, each pixel of weight 1
         parts = [(dead_leaves(rng, self.crop), *ones) if is_general else self._crop(next(faces), rng) for is_general in general]
         pictures, keep, weight = (torch.from_numpy(np.stack(part))[None] for part in zip(*parts, strict=True))
-        return PictureBatch(
-            position=whole(turn.position),
-            clip=whole(turn.clip),
-            problems=problems,
-            pictures=pictures,
-            keep=keep,
-            weight=weight,
-        )
+        return PictureBatch(whole(index.position), whole(index.clip), problems, pictures, keep, weight)
 
     def _crop(self, face: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Part of a face [h w 3], which of it is shown [h w], and how much each pixel counts [h w]."""
@@ -380,7 +359,7 @@ class PatchDiscriminator(nn.Module):
                 nn.Sequential(nn.Conv2d(channels // 2, channels, 4, 2, 1, bias=False), nn.GroupNorm(GROUPS, channels), nn.LeakyReLU(SLOPE))
             )
         self.stages = nn.ModuleList(stages)
-        self.verdict = nn.Conv2d(4 * width, 1, 3, 1, 1)
+        self.logits = nn.Conv2d(4 * width, 1, 3, 1, 1)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Pixels n 3 h w -> features n c h/2 w/2, ..., n 4c h/8 w/8, and last the logits n 1 h/8 w/8: higher is more real."""
@@ -388,10 +367,10 @@ class PatchDiscriminator(nn.Module):
         for stage in self.stages:
             pixels = stage(pixels)
             features.append(pixels)
-        return [*features, self.verdict(pixels)]
+        return [*features, self.logits(pixels)]
 
 
-L1, EDGE, KL, ADVERSARIAL, FEATURES, CRITIC = "l1", "edge", "kl", "adversarial", "features", "critic"
+L1, EDGE, KL, ADVERSARIAL, FEATURES, DISCRIMINATOR = "l1", "edge", "kl", "adversarial", "features", "discriminator"
 EDGE_SCALES = 3  # full size, half, quarter
 _NETWORK = "vae."  # prefix of the published weights among the trainee's
 
@@ -416,34 +395,31 @@ class AutoencoderOutput(NamedTuple):
 class AutoencoderTrainee(nn.Module):
     """The autoencoder and the discriminator, trained in one step; only the autoencoder is published."""
 
-    def __init__(self, vae: AutoencoderKL, critic: PatchDiscriminator | None = None) -> None:
+    def __init__(self, vae: AutoencoderKL, discriminator: PatchDiscriminator | None = None) -> None:
         super().__init__()
-        self.vae, self.critic = vae, critic
+        self.vae, self.discriminator = vae, discriminator
 
     def forward(self, pixels: Tensor, noise: Tensor, with_discriminator: bool) -> AutoencoderOutput:
         """Pixels n 3 h w and standard normal noise n 4 h/8 w/8, with which posteriors are sampled."""
         posterior = DiagonalGaussianDistribution(self.vae.encode(pixels).latent_dist.parameters.float())
         decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
         divergence = posterior.kl().mean() / noise[0].numel()
-        parameters = {} if self.critic is None else dict(self.critic.named_parameters())
-        if self.critic is None or not with_discriminator:
+        parameters = {} if self.discriminator is None else dict(self.discriminator.named_parameters())
+        if self.discriminator is None or not with_discriminator:
             zero = 0 * sum((value.sum() for value in parameters.values()), decoded.new_zeros(()))
             return AutoencoderOutput(decoded, divergence, None, zero)
-        both = self.critic(torch.cat([pixels, decoded.detach()]))
+        both = self.discriminator(torch.cat([pixels, decoded.detach()]))
         real, fake = zip(*(part.float().chunk(2) for part in both), strict=True)
         frozen = {name: value.detach() for name, value in parameters.items()}
-        generated = [part.float() for part in functional_call(self.critic, frozen, (decoded,))]
+        generated = [part.float() for part in functional_call(self.discriminator, frozen, (decoded,))]
         return AutoencoderOutput(decoded, divergence, DiscriminatorOutputs(list(real), list(fake), generated), decoded.new_zeros(()))
 
 
 class AutoencoderStep:
     """L1, edge, KL and, after a while, adversarial losses (as in VQGAN, arXiv 2012.09841, with a fixed weight).
 
-    Args:
-        weights: loss -> its weight; what has none is not computed.
-        seed: of the samples drawn from posteriors.
-        discriminator_start, discriminator_ramp: samples of all processes before the discriminator begins, and over which the weight of
-            its losses grows from 0 to 1.
+    Losses without weight are not computed; `seed` is that of the samples of posteriors. The discriminator begins after
+    `discriminator_start` samples of all processes; the weight of its losses grows to 1 over `discriminator_ramp` more.
     """
 
     def __init__(self, weights: Mapping[str, float], *, seed: int = 0, discriminator_start: int = 0, discriminator_ramp: int = 0) -> None:
@@ -465,7 +441,7 @@ class AutoencoderStep:
                 KL: lambda: found.divergence,
                 ADVERSARIAL: lambda: zero if outputs is None else -share * outputs.generated[-1].mean(),
                 FEATURES: lambda: zero if outputs is None else share * feature_loss(outputs),
-                CRITIC: lambda: zero if outputs is None else discriminator_loss(outputs),
+                DISCRIMINATOR: lambda: zero if outputs is None else discriminator_loss(outputs),
             }
             return {name: loss() for name, loss in losses.items() if self.weights.get(name, 0) > 0}
 
@@ -557,11 +533,7 @@ _HINT = "use a checkpoint of this training with the same model.block_out_channel
 
 
 def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
-    """Everything that the autoencoder's training needs.
-
-    Raises:
-        InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
-    """
+    """Everything that the autoencoder's training needs. Raises InputError, ConfigError, WeightsError."""
     data, run = config.data, config.run
     train, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress, data.resolution)
     cache = cache_folder(data) if data.cache_faces else None
@@ -581,7 +553,7 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
     vae = AutoencoderKL.from_config(sizes)
     if (start := start_weights(config.ckpt, data)) is not None:
         load_strict(vae, read_state_dict(start)[0], start, _HINT)
-    trainee = AutoencoderTrainee(vae, PatchDiscriminator(config.model.critic_width) if uses_discriminator(config) else None)
+    trainee = AutoencoderTrainee(vae, PatchDiscriminator(config.model.discriminator_width) if uses_discriminator(run) else None)
     trainee.to(memory_format=torch.channels_last)  # twice as fast on a processor
     samples = data.batch_size * run.gradient_accumulation_steps * accelerator.num_processes  # in a step
     validators = []
@@ -597,7 +569,7 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
     return TrainingTask(
         model=trainee,
         step=AutoencoderStep(
-            run.loss_weights, seed=run.seed, discriminator_start=run.critic_start * samples, discriminator_ramp=RAMP_STEPS * samples
+            run.loss_weights, seed=run.seed, discriminator_start=run.discriminator_start * samples, discriminator_ramp=RAMP_STEPS * samples
         ),
         dataset=training_set,
         num_clips=len(train.clips),
@@ -631,17 +603,9 @@ def autoencoder_sizes(config: AutoencoderConfig) -> dict[str, Any]:
 
 
 def export_autoencoder(checkpoint: Path, folder: Path, clips: Path, dtype: torch.dtype = torch.float32) -> None:
-    """A published checkpoint as a folder in the layout of diffusers, whose scaled latents have mean 0 and variance 1 in each channel.
+    """A published checkpoint as a diffusers folder whose scaled latents have mean 0 and variance 1 in each channel over faces of `clips`.
 
-    Args:
-        checkpoint: a file of the training's folder of checkpoints.
-        folder: gets config.json and the weights.
-        clips: folder of clips of aligned faces: what the latents of are made to have that spread.
-        dtype: what weights are stored in.
-
-    Raises:
-        WeightsError, InputError: the checkpoint or the clips cannot be used.
-        OutputError: the folder cannot be written.
+    `dtype` is that of the stored weights. Raises WeightsError, InputError, OutputError.
     """
     published = read_checkpoint(checkpoint)
     sizes, weights = published.get("config"), published.get("state_dict")
@@ -697,20 +661,6 @@ COMMAND = "python -m embedded.autoencoder"
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "autoencoder.yaml"
 
 
-def work(parsed: argparse.Namespace) -> bool:
-    """Train; False where it was stopped before the end."""
-    from latentsync.config import dump_config
-
-    config = load_autoencoder_config(parsed.config_path, parsed.overrides)
-    if parsed.print_config:
-        print(dump_config(config), end="")
-        return True
-    from latentsync.training.trainer import make_accelerator
-
-    accelerator = make_accelerator(config.run, parsed.device)
-    return start_training(config, accelerator, lambda: build_autoencoder(config, accelerator, not parsed.quiet), parsed)
-
-
 def export(parsed: argparse.Namespace) -> bool:
     """Write a trained autoencoder as a folder."""
     checkpoint, folder = parsed.export
@@ -739,7 +689,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Train a small autoencoder on a folder of processed clips (aligned faces, 25 frames a second, with sound). "
         "With --export CHECKPOINT FOLDER --clips CLIPS: write a trained one as a folder for weights.vae."
     )
-    return run_training(work, parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments))
+    return train(parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments), load_autoencoder_config, build_autoencoder)
 
 
 if __name__ == "__main__":
