@@ -23,7 +23,7 @@ from latentsync.pipelines.timeline import Clip, batches, clips, pieces
 
 SEED = CASE["seed"]["torch.manual_seed"]
 TOTAL = CASE["shapes"]["video_out"][0]
-OPTIONS = LipsyncOptions(inference_steps=CASE["config"]["steps"], guidance_scale=CASE["config"]["guidance_scale"], seed=SEED)
+OPTIONS = LipsyncOptions(quality="fine", seed=SEED).completed(CASE["config"]["steps"], CASE["config"]["guidance_scale"])
 ONE_STEP = replace(OPTIONS, inference_steps=1)
 LATENTS = {key: CASE["tolerance"]["latents"][key] for key in ("rtol", "atol")}
 

@@ -39,12 +39,12 @@ from latentsync.models.vae import LatentCodec, load_vae
 from latentsync.weights import read_checkpoint
 
 SIDE, CROP, LEAVES_SIDE = 64, 32, 96
-WEIGHTS = {"l1": 1, "edge": 1, "kl": 1e-4, "adversarial": 0.05, "features": 0.1, "critic": 0.05}
+WEIGHTS = {"l1": 1, "edge": 1, "kl": 1e-4, "adversarial": 0.05, "features": 0.1, "discriminator": 0.05}
 RECIPE = {
     "data": {"resolution": SIDE, "crop": CROP, "num_frames": 2, "batch_size": 1, "general_share": 0.5, "masked_share": 0.5},
-    "model": {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4, "critic_width": 4},
+    "model": {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4, "discriminator_width": 4},
     "run": {
-        **{"max_train_steps": 4, "validation_steps": 2, "log_steps": 1, "num_val_clips": 3, "ema_decay": 0.5, "critic_start": 2},
+        **{"max_train_steps": 4, "validation_steps": 2, "log_steps": 1, "num_val_clips": 3, "ema_decay": 0.5, "discriminator_start": 2},
         "loss_weights": WEIGHTS,
     },
     "optimizer": {"lr": 1e-3},
@@ -188,14 +188,14 @@ def test_the_discriminator_begins_late_and_its_weight_grows() -> None:
     assert [step.discriminator_weight(position) for position in (0, 7, 8, 9, 11, 40)] == [0, 0, 0.25, 0.5, 1, 1]
     pictures = torch.randint(0, 256, (2, CROP, CROP, 3), dtype=torch.uint8)
     before = step(trainee(), batch(pictures, 7))
-    assert set(before) == set(WEIGHTS) and before["critic"] == 0 and before["adversarial"] == 0 and before["l1"] > 0
+    assert set(before) == set(WEIGHTS) and before["discriminator"] == 0 and before["adversarial"] == 0 and before["l1"] > 0
     after = step(trainee(), batch(pictures, 20))
-    assert float(after["critic"].detach()) == pytest.approx(2, abs=1) and after["features"] > 0
+    assert float(after["discriminator"].detach()) == pytest.approx(2, abs=1) and after["features"] > 0
     assert set(AutoencoderStep({"l1": 1.0})(trainee(), batch(pictures))) == {"l1"}
 
 
 @pytest.mark.parametrize(
-    ("loss", "learns"), [("critic", "critic"), ("adversarial", "vae"), ("features", "vae"), ("kl", "vae"), ("l1", "vae")]
+    ("loss", "learns"), [("discriminator", "discriminator"), ("adversarial", "vae"), ("features", "vae"), ("kl", "vae"), ("l1", "vae")]
 )
 def test_each_loss_teaches_one_of_the_two(loss: str, learns: str) -> None:
     both = trainee()
@@ -231,7 +231,7 @@ def test_a_few_steps_teach_it_a_picture() -> None:
 
 
 @torch.no_grad()
-def test_validation_measures_in_decibels_and_looks_at_the_mouth() -> None:
+def test_validation_measures_in_decibels_and_includes_the_mouth() -> None:
     pixels = torch.zeros(2, 3, 40, 40)
     spoilt = pixels.clone()
     spoilt[0] += 0.2  # a tenth of the range: 20 dB
@@ -249,18 +249,18 @@ def test_validation_measures_in_decibels_and_looks_at_the_mouth() -> None:
 
 def test_training_leaves_checkpoints_and_curves(whole: Path) -> None:
     assert len(curve(whole, "training", "l1")) == 4
-    assert curve(whole, "training", "critic")[:2] == [0, 0] and curve(whole, "training", "critic")[2] > 0.5
+    assert curve(whole, "training", "discriminator")[:2] == [0, 0] and curve(whole, "training", "discriminator")[2] > 0.5
     assert len(curve(whole, "validation", "psnr_mouth")) == 3
     published = torch.load(sorted((whole / "checkpoints").glob("*.pt"))[-1], weights_only=True)
     assert published["global_step"] == 4 and published["config"]["block_out_channels"] == [8, 8, 16, 16]
-    AutoencoderKL.from_config(published["config"]).load_state_dict(published["state_dict"])  # and nothing of the critic
+    AutoencoderKL.from_config(published["config"]).load_state_dict(published["state_dict"])  # without the discriminator
 
 
 def test_a_stopped_training_goes_on_as_if_it_had_not(recipe: Path, whole: Path) -> None:
     folder = recipe.parent / "stopped"
     assert run(recipe, folder, "run.max_train_steps=2", "data.num_workers=1") == 0
     assert run(recipe, folder) == 0
-    for name in ("l1", "critic", "grad_norm"):
+    for name in ("l1", "discriminator", "grad_norm"):
         assert curve(folder, "training", name) == pytest.approx(curve(whole, "training", name), rel=1e-4)
     again = newest_weights(folder)
     for name, value in newest_weights(whole).items():
@@ -313,7 +313,7 @@ def test_the_shipped_recipe_is_sound_and_reads_back(tmp_path: Path) -> None:
 
 
 def test_settings_that_cannot_be_are_refused() -> None:
-    for setting in ("data.crop=60", "data.general_share=1.5", "model.block_out_channels=[16,32]", "run.loss_weights.critic=0"):
+    for setting in ("data.crop=60", "data.general_share=1.5", "model.block_out_channels=[16,32]", "run.loss_weights.discriminator=0"):
         with pytest.raises(ConfigError, match=setting.split("=")[0]):
             load_autoencoder_config(train_autoencoder.DEFAULT_CONFIG, [setting])
 

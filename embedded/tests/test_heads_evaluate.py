@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from skimage.data import astronaut
 
 from benchmarks.write_random_checkpoint import write_checkpoint
-from embedded.evaluate import RenderedPair, aligned_faces, find_pairs, main, measure_all, mouth_points, read_labels
+from embedded.evaluate import RenderedPair, aligned_faces, find_pairs, main, measure_all, mouth_points
+from embedded.landmarks import read_labels
 from eval.cases import GeneratedVideos
 from latentsync.config import load_syncnet_config
 from latentsync.errors import ConfigError, InputError
@@ -65,18 +66,15 @@ def picture(k: int, opening: float) -> np.ndarray:
 
 
 def write_clip(path: Path, pitch: int, phase: float) -> Path:
-    """A clip as it is rendered: picture, sound, truth."""
+    """A clip as it is rendered: picture, sound, labels."""
     openings = [max(0.0, np.sin(k / 2 + phase)) for k in range(FRAMES)]
     silent = encode_frames(path.with_suffix(".mkv"), [picture(k, opening) for k, opening in enumerate(openings)], "null", "-crf", "10")
     sound = ["-f", "lavfi", "-i", f"aevalsrc=0.4*sin(2*PI*t*({pitch}+500*t)):sample_rate=16000:duration={FRAMES / 25}"]
     run_ffmpeg("-i", silent, *sound, "-c:v", "copy", "-c:a", "aac", path)
     silent.unlink()
-    truth = {
-        "plan": {"split": "test"},
-        "lip_gap_cm": openings,
-        "landmarks": [landmarks(k).tolist() for k in range(FRAMES)],
-    }
-    path.with_suffix(".json").write_text(json.dumps(truth))
+    labels = {"lip_gap_cm": openings, "landmarks": [landmarks(k).tolist() for k in range(FRAMES)]}
+    facts = {"plan": {"split": "test"}, "settings": {"width": 384, "height": 256}}
+    path.with_suffix(".json").write_text(json.dumps(labels | facts))
     return path
 
 
@@ -85,19 +83,19 @@ def write_networks(folder: Path) -> None:
     write_checkpoint(folder, tiny=True)
     (folder / "model.yaml").write_text(MODEL)
     OmegaConf.save(OmegaConf.create(SYNCNET), folder / "syncnet.yaml")
-    for name, seed in (("syncnet.pt", 0), ("judge.pt", 1)):
+    for name, seed in (("syncnet.pt", 0), ("second.pt", 1)):
         torch.manual_seed(seed)
         network = make_syncnet(load_syncnet_config(folder / "syncnet.yaml").model)
         torch.save({"state_dict": network.state_dict()}, folder / name)
     sizes = LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)
-    reader = LandmarkNetwork(sizes, deviation=torch.full((20, 2), 0.1))
-    torch.nn.init.normal_(reader.head[-1].weight)
-    torch.save(published(sizes, reader.state_dict(), 0), folder / "reader.pt")
+    network = LandmarkNetwork(sizes, deviation=torch.full((20, 2), 0.1))
+    torch.nn.init.normal_(network.head[-1].weight)
+    torch.save(published(sizes, network.state_dict(), 0), folder / "landmarks.pt")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Networks, and clips: a pair, and one without a twin."""
+    """Networks, and clips: a pair, and one that has no other."""
     folder = tmp_path_factory.mktemp("he ads 'é")
     clips = folder / "clips"
     clips.mkdir()
@@ -110,16 +108,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, clips: str, output: Path, *more: str) -> int:
     model = [f"--unet_config_path={folder / 'model.yaml'}", "--inference_steps=1", "--guidance_scale=1", "--device=cpu"]
-    meters = [f"--syncnet_config={folder / 'syncnet.yaml'}", f"--syncnet={folder / 'syncnet.pt'}", f"--reader={folder / 'reader.pt'}"]
+    meters = [
+        f"--syncnet_config={folder / 'syncnet.yaml'}",
+        f"--syncnet={folder / 'syncnet.pt'}",
+        f"--landmark_network={folder / 'landmarks.pt'}",
+    ]
     return main([f"--clips={folder / clips}", f"--output_dir={output}", *model, *meters, *more])
 
 
 @pytest.fixture(scope="module")
 def measured(folder: Path) -> Path:
-    """The results of everything, judge and silence included."""
+    """The results of everything, second SyncNet and silence included."""
     output = folder / "out"
-    judge = [f"--judge_config={folder / 'syncnet.yaml'}", f"--judge={folder / 'judge.pt'}", "--silence=1"]
-    assert run(folder, "clips", output, *judge) == 0
+    second = [f"--second_syncnet_config={folder / 'syncnet.yaml'}", f"--second_syncnet={folder / 'second.pt'}", "--silence=1"]
+    assert run(folder, "clips", output, *second) == 0
     return output
 
 
@@ -128,26 +130,26 @@ def test_all_measures_are_there(folder: Path, measured: Path) -> None:
     (clip,) = results["clips"]
     videos = clip["videos"]
     assert (clip["frames"], clip["generated_share"]) == (FRAMES, 1)
-    assert videos["true"]["lmd"] == videos["true"]["appearance"] == videos["true"]["l1"] == 0
+    assert videos["reference"]["lmd"] == videos["reference"]["appearance"] == videos["reference"]["l1"] == 0
     assert videos["source"]["lmd"] > 0 and videos["generated"]["l1"] > videos["source"]["l1"] > 0
-    assert len(videos["generated"]["syncnet"]["new"]["cosines"]) == len(videos["source"]["judge"]["old"]["cosines"]) == 31
+    assert len(videos["generated"]["syncnet"]["new"]["cosines"]) == len(videos["source"]["second_syncnet"]["old"]["cosines"]) == 31
     assert len(results["silence"][0]["opening"]) == len(results["silence"][0]["source_opening"]) == FRAMES
     assert len(clip["closed"]) == sum(
         gap < 0.02 for gap in json.loads((folder / "clips" / "clip_000000_other.json").read_text())["lip_gap_cm"]
     )
-    assert clip["syncnet_pairs"]["pairs"] == clip["judge_pairs"]["pairs"] == 80
+    assert clip["syncnet_pairs"]["pairs"] == clip["second_syncnet_pairs"]["pairs"] == 80
     empty = [row["name"] for row in results["rows"] if row["measured"] is None]
     assert empty == []
-    assert results["weights"]["judge"] == file_sha256(folder / "judge.pt") != results["weights"]["syncnet"]
-    assert {"unet", "whisper", "vae/config.json", "reader"} <= results["weights"].keys()
+    assert results["weights"]["second_syncnet"] == file_sha256(folder / "second.pt") != results["weights"]["syncnet"]
+    assert {"unet", "whisper", "vae/config.json", "landmark_network"} <= results["weights"].keys()
 
 
-def test_the_table_and_the_sheet_are_written(measured: Path) -> None:
+def test_the_table_and_the_figure_are_written(measured: Path) -> None:
     table = (measured / "results.md").read_text()
     assert table.count("\n| ") == len(json.loads((measured / "results.json").read_text())["rows"])
     assert "1 of 1 clips measured, 18 frames; 1 steps, guidance 1, faces of 64 px." in table
     assert "LPIPS" in table
-    assert cv2.imread(str(measured / "sheet.png")).shape == (24 + 3 * SIDE, 8 * SIDE, 3)
+    assert cv2.imread(str(measured / "figure.png")).shape == (24 + 3 * SIDE, 8 * SIDE, 3)
     info = probe(measured / "generated" / "clip_000000.mp4")
     assert (info.video.frame_count, info.has_audio) == (FRAMES, True)
 
@@ -171,27 +173,27 @@ class Copies:
         return SimpleNamespace(frames=FRAMES, generated=FRAMES // 2, warnings=("a face was hidden",))
 
 
-def test_videos_are_made_once(folder: Path, tmp_path: Path) -> None:
+def test_videos_are_generated_once(folder: Path, tmp_path: Path) -> None:
     (pair,), copies = find_pairs(folder / "clips"), Copies()
     videos = GeneratedVideos(tmp_path, {"unet": "1"}, lambda: copies)
     for _ in range(2):
-        made = videos.generate("a/b", pair.video, pair.twin)
-        assert made == tmp_path / "a" / "b.mp4" and made.is_file()
+        generated = videos.generate("a/b", pair.video, pair.reference)
+        assert generated == tmp_path / "a" / "b.mp4" and generated.is_file()
     assert len(copies.sounds) == 1
     assert videos.generated_share("a/b") == 0.5
-    made.with_suffix(".json").unlink()  # as if it was stopped before the video was whole
-    videos.generate("a/b", pair.video, pair.twin)
+    generated.with_suffix(".json").unlink()  # as if it was stopped before the video was whole
+    videos.generate("a/b", pair.video, pair.reference)
     assert len(copies.sounds) == 2
     videos.generate_silent("a/c", pair.video, 50)
     assert copies.sounds[-1] == 2.0
     for other in (GeneratedVideos(tmp_path, {"unet": "2"}, lambda: copies), videos):
         with pytest.raises(ConfigError, match="name another --output_dir"):
-            other.generate("a/b", pair.video, pair.video if other is videos else pair.twin)
+            other.generate("a/b", pair.video, pair.video if other is videos else pair.reference)
     assert len(copies.sounds) == 3
 
 
 def test_a_clip_that_cannot_be_measured_is_named(folder: Path, caplog) -> None:
-    def measure(pair: RenderedPair, number: int, made: Path, share: float) -> str:
+    def measure(pair: RenderedPair, number: int, generated: Path, share: float) -> str:
         if number == 1:
             raise InputError("no face")
         return pair.name
@@ -209,8 +211,8 @@ def test_a_clip_that_cannot_be_measured_is_named(folder: Path, caplog) -> None:
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--judge=x.pt"], "give both --judge_config and --judge"),
-        (["--reader=x.pt"], "x.pt"),
+        (["--second_syncnet=x.pt"], "give both --second_syncnet_config and --second_syncnet"),
+        (["--landmark_network=x.pt"], "x.pt"),
         (["data.resolutoin=64"], "resolution"),
         (["--clips=nowhere"], "nowhere is not a folder"),
     ],
@@ -221,12 +223,12 @@ def test_wrong_input_is_refused_in_a_sentence(folder: Path, tmp_path: Path, capl
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_truth_lies_on_the_aligned_face(folder: Path) -> None:
+def test_known_landmarks_lie_on_the_aligned_face(folder: Path) -> None:
     """A mark painted at a landmark is found where the landmark is said to be."""
     (pair,) = find_pairs(folder / "clips")
-    truth = read_labels(pair.video)
-    matrices = align_known(truth.landmarks, 128)
-    mouth = mouth_points(truth.landmarks, matrices, 128)
+    labels = read_labels(pair.video)
+    matrices = align_known(labels.landmarks, 128)
+    mouth = mouth_points(labels.landmarks, matrices, 128)
     faces = aligned_faces(pair.video, matrices, 128).float()
     red, green, blue = faces[3].unbind(-1)
     y, x = ((green > red + 60) & (green > blue + 60)).nonzero().float().mean(0).tolist()
@@ -235,8 +237,8 @@ def test_the_truth_lies_on_the_aligned_face(folder: Path) -> None:
     assert mouth.shape == (FRAMES, 20, 2) and face_size(128) == (105, 140)
 
 
-def test_a_truth_that_tells_nothing_is_refused(tmp_path: Path) -> None:
+def test_incomplete_labels_are_refused(tmp_path: Path) -> None:
     (tmp_path / "clip.json").write_text(json.dumps({"landmarks": [[[0, 0]]], "lip_gap_cm": [0.0]}))
     for name in ("clip.mp4", "missing.mp4"):
-        with pytest.raises(InputError, match="render pairs"):
+        with pytest.raises(InputError, match="render clips"):
             read_labels(tmp_path / name)

@@ -248,8 +248,7 @@ class LipsyncPipeline(DiffusionPipeline):
             noise.to(self.unet.device).expand_as(conditions.masked),
             conditions,
             windows.to(self.unet.device),
-            inference_steps=options.inference_steps,
-            guidance_scale=options.guidance_scale,
+            options.sampling,
             dtype=self.unet.dtype,
             on_step=on_step,
         )
@@ -310,15 +309,15 @@ class LipsyncPipeline(DiffusionPipeline):
 
     def _announce(self, reader: VideoReader, plan: FacePlan, total: int, options: LipsyncOptions, seed: int) -> None:
         """One line on what is about to happen, and what it takes."""
-        unet_frames = (2 if options.guidance_scale > 1 else 1) * options.batch_clips * self.num_frames
+        unet_frames = (2 if options.sampling.is_guided else 1) * options.batch_clips * self.num_frames
         need = estimate_bytes(self.unet, self.vae, self.audio_encoder, resolution=self.resolution, unet_frames=unet_frames)
         covered = sum(span.stop - span.start for span in plan.spans)
         logger.info(
             "%d frames at %.5g fps, %dx%d; %s with a face over %d of %d source frames, at most %s at once; "
-            "network for %d px, %s on %s in %s, seed %d, about %.2g GB of memory",
+            "network for %d px, %s of %s on %s in %s, seed %d, about %.2g GB of memory",
             *(total, float(reader.fps), reader.width, reader.height),
             *(counted(len(plan.spans), "span"), covered, plan.num_frames, counted(plan.most_faces, "face")),
-            *(self.resolution, counted(options.inference_steps, "step"), self.unet.device.type),
+            *(self.resolution, counted(options.inference_steps, "step"), options.sampler, self.unet.device.type),
             *(str(self.unet.dtype).removeprefix("torch."), seed, need / 1e9),
         )
 
