@@ -584,7 +584,8 @@ def run(parsed: argparse.Namespace) -> None:
     if splits != ["test"]:
         logger.warning("These clips are of %s: people that the model may have been trained on.", ", ".join(splits))
     named = (parsed.unet_config_path, parsed.inference_ckpt_path, parsed.vae_path, parsed.whisper_path)
-    options = LipsyncOptions(parsed.inference_steps, parsed.guidance_scale, parsed.seed, length="video")
+    chosen = {name: getattr(parsed, name) for name in ("inference_steps", "guidance_scale", "seed")}
+    options = LipsyncOptions(**chosen, length="video")
     model = find_model(named, parsed.overrides, parsed.detector, parsed.device, parsed.dtype, options)
     vgg16 = parsed.vgg16 or find_weights("vgg16", ROOT / CHECKPOINTS)
     files = {name: getattr(parsed, name) for name in ("syncnet", "second_syncnet", "landmark_network")} | {"vgg16": vgg16}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to the model in assets/embedded: render people, train six small networks on them, measure, pack.
+# From nothing to the model in assets/embedded: render people, train seven small networks on them, measure, pack.
 #   embedded/train.sh [WORK_DIR]      (default outputs/embedded)
 # The same command goes on where it stopped, inside each step, too. On two processor cores it takes a day or so, on a GPU the trainings
 # take minutes each and rendering, which needs the processor, remains. --help of each command below says what can be changed.

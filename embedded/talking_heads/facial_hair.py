@@ -16,7 +16,7 @@ LIP_CLEARANCE = 0.17  # cm on the plane between the red of the lips and the near
 
 @dataclass(frozen=True)
 class BrowShape:
-    """The look of a pair of brows."""
+    """The shape of a pair of brows."""
 
     thickness: float = 0.36  # cm, half the height at its thickest
     arch: float = 0.0  # cm that the outer third is higher

@@ -122,7 +122,7 @@ def _drift(rng: np.random.Generator, frames: int, period: float, scale: float) -
 def _pose(seed: int, frames: int, liveliness: float) -> tuple[np.ndarray, np.ndarray]:
     """Head angles (n 3) and displacement (n 3): a habitual pose, slow turns and a faint unrest."""
     habit = stream(seed, "habit")
-    mean = habit.normal(0, 1, 3) * np.array([0.26 if habit.random() < 0.18 else 0.09, 0.05, 0.04])  # some clips look further aside
+    mean = habit.normal(0, 1, 3) * np.array([0.26 if habit.random() < 0.18 else 0.09, 0.05, 0.04])  # some people turn further aside
     mean = np.clip(mean, [-0.42, -0.1, -0.1], [0.42, 0.1, 0.1])
     scales = {"yaw": 0.075 * liveliness, "pitch": 0.045 * liveliness, "roll": 0.03 * liveliness}
     turns = [_drift(stream(seed, f"turn {name}"), frames, 1.7, scale) for name, scale in scales.items()]

@@ -297,7 +297,7 @@ def _make_up(traits: Traits, albedo: np.ndarray, lips: LipPatch, gloss: np.ndarr
     deep = 1 - 0.35 * traits.melanin
     stick = _LIPSTICKS[rng.integers(len(_LIPSTICKS))] * deep * rng.uniform(0.85, 1.15, 3)
     patch = albedo[lips.part]
-    light = patch.mean(-1, keepdims=True)  # the lips' own light and dark are kept under the colour, or they would look like plastic
+    light = patch.mean(-1, keepdims=True)  # the lips' own light and dark are kept under the colour, or they would resemble plastic
     usual = float((light[..., 0] * lips.red).sum() / max(float(lips.red.sum()), 1e-6))
     albedo[lips.part] = patch + (0.8 * lipstick * lips.red)[..., None] * (stick * (0.55 + 0.45 * light / usual) - patch)
     gloss[lips.part] *= 1 + 0.25 * lipstick * lips.red

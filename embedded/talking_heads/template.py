@@ -58,9 +58,8 @@ MOUTH_RINGS = np.array([0.0, 0.022, 0.05, 0.085, 0.125, 0.17, 0.215, 0.26, 0.305
 INNER_RINGS = 5  # rings of wet lip behind the line where the lips meet
 _HOLE = 0.14  # elliptic radius of the hole that the mouth is opened to for triangulation
 EYE_ANGLES = 56
-EYE_RINGS = np.array(
-    [0.0, 0.0, 0.07, 0.15, 0.24, 0.34, 0.46, 0.6, 0.78, 1.0, 1.25]
-)  # cm outside the lid margin; two at 0: its inner and outer edge
+# cm outside the lid margin; two at 0: its inner and outer edge
+EYE_RINGS = np.array([0.0, 0.0, 0.07, 0.15, 0.24, 0.34, 0.46, 0.6, 0.78, 1.0, 1.25])
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def _rms(samples: np.ndarray, phone: Phone) -> float:
 
 
 def _resampled(samples: np.ndarray, rate: int, factor: float) -> tuple[np.ndarray, float]:
-    """Samples at AUDIO_SAMPLE_RATE with frequencies scaled by `factor`, and the factor by which times grow: exact, not just asked for."""
+    """Samples at AUDIO_SAMPLE_RATE with frequencies scaled by `factor`, and the exact factor by which times grow."""
     ratio = Fraction(AUDIO_SAMPLE_RATE / (rate * factor)).limit_denominator(1000)
     if ratio != 1:
         samples = resample_poly(samples, ratio.numerator, ratio.denominator)
