@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, log2
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -249,45 +249,24 @@ class PictureBatch(Batch):
 
 
 class PictureDataset(ClipDataset[PictureBatch]):
-    """Some pictures of one clip a sample, each cropped and varied on its own.
-
-    Args:
-        num_frames: pictures in a sample; clips are at least as many frames long.
-        crop: side of a picture in pixels, the resolution or less.
-        general_share: of the pictures are dead leaves.
-        masked_share: of the pictures have what the fixed mask hides hidden.
-        mouth_weight: how much more the pixels around a mouth count.
-        varied: mirror and blur faces, and change their colours.
-    """
+    """Some pictures of one clip a sample, each cropped and, where `varied`, mirrored, blurred and recoloured on its own."""
 
     def __init__(
-        self,
-        catalog: Catalog,
-        *,
-        num_frames: int,
-        resolution: int,
-        crop: int,
-        seed: int,
-        general_share: float = 0.0,
-        masked_share: float = 0.0,
-        mouth_weight: float = 1.0,
-        varied: bool = True,
-        faces_cache: Path | None = None,
+        self, catalog: Catalog, data: AutoencoderDataConfig, *, seed: int, varied: bool = True, faces_cache: Path | None = None
     ) -> None:
-        super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed, faces_cache=faces_cache)
-        self.crop, self.varied = crop, varied
-        self.general_share, self.masked_share = general_share, masked_share
-        self.mask = fixed_mask(resolution).numpy()  # h w
-        self.weight = np.ones((resolution, resolution), np.float32)
-        self.weight[lip_box(resolution)] = mouth_weight
+        super().__init__(catalog, num_frames=data.num_frames, resolution=data.resolution, seed=seed, faces_cache=faces_cache)
+        self.data, self.varied = data, varied
+        self.mask = fixed_mask(data.resolution).numpy()  # h w
+        self.weight = np.ones((data.resolution, data.resolution), np.float32)
+        self.weight[lip_box(data.resolution)] = data.mouth_weight
 
     def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> PictureBatch:
         """See `ClipDataset`."""
-        general = rng.random(self.num_frames) < self.general_share
+        general = rng.random(self.num_frames) < self.data.general_share
         frames = np.sort(rng.choice(clip.frames, self.num_frames, replace=False))[~general]
         faces = iter(self.faces(clip, frames.tolist()).numpy() if len(frames) else ())
-        ones = np.ones((2, self.crop, self.crop), np.float32)  # all shown, each pixel of weight 1
-        parts = [(dead_leaves(rng, self.crop), *ones) if is_general else self._crop(next(faces), rng) for is_general in general]
+        ones = np.ones((2, self.data.crop, self.data.crop), np.float32)  # all shown, each pixel of weight 1
+        parts = [(dead_leaves(rng, self.data.crop), *ones) if is_general else self._crop(next(faces), rng) for is_general in general]
         pictures, keep, weight = (torch.from_numpy(np.stack(part))[None] for part in zip(*parts, strict=True))
         return PictureBatch(whole(index.position), whole(index.clip), problems, pictures, keep, weight)
 
@@ -295,11 +274,12 @@ class PictureDataset(ClipDataset[PictureBatch]):
         """Part of a face [h w 3], which of it is shown [h w], and how much each pixel counts [h w]."""
         if self.varied and rng.random() < MIRRORED:
             face = face[:, ::-1]
-        top, left = crop_corner(rng, self.crop, self.faces.resolution)
-        window = (slice(top, top + self.crop), slice(left, left + self.crop))
-        hidden = rng.random() < self.masked_share
+        crop = self.data.crop
+        top, left = crop_corner(rng, crop, self.data.resolution)
+        window = (slice(top, top + crop), slice(left, left + crop))
+        hidden = rng.random() < self.data.masked_share
         picture = vary(face[window], rng) if self.varied else face[window]
-        weight = np.ones((self.crop, self.crop), np.float32)
+        weight = np.ones((crop, crop), np.float32)
         return (picture, self.mask[window], weight) if hidden else (picture, weight, self.weight[window])
 
 
@@ -345,11 +325,7 @@ SLOPE = 0.2  # of the activations below 0
 
 
 class PatchDiscriminator(nn.Module):
-    """A small PatchGAN discriminator (pix2pix, Isola et al., arXiv 1611.07004).
-
-    Args:
-        width: channels of the first layer; the next two have twice and four times as many.
-    """
+    """A small PatchGAN discriminator (pix2pix, arXiv 1611.07004): three layers of `width`, twice and four times as many channels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -459,11 +435,7 @@ def batch_pixels(batch: PictureBatch) -> Tensor:
 
 
 def edge_loss(ours: Tensor, theirs: Tensor, weight: Tensor | None = None) -> Tensor:
-    """L1 between the gradients of two pictures n c h w, mean over three scales: keeps lips and teeth sharp.
-
-    Args:
-        weight: how much each pixel counts, n 1 h w; None: all alike.
-    """
+    """L1 between the gradients of two pictures n c h w, mean over three scales; `weight` (n 1 h w) says how much each pixel counts."""
     apart = ours - theirs
     weight = torch.ones_like(apart[:, :1]) if weight is None else weight
     total = apart.new_zeros(())
@@ -537,17 +509,6 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
     data, run = config.data, config.run
     train, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress, data.resolution)
     cache = cache_folder(data) if data.cache_faces else None
-    training_set = PictureDataset(
-        train,
-        num_frames=data.num_frames,
-        resolution=data.resolution,
-        crop=data.crop,
-        seed=run.seed,
-        general_share=data.general_share,
-        masked_share=data.masked_share,
-        mouth_weight=data.mouth_weight,
-        faces_cache=cache,
-    )
     seed_everything(run, accelerator)
     sizes = autoencoder_sizes(config)
     vae = AutoencoderKL.from_config(sizes)
@@ -558,7 +519,8 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
     samples = data.batch_size * run.gradient_accumulation_steps * accelerator.num_processes  # in a step
     validators = []
     if held_out is not None:  # one whole face of each clip
-        faces = PictureDataset(held_out, num_frames=1, resolution=data.resolution, crop=data.resolution, seed=run.seed, varied=False)
+        whole_faces = replace(data, num_frames=1, crop=data.resolution, general_share=0.0, masked_share=0.0)
+        faces = PictureDataset(held_out, whole_faces, seed=run.seed, varied=False)
         rank, world = accelerator.process_index, accelerator.num_processes
         validators = [AutoencoderValidator(fixed_batches(faces, run.num_val_clips, SLICE, rank, world, data.num_workers))]
 
@@ -571,7 +533,7 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
         step=AutoencoderStep(
             run.loss_weights, seed=run.seed, discriminator_start=run.discriminator_start * samples, discriminator_ramp=RAMP_STEPS * samples
         ),
-        dataset=training_set,
+        dataset=PictureDataset(train, data, seed=run.seed, faces_cache=cache),
         num_clips=len(train.clips),
         publish=publish,
         clip_name=clip_namer(train),

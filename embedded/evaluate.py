@@ -455,52 +455,23 @@ def write_figure(
 # Results and files
 
 
-@dataclass(frozen=True)
-class Results:
-    """All that was measured."""
-
-    settings: Mapping[str, Any]
-    weights: Mapping[str, str]  # SHA-256 of each file that took part
-    pairs: Sequence[PairMeasures]
-    silence: Sequence[SilenceMeasures]
-    failed: Mapping[str, str]  # clip -> why it could not be measured
-    appearance: str  # name of the perceptual distance
-
-    def notes(self) -> list[str]:
-        """Notes below the table."""
-        asked, steps, scale = len(self.pairs) + len(self.failed), self.settings["inference_steps"], self.settings["guidance_scale"]
-        unpainted = [pair.name for pair in self.pairs if pair.generated_share < 1]
-        notes = [
-            f"{len(self.pairs)} of {asked} clips measured, {sum(pair.frames for pair in self.pairs)} frames; {steps} steps, "
-            f"guidance {scale:g}, faces of {self.settings['resolution']} px.",
-            "In brackets: 95 % intervals, Wilson's for offsets, the bootstrap over clips otherwise. The value itself meets an aim or not.",
-            "Offset and confidence: the sound is moved by -15 to 15 frames; the mean cosine of all windows says where it fits best (0 = in "
-            "place) and by how much that exceeds the median of the 31 places.",
-        ]
-        if unpainted:
-            notes.append(f"In {len(unpainted)} clips some frames were left as they are, such as {unpainted[0]}.")
-        if self.failed:
-            first = next(iter(self.failed))
-            notes.append(f"{len(self.failed)} clips could not be measured; the first was {first}: {self.failed[first]}")
-        return notes
-
-    def write(self, folder: Path) -> str:
-        """Write results.json and results.md; the table. Raises OutputError."""
-        rows = make_rows(self.pairs, self.silence, self.appearance)
-        table = "\n\n".join([markdown_table(HEADER, (row.cells() for row in rows)), *self.notes()]) + "\n"
-        content = {
-            "settings": self.settings,
-            "weights": self.weights,
-            "appearance": self.appearance,
-            "rows": [{**json_value(row), "met": row.met, "control_met": row.control_met} for row in rows],
-            "speech_range": json_value(heads_speech_range(self.pairs)),
-            "failed": self.failed,
-            "clips": json_value(self.pairs),
-            "silence": json_value(self.silence),
-        }
-        write_json(folder / "results.json", content)
-        write_text(folder / "results.md", table)
-        return table
+def make_notes(settings: Mapping[str, Any], pairs: Sequence[PairMeasures], failed: Mapping[str, str]) -> list[str]:
+    """Notes below the table; `failed`: clip -> why it could not be measured."""
+    count, steps, scale = len(pairs) + len(failed), settings["inference_steps"], settings["guidance_scale"]
+    unpainted = [pair.name for pair in pairs if pair.generated_share < 1]
+    notes = [
+        f"{len(pairs)} of {count} clips measured, {sum(pair.frames for pair in pairs)} frames; {steps} steps, "
+        f"guidance {scale:g}, faces of {settings['resolution']} px.",
+        "In brackets: 95 % intervals, Wilson's for offsets, the bootstrap over clips otherwise. The value itself meets an aim or not.",
+        "Offset and confidence: the sound is moved by -15 to 15 frames; the mean cosine of all windows says where it fits best (0 = in "
+        "place) and by how much that exceeds the median of the 31 places.",
+    ]
+    if unpainted:
+        notes.append(f"In {len(unpainted)} clips some frames were left as they are, such as {unpainted[0]}.")
+    if failed:
+        first = next(iter(failed))
+        notes.append(f"{len(failed)} clips could not be measured; the first was {first}: {failed[first]}")
+    return notes
 
 
 # Command
@@ -593,7 +564,20 @@ def run(parsed: argparse.Namespace) -> None:
     meter, videos = open_meter(parsed, model.config.data.resolution, vgg16), model.videos(parsed.output_dir / "generated")
     measured, silence, failed = measure_all(pairs, parsed.silence, videos, meter)
     settings = {**model.settings(), "splits": splits, "syncnet_config": str(parsed.syncnet_config), "silence": len(silence)}
-    table = Results(settings, weights, measured, silence, failed, meter.appearance.name).write(parsed.output_dir)
+    rows = make_rows(measured, silence, meter.appearance.name)
+    content = {
+        "settings": settings,
+        "weights": weights,  # SHA-256 of each file that took part
+        "appearance": meter.appearance.name,
+        "rows": [{**json_value(row), "met": row.met, "control_met": row.control_met} for row in rows],
+        "speech_range": json_value(heads_speech_range(measured)),
+        "failed": failed,
+        "clips": json_value(measured),
+        "silence": json_value(silence),
+    }
+    write_json(parsed.output_dir / "results.json", content)
+    table = "\n\n".join([markdown_table(HEADER, (row.cells() for row in rows)), *make_notes(settings, measured, failed)]) + "\n"
+    write_text(parsed.output_dir / "results.md", table)
     write_figure({pair.name: pair for pair in pairs}, measured, videos, meter, parsed.output_dir / "figure.png")
     print(table, end="")
 

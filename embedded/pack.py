@@ -18,8 +18,6 @@ from scripts.training import run_training
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from latentsync.config import Config, SyncNetConfig
-
 logger = logging.getLogger("latentsync")
 MOST_BYTES = 30_000_000  # of the whole folder: it is part of the repository
 DEFAULT_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "embedded"
@@ -43,23 +41,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
     parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
     return parser.parse_args(arguments)
-
-
-def unet_settings(config: "Config") -> dict[str, Any]:
-    """What inference needs of a denoiser's recipe, with the weights beside it."""
-    data, run = config.data, config.run
-    return {
-        "data": {name: getattr(data, name) for name in ("resolution", "num_frames", "audio_feat_length", "mask")},
-        "model": asdict(config.model),
-        "weights": {"unet": UNET, "vae": VAE, "whisper": WHISPER},
-        "run": {name: getattr(run, name) for name in ("inference_steps", "guidance_scale", "paste", "match_skin", "use_reference")},
-    }
-
-
-def syncnet_settings(config: "SyncNetConfig") -> dict[str, Any]:
-    """What a judge needs of a SyncNet's recipe."""
-    data = {name: getattr(config.data, name) for name in ("resolution", "num_frames", "latent_space", "lower_half")}
-    return {"data": data, "model": asdict(config.model)}
 
 
 def work(parsed: argparse.Namespace) -> bool:
@@ -90,8 +71,20 @@ def write_folder(parsed: argparse.Namespace, folder: Path) -> None:
     write_halves(folder / SYNCNET, read_state_dict(parsed.syncnet)[0])
     write_whisper(folder / WHISPER, parsed.audio_encoder)
     write_vae(folder / VAE, parsed.vae)
-    write_yaml(folder / "config.yaml", unet_settings(config))
-    write_yaml(folder / "syncnet.yaml", syncnet_settings(syncnet))
+    sections = {
+        "data": selected(config.data, "resolution", "num_frames", "audio_feat_length", "mask"),
+        "model": asdict(config.model),
+        "weights": {"unet": UNET, "vae": VAE, "whisper": WHISPER},
+        "run": selected(config.run, "inference_steps", "guidance_scale", "paste", "match_skin", "use_reference"),
+    }
+    write_yaml(folder / "config.yaml", sections)
+    data = selected(syncnet.data, "resolution", "num_frames", "latent_space", "lower_half")
+    write_yaml(folder / "syncnet.yaml", {"data": data, "model": asdict(syncnet.model)})
+
+
+def selected(section: Any, *names: str) -> dict[str, Any]:
+    """Some values of a section of a recipe: those that use needs, and training does not change."""
+    return {name: getattr(section, name) for name in names}
 
 
 def write_halves(path: Path, weights: "Mapping[str, Tensor]") -> None:

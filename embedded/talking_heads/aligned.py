@@ -80,7 +80,7 @@ def close_up(identity: int, seed: int, moves: Motion, resolution: int, margin: f
     for a face of `resolution` pixels, so that rendering wastes neither pixels nor sharpness.
     """
     rest = FaceSurface(draw_face(draw_traits(identity))).vertices[landmark_vertices()]
-    points = np.stack([place(rest, pose, move) for pose, move in zip(moves.pose, moves.translation, strict=True)])  # n 68 3
+    points = np.stack([place(rest, pose, move) for pose, move in zip(moves.turn, moves.translation, strict=True)])  # n 68 3
     camera, aspect, share = _framing(points, float(frame_camera(seed).eye[2]), margin)
     density = float(stream(seed, "close-up").uniform(*_DENSITY))
     height = 2 * round(density * face_size(resolution)[1] / share / 2)
