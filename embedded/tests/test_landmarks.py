@@ -100,12 +100,9 @@ def recipe(clips: Path) -> Path:
     return clips / "landmarks.yaml"
 
 
-def test_points_are_told_in_units_of_the_face(clips: Path) -> None:
-    expected = write_labels(clips / "train" / "a.mp4")
-    np.testing.assert_allclose(read_points(clips / "train" / "a.mp4"), expected, atol=1e-6)
-
-
-def test_clips_without_landmarks_of_a_square_face_are_refused(tmp_path: Path) -> None:
+def test_points_are_in_units_of_the_face_and_clips_without_landmarks_of_a_square_face_are_refused(tmp_path: Path) -> None:
+    expected = write_labels(tmp_path / "good.mp4")
+    np.testing.assert_allclose(read_points(tmp_path / "good.mp4"), expected, atol=1e-6)
     for changes in ({"landmarks": "none"}, {"landmarks": [[[0.0, 0.0]] * 5]}, {"settings": {"width": 64, "height": 48}}):
         write_labels(tmp_path / "clip.mp4", **changes)
         with pytest.raises(InputError, match=r"clip\.(json|mp4)"):
@@ -119,10 +116,9 @@ def test_samples_hold_faces_and_their_points(clips: Path, tmp_path: Path) -> Non
     assert batch.faces.shape == (2, 4, LANDMARK_SIDE, LANDMARK_SIDE, 3) and batch.faces.dtype == torch.uint8
     expected = read_points(clips / "train" / "a.mp4")
     torch.testing.assert_close(batch.points[0], torch.from_numpy(expected[[0, 25, 49, 74]]))
-    drawn = LandmarkDataset(catalog, num_frames=4, seed=1)
-    again = LandmarkDataset(catalog, num_frames=4, seed=1)
-    assert torch.equal(drawn[0].faces, again[0].faces) and torch.equal(drawn[0].points, again[0].points)
-    assert not torch.equal(drawn[0].points, LandmarkDataset(catalog, num_frames=4, seed=2)[0].points)
+    drawn, again, other = (LandmarkDataset(catalog, num_frames=4, seed=seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(drawn.faces, again.faces) and torch.equal(drawn.points, again.points)
+    assert not torch.equal(drawn.points, other.points)
 
 
 def test_points_follow_a_face_that_is_moved_and_mirrored() -> None:
