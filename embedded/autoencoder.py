@@ -16,18 +16,18 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from embedded.pack import write_weights
 from latentsync.config import CkptConfig, OptimizerConfig, Rule, RunConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
 from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, RGB, VAE_FACTOR
 from latentsync.data.cache import open_video, resize_faces
 from latentsync.data.clip_index import Catalog, ClipInfo
 from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, fixed_batches, sample_generator, whole
-from latentsync.errors import InputError, OutputError, WeightsError
+from latentsync.errors import InputError, WeightsError
 from latentsync.faces.mask import fixed_mask, masked_pixels, to_pixels
-from latentsync.media.files import staged, walk_media, write_json
+from latentsync.media.files import walk_media, write_json
 from latentsync.models.vae import WEIGHT_NAMES
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training.logging import History
@@ -44,6 +44,8 @@ from latentsync.training.trainer import (
 )
 from latentsync.weights import load_strict, read_checkpoint, read_state_dict
 from scripts.training import parse_arguments, run_training, train
+
+logger = logging.getLogger("latentsync")
 
 LEVELS = 1 + int(log2(VAE_FACTOR))  # resolutions of the network, each half the one before
 MIN_CROP = 32  # pixels: the discriminator halves them three times
@@ -564,25 +566,23 @@ def autoencoder_sizes(config: AutoencoderConfig) -> dict[str, Any]:
 # Export
 
 
-def export_autoencoder(checkpoint: Path, folder: Path, clips: Path, dtype: torch.dtype = torch.float32) -> None:
-    """A published checkpoint as a diffusers folder whose scaled latents have mean 0 and variance 1 in each channel over faces of `clips`.
+def export(parsed: argparse.Namespace) -> bool:
+    """Write a published checkpoint as a diffusers folder whose scaled latents have mean 0 and variance 1 in each channel over some faces.
 
-    `dtype` is that of the stored weights. Raises WeightsError, InputError, OutputError.
+    Raises WeightsError, InputError, OutputError.
     """
+    checkpoint, folder = parsed.export
     published = read_checkpoint(checkpoint)
     sizes, weights = published.get("config"), published.get("state_dict")
     if not isinstance(sizes, dict) or not isinstance(weights, dict):
         raise WeightsError(f"{checkpoint} is no checkpoint of an autoencoder's training: name a file of its folder of checkpoints.")
     vae = AutoencoderKL.from_config(sizes)
     load_strict(vae, weights, checkpoint, _HINT)
-    normalise_latents(vae.eval(), some_faces(clips, sizes["sample_size"]))
-    file = folder / WEIGHT_NAMES[0]
-    with staged(file) as temporary:
-        try:
-            temporary.write_bytes(save({name: value.to(dtype).contiguous() for name, value in vae.state_dict().items()}))
-        except OSError as error:
-            raise OutputError(f"{file} cannot be written ({error.strerror}): free some space and run the same command again.") from None
+    normalise_latents(vae.eval(), some_faces(parsed.clips, sizes["sample_size"]))
+    write_weights(folder / WEIGHT_NAMES[0], vae.state_dict(), torch.float16 if parsed.half else torch.float32)
     write_json(folder / "config.json", sizes)
+    logger.info("The autoencoder is in %s", folder)
+    return True
 
 
 def some_faces(clips: Path, resolution: int) -> Iterable[Tensor]:
@@ -618,17 +618,8 @@ def normalise_latents(vae: AutoencoderKL, faces: Iterable[Tensor]) -> None:
 
 # Command
 
-logger = logging.getLogger("latentsync")
 COMMAND = "python -m embedded.autoencoder"
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "autoencoder.yaml"
-
-
-def export(parsed: argparse.Namespace) -> bool:
-    """Write a trained autoencoder as a folder."""
-    checkpoint, folder = parsed.export
-    export_autoencoder(checkpoint, folder, parsed.clips, torch.float16 if parsed.half else torch.float32)
-    logger.info("The autoencoder is in %s", folder)
-    return True
 
 
 def export_arguments(arguments: Sequence[str]) -> argparse.Namespace:

@@ -16,6 +16,7 @@ from latentsync.media.files import STAGING_PREFIX, staged, write_text
 from scripts.training import run_training
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 logger = logging.getLogger("latentsync")
@@ -63,23 +64,28 @@ def work(parsed: argparse.Namespace) -> bool:
 
 def write_folder(parsed: argparse.Namespace, folder: Path) -> None:
     """All files of the embedded model."""
+    import torch
+    from omegaconf import OmegaConf
+
     from latentsync.config import load_config, load_syncnet_config
+    from latentsync.models.vae import WEIGHT_NAMES, load_vae
     from latentsync.weights import read_state_dict
 
-    config, syncnet = load_config(parsed.unet_config), load_syncnet_config(parsed.syncnet_config)
-    write_halves(folder / UNET, read_state_dict(parsed.unet)[0])
-    write_halves(folder / SYNCNET, read_state_dict(parsed.syncnet)[0])
+    config, syncnet, vae = load_config(parsed.unet_config), load_syncnet_config(parsed.syncnet_config), load_vae(parsed.vae).vae
+    write_weights(folder / UNET, read_state_dict(parsed.unet)[0], torch.float16)
+    write_weights(folder / SYNCNET, read_state_dict(parsed.syncnet)[0], torch.float16)
+    write_weights(folder / VAE / WEIGHT_NAMES[0], vae.state_dict(), torch.float16)
+    write_text(folder / VAE / "config.json", vae.to_json_string())
     write_whisper(folder / WHISPER, parsed.audio_encoder)
-    write_vae(folder / VAE, parsed.vae)
     sections = {
         "data": selected(config.data, "resolution", "num_frames", "audio_feat_length", "mask"),
         "model": asdict(config.model),
         "weights": {"unet": UNET, "vae": VAE, "whisper": WHISPER},
         "run": selected(config.run, "inference_steps", "guidance_scale", "paste", "match_skin", "use_reference"),
     }
-    write_yaml(folder / "config.yaml", sections)
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(sections))
     data = selected(syncnet.data, "resolution", "num_frames", "latent_space", "lower_half")
-    write_yaml(folder / "syncnet.yaml", {"data": data, "model": asdict(syncnet.model)})
+    write_text(folder / "syncnet.yaml", OmegaConf.to_yaml({"data": data, "model": asdict(syncnet.model)}))
 
 
 def selected(section: Any, *names: str) -> dict[str, Any]:
@@ -87,12 +93,15 @@ def selected(section: Any, *names: str) -> dict[str, Any]:
     return {name: getattr(section, name) for name in names}
 
 
-def write_halves(path: Path, weights: "Mapping[str, Tensor]") -> None:
-    """Weights in half precision as one safetensors file."""
+def write_weights(path: Path, weights: "Mapping[str, Tensor]", dtype: "torch.dtype") -> None:
+    """Weights of a type as one safetensors file. Raises OutputError."""
     from safetensors.torch import save
 
     with staged(path) as temporary:
-        temporary.write_bytes(save({name: value.half().contiguous() for name, value in weights.items()}))  # save_file hides it from others
+        try:
+            temporary.write_bytes(save({name: value.to(dtype).contiguous() for name, value in weights.items()}))  # save_file hides it
+        except OSError as error:
+            raise OutputError(f"cannot write {path} ({error.strerror}): free some space and run the same command again.") from None
 
 
 def write_whisper(path: Path, checkpoint: Path) -> None:
@@ -111,22 +120,6 @@ def write_whisper(path: Path, checkpoint: Path) -> None:
     with staged(path) as temporary, ZipFile(plain) as stored, ZipFile(temporary, "w", ZIP_DEFLATED, compresslevel=9) as deflated:
         for entry in stored.infolist():
             deflated.writestr(ZipInfo(entry.filename, entry.date_time), stored.read(entry), ZIP_DEFLATED)
-
-
-def write_vae(folder: Path, source: Path) -> None:
-    """An autoencoder as a diffusers folder."""
-    from latentsync.models.vae import WEIGHT_NAMES, load_vae
-
-    vae = load_vae(source).vae
-    write_halves(folder / WEIGHT_NAMES[0], vae.state_dict())
-    write_text(folder / "config.json", vae.to_json_string())
-
-
-def write_yaml(path: Path, values: dict[str, Any]) -> None:
-    """Plain settings as a YAML file."""
-    from omegaconf import OmegaConf
-
-    write_text(path, OmegaConf.to_yaml(OmegaConf.create(values)))
 
 
 def check(folder: Path, target: Path) -> None:

@@ -7,10 +7,10 @@ and 470 nm. Lengths are cm on the template plane; fields are float32 arrays (siz
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
-from numba import njit
 from scipy.interpolate import CubicSpline
 
 from embedded.talking_heads.face import red_height
@@ -35,12 +35,12 @@ from embedded.talking_heads.traits import Traits, smooth, stream
 
 EXTENT = 2 * S_LIMIT  # cm: side of the square plane
 WRINKLE_DEPTH = 1.8  # factor on all creases
-_MELANIN_BANDS = (1.0, 1.5, 2.38)  # (l / 610 nm) ^ -3.33
+_MELANIN_BANDS = np.float32((1.0, 1.5, 2.38))  # (l / 610 nm) ^ -3.33
 _MELANIN_LIMIT = 5.0  # density that packed grains approach
-_BLOODLESS = (0.010, 0.032, 0.140)  # absorption over scattering of a dermis without blood
-_BLOOD_BANDS = (0.010, 0.145, 0.135)  # what the blood of average skin adds
-_CAROTENE_BANDS = (0.0, 0.0072, 0.06)  # what carotene adds
-_BLUE_BANDS = (1.0, 0.88, 0.68)  # density of what shines through bluish: veins, hair roots, thin skin over muscle
+_BLOODLESS = np.float32((0.010, 0.032, 0.140))  # absorption over scattering of a dermis without blood
+_BLOOD_BANDS = np.float32((0.010, 0.145, 0.135))  # what the blood of average skin adds
+_CAROTENE_BANDS = np.float32((0.0, 0.0072, 0.06))  # what carotene adds
+_BLUE_BANDS = np.float32((1.0, 0.88, 0.68))  # density of what shines through bluish: veins, hair roots, thin skin over muscle
 _EPIDERMIS = 0.010  # light thrown back before it meets any melanin
 
 
@@ -72,25 +72,13 @@ def skin_colour(traits: Traits) -> np.ndarray:
 
 def albedo_of(pigment: Pigment, traits: Traits) -> np.ndarray:
     """Linear RGB albedo (float32 h w 3) of painted skin; the share of carotene, olive against rosy, is the person's."""
-    albedo = np.empty((*pigment.melanin.shape, 3), np.float32)
-    floor = np.array(_BLOODLESS) + np.array(_CAROTENE_BANDS) * stream(traits.seed, "undertone").uniform(0.1, 1.6)
-    _mix(pigment.melanin, pigment.blood, pigment.blue, pigment.shade, floor.astype(np.float32), albedo)
-    return albedo
-
-
-@njit(cache=True, nogil=True)
-def _mix(melanin: np.ndarray, blood: np.ndarray, blue: np.ndarray, shade: np.ndarray, floor: np.ndarray, albedo: np.ndarray) -> None:
-    limit = np.float32(_MELANIN_LIMIT)
-    for row in range(albedo.shape[0]):
-        for column in range(albedo.shape[1]):
-            amount, flow = max(melanin[row, column], np.float32(0.0)), max(blood[row, column], np.float32(0.0))
-            veil = np.exp(-shade[row, column])
-            for band in range(3):
-                absorbed = floor[band] + flow * np.float32(_BLOOD_BANDS[band])
-                dermis = np.float32(1.0) + absorbed - np.sqrt(absorbed * (absorbed + np.float32(2.0)))
-                grains = limit * (np.float32(1.0) - np.exp(-amount * np.float32(_MELANIN_BANDS[band]) / limit))
-                passed = np.exp(-grains - blue[row, column] * np.float32(_BLUE_BANDS[band]))
-                albedo[row, column, band] = veil * (np.float32(_EPIDERMIS) + dermis * passed)
+    floor = _BLOODLESS + _CAROTENE_BANDS * np.float32(stream(traits.seed, "undertone").uniform(0.1, 1.6))
+    amount, flow = (np.maximum(field, 0)[..., None] for field in (pigment.melanin, pigment.blood))
+    absorbed = floor + flow * _BLOOD_BANDS  # h w 3
+    dermis = 1 + absorbed - np.sqrt(absorbed * (absorbed + 2))
+    grains = _MELANIN_LIMIT * (1 - np.exp(-amount * _MELANIN_BANDS / _MELANIN_LIMIT))
+    passed = np.exp(-grains - pigment.blue[..., None] * _BLUE_BANDS)
+    return np.exp(-pigment.shade)[..., None] * (_EPIDERMIS + dermis * passed)
 
 
 def blob(s: np.ndarray, t: np.ndarray, centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:
@@ -112,8 +100,9 @@ def enlarge(field: np.ndarray, size: int) -> np.ndarray:
 def window(size: int, s_range: tuple[float, float], t_range: tuple[float, float]) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
     """The part of a texture over a rectangle of the plane: its slices (rows, columns), and s (1 w) and t (h 1) at its texel centres."""
     texel = EXTENT / size
-    columns = slice(max(0, int((min(s_range) + S_LIMIT) / texel)), min(size, int((max(s_range) + S_LIMIT) / texel) + 1))
-    rows = slice(max(0, int((T_TOP - t_range[1]) / texel)), min(size, int((T_TOP - t_range[0]) / texel) + 1))
+    edges = (min(s_range) + S_LIMIT, max(s_range) + S_LIMIT, T_TOP - t_range[1], T_TOP - t_range[0])
+    left, right, top, bottom = (min(max(int(edge / texel) + place % 2, 0), size) for place, edge in enumerate(edges))
+    columns, rows = slice(left, right), slice(top, bottom)
     s = (np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5) * texel - S_LIMIT
     t = T_TOP - (np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5) * texel
     return (rows, columns), s[None], t[:, None]
@@ -133,51 +122,24 @@ def curve(points: list[tuple[float, float]], count: int = 12) -> np.ndarray:
 
 def spots(field: np.ndarray, centre: np.ndarray, radius: np.ndarray, strength: np.ndarray) -> None:
     """Adds soft-edged round spots of radii (n, cm) and strengths (n) to a field at places (n 2)."""
-    marks = np.column_stack([centre, radius, strength]).astype(np.float32)
-    _stamp(field, marks, np.float32(field.shape[0] / EXTENT))
+    for x, y, size, amount in np.column_stack([centre, radius, strength]).astype(np.float32):
+        reach = 1.6 * size
+        part, s, t = window(len(field), (x - reach, x + reach), (y - reach, y + reach))
+        square = ((s - x) ** 2 + (t - y) ** 2) / size**2
+        field[part] += amount * np.exp(-square * square) * (square < 2.5)
 
 
 def crease(field: np.ndarray, path: np.ndarray, width: float, depth: np.ndarray) -> None:
     """Adds a groove along a polyline: `path` (k 2) in cm, `depth` (k) at its points, a Gaussian of `width` cm across."""
-    knots = np.column_stack([path, depth]).astype(np.float32)
-    _groove(field, knots, np.float32(width), np.float32(field.shape[0] / EXTENT))
-
-
-@njit(cache=True, nogil=True)
-def _stamp(field: np.ndarray, marks: np.ndarray, scale: np.float32) -> None:
-    height, width = field.shape
-    for k in range(marks.shape[0]):
-        s, t, radius, strength = marks[k]
-        reach = np.float32(1.6) * radius * scale
-        x, y = (s + np.float32(S_LIMIT)) * scale - np.float32(0.5), (np.float32(T_TOP) - t) * scale - np.float32(0.5)
-        for row in range(max(0, int(y - reach)), min(height, int(y + reach) + 2)):
-            for column in range(max(0, int(x - reach)), min(width, int(x + reach) + 2)):
-                square = ((column - x) ** 2 + (row - y) ** 2) / (radius * scale) ** 2
-                if square < np.float32(2.5):
-                    field[row, column] += strength * np.exp(-square * square)
-
-
-@njit(cache=True, nogil=True)
-def _groove(field: np.ndarray, knots: np.ndarray, width: np.float32, scale: np.float32) -> None:
-    height, columns = field.shape
-    reach = np.float32(2.2) * width
-    texel = np.float32(1.0) / scale
-    left, right = knots[:, 0].min() - reach, knots[:, 0].max() + reach
-    low, high = knots[:, 1].min() - reach, knots[:, 1].max() + reach
-    for row in range(max(0, int((T_TOP - high) * scale)), min(height, int((T_TOP - low) * scale) + 1)):
-        t = np.float32(T_TOP) - (row + np.float32(0.5)) * texel
-        for column in range(max(0, int((left + S_LIMIT) * scale)), min(columns, int((right + S_LIMIT) * scale) + 1)):
-            s = (column + np.float32(0.5)) * texel - np.float32(S_LIMIT)
-            deepest = np.float32(0.0)
-            for k in range(knots.shape[0] - 1):
-                ds, dt = knots[k + 1, 0] - knots[k, 0], knots[k + 1, 1] - knots[k, 1]
-                u = ((s - knots[k, 0]) * ds + (t - knots[k, 1]) * dt) / (ds * ds + dt * dt + np.float32(1e-9))
-                u = min(max(u, np.float32(0.0)), np.float32(1.0))
-                x, y = s - knots[k, 0] - u * ds, t - knots[k, 1] - u * dt
-                square = (x * x + y * y) / (width * width)
-                if square < np.float32(4.8):
-                    deepest = max(deepest, (knots[k, 2] + u * (knots[k + 1, 2] - knots[k, 2])) * np.exp(-square))
-            field[row, column] += deepest
+    low, high = path.min(0) - 2.2 * width, path.max(0) + 2.2 * width
+    part, s, t = window(len(field), (low[0], high[0]), (low[1], high[1]))
+    deepest = np.zeros_like(field[part])
+    for (x, y, here), (next_x, next_y, there) in pairwise(np.column_stack([path, depth]).astype(np.float32)):
+        dx, dy = next_x - x, next_y - y
+        along = np.clip(((s - x) * dx + (t - y) * dy) / (dx * dx + dy * dy + np.float32(1e-9)), 0, 1)
+        square = ((s - x - along * dx) ** 2 + (t - y - along * dy) ** 2) / np.float32(width) ** 2
+        deepest = np.maximum(deepest, (here + along * (there - here)) * np.exp(-square) * (square < 4.8))
+    field[part] += deepest
 
 
 def wrinkle_strength(traits: Traits) -> float:

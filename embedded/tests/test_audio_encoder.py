@@ -2,6 +2,7 @@
 
 import json
 import wave
+from collections.abc import Iterator
 from itertools import repeat
 from pathlib import Path
 
@@ -69,6 +70,15 @@ def write_recording(path: Path, seed: int, seconds: float = 2.4) -> Path:
         file.writeframes((samples * 32767).astype("<i2").tobytes())
     path.with_suffix(".json").write_text(json.dumps({"said": {"phones": phones}, "symbols": SYMBOLS, "mouth": mouth}))
     return path
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks of some thousand weights are quickest alone."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -200,5 +200,5 @@ def test_a_sheet_shows_people(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_process_takes_no_further_clip() -> None:
-    code = "from embedded.talking_heads.batch import _work\nclass C:\n  def make(self, *_): raise KeyboardInterrupt\n_work(C(), None, 0)"
+    code = "from embedded.talking_heads.batch import _work\nclass C:\n  def write(self, *_): raise KeyboardInterrupt\n_work(C(), None, 0)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 130

@@ -81,9 +81,9 @@ def _row(words: list[str], fill: float) -> np.ndarray:
 def _read_table() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     targets, dominance = {}, {}
     for line in _TABLE.strip().splitlines():
-        aim, _, insistence = line.partition("|")
+        aim, _, strength = line.partition("|")
         name, *words = aim.split()
-        general, *special = insistence.split()
+        general, *special = strength.split()
         targets[name], dominance[name] = _row(words, 0.0), _row(special, float(general))
     return targets, dominance
 
