@@ -427,26 +427,22 @@ def chosen_clips(pairs: Sequence[PairMeasures]) -> dict[int, str]:
     return {order[place]: words.get(place, f"place {place + 1} of {len(order)} from the worst") for place in places}
 
 
-def clip_block(faces: Mapping[str, Tensor], title: str) -> np.ndarray:
-    """One clip: a title above three rows of MOMENTS faces; uint8 h w 3."""
-    moments = np.linspace(0, len(faces["reference"]) - 1, MOMENTS).round().astype(int)
-    rows = [np.hstack(list(faces[name][moments].numpy())) for name in ROWS]
-    head = np.full((_TITLE, rows[0].shape[1], 3), _PAPER, np.uint8)
-    cv2.putText(head, title, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
-    return np.vstack([head, *rows])
-
-
 def write_figure(
     pairs: Mapping[str, RenderedPair], measured: Sequence[PairMeasures], videos: "GeneratedVideos", meter: HeadsMeter, path: Path
 ) -> None:
-    """Write aligned faces of some clips as a picture. Raises OutputError."""
+    """Write aligned faces of some clips as a picture: for each a title above three rows of MOMENTS faces. Raises OutputError."""
     blocks = []
     for index, why in chosen_clips(measured).items():
         found = measured[index]
         pair, lmd, before = pairs[found.name], found.videos["generated"].lmd, found.videos["source"].lmd
         share_of_source = 100 * lmd / before if before else 0.0
         title = f"{pair.name} ({why}): LMD {100 * lmd:.2f} % of the face, {share_of_source:.0f} % of the source's; rows: {', '.join(ROWS)}"
-        blocks.append(clip_block(meter.faces(pair, videos.generate(pair.name, pair.video, pair.reference)), title))
+        faces = meter.faces(pair, videos.generate(pair.name, pair.video, pair.reference))
+        moments = np.linspace(0, found.frames - 1, MOMENTS).round().astype(int)
+        rows = [np.hstack(list(faces[name][moments].numpy())) for name in ROWS]
+        head = np.full((_TITLE, rows[0].shape[1], 3), _PAPER, np.uint8)
+        cv2.putText(head, title, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, _INK, 1, cv2.LINE_AA)
+        blocks += [head, *rows]
     with staged(path) as temporary:
         if not cv2.imwrite(str(temporary), cv2.cvtColor(np.vstack(blocks), cv2.COLOR_RGB2BGR)):
             raise OutputError(f"cannot write {path}: free some space and run the same command again")

@@ -61,6 +61,7 @@ SYNCNET = {
         "visual_encoder": {"in_channels": 6, **ENCODER, "downsample_factors": [[2, 4], 2, 2, 2, 2]},
     },
 }
+SIZES = LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)
 
 
 def landmarks(k: int) -> np.ndarray:
@@ -90,8 +91,15 @@ def write_clip(path: Path, pitch: int, phase: float) -> Path:
     return path
 
 
-def write_networks(folder: Path) -> None:
-    """The model under test, two SyncNets, a landmark network: random, tiny."""
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips: a pair, and one that has no other; random, tiny networks: the model under test, two SyncNets, a landmark network."""
+    folder = tmp_path_factory.mktemp("he ads 'é")
+    clips = folder / "clips"
+    clips.mkdir()
+    write_clip(clips / "clip_000000.mp4", 300, 0.0)
+    write_clip(clips / "clip_000000_other.mp4", 700, 2.0)
+    shutil.copy(clips / "clip_000000.mp4", clips / "clip_000001.mp4")
     write_checkpoint(folder, tiny=True)
     (folder / "model.yaml").write_text(MODEL)
     OmegaConf.save(OmegaConf.create(SYNCNET), folder / "syncnet.yaml")
@@ -99,33 +107,16 @@ def write_networks(folder: Path) -> None:
         torch.manual_seed(seed)
         network = make_syncnet(load_syncnet_config(folder / "syncnet.yaml").model)
         torch.save({"state_dict": network.state_dict()}, folder / name)
-    sizes = LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)
-    network = LandmarkNetwork(sizes, deviation=torch.full((20, 2), 0.1))
+    network = LandmarkNetwork(SIZES, deviation=torch.full((20, 2), 0.1))
     torch.nn.init.normal_(network.head[-1].weight)
-    torch.save(published(sizes, network.state_dict(), 0), folder / "landmarks.pt")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Networks, and clips: a pair, and one that has no other."""
-    folder = tmp_path_factory.mktemp("he ads 'é")
-    clips = folder / "clips"
-    clips.mkdir()
-    write_clip(clips / "clip_000000.mp4", 300, 0.0)
-    write_clip(clips / "clip_000000_other.mp4", 700, 2.0)
-    shutil.copy(clips / "clip_000000.mp4", clips / "clip_000001.mp4")
-    write_networks(folder)
+    torch.save(published(SIZES, network.state_dict(), 0), folder / "landmarks.pt")
     return folder
 
 
-def run(folder: Path, clips: str, output: Path, *more: str) -> int:
-    model = [f"--unet_config_path={folder / 'model.yaml'}", "--inference_steps=1", "--guidance_scale=1", "--device=cpu"]
-    meters = [
-        f"--syncnet_config={folder / 'syncnet.yaml'}",
-        f"--syncnet={folder / 'syncnet.pt'}",
-        f"--landmark_network={folder / 'landmarks.pt'}",
-    ]
-    return main([f"--clips={folder / clips}", f"--output_dir={output}", *model, *meters, *more])
+def run(folder: Path, output: Path, *more: str) -> int:
+    files = {"clips": "clips", "unet_config_path": "model.yaml", "syncnet_config": "syncnet.yaml", "syncnet": "syncnet.pt"}
+    named = [f"--{option}={folder / name}" for option, name in (files | {"landmark_network": "landmarks.pt"}).items()]
+    return main([*named, f"--output_dir={output}", "--inference_steps=1", "--guidance_scale=1", "--device=cpu", *more])
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +124,7 @@ def measured(folder: Path) -> Path:
     """The results of everything, second SyncNet and silence included."""
     output = folder / "out"
     second = [f"--second_syncnet_config={folder / 'syncnet.yaml'}", f"--second_syncnet={folder / 'second.pt'}", "--silence=1"]
-    assert run(folder, "clips", output, *second) == 0
+    assert run(folder, output, *second) == 0
     return output
 
 
@@ -213,7 +204,7 @@ def test_a_clip_that_cannot_be_measured_is_named(folder: Path, caplog) -> None:
     ],
 )
 def test_wrong_input_is_refused_in_a_sentence(folder: Path, tmp_path: Path, caplog, more: list[str], sentence: str) -> None:
-    assert run(folder, "clips", tmp_path, *more) == 2
+    assert run(folder, tmp_path, *more) == 2
     assert sentence in caplog.messages[-1]
     assert list(tmp_path.iterdir()) == []
 
@@ -232,21 +223,11 @@ def test_known_landmarks_lie_on_the_aligned_face(folder: Path) -> None:
     assert mouth.shape == (FRAMES, 20, 2) and face_size(128) == (105, 140)
 
 
-def test_incomplete_labels_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "clip.json").write_text(json.dumps({"landmarks": [[[0, 0]]], "lip_gap_cm": [0.0]}))
-    for name in ("clip.mp4", "missing.mp4"):
-        with pytest.raises(InputError, match="render clips"):
-            read_labels(tmp_path / name)
-
-
-def test_aims() -> None:
+def test_aims_and_rows_of_the_table() -> None:
     assert Aim(">=", 0.9).met(mean([0.9])) and not Aim(">=", 0.9).met(mean([0.8]))
     assert Aim("<=", 0.9).met(mean([0.9])) and not Aim("<", 0.9).met(mean([0.9]))
     assert Aim("about", 0.5).met(share([True, False] * 9)) and not Aim("about", 0.5).met(share([True] * 18))
     assert Aim("<", 0.9).met(None) is None and Aim("about", 0.5).met(mean([0.5])) is None
-
-
-def test_the_table() -> None:
     rows = [
         TableRow("first", share([True] * 20), share([True] * 10 + [False] * 10), aim=Aim(">=", 0.95), control=Aim("<", 0.2), unit=PERCENT),
         TableRow("second", mean([1.5]), None, mean([1.25]), Aim("<=", 1.2)),

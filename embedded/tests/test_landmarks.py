@@ -103,7 +103,12 @@ def recipe(clips: Path) -> Path:
 def test_points_are_in_units_of_the_face_and_clips_without_landmarks_of_a_square_face_are_refused(tmp_path: Path) -> None:
     expected = write_labels(tmp_path / "good.mp4")
     np.testing.assert_allclose(read_points(tmp_path / "good.mp4"), expected, atol=1e-6)
-    for changes in ({"landmarks": "none"}, {"landmarks": [[[0.0, 0.0]] * 5]}, {"settings": {"width": 64, "height": 48}}):
+    for changes in (
+        {"landmarks": "none"},
+        {"landmarks": [[[0.0, 0.0]] * 5]},
+        {"lip_gap_cm": [0.0]},
+        {"settings": {"width": 64, "height": 48}},
+    ):
         write_labels(tmp_path / "clip.mp4", **changes)
         with pytest.raises(InputError, match=r"clip\.(json|mp4)"):
             read_points(tmp_path / "clip.mp4")
