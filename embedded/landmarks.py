@@ -1,6 +1,5 @@
 """Training of the landmark network: configuration, augmentation, data, step."""
 
-import argparse
 import json
 import logging
 import math
@@ -52,7 +51,7 @@ from latentsync.training.trainer import (
     start_weights,
 )
 from latentsync.weights import load_strict, read_state_dict
-from scripts.training import parse_arguments, run_training, start_training
+from scripts.training import parse_arguments, train
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +238,9 @@ class LandmarkDataset(ClipDataset[LandmarkBatch]):
         if self.degraded:
             pairs = [degrade(*pair, rng) for pair in zip(faces, points, strict=True)]
             faces, points = (np.stack(values) for values in zip(*pairs, strict=True))
-        return LandmarkBatch(whole(index.position), whole(index.clip), problems, torch.from_numpy(faces)[None], torch.from_numpy(points)[None])
+        return LandmarkBatch(
+            whole(index.position), whole(index.clip), problems, torch.from_numpy(faces)[None], torch.from_numpy(points)[None]
+        )
 
 
 class RenderedLabels(NamedTuple):
@@ -317,16 +318,11 @@ def distance(predicted: Tensor, true: Tensor, deviation: Tensor) -> Tensor:
 
 
 class LandmarkValidator:
-    """Errors of the points and of the gap between the lips.
+    """Errors of the points and of the gap between the lips on the same batches every time, this process's share.
 
-    Measures, for degraded faces the first, third and fourth: `point_error`, mean distance of the points in units of the face's side;
-    `point_error_of_mouth`, the same in units of the mouth's width; `gap_error`, mean error of the gap in units of the face's side;
-    `gap_r`, Pearson's r of the gap within a clip, averaged over clips; `gap_r_middle`, the same of the middle of the lips alone;
-    `gap_r_people`, r over the frames of all clips of this process.
-
-    Args:
-        batches: gives the same batches, this process's share, every time it is called.
-        degraded: the faces are degraded, and the measures say so in their names.
+    `point_error`: mean distance of the points in units of the face's side; `point_error_of_mouth`: in units of the mouth's width;
+    `gap_error`: mean error of the gap in units of the face's side; `gap_r`: Pearson's r of the gap within a clip, mean over clips;
+    `gap_r_middle`: of the middle of the lips alone; `gap_r_people`: over the frames of all clips. For degraded faces WHEN_DEGRADED alone.
     """
 
     def __init__(self, batches: Iterable[LandmarkBatch], degraded: bool = False) -> None:
@@ -349,16 +345,18 @@ class LandmarkValidator:
 def measures(predicted: Tensor, true: Tensor) -> dict[str, ValidationSum]:
     """See `LandmarkValidator`; points b f 20 2 of both."""
     apart = (predicted - true).norm(dim=-1).mean(-1)  # b f
-    mouths, truth = measure(predicted), measure(true)
-    moving = truth.gap.var(dim=1, correction=0) > STILL  # clips in which something can be followed
+    mouths, reference = measure(predicted), measure(true)
+    moving = reference.gap.var(dim=1, correction=0) > STILL  # clips in which something can be followed
     middle = pearson(lip_gaps(predicted)[moving][..., MIDDLE], lip_gaps(true)[moving][..., MIDDLE])
     return {
         "point_error": tally(apart),
-        "point_error_of_mouth": tally(apart / truth.width),
-        "gap_error": tally((mouths.gap - truth.gap).abs()),
-        "gap_r": tally(pearson(mouths.gap[moving], truth.gap[moving])),
+        "point_error_of_mouth": tally(apart / reference.width),
+        "gap_error": tally((mouths.gap - reference.gap).abs()),
+        "gap_r": tally(pearson(mouths.gap[moving], reference.gap[moving])),
         "gap_r_middle": tally(middle),
-        "gap_r_people": ValidationSum(float(pearson(mouths.gap.flatten(), truth.gap.flatten())) * truth.gap.numel(), truth.gap.numel()),
+        "gap_r_people": ValidationSum(
+            float(pearson(mouths.gap.flatten(), reference.gap.flatten())) * reference.gap.numel(), reference.gap.numel()
+        ),
     }
 
 
@@ -423,24 +421,11 @@ def mouth_scale(catalog: Catalog) -> MouthScale:
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "landmarks.yaml"
 
 
-def work(parsed: argparse.Namespace) -> bool:
-    """Train; False where it was stopped before the end."""
-    from latentsync.config import dump_config
-
-    config = load_landmark_config(parsed.config_path, parsed.overrides)
-    if parsed.print_config:
-        print(dump_config(config), end="")
-        return True
-    from latentsync.training.trainer import make_accelerator
-
-    accelerator = make_accelerator(config.run, parsed.device)
-    return start_training(config, accelerator, lambda: build_landmarks(config, accelerator, not parsed.quiet), parsed)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train a network that finds the landmarks of the mouth on aligned faces, on rendered clips."
-    return run_training(work, parse_arguments("python -m embedded.landmarks", description, DEFAULT_CONFIG, arguments))
+    parsed = parse_arguments("python -m embedded.landmarks", description, DEFAULT_CONFIG, arguments)
+    return train(parsed, load_landmark_config, build_landmarks)
 
 
 if __name__ == "__main__":
