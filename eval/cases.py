@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import wave
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.io import wavfile
 
 from eval.metrics.base import Kind
 from latentsync.config import Config
@@ -29,13 +29,7 @@ SILENCE = "silence"  # in the place of a sound's checksum
 
 @dataclass(frozen=True)
 class Pair:
-    """One video that is to be generated.
-
-    Attributes:
-        name: of its own in the run, a file name without an ending.
-        source, audio: of which file the picture is, of which the sound.
-        kind: see `eval.metrics.base.Case`.
-    """
+    """One video that is to be generated; for the attributes see `eval.metrics.base.Case`."""
 
     name: str
     source: Path
@@ -110,7 +104,9 @@ def make_pairs(videos: Sequence[Path], kinds: Sequence[Kind], seed: int) -> Pair
             has_sound[video] = info.has_audio
         except LatentSyncError as error:
             refused[str(video)] = str(error)
-    names = unique_names(list(has_sound))
+    names: dict[Path, str] = {}  # videos of one name in several folders get a number
+    for video in has_sound:
+        names[video] = free_name(video.stem, names.values())
     others = draw_others(has_sound, seed) if "cross" in kinds else {}
     pairs: list[Pair] = []
     for video, name in names.items():
@@ -133,21 +129,9 @@ def make_pairs(videos: Sequence[Path], kinds: Sequence[Kind], seed: int) -> Pair
 def draw_others(has_sound: dict[Path, bool], seed: int) -> dict[Path, Path]:
     """Video -> another one whose sound it gets; those for which there is no other with sound are left out."""
     ring = [list(has_sound)[place] for place in np.random.default_rng(seed).permutation(len(has_sound))]
-    found = {}
-    for place, video in enumerate(ring):
-        after = [*ring[place + 1 :], *ring[:place]]
-        other = next((one for one in after if has_sound[one]), None)
-        if other is not None:
-            found[video] = other
-    return found
-
-
-def unique_names(videos: Sequence[Path]) -> dict[Path, str]:
-    """A file name for each, without an ending; videos of one name in several folders get a number."""
-    names: dict[Path, str] = {}
-    for video in videos:
-        names[video] = free_name(video.stem, names.values())
-    return names
+    after = {video: [*ring[place + 1 :], *ring[:place]] for place, video in enumerate(ring)}
+    others = {video: next((other for other in rest if has_sound[other]), None) for video, rest in after.items()}
+    return {video: other for video, other in others.items() if other is not None}
 
 
 def free_name(wanted: str, taken: Collection[str]) -> str:
@@ -214,9 +198,7 @@ class GeneratedVideos:
         """A video of so many frames with silence. Raises like `generate`."""
         with tempfile.TemporaryDirectory(prefix="latentsync-") as folder:
             audio = Path(folder) / "silence.wav"
-            with wave.open(str(audio), "wb") as file:
-                file.setparams((1, 2, AUDIO_SAMPLE_RATE, 0, "NONE", ""))
-                file.writeframes(bytes(2 * (frames * AUDIO_SAMPLE_RATE // VIDEO_FPS)))
+            wavfile.write(audio, AUDIO_SAMPLE_RATE, np.zeros(frames * AUDIO_SAMPLE_RATE // VIDEO_FPS, np.int16))
             return self.generate(name, video, audio, SILENCE)
 
     def generated_share(self, name: str) -> float:
@@ -238,7 +220,7 @@ class ModelUnderTest:
 
     config: Config
     files: ModelFiles
-    overrides: tuple[str, ...]
+    overrides: Sequence[str]
     detector: str
     device: str
     dtype: str
@@ -258,19 +240,11 @@ class ModelUnderTest:
 
     def settings(self) -> dict[str, Any]:
         """What decides, beside weights and inputs, how a video turns out."""
-        data, options = self.config.data, self.options
+        data, options = self.config.data, ("inference_steps", "guidance_scale", "seed", "face", "length", "batch_clips")
         return {
-            "inference_steps": options.inference_steps,
-            "guidance_scale": options.guidance_scale,
-            "seed": options.seed,
-            "face": options.face,
-            "length": options.length,
-            "batch_clips": options.batch_clips,
-            "detector": self.detector,
-            "dtype": self.dtype,
-            "resolution": data.resolution,
-            "num_frames": data.num_frames,
-            "mask": data.mask,
+            **{name: getattr(self.options, name) for name in options},
+            **{"detector": self.detector, "dtype": self.dtype},
+            **{name: getattr(data, name) for name in ("resolution", "num_frames", "mask")},
             "audio_feat_length": list(data.audio_feat_length),
         }
 
@@ -278,10 +252,7 @@ class ModelUnderTest:
         """Load it. Raises ConfigError, WeightsError, InputError."""
         pipeline = build_pipeline(
             *(self.files.config, self.files.unet, self.files.vae, self.files.whisper),
-            overrides=self.overrides,
-            device=self.device,
-            dtype=self.dtype,
-            detector=self.detector,
+            **{name: getattr(self, name) for name in ("overrides", "device", "dtype", "detector")},
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
@@ -305,4 +276,4 @@ def find_model(
     resolve_device(device)
     config, files = locate_models(*named, overrides=overrides)
     completed = options.completed(config.run.inference_steps, config.run.guidance_scale)
-    return ModelUnderTest(config, files, tuple(overrides), detector, device, dtype, replace(completed, overwrite=True))
+    return ModelUnderTest(config, files, overrides, detector, device, dtype, replace(completed, overwrite=True))

@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,20 +72,13 @@ def open_subject(config: "EvaluationConfig", folder: Path) -> Subject:
             raise InputError(f"{place} is no folder of videos (data.generated): check the path")
         boxes, landmarks = (weights_path(name, ROOT / CHECKPOINTS) for name in ("s3fd", "2dfan4"))
         detector = build_detector(model.detector, boxes, landmarks, resolve_device(model.device))
-        return Subject(
-            lambda pair: find_generated(place, pair), {"generated": str(place)}, {}, FaceClips(detector, resolution, options.face)
-        )
+        faces = FaceClips(detector, resolution, options.face)
+        return Subject(lambda pair: find_generated(place, pair), {"generated": str(place)}, {}, faces)
     named = (model.config, model.unet, model.vae, model.whisper)
     found = find_model(named, model.overrides, model.detector, model.device, model.dtype, options)
-    videos = found.videos(folder / "generated")
+    videos, faces = found.videos(folder / "generated"), FaceClips(found.face_detector(), resolution, options.face)
     stand_ins = ("The model is the small one that comes with the project and has seen rendered faces only.",) if found.is_embedded else ()
-    return Subject(
-        lambda pair: videos.generate(pair.name, pair.source, pair.audio),
-        found.settings(),
-        found.weights,
-        FaceClips(found.face_detector(), resolution, options.face),
-        stand_ins,
-    )
+    return Subject(lambda pair: videos.generate(pair.name, pair.source, pair.audio), found.settings(), found.weights, faces, stand_ins)
 
 
 def find_generated(folder: Path, pair: "Pair") -> Path:
@@ -102,8 +95,7 @@ def evaluate(config: "EvaluationConfig", limit: int | None, subject: Subject, me
     Raises ConfigError, WeightsError, OutputError; InputError where no pair could be measured.
     """
     from eval.cases import find_videos, make_pairs
-    from eval.measure import doubts
-    from eval.report import EvaluationResults, write_report, write_results
+    from eval.report import EvaluationResults, write_report
 
     data, folder = config.data, config.output.folder
     pairs = make_pairs(find_videos(data.videos), data.kinds, data.seed)
@@ -132,20 +124,13 @@ def evaluate(config: "EvaluationConfig", limit: int | None, subject: Subject, me
         weights={**subject.weights, **{name: sha for found in metrics.weights.values() for name, sha in found.items()}},
         pairs=pairs,
         cases=cases,
-        metrics=metrics.metrics,
-        sets=metrics.sets,
-        numbers={metric.name: {name: record.numbers(metric.name) for name, record in records.items()} for metric in metrics.metrics},
-        features={metric.name: {name: record.features(metric.name) for name, record in records.items()} for metric in metrics.sets},
+        metrics=metrics,
+        results={metric.name: {name: record.result(metric) for name, record in records.items()} for metric in metrics.metrics},
         failed=failed,
         warnings={name: record.warnings for name, record in records.items() if record.warnings},
-        missing=metrics.missing,
-        stand_ins=[*config.output.stand_ins, *subject.stand_ins, *metrics.stand_ins],
+        notices=[*config.output.stand_ins, *subject.stand_ins, *metrics.stand_ins],
     )
-    rows = results.rows()
-    results = replace(results, stand_ins=[*results.stand_ins, *doubts(rows)])
-    text = write_results(results, rows, folder)
-    write_report(results, rows, folder, config.output.clips)
-    return text
+    return write_report(results, folder, config.output.clips)
 
 
 def signatures_of(clips: "FaceClips", metrics: "LoadedMetrics") -> dict[str, Any]:
@@ -154,12 +139,12 @@ def signatures_of(clips: "FaceClips", metrics: "LoadedMetrics") -> dict[str, Any
     signatures = {
         metric.name: {
             "protocol": metric.protocol,
-            "columns": [column.name for column in getattr(metric, "columns", None) or [metric.column]],
+            "columns": [column.name for column in metric.columns],
             "weights": metrics.weights.get(metric.name, {}),
-            "settings": dict(getattr(metric, "settings", {})),
+            "settings": dict(metric.settings),
             "faces": faces,
         }
-        for metric in (*metrics.metrics, *metrics.sets)
+        for metric in metrics.metrics
     }
     return json.loads(json.dumps(signatures, default=str))  # as they are read again
 
@@ -175,13 +160,10 @@ def measure_pair(
     case = Case(pair.name, subject.generate(pair), pair.source, pair.audio, pair.kind)
     inputs = {"video": file_sha256(case.video), "source": checksums[str(case.source)], "audio": checksums[str(case.audio)]}
     record = CaseRecord(folder, case.name, inputs)
-    to_run, sets = (
-        [metric for metric in some if not record.has(metric.name, signatures[metric.name])] for some in (metrics.metrics, metrics.sets)
-    )
-    if to_run or sets:
+    if to_run := [metric for metric in metrics.metrics if not record.has(metric, signatures[metric.name])]:
         warnings: list[str] = []
         subject.face_clips.warn = warnings.append
-        record.add(measure_case(case, subject.face_clips, to_run, sets), signatures, warnings)
+        record.add(to_run, measure_case(case, subject.face_clips, to_run), signatures, warnings)
     return case, record
 
 

@@ -67,7 +67,7 @@ class Fussy(Metric):
 class GreySets(SetMetric):
     """The distance of sets of grey levels."""
 
-    name, protocol, column = "grey_set", "Frechet distance of grey levels.", Column("grey_set", "", "low")
+    name, protocol, columns = "grey_set", "Frechet distance of grey levels.", (Column("grey_set", "", "low"),)
 
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
         return chunk.frames.mean((1, 2), dtype=np.float64)
@@ -114,4 +114,4 @@ def copying_subject(folder: Path, copier: Copier) -> Subject:
 def grey_metrics() -> LoadedMetrics:
     """All metrics of this file; one is missing."""
     missing = [MissingMetric("sharpness", "checkpoints/sharp.pth is missing: get it from its authors.")]
-    return LoadedMetrics([Grey(), Fussy()], [GreySets()], missing)
+    return LoadedMetrics([Grey(), Fussy(), GreySets()], missing)

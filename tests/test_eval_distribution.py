@@ -11,7 +11,6 @@ import torch
 from golden_recipe import load_case
 from picture_fakes import FRAME, TinyArcFace, TinyI3d, TinyInception, chunk, random_pictures, rows_of, write_script
 
-from eval import eval_fid, eval_fvd
 from eval.metrics.base import Chunk
 from eval.metrics.distribution import (
     FIRST,
@@ -29,6 +28,7 @@ from eval.metrics.distribution import (
     merged,
     set_distance,
 )
+from eval.set_distance import main
 from latentsync.errors import InputError, WeightsError
 
 
@@ -57,7 +57,7 @@ def test_all_windows_of_a_video() -> None:
     assert (found[:, 0] * 255).tolist() == pytest.approx([7.5, 23.5], rel=1e-4)
     gap = np.arange(40) != 10
     assert (rows_of(metric, grey(40, seen=gap))[:, 0] * 255).tolist() == pytest.approx([18.5], rel=1e-4)  # frames 11 to 26
-    assert metric.name == metric.column.name == "fvd_all"
+    assert metric.name == metric.columns[0].name == "fvd_all"
 
 
 def test_the_box_is_that_of_the_crop() -> None:
@@ -127,7 +127,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_command_of_fvd(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = write_script(tmp_path / "i3d.pt", TinyI3d())
-    assert eval_fvd.main([*folders, "--i3d", str(script), "--windows", "all"]) == 0
+    assert main("fvd", [*folders, "--i3d", str(script), "--windows", "all"]) == 0
     table, result = capsys.readouterr().out, json.loads((tmp_path / "out/fvd_all.json").read_text())
     assert result["sets"]["generated"]["videos"] == 3 and result["sets"]["real"]["features"] == 6 and not result["full_rank"]
     assert list(result["sets"]["generated"]["failed"].values()) == [f"{tmp_path / 'made/clip 3.mp4'} cannot be decoded: broken"]
@@ -138,12 +138,12 @@ def test_the_command_of_fvd(folders: list[str], tmp_path: Path, capsys: pytest.C
 
 def test_the_command_of_fid(folders: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     script = write_script(tmp_path / "inception.pt", TinyInception())
-    assert eval_fid.main([*folders, "--inception", str(script), "--every", "5"]) == 0
+    assert main("fid", [*folders, "--inception", str(script), "--every", "5"]) == 0
     result = json.loads((tmp_path / "out/fid.json").read_text())
     assert result["sets"]["real"]["features"] == 3 * 8 and result["full_rank"] and result["value"] > 3 * 40**2
-    assert eval_fid.main([*folders, "--inception", str(script), "--every", "0"]) == 2
-    assert eval_fid.main([*folders, "--inception", str(tmp_path / "gone.pt")]) == 2
-    assert eval_fid.main([*folders, "--inception", str(script), "--made", str(tmp_path / "out")]) == 2
+    assert main("fid", [*folders, "--inception", str(script), "--every", "0"]) == 2
+    assert main("fid", [*folders, "--inception", str(tmp_path / "gone.pt")]) == 2
+    assert main("fid", [*folders, "--inception", str(script), "--made", str(tmp_path / "out")]) == 2
     assert "--every is 0" in caplog.text and "gone.pt does not exist" in caplog.text and "holds no video" in caplog.text
 
 

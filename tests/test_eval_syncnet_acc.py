@@ -11,7 +11,8 @@ from omegaconf import OmegaConf
 from torch import Tensor
 from training_fixtures import FRAMES, SYNCNET
 
-from eval.eval_syncnet_acc import LatentMeter, Pairs, main, roc_area
+from eval.eval_syncnet_acc import Pairs, main, roc_area
+from eval.metrics.sync import SyncMeter
 from latentsync.config import load_syncnet_config
 from latentsync.data.features import Mels
 from latentsync.data.sampling import fixed_batches
@@ -89,20 +90,19 @@ def pairs_of(cosines: list[float], labels: list[int]) -> Pairs:
 
 def test_numbers_of_known_pairs() -> None:
     pairs = pairs_of([0.9, 0.8, 0.6, 0.55, 0.2, 0.1], [1, 1, 0, 1, 0, 0])
-    assert pairs.accuracy() is not None and pairs.accuracy()[0] == pytest.approx(5 / 6) and pairs.accuracy()[3] == 6
-    assert pairs.accuracy_over_clips()[0] == pytest.approx(5 / 6) and pairs.accuracy_over_clips()[3] == 3
-    assert pairs.curve()[[0, 50, 70, 100]] == pytest.approx([1 / 2, 5 / 6, 5 / 6, 1 / 2])
-    assert roc_area(pairs.cosines, pairs.labels) == pytest.approx(8 / 9) and pairs.area()[0] == pytest.approx(8 / 9)
-    wrong, right = pairs.roc()
-    assert np.trapezoid(right, wrong) == pytest.approx(8 / 9) and (wrong[-1], right[-1]) == (1, 1)
+    found = pairs.estimates()
+    assert found["accuracy"][0] == pytest.approx(5 / 6) and found["accuracy"][3] == 6
+    assert found["accuracy_over_clips"][0] == pytest.approx(5 / 6) and found["accuracy_over_clips"][3] == 3
+    assert [pairs.right(threshold).mean() for threshold in (0, 0.5, 0.7, 1)] == pytest.approx([1 / 2, 5 / 6, 5 / 6, 1 / 2])
+    assert roc_area(pairs.cosines, pairs.labels) == pytest.approx(8 / 9) == found["roc_area"][0]
     assert roc_area(np.full(4, 0.5), np.array([True, False, True, False])) == 0.5
-    assert pairs_of([0.3, 0.9], [1, 1]).area() is None
+    assert pairs_of([0.3, 0.9], [1, 1]).estimates()["roc_area"] is None
 
 
 def test_shuffled_labels_are_chance() -> None:
     labels = np.arange(2000) % 2
-    pairs = pairs_of((0.1 + 0.8 * labels).tolist(), labels.tolist())
-    assert pairs.accuracy()[0] == 1 and pairs.shuffled()[1] < 0.5 < pairs.shuffled()[2]
+    found = pairs_of((0.1 + 0.8 * labels).tolist(), labels.tolist()).estimates()
+    assert found["accuracy"][0] == 1 and found["accuracy_shuffled_labels"][1] < 0.5 < found["accuracy_shuffled_labels"][2]
 
 
 class Pooled:
@@ -119,7 +119,7 @@ class Pooled:
 def test_a_syncnet_of_latents_sees_windows_of_a_clip() -> None:
     network = SyncNet(4 * 2 * 4 * 8, torch.nn.Linear(1, 1), torch.nn.Identity())
     faces = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3)).astype(np.uint8))
-    seen = LatentMeter(network, Pooled(), resolution=64, num_frames=2, lower_half=True).embed_faces(faces)
+    seen = SyncMeter(network, codec=Pooled(), resolution=64, num_frames=2, lower_half=True).embed_faces(faces)
     pixels = faces.permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = Pooled().encode(pixels, torch.empty(20, 4, 8, 8))[:, :, 4:]
     wanted = torch.nn.functional.normalize(torch.stack([latents[k : k + 2].flatten() for k in range(19)]))

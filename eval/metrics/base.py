@@ -43,7 +43,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some successive frames of the video under test, beside those of its source.
+    """Successive frames of the video under test, beside those of its source.
 
     Attributes:
         start: number of the first frame.
@@ -91,11 +91,9 @@ class Column:
 class Metric:
     """Something measured of each video by itself; its row in a table is the mean over videos with its interval.
 
-    A video goes by in chunks: `of_chunk` gives rows of numbers, most often a row for each face, `of_video` what all of them come to.
-
     Attributes:
         name: in commands and results, such as "ssim".
-        protocol: one or two sentences: what is done to the video, on which part of the picture, by which network with which weights.
+        protocol: what is done to the video, on which part of the picture, by which network with which weights.
         columns: what it gives.
         reconstructions_only: it says nothing of videos with the sound of another.
         settings: what decides its numbers beside protocol and weights.
@@ -113,26 +111,17 @@ class Metric:
         """Rows float64 n v of some frames. `carried` is empty at first, and holds what the metric puts in until the next chunk."""
         return np.empty((0, 0))
 
-    def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
-        """The numbers of a video by the rows n v of all chunks: their mean. Raises InputError where it cannot be measured."""
+    def of_video(self, case: Case, rows: np.ndarray) -> Any:
+        """`Numbers` of a video by the rows n v of all chunks: their mean. Raises InputError where it cannot be measured."""
         return dict(zip((column.name for column in self.columns), require_faces(rows).mean(0).tolist(), strict=True))
 
 
-class SetMetric:
-    """A Frechet distance of all videos together from their sources.
+class SetMetric(Metric):
+    """A Frechet distance, its one column, of all videos together from their sources; the rows of a chunk are features n d."""
 
-    Attributes:
-        name, protocol: see `Metric`.
-        column: what it gives.
-    """
-
-    name: str
-    protocol: str
-    column: Column
-
-    def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
-        """Features float64 n d of some frames; n may be 0. For `carried` see `Metric.of_chunk`."""
-        raise NotImplementedError
+    def of_video(self, case: Case, rows: np.ndarray) -> Any:
+        """The features n d of a video; n may be 0."""
+        return rows
 
 
 def require_faces(rows: np.ndarray) -> np.ndarray:

@@ -134,7 +134,7 @@ class Fid(SetMetric):
     """
 
     name = "fid"
-    column = Column("fid", better="low", digits=2)
+    columns = (Column("fid", better="low", digits=2),)
 
     def __init__(self, network: torch.nn.Module, every: int = 1, device: torch.device | str = "cpu") -> None:
         self.network, self.every, self.device = network, every, device
@@ -184,7 +184,7 @@ class Fvd(SetMetric):
     def __init__(self, network: torch.nn.Module, windows: Windows = "one", device: torch.device | str = "cpu") -> None:
         self.network, self.windows, self.device = network, windows, device
         self.name = "fvd" if windows == "one" else "fvd_all"
-        self.column = Column(self.name, better="low", digits=1)
+        self.columns = (Column(self.name, better="low", digits=1),)
         self.protocol = (
             f"Frechet distance of the features of I3D (TorchScript, rescale and resize off) of {_WHICH[windows]}. The box around the "
             f"aligned face, in the frame, is brought to {SIDE} x {SIDE} pixels by the area filter; RGB in [0, 1]."

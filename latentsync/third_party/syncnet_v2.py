@@ -7,6 +7,7 @@ Written for this project from the paper. Parameter names and shapes are those of
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -24,6 +25,7 @@ FRAMES = 5  # pictures of one window
 COLUMNS = 20  # columns of sound of one window: 0.2 seconds
 COLUMNS_PER_FRAME = 4
 SAMPLES_PER_FRAME = AUDIO_SAMPLE_RATE // VIDEO_FPS
+T = TypeVar("T")
 _HINT = "use syncnet_v2.model of the repository joonson/syncnet_python"
 
 
@@ -124,7 +126,7 @@ class SyncNetEval:
         columns = mfcc(samples).astype(np.float32)  # 13 t
         limit = sound_windows(len(samples), published)
         search, start = OffsetSearch(self.max_shift), 0
-        for pictures in _runs(map(to_picture, frames), self.batch_size, _frames_needed(published) - 1):
+        for pictures in overlapping_runs(map(to_picture, frames), self.batch_size, _frames_needed(published) - 1):
             count = min(len(pictures) - _frames_needed(published) + 1, limit - start)
             if count <= 0:
                 break
@@ -156,13 +158,12 @@ def to_picture(frame: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray((frame if size == (SIDE, SIDE) else cv2.resize(frame, (SIDE, SIDE)))[..., ::-1])
 
 
-def _runs(frames: Iterator[np.ndarray], length: int, shared: int) -> Iterator[list[np.ndarray]]:
-    """Successive runs of `length` new frames, each begun by the last `shared` frames of the one before (the first run has as many)."""
-    run = list(islice(frames, shared))
-    while fresh := list(islice(frames, length)):
-        run = [*run, *fresh]
-        yield run
-        run = run[-shared:]
+def overlapping_runs(items: Iterator[T], length: int, shared: int) -> Iterator[list[T]]:
+    """Successive runs of `length` new items, each begun by the last `shared` of the one before (the first run has as many)."""
+    run = list(islice(items, shared))
+    while fresh := list(islice(items, length)):
+        yield (run := [*run, *fresh])
+        run = run[-shared:] if shared else []
 
 
 def load_syncnet_v2(path: Path | str) -> SyncNetV2:
