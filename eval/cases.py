@@ -39,19 +39,12 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairList:
-    """All that a run is about.
+    """All that a run is about."""
 
-    Attributes:
-        pairs: the pairs of one source follow each other.
-        refused: video -> why it has no pair, or not all.
-        drawn_by: what decided which pairs there are.
-        checksums: file -> SHA-256.
-    """
-
-    pairs: tuple[Pair, ...]
-    refused: dict[str, str]
-    drawn_by: dict[str, Any]
-    checksums: dict[str, str]
+    pairs: tuple[Pair, ...]  # those of one source follow each other
+    refused: dict[str, str]  # video -> why it has no pair, or not all
+    drawn_by: dict[str, Any]  # what decided which pairs there are
+    checksums: dict[str, str]  # file -> SHA-256
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -155,13 +148,9 @@ def checksums(paths: Mapping[str, Path]) -> dict[str, str]:
 
 
 class GeneratedVideos:
-    """Generates videos, or finds them generated.
+    """Generates videos, or finds them generated, each with a .json of its name that appears after it.
 
-    Args:
-        folder: where they are kept, each with a .json of its name that appears after it.
-        recipe: everything that decides how a video turns out but its inputs: checksums of weights, settings.
-        build: makes the pipeline, when the first video has to be generated.
-        options: of every job.
+    `recipe` is everything that decides how a video turns out but its inputs; `build` makes the pipeline for the first one.
     """
 
     def __init__(
@@ -209,14 +198,7 @@ class GeneratedVideos:
 
 @dataclass(frozen=True)
 class ModelUnderTest:
-    """A model, found but not loaded.
-
-    Attributes:
-        config, files: see `latentsync.pipelines.build.locate_models`.
-        overrides: settings that win over its configuration.
-        detector, device, dtype: see `latentsync.pipelines.build.build_pipeline`.
-        options: of every job, completed by the model's own.
-    """
+    """A model, found but not loaded; see `latentsync.pipelines.build`."""
 
     config: Config
     files: ModelFiles
@@ -224,7 +206,7 @@ class ModelUnderTest:
     detector: str
     device: str
     dtype: str
-    options: LipsyncOptions
+    options: LipsyncOptions  # of every job, completed by the model's own
 
     @property
     def weights(self) -> dict[str, str]:

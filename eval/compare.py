@@ -91,7 +91,8 @@ def compare_column(a: Mapping[str, Any], b: Mapping[str, Any], measure: str, col
     from eval.estimates import mean
 
     names = [name for name, case in a["cases"].items() if case["kind"] == kind and name in b["cases"]]
-    pairs = np.array([[value_of(run, name, measure, column["name"]) for run in (a, b)] for name in names], dtype=float).reshape(-1, 2)
+    numbers = [[run["cases"][name]["measures"].get(measure, {}).get("generated") or {} for run in (a, b)] for name in names]
+    pairs = np.array([[one.get(column["name"]) for one in both] for both in numbers], dtype=float).reshape(-1, 2)
     pairs = pairs[np.isfinite(pairs).all(1)]
     if (estimate := mean((pairs[:, 1] - pairs[:, 0]).tolist())) is None:
         return None
@@ -104,12 +105,6 @@ def compare_column(a: Mapping[str, Any], b: Mapping[str, Any], measure: str, col
         **({} if column["better"] is None else {"better": int((gains > 0).sum()), "worse": int((gains < 0).sum())}),
         "equal": int((pairs[:, 0] == pairs[:, 1]).sum()),
     }
-
-
-def value_of(run: Mapping[str, Any], case: str, measure: str, column: str) -> float | None:
-    """One number of one video, if it has it."""
-    numbers = run["cases"][case]["measures"].get(measure, {}).get("generated")
-    return None if numbers is None else numbers.get(column)
 
 
 def to_markdown(differences: Sequence[Mapping[str, Any]], notes: Sequence[str], names: tuple[str, str]) -> str:

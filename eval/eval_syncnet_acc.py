@@ -77,21 +77,13 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of pictures and sound, and their cosines.
+    """Pairs of pictures and sound, and their cosines."""
 
-    Attributes:
-        cosines: float64 n.
-        labels: bool n: both are of the same moment.
-        clips: int64 n: the clip of each pair.
-        loss: the mean of the training's loss.
-        problems: clips that could not be read and whose turn went to the next one, a sentence each.
-    """
-
-    cosines: np.ndarray
-    labels: np.ndarray
-    clips: np.ndarray
-    loss: float
-    problems: Sequence[str] = ()
+    cosines: np.ndarray  # float64 n
+    labels: np.ndarray  # bool n: both are of the same moment
+    clips: np.ndarray  # int64 n: the clip of each pair
+    loss: float  # the mean of the training's loss
+    problems: Sequence[str] = ()  # clips that could not be read and whose turn went to the next one, a sentence each
 
     def right(self, threshold: float = IN_SYNC) -> np.ndarray:
         """Which pairs are classified rightly by cosines above a threshold: bool n."""

@@ -32,19 +32,10 @@ MOST_OFFSET = 2.0  # frames that real videos may be out of sync on average
 
 
 class FaceClips:
-    """Finds faces in sources as inference does, and cuts cases into chunks.
+    """Finds faces in sources as inference does, and cuts cases into chunks with aligned faces of `resolution` pixels a side."""
 
-    Args:
-        detector: of inference.
-        resolution: side in pixels of the aligned faces.
-        face: whose face, as in inference.
-        warn: is given a sentence on what a reader of the results should know.
-    """
-
-    def __init__(
-        self, detector: FaceDetector, resolution: int, face: str = "largest", warn: Callable[[str], None] = logger.warning
-    ) -> None:
-        self.detector, self.resolution, self.choice, self.warn = detector, resolution, FaceChoice.parse(face), warn
+    def __init__(self, detector: FaceDetector, resolution: int, face: str = "largest") -> None:
+        self.detector, self.resolution, self.choice = detector, resolution, FaceChoice.parse(face)
         self._last: tuple[Path, FacePlan] | None = None  # cases of one source follow each other
 
     def plan(self, source: Path) -> FacePlan:
@@ -58,8 +49,11 @@ class FaceClips:
             self._last = source, plan
         return self._last[1]
 
-    def chunks(self, case: Case) -> Iterator[Chunk]:
-        """The frames that both videos have. Raises InputError: see `plan`; also where the video cannot be decoded or is of another size."""
+    def chunks(self, case: Case, warnings: list[str] | None = None) -> Iterator[Chunk]:
+        """The frames that both videos have; `warnings` receives a sentence where one is longer.
+
+        Raises InputError: see `plan`; also where the video cannot be decoded or is of another size.
+        """
         video, source = VideoReader(case.video), VideoReader(case.source)
         if (video.width, video.height) != (source.width, source.height):
             raise InputError(
@@ -80,8 +74,8 @@ class FaceClips:
                 if both:
                     yield self._chunk(start, *map(np.stack, zip(*both, strict=True)), matrices[start : start + len(both)])
                 start += len(both)
-        if lengths.max() - start > LENGTH_SLACK:
-            self.warn(f"{case.video} has {lengths[0]} frames and its source {lengths[1]}: the first {start} of both are measured.")
+        if lengths.max() - start > LENGTH_SLACK and warnings is not None:
+            warnings.append(f"{case.video} has {lengths[0]} frames and its source {lengths[1]}: the first {start} of both are measured.")
 
     def _chunk(self, start: int, frames: np.ndarray, source_frames: np.ndarray, matrices: np.ndarray) -> Chunk:
         has_face = np.isfinite(matrices).all((1, 2))
@@ -97,18 +91,13 @@ class FaceClips:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """What a metric found of a case, and of the source in its place: `Numbers`, or features n d of a metric of sets.
+    """What a metric found of a case, and of the source in its place: `Numbers`, or features n d of a metric of sets."""
 
-    Attributes:
-        generated, reference: None where `failed` or `reference_failed` says why there is nothing.
-        sure: whether another try would find the same.
-    """
-
-    generated: Any
-    reference: Any
+    generated: Any  # None where `failed` says why there is nothing
+    reference: Any  # None where `reference_failed` says why
     failed: str | None = None
     reference_failed: str | None = None
-    sure: bool = True
+    sure: bool = True  # whether another try would find the same
 
 
 class MetricRun:
@@ -143,10 +132,10 @@ class MetricRun:
             return otherwise
 
 
-def measure_case(case: Case, clips: FaceClips, metrics: Sequence[Metric]) -> dict[str, MetricResult]:
+def measure_case(case: Case, clips: FaceClips, metrics: Sequence[Metric], warnings: list[str]) -> dict[str, MetricResult]:
     """Measure one case by everything, by name. Raises InputError where its videos cannot be read; see `FaceClips.chunks`."""
     runs = {metric.name: (MetricRun(metric, case), MetricRun(metric, case.reference())) for metric in metrics}
-    for chunk in clips.chunks(case):
+    for chunk in clips.chunks(case, warnings):
         reference = chunk.reference()
         for generated_run, reference_run in runs.values():
             generated_run.add(chunk)
@@ -158,13 +147,7 @@ def measure_case(case: Case, clips: FaceClips, metrics: Sequence[Metric]) -> dic
 
 
 class CaseRecord:
-    """The record of one case: cases/NAME.json, and features/METRIC/NAME.npz of metrics of sets.
-
-    Args:
-        folder: of all results.
-        name: of the case.
-        inputs: the checksums of its files; a record of other files counts as none.
-    """
+    """The record of one case: cases/NAME.json, and features/METRIC/NAME.npz of metrics of sets; with other checksums it counts as none."""
 
     def __init__(self, folder: Path, name: str, inputs: Mapping[str, str]) -> None:
         self.path, self._features = folder / "cases" / f"{name}.json", folder / "features"
@@ -222,20 +205,14 @@ class CaseRecord:
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One number of one kind of case.
-
-    Attributes:
-        generated: of the videos under test; None where there is none.
-        reference: of their sources in their place.
-        note: why there is no number.
-    """
+    """One number of one kind of case."""
 
     measure: str
     column: Column
     kind: Kind
-    generated: Estimate | None
-    reference: Estimate | None
-    note: str = ""
+    generated: Estimate | None  # of the videos under test
+    reference: Estimate | None  # of their sources in their place
+    note: str = ""  # why there is no number
 
 
 def rows_of(metric: Metric, kinds: Mapping[str, Kind], results: Mapping[str, MetricResult]) -> list[SummaryRow]:

@@ -28,7 +28,7 @@ from latentsync.media.video_writer import AudioTrack, VideoWriter
 
 logger = logging.getLogger(__name__)
 
-TEMPLATE = "report.html.jinja"  # beside this file
+PAGE, TABLES = "report.html.jinja", "results.md.jinja"  # templates beside this file
 MEDIA = "media"  # folder of the small videos, beside the page
 MOST_LINES = 40  # videos in one figure, the worst; the table of all numbers is in results.json
 HEIGHT = 288  # rows of a small video at most
@@ -44,28 +44,17 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-i
 
 @dataclass(frozen=True)
 class EvaluationResults:
-    """Everything that an evaluation found out.
+    """Everything that an evaluation found out."""
 
-    Attributes:
-        settings, weights: what decided the numbers; weights by name with SHA-256.
-        pairs: the list that was to be measured.
-        cases: those that were, in order.
-        metrics: those that took part, and those that could not.
-        results: metric -> case -> result.
-        failed: case -> why nothing is known of it.
-        warnings: case -> what is to be known about it.
-        notices: sentences on networks that are random or stand for others.
-    """
-
-    settings: Mapping[str, Any]
-    weights: Mapping[str, str]
-    pairs: PairList
-    cases: Sequence[Case]
+    settings: Mapping[str, Any]  # what decided the numbers
+    weights: Mapping[str, str]  # name -> SHA-256
+    pairs: PairList  # that were to be measured
+    cases: Sequence[Case]  # that were measured, in order
     metrics: LoadedMetrics
-    results: Mapping[str, Mapping[str, MetricResult]]
-    failed: Mapping[str, str]
-    warnings: Mapping[str, Sequence[str]]
-    notices: Sequence[str]
+    results: Mapping[str, Mapping[str, MetricResult]]  # metric -> case -> result
+    failed: Mapping[str, str]  # case -> why nothing is known of it
+    warnings: Mapping[str, Sequence[str]]  # case -> what is to be known about it
+    notices: Sequence[str]  # sentences on networks that are random or stand for others
 
     @cached_property
     def rows(self) -> list[SummaryRow]:
@@ -128,7 +117,7 @@ class EvaluationResults:
             "measures": {
                 metric.name: {"protocol": metric.protocol, "columns": json_value(list(metric.columns))} for metric in self.metrics.metrics
             },
-            "missing": json_value(self.metrics.missing),
+            "missing": [{"measure": name, "why": why} for name, why in self.metrics.missing.items()],
             "rows": json_value(self.rows),
             "refused": self.pairs.refused,
             "failed": dict(self.failed),
@@ -142,12 +131,13 @@ def write_report(results: EvaluationResults, folder: Path, clips: int) -> str:
     Raises OutputError.
     """
     write_json(folder / "results.json", results.as_json())
-    write_text(folder / "results.md", text := to_markdown(results))
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = templates.get_template(TEMPLATE).render(
-        results=results,
-        header=HEADER,
-        tables=tables(results.rows),
+    loader = FileSystemLoader(Path(__file__).parent)
+    templates = Environment(loader=loader, autoescape=lambda name: name == PAGE, trim_blocks=True, lstrip_blocks=True)
+    shared = {"results": results, "header": HEADER, "tables": tables(results.rows)}
+    text = templates.get_template(TABLES).render(shared, markdown_table=markdown_table) + "\n"
+    write_text(folder / "results.md", text)
+    page = templates.get_template(PAGE).render(
+        shared,
         clips=list(_clips(results, worst_cases(results, clips), folder)),
         figures=list(figures(results)),
         settings={**results.settings, **results.weights},
@@ -165,21 +155,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def to_markdown(results: EvaluationResults) -> str:
-    """The tables with protocols, what is missing, and notes."""
-    lines = ["# Evaluation", ""]
-    if results.stand_ins:
-        lines += ["> **THESE FIGURES ARE NOT THOSE OF THE PUBLISHED PROTOCOLS:**", ">"]
-        lines += [*(f"> - **{words}**" for words in results.stand_ins), ""]
-    for title, cells in tables(results.rows):
-        lines += [f"## {title}", "", markdown_table(HEADER, cells), ""]
-    lines += ["## Protocols", "", *(f"- **{metric.name}**: {metric.protocol}" for metric in results.metrics.metrics)]
-    if results.metrics.missing:
-        lines += ["", "## Not measured, since weights are missing", ""]
-        lines += [f"- **{entry.measure}**: {entry.why}" for entry in results.metrics.missing]
-    return "\n".join([*lines, "", "## Notes", "", *(f"- {note}" for note in results.notes())]) + "\n"
 
 
 def tables(rows: Sequence[SummaryRow]) -> list[tuple[str, list[tuple[str, ...]]]]:

@@ -25,20 +25,13 @@ BUSY = "is in use by another evaluation: wait for it, or name another folder for
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated.
+    """What is evaluated."""
 
-    Attributes:
-        generate: the video of a pair, generated or found.
-        settings, weights: what decides how videos turn out.
-        face_clips: finds their faces.
-        stand_ins: what is to be known of the model.
-    """
-
-    generate: "Callable[[Pair], Path]"
-    settings: dict[str, Any]
+    generate: "Callable[[Pair], Path]"  # the video of a pair, generated or found
+    settings: dict[str, Any]  # these and the weights decide how videos turn out
     weights: dict[str, str]
-    face_clips: "FaceClips"
-    stand_ins: tuple[str, ...] = ()
+    face_clips: "FaceClips"  # finds their faces
+    stand_ins: tuple[str, ...] = ()  # what is to be known of the model
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -100,8 +93,8 @@ def evaluate(config: "EvaluationConfig", limit: int | None, subject: Subject, me
     data, folder = config.data, config.output.folder
     pairs = make_pairs(find_videos(data.videos), data.kinds, data.seed)
     pairs.write(folder / "pairs.json")
-    for entry in metrics.missing:
-        logger.warning("%s is not measured: %s", entry.measure, entry.why)
+    for measure, why in metrics.missing.items():
+        logger.warning("%s is not measured: %s", measure, why)
     signatures = signatures_of(subject.face_clips, metrics)
     records: dict[str, CaseRecord] = {}
     cases, failed, chosen = [], {}, pairs.pairs[:limit]
@@ -162,8 +155,7 @@ def measure_pair(
     record = CaseRecord(folder, case.name, inputs)
     if to_run := [metric for metric in metrics.metrics if not record.has(metric, signatures[metric.name])]:
         warnings: list[str] = []
-        subject.face_clips.warn = warnings.append
-        record.add(to_run, measure_case(case, subject.face_clips, to_run), signatures, warnings)
+        record.add(to_run, measure_case(case, subject.face_clips, to_run, warnings), signatures, warnings)
     return case, record
 
 

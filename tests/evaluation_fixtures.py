@@ -11,7 +11,7 @@ from media_fixtures import encode_frames, run_ffmpeg, smooth_frames
 from eval.cases import GeneratedVideos
 from eval.measure import FaceClips
 from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, SetMetric
-from eval.metrics.table import LoadedMetrics, MissingMetric
+from eval.metrics.table import LoadedMetrics
 from eval.run import Subject
 from latentsync.errors import InputError
 from latentsync.faces.detector import Face
@@ -113,5 +113,5 @@ def copying_subject(folder: Path, copier: Copier) -> Subject:
 
 def grey_metrics() -> LoadedMetrics:
     """All metrics of this file; one is missing."""
-    missing = [MissingMetric("sharpness", "checkpoints/sharp.pth is missing: get it from its authors.")]
+    missing = {"sharpness": "checkpoints/sharp.pth is missing: get it from its authors."}
     return LoadedMetrics([Grey(), Fussy(), GreySets()], missing)

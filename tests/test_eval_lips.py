@@ -10,10 +10,10 @@ from picture_fakes import case, chunk, in_two, measured
 from torch import Tensor
 
 from eval.metrics.lips import (
-    CachedPoints,
     CornerPoints,
     LandmarkPoints,
     Lmd,
+    PointFinder,
     Silence,
     build_points,
     frame_levels,
@@ -31,16 +31,16 @@ from latentsync.models.landmark_network import POINTS, LandmarkNetwork, Landmark
 SIDE = 32
 
 
-class Written:
+class Written(PointFinder):
     """Reads points off pictures into which they are written: the first two pixels hold the corner of the mouth and its opening."""
 
     name = "what is written in the picture"
-    has_lips = True
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked = 0
 
-    def find(self, faces: Tensor) -> Tensor:
+    def locate(self, faces: Tensor) -> Tensor:
         self.asked += 1
         values = faces[:, 0, :3, 0].float() / 256  # k: x, opening, whether there is a mouth
         points = torch.zeros(len(faces), POINTS, 2)
@@ -118,14 +118,13 @@ def test_silence_of_a_file(tmp_path: Path) -> None:
 
 def test_faces_are_looked_at_once() -> None:
     finder = Written()
-    remembered = CachedPoints(finder)
     first, second, third = (mouths([value]) for value in (10, 20, 30))
     for _ in range(3):
-        assert float(remembered.find(first)[0, 0, 0]) == 10 / 256
-        assert float(remembered.find(second)[0, 0, 0]) == 20 / 256
+        assert float(finder.find(first)[0, 0, 0]) == 10 / 256
+        assert float(finder.find(second)[0, 0, 0]) == 20 / 256
     assert finder.asked == 2
-    remembered.find(third)
-    assert float(remembered.find(first)[0, 0, 0]) == 10 / 256  # forgotten by then, found anew
+    finder.find(third)
+    assert float(finder.find(first)[0, 0, 0]) == 10 / 256  # forgotten by then, found anew
     assert finder.asked == 4
 
 
@@ -152,11 +151,11 @@ def test_corners_where_there_is_no_face() -> None:
     finder = CornerPoints()
     noise = torch.randint(0, 255, (2, 64, 64, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     assert finder.find(noise).shape == (2, 2, 2) and finder.find(noise).isnan().all()
-    assert finder.find(noise[:0]).shape == (0, 2, 2)
+    assert finder.locate(noise[:0]).shape == (0, 2, 2)
 
 
 def test_the_best_finder_that_is_there(tmp_path: Path) -> None:
-    assert isinstance(build_points(tmp_path).finder, CornerPoints)
+    assert isinstance(build_points(tmp_path), CornerPoints)
     with pytest.raises(WeightsError, match="gone"):
         build_points(tmp_path, tmp_path / "gone.pt")
     for name in ("s3fd-619a316812.pth", "2DFAN4-11f355bf06.pth.tar"):

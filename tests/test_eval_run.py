@@ -132,9 +132,9 @@ def test_two_runs_are_compared_pair_by_pair(clips: Path, first: Path, tmp_path: 
 
 def test_chunks_hold_both_videos_and_say_when_one_is_longer(clips: Path, tmp_path: Path) -> None:
     short, said = write_clip(tmp_path / "short.mp4", 5, frames=17), []
-    face_clips = FaceClips(FixedFace(), 64, warn=said.append)
+    face_clips = FaceClips(FixedFace(), 64)
     case = Case("case", short, clips / "one.mp4", clips / "one.mp4", "reconstruction")
-    chunks = list(face_clips.chunks(case))
+    chunks = list(face_clips.chunks(case, said))
     assert [(chunk.start, len(chunk.frames)) for chunk in chunks] == [(0, 16), (16, 1)]
     assert chunks[1].faces.shape == (1, 64, 64, 3) and chunks[0].matrices.shape == (16, 2, 3) and chunks[0].has_face.all()
     assert f"17 frames and its source {FRAMES}" in said[0]
@@ -142,7 +142,7 @@ def test_chunks_hold_both_videos_and_say_when_one_is_longer(clips: Path, tmp_pat
     assert np.array_equal(real.frames, chunks[0].source_frames) and real.faces.equal(chunks[0].source_faces)
     assert not real.faces.equal(chunks[0].faces)
     said.clear()
-    same = list(face_clips.chunks(replace(case, video=clips / "one.mp4")))
+    same = list(face_clips.chunks(replace(case, video=clips / "one.mp4"), said))
     assert said == [] and all(chunk.faces.equal(chunk.source_faces) for chunk in same)
 
 

@@ -15,7 +15,7 @@ WITHOUT_FILES = ["ssim", "psnr", "lmd", "seam", "jitter"]
 def test_what_is_missing_is_named_with_place_and_source(tmp_path: Path) -> None:
     found = load_metrics(MeasuresConfig(), "cpu", checkpoints=tmp_path)
     assert [measure.name for measure in found.metrics] == WITHOUT_FILES
-    missing = {entry.measure: entry.why for entry in found.missing}
+    missing = found.missing
     assert missing.keys() == {"sync", "stable_sync", "lpips", "silence", "identity", "hyperiqa", "fvd", "fvd_all", "fid"}
     for name in ("syncnet_v2", "sfd_face"):
         assert str(tmp_path / WEIGHTS[name].path) in missing["sync"]
@@ -33,7 +33,7 @@ def test_every_measure_says_what_it_gives_and_how(tmp_path: Path) -> None:
 
 def test_measures_are_chosen_by_name(tmp_path: Path) -> None:
     found = load_metrics(MeasuresConfig(names=["psnr", "fid"]), "cpu", checkpoints=tmp_path)
-    assert [measure.name for measure in found.metrics] == ["psnr"] and [entry.measure for entry in found.missing] == ["fid"]
+    assert [measure.name for measure in found.metrics] == ["psnr"] and list(found.missing) == ["fid"]
     with pytest.raises(ConfigError, match=r"but the measures are .*fid$"):
         load_metrics(MeasuresConfig(names=["fidd"]), "cpu", checkpoints=tmp_path)
     with pytest.raises(InputError, match="Nothing can be measured"):

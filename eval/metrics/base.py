@@ -20,21 +20,13 @@ Numbers = Mapping[str, float | None]  # column -> value; None where a video has 
 
 @dataclass(frozen=True)
 class Case:
-    """One video under test. Frame i of it shows what frame i of its source shows at 25 frames a second, but for the mouth.
+    """One video under test. Frame i of it shows what frame i of its source shows at 25 frames a second, but for the mouth."""
 
-    Attributes:
-        name: a file name without an ending, of its own in a run.
-        video: under test.
-        source: the video that it was generated from.
-        audio: what it was generated to say.
-        kind: "reconstruction": the sound of the source itself; "cross": that of another video.
-    """
-
-    name: str
-    video: Path
-    source: Path
-    audio: Path
-    kind: Kind
+    name: str  # a file name without an ending, of its own in a run
+    video: Path  # under test
+    source: Path  # the video that it was generated from
+    audio: Path  # what it was generated to say
+    kind: Kind  # "reconstruction": the sound of the source itself; "cross": that of another video
 
     def reference(self) -> "Case":
         """The row beside it: the source itself in the place of the video, with the sound it was recorded with."""
@@ -43,23 +35,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Successive frames of the video under test, beside those of its source.
+    """Successive frames of the video under test, beside those of its source."""
 
-    Attributes:
-        start: number of the first frame.
-        frames, source_frames: uint8 f h w 3, RGB, of one size.
-        has_face: bool f: whether inference would generate a mouth on the frame of the source.
-        faces, source_faces: uint8 k R R 3, aligned by the transforms of the source; of the frames that have a face.
-        matrices: float32 k 2 3: pixels of the frame -> pixels of the aligned face.
-    """
-
-    start: int
-    frames: np.ndarray
-    source_frames: np.ndarray
-    has_face: np.ndarray
-    faces: Tensor
+    start: int  # number of the first frame
+    frames: np.ndarray  # uint8 f h w 3, RGB
+    source_frames: np.ndarray  # of the same size
+    has_face: np.ndarray  # bool f: whether inference would generate a mouth on the frame of the source
+    faces: Tensor  # uint8 k R R 3, aligned by the transforms of the source; of the frames that have a face
     source_faces: Tensor
-    matrices: Tensor
+    matrices: Tensor  # float32 k 2 3: pixels of the frame -> pixels of the aligned face
 
     def reference(self) -> "Chunk":
         """The same moment of `Case.reference()`: the source in the place of the video under test."""
@@ -73,39 +57,23 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Column:
-    """One number that a metric gives of a video, or of a set of videos.
+    """One number that a metric gives of a video, or of a set of videos."""
 
-    Attributes:
-        name: in results and tables, such as "ssim_face".
-        unit: "dB", "frames"; empty for a plain number.
-        better: which way is better; "zero": as near to 0 as possible; None: neither.
-        digits: behind the point in tables.
-    """
-
-    name: str
-    unit: str = ""
-    better: Better | None = None
-    digits: int = 3
+    name: str  # in results and tables, such as "ssim_face"
+    unit: str = ""  # "dB", "frames"; empty for a plain number
+    better: Better | None = None  # which way is better; "zero": as near to 0 as possible; None: neither
+    digits: int = 3  # behind the point in tables
 
 
 class Metric:
-    """Something measured of each video by itself; its row in a table is the mean over videos with its interval.
+    """Something measured of each video by itself; its row in a table is the mean over videos with its interval."""
 
-    Attributes:
-        name: in commands and results, such as "ssim".
-        protocol: what is done to the video, on which part of the picture, by which network with which weights.
-        columns: what it gives.
-        reconstructions_only: it says nothing of videos with the sound of another.
-        settings: what decides its numbers beside protocol and weights.
-        warning: what a reader of its numbers must not miss.
-    """
-
-    name: str
-    protocol: str
+    name: str  # in commands and results, such as "ssim"
+    protocol: str  # what is done to the video, on which part of the picture, by which network with which weights
     columns: Sequence[Column]
-    reconstructions_only = False
-    settings: Mapping[str, Any] = MappingProxyType({})
-    warning: str | None = None
+    reconstructions_only = False  # it says nothing of videos with the sound of another
+    settings: Mapping[str, Any] = MappingProxyType({})  # what decides its numbers beside protocol and weights
+    warning: str | None = None  # what a reader of its numbers must not miss
 
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
         """Rows float64 n v of some frames. `carried` is empty at first, and holds what the metric puts in until the next chunk."""

@@ -99,13 +99,7 @@ def pair_accuracy(pictures: Tensor, audio: Tensor, num_frames: int, pairs: int, 
 
 
 class SyncMeter:
-    """Embeddings of whole clips, window by window, by a trained SyncNet.
-
-    Args:
-        network: the network, already where it is to compute.
-        resolution, num_frames, lower_half: what it was trained on.
-        codec: the autoencoder of a SyncNet of latents; each face is encoded once.
-    """
+    """Embeddings of whole clips, window by window, by a trained SyncNet; one of latents comes with the autoencoder `codec`."""
 
     def __init__(self, network: SyncNet, *, resolution: int, num_frames: int, lower_half: bool, codec: LatentCodec | None = None) -> None:
         self.network = network.eval().requires_grad_(False)
@@ -178,12 +172,7 @@ class SyncResult(NamedTuple):
 
 
 class Excerpt:
-    """Part of a recording, of which pieces can be had without holding it; silence where the recording does not reach.
-
-    Args:
-        samples: the recording.
-        start, stop: where the part lies in it; `start` may be negative.
-    """
+    """Samples start..stop of a recording, of which pieces can be had without holding it; silence where the recording does not reach."""
 
     def __init__(self, samples: MfccSamples, start: int, stop: int) -> None:
         self._samples, self._start, self._length = samples, start, max(0, stop - start)
@@ -225,18 +214,16 @@ def lag(info: MediaInfo) -> float:
 
 def find_tracks(frames: Iterable[np.ndarray], detector: SyncNetDetector) -> list[FaceTrack]:
     """The faces of a video, none of them across a cut: one pass, of which a few numbers a frame are kept."""
-    cuts: set[int] = set()
-    detections = list(detector.boxes(with_cuts_noted(frames, cuts)))
+    finder, cuts = ContentDetector(), set()
+
+    def with_cuts_noted() -> Iterator[np.ndarray]:
+        for number, frame in enumerate(frames):
+            small = np.ascontiguousarray(shrink(frame, CUT_SIDE)[..., ::-1])  # scenedetect reads BGR
+            cuts.update(cut.frame_num for cut in finder.process_frame(FrameTimecode(number, float(VIDEO_FPS)), small))
+            yield frame
+
+    detections = list(detector.boxes(with_cuts_noted()))
     return link_faces(detections, cuts)
-
-
-def with_cuts_noted(frames: Iterable[np.ndarray], cuts: set[int]) -> Iterator[np.ndarray]:
-    """The frames, uint8 h w 3, RGB, as they are; numbers of those that begin a shot are added to `cuts`."""
-    finder = ContentDetector()
-    for number, frame in enumerate(frames):
-        small = np.ascontiguousarray(shrink(frame, CUT_SIDE)[..., ::-1])  # scenedetect reads BGR
-        cuts.update(cut.frame_num for cut in finder.process_frame(FrameTimecode(number, float(VIDEO_FPS)), small))
-        yield frame
 
 
 class SyncMetric(Metric):
@@ -257,13 +244,7 @@ class SyncMetric(Metric):
 
 
 class SyncConfidence(SyncMetric):
-    """Sync-C and Sync-D by SyncNet v2.
-
-    Args:
-        detector, network: ready, on whatever device.
-        weights: file -> SHA-256.
-        published: count windows as the published program does, which leaves out the last one.
-    """
+    """Sync-C and Sync-D by SyncNet v2; `published` counts windows as the published program does, which leaves out the last one."""
 
     name = "sync"
     columns = (Column("sync_conf", "", "high", 2), Column("sync_offset", "frames", "zero", 1), Column("sync_d", "", "low", 2))
@@ -304,13 +285,7 @@ class SyncConfidence(SyncMetric):
 
 
 class StableSync(SyncMetric):
-    """Confidence by a SyncNet of this project.
-
-    Args:
-        meter: a trained SyncNet of pixels.
-        detector: that of inference.
-        sha256: checksum of its weights.
-    """
+    """Confidence by a SyncNet of this project, of pixels, on the faces that inference finds."""
 
     name = "stable_sync"
     columns = (

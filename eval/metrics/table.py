@@ -12,7 +12,7 @@ from eval.config import MeasuresConfig
 from eval.metrics.base import Metric, SetMetric
 from eval.metrics.distribution import Fid, Fvd, load_i3d, load_inception
 from eval.metrics.image import IDENTITY, HyperIqa, Identity, Jitter, Lpips, Psnr, Ssim, load_identity
-from eval.metrics.lips import CachedPoints, Lmd, Silence, build_points
+from eval.metrics.lips import Lmd, PointFinder, Silence, build_points
 from eval.metrics.seam import Seam
 from eval.metrics.sync import SYNC_WEIGHTS, load_stable_sync, load_sync_confidence
 from latentsync.errors import ConfigError, InputError
@@ -45,23 +45,16 @@ class NeededFile(NamedTuple):
 
 @dataclass(frozen=True)
 class MetricSetup:
-    """What metrics are built from.
+    """What metrics are built from."""
 
-    Attributes:
-        settings: which metrics, and files that are named.
-        device, detector: as of the model under test.
-        mask: which part of a face that model generates.
-        checkpoints: folder of weight files.
-    """
-
-    settings: MeasuresConfig
-    device: torch.device
+    settings: MeasuresConfig  # which metrics, and files that are named
+    device: torch.device  # these two as of the model under test
     detector: str
-    mask: str
-    checkpoints: Path
+    mask: str  # which part of a face that model generates
+    checkpoints: Path  # folder of weight files
 
     @cached_property
-    def points(self) -> CachedPoints:
+    def points(self) -> PointFinder:
         """The finder of mouth landmarks, one for all metrics. Raises WeightsError."""
         return build_points(self.checkpoints, self.settings.landmark_network, self.device)
 
@@ -121,27 +114,14 @@ METRICS = {  # in the order of tables
 }
 
 
-class MissingMetric(NamedTuple):
-    """A metric that cannot take part."""
-
-    measure: str
-    why: str  # a sentence: which file, where it belongs, where it comes from
-
-
 @dataclass(frozen=True)
 class LoadedMetrics:
-    """What can be measured here.
+    """What can be measured here."""
 
-    Attributes:
-        metrics: those of sets of videos last.
-        weights: metric -> file -> SHA-256.
-        stand_ins: what a reader must not miss about the networks that measure.
-    """
-
-    metrics: list[Metric] = field(default_factory=list)
-    missing: list[MissingMetric] = field(default_factory=list)
-    weights: dict[str, dict[str, str]] = field(default_factory=dict)
-    stand_ins: list[str] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)  # those of sets of videos last
+    missing: dict[str, str] = field(default_factory=dict)  # metric -> which file, where it belongs, where it comes from
+    weights: dict[str, dict[str, str]] = field(default_factory=dict)  # metric -> file -> SHA-256
+    stand_ins: list[str] = field(default_factory=list)  # what a reader must not miss about the networks that measure
 
 
 def load_metrics(
@@ -160,7 +140,7 @@ def load_metrics(
     for name in settings.names or METRICS:
         files = [file for part in METRICS[name].files for file in setup.files(part)]
         if missing := " ".join(filter(None, (file.missing for file in files))):
-            loaded.missing.append(MissingMetric(name, missing))
+            loaded.missing[name] = missing
             continue
         metric = METRICS[name].build(setup)
         loaded.metrics.append(metric)
@@ -172,5 +152,5 @@ def load_metrics(
             f"lmd and silence: landmarks are {setup.points.name}, not those of face-alignment (2DFAN-4) that such figures usually rest on."
         )
     if not loaded.metrics:
-        raise InputError(f"Nothing can be measured: {' '.join(entry.why for entry in loaded.missing)}")
+        raise InputError(f"Nothing can be measured: {' '.join(loaded.missing.values())}")
     return loaded

@@ -28,15 +28,10 @@ _BORDER = 110  # grey of a crop beyond the edge of the picture
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """One face through successive frames, gaps filled.
+    """One face through successive frames, gaps filled."""
 
-    Attributes:
-        start: its first frame.
-        boxes: float64 n 4: x0 y0 x1 y1 in pixels of the picture.
-    """
-
-    start: int
-    boxes: np.ndarray
+    start: int  # its first frame
+    boxes: np.ndarray  # float64 n 4: x0 y0 x1 y1 in pixels of the picture
 
     @property
     def stop(self) -> int:

@@ -20,17 +20,11 @@ _EPS = 1e-6  # added to each component of a difference before its length is take
 
 @dataclass(frozen=True)
 class Offset:
-    """What a search found.
+    """What a search found."""
 
-    Attributes:
-        offset: frames; +3 means that the sound of a frame comes three frames before its picture.
-        confidence: how much smaller the least distance is than the middle one; over 3 counts as in step, over 6 as good.
-        distances: mean distance at each shift, from the sound of `MAX_SHIFT` frames earlier to that of as many later: float64 [31].
-    """
-
-    offset: int
-    confidence: float
-    distances: np.ndarray
+    offset: int  # frames; +3 means that the sound of a frame comes three frames before its picture
+    confidence: float  # how much smaller the least distance is than the middle one; over 3 counts as in step, over 6 as good
+    distances: np.ndarray  # mean at each shift, from the sound of `MAX_SHIFT` frames earlier to as many later: float64 [31]
 
     @property
     def distance(self) -> float:
