@@ -31,7 +31,7 @@ class Numbers(SyncNetEval):
     """What perfect networks would find: pictures and sound of one number lie at one place."""
 
     def __init__(self, batch_size: int = 20) -> None:
-        self.batch_size, self.max_shift = batch_size, 15
+        self.batch_size = batch_size
 
     def embed_lips(self, pictures: list[np.ndarray]) -> Tensor:
         return SPACE[[number_of(picture, 0.4) for picture in pictures[: len(pictures) - 4]]]

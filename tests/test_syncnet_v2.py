@@ -235,7 +235,7 @@ def test_a_video_becomes_tracks_and_crops() -> None:
     class Finder:
         """Finds one box, and keeps nothing."""
 
-        def detect(self, frames: list[np.ndarray], scale: float, threshold: float) -> list[np.ndarray]:
+        def detect(self, frames: list[np.ndarray]) -> list[np.ndarray]:
             batches.append(len(frames))
             return [seen(BOX) for _ in frames]
 

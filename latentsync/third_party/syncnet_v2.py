@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, RGB, VIDEO_FPS
 from latentsync.errors import InputError
-from latentsync.third_party.sync_search import MAX_SHIFT, Offset, OffsetSearch
+from latentsync.third_party.sync_search import Offset, OffsetSearch
 from latentsync.third_party.syncnet_mfcc import COEFFICIENTS, MfccSamples, column_count, mfcc
 from latentsync.weights import load_frozen
 
@@ -104,19 +104,16 @@ def _frames_needed(published: bool) -> int:
 class SyncNetEval:
     """Offset and confidence of pictures of one face and their sound, compared piece by piece: memory does not grow with the length."""
 
-    def __init__(self, network: SyncNetV2, batch_size: int = 20, max_shift: int = MAX_SHIFT) -> None:
+    def __init__(self, network: SyncNetV2, batch_size: int = 20) -> None:
         """Take a loaded network, on whatever device; `batch_size` windows are computed together."""
-        self.network = network
-        self.batch_size = batch_size
-        self.max_shift = max_shift
+        self.network, self.batch_size = network, batch_size
 
     @torch.inference_mode()
     def __call__(self, frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
         """Compare each window of pictures with the sound around it.
 
         Args:
-            frames: uint8 h w 3, RGB, 25 a second, the crops of one face (`latentsync.third_party.face_tracks`); other sizes than
-                224 x 224 are resized.
+            frames: uint8 h w 3, RGB, 25 a second, the crops of one face (`face_tracks`); other sizes than 224 x 224 are resized.
             samples: the sound of these frames, mono at 16 kHz: 16-bit numbers or floats in [-1, 1].
             published: count windows as the published program does.
 
@@ -125,7 +122,7 @@ class SyncNetEval:
         """
         columns = mfcc(samples).astype(np.float32)  # 13 t
         limit = sound_windows(len(samples), published)
-        search, start = OffsetSearch(self.max_shift), 0
+        search, start = OffsetSearch(), 0
         for pictures in overlapping_runs(map(to_picture, frames), self.batch_size, _frames_needed(published) - 1):
             count = min(len(pictures) - _frames_needed(published) + 1, limit - start)
             if count <= 0:
