@@ -71,7 +71,7 @@ def test_the_box_is_that_of_the_crop() -> None:
     assert face_box_picture(frame, matrix - torch.tensor([[0.0, 0, 900], [0, 0, 0]]), 64) is None
 
 
-def test_fid_looks_at_every_face(tmp_path: Path) -> None:
+def test_fid_measures_every_face(tmp_path: Path) -> None:
     network = load_inception(write_script(tmp_path / "inception.pt", TinyInception()))
     seen = np.arange(10) % 2 == 0
     assert rows_of(Fid(network), grey(10, seen=seen))[:, 0].tolist() == [0, 2, 4, 6, 8]
@@ -194,13 +194,13 @@ def test_too_few_features(caplog: pytest.LogCaptureFixture) -> None:
     assert "Sets of 4 and 9 features of 4 numbers" in caplog.text
 
 
-def test_the_interval_holds_the_truth() -> None:
+def test_the_interval_holds_the_known_distance() -> None:
     rng, hits = np.random.default_rng(1), 0
     for _ in range(20):
-        made, real = ([rng.normal(mean, 1, (10, 2)) for _ in range(20)] for mean in (0.5, 0))
-        found = distance_estimate(made, real)
+        generated, real = ([rng.normal(mean, 1, (10, 2)) for _ in range(20)] for mean in (0.5, 0))
+        found = distance_estimate(generated, real)
         assert found.low < found.value < found.high and found.count == 20
         hits += found.low <= 0.5 <= found.high  # two means half a unit apart in either direction
     assert hits >= 16
-    assert distance_estimate(made[:1], real)[1:] == (None, None, 1)
-    assert distance_estimate([*made, np.zeros((0, 0))], real).count == 20
+    assert distance_estimate(generated[:1], real)[1:] == (None, None, 1)
+    assert distance_estimate([*generated, np.zeros((0, 0))], real).count == 20

@@ -183,7 +183,7 @@ def test_identity(tmp_path: Path) -> None:
         measured(measure, chunk(faces(0), faces(0), has_face=np.zeros(2, bool)))
 
 
-def test_the_face_that_identity_looks_at_is_upright_and_whole() -> None:
+def test_faces_for_identity_are_upright_and_whole() -> None:
     x0, y0, x1, _ = crop_corners()
     frame = np.zeros((120, 160, 3), np.uint8)
     eye = round(x0 + 0.30 * (x1 - x0)), round(y0 + 0.265 * 70)
@@ -210,7 +210,7 @@ class FakeHyperNet:
         return 50.0
 
 
-def test_hyperiqa_judges_first_middle_and_last_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hyperiqa_scores_first_middle_and_last_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     class Source:
         def __init__(self, path: Path) -> None:
             assert path == Path("generated.mp4")
@@ -246,7 +246,7 @@ def test_pixels_count_inside_the_box_alone() -> None:
     assert found.psnr == pytest.approx(10 * np.log10(255**2 / 400))
 
 
-def test_appearance_of_the_reader_stands_in() -> None:
+def test_features_of_the_landmark_network_stand_in_for_lpips() -> None:
     appearance = make_appearance(landmark_network(), None)
     assert "standing in for LPIPS" in appearance.name
     real, other = faces(20), faces(20, seed=1)

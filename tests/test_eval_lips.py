@@ -69,8 +69,8 @@ def test_lmd_of_a_known_shift() -> None:
 
 
 def test_lmd_counts_frames_with_a_mouth_in_both() -> None:
-    made, real = mouths([108, -1, 108, 200]), mouths([100, 100, 100, -1])
-    assert measured(Lmd(Written()), chunk(made, real))["lmd_px"] == pytest.approx(8)
+    generated, real = mouths([108, -1, 108, 200]), mouths([100, 100, 100, -1])
+    assert measured(Lmd(Written()), chunk(generated, real))["lmd_px"] == pytest.approx(8)
     with pytest.raises(InputError, match="No frame shows a face"):
         measured(Lmd(Written()), chunk(mouths([-1]), mouths([100])))
 
@@ -116,7 +116,7 @@ def test_silence_of_a_file(tmp_path: Path) -> None:
         measured(Silence(Written()), chunk(frozen, frozen), of=case(audio=str(tmp_path / "gone.wav")))
 
 
-def test_faces_are_looked_at_once() -> None:
+def test_points_of_the_same_faces_are_found_once() -> None:
     finder = Written()
     first, second, third = (mouths([value]) for value in (10, 20, 30))
     for _ in range(3):
@@ -128,7 +128,7 @@ def test_faces_are_looked_at_once() -> None:
     assert finder.asked == 4
 
 
-def test_landmarks_are_told_as_shares_of_the_face() -> None:
+def test_landmarks_are_shares_of_the_face() -> None:
     class Centre:
         """Puts all landmarks where the brightest pixel is."""
 
@@ -191,11 +191,11 @@ def test_steady_movement_is_no_jitter() -> None:
     assert landmark_jitter(still[:2]) == 0
 
 
-def test_the_opening_follows_the_truth() -> None:
-    truth = torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert opening_follows((0.02 + 0.1 * truth).float(), truth) == pytest.approx(1, abs=1e-5)
-    assert opening_follows(-truth, truth) == pytest.approx(-1)
-    assert opening_follows(truth, torch.zeros(20)) is None
+def test_the_opening_follows_the_reference() -> None:
+    reference = torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert opening_follows((0.02 + 0.1 * reference).float(), reference) == pytest.approx(1, abs=1e-5)
+    assert opening_follows(-reference, reference) == pytest.approx(-1)
+    assert opening_follows(reference, torch.zeros(20)) is None
 
 
 def test_silence_is_a_share_of_the_speech_range() -> None:

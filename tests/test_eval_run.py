@@ -146,7 +146,7 @@ def test_chunks_hold_both_videos_and_say_when_one_is_longer(clips: Path, tmp_pat
     assert said == [] and all(chunk.faces.equal(chunk.source_faces) for chunk in same)
 
 
-def test_what_cannot_be_looked_at_is_refused(clips: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_refused(clips: Path, tmp_path: Path) -> None:
     dark = make_clip(tmp_path / "dark.mp4", picture="color=black:size=192x144:rate=25:duration=0.4")
     small = make_clip(tmp_path / "small.mp4", picture="color=gray:size=96x64:rate=25:duration=0.4")
     face_clips = FaceClips(FixedFace(), 64)
@@ -189,7 +189,7 @@ def test_the_example_says_the_defaults(tmp_path: Path) -> None:
     assert example == load_evaluation_config(tmp_path / "short.yaml", ["data.videos=clips", f"output.folder={tmp_path}"])
 
 
-def test_videos_made_elsewhere_are_measured(clips: Path, tmp_path: Path) -> None:
+def test_videos_generated_elsewhere_are_measured(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     write_clip(tmp_path / "made" / "one.mp4", 12)
     config = configured(clips, tmp_path / "out", f"data.generated={tmp_path / 'made'}", "data.kinds=[reconstruction]", "output.clips=0")
@@ -201,7 +201,7 @@ def test_videos_made_elsewhere_are_measured(clips: Path, tmp_path: Path) -> None
     assert "two.mp4 does not exist" in found["failed"]["two"]
 
 
-def test_a_network_that_hears_sources_out_of_sync_is_named() -> None:
+def test_a_network_that_finds_sources_out_of_sync_is_named() -> None:
     offset = Column("sync_offset", "frames", "zero")
     readings = {name: MetricResult({"sync_offset": 0.0}, {"sync_offset": real}) for name, real in (("a", 9.0), ("b", -9.0))}
     measure = Grey("sync", "Listens.", (offset,))

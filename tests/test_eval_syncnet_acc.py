@@ -116,11 +116,11 @@ class Pooled:
         return torch.cat([colours, colours.mean(1, keepdim=True)], 1)
 
 
-def test_a_syncnet_of_latents_sees_windows_of_a_clip() -> None:
+def test_windows_of_a_syncnet_of_latents() -> None:
     network = SyncNet(4 * 2 * 4 * 8, torch.nn.Linear(1, 1), torch.nn.Identity())
     faces = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3)).astype(np.uint8))
-    seen = SyncMeter(network, codec=Pooled(), resolution=64, num_frames=2, lower_half=True).embed_faces(faces)
+    found = SyncMeter(network, codec=Pooled(), resolution=64, num_frames=2, lower_half=True).embed_faces(faces)
     pixels = faces.permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = Pooled().encode(pixels, torch.empty(20, 4, 8, 8))[:, :, 4:]
     wanted = torch.nn.functional.normalize(torch.stack([latents[k : k + 2].flatten() for k in range(19)]))
-    assert torch.allclose(seen, wanted, atol=1e-5)
+    assert torch.allclose(found, wanted, atol=1e-5)
