@@ -98,7 +98,7 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Two folders of four "videos" whose chunks are made up: nothing is decoded, no face is looked for."""
     rng = np.random.default_rng(0)
-    for side in ("real", "made"):
+    for side in ("real", "generated"):
         for number in range(4):
             (tmp_path / side / f"clip {number}.mp4").parent.mkdir(exist_ok=True)
             (tmp_path / side / f"clip {number}.mp4").touch()
@@ -107,22 +107,14 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if one.video.stem.endswith("3"):
             raise InputError(f"{one.video} cannot be decoded: broken")
         start = grey(40)
-        frames = start.frames + rng.integers(0, 60, (40, 1, 1, 3)).astype(np.uint8) + np.uint8(50 * (one.video.parent.name == "made"))
+        frames = start.frames + rng.integers(0, 60, (40, 1, 1, 3)).astype(np.uint8) + np.uint8(50 * (one.video.parent.name == "generated"))
         return [replace(start, frames=frames, faces=torch.from_numpy(frames[:, :64, :64]))]
 
     monkeypatch.setattr("eval.measure.FaceClips.chunks", chunks)
     monkeypatch.setattr("latentsync.faces.detector.build_detector", lambda *_: type("Detector", (), {"name": "none"}))
     monkeypatch.setattr("eval.measure.FaceClips.__init__", lambda *_: None)
-    return [
-        "--real_videos_dir",
-        str(tmp_path / "real"),
-        "--fake_videos_dir",
-        str(tmp_path / "made"),
-        "--output_dir",
-        str(tmp_path / "out"),
-        "--device",
-        "cpu",
-    ]
+    sides = [f"--{side}_videos_dir={tmp_path / name}" for side, name in (("real", "real"), ("fake", "generated"))]
+    return [*sides, f"--output_dir={tmp_path / 'out'}", "--device=cpu"]
 
 
 def test_the_command_of_fvd(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +122,7 @@ def test_the_command_of_fvd(folders: list[str], tmp_path: Path, capsys: pytest.C
     assert main("fvd", [*folders, "--i3d", str(script), "--windows", "all"]) == 0
     table, result = capsys.readouterr().out, json.loads((tmp_path / "out/fvd_all.json").read_text())
     assert result["sets"]["generated"]["videos"] == 3 and result["sets"]["real"]["features"] == 6 and not result["full_rank"]
-    assert list(result["sets"]["generated"]["failed"].values()) == [f"{tmp_path / 'made/clip 3.mp4'} cannot be decoded: broken"]
+    assert list(result["sets"]["generated"]["failed"].values()) == [f"{tmp_path / 'generated/clip 3.mp4'} cannot be decoded: broken"]
     assert result["interval"][0] <= result["value"] <= result["interval"][1] and list(result["weights"]) == ["i3d.pt"]
     assert result["value"] > result["real_halves"] and "reference" in table and "Left out (2)" in table
     assert (tmp_path / "out/fvd_all.png").stat().st_size > 1000 and (tmp_path / "out/fvd_all.md").read_text() == table

@@ -7,30 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from evaluation_fixtures import write_syncnet
 from media_fixtures import encode_frames, run_ffmpeg
-from omegaconf import OmegaConf
 from skimage.data import astronaut
 
 from eval.eval_sync_conf import main
 from eval.metrics.sync import SyncConfidence, SyncResult
-from latentsync.config import load_syncnet_config
 from latentsync.errors import InputError, StalledError
-from latentsync.models.syncnet import make_syncnet
-
-SYNCNET = {
-    "data": {"resolution": 64, "num_frames": 2},
-    "model": {
-        "audio_encoder": {
-            **{"in_channels": 1, "block_out_channels": [32] * 4 + [64], "attn_blocks": [0] * 5},
-            "downsample_factors": [2, 2, [2, 1], [2, 1], [5, 1]],
-        },
-        "visual_encoder": {
-            **{"in_channels": 6, "block_out_channels": [32] * 4 + [64], "attn_blocks": [0] * 5},
-            "downsample_factors": [[2, 4], 2, 2, 2, 2],
-        },
-    },
-}
 
 
 class FirstByte(SyncConfidence):
@@ -111,21 +94,19 @@ def test_missing_weights_are_named_before_anything_is_done(tmp_path: Path, folde
 
 
 def test_a_syncnet_of_this_project_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    torch.manual_seed(0)
-    OmegaConf.save(OmegaConf.create(SYNCNET), tmp_path / "syncnet.yaml")
-    torch.save({"state_dict": make_syncnet(load_syncnet_config(tmp_path / "syncnet.yaml").model).state_dict()}, tmp_path / "syncnet.pt")
+    config, weights = map(str, write_syncnet(tmp_path))
     videos = tmp_path / "videos"
     videos.mkdir()
-    portrait = [np.ascontiguousarray(astronaut()[:256, 40 - k : 424 - k]) for k in range(20)]
+    portrait = [np.ascontiguousarray(astronaut()[:256, 40 - k : 424 - k]) for k in range(26)]
     silent = encode_frames(tmp_path / "silent.mp4", portrait, "format=yuv420p", "-c:v", "libx264", "-crf", "8")
-    run_ffmpeg("-i", silent, "-f", "lavfi", "-i", "sine=f=300:d=0.8", "-c:v", "copy", "-shortest", videos / "a face.mp4")
+    run_ffmpeg("-i", silent, "-f", "lavfi", "-i", "sine=f=300:d=1.04", "-c:v", "copy", "-shortest", videos / "a face.mp4")
     shutil.copy(silent, videos / "mute.mp4")
-    network = ["--syncnet_config", str(tmp_path / "syncnet.yaml"), "--syncnet", str(tmp_path / "syncnet.pt"), "--detector", "mtcnn"]
+    network = ["--syncnet_config", config, "--syncnet", weights, "--detector", "mtcnn"]
     arguments = ["--video", str(videos), "--output_dir", str(tmp_path / "out"), "--device", "cpu"]
     assert main([*arguments, *network]) == 0
     found = json.loads((tmp_path / "out" / "sync.json").read_text())
     assert found["warning"].startswith("NOT Sync-C") and "**NOT Sync-C" in capsys.readouterr().out and "NOT Sync-C" in caplog.text
     face, mute = found["videos"]
-    assert face["frames"] == 20 and abs(face["stable_sync_offset"]) <= 15 and 0 <= face["stable_sync_cosine"] <= 1
+    assert face["frames"] == 26 and abs(face["stable_sync_offset"]) <= 15 and 0 <= face["stable_sync_cosine"] <= 1
     assert "sync_conf" not in face and "no audio track" in mute["reason"]
     assert main([*arguments, *network[:2]]) == 2 and main([*arguments, *network, "--published"]) == 2

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 from data_fixtures import catalog_of, make_folder
+from evaluation_fixtures import write_syncnet
 from omegaconf import OmegaConf
 from torch import Tensor
-from training_fixtures import FRAMES, SYNCNET
+from training_fixtures import FRAMES
 
 from eval.eval_syncnet_acc import Pairs, main, roc_area
 from eval.metrics.sync import SyncMeter
-from latentsync.config import load_syncnet_config
 from latentsync.data.features import Mels
 from latentsync.data.sampling import fixed_batches
 from latentsync.data.syncnet_dataset import SyncNetDataset
-from latentsync.models.syncnet import SyncNet, load_syncnet, make_syncnet
+from latentsync.models.syncnet import SyncNet, load_syncnet
 from latentsync.third_party.sync_search import MAX_SHIFT
 from latentsync.training.syncnet import SyncNetStep, SyncNetTrainee, SyncNetValidator
 
@@ -26,11 +26,7 @@ from latentsync.training.syncnet import SyncNetStep, SyncNetTrainee, SyncNetVali
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe, weights and two clips, one of them broken besides."""
     found = tmp_path_factory.mktemp("accuracy")
-    torch.manual_seed(0)
-    recipe = {"data": {"resolution": 64, "num_frames": FRAMES, "train_data_dir": "clips"}, "model": SYNCNET}
-    OmegaConf.save(OmegaConf.create(recipe), found / "syncnet.yaml")
-    network = make_syncnet(load_syncnet_config(found / "syncnet.yaml").model)
-    torch.save({"state_dict": network.state_dict()}, found / "syncnet.pt")
+    write_syncnet(found)
     make_folder(found / "held out", 2)
     (found / "held out" / "broken.mp4").write_bytes(b"no video")
     return found
