@@ -46,22 +46,14 @@ class PairList:
     drawn_by: dict[str, Any]  # what decided which pairs there are
     checksums: dict[str, str]  # file -> SHA-256
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return json.loads(json.dumps(asdict(self), default=str))
-
     def write(self, path: Path) -> None:
         """Write the list, or find it written. Raises ConfigError where another one is there, OutputError."""
+        content = json.loads(json.dumps(asdict(self), default=str))
         if not path.is_file():
-            write_json(path, self.as_dict())
-            return
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path} cannot be read ({error}): delete it, or name another folder for results") from None
-        if known != self.as_dict():
+            write_json(path, content)
+        elif read_record(path) != content:
             raise ConfigError(
-                f"{path} lists other pairs than this configuration draws now: name another folder for results (output.folder)"
+                f"{path} is damaged or lists other pairs than this configuration draws now: name another folder for results (output.folder)"
             )
 
 

@@ -1,5 +1,6 @@
-"""Every metric on one case: frames beside those of the source, what is kept of the results, rows of the summary."""
+"""Every metric on one case: the subject, frames beside those of the source, what is kept of the results, rows of the summary."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -11,17 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.cases import KINDS
+from eval.cases import KINDS, Pair, find_model
+from eval.config import EvaluationConfig, options_of
 from eval.estimates import Estimate, json_value, mean
 from eval.metrics.base import Case, Chunk, Column, Kind, Metric, SetMetric
 from eval.metrics.distribution import distance_estimate, set_distance
+from eval.metrics.table import LoadedMetrics
 from latentsync.errors import InputError, LatentSyncError, OutputError, reason_of
 from latentsync.faces.alignment import warp_faces
-from latentsync.faces.detector import FaceDetector
+from latentsync.faces.detector import FaceDetector, build_detector
 from latentsync.faces.plan import FacePlan, plan_spans
 from latentsync.faces.selection import FaceChoice
 from latentsync.media.files import read_record, staged, write_json
 from latentsync.media.video_reader import VideoReader
+from latentsync.pipelines.build import ROOT, resolve_device
+from latentsync.weights import CHECKPOINTS, file_sha256, weights_path
 
 logger = logging.getLogger(__name__)
 
@@ -259,3 +264,68 @@ def doubtful_sync(rows: Sequence[SummaryRow]) -> list[str]:
         for row in rows
         if row.column.name.endswith(f"offset{SIZE}") and row.reference is not None and row.reference.value > MOST_OFFSET
     ]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated."""
+
+    generate: Callable[[Pair], Path]  # the video of a pair, generated or found
+    settings: dict[str, Any]  # these and the weights decide how videos turn out
+    weights: dict[str, str]
+    face_clips: FaceClips  # finds their faces
+    stand_ins: tuple[str, ...] = ()  # what is to be known of the model
+
+
+def open_subject(config: EvaluationConfig, folder: Path) -> Subject:
+    """The model under test, or the videos that were generated elsewhere. Raises ConfigError, WeightsError, InputError."""
+    model, options, resolution = config.model, options_of(config.inference), config.measures.resolution
+    if (place := config.data.generated) is not None:
+        if not place.is_dir():
+            raise InputError(f"{place} is no folder of videos (data.generated): check the path")
+        boxes, landmarks = (weights_path(name, ROOT / CHECKPOINTS) for name in ("s3fd", "2dfan4"))
+        detector = build_detector(model.detector, boxes, landmarks, resolve_device(model.device))
+        faces = FaceClips(detector, resolution, options.face)
+        return Subject(lambda pair: find_generated(place, pair), {"generated": str(place)}, {}, faces)
+    named = (model.config, model.unet, model.vae, model.whisper)
+    found = find_model(named, model.overrides, model.detector, model.device, model.dtype, options)
+    videos, faces = found.videos(folder / "generated"), FaceClips(found.face_detector(), resolution, options.face)
+    stand_ins = ("The model is the small one that comes with the project and has seen rendered faces only.",) if found.is_embedded else ()
+    return Subject(lambda pair: videos.generate(pair.name, pair.source, pair.audio), found.settings(), found.weights, faces, stand_ins)
+
+
+def find_generated(folder: Path, pair: Pair) -> Path:
+    """The video of a pair that was generated elsewhere. Raises InputError where there is none."""
+    video = folder / f"{pair.name}.mp4"
+    if not video.is_file():
+        raise InputError(f"{video} does not exist: give {pair.source} the words of {pair.audio} there, or leave out data.generated")
+    return video
+
+
+def signatures_of(clips: FaceClips, metrics: LoadedMetrics) -> dict[str, Any]:
+    """Metric -> what decides its numbers beside the files of a case; a metric with another signature is run again."""
+    faces = {"resolution": clips.resolution, "detector": clips.detector.name, "face": str(clips.choice)}
+    signatures = {
+        metric.name: {
+            "protocol": metric.protocol,
+            "columns": [column.name for column in metric.columns],
+            "weights": metrics.weights.get(metric.name, {}),
+            "settings": dict(metric.settings),
+            "faces": faces,
+        }
+        for metric in metrics.metrics
+    }
+    return json.loads(json.dumps(signatures, default=str))  # as they are read again
+
+
+def measure_pair(
+    pair: Pair, checksums: Mapping[str, str], subject: Subject, metrics: LoadedMetrics, signatures: Mapping[str, Any], folder: Path
+) -> tuple[Case, CaseRecord]:
+    """Generate and measure a pair, as far as that was not done. Raises InputError, OutputError."""
+    case = Case(pair.name, subject.generate(pair), pair.source, pair.audio, pair.kind)
+    inputs = {"video": file_sha256(case.video), "source": checksums[str(case.source)], "audio": checksums[str(case.audio)]}
+    record = CaseRecord(folder, case.name, inputs)
+    if to_run := [metric for metric in metrics.metrics if not record.has(metric, signatures[metric.name])]:
+        warnings: list[str] = []
+        record.add(to_run, measure_case(case, subject.face_clips, to_run, warnings), signatures, warnings)
+    return case, record

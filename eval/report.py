@@ -3,6 +3,7 @@
 import logging
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
@@ -150,27 +151,23 @@ def versions() -> dict[str, str]:
     """Of what computed the numbers."""
     found = {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
     for package in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
 def tables(rows: Sequence[SummaryRow]) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """Title and cells of the table of each kind of case that has rows."""
-    kinds = {kind: [cells(row) for row in rows if row.kind == kind] for kind in TITLES}
-    return [(TITLES[kind], found) for kind, found in kinds.items() if found]
-
-
-def cells(row: SummaryRow) -> tuple[str, ...]:
-    """A row of the table, see `HEADER`."""
-    column = row.column
-    name = column.name if column.name.startswith(row.measure) else f"{row.measure}: {column.name}"
-    value = f"{NONE} ({row.note})" if row.generated is None else row.generated.text(column.digits)
-    reference = NONE if row.reference is None else row.reference.text(column.digits)
-    count = NONE if row.generated is None else str(row.generated.count)
-    return name + (f", {column.unit}" if column.unit else ""), value, reference, count, BETTER[column.better]
+    """Title and cells, see `HEADER`, of the table of each kind of case that has rows."""
+    found: dict[str, list[tuple[str, ...]]] = {title: [] for title in TITLES.values()}
+    for row in rows:
+        column = row.column
+        name = column.name if column.name.startswith(row.measure) else f"{row.measure}: {column.name}"
+        value = f"{NONE} ({row.note})" if row.generated is None else row.generated.text(column.digits)
+        reference = NONE if row.reference is None else row.reference.text(column.digits)
+        count = NONE if row.generated is None else str(row.generated.count)
+        unit = f", {column.unit}" if column.unit else ""
+        found[TITLES[row.kind]].append((name + unit, value, reference, count, BETTER[column.better]))
+    return [(title, cells) for title, cells in found.items() if cells]
 
 
 class Mark(NamedTuple):

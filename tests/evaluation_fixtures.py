@@ -13,10 +13,9 @@ from training_fixtures import FRAMES as WINDOW
 from training_fixtures import SYNCNET
 
 from eval.cases import GeneratedVideos
-from eval.measure import FaceClips
+from eval.measure import FaceClips, Subject
 from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, SetMetric
 from eval.metrics.table import LoadedMetrics
-from eval.run import Subject
 from latentsync.config import load_syncnet_config
 from latentsync.errors import InputError
 from latentsync.faces.detector import Face

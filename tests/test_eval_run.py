@@ -12,9 +12,9 @@ from media_fixtures import make_clip
 from eval.compare import compare, read_results
 from eval.compare import main as compare_main
 from eval.config import EvaluationConfig, load_evaluation_config
-from eval.measure import FaceClips, MetricResult, doubtful_sync, rows_of
+from eval.measure import FaceClips, MetricResult, doubtful_sync, open_subject, rows_of
 from eval.metrics.base import Case, Column
-from eval.run import evaluate, main, open_subject
+from eval.run import evaluate, main
 from latentsync.errors import ConfigError, InputError
 from latentsync.media.probe import probe
 

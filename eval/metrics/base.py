@@ -100,14 +100,9 @@ def require_faces(rows: np.ndarray) -> np.ndarray:
 
 
 def load_torchscript(path: Path | str, origin: str, arguments: Iterable[str] = (), device: torch.device | str = "cpu") -> torch.nn.Module:
-    """A published TorchScript network in evaluation mode.
+    """A published TorchScript network in evaluation mode, whose `forward` must know the `arguments`.
 
-    Args:
-        origin: which file it should be and where that comes from; ends the sentences.
-        arguments: names that its `forward` must know.
-
-    Raises:
-        WeightsError: the file is missing, no TorchScript, or holds another network.
+    Raises WeightsError, which ends with its `origin`: the file is missing, no TorchScript, or holds another network.
     """
     path = Path(path)
     if not path.is_file():

@@ -175,17 +175,12 @@ class Jitter(Metric):
     )
 
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
-        """Differences of both for each third of three successive frames with a face: n 2. Carries the last two of them."""
-        rows = []
-        for number, *boxes in zip(chunk.numbers.tolist(), mouths(chunk.faces), mouths(chunk.source_faces), strict=True):
-            if carried and carried[-1][0] != number - 1:
-                carried.clear()
-            carried.append((number, *boxes))
-            if len(carried) == 3:
-                (_, *first), (_, *second), (_, *third) = carried
-                rows.append([float((a - 2 * b + c).abs().mean()) for a, b, c in zip(first, second, third, strict=True)])
-                del carried[0]
-        return np.array(rows).reshape(-1, 2)
+        """Differences of both for each third of three successive frames with a face: n 2. Carries the last two frames."""
+        numbers, boxes = chunk.numbers, torch.stack([mouths(chunk.faces), mouths(chunk.source_faces)])  # 2 k h w 3
+        if carried:
+            numbers, boxes = np.concatenate([carried[0], numbers]), torch.cat([carried[1], boxes], 1)
+        carried[:] = numbers[-2:], boxes[:, -2:]
+        return boxes.diff(n=2, dim=1).abs().mean((2, 3, 4)).double().T.numpy()[numbers[2:] - numbers[:-2] == 2]
 
     def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
         """Their ratio."""

@@ -118,7 +118,8 @@ class CornerPoints(PointFinder):
             return torch.empty(0, 2, 2)
         size = face_size(TEMPLATE_RESOLUTION)
         squares = corner_squares(size)
-        crops = np.stack([cut_square(upright, square) for upright in map(_unstretched, faces) for square in squares])  # n 48 48 3
+        upright = [cv2.resize(face.numpy(), size, interpolation=cv2.INTER_AREA) for face in faces]  # in the proportions of the picture
+        crops = np.stack([cut_square(face, square) for face in upright for square in squares])  # n 48 48 3
         inputs = (torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
         with one_thread():
             shifts, points, scores = (output.cpu().numpy() for output in self.network(inputs))
@@ -126,11 +127,6 @@ class CornerPoints(PointFinder):
         corners = places.mean(axis=1)[:, CORNER_POINTS] / np.array(size)
         corners[scores[:, 1].reshape(len(faces), -1).mean(axis=1) < MIN_FOLLOW_SCORE] = np.nan
         return torch.from_numpy(corners.astype(np.float32))
-
-
-def _unstretched(face: Tensor) -> np.ndarray:
-    """A face uint8 R R 3 in the proportions it has in the picture."""
-    return cv2.resize(face.numpy(), face_size(TEMPLATE_RESOLUTION), interpolation=cv2.INTER_AREA)
 
 
 def corner_squares(size: tuple[int, int]) -> np.ndarray:
@@ -231,10 +227,7 @@ def silent_and_spoken(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def opening_in_silence(numbers: Sequence[int] | np.ndarray, openings: Sequence[float] | np.ndarray, levels: np.ndarray) -> float | None:
     """Mean opening in silence over that in speech; None with too few frames of either, or lips that are never open in speech.
 
-    Args:
-        numbers: of the frames whose opening is known.
-        openings: of their lips, in any unit.
-        levels: of the sound in all frames.
+    `numbers` are those of the frames whose opening is known, `levels` those of the sound in all frames.
     """
     silent, spoken = silent_and_spoken(levels)
     numbers, openings = np.asarray(numbers), np.asarray(openings)

@@ -64,24 +64,24 @@ class PairTally(NamedTuple):
     right_shuffled: int  # ... had the labels been shuffled
 
 
-def compare(pictures: Tensor, audio: Tensor, max_shift: int = MAX_SHIFT) -> SyncReading:
+def compare(pictures: Tensor, audio: Tensor) -> SyncReading:
     """The reading of unit vectors, one for each window that begins at frame 0, 1, ...: of the pictures n d and of the sound m d.
 
     At each shift the cosine is averaged over the windows that have a partner there, so that the ends of a clip favour no shift. Where the
     sound of frame i belongs to the picture of frame i + 3 the offset is 3. Raises InputError where a shift has no pair at all.
     """
-    if min(len(pictures), len(audio)) <= max_shift:
+    if min(len(pictures), len(audio)) <= MAX_SHIFT:
         raise InputError(
-            f"A clip of {len(pictures)} windows of pictures and {len(audio)} of sound is too short to move its sound by {max_shift} "
+            f"A clip of {len(pictures)} windows of pictures and {len(audio)} of sound is too short to move its sound by {MAX_SHIFT} "
             "frames: measure longer clips"
         )
     cosines = []
-    for shift in range(-max_shift, max_shift + 1):
+    for shift in range(-MAX_SHIFT, MAX_SHIFT + 1):
         first, last = max(0, -shift), min(len(pictures), len(audio) - shift)
         cosines.append((pictures[first:last] * audio[first + shift : last + shift]).sum(-1).mean())
     values = torch.stack(cosines).double()
     best = int(values.argmax())
-    return SyncReading(max_shift - best, float(values[best] - values.median()), tuple(values.tolist()))
+    return SyncReading(MAX_SHIFT - best, float(values[best] - values.median()), tuple(values.tolist()))
 
 
 def pair_accuracy(pictures: Tensor, audio: Tensor, num_frames: int, pairs: int, rng: np.random.Generator) -> PairTally:
@@ -148,12 +148,7 @@ class SyncMeter:
 
 
 def load_sync_meter(config_path: Path, weights: Path, device: torch.device | str = "cpu") -> SyncMeter:
-    """A trained SyncNet for measuring.
-
-    Raises:
-        ConfigError, WeightsError: configuration and weights do not belong together or cannot be read.
-        InputError: it takes latents, which a finished video has none of.
-    """
+    """A trained SyncNet for measuring. Raises ConfigError, WeightsError; InputError where it takes latents, which a video has none of."""
     if load_syncnet_config(config_path).data.latent_space:
         raise InputError(f"{config_path} is a SyncNet of latents, and videos are measured by one of pixels: name another configuration")
     config, network = load_syncnet(config_path, weights)

@@ -129,10 +129,7 @@ def load_metrics(
 ) -> LoadedMetrics:
     """The metrics that are asked for and whose files are there; for the arguments see `MetricSetup`.
 
-    Raises:
-        ConfigError: a metric that is asked for does not exist.
-        WeightsError: a file is there and cannot be used.
-        InputError: none of those that are asked for has its files.
+    Raises ConfigError for one that does not exist, WeightsError where a file cannot be used, InputError where none has its files.
     """
     setup, loaded = MetricSetup(settings, resolve_device(device), detector, mask, checkpoints), LoadedMetrics()
     if unknown := [name for name in settings.names if name not in METRICS]:
