@@ -65,11 +65,9 @@ class SyncNetDetector:
 
 
 def link_faces(detections: Iterable[np.ndarray], cuts: Collection[int] = ()) -> list[FaceTrack]:
-    """Tracks of what was found frame by frame, in order of time; short and small ones are left out.
+    """Tracks in order of time of the boxes k 4 (or k 5, with a score) of each frame: x0 y0 x1 y1 in pixels.
 
-    Args:
-        detections: for each frame its boxes k 4 (or k 5, with a score): x0 y0 x1 y1 in pixels.
-        cuts: first frames of new shots; no track goes across one.
+    Short and small ones are left out, and none goes across a cut, the first frame of a new shot.
     """
     new_shots = frozenset(cuts)
     live: list[Chain] = []

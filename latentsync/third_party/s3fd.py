@@ -76,13 +76,9 @@ class S3FD(nn.Module):
         return [(loc(x), conf(x)) for x, loc, conf in zip(maps, self.loc, self.conf, strict=True)]
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes and scores of every place.
+        """Pixels b 3 h w (RGB in 0..255 minus `MEAN`, at least `MIN_SIDE` a side) -> boxes b n 4 and probabilities of a face b n.
 
-        Args:
-            pixels: b 3 h w, RGB in 0..255 minus `MEAN`, at least `MIN_SIDE` pixels a side.
-
-        Returns:
-            Boxes b n 4 (x0 y0 x1 y1) as shares of width and height, and probabilities of a face b n.
+        Boxes are x0 y0 x1 y1 as shares of width and height.
         """
         heads = self.heads(pixels)
         priors = prior_boxes([loc.shape[2:] for loc, _ in heads], pixels.shape[2], pixels.shape[3]).to(pixels.device)

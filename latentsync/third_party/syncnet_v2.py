@@ -110,15 +110,12 @@ class SyncNetEval:
 
     @torch.inference_mode()
     def __call__(self, frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
-        """Compare each window of pictures with the sound around it.
+        """Compare each window of pictures with the sound around it. Raises InputError where there is less than one window.
 
         Args:
             frames: uint8 h w 3, RGB, 25 a second, the crops of one face (`face_tracks`); other sizes than 224 x 224 are resized.
             samples: the sound of these frames, mono at 16 kHz: 16-bit numbers or floats in [-1, 1].
             published: count windows as the published program does.
-
-        Raises:
-            InputError: there is less than one window.
         """
         columns = mfcc(samples).astype(np.float32)  # 13 t
         limit = sound_windows(len(samples), published)
