@@ -58,20 +58,10 @@ class PairList:
 
 
 def find_videos(place: Path) -> list[Path]:
-    """The videos of a folder and all below it, or those that a text file names, one a line, relative to itself.
-
-    Raises InputError where there is none.
-    """
-    if place.is_dir():
-        videos = list(walk_media(place))
-        if not videos:
-            raise InputError(f"{place} holds no video: name the folder that holds the clips")
-        return videos
-    if not place.is_file():
-        raise InputError(f"{place} is neither a folder of videos nor a text file that names some: check the path")
-    videos = [path for _, path in read_paths(place)]
+    """The videos of a folder and all below it, or those that a text file names, one a line. Raises InputError where there is none."""
+    videos = list(walk_media(place)) if place.is_dir() else [path for _, path in read_paths(place)]
     if not videos:
-        raise InputError(f"{place} names no video: write one path a line")
+        raise InputError(f"{place} holds no video: name a folder of clips, or a text file with one path a line")
     return videos
 
 
@@ -114,8 +104,9 @@ def make_pairs(videos: Sequence[Path], kinds: Sequence[Kind], seed: int) -> Pair
 def draw_others(has_sound: dict[Path, bool], seed: int) -> dict[Path, Path]:
     """Video -> another one whose sound it gets; those for which there is no other with sound are left out."""
     ring = [list(has_sound)[place] for place in np.random.default_rng(seed).permutation(len(has_sound))]
-    after = {video: [*ring[place + 1 :], *ring[:place]] for place, video in enumerate(ring)}
-    others = {video: next((other for other in rest if has_sound[other]), None) for video, rest in after.items()}
+    others = {}
+    for place, video in enumerate(ring):
+        others[video] = next((other for other in (*ring[place + 1 :], *ring[:place]) if has_sound[other]), None)
     return {video: other for video, other in others.items() if other is not None}
 
 

@@ -9,12 +9,11 @@ from typing import Any
 from eval.cases import KINDS
 from latentsync.config import LARGEST_SEED, Rule, at_least, enforce, one_of, read_config
 from latentsync.faces.detector import NAMES as DETECTORS
+from latentsync.pipelines.build import DTYPES
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.published_config import NOT_PUBLISHED
 
 logger = logging.getLogger(__name__)
-
-DTYPES = ("auto", "fp16", "bf16", "fp32")
 
 
 @dataclass
@@ -101,7 +100,7 @@ def load_evaluation_config(path: Path | str, overrides: Sequence[str] = ()) -> E
         Rule("data.kinds", bool(data.kinds) and set(data.kinds) <= set(KINDS), f"one or both of {', '.join(KINDS)}"),
         Rule("data.seed", 0 <= data.seed <= LARGEST_SEED, f"between 0 and {LARGEST_SEED}"),
         one_of("model.detector", config.model.detector, DETECTORS),
-        one_of("model.dtype", config.model.dtype, DTYPES),
+        one_of("model.dtype", config.model.dtype, ("auto", *DTYPES)),
         Rule("measures.syncnet_config", (measures.syncnet is None) == (measures.syncnet_config is None), "named with measures.syncnet"),
         Rule("inference.seed", config.inference.seed >= 0, "0 or more, so that the same videos can be generated again"),
         *at_least(32, "measures", measures, "resolution"),

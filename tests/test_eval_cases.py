@@ -59,7 +59,7 @@ def test_the_list_is_fixed_once_it_is_written(videos: Path, tmp_path: Path) -> N
 def test_nothing_to_measure_is_said(videos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no video"):
         find_videos(tmp_path)
-    with pytest.raises(InputError, match="neither a folder"):
+    with pytest.raises(InputError, match="does not exist"):
         find_videos(tmp_path / "nowhere")
     with pytest.raises(InputError, match="Not one of 1"):
         make_pairs([videos / "broken.mp4"], ["cross"], 0)

@@ -211,11 +211,6 @@ def test_hyperiqa_scores_first_middle_and_last_frame(monkeypatch: pytest.MonkeyP
         measured(metric)
 
 
-def landmark_network() -> LandmarkNetwork:
-    torch.manual_seed(0)
-    return LandmarkNetwork(LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)).eval()
-
-
 def test_pixels_count_inside_the_box_alone() -> None:
     rows, columns = ROWS, COLUMNS
     real, other = faces(), faces()
@@ -231,7 +226,8 @@ def test_pixels_count_inside_the_box_alone() -> None:
 
 
 def test_features_of_the_landmark_network_stand_in_for_lpips() -> None:
-    appearance = make_appearance(landmark_network(), None)
+    torch.manual_seed(0)
+    appearance = make_appearance(LandmarkNetwork(LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)).eval(), None)
     assert "standing in for LPIPS" in appearance.name
     real, other = faces(20), faces(20, seed=1)
     assert appearance_distance(appearance, real, real) == 0

@@ -162,19 +162,16 @@ def detected(*boxes: np.ndarray) -> np.ndarray:
     return np.array([[*box, 0.95] for box in boxes]).reshape(-1, 5)
 
 
-def test_a_track_bridges_gaps_and_moves_in_between() -> None:
+def test_a_track_bridges_gaps_and_ends_at_cuts() -> None:
     drift = np.array([0.75, 0.5, 0.75, 0.5])
     detections = [detected(BOX + i * drift) if i < 40 or i >= 40 + MAX_STEP - 1 else detected() for i in range(100)]
     (track,) = link_faces([detected(), *detections])
     assert (track.start, track.stop, track.samples) == (1, 101, slice(640, 101 * 640))
     np.testing.assert_allclose(track.boxes, BOX + np.arange(100)[:, None] * drift)
+    cut = link_faces((detected(BOX) for _ in range(160)), cuts=[60, 100])
+    assert [(track.start, track.stop) for track in cut] == [(0, 60), (100, 160)]  # the shot between them is too short
     longer = [detected(BOX) if i < 60 or i >= 60 + MAX_STEP else detected() for i in range(140)]  # one frame too many without a face
     assert [(track.start, track.stop) for track in link_faces(longer)] == [(0, 60), (85, 140)]
-
-
-def test_a_cut_ends_every_track() -> None:
-    tracks = link_faces((detected(BOX) for _ in range(160)), cuts=[60, 100])
-    assert [(track.start, track.stop) for track in tracks] == [(0, 60), (100, 160)]  # the shot between them is too short
 
 
 def test_two_people_are_two_tracks_however_their_order_changes() -> None:
