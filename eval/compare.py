@@ -27,7 +27,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m eval.compare",
-        description="Compare two evaluations of the same pairs: mean differences with their 95 %% intervals, and how often B is better.",
+        description="Compare two evaluations of the same pairs: mean differences with their 95 % intervals, and how often B is better.",
         epilog=CODES,
     )
     parser.add_argument("a", type=Path, metavar="A", help="folder of one evaluation, or its results.json")

@@ -135,7 +135,7 @@ def write_report(results: EvaluationResults, folder: Path, clips: int) -> str:
     loader = FileSystemLoader(Path(__file__).parent)
     templates = Environment(loader=loader, autoescape=lambda name: name == PAGE, trim_blocks=True, lstrip_blocks=True)
     shared = {"results": results, "header": HEADER, "tables": tables(results.rows)}
-    text = templates.get_template(TABLES).render(shared, markdown_table=markdown_table) + "\n"
+    text = templates.get_template(TABLES).render(shared, markdown_table=markdown_table)
     write_text(folder / "results.md", text)
     page = templates.get_template(PAGE).render(
         shared,

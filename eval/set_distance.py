@@ -31,11 +31,6 @@ class VideoSet:
     features: list[np.ndarray] = field(default_factory=list)  # n d of each video that has any
     failed: dict[str, str] = field(default_factory=dict)  # video -> why it could not be measured
 
-    @property
-    def count(self) -> int:
-        """Features of all of them."""
-        return sum(map(len, self.features))
-
 
 def parse_arguments(name: str, arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line of `eval_fid` or `eval_fvd`; wrong usage ends the program with code 2."""
@@ -99,7 +94,7 @@ def run(name: str, parsed: argparse.Namespace) -> None:
     face_clips = FaceClips(detector, RESOLUTION)
     sets = {side: features_of_videos(found, metric, face_clips) for side, found in videos.items()}
     for side, part in sets.items():
-        if not part.count:
+        if not part.features:
             why = f", the last because: {list(part.failed.values())[-1]}" if part.failed else ""
             raise InputError(f"Not one of {len(videos[side])} videos in {getattr(parsed, side)} could be measured{why}")
     content = to_json(metric, sets) | {
@@ -142,6 +137,7 @@ def to_json(metric: "SetMetric", sets: dict[str, VideoSet]) -> dict[str, Any]:
     from eval.metrics.distribution import FEWEST, distance_estimate, set_distance
 
     real, width = sets["real"].features, sets["real"].features[0].shape[1]
+    counts = {side: sum(map(len, part.features)) for side, part in sets.items()}
     order = np.random.default_rng(SEED).permutation(len(real))
     halves = [[real[index] for index in part] for part in (order[::2], order[1::2])]
     value, low, high, _ = distance_estimate(sets["generated"].features, real)
@@ -150,9 +146,9 @@ def to_json(metric: "SetMetric", sets: dict[str, VideoSet]) -> dict[str, Any]:
         "value": value,
         "interval": [low, high],
         "real_halves": None if any(sum(map(len, half)) < FEWEST for half in halves) else set_distance(*halves),
-        "sets": {side: {"videos": len(part.features), "features": part.count, "failed": part.failed} for side, part in sets.items()},
+        "sets": {side: {"videos": len(part.features), "features": counts[side], "failed": part.failed} for side, part in sets.items()},
         "features_width": width,
-        "full_rank": min(part.count for part in sets.values()) > width,
+        "full_rank": min(counts.values()) > width,
         "protocol": metric.protocol,
     }
 

@@ -12,7 +12,6 @@ from scenedetect.detectors import ContentDetector
 from torch import Tensor
 
 from eval.metrics.base import Case, Column, Metric, Numbers
-from latentsync.config import load_syncnet_config
 from latentsync.constants import AUDIO_SAMPLE_RATE, LATENT_CHANNELS, TEMPLATE_RESOLUTION, VAE_FACTOR, VIDEO_FPS
 from latentsync.data.cache import resize_faces
 from latentsync.data.clip_index import LARGEST_LAG
@@ -149,10 +148,9 @@ class SyncMeter:
 
 def load_sync_meter(config_path: Path, weights: Path, device: torch.device | str = "cpu") -> SyncMeter:
     """A trained SyncNet for measuring. Raises ConfigError, WeightsError; InputError where it takes latents, which a video has none of."""
-    if load_syncnet_config(config_path).data.latent_space:
-        raise InputError(f"{config_path} is a SyncNet of latents, and videos are measured by one of pixels: name another configuration")
     config, network = load_syncnet(config_path, weights)
-    data = config.data
+    if (data := config.data).latent_space:
+        raise InputError(f"{config_path} is a SyncNet of latents, and videos are measured by one of pixels: name another configuration")
     return SyncMeter(network.to(device), resolution=data.resolution, num_frames=data.num_frames, lower_half=data.lower_half)
 
 
