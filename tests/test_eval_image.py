@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from picture_fakes import SIDE, TinyArcFace, case, chunk, crop_corners, in_two, measured, random_pictures, write_script
-from training_fixtures import write_vgg16
 
+from benchmarks.overfit import write_random_vgg16
 from eval.measure import MetricRun
 from eval.metrics.image import (
     FACE_SIDE,
@@ -86,7 +86,7 @@ def test_psnr_of_a_known_error() -> None:
 
 
 def test_lpips(tmp_path: Path) -> None:
-    write_vgg16(tmp_path / "vgg16.pth")
+    write_random_vgg16(tmp_path / "vgg16.pth")
     measure = Lpips(load_lpips(tmp_path / "vgg16.pth"))
     real = torch.from_numpy(random_pictures(1, 32, 32))
     upper, lower = real.clone(), real.clone()
