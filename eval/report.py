@@ -189,27 +189,17 @@ def worst_first(results: Mapping[str, MetricResult], column: Column) -> list[Mar
     return sorted(marks, key=badness.get(column.better, lambda mark: -mark.generated), reverse=True)
 
 
-class Figure(NamedTuple):
-    """The videos by one number, on a line each."""
-
-    title: str
-    marks: Sequence[Mark]
-    digits: int
-    low: float  # least and largest number
-    high: float
-
-
-def figures(results: EvaluationResults) -> Iterator[Figure]:
-    """A figure for each number of each kind of case."""
+def figures(results: EvaluationResults) -> Iterator[dict[str, Any]]:
+    """What the page shows of each number of each kind of case: the videos on a line each, within the least and the largest number."""
     for metric in results.single:
         for kind in TITLES:
             measured = {case.name: results.results[metric.name][case.name] for case in results.cases if case.kind == kind}
             for column in metric.columns:
                 if marks := worst_first(measured, column)[:MOST_LINES]:
-                    better = f", better: {BETTER[column.better]}" if column.better else ""
-                    unit = f" ({column.unit})" if column.unit else ""
+                    title = f"{column.name}{f' ({column.unit})' if column.unit else ''}, {kind}"
+                    title += f", better: {BETTER[column.better]}" if column.better else ""
                     values = [value for mark in marks for value in mark[1:] if value is not None]
-                    yield Figure(f"{column.name}{unit}, {kind}{better}", marks, column.digits, min(values), max(values))
+                    yield {"title": title, "marks": marks, "digits": column.digits, "low": min(values), "high": max(values)}
 
 
 def worst_cases(results: EvaluationResults, count: int) -> dict[str, str]:
