@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -551,7 +551,7 @@ def run(parsed: argparse.Namespace) -> None:
     if splits != ["test"]:
         logger.warning("These clips are of %s: people that the model may have been trained on.", ", ".join(splits))
     named = (parsed.unet_config_path, parsed.inference_ckpt_path, parsed.vae_path, parsed.whisper_path)
-    chosen = {name: getattr(parsed, name) for name in ("inference_steps", "guidance_scale", "seed")}
+    chosen = {option.name: getattr(parsed, option.name) for option in fields(LipsyncOptions) if option.name in parsed}
     options = LipsyncOptions(**chosen, length="video")
     model = find_model(named, parsed.overrides, parsed.detector, parsed.device, parsed.dtype, options)
     vgg16 = parsed.vgg16 or find_weights("vgg16", ROOT / CHECKPOINTS)

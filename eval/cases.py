@@ -205,8 +205,9 @@ class ModelUnderTest:
 
     def settings(self) -> dict[str, Any]:
         """What decides, beside weights and inputs, how a video turns out."""
-        data, options = self.config.data, ("inference_steps", "guidance_scale", "seed", "face", "length", "batch_clips")
+        data, options = self.config.data, ("seed", "face", "length", "batch_clips")
         return {
+            **asdict(self.options.sampling),
             **{name: getattr(self.options, name) for name in options},
             **{"detector": self.detector, "dtype": self.dtype},
             **{name: getattr(data, name) for name in ("resolution", "num_frames", "mask")},

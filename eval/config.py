@@ -8,6 +8,7 @@ from typing import Any
 
 from eval.cases import KINDS
 from latentsync.config import LARGEST_SEED, Rule, at_least, enforce, one_of, read_config
+from latentsync.diffusion import Sampling
 from latentsync.faces.detector import NAMES as DETECTORS
 from latentsync.pipelines.build import DTYPES
 from latentsync.pipelines.options import LipsyncOptions
@@ -45,7 +46,7 @@ InferenceConfig = make_dataclass(  # how videos are generated: some of `LipsyncO
     [
         (option.name, option.type, option.default)
         for option in fields(LipsyncOptions)
-        if option.name in ("inference_steps", "guidance_scale", "seed", "face", "batch_clips")
+        if option.name in ("quality", "seed", "face", "batch_clips", *Sampling.__dataclass_fields__)
     ],
 )
 

@@ -60,7 +60,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights")
     group.add_argument("--vae_path", type=Path, help="folder of the autoencoder")
     group.add_argument("--whisper_path", type=Path, help="the audio encoder's weights")
-    add_options(group, inference_steps=None, guidance_scale=None, seed=None)
+    add_options(group, quality=None, inference_steps=None, guidance_scale=None, sampler=None, cache_interval=None, seed=None)
     group.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
     group.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     group.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision of the model")
