@@ -15,7 +15,9 @@ import time
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
 
 from latentsync.errors import InputError, OutputError
 
@@ -300,24 +302,17 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, name: str, busy: str) -> None:
-        self.path, self.busy = folder / name, busy
-        self._file: TextIO | None = None
+        self._folder, self._busy, self._lock = folder, busy, FileLock(folder / name, blocking=False)
 
-    def __enter__(self) -> "FolderLock":
+    def __enter__(self) -> None:
         """Raises InputError where another holds the folder, OutputError where it cannot be written."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w")
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise InputError(f"{self._folder} {self._busy}") from None
         except OSError as error:
-            raise OutputError(f"cannot write into {self.path.parent}: {_why(error)}") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise InputError(f"{self.path.parent} {self.busy}") from None
-        return self
+            raise OutputError(f"cannot write into {self._folder}: {_why(error)}") from None
 
     def __exit__(self, *_: object) -> None:
-        """Let others in."""
-        if self._file is not None:
-            self._file.close()
+        self._lock.release()
