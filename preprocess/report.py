@@ -263,7 +263,7 @@ def _frame(path: Path, at: float) -> bytes:
         assert child.stdout is not None
         picture = b""
         with contextlib.suppress(OSError):
-            picture = child.stdout.readall()  # type: ignore[attr-defined]
+            picture = child.stdout.read()
     finally:
         timer.cancel()
         child.kill()

@@ -19,9 +19,9 @@ from latentsync.faces.detector import (
     anchors_from_points,
     build_detector,
     cut_square,
-    look_square,
+    face_square,
 )
-from latentsync.faces.plan import look, plan_spans
+from latentsync.faces.plan import find_faces, plan_spans
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason="the clips are not at hand")
@@ -59,7 +59,7 @@ def test_anchors_of_upright_and_turned_faces():
 
 def test_squares_reach_beyond_the_picture():
     picture = np.full((40, 60, 3), 200, np.uint8)
-    assert look_square(np.array([10, 0, 30, 40]), (0.0, 0.0)) == (0, 0, 40)
+    assert face_square(np.array([10, 0, 30, 40]), (0.0, 0.0)) == (0, 0, 40)
     assert cut_square(picture, np.array([0, 0, 40])).min() == 200
     half = cut_square(picture, np.array([-20, 0, 40]))
     assert half.shape == (48, 48, 3) and half[:, :22].max() == 0 and half[:, 26:].min() == 200
@@ -107,7 +107,7 @@ def test_a_head_that_rolls_over_is_followed(detector):
     for roll in rolls:
         turn = cv2.getRotationMatrix2D(centre, -float(roll), 1)
         frames.append(cv2.warpAffine(portrait, turn, (260, 260), borderMode=cv2.BORDER_REPLICATE))
-    for roll, (faces, _) in zip(rolls, look(iter(frames), detector), strict=True):
+    for roll, (faces, _) in zip(rolls, find_faces(iter(frames), detector), strict=True):
         turn = cv2.getRotationMatrix2D(centre, -float(roll), 1)
         wanted = truth @ turn[:, :2].T + turn[:, 2]
         [face] = faces

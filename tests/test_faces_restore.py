@@ -57,7 +57,7 @@ def test_masks_of_the_edge():
 @pytest.mark.parametrize("edge", [1, 4, 9])
 def test_erosion_and_blur_off_the_cpu_equal_opencv(edge):
     cover = cover_of(GOLDEN["affine_matrices"][4], (400, 300), (90, 50, 300, 290))
-    assert torch.equal(pasting.erode_shifts(cover, 2 * edge), pasting.erode_opencv(cover, 2 * edge))
+    assert torch.equal(pasting.erode_pooled(cover, 2 * edge), pasting.erode_opencv(cover, 2 * edge))
     assert torch.allclose(pasting.blur_shifts(cover, edge), pasting.blur_opencv(cover, edge), atol=1e-5)
 
 

@@ -11,7 +11,6 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 
 from latentsync.app.models import ModelCache
 from latentsync.constants import VIDEO_FPS
@@ -56,19 +55,13 @@ PIPELINE_STAGES = {"analyse": JobStage.ANALYSE, "generate": JobStage.GENERATE}  
 
 @dataclass(frozen=True)
 class JobRequest:
-    """One job as it was asked for.
-
-    Attributes:
-        options: with the number of steps given.
-        model: key of the model.
-        max_minutes: the longest result.
-    """
+    """One job as it was asked for."""
 
     video: Path
     audio: Path
-    options: LipsyncOptions
-    model: str
-    max_minutes: float = 5.0
+    options: LipsyncOptions  # with the number of steps given
+    model: str  # its key
+    max_minutes: float = 5.0  # of the longest result
 
     def check(self) -> None:
         """Refuse at once what can be refused without the networks. Raises InputError."""
@@ -107,43 +100,28 @@ class JobCancelled(Exception):
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a job is.
-
-    Attributes:
-        done, total: frames of this stage; `total` is None where it is not known.
-        share: of the stage that is done, 0 to 1, finer than frames; None where it is not known.
-        rate: frames a second in this stage so far, 0 before the first.
-        seconds_left: of this stage; None where it cannot be told yet.
-        ahead: jobs that come before this one while it waits.
-    """
+    """How far a job is in its stage; None is what is not known."""
 
     stage: JobStage
-    done: int = 0
-    total: int | None = None
-    share: float | None = None
-    rate: float = 0.0
+    done: int = 0  # frames
+    total: int | None = None  # frames
+    share: float | None = None  # of the stage that is done, 0 to 1, finer than frames
+    rate: float = 0.0  # frames a second so far
     seconds_left: float | None = None
-    ahead: int = 0
+    ahead: int = 0  # jobs that come before this one while it waits
 
 
 @dataclass
 class QueuedJob:
-    """A job between its request and its end.
-
-    Attributes:
-        owner: the session that asked; nobody else is shown anything of it.
-        folder: where its files are written; its own.
-        comparison_video: the original, frame for frame beside the result.
-        error: why it failed.
-    """
+    """A job between its request and its end."""
 
     request: JobRequest
-    owner: str
-    folder: Path
+    owner: str  # the session that asked; nobody else is shown anything of it
+    folder: Path  # where its files are written; its own
     stage: JobStage = JobStage.WAITING
     result: LipsyncResult | None = None
-    comparison_video: Path | None = None
-    error: str | None = None
+    comparison_video: Path | None = None  # the original, frame for frame beside the result
+    error: str | None = None  # why it failed
     _done: int = 0
     _total: int | None = None
     _steps: int = 0  # passes of the denoiser since frames last came out
@@ -208,12 +186,9 @@ class QueuedJob:
 
 
 def write_comparison_video(result: LipsyncResult, path: Path, on_frame: Callable[[], None]) -> Path:
-    """Write what the result shows, without its new mouth and without sound.
+    """Write the result's source as the result plays it, forwards and backwards, without sound.
 
-    Args:
-        result: of the job; its source is played as the result plays it, forwards and backwards.
-        path: an .mp4 file.
-        on_frame: called before each frame; may raise to stop.
+    `path` is an .mp4 file; `on_frame` is called before each frame and may raise to stop.
     """
     source = VideoReader(result.video_path, Fraction(result.fps).limit_denominator(1001))
     scale = min(1.0, COMPARISON_SIDE / max(source.width, source.height))
@@ -228,12 +203,7 @@ def write_comparison_video(result: LipsyncResult, path: Path, on_frame: Callable
 
 
 class JobQueue:
-    """Does jobs one after the other on each of its threads; a context manager, whose end cancels what is left.
-
-    Args:
-        model_cache: the models.
-        concurrency: jobs that are worked on at the same time, with one set of networks.
-    """
+    """Does jobs one after the other on each of `concurrency` threads; a context manager, whose end cancels what is left."""
 
     def __init__(self, model_cache: ModelCache, concurrency: int = 1) -> None:
         self.model_cache = model_cache
@@ -250,7 +220,7 @@ class JobQueue:
             thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -260,11 +230,7 @@ class JobQueue:
             thread.join()
 
     def submit(self, request: JobRequest, owner: str, folder: Path) -> QueuedJob:
-        """Put a job in line after a check of its inputs.
-
-        Raises:
-            InputError: an input cannot be used, or too many jobs wait.
-        """
+        """Put a job in line after a check of its inputs. Raises InputError: one cannot be used, or too many jobs wait."""
         request.check()
         job = QueuedJob(request, owner, folder)
         with self._changed:

@@ -28,7 +28,6 @@ STAGING_PREFIX = ".latentsync-"  # hidden, and known to `walk_media`, which pass
 _STAGED = re.compile(rf"{re.escape(STAGING_PREFIX)}(?:([0-9a-f]{{8}})-)?[0-9a-f]{{12}}(?:\..*)?")  # machine, which may be missing; chance
 _ABANDONED = 24 * 3600  # seconds without a change after which a staging file whose lock tells nothing counts as left behind
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-SEPARATORS = ",;\t"  # between the cells of a table
 
 
 def walk_media(root: str | Path, extensions: Iterable[str] = VIDEO_EXTENSIONS) -> Iterator[Path]:
@@ -86,7 +85,7 @@ def read_table(path: str | Path) -> list[dict[str, str]]:
     lines = [line for line in read_text(path).split("\n") if not _is_comment(line)]
     named = re.fullmatch("sep=(.)", lines[0].strip(" "), re.IGNORECASE) if lines else None  # what Excel itself reads
     lines = lines[1:] if named else lines
-    separator = named[1] if named else max(SEPARATORS, key=lines[0].count) if lines else ","
+    separator = named[1] if named else max(",;\t", key=lines[0].count) if lines else ","
     try:
         header, *rows = csv.reader(lines, delimiter=separator, skipinitialspace=True) if lines else [[]]
     except csv.Error as error:
@@ -270,22 +269,16 @@ def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Try to make and remove a file in `folder`, or ask for permission on the nearest folder above it that is there."""
-    if folder.exists():
-        if not folder.is_dir():
-            raise InputError(f"{folder} is a file: the result cannot be written into it, name another folder")
-        try:
-            probe, lock = _open_staging(folder)
-            probe.unlink()
-            lock.close()
-        except OSError as error:
-            raise OutputError(f"cannot write into {folder}: {_why(error)}") from None
-        return
-    above = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not above.is_dir():
-        raise InputError(f"{above} is a file: the folder {folder} cannot be made in it, name another folder")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot make the folder {folder}: {above} may not be written")
+    """Try to make and remove a file in `folder`, or in the nearest folder above it that is there."""
+    present = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not present.is_dir():
+        raise InputError(f"{present} is a file: the result cannot be written into it, name another folder")
+    try:
+        probe, lock = _open_staging(present)
+        probe.unlink()
+        lock.close()
+    except OSError as error:
+        raise OutputError(f"cannot write into {present}: {_why(error)}") from None
 
 
 def _why(error: Exception) -> str:

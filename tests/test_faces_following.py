@@ -1,4 +1,4 @@
-"""The look pass over synthetic pictures: following, losing, finding again, cuts, and how little it holds."""
+"""The analysis of synthetic pictures: following, losing, finding again, cuts, and how little it holds."""
 
 import weakref
 
@@ -8,7 +8,7 @@ import pytest
 from faces_fixtures import SquareDetector, draw
 
 from latentsync.faces.detector import Face, shrink
-from latentsync.faces.plan import look, plan_spans
+from latentsync.faces.plan import find_faces, plan_spans
 from latentsync.faces.tracking import shot_starts, with_cuts
 
 
@@ -129,7 +129,7 @@ def capped(x: int, y: int, turns: int) -> np.ndarray:
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_turned_faces_are_found_by_a_detector_that_cannot_follow(turns):
     detector = CapDetector()
-    sightings = list(look([capped(40 + 2 * k, 60, turns) for k in range(20)], detector))
+    sightings = list(find_faces([capped(40 + 2 * k, 60, turns) for k in range(20)], detector))
     assert detector.detections == 4 + 19 and all(len(faces) == 1 for faces, _ in sightings)
     face = sightings[5][0][0]
     upright = face.turned(4 - turns, (320, 200) if turns == 2 else (200, 320))
@@ -139,38 +139,38 @@ def test_turned_faces_are_found_by_a_detector_that_cannot_follow(turns):
 
 def test_pictures_without_faces_are_seldom_searched_in_other_turns():
     detector = CapDetector()
-    assert not any(faces for faces, _ in look([noise(0) // 2] * 96, detector)) and detector.detections == 96 + 3 * 3
+    assert not any(faces for faces, _ in find_faces([noise(0) // 2] * 96, detector)) and detector.detections == 96 + 3 * 3
     detector = SquareDetector(stride=8)
-    assert not any(faces for faces, _ in look([noise(0) // 2] * 96, detector)) and detector.detections == 12 + 3 * 3
+    assert not any(faces for faces, _ in find_faces([noise(0) // 2] * 96, detector)) and detector.detections == 12 + 3 * 3
 
 
 def test_faces_are_followed_between_full_detections():
     places = [(20 + 4 * k, 60) for k in range(21)]
     detector = SquareDetector(stride=5)
-    sightings = list(look((draw([place]) for place in places), detector))
+    sightings = list(find_faces((draw([place]) for place in places), detector))
     assert [face.box[0] for faces, _ in sightings for face in faces] == [x for x, _ in places]
     assert detector.detections == 5 + 2 * 3  # frames 0, 5, 10, 15, 20; in frames 0 and 20 in the turned pictures, too
 
 
 def test_a_new_face_is_followed_back_to_where_it_came_in():
     frames = [[(20, 60)] + ([(200, 60)] if k >= 7 else []) for k in range(13)]
-    sightings = list(look(map(draw, frames), SquareDetector(stride=5)))
+    sightings = list(find_faces(map(draw, frames), SquareDetector(stride=5)))
     assert [len(faces) for faces, _ in sightings] == [1] * 7 + [2] * 6
 
 
 def test_a_lost_face_ends_at_once_and_a_jump_is_found_at_once():
     frames = [[(20, 60)]] * 7 + [[]] * 9 + [[(200, 60)]] * 6
-    sightings = list(look(map(draw, frames), SquareDetector(stride=5)))
+    sightings = list(find_faces(map(draw, frames), SquareDetector(stride=5)))
     assert [len(faces) for faces, _ in sightings] == [1] * 7 + [0] * 9 + [1] * 6
     jump = [[(20, 60)]] * 7 + [[(200, 60)]] * 7
-    sightings = list(look(map(draw, jump), SquareDetector(stride=5)))
+    sightings = list(find_faces(map(draw, jump), SquareDetector(stride=5)))
     assert [faces[0].box[0] for faces, _ in sightings] == [20] * 7 + [200] * 7
 
 
 def test_nothing_is_followed_across_a_cut():
     before, after = draw([(20, 60)], ground=30), draw([(24, 60)], ground=150)
     detector = SquareDetector(stride=50)
-    sightings = list(look([before] * 9 + [after] * 9, detector))
+    sightings = list(find_faces([before] * 9 + [after] * 9, detector))
     assert [index for index, (_, is_cut) in enumerate(sightings) if is_cut] == [9]
     assert detector.detections == 2 * 4 and [faces[0].box[0] for faces, _ in sightings] == [20] * 9 + [24] * 9
 
@@ -178,7 +178,7 @@ def test_nothing_is_followed_across_a_cut():
 def test_faces_come_in_pixels_of_the_frame():
     detector = SquareDetector(long_side=320)
     large = np.kron(draw([(40, 60)]), np.ones((2, 2, 1), np.uint8))
-    [(faces, _)] = list(look([large], detector))
+    [(faces, _)] = list(find_faces([large], detector))
     assert faces[0].box.tolist() == [80, 120, 200, 240]
 
 
