@@ -37,7 +37,7 @@ class JobStage(str, Enum):
 
     WAITING = "waiting"
     LOADING = "loading"
-    ANALYSE = "analyse"
+    ANALYSE = "analyse"  # as the pipeline's callback says, as is the next
     GENERATE = "generate"
     COMPARE = "compare"
     DONE = "done"
@@ -48,9 +48,6 @@ class JobStage(str, Enum):
     def is_end(self) -> bool:
         """Whether nothing more will happen."""
         return self in (JobStage.DONE, JobStage.FAILED, JobStage.CANCELLED)
-
-
-PIPELINE_STAGES = {"analyse": JobStage.ANALYSE, "generate": JobStage.GENERATE}  # what the pipeline's callback says -> stage
 
 
 @dataclass(frozen=True)
@@ -67,10 +64,8 @@ class JobRequest:
         """Refuse at once what can be refused without the networks. Raises InputError."""
         video, audio = probe(self.video), probe(self.audio)
         picture, sound = video.require_video(), audio.require_audio()
-        if self.options.length == "audio":
-            self.check_length(sound.duration or audio.duration)
-        else:
-            self.check_length(picture.duration or video.duration)
+        file, stream = (audio, sound) if self.options.length == "audio" else (video, picture)
+        self.check_length(stream.duration or file.duration)
 
     def check_length(self, seconds: float | None) -> None:
         """Raise InputError for a result that is too long; an unknown length (None) passes, and is watched while frames come."""
@@ -147,8 +142,8 @@ class QueuedJob:
 
     def advance(self, stage: str, done: int, total: int | None) -> None:
         """The pipeline's callback. Raises JobCancelled, or InputError where the result becomes too long, whatever its file said."""
-        if self.stage is not PIPELINE_STAGES[stage]:
-            self.begin(PIPELINE_STAGES[stage])
+        if self.stage is not JobStage(stage):
+            self.begin(JobStage(stage))
         self.check()
         self.request.check_length(float((done if total is None else total) / self.request.fps))
         with self._lock:
@@ -244,11 +239,9 @@ class JobQueue:
         """Stop a job: at once while it waits, at the next frame or step while it runs."""
         job.cancel()
         with self._changed:
-            waits = job in self._waiting
-            if waits:
+            if job in self._waiting:
                 self._waiting.remove(job)
-        if waits:
-            job.end(JobStage.CANCELLED)
+                job.end(JobStage.CANCELLED)
 
     def cancel_owner(self, owner: str) -> None:
         """Stop all jobs of a session."""
