@@ -149,7 +149,7 @@ class Handlers:
             gr.Warning(without_paths(str(error), {path: path.name}), title="About this video", duration=TOAST_SECONDS)
             return NOBODY
         people = [
-            {"image": data_address(person.best.picture), "label": f"Person {number}", "point": person.points}
+            {"image": data_address(person.picture), "label": f"Person {number}", "point": person.points}
             for number, person in enumerate(found, start=1)
         ]
         return {"people": people, "chosen": []}

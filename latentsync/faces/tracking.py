@@ -166,16 +166,12 @@ def with_cuts(pictures: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, bool
 
 def shot_starts(pictures: Iterable[np.ndarray]) -> list[int]:
     """Frames with which shots begin, 0 among them where there are any: hard cuts and middles of dissolves."""
-    dissolves, starts, count = DissolveFinder(), set(), 0
-    middles: list[bool] = []
-    for frame, (picture, is_cut) in enumerate(with_cuts(pictures)):
+    dissolves, cuts, middles = DissolveFinder(), [], []
+    for picture, is_cut in with_cuts(pictures):
+        cuts.append(is_cut)
         middles += dissolves.add(picture)
-        count = frame + 1
-        if is_cut:
-            starts.add(frame)
     middles += dissolves.finish()
-    starts.update(frame for frame, is_middle in enumerate(middles) if is_middle)
-    return sorted(starts | {0}) if count else []
+    return [frame for frame, begins in enumerate(zip(cuts, middles, strict=True)) if frame == 0 or any(begins)]
 
 
 def unexplained(picture: np.ndarray, other: np.ndarray) -> float:
