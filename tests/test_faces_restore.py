@@ -10,10 +10,15 @@ from golden_recipe import load_case
 
 from latentsync.faces import compositing as pasting
 from latentsync.faces.alignment import bounding_box, warp_faces
-from latentsync.faces.compositing import inside_picture, restore, restore_faces
+from latentsync.faces.compositing import inside_picture, restore_faces
 from latentsync.faces.mask import fixed_mask, to_pixels
 
 SIDECAR, GOLDEN = load_case("affine_v16")
+
+
+def restore(frame: np.ndarray, face: torch.Tensor, matrix: torch.Tensor) -> np.ndarray:
+    """A new frame with one face pasted where `matrix` took it from."""
+    return restore_faces([frame], face[None], matrix[None])[0]
 
 
 def flipped_face(k: int, matrices: torch.Tensor, resolution: int) -> torch.Tensor:

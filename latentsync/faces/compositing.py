@@ -180,11 +180,6 @@ def match_skin(generated: Tensor, source: Tensor, weights: Tensor) -> Tensor:
 EDGE_DIVISOR = 20  # the soft edge is as wide as the root of the face's area over this
 
 
-def restore(frame: np.ndarray, face: Tensor, matrix: Tensor) -> np.ndarray:
-    """A new frame uint8 [h w 3] with `face`, pixels float [3 R R] in [-1, 1], pasted where `matrix` [2 3] took it from."""
-    return restore_faces([frame], face[None], torch.as_tensor(matrix)[None])[0]
-
-
 def restore_faces(frames: Sequence[np.ndarray], faces: Tensor, matrices: Tensor, keep: Tensor | None = None) -> list[np.ndarray]:
     """New frames uint8 [h w 3] with faces, pixels float [f 3 R R] on any device, pasted back.
 

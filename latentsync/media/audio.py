@@ -157,9 +157,7 @@ class AudioSamples:
     def _run(self, stamps: Sequence[IO[bytes]] = (), levels: "_ChannelLevels | None" = None) -> tuple[int, Child]:
         """Decode once; returns ffmpeg's exit status and its remains.
 
-        Args:
-            stamps: two files that get the time stamps of the decoded frames: those in the file, those on the time line.
-            levels: gets the samples of all channels.
+        `stamps`: two files that get the time stamps of the decoded frames: those in the file, those on the time line.
         """
         place = _place(self.stream)
         track, branches, outputs, files = f"[0:{self.stream.index}]", [], [], [self._file]

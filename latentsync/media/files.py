@@ -286,12 +286,9 @@ def _why(error: Exception) -> str:
 
 
 class FolderLock:
-    """Keeps a second work of the same kind out of a folder; a context manager. The lock ends with the process, however it ends.
+    """Keeps a second work of the same kind out of a folder, which is made where it is missing; a context manager.
 
-    Args:
-        folder: made where it is missing.
-        name: of the lock's file in it.
-        busy: what is said after the folder's name where another one holds it: "is in use by another ...: ...".
+    The lock, a file of that `name`, ends with the process. `busy` is what is said after the folder's name: "is in use by another ...: ...".
     """
 
     def __init__(self, folder: Path, name: str, busy: str) -> None:
