@@ -34,17 +34,7 @@ def detector() -> MtcnnDetector:
 
 def read(name: str, width: int, height: int, count: int, skip: int = 0) -> list[np.ndarray]:
     """Frames of a clip as uint8 [h w 3]."""
-    command = [
-        "ffmpeg",
-        "-v",
-        "error",
-        "-i",
-        str(CLIPS / name),
-        "-vf",
-        f"trim=start_frame={skip},setpts=PTS-STARTPTS",
-        "-frames:v",
-        str(count),
-    ]
+    command = ["ffmpeg", "-v", "error", "-i", CLIPS / name, "-vf", f"trim=start_frame={skip},setpts=PTS-STARTPTS", "-frames:v", str(count)]
     raw = subprocess.run([*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True, check=True).stdout
     return list(np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3))
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from whisper.model import AudioEncoder
 
 from latentsync.errors import WeightsError
-from latentsync.whisper.audio2feature import Audio2Feature, LogMel, load_whisper_encoder, whisper_sha256
+from latentsync.whisper.audio2feature import _NAMES, Audio2Feature, LogMel, load_whisper_encoder, whisper_sha256
 
 CASE, NUMBERS = load_case("whisper_features")
 TOLERANCE = CASE["tolerance"]
@@ -66,21 +66,6 @@ def test_digital_silence_is_finite(extractor: Audio2Feature) -> None:
     assert extractor.windows(np.zeros(16000, np.float32)).frames(0, 25).isfinite().all()
 
 
-THEIRS = {  # an encoder in openai-whisper -> in transformers
-    "positional_embedding": "embed_positions.weight",
-    "ln_post.": "layer_norm.",
-    "blocks.": "layers.",
-    ".attn.query.": ".self_attn.q_proj.",
-    ".attn.key.": ".self_attn.k_proj.",
-    ".attn.value.": ".self_attn.v_proj.",
-    ".attn.out.": ".self_attn.out_proj.",
-    ".attn_ln.": ".self_attn_layer_norm.",
-    ".mlp.0.": ".fc1.",
-    ".mlp.2.": ".fc2.",
-    ".mlp_ln.": ".final_layer_norm.",
-}
-
-
 @pytest.fixture(scope="module")
 def hugging_face(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Whisper of the golden numbers as a folder in the layout of Hugging Face; its decoder is another one."""
@@ -100,7 +85,7 @@ def hugging_face(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     model = WhisperForConditionalGeneration(config)
     encoder = {key: value.float() for key, value in published["model_state_dict"].items() if key.startswith("encoder.")}
-    for ours, theirs in THEIRS.items():
+    for theirs, ours in _NAMES.items():
         encoder = {key.replace(ours, theirs): value for key, value in encoder.items()}
     model.model.encoder.load_state_dict({key.removeprefix("encoder."): value for key, value in encoder.items()})
     model.save_pretrained(folder)
