@@ -24,25 +24,36 @@ def cuts_of(pictures: list[np.ndarray]) -> list[int]:
     return [index for index, (_, is_cut) in enumerate(answers) if is_cut]
 
 
-def test_cuts_are_found_where_they_are():
-    assert cuts_of([noise(0)] * 12 + [noise(1)] * 9 + [noise(2)] * 12) == [12, 21]
-
-
-def test_motion_fades_and_short_videos_have_no_cuts():
-    scene = np.tile(noise(0), (1, 2, 1))
-    assert cuts_of([scene[:, 3 * k : 3 * k + 320] for k in range(30)]) == []
-    assert cuts_of([(noise(0) * (1 - 0.02 * k)).astype(np.uint8) for k in range(30)]) == []
-    assert cuts_of([noise(0)]) == [] and cuts_of([]) == []
-
-
-def test_a_hard_cut_in_the_last_frame_counts():
-    assert cuts_of([np.zeros((90, 160, 3), np.uint8)] * 9 + [np.full((90, 160, 3), 255, np.uint8)]) == [9]
-
-
 def pan(count: int, seed: int = 0, step: int = 1) -> list[np.ndarray]:
     """A camera that moves over a scene."""
     scene = np.tile(noise(seed), (1, 2, 1))
     return [scene[:, step * k : step * k + 320] for k in range(count)]
+
+
+BLACK, WHITE = (np.full((180, 320, 3), grey, np.uint8) for grey in (0, 255))
+LIGHTS = (*[0] * 20, 220, 130, 60, 25, *[0] * 16)  # a flash that dies away
+
+
+@pytest.mark.parametrize(
+    ("pictures", "cuts"),
+    [
+        ([], []),
+        ([noise(0)], []),
+        ([noise(0)] * 12 + [noise(1)] * 9 + [noise(2)] * 12, [12, 21]),
+        ([BLACK] * 9 + [WHITE], [9]),  # in the last frame
+        (pan(30, step=3), []),
+        ([(noise(0) * (1 - 0.02 * k)).astype(np.uint8) for k in range(30)], []),
+        ([*pan(20), *[noise(1)] * 3, *pan(20)], [20, 23]),
+        ([*[noise(0) // 4] * 20, noise(1) // 2 + 128, *[noise(0) // 4] * 20], [20, 21]),  # brighter, and another picture
+        ([np.minimum(picture.astype(int) + light, 255).astype(np.uint8) for picture, light in zip(pan(40), LIGHTS, strict=True)], []),
+    ],
+)
+def test_cuts_are_found_where_they_are(pictures, cuts):
+    assert cuts_of(pictures) == cuts
+
+
+def test_a_flash_at_a_cut_hides_none():
+    assert cuts_of([*pan(20), WHITE, *pan(20, seed=1)])[-1] == 21
 
 
 @pytest.mark.parametrize("length", [1, 3])
@@ -52,21 +63,6 @@ def test_a_flash_and_a_dark_frame_are_no_cuts(length, light):
     for k in range(20, 20 + length):
         pictures[k] = np.clip(pictures[k] * light[0] + light[1], 0, 255).astype(np.uint8)
     assert cuts_of(pictures) == [] and shot_starts(iter(pictures)) == [0]
-
-
-def test_a_flash_that_dies_away_is_no_cut():
-    pictures = pan(40)
-    for k, light in enumerate((220, 130, 60, 25)):
-        pictures[20 + k] = np.minimum(pictures[20 + k].astype(int) + light, 255).astype(np.uint8)
-    assert cuts_of(pictures) == []
-
-
-def test_a_flash_at_a_cut_and_a_short_insert_are_cuts():
-    white = np.full((180, 320, 3), 255, np.uint8)
-    assert cuts_of([*pan(20), white, *pan(20, seed=1)])[-1] == 21
-    assert cuts_of([*pan(20), *[noise(1)] * 3, *pan(20)]) == [20, 23]
-    brighter = (noise(1) // 2 + 128).astype(np.uint8)
-    assert cuts_of([*[noise(0) // 4] * 20, brighter, *[noise(0) // 4] * 20]) == [20, 21]
 
 
 @pytest.mark.parametrize("length", [12, 25, 50])

@@ -144,7 +144,7 @@ def test_features(extractor: Audio2Feature, speech: np.ndarray) -> None:
 
 def test_windows(extractor: Audio2Feature, speech: np.ndarray) -> None:
     windows = extractor.windows(speech).frames(0, CASE["shapes"]["n_chunks_for_3p2s"])
-    assert list(windows.shape[1:]) == CASE["shapes"]["chunk"] == [extractor.tokens_per_window, extractor.width]
+    assert list(windows.shape[1:]) == CASE["shapes"]["chunk"]
     for frame in (0, 40, 79):
         torch.testing.assert_close(windows[frame], NUMBERS[f"chunk_frame{frame}"], **TOLERANCE)
     torch.testing.assert_close(windows[[7, 22]], NUMBERS["train_window_start7_first_last"], **TOLERANCE)

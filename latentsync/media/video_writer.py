@@ -247,6 +247,10 @@ class VideoWriter:
     Odd sizes get one more column or row, a copy of the last, because 4:2:0 video is even; lossless results keep theirs.
     """
 
+    _stack: contextlib.ExitStack  # these three from `__enter__` on
+    _child: Child
+    _writer: BackgroundWriter[np.ndarray]
+
     def __init__(
         self,
         path: str | Path,
@@ -273,9 +277,6 @@ class VideoWriter:
         self._like = like.video if like else None
         self._audio = audio
         self._pad = (0, 0) if lossless else (height % 2, width % 2)
-        self._stack = contextlib.ExitStack()
-        self._child: Child | None = None
-        self._writer: BackgroundWriter[np.ndarray] | None = None
 
     def __enter__(self) -> "VideoWriter":
         """Start the encoder. Raises OutputError when the folder cannot be written, InputError when the sound cannot be read."""
@@ -295,14 +296,11 @@ class VideoWriter:
         """Queue one frame (uint8 h w 3), which must not be changed afterwards. Raises OutputError when the encoder has given up."""
         if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
             raise ValueError(f"a frame of {self.path} must be uint8 {self.height}x{self.width}x3, not {frame.dtype} {frame.shape}")
-        assert self._writer is not None, "write outside of the with block"
         self._writer.put(frame)
         self.frames_written += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Finish the file and put it in its place, or leave nothing. Raises OutputError."""
-        assert self._child is not None
-        assert self._writer is not None
         with self._stack:  # removes the temporary file, or moves it to its place when nothing is raised here
             try:
                 if error is not None:
@@ -320,7 +318,6 @@ class VideoWriter:
 
     def _encode(self, frame: np.ndarray) -> None:
         """Runs on the writer's thread: one frame into the encoder's pipe."""
-        assert self._child is not None
         assert self._child.stdin is not None
         if any(self._pad):
             frame = np.pad(frame, ((0, self._pad[0]), (0, self._pad[1]), (0, 0)), mode="edge")  # h w c
@@ -331,7 +328,6 @@ class VideoWriter:
             raise self._failure() from None
 
     def _failure(self) -> OutputError:
-        assert self._child is not None
         return OutputError(f"{self.path} was not written: ffmpeg stopped with: {self._child.reason()}")
 
     def _arguments(self, temporary: Path) -> list[str]:

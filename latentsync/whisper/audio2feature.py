@@ -218,11 +218,6 @@ class Audio2Feature(nn.Module):
         """Width of one token."""
         return self.encoder.positional_embedding.shape[1]
 
-    @property
-    def tokens_per_window(self) -> int:
-        """Tokens in one window: positions times states."""
-        return 2 * (sum(self.feat_length) + 1) * (1 + len(self.encoder.blocks))
-
     @torch.no_grad()
     def encode(self, mel: torch.Tensor) -> torch.Tensor:
         """States at every depth of one piece of log-mel: float32 (t // 2, 1 + number of blocks, d), before the final norm.
