@@ -29,6 +29,12 @@ def queue() -> Iterator[JobQueue]:
         yield queue
 
 
+def idle_queue(monkeypatch: pytest.MonkeyPatch) -> JobQueue:
+    """A queue whose jobs wait for ever."""
+    monkeypatch.setattr(JobQueue, "_work", lambda *_: None)
+    return JobQueue(tiny_models())
+
+
 def request(model: str = "tiny", steps: int = 1, sound: str = "short", **more: object) -> JobRequest:
     options = LipsyncOptions(inference_steps=steps, guidance_scale=1.0, **more)
     return JobRequest(clips()["talk"], clips()[sound], options, model, max_minutes=1)
@@ -164,7 +170,7 @@ def test_too_long_or_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(InputError, match="allowed here"):
         unknown.advance("analyse", 60, None)
     monkeypatch.setattr("latentsync.app.jobs.MAX_WAITING", 1)
-    crowd = JobQueue(tiny_models())  # nobody works here
+    crowd = idle_queue(monkeypatch)
     crowd.submit(request(), "anna", tmp_path / "first")
     with pytest.raises(InputError, match="jobs are waiting already"):
         crowd.submit(request(), "ben", tmp_path / "last")
@@ -192,7 +198,7 @@ def test_files_of_a_session_go_with_it(tmp_path: Path) -> None:
 
 
 def test_old_files_go_unless_a_job_needs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    handlers = Handlers(JobQueue(tiny_models()), Sessions(tmp_path), PeopleFinder())  # nobody works here
+    handlers = Handlers(idle_queue(monkeypatch), Sessions(tmp_path), PeopleFinder())
     uploads = {name: Path(shutil.copy(clips()["talk"], tmp_path / f"{name}.mp4")) for name in ("anna", "ben")}
     handlers.submit(str(uploads["anna"]), str(clips()["short"]), "", {"inference_steps": 1}, "anna")
     handlers.sessions.claim("ben", uploads["ben"])

@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
@@ -204,43 +204,35 @@ class JobQueue:
         self.model_cache = model_cache
         self.model_cache.on_step = self._step
         self._thread = threading.local()  # .job: what this thread works on
-        self._waiting: deque[QueuedJob] = deque()
-        self._running: list[QueuedJob] = []
-        self._changed = threading.Condition()
-        self._closed = False
-        self._threads = [threading.Thread(target=self._work, name=f"worker-{k}", daemon=True) for k in range(concurrency)]
+        self._jobs: list[QueuedJob] = []  # that run or wait, in their order
+        self._lock = threading.Lock()
+        self._workers = ThreadPoolExecutor(concurrency, "worker")
 
     def __enter__(self) -> "JobQueue":
-        for thread in self._threads:
-            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
         for job in self.jobs():
             self.cancel(job)
-        for thread in self._threads:
-            thread.join()
+        self._workers.shutdown()
 
     def submit(self, request: JobRequest, owner: str, folder: Path) -> QueuedJob:
         """Put a job in line after a check of its inputs. Raises InputError: one cannot be used, or too many jobs wait."""
         request.check()
         job = QueuedJob(request, owner, folder)
-        with self._changed:
-            if len(self._waiting) >= MAX_WAITING:
+        with self._lock:
+            if sum(other.stage is JobStage.WAITING for other in self._jobs) >= MAX_WAITING:
                 raise InputError(f"{MAX_WAITING} jobs are waiting already: try again in some minutes.")
-            self._waiting.append(job)
-            self._changed.notify()
+            self._jobs.append(job)
+            self._workers.submit(self._work, job)
         return job
 
     def cancel(self, job: QueuedJob) -> None:
         """Stop a job: at once while it waits, at the next frame or step while it runs."""
         job.cancel()
-        with self._changed:
-            if job in self._waiting:
-                self._waiting.remove(job)
+        with self._lock:
+            if job in self._jobs and job.stage is JobStage.WAITING:
+                self._jobs.remove(job)
                 job.end(JobStage.CANCELLED)
 
     def cancel_owner(self, owner: str) -> None:
@@ -250,48 +242,42 @@ class JobQueue:
                 self.cancel(job)
 
     def jobs(self) -> list[QueuedJob]:
-        """The jobs that wait or run."""
-        with self._changed:
-            return [*self._waiting, *self._running]
+        """The jobs that run or wait."""
+        with self._lock:
+            return list(self._jobs)
 
     def counts(self) -> tuple[int, int]:
         """Jobs that run, jobs that wait."""
-        with self._changed:
-            return len(self._running), len(self._waiting)
+        jobs = self.jobs()
+        waiting = sum(job.stage is JobStage.WAITING for job in jobs)
+        return len(jobs) - waiting, waiting
 
     def progress(self, job: QueuedJob) -> JobProgress:
         """How far a job is, and while it waits how many come before it."""
-        with self._changed:
-            ahead = self._waiting.index(job) + len(self._running) if job in self._waiting else 0
-        return job.progress(ahead)
+        jobs = self.jobs()
+        return job.progress(jobs.index(job) if job.stage is JobStage.WAITING and job in jobs else 0)
 
-    def _work(self) -> None:
-        """A thread: one job after the other until the queue closes."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if self._closed:
-                    return
-                job = self._waiting.popleft()
-                self._running.append(job)
-            try:
-                self._run(job)
-                end = (JobStage.DONE, None)
-            except JobCancelled:
-                end = (JobStage.CANCELLED, None)
-            except LatentSyncError as error:
-                end = (JobStage.FAILED, str(error))
-            except Exception as error:  # whatever it is, the next job must have its turn
-                logger.error("A job failed unexpectedly:", exc_info=error)
-                end = (JobStage.FAILED, f"There was an {reason_of(error)}.")
-            with self._changed:
-                self._running.remove(job)
-            job.end(*end)
+    def _work(self, job: QueuedJob) -> None:
+        """One job, on a worker's thread."""
+        try:
+            with self._lock:
+                job.begin(JobStage.LOADING)
+            self._run(job)
+            end = (JobStage.DONE, None)
+        except JobCancelled:
+            end = (JobStage.CANCELLED, None)
+        except LatentSyncError as error:
+            end = (JobStage.FAILED, str(error))
+        except Exception as error:  # whatever it is, the next job must have its turn
+            logger.error("A job failed unexpectedly:", exc_info=error)
+            end = (JobStage.FAILED, f"There was an {reason_of(error)}.")
+        with self._lock:
+            self._jobs = [other for other in self._jobs if other is not job]
+        job.end(*end)
 
     def _run(self, job: QueuedJob) -> None:
         """Load the model, make the result, write the video to compare it with."""
         request = job.request
-        job.begin(JobStage.LOADING)
         self._thread.job = job
         with self.model_cache.use(request.model) as pipeline:
             job.check()
