@@ -53,12 +53,6 @@ def test_single_fits_and_mirrored_landmarks():
     assert torch.allclose(matrices[1], GOLDEN["mirrored_matrix_smooth_false"], atol=MATRIX_TOLERANCE)
 
 
-def test_first_bias_is_added_whole():
-    matrices, biases = fit_similarity(GOLDEN["landmarks3"][:1], 256)
-    assert torch.allclose(biases, GOLDEN["p_bias"][:1], atol=1e-6)
-    assert torch.allclose(AlignmentSmoother(256)(GOLDEN["landmarks3"][:1])[0, :, 2], matrices[0, :, 2] + biases[0])
-
-
 @pytest.mark.parametrize("k", [0, 4])
 def test_aligned_faces(k):
     crop = warp_crop(reference_frame(k), GOLDEN["affine_matrices"][k], (210, 280), "cpu")
