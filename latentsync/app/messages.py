@@ -88,7 +88,7 @@ def describe_work(result: LipsyncResult, title: str) -> str:
     """The small print: size, speed, the model's title, seed."""
     total = max(result.seconds["total"], 1e-6)
     return (
-        f"{result.width}×{result.height} · {result.fps:g} frames/s · {result.duration:.1f} s long · made in {describe_seconds(total)} "
+        f"{result.width}×{result.height} · {result.fps:g} frames/s · {result.duration:.1f} s long · generated in {describe_seconds(total)} "
         f"({result.frames / total:.1f} frames/s) · {title} · seed {result.seed}"
     )
 
