@@ -372,11 +372,11 @@ def serving(
 
         settings = {"server_name": host, "server_port": port, "share": share, "auth": list(auth) or None}
         limits = {"max_file_size": f"{max_megabytes}mb"}
-        look = {"theme": make_theme(), "css": read_static("style.css"), "favicon_path": STATIC / "mark.svg", "footer_links": ["api"]}
+        style = {"theme": make_theme(), "css": read_static("style.css"), "favicon_path": STATIC / "mark.svg", "footer_links": ["api"]}
         unused = {"quiet": True, "run_history": False, "enable_monitoring": False, "ssr_mode": False, "pwa": False}
         try:
             try:
-                page.launch(**settings, **limits, **look, **unused, prevent_thread_lock=True, app_kwargs={"lifespan": add_health})
+                page.launch(**settings, **limits, **style, **unused, prevent_thread_lock=True, app_kwargs={"lifespan": add_health})
             except OSError as error:
                 raise InputError(f"The app cannot listen at {host or 'this machine'}, port {port or '7860 and up'}: {error}") from None
             yield page
