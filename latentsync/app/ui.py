@@ -16,18 +16,7 @@ import gradio as gr
 from gradio.themes import Base, Color, colors, sizes
 from jinja2 import Environment, FileSystemLoader
 
-from latentsync.app.handlers import (
-    DRAFT,
-    FINE,
-    NOBODY,
-    PRESET_OPTIONS,
-    STANDARD,
-    Handlers,
-    Sessions,
-    owner_of,
-    preset_options,
-    toast,
-)
+from latentsync.app.handlers import DRAFT, FINE, NOBODY, PRESET_OPTIONS, STANDARD, Handlers, Sessions, owner_of, preset_options, toast
 from latentsync.app.jobs import JobProgress, JobQueue, JobStage, QueuedJob
 from latentsync.app.messages import SYNCED, TITLES, describe_place, describe_progress, describe_result, describe_work, output_runs
 from latentsync.app.models import ModelCache
