@@ -16,7 +16,7 @@ from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, require_face
 from eval.metrics.image import FACES_AT_ONCE, RECONSTRUCTION_ALONE
 from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
 from latentsync.faces.alignment import face_size, one_thread
-from latentsync.faces.detector import LOOKS, MIN_FOLLOW_SCORE, FaceDetector, cut_square, to_picture
+from latentsync.faces.detector import MIN_FOLLOW_SCORE, SHIFTS, FaceDetector, cut_square, from_squares
 from latentsync.faces.mask import to_pixels
 from latentsync.media.audio import FULL_SCALE, SILENCE, AudioSamples
 from latentsync.models.landmark_network import (
@@ -123,7 +123,7 @@ class CornerPoints(PointFinder):
         inputs = (torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
         with one_thread():
             shifts, points, scores = (output.cpu().numpy() for output in self.network(inputs))
-        places = to_picture(np.tile(squares, (len(faces), 1)), shifts, points)[1].reshape(len(faces), len(squares), -1, 2)
+        places = from_squares(np.tile(squares, (len(faces), 1)), shifts, points)[1].reshape(len(faces), len(squares), -1, 2)
         corners = places.mean(axis=1)[:, CORNER_POINTS] / np.array(size)
         corners[scores[:, 1].reshape(len(faces), -1).mean(axis=1) < MIN_FOLLOW_SCORE] = np.nan
         return torch.from_numpy(corners.astype(np.float32))
@@ -133,7 +133,7 @@ def corner_squares(size: tuple[int, int]) -> np.ndarray:
     """Corner x, y and side of the squares that MTCNN is given, around the same place in every crop of (width, height); n 3."""
     width, height = size
     side, (x, y) = round(FACE_SIDE * height), FACE_CENTRE
-    return np.array([(round(x * width + (a - 0.5) * side), round(y * height + (b - 0.5) * side), side) for a, b in LOOKS])
+    return np.array([(round(x * width + (a - 0.5) * side), round(y * height + (b - 0.5) * side), side) for a, b in SHIFTS])
 
 
 def build_points(checkpoints: Path, network: Path | None = None, device: torch.device | str = "cpu") -> PointFinder:
