@@ -49,11 +49,14 @@ def run(arguments: argparse.Namespace) -> None:
     from latentsync.app.models import ModelCache, ModelChoice, find_models
     from latentsync.app.ui import serving
     from latentsync.pipelines.build import build_pipeline, locate_models, resolve_device
+    from latentsync.pipelines.face_cache import temporary_cache
     from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 
     def load(choice: ModelChoice) -> LipsyncPipeline:
         how = {"overrides": arguments.overrides, "device": arguments.device, "dtype": arguments.dtype, "detector": arguments.detector}
-        return build_pipeline(choice.config, choice.unet, **how)
+        pipeline = build_pipeline(choice.config, choice.unet, **how)
+        pipeline.face_cache = cache
+        return pipeline
 
     names = ("host", "port", "share", "max_minutes", "max_megabytes", "concurrency")
     settings = {name: getattr(arguments, name) for name in names} | {"auth": accounts(arguments.auth)}
@@ -63,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     model_cache = ModelCache(find_models(arguments.config, arguments.checkpoint, arguments.overrides), load)
     default = model_cache.default
     locate_models(default.config, default.unet, overrides=arguments.overrides)  # refuses now what is missing
-    with serving(model_cache, **settings) as page:
+    with temporary_cache() as cache, serving(model_cache, **settings) as page:
         logger.info("%s is served at %s (Ctrl-C ends it)", default.title, page.local_url)
         if page.share_url:
             logger.info("It is on the internet, too, for everybody who knows the address: %s", page.share_url)

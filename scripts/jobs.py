@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from yaml import YAMLError
 
 from latentsync.errors import InputError, LatentSyncError, first_line
 from latentsync.media.files import read_table, read_text, write_json, written_path
+from latentsync.pipelines.face_cache import temporary_cache
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, check_inputs
 from latentsync.pipelines.options import OPTION_TYPES, LipsyncOptions, parse_option
 
@@ -98,10 +100,14 @@ def run_jobs(jobs: Sequence[JobSpec], build: Callable[[], LipsyncPipeline], *, w
         return 0
     ready = [job for job in pending if attempt(lambda job=job: check_inputs(*job), job, as_batch)]  # before the models are loaded
     pipeline, finished = build() if ready else None, 0
-    for number, job in enumerate(ready, start=1):
-        if as_batch:
-            logger.info("Job %d of %d: %s", number, len(ready), job.video_out_path)
-        finished += attempt(lambda job=job: run_job(pipeline, job, write_report), job, as_batch)
+    repeats = len({job.video_path for job in ready}) < len(ready)
+    with temporary_cache() if repeats else nullcontext() as cache:
+        if pipeline is not None:
+            pipeline.face_cache = pipeline.face_cache or cache
+        for number, job in enumerate(ready, start=1):
+            if as_batch:
+                logger.info("Job %d of %d: %s", number, len(ready), job.video_out_path)
+            finished += attempt(lambda job=job: run_job(pipeline, job, write_report), job, as_batch)
     if as_batch:
         print(f"{finished} made, {len(pending) - finished} failed, {len(jobs) - len(pending)} skipped")
     return 1 if finished < len(pending) else 0

@@ -6,11 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from app_fixtures import choice
 from test_inference_command import picture, write_video
 
 import gradio_app
-from latentsync.app.handlers import DRAFT, FINE, STANDARD, preset_options
 from latentsync.app.jobs import JobProgress, JobStage
 from latentsync.app.messages import describe_progress, describe_result, output_runs, without_paths
 from latentsync.app.people import PeopleFinder, data_address
@@ -65,11 +63,6 @@ def test_no_text_of_a_user_becomes_part_of_the_page() -> None:
     assert without_paths("/a/b.mp4 is worse than /a/b.mp4.wav", {Path("/a/b.mp4"): "b.mp4", Path("/a/b.mp4.wav"): "c.wav"}) == (
         "b.mp4 is worse than c.wav"
     )
-
-
-def test_presets_follow_the_model() -> None:
-    assert [preset_options(preset, choice(steps=20)) for preset in (DRAFT, STANDARD, FINE)] == [(8, 1.0, 23), (20, 1.0, 18), (40, 1.0, 14)]
-    assert preset_options(DRAFT, choice(steps=1))[0] == 1
 
 
 def test_the_people_of_a_video_can_be_told_apart(tmp_path: Path) -> None:

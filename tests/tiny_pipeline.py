@@ -80,7 +80,8 @@ def silence_unet(unet: UNet3DConditionModel) -> None:
 class MemoryReader:
     """Pictures in the place of a `VideoReader`."""
 
-    path, fps, losses, problem = Path(__file__), Fraction(25), (), None  # a file that exists, for its checksum
+    path = Path(__file__)  # a file that exists, for its checksum
+    fps, losses, problem, met_errors = Fraction(25), (), None, False
 
     def __init__(self, pictures: list[np.ndarray]) -> None:
         self._pictures = pictures

@@ -14,7 +14,6 @@ import gradio as gr
 
 from latentsync.app.jobs import JobProgress, JobQueue, JobRequest, QueuedJob
 from latentsync.app.messages import without_paths
-from latentsync.app.models import ModelChoice
 from latentsync.app.people import PeopleFinder, data_address
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.pipelines.options import LipsyncOptions
@@ -23,17 +22,6 @@ POLL_SECONDS = 0.25  # between two yields of a job's progress
 TOAST_SECONDS = 15
 KEPT_SECONDS = 12 * 3600  # that a file stays which no job needs and whose page or client did not end
 NOBODY: dict[str, list] = {"people": [], "chosen": []}
-DRAFT, STANDARD, FINE = "Draft", "Standard", "Fine"
-PRESET_OPTIONS = ("inference_steps", "guidance_scale", "crf")  # what a quality preset decides
-
-
-def preset_options(preset: str, choice: ModelChoice) -> tuple[int, float, int]:
-    """PRESET_OPTIONS of a quality preset for a model; crf is that of H.264."""
-    if preset == DRAFT:
-        return max(1, round(choice.inference_steps * 0.4)), 1.0, 23
-    if preset == FINE:
-        return choice.inference_steps * 2, choice.guidance_scale, 14
-    return choice.inference_steps, choice.guidance_scale, 18
 
 
 def toast(error: LatentSyncError | str) -> gr.Error:

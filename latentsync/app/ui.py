@@ -16,14 +16,14 @@ import gradio as gr
 from gradio.themes import Base, Color, colors, sizes
 from jinja2 import Environment, FileSystemLoader
 
-from latentsync.app.handlers import DRAFT, FINE, NOBODY, PRESET_OPTIONS, STANDARD, Handlers, Sessions, owner_of, preset_options, toast
+from latentsync.app.handlers import NOBODY, Handlers, Sessions, owner_of, toast
 from latentsync.app.jobs import JobProgress, JobQueue, JobStage, QueuedJob
 from latentsync.app.messages import SYNCED, TITLES, describe_place, describe_progress, describe_result, describe_work, output_runs
 from latentsync.app.models import ModelCache
 from latentsync.app.people import PeopleFinder
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.pipelines.build import ROOT
-from latentsync.pipelines.options import OPTION_TYPES, LipsyncOptions
+from latentsync.pipelines.options import OPTION_TYPES, QUALITIES, LipsyncOptions
 from latentsync.pipelines.result import LipsyncResult
 
 STATIC = Path(__file__).with_name("static")
@@ -36,14 +36,19 @@ CONTROLS: dict[str, dict[str, Any]] = {  # the options of a job that page and AP
         "choices": [("The largest face", "largest"), ("The leftmost face", "left"), ("The rightmost face", "right")],
         "info": None,
     },
+    "quality": {
+        "label": "Quality",
+        "choices": [(name.title(), name) for name in QUALITIES],
+        "info": "Draft is a quick look. Standard looks like Fine, which takes several times as long.",
+    },
     "inference_steps": {"label": "Steps", "minimum": 1, "maximum": 100, "step": 1},
     "guidance_scale": {"label": "Guidance", "minimum": 1, "maximum": 5, "step": 0.1},
     "seed": {"label": "Seed", "minimum": 0},
     "length": {"label": "How long is the result?", "choices": [("As long as the sound", "audio"), ("As long as the video", "video")]},
     "keep_fps": {"label": "Keep the video's frame rate"},
-    "crf": {"label": "Compression (crf)", "minimum": 10, "maximum": 35, "step": 1},
+    "crf": {"label": "Compression (crf)", "minimum": 10, "maximum": 35, "step": 1, "value": 18},
 }
-ABOUT_PRESETS = "Draft is a quick look, Standard what the model was made for, Fine takes twice the steps."
+PRESET_OPTIONS = ("inference_steps", "guidance_scale")  # what quality and model decide where nothing else is chosen
 SHOW_OUTCOME = "() => document.getElementById('outcome').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
@@ -172,8 +177,8 @@ class Page:
                     video, audio, people = self._inputs()
                     with gr.Group(elem_classes="ls-card"):
                         html(view("heading", 3, "How good, how fast", "The rest has sensible defaults."))
-                        model, about, preset = self._model()
-                        options = self._options(model, preset)
+                        model, about = self._model()
+                        options = self._options(model)
                     with gr.Row(elem_classes="ls-actions"):
                         go = gr.Button("Make the video", variant="primary", size="lg", elem_id="go")
                         stop = gr.Button("Stop", variant="stop", size="lg", elem_id="stop", visible=False)
@@ -217,28 +222,27 @@ class Page:
         audio.change(self._claim, [audio], None, **PRIVATE)
         return video, audio, people
 
-    def _model(self) -> tuple[gr.Dropdown, gr.HTML, gr.Radio]:
-        """Which model, what to expect of it, and how much work it shall do."""
+    def _model(self) -> tuple[gr.Dropdown, gr.HTML]:
+        """Which model, and what to expect of it."""
         choices = [(choice.title, key) for key, choice in self._cache.choices.items()]
         key = self._cache.default.key
         model = gr.Dropdown(choices, value=key, label="Model", elem_id="model", interactive=len(choices) > 1, filterable=False)
         about = html(self._describe(key), elem_id="about-model")
-        preset = gr.Radio((DRAFT, STANDARD, FINE), value=STANDARD, label="Quality", info=ABOUT_PRESETS, elem_id="preset")
-        return model, about, preset
+        return model, about
 
-    def _options(self, model: gr.Dropdown, preset: gr.Radio) -> dict[str, gr.components.Component]:
-        """What few people need, folded: the inputs of CONTROLS. The preset and the model set three of them."""
-        defaults = dict(zip(PRESET_OPTIONS, preset_options(STANDARD, self._cache.default), strict=True))
-        inputs = {}
+    def _options(self, model: gr.Dropdown) -> dict[str, gr.components.Component]:
+        """The inputs of CONTROLS: how much work to do, and, folded, what few people need. Quality and model set steps and guidance."""
+        inputs = {"quality": option_input("quality")}
+        defaults = dict(zip(PRESET_OPTIONS, self._settings(LipsyncOptions.quality, self._cache.default.key), strict=True))
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-            for name in CONTROLS:
+            for name in (name for name in CONTROLS if name not in inputs):
                 with gr.Row(elem_classes="ls-seed") if name == "seed" else nullcontext():
                     inputs[name] = option_input(name, **({"value": defaults[name]} if name in defaults else {}))
                     if name == "seed":
                         dice = gr.Button("Roll the dice", size="sm", elem_id="dice", min_width=120)
         dice.click(lambda: secrets.randbelow(1_000_000), None, [inputs["seed"]], **PRIVATE)
-        for chooser in (preset, model):
-            chooser.input(self._settings, [preset, model], [inputs[name] for name in PRESET_OPTIONS], **PRIVATE)
+        for chooser in (inputs["quality"], model):
+            chooser.input(self._settings, [inputs["quality"], model], [inputs[name] for name in PRESET_OPTIONS], **PRIVATE)
         return inputs
 
     def _endpoint(self) -> None:
@@ -266,8 +270,10 @@ class Page:
 
         return take
 
-    def _settings(self, preset: str, model: str) -> tuple[int, float, int]:
-        return preset_options(preset, self._cache.choice(model))
+    def _settings(self, quality: str, model: str) -> tuple[int, float]:
+        choice = self._cache.choice(model)
+        options = LipsyncOptions(quality=quality).completed(choice.inference_steps, choice.guidance_scale)
+        return options.inference_steps, options.guidance_scale
 
     def _describe(self, model: str) -> str:
         return view("model", self._cache.loaded == model, self._cache.choice(model).note)

@@ -215,8 +215,20 @@ def plan_spans(
     `progress` is called with the number of frames read. Holds a handful of shrunken pictures, whatever the length.
     Raises InputError when `choice` names a face that is not there.
     """
-    builder = PlanBuilder(resolution, fps, choice or FaceChoice(), detector.smoothing)
-    for count, (faces, is_cut) in enumerate(find_faces(frames, detector), start=1):
+    return plan_sightings(find_faces(frames, detector), detector.smoothing, resolution, fps, choice, progress)
+
+
+def plan_sightings(
+    sightings: Iterable[Sighting],
+    smoothing: Smoothing,
+    resolution: int,
+    fps: float,
+    choice: FaceChoice | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> FacePlan:
+    """The same from what was found in the frames."""
+    builder = PlanBuilder(resolution, fps, choice or FaceChoice(), smoothing)
+    for count, (faces, is_cut) in enumerate(sightings, start=1):
         builder.add(faces, is_cut)
         if progress is not None:
             progress(count)

@@ -85,7 +85,7 @@ class VideoReader:
         self.video = self.info.require_video()
         self.fps = Fraction(self.video.native_fps if fps is None else fps)
         self.problem: str | None = None  # why the file could not be decoded to its end, when it could not
-        self._met_errors = False  # ffmpeg complained while frames were read
+        self.met_errors = False  # ffmpeg complained while frames were read
         formats = set(self.info.container.split(","))
         self._seekable = bool(formats & _SEEKABLE) and self.video.start_time is not None
         if self.video.interlaced:
@@ -151,7 +151,7 @@ class VideoReader:
             status = child.finish()
         finally:
             child.kill()
-        self._met_errors |= bool(child.errors())
+        self.met_errors |= bool(child.errors())
         if stop is None or start + count < stop:
             self._check_end(start + count, count, status, child)
 
@@ -161,7 +161,7 @@ class VideoReader:
         Damage begins with the frame for which the decoder reports an error and lasts until the next key frame: what lies between is
         predicted from it. Decodes the file once more, one frame at a time, if errors were met in `frames`; else the answer is at once [].
         """
-        if not self._met_errors:
+        if not self.met_errors:
             return []
         runs: list[tuple[int, int]] = []
         start = None  # of the run that is open

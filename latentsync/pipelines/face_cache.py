@@ -11,16 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import diskcache
+import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from latentsync.errors import OutputError
+from latentsync.faces.detector import Face
+from latentsync.faces.plan import Sighting
 
 logger = logging.getLogger(__name__)
 
 SIZE_LIMIT = 10 << 30  # bytes; beyond it what was not used for longest goes
+TEMPORARY_LIMIT = 2 << 30
+LONGEST = 30_000  # frames of a video whose faces are kept
+ARRAYS = ("box", "anchors", "landmarks", "colours")  # of a `Face`
 LAYOUT = 1  # raise it when what is kept, or how it is computed, changes
 FAILURES = (OSError, sqlite3.Error, diskcache.Timeout, SafetensorError)
 
@@ -63,6 +69,29 @@ class FaceCache:
         except FAILURES as error:
             logger.debug("%s cannot be written: %s", self.folder, error)
 
+    def sightings(
+        self, key: str, length: int | None, find: Callable[[], Iterator[Sighting]], is_sound: Callable[[], bool]
+    ) -> Iterator[Sighting]:
+        """The faces of the first `length` frames of a video, or of all.
+
+        Args:
+            key: of the video and the detector.
+            find: finds them where they are not kept.
+            is_sound: whether, at the end, the video turned out to be undamaged; only then they are kept.
+        """
+        kept = self.get(key)
+        if kept is not None and (kept["is_complete"] or (length is not None and length <= len(kept["faces"]))):
+            yield from unpack_sightings(kept, length)
+            return
+        fresh: list[Sighting] | None = []
+        for sighting in find():
+            yield sighting
+            if fresh is not None:
+                fresh.append(sighting)
+                fresh = fresh if len(fresh) <= LONGEST else None
+        if fresh and is_sound():
+            self.put(key, {**pack_sightings(fresh), "is_complete": torch.tensor(length is None or len(fresh) < length)})
+
     def rows(self, key: str, names: Sequence[str], compute: Callable[[list[int]], Tensor]) -> Tensor:
         """One row for each name, each computed once.
 
@@ -79,11 +108,37 @@ class FaceCache:
         return torch.stack([rows[name].cpu() for name in names])
 
 
+def pack_sightings(sightings: Sequence[Sighting]) -> dict[str, Tensor]:
+    """Faces of frames as tensors: per frame how many there are and whether a shot begins, then the faces of all frames."""
+    faces = [face for found, _ in sightings for face in found]
+    tensors = {
+        "faces": torch.tensor([len(found) for found, _ in sightings]),
+        "is_cut": torch.tensor([is_cut for _, is_cut in sightings]),
+        "score": torch.tensor([face.score for face in faces], dtype=torch.float64),
+        "turns": torch.tensor([face.turns for face in faces]),
+    }
+    for name in ARRAYS:
+        arrays = [getattr(face, name) for face in faces]
+        if arrays and all(array is not None for array in arrays):
+            tensors[name] = torch.from_numpy(np.stack(arrays))
+    return tensors
+
+
+def unpack_sightings(tensors: Mapping[str, Tensor], length: int | None) -> Iterator[Sighting]:
+    """The faces of the first `length` frames, or of all."""
+    arrays = {name: tensors[name].numpy() for name in ARRAYS if name in tensors}
+    scores, turns, first = tensors["score"].tolist(), tensors["turns"].tolist(), 0
+    for count, is_cut in zip(tensors["faces"].tolist()[:length], tensors["is_cut"].tolist(), strict=False):
+        places = range(first, first + count)
+        first += count
+        yield [Face(score=scores[i], turns=turns[i], **{name: array[i] for name, array in arrays.items()}) for i in places], is_cut
+
+
 @contextmanager
 def temporary_cache() -> Iterator[FaceCache]:
     """A cache that goes with the block."""
     with tempfile.TemporaryDirectory(prefix="latentsync-") as folder:
-        cache = FaceCache(Path(folder))
+        cache = FaceCache(Path(folder), TEMPORARY_LIMIT)
         try:
             yield cache
         finally:

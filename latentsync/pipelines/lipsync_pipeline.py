@@ -23,7 +23,7 @@ from latentsync.faces.alignment import warp_faces
 from latentsync.faces.compositing import FaceMatte, inside_picture, match_skin, restore_faces, skin_weights
 from latentsync.faces.detector import FaceDetector
 from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pixels
-from latentsync.faces.plan import FacePlan, name_damage, plan_spans
+from latentsync.faces.plan import FacePlan, Sighting, find_faces, name_damage, plan_sightings
 from latentsync.faces.selection import FaceChoice
 from latentsync.media.audio import AudioSamples
 from latentsync.media.probe import probe
@@ -225,12 +225,9 @@ class LipsyncPipeline(DiffusionPipeline):
         """
         expected = reader.expected_frames
         total = min(length, expected) if length and expected else length or expected
-        choice = FaceChoice.parse(options.face)
-        with (
-            self._stage("analyse", total, callback, timer) as (advance, _),
-            closing(prefetch(reader.frames(0, length), FRAMES_AHEAD)) as frames,
-        ):
-            plan = plan_spans(frames, self.face_detector, self.resolution, float(reader.fps), choice, progress=lambda _: advance())
+        with self._stage("analyse", total, callback, timer) as (advance, _), closing(self._sightings(reader, length)) as sightings:
+            how = (self.face_detector.smoothing, self.resolution, float(reader.fps), FaceChoice.parse(options.face))
+            plan = plan_sightings(sightings, *how, progress=lambda _: advance())
         damaged = reader.damaged_runs(plan.num_frames)
         plan = name_damage(plan, damaged)
         return plan, video_warnings(reader, plan, damaged, length, options)
@@ -333,6 +330,18 @@ class LipsyncPipeline(DiffusionPipeline):
                             inside = inside_picture(clip.matrices, (reader.width, reader.height), self.resolution, device)
                             clip.keep = 1 - (1 - self.mask.to(device)) * inside * matte(clip.faces, inside, clip.span)
                 yield clip
+
+    def _sightings(self, reader: VideoReader, length: int | None) -> Iterator[Sighting]:
+        """The faces of the first `length` frames, or of all; from the cache where they are there."""
+
+        def find() -> Iterator[Sighting]:
+            with closing(prefetch(reader.frames(0, length), FRAMES_AHEAD)) as frames:
+                yield from find_faces(frames, self.face_detector)
+
+        if self.face_cache is None:
+            return find()
+        key = digest("faces", file_sha256(reader.path), str(reader.fps), self.face_detector.name)
+        return self.face_cache.sightings(key, length, find, lambda: not reader.met_errors and reader.problem is None)
 
     @contextmanager
     def _opened_cache(self, reader: VideoReader, repeats: bool) -> Iterator[tuple[FaceCache | None, str]]:
