@@ -1,5 +1,6 @@
 """Keys of the YAML files published with 1.0, 1.5 and 1.6 that are read under another name, pinned to one value, or ignored."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -8,6 +9,20 @@ from typing import Any, NamedTuple
 from latentsync.constants import ATTENTION_HEADS, AUDIO_SAMPLE_RATE, LATENT_CHANNELS, UNET_IN_CHANNELS, VIDEO_FPS
 from latentsync.errors import ConfigError
 
+logger = logging.getLogger(__name__)
+
+# Spelling of the previous release -> the present key. It is read, with a logged line, for one release.
+OLD_KEYS = {
+    "data.counterfactual": "data.counterfactual_pairs",
+    "weights.mouth_reader": "weights.landmark_network",
+    "run.coarse_noise": "run.low_frequency_noise",
+    "run.noisy_share": "run.timestep_bias",
+    "run.noisy_weight": "run.x0_weighting",
+    "run.loss_weights.contrast": "run.loss_weights.infonce",
+    "run.loss_weights.reader": "run.loss_weights.landmark_feature",
+    "run.loss_weights.reader_motion": "run.loss_weights.temporal_feature",
+    "run.loss_weights.reader_points": "run.loss_weights.landmarks",
+}
 MASK_NAMES = ("mask", "mask2", "mask3", "mask4")
 FIX_MASK = "fix_mask"  # the way of 1.0 to name its one fixed mask
 
@@ -140,19 +155,23 @@ def current_values(
         published: the other keys that such a file may have.
         where: the file, for error messages.
 
-    Returns:
-        the current keys with their values, and the ignored keys that were found; both by dotted name.
+    Returns the current keys with their values, and the ignored keys that were found; both by dotted name.
 
-    Raises:
-        ConfigError: a key is unknown, has another value than the one it is pinned to, or says another thing than its current name.
+    Raises ConfigError where a key is unknown, has another value than the one it is pinned to, or contradicts its current name.
     """
     known = current | published.known()
     values: dict[str, Any] = {}
     theirs: dict[str, Any] = {}
     ignored: list[str] = []
+    written = {key for key, _ in entries}
     for key, value in entries:
         if value is None and any(name.startswith(f"{key}.") for name in known):
             continue  # a section without entries
+        if (new := OLD_KEYS.get(key)) in current:
+            if new in written:
+                raise ConfigError(f"{where}: '{key}' is the old name of '{new}'; keep the new one alone")
+            logger.warning("%s: '%s' is called '%s' now; the old name is read for one more release", where, key, new)
+            key = new
         if key not in known:
             raise ConfigError(f"{where}: {unknown_key(key, known, published.foreign)}")
         if key in current:
@@ -172,9 +191,10 @@ def current_values(
 def translated(theirs: Mapping[str, Any], published: PublishedKeys, where: str) -> dict[str, tuple[str, Any]]:
     """Published keys as current key -> (published key, current value); a switch that is off wins over a weight beside it."""
     found: dict[str, tuple[str, Any]] = {}
-    for name, entry in published.renamed.items():
-        if name in theirs:
-            found[entry.key] = (name, entry.read(theirs[name], f"{where}: '{name}' is {theirs[name]!r}"))
+    for name, value in theirs.items():
+        if name in published.renamed:
+            entry = published.renamed[name]
+            found[entry.key] = (name, entry.read(value, f"{where}: '{name}' is {value!r}"))
     for name, keys in published.switches.items():
         if name in theirs and not is_on(theirs[name], f"{where}: '{name}' is {theirs[name]!r}"):
             found |= dict.fromkeys(keys, (name, 0.0))

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from latentsync.config import (
-    OLD_KEYS,
     Config,
     EncoderConfig,
     OptimizerConfig,
@@ -21,6 +20,7 @@ from latentsync.config import (
     load_syncnet_config,
 )
 from latentsync.errors import ConfigError
+from latentsync.published_config import OLD_KEYS
 from latentsync.weights import CHECKPOINTS, VERSIONS, WEIGHTS
 
 ROOT = Path(__file__).parents[1]

@@ -4,10 +4,10 @@ import hashlib
 import os
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -73,14 +73,15 @@ class Batch:
 
     def to(self: "BatchType", device: torch.device) -> "BatchType":
         """The same on a device."""
-        moved = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value for name, value in moved.items()}
-        return type(self)(**moved)
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in self.tensors().items()})
 
     def pin_memory(self: "BatchType") -> "BatchType":
         """The same in memory that a GPU copies from while it computes; the loader calls this."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return type(self)(**{name: value.pin_memory() if isinstance(value, Tensor) else value for name, value in values.items()})
+        return replace(self, **{name: value.pin_memory() for name, value in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
 
 BatchType = TypeVar("BatchType", bound=Batch)
@@ -110,12 +111,6 @@ class SyncNetBatch(Batch):
     audio_mouth: Tensor | None = None  # float32 b f k: ... during the sound
 
 
-def stack(values: Sequence[Tensor | None]) -> Tensor | None:
-    """Tensors along a new first axis; None where any of them is missing."""
-    present = [value for value in values if value is not None]
-    return torch.stack(present) if len(present) == len(values) else None
-
-
 SAMPLES, EPOCHS = 0, 1  # purposes of random numbers: streams of different purposes never coincide
 UNET_LENGTHS, SYNCNET_LENGTHS = 3, 2  # a clip is at least so many windows long
 
@@ -143,10 +138,9 @@ def generator(seed: int, position: int, purpose: int = SAMPLES) -> np.random.Gen
 def choose_unet(rng: np.random.Generator, frames: int, length: int) -> UNetChoice:
     """A target anywhere in the clip and, as its reference, any window of the clip that shares no frame with it.
 
-    Both have `length` frames. Given the target all references are equally likely, as if sampled again until one fits (LatentSync,
-    arXiv 2412.09262). Raises ValueError where the clip is shorter than UNET_LENGTHS windows.
+    Both have `length` frames; the clip has UNET_LENGTHS times as many at least. Given the target all references are equally likely, as if
+    sampled again until one fits (LatentSync, arXiv 2412.09262).
     """
-    _check_length(frames, length, UNET_LENGTHS)
     start = int(rng.integers(frames - length + 1))
     before = max(0, start - length + 1)  # references that end before the target begins
     after = max(0, frames - 2 * length - start + 1)
@@ -155,21 +149,12 @@ def choose_unet(rng: np.random.Generator, frames: int, length: int) -> UNetChoic
 
 
 def choose_syncnet(rng: np.random.Generator, frames: int, length: int) -> SyncNetChoice:
-    """Sound anywhere in the clip; with equal odds the pictures of the same moment or of any other one, which may overlap it.
-
-    Raises ValueError where the clip is shorter than SYNCNET_LENGTHS windows.
-    """
-    _check_length(frames, length, SYNCNET_LENGTHS)
+    """Sound anywhere in the clip; with equal odds the pictures of the same moment or of any other one, which may overlap it."""
     sound = int(rng.integers(frames - length + 1))
     other = int(rng.integers(frames - length))
     other += other >= sound
     label = int(rng.integers(2))
     return SyncNetChoice(sound, sound if label else other, label)
-
-
-def _check_length(frames: int, length: int, lengths: int) -> None:
-    if frames < lengths * length:
-        raise ValueError(f"a clip of {frames} frames is shorter than {lengths} windows of {length}")
 
 
 FAILURES_IN_A_ROW = 20  # clips in a row that cannot be read before a training gives up
@@ -236,12 +221,11 @@ class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
 
 def collate(samples: Sequence[BatchType]) -> BatchType:
     """Batches of one to one batch."""
-    kind = type(samples[0])
-    joined: dict[str, Tensor | list[str] | None] = {"problems": [problem for sample in samples for problem in sample.problems]}
-    for name in (field.name for field in fields(kind) if field.name != "problems"):
-        values = stack([getattr(sample, name) for sample in samples])  # b 1 ...
-        joined[name] = None if values is None else values.flatten(0, 1)
-    return kind(**joined)  # type: ignore[arg-type]
+    joined: dict[str, Any] = {"problems": [problem for sample in samples for problem in sample.problems]}
+    for name in vars(samples[0]).keys() - {"problems"}:
+        values = [getattr(sample, name) for sample in samples]  # each 1 ...
+        joined[name] = None if any(value is None for value in values) else torch.cat(values)
+    return type(samples[0])(**joined)
 
 
 def whole(value: int) -> Tensor:
@@ -287,7 +271,7 @@ class IndexSampler(Sampler[list[SampleIndex]]):
 
 
 def make_loader(
-    dataset: ClipDataset[BatchType], sampler: Sampler[list[SampleIndex]], num_workers: int, pin_memory: bool = False
+    dataset: ClipDataset[BatchType], sampler: Iterable[list[SampleIndex]], num_workers: int, pin_memory: bool = False
 ) -> DataLoader[BatchType]:
     """Batches in the sampler's order, read ahead by `num_workers` processes; 0: read when they are asked for."""
     return DataLoader(
@@ -303,27 +287,12 @@ def make_loader(
     )
 
 
-class _FixedIndices(Sampler[list[SampleIndex]]):
-    """The same batches every time."""
-
-    def __init__(self, indices: list[SampleIndex], batch_size: int) -> None:
-        self.indices, self.batch_size = indices, batch_size
-
-    def __iter__(self) -> Iterator[list[SampleIndex]]:
-        """Batch after batch; the last may be short."""
-        yield from (self.indices[start : start + self.batch_size] for start in range(0, len(self.indices), self.batch_size))
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        return -(-len(self.indices) // self.batch_size)
-
-
 def fixed_batches(
     dataset: ClipDataset[BatchType], count: int, batch_size: int, rank: int = 0, world: int = 1, num_workers: int = 0
 ) -> DataLoader[BatchType]:
     """This process's share of `count` samples that are the same whenever they are iterated over: sample i is clip i % n at position i."""
     indices = [SampleIndex(position, position % len(dataset)) for position in range(rank, count, world)]
-    return make_loader(dataset, _FixedIndices(indices, batch_size), num_workers)
+    return make_loader(dataset, [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)], num_workers)
 
 
 def _begin_worker(_: int) -> None:

@@ -18,10 +18,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 
-from latentsync.config import OLD_KEYS, Config, SyncNetConfig, dump_config
+from latentsync.config import Config, SyncNetConfig, dump_config
 from latentsync.errors import ConfigError, LatentSyncError, OutputError, first_line
 from latentsync.media.files import STAGING_PREFIX, FolderLock, staged, write_json, write_text
-from latentsync.published_config import leaves
+from latentsync.published_config import OLD_KEYS, leaves
 
 logger = logging.getLogger(__name__)
 
