@@ -35,6 +35,7 @@ _LORA = re.compile(r"lora[_.](A|B|up|down|embedding)|\.lora\.|\.hada_w|\.lokr_w"
 _ZIP_MAGIC = b"PK"  # of what `torch.save` has written since version 1.6
 _PICKLE_MAGIC = b"\x80"  # of what it wrote before
 _SAFETENSORS_HEADER = 100 << 20  # bytes: the format's limit of the JSON that follows its first eight bytes
+_PROGRAM = "constants.pkl"  # in a ZIP archive: it is a TorchScript program
 _MOST_JSON = 64 << 20  # bytes of a JSON file that is looked into for what it is
 _NO_WEIGHTS = {  # beginning of a file, in lower case -> what it is and what to do
     b"version https://git-lfs": "is a Git LFS pointer in place of the file: run `git lfs pull` where it was cloned, or download it itself",
@@ -49,17 +50,8 @@ _UNREADABLE = (  # what torch and safetensors raise on files that are damaged or
 )
 
 
-def read_file(path: Path) -> Any:
-    """What safetensors or `torch.save` wrote into a file, on the CPU. Raises WeightsError, which says what the file is instead."""
-    try:
-        return _read(path)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(refusal(path, str(error))) from error
-    except _UNREADABLE as error:
-        raise WeightsError(refusal(path)) from error
-
-
 def _read(path: Path) -> Any:
+    """What safetensors or `torch.save` wrote into a file, on the CPU; raises one of `_UNREADABLE` or a pickle error."""
     with path.open("rb") as file:
         head = file.read(9)
     if is_safetensors(head):
@@ -67,28 +59,18 @@ def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":  # torch goes by the name of a path, so it gets an open file
         with path.open("rb") as file:
             return torch.load(file, map_location="cpu", weights_only=True)
-    if is_zipfile(path) and is_program(path):
+    if not is_zipfile(path):  # torch's older format
+        return torch.load(path, map_location="cpu", weights_only=True)
+    if _PROGRAM in names_in(path):  # torch would run it in place of reading it
         raise ValueError
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
-
-
-def _can_be_mapped(path: Path) -> bool:
-    """Whether tensors lie in a file as they are: not in torch's older format, and not in a compressed archive, whose bytes torch would take
-    for numbers."""
-    if not is_zipfile(path):
-        return False
-    with ZipFile(path) as archive:
-        return all(entry.compress_type == ZIP_STORED for entry in archive.infolist())
+    with ZipFile(path) as archive:  # of a compressed archive torch would take the bytes for numbers
+        can_be_mapped = all(entry.compress_type == ZIP_STORED for entry in archive.infolist())
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=can_be_mapped)
 
 
 def is_safetensors(head: bytes) -> bool:
     """Whether a file begins with the length of a JSON text and that text."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _SAFETENSORS_HEADER
-
-
-def is_program(path: Path) -> bool:
-    """Whether a ZIP archive is a TorchScript program, which torch would run in place of reading it."""
-    return "constants.pkl" in names_in(path)
 
 
 def names_in(archive: Path) -> set[str]:
@@ -98,7 +80,7 @@ def names_in(archive: Path) -> set[str]:
 
 
 def refusal(path: Path, reason: str = "") -> str:
-    """Why a file could not be read, judged by its size and its first bytes."""
+    """Why a file could not be read, going by its size and its first bytes."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -112,7 +94,7 @@ def refusal(path: Path, reason: str = "") -> str:
     if head.lstrip().startswith(b"{"):
         return f"{path} {_about_json(path)}."
     if is_zipfile(path):
-        if is_program(path):
+        if _PROGRAM in names_in(path):
             return f"{path} is a TorchScript program and no file of weights: name a file that `torch.save` or safetensors wrote."
         if "data.pkl" not in names_in(path):
             return f"{path} is a ZIP archive of other files: unpack it and name the file inside."
@@ -148,10 +130,8 @@ def weights_in(path: Path, checkpoint: Mapping[str, Any], part: tuple[str, ...],
             f"{path} holds a LoRA, which is a change to a network and not a network: merge it into the weights that it was trained on, "
             "and name the merged file."
         )
-    told: list[str] = []
-    average = _without_prefixes(average, part, told if not plain else [])
-    plain = _without_prefixes(plain, part, told)
-    notes += told
+    average = _without_prefixes(average, part, notes if not plain else [])
+    plain = _without_prefixes(plain, part, notes)
     if plain and average:
         same = plain.keys() == average.keys()
         taken = "the average is taken" if same else "the weights are taken, since the names of the average are others"
@@ -163,24 +143,21 @@ def weights_in(path: Path, checkpoint: Mapping[str, Any], part: tuple[str, ...],
 def _groups(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Named tensors inside nested dictionaries: plain weights and their moving average; either may be empty."""
     inner = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Mapping)}
-    average = next(filter(None, (_either(_groups(inner[key])) for key in _AVERAGES if key in inner)), {})
+    averages = [_groups(inner[key]) for key in _AVERAGES if key in inner]
+    average = next((plain or own for plain, own in averages if plain or own), {})
     for key in _WRAPPERS:
         plain, nested = _groups(inner[key]) if key in inner else ({}, {})
         if plain or nested:
             return plain, average or nested
-    named = {key: value for key, value in content.items() if _is_named_tensor(key, value)}
+    named = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not named:
-        others = [_either(_groups(value)) for key, value in inner.items() if key not in _AVERAGES and not _TRAINING_STATE.search(key)]
-        found = [group for group in others if group]
+        others = [_groups(value) for key, value in inner.items() if key not in _AVERAGES and not _TRAINING_STATE.search(key)]
+        found = [plain or own for plain, own in others if plain or own]
         return found[0] if len(found) == 1 else {}, average
     starts = tuple(f"{key}." for key in _AVERAGES)
     own = {key.split(".", 1)[1]: value for key, value in named.items() if key.startswith(starts)}
     plain = {key: value for key, value in named.items() if not key.startswith(starts)}
     return _without_counters(plain), average or _without_counters(own)
-
-
-def _either(groups: tuple[dict[str, Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
-    return groups[0] or groups[1]
 
 
 def _without_counters(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -199,16 +176,14 @@ def _without_prefixes(weights: dict[str, Tensor], part: tuple[str, ...], notes: 
     return {key.replace("._orig_mod.", "."): value for key, value in weights.items()}
 
 
-def _is_named_tensor(key: object, value: object) -> bool:
-    return isinstance(key, str) and isinstance(value, Tensor)
-
-
 CHECKPOINTS = Path("checkpoints")  # folder of all weight files, relative to the project's root
 FLAT_UNET = Path("latentsync_unet.pt")  # a denoiser in the published layout, relative to that folder; its version is not written there
 WHISPER_BY_WIDTH = {384: "whisper-tiny", 768: "whisper-small"}  # width of an audio token -> published audio encoder
 VERSIONS = ("1.6", "1.5", "1.0")  # published versions of the method, newest first
 _LATENTSYNC = {"1.6": "ByteDance/LatentSync-1.6", "1.5": "ByteDance/LatentSync-1.5", "1.0": "ByteDance/LatentSync"}
 _FAN = "https://www.adrianbulat.com/downloads/python-fan/"
+_WHISPER_SMALL = "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794"
+_BSD = "BSD-3-Clause"
 _INCEPTION = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
 V10_MARK = ".audio_cross_attn."  # in names of version 1.0 alone; those of 1.5 and 1.6 are the same
 _BLOCK = 1 << 20  # bytes that are read at once
@@ -248,80 +223,75 @@ class WeightFile:
         return self.source if self.repository is None else f"{self.source} of the Hugging Face repository {self.repository}"
 
 
-def _unet(version: str) -> WeightFile:
-    path = Path(f"latentsync-{version}/latentsync_unet.pt")
-    return WeightFile(path, _LATENTSYNC[version], path.name, "OpenRAIL++", f"the denoiser of version {version}", flat=FLAT_UNET)
+def _published(source: str, licence: str, purpose: str, **more: Any) -> WeightFile:
+    """A file of the newest published repository, in the same place there and here."""
+    return WeightFile(Path(source), _LATENTSYNC["1.6"], source, licence, purpose, **more)
 
 
-def _vae(name: str, spare: str | None = None) -> WeightFile:
+def _of_vae(name: str, spare: str | None = None) -> WeightFile:
     return WeightFile(Path("sd-vae-ft-mse") / name, "stabilityai/sd-vae-ft-mse", name, "MIT", "pixels to latents and back", spare=spare)
 
 
-def _judge(name: str, licence: str, purpose: str) -> WeightFile:
-    """A network by which data are chosen and results are measured."""
-    source = f"auxiliary/{name}"
-    why = f"data processing and evaluation: {purpose}"
-    return WeightFile(Path(source), _LATENTSYNC["1.6"], source, licence, why, required=False, training=True)
-
-
-def _file_of(address: str, purpose: str, sha256: str | None = None, licence: str = "BSD-3-Clause", training: bool = False) -> WeightFile:
+def _of_address(address: str, licence: str, purpose: str, sha256: str | None = None, **more: Any) -> WeightFile:
     """A file that the project works without, from an address of its own."""
-    return WeightFile(
-        Path("auxiliary") / address.rsplit("/", 1)[1], None, address, licence, purpose, sha256, required=False, training=training
-    )
+    return WeightFile(Path("auxiliary") / address.rsplit("/", 1)[1], None, address, licence, purpose, sha256, required=False, **more)
 
 
+_TRAINING: dict[str, Any] = {"required": False, "training": True}
+_MEASURES = "data processing and evaluation:"
+_SYNCNET_V2 = "of the repository joonson/syncnet_python"
 WEIGHTS: Mapping[str, WeightFile] = {
-    **{f"unet-{version}": _unet(version) for version in VERSIONS},
-    "whisper-tiny": WeightFile(
-        Path("whisper/tiny.pt"),
-        _LATENTSYNC["1.6"],
-        "whisper/tiny.pt",
-        "MIT",
-        "hearing the audio",
-    ),
+    **{
+        f"unet-{version}": WeightFile(
+            Path(f"latentsync-{version}") / FLAT_UNET,
+            repository,
+            FLAT_UNET.name,
+            "OpenRAIL++",
+            f"the denoiser of version {version}",
+            flat=FLAT_UNET,
+        )
+        for version, repository in _LATENTSYNC.items()
+    },
+    "whisper-tiny": _published("whisper/tiny.pt", "MIT", "audio features"),
     "whisper-small": WeightFile(
         Path("whisper/small.pt"),
         None,
-        "https://openaipublic.azureedge.net/main/whisper/models/9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794/small.pt",
+        f"https://openaipublic.azureedge.net/main/whisper/models/{_WHISPER_SMALL}/small.pt",
         "MIT",
-        "hearing the audio, for networks trained with 768-wide audio tokens (OpenAI's own file)",
-        "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794",
+        "audio features for networks trained with 768-wide audio tokens (OpenAI's own file)",
+        _WHISPER_SMALL,
         required=False,
     ),
-    "vae-config": _vae("config.json"),
-    "vae": _vae("diffusion_pytorch_model.safetensors", spare="diffusion_pytorch_model.bin"),
-    "s3fd": _file_of(
-        _FAN + "s3fd-619a316812.pth", "finding faces with face-alignment (without it the built-in detector is used)", "619a316812"
+    "vae-config": _of_vae("config.json"),
+    "vae": _of_vae("diffusion_pytorch_model.safetensors", spare="diffusion_pytorch_model.bin"),
+    "s3fd": _of_address(
+        _FAN + "s3fd-619a316812.pth", _BSD, "face detection with face-alignment (without it the built-in detector is used)", "619a316812"
     ),
-    "2dfan4": _file_of(_FAN + "2DFAN4-11f355bf06.pth.tar", "68 face landmarks with face-alignment (as above)", "11f355bf06"),
+    "2dfan4": _of_address(_FAN + "2DFAN4-11f355bf06.pth.tar", _BSD, "68 face landmarks with face-alignment (as above)", "11f355bf06"),
     "syncnet": WeightFile(
         Path("latentsync-1.6/stable_syncnet.pt"),
         _LATENTSYNC["1.6"],
         "stable_syncnet.pt",
         "OpenRAIL++",
-        "training with SyncNet's opinion of mouth and sound",
-        required=False,
-        training=True,
+        "training: the sync losses (SyncNet)",
         flat=Path("stable_syncnet.pt"),
+        **_TRAINING,
     ),
-    "vgg16": _file_of(
-        "https://download.pytorch.org/models/vgg16-397923af.pth", "training with LPIPS, how alike two faces look", "397923af", training=True
+    "vgg16": _of_address(
+        "https://download.pytorch.org/models/vgg16-397923af.pth", _BSD, "training: LPIPS (VGG-16)", "397923af", training=True
     ),
-    "videomae": WeightFile(
-        Path("auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth"),
-        _LATENTSYNC["1.6"],
-        "auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth",
-        "CC-BY-NC-4.0",
-        "training with TREPA, how alike two clips move (VideoMAE v2)",
-        required=False,
-        training=True,
+    "videomae": _published("auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth", "CC-BY-NC-4.0", "training: TREPA (VideoMAE v2)", **_TRAINING),
+    "sfd_face": _published(
+        "auxiliary/sfd_face.pth", "MIT", f"{_MEASURES} face detection for SyncNet v2 (S3FD, {_SYNCNET_V2})", **_TRAINING
     ),
-    "sfd_face": _judge("sfd_face.pth", "MIT", "finding faces for SyncNet v2 (S3FD, of the repository joonson/syncnet_python)"),
-    "syncnet_v2": _judge("syncnet_v2.model", "MIT", "offset and confidence of mouth and sound (of the repository joonson/syncnet_python)"),
-    "hyperiqa": _judge("koniq_pretrained.pkl", "MIT", "judging how good a picture looks (hyperIQA, of the repository SSL92/hyperIQA)"),
-    "i3d": _judge("i3d_torchscript.pt", "Apache-2.0", "FVD, how alike two sets of videos are (I3D)"),
-    "inception": _file_of(_INCEPTION, "evaluation: FID, how alike two sets of faces are (Inception)", licence="Apache-2.0", training=True),
+    "syncnet_v2": _published(
+        "auxiliary/syncnet_v2.model", "MIT", f"{_MEASURES} audio-visual offset and confidence ({_SYNCNET_V2})", **_TRAINING
+    ),
+    "hyperiqa": _published(
+        "auxiliary/koniq_pretrained.pkl", "MIT", f"{_MEASURES} image quality (hyperIQA, of the repository SSL92/hyperIQA)", **_TRAINING
+    ),
+    "i3d": _published("auxiliary/i3d_torchscript.pt", "Apache-2.0", f"{_MEASURES} FVD (I3D)", **_TRAINING),
+    "inception": _of_address(_INCEPTION, "Apache-2.0", "evaluation: FID (Inception)", training=True),
 }
 
 
@@ -365,13 +335,10 @@ def weights_path(name: str, checkpoints: Path = CHECKPOINTS) -> Path:
 def stated_version(path: Path) -> str | None:
     """The published version that the folder of a denoiser names: ours (latentsync-1.5), or its repository's in a cache; else None."""
     folders = {path.parent.name.lower(), *(parent.name.lower() for parent in path.parents[2:3])}
-    known = {name: version for version, source in _LATENTSYNC.items() for name in (f"latentsync-{version}", _cache_folder(source))}
-    return next((version for name, version in known.items() if name in folders), None)
-
-
-def _cache_folder(repository: str) -> str:
-    """Of a repository, in the cache of huggingface_hub; in lower case."""
-    return f"models--{repository.replace('/', '--')}".lower()
+    for version, repository in _LATENTSYNC.items():
+        if folders & {f"latentsync-{version}", f"models--{repository.replace('/', '--')}".lower()}:
+            return version
+    return None
 
 
 def tell_version(path: Path) -> str:
@@ -430,7 +397,10 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise WeightsError(
             f"{path} does not exist: run `{command}` (with --training for training), which fetches it or says where to get it."
         )
-    checkpoint = read_file(path)
+    try:
+        checkpoint = _read(path)
+    except (pickle.UnpicklingError, *_UNREADABLE) as error:
+        raise WeightsError(refusal(path, str(error) if isinstance(error, pickle.UnpicklingError) else "")) from error
     if not isinstance(checkpoint, dict) or not checkpoint:
         raise WeightsError(f"{path} holds {type(checkpoint).__name__} data in place of named weights: name another file.")
     return checkpoint
