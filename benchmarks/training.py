@@ -32,7 +32,7 @@ from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.third_party.videomae import VideoMAE
 from latentsync.training.trainer import half_precision, make_accelerator, make_optimizer
-from latentsync.training.unet import NoiseSampling, UNetStep, freeze
+from latentsync.training.unet import UNetStep, freeze
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "unet"
 TINY_WIDTHS, TINY_RESOLUTION = [64, 128, 256, 256], 64
@@ -98,7 +98,7 @@ def step_of(config: Config, tiny: bool, device: torch.device, dtype: torch.dtype
         network.gradient_checkpointing = config.run.enable_gradient_checkpointing
         networks["videomae"] = TREPALoss(network)
     mask = fixed_mask(config.data.resolution).to(device)
-    return UNetStep(codec, mask, weights=weights, seed=0, noise_sampling=NoiseSampling(), networks=networks)
+    return UNetStep(codec, mask, config.run, networks)
 
 
 def batch_of(config: Config, position: int, device: torch.device) -> UNetBatch:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latentsync.cli import INTERRUPTED, run_command
 
@@ -55,17 +55,7 @@ def start_training(
         task = build()
         if accelerator.is_main_process:
             keep_config(config, folder)
-        trainer = Trainer(
-            accelerator,
-            task,
-            config.run,
-            config.optimizer,
-            config.ckpt,
-            folder=folder,
-            batch_size=config.data.batch_size,
-            num_workers=config.data.num_workers,
-            show_progress=not parsed.quiet,
-        )
+        trainer = Trainer(accelerator, task, config, show_progress=not parsed.quiet)
         if parsed.dry_run:
             logger.info("Everything is there; %d steps would be trained", config.run.max_train_steps)
             return True
@@ -77,3 +67,25 @@ def run_training(work: Callable[[argparse.Namespace], bool], parsed: argparse.Na
     again = "the same command goes on from the last checkpoint."
     quiet, verbose = parsed.quiet, parsed.verbose
     return run_command(lambda: 0 if work(parsed) else INTERRUPTED, "latentsync", again, quiet=quiet, verbose=verbose, signals=False)
+
+
+def train(
+    parsed: argparse.Namespace,
+    load: "Callable[[Path, Sequence[str]], Any]",
+    build: "Callable[[Any, Accelerator, bool], TrainingTask]",
+) -> int:
+    """A training command; the exit code. `load` reads recipe and overrides; `build` makes the task, its last argument: show progress."""
+
+    def work(parsed: argparse.Namespace) -> bool:
+        from latentsync.config import dump_config
+
+        config = load(parsed.config_path, parsed.overrides)
+        if parsed.print_config:
+            print(dump_config(config), end="")
+            return True
+        from latentsync.training.trainer import make_accelerator
+
+        accelerator = make_accelerator(config.run, parsed.device)
+        return start_training(config, accelerator, lambda: build(config, accelerator, not parsed.quiet), parsed)
+
+    return run_training(work, parsed)

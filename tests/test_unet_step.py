@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from golden_recipe import load_case, seeded_normal, seeded_state_dict, weights_sha256
 from test_losses import seeded_lpips, tiny_sync
 
-from latentsync.config import Config, UNetConfig, VideoMAEConfig
+from latentsync.config import Config, UNetConfig, UNetRunConfig, VideoMAEConfig
 from latentsync.data.sampling import UNetBatch
 from latentsync.diffusion import mixed_noise, unet_input
 from latentsync.errors import ConfigError
@@ -26,7 +26,6 @@ from latentsync.training import unet as unet_step
 from latentsync.training.unet import (
     LOSSES,
     NoiseSamples,
-    NoiseSampling,
     UNetStep,
     decode_slices,
     low_frequency_noise,
@@ -78,7 +77,7 @@ def case_pixels(seed):
 
 def make_step(weights=WEIGHTS, networks=None, **settings):
     networks = case_networks() if networks is None else networks
-    return UNetStep(case_codec(), fixed_mask(SIDE), weights=weights, seed=7, noise_sampling=NoiseSampling(), networks=networks, **settings)
+    return UNetStep(case_codec(), fixed_mask(SIDE), UNetRunConfig(seed=7, loss_weights=weights, **settings), networks)
 
 
 def random_batch(size=2, frames=2, **changes) -> UNetBatch:
@@ -143,24 +142,24 @@ def test_losses_and_gradients_equal_the_reference(monkeypatch):
 
 
 def test_noise_belongs_to_the_sample_alone():
-    together = sample_noise(7, [3, 900_000, 5], 4, 8, NoiseSampling(), 1000)
-    alone = sample_noise(7, [5], 4, 8, NoiseSampling(), 1000)
+    together = sample_noise(UNetRunConfig(seed=7), [3, 900_000, 5], 4, 8, 1000)
+    alone = sample_noise(UNetRunConfig(seed=7), [5], 4, 8, 1000)
     assert together.noise.shape == (3, 4, 4, 8, 8) and together.posterior.shape == (3, 4, 3, 4, 8, 8)
     for field in dataclasses.fields(NoiseSamples):
         assert torch.equal(getattr(together, field.name)[2:], getattr(alone, field.name))
     state = torch.get_rng_state()
-    assert not torch.equal(sample_noise(8, [5], 4, 8, NoiseSampling(), 1000).noise, alone.noise)
+    assert not torch.equal(sample_noise(UNetRunConfig(seed=8), [5], 4, 8, 1000).noise, alone.noise)
     assert not torch.equal(together.noise[0], together.noise[1])
     assert torch.equal(torch.get_rng_state(), state)  # the global generator is left alone
-    timesteps = sample_noise(7, range(400), 1, 2, NoiseSampling(), 1000).timestep
+    timesteps = sample_noise(UNetRunConfig(seed=7), range(400), 1, 2, 1000).timestep
     assert timesteps.min() >= 0 and timesteps.max() < 1000 and abs(timesteps.float().mean() - 499.5) < 60
 
 
 def test_frames_share_half_of_their_noise_or_all_of_it():
-    noise = sample_noise(7, range(60), 2, 16, NoiseSampling(), 1000).noise
+    noise = sample_noise(UNetRunConfig(seed=7), range(60), 2, 16, 1000).noise
     assert abs(noise.var() - 1) < 0.03
     assert abs((noise[:, :, 0] * noise[:, :, 1]).mean() - 0.5) < 0.03
-    same = sample_noise(7, [1], 3, 8, NoiseSampling(alpha=None), 1000).noise
+    same = sample_noise(UNetRunConfig(seed=7, use_mixed_noise=False), [1], 3, 8, 1000).noise
     assert torch.equal(same[:, :, 0], same[:, :, 2])
 
 
@@ -168,7 +167,7 @@ def test_low_frequency_noise_lies_in_large_waves_alone():
     many = torch.cat([low_frequency_noise(torch.Generator().manual_seed(seed), 16) for seed in range(200)])  # n c 1 h w
     assert many.shape == (200, 4, 1, 16, 16) and abs(many.mean()) < 0.1
     assert many.mean((-1, -2)).var() > 1 and many.diff(dim=-1).var() < 0.2 * many.var()
-    plain, both = (sample_noise(7, [3], 2, 16, NoiseSampling(low_frequency=deviation), 1000) for deviation in (0.0, 0.3))
+    plain, both = (sample_noise(UNetRunConfig(seed=7, low_frequency_noise=deviation), [3], 2, 16, 1000) for deviation in (0.0, 0.3))
     more = both.noise - plain.noise
     assert torch.allclose(more[:, :, 0], more[:, :, 1], atol=1e-5) and more.std() > 0.1  # the same for all frames
     assert torch.equal(plain.timestep, both.timestep) and torch.equal(plain.posterior, both.posterior)
@@ -176,7 +175,7 @@ def test_low_frequency_noise_lies_in_large_waves_alone():
 
 def test_a_share_of_the_samples_is_noisy():
     for share, expected in ((0.0, 0.25), (0.5, 0.625), (1.0, 1.0)):
-        timesteps = sample_noise(7, range(400), 1, 2, NoiseSampling(timestep_bias=share), 1000).timestep
+        timesteps = sample_noise(UNetRunConfig(seed=7, timestep_bias=share), range(400), 1, 2, 1000).timestep
         assert timesteps.max() < 1000 and (timesteps >= 750).float().mean() == pytest.approx(expected, abs=0.06)
 
 
@@ -345,7 +344,7 @@ def test_noisy_steps_can_count_more():
     batch, loud = random_batch(), []
     for largest in (1.0, 5.0):
         step = make_step({"recon": 1.0}, {}, x0_weighting=largest)
-        samples = dataclasses.replace(sample_noise(7, [0, 1], 2, SIDE // 8, NoiseSampling(), 1000), timestep=torch.tensor([999, 999]))
+        samples = dataclasses.replace(sample_noise(UNetRunConfig(seed=7), [0, 1], 2, SIDE // 8, 1000), timestep=torch.tensor([999, 999]))
         with torch.no_grad():
             loud.append(step.losses(tiny_unet(), batch, samples)["recon"])
     torch.testing.assert_close(loud[1], 5 * loud[0])
@@ -359,7 +358,7 @@ def test_lips_can_count_more():
     assert inside.any(1).nonzero().flatten().tolist() == list(range(9, 15))
     assert inside.any(0).nonzero().flatten().tolist() == list(range(5, 11))
     torch.testing.assert_close(cells[inside], 4 * cells[0, 0].expand(36))
-    batch, samples = random_batch(), sample_noise(7, [0, 1], 2, SIDE // 8, NoiseSampling(), 1000)
+    batch, samples = random_batch(), sample_noise(UNetRunConfig(seed=7), [0, 1], 2, SIDE // 8, 1000)
     with torch.no_grad():
         errors = (tiny_unet()(unet_input_of(batch, samples), samples.timestep, batch.audio) - samples.noise).square()
         loss = make_step({"recon": 1.0}, {}, mouth_weight=4.0).losses(tiny_unet(), batch, samples)["recon"]
