@@ -356,8 +356,7 @@ def tell_version(path: Path) -> str:
 def check_sha256(path: Path, expected: str | None) -> None:
     """Compare a file with its checksum (or the checksum's first digits); nothing is checked where none is known.
 
-    Raises:
-        WeightsError: the file is another one.
+    Raises WeightsError: the file is another one.
     """
     if expected is None:
         return
@@ -386,8 +385,7 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     Args:
         path: a file that safetensors or `torch.save` wrote; its content tells which, whatever its name ends with.
 
-    Raises:
-        WeightsError: the file is missing, empty, cut short, no checkpoint, or holds more than tensors and plain values.
+    Raises WeightsError: the file is missing, empty, cut short, no checkpoint, or holds more than tensors and plain values.
     """
     path = Path(path)
     if path.is_dir():
@@ -416,8 +414,7 @@ def read_state_dict(path: Path | str, part: tuple[str, ...] = ()) -> tuple[dict[
     Args:
         part: prefixes of the network that is wanted, where a file holds several networks ("unet." beside "vae.").
 
-    Raises:
-        WeightsError: as `read_checkpoint`, and if the file holds something else than one network's named tensors.
+    Raises WeightsError: as `read_checkpoint`, and if the file holds something else than one network's named tensors.
     """
     checkpoint, notes = read_checkpoint(path), []
     weights, step = weights_in(Path(path), checkpoint, part, notes), checkpoint.get("global_step")
@@ -434,8 +431,7 @@ def load_strict(module: nn.Module, state_dict: Mapping[str, torch.Tensor], path:
         hint: what to do about a misfit; ends the sentence.
         assign: put the tensors themselves into the module (for one built on the meta device) instead of copying their values.
 
-    Raises:
-        WeightsError: one sentence with the counts and first examples of missing, unexpected and misshaped entries.
+    Raises WeightsError: one sentence with the counts and first examples of missing, unexpected and misshaped entries.
     """
     wanted = module.state_dict()
     missing = [key for key in wanted if key not in state_dict]
@@ -461,8 +457,7 @@ def load_frozen(build: Callable[[], Network], path: Path | str, hint: str) -> Ne
         path: a torch or safetensors file with the weights under "state_dict", or bare.
         hint: what to do about a file that does not fit; ends the sentence.
 
-    Raises:
-        WeightsError: the file is missing, unreadable, or holds another network.
+    Raises WeightsError: the file is missing, unreadable, or holds another network.
     """
     weights, _ = read_state_dict(path)
     with torch.device("meta"):

@@ -12,7 +12,7 @@ from tiny_pipeline import seeded_codec
 
 from latentsync.data.cache import read_frames
 from latentsync.data.clip_index import Catalog, ClipInfo, read_mouth
-from latentsync.data.features import CachedWindow, Features, LatentStore, Mels
+from latentsync.data.features import Features, LatentStore, Mels
 from latentsync.data.sampling import FAILURES_IN_A_ROW, SampleIndex, choose_syncnet, choose_unet, collate, generator
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.data.unet_dataset import UNetDataset
@@ -195,7 +195,7 @@ def test_latents_are_those_the_autoencoder_would_give(catalog, cache, features, 
     other.fill(codec, Catalog(catalog.clips[:1]), mask)
     assert len(list(tmp_path.rglob("*.npy"))) == 3  # another autoencoder, another store
     with pytest.raises(InputError, match="no cached latents"):
-        other.moments(*[CachedWindow(catalog.clips[1].path, 0)] * 3, LENGTH)
+        other.moments(*[(catalog.clips[1].path, 0)] * 3, LENGTH)
     for content in (mask, 1 - mask):  # a picture as mask counts by its content
         LatentStore(tmp_path, SIDE, str(tmp_path / "own.png")).fill(codec, Catalog(catalog.clips[:1]), content)
     assert len(list(tmp_path.rglob("*.npy"))) == 5

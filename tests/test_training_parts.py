@@ -1,7 +1,6 @@
 """The parts of a training one by one: what it remembers, draws, averages, warns of and refuses."""
 
 import logging
-import math
 from pathlib import Path
 
 import cv2
@@ -18,15 +17,7 @@ from latentsync.losses.sync import syncnet_frames
 from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 from latentsync.models.vae import LatentCodec
 from latentsync.training.checkpoint import CheckpointStore, check_config, keep_config
-from latentsync.training.logging import (
-    MOST_POINTS,
-    TRAINING,
-    VALIDATION,
-    Curve,
-    History,
-    HistoryPoint,
-    draw_chart,
-)
+from latentsync.training.logging import TRAINING, VALIDATION, History, HistoryPoint, draw_chart
 from latentsync.training.syncnet import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
 from latentsync.training.trainer import EMA, ValidationSum, last_line, make_accelerator, make_optimizer, mean_over_processes
 from latentsync.training.unet import freeze
@@ -51,16 +42,6 @@ def test_history_forgets_what_will_be_measured_again(tmp_path: Path) -> None:
     once_more = History(tmp_path, step=2)  # nothing to forget, but a line to mend
     once_more.add(3, VALIDATION, {"accuracy": 0.6})
     assert once_more.was_validated(3)
-
-
-def test_a_curve_is_thinned_and_keeps_its_shape() -> None:
-    curve = Curve()
-    for step in range(20 * MOST_POINTS):
-        curve.add(step, float(step))
-    curve.add(5, math.nan)
-    steps, values = curve.arrays()
-    assert len(steps) <= MOST_POINTS + 1
-    assert steps == pytest.approx(values) and steps[-1] > 19 * MOST_POINTS
 
 
 def test_a_chart_has_a_panel_for_each_value(tmp_path: Path) -> None:

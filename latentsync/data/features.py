@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from latentsync.models.vae import LatentCodec
 from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder, whisper_sha256, window_steps
 
 logger = logging.getLogger(__name__)
+
+Window = tuple[Path, int]  # a clip and the first of its frames that is read
 
 _MEL_KIND = "mel-1"
 _WHOLE, _MASKED = 0, 1  # of each face the latents of both are kept
@@ -102,13 +104,6 @@ def _mel(path: Path) -> np.ndarray:
     return log_mel(samples).float().numpy()
 
 
-class CachedWindow(NamedTuple):
-    """A clip and the first of its frames that is read."""
-
-    path: Path
-    start: int
-
-
 class LatentStore:
     """Moments (mean and log-variance, before any scale) of the posteriors of each face and of each masked face, in float16.
 
@@ -131,8 +126,7 @@ class LatentStore:
 
         A clip that cannot be read is left out with a warning: in training the next one takes its place.
 
-        Raises:
-            OutputError: the disk is full.
+        Raises OutputError: the disk is full.
         """
         self._cache = ClipCache(self.cache_dir, f"latents-{self.resolution}-{Path(self.mask_name).stem}-{_digest(codec, mask)}")
         share = catalog.clips[rank::world]
@@ -142,14 +136,12 @@ class LatentStore:
             except InputError as error:
                 logger.warning("%s", error)
 
-    def moments(self, target: CachedWindow, source: CachedWindow, reference: CachedWindow, length: int) -> Tensor:
+    def moments(self, target: Window, source: Window, reference: Window, length: int) -> Tensor:
         """Moments of `length` frames of each: the target's, the source's with its mouth masked, the reference's.
 
-        Returns:
-            float32 f 3 8 h w.
+        Returns float32 f 3 8 h w.
 
-        Raises:
-            InputError: a clip was not encoded.
+        Raises InputError: a clip was not encoded.
         """
         parts = [self._rows(*target, length)[:, _WHOLE], self._rows(*source, length)[:, _MASKED], self._rows(*reference, length)[:, _WHOLE]]
         return torch.from_numpy(np.stack(parts, axis=1)).float()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentsync.data.clip_index import Catalog, ClipInfo, find_counterparts
-from latentsync.data.features import CachedWindow, Features, LatentStore
+from latentsync.data.features import Features, LatentStore
 from latentsync.data.sampling import UNET_LENGTHS, ClipDataset, SampleIndex, UNetBatch, choose_unet, whole
 from latentsync.mel import mel_window
 
@@ -76,7 +76,7 @@ class UNetDataset(ClipDataset[UNetBatch]):
         length = self.num_frames
         target, other = range(start, start + length), range(reference, reference + length)
         if self.latents is not None:
-            windows = (CachedWindow(clip.path, start), CachedWindow(source.path, start), CachedWindow(source.path, reference))
+            windows = ((clip.path, start), (source.path, start), (source.path, reference))
             moments = {"moments": self.latents.moments(*windows, length)[None]}
             return moments | ({"faces": self.faces(clip, target)[None]} if self.with_faces else {})
         both = self.faces(source, [*target, *other])[None]

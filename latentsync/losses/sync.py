@@ -81,8 +81,7 @@ class SyncLoss(nn.Module):
             mel: b 1 80 t, the sound of the same frames.
             other: b 1 80 t, a sound that they should not fit; None: the second loss is None.
 
-        Raises:
-            InputError: SyncNet was trained on another number of frames, or on latents of another size.
+        Raises InputError: SyncNet was trained on another number of frames, or on latents of another size.
         """
         side = predicted.shape[-1] * (VAE_FACTOR if self.latent_space else 1)
         self.check(predicted.shape[1], side)

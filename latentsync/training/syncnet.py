@@ -204,8 +204,7 @@ def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[
 def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
     """Everything that SyncNet's training needs.
 
-    Raises:
-        InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
+    Raises InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
     """
     data, run = config.data, config.run
     train, held_out = open_catalogs(data, SYNCNET_LENGTHS * data.num_frames, accelerator, show_progress, data.resolution)

@@ -491,8 +491,7 @@ def make_accelerator(run: RunConfig, device: str = "auto") -> Accelerator:
     Args:
         device: "cpu" keeps everything off a GPU that is there.
 
-    Raises:
-        ConfigError: the device cannot compute in the precision that was asked for.
+    Raises ConfigError: the device cannot compute in the precision that was asked for.
     """
     cpu = device == "cpu"
     cuda = torch.cuda.is_available() and not cpu

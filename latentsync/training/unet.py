@@ -217,8 +217,7 @@ class UNetStep:
             run: seed, noise, weights; losses whose weight is not above 0 are not computed.
             networks: those of `LOSS_NETWORKS` whose losses have a weight.
 
-        Raises:
-            ConfigError: a loss is unknown or lacks its network, or no loss has a weight.
+        Raises ConfigError: a loss is unknown or lacks its network, or no loss has a weight.
         """
         self.codec, self.mask, self.run = codec.eval().requires_grad_(False), mask, run
         self.networks, self.wanted = dict(networks), wanted_losses(run.loss_weights, networks)
@@ -308,8 +307,7 @@ def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[
 def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
     """Everything that the denoiser's training needs, but for the validation video.
 
-    Raises:
-        InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
+    Raises InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
     """
     data, run, cache = config.data, config.run, cache_folder(config.data)
     rank, world = accelerator.process_index, accelerator.num_processes
