@@ -63,9 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     facts = {split.name: facts_of(split) for split in (train, held_out) if split is not None}
     found = findings(config, train, held_out, tried)
     serious = any(finding.gravity == SERIOUS for finding in found)
-    print(
-        yaml.safe_dump({f"{name} clips": numbers for name, numbers in facts.items()}, sort_keys=False, allow_unicode=True, width=math.inf)
-    )
+    print(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=math.inf))
     for finding in found:
         print(f"{finding.gravity:>8}  {finding.topic}: {finding.text}")
     if arguments.json is not None:
