@@ -14,7 +14,9 @@ logger = logging.getLogger(__name__)
 # Spelling of the previous release -> the present key. It is read, with a logged line, for one release.
 OLD_KEYS = {
     "data.counterfactual": "data.counterfactual_pairs",
+    "data.made": "data.generated",
     "weights.mouth_reader": "weights.landmark_network",
+    "measures.reader": "measures.landmark_network",
     "run.coarse_noise": "run.low_frequency_noise",
     "run.noisy_share": "run.timestep_bias",
     "run.noisy_weight": "run.x0_weighting",
