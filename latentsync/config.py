@@ -282,17 +282,10 @@ class Source:
 def read_config(
     kind: type[ConfigType], published: PublishedKeys, path: Path | str, overrides: Sequence[str] = ()
 ) -> tuple[ConfigType, Source]:
-    """Read a YAML file on top of the defaults of a dataclass, and overrides on top of that.
+    """Read a YAML file on top of the defaults of a dataclass of sections, and dotted overrides ("data.resolution=512") on top of that.
 
-    Args:
-        kind: the dataclass; its fields are sections, which are dataclasses too.
-        published: keys of published files that are not fields.
-        path: the YAML file; relative paths in it are counted from its folder.
-        overrides: dotted settings such as "data.resolution=512"; relative paths in them are counted from the working folder.
-
-    Returns the configuration with absolute paths, not checked yet, and where its values come from.
-
-    Raises ConfigError where the file cannot be read, a key is unknown, or a value has the wrong type.
+    Relative paths are counted from the file's folder, in overrides from the working folder. `published` has the keys of published files
+    that are not fields. Gives the configuration with absolute paths, not checked yet, and where its values come from. Raises ConfigError.
     """
     path = Path(path)
     current = current_keys(kind)

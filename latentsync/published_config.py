@@ -149,17 +149,10 @@ SYNCNET_KEYS = PublishedKeys(
 def current_values(
     entries: Sequence[tuple[str, Any]], current: frozenset[str], published: PublishedKeys, where: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """Sort the entries of a YAML file.
+    """Sort the (dotted key, value) entries of a YAML file: the current keys with their values, and the ignored keys that were found.
 
-    Args:
-        entries: (dotted key, value) in file order.
-        current: dotted names of the keys that this code reads.
-        published: the other keys that such a file may have.
-        where: the file, for error messages.
-
-    Returns the current keys with their values, and the ignored keys that were found; both by dotted name.
-
-    Raises ConfigError where a key is unknown, has another value than the one it is pinned to, or contradicts its current name.
+    `current` are the keys that this code reads. Raises ConfigError where a key is unknown, has another value than the one it is pinned to,
+    or contradicts its current name; `where` names the file.
     """
     known = current | published.known()
     values: dict[str, Any] = {}

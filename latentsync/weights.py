@@ -191,31 +191,18 @@ _BLOCK = 1 << 20  # bytes that are read at once
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file that a network is loaded from.
+    """One file that a network is loaded from."""
 
-    Attributes:
-        path: where it belongs, relative to the folder of weight files (`checkpoints/`).
-        repository: Hugging Face repository, or None where `source` is an address to download from.
-        source: file name inside the repository, or the address.
-        licence: what its authors allow.
-        purpose: what needs it, for the sentence a user reads.
-        sha256: checksum, or its first digits where only those are known; None where the authors give none.
-        required: False for files that the project works without.
-        training: True for files that only training, the making of its data, or evaluation needs.
-        flat: where it lies, relative to the same folder, after following the instructions of the published project.
-        spare: name of another file that is as good, in the same folder or repository.
-    """
-
-    path: Path
-    repository: str | None
-    source: str
+    path: Path  # where it belongs, relative to the folder of weight files (`checkpoints/`)
+    repository: str | None  # of Hugging Face, or None where `source` is an address to download from
+    source: str  # file name inside the repository, or the address
     licence: str
-    purpose: str
-    sha256: str | None = None
-    required: bool = True
-    training: bool = False
-    flat: Path | None = None
-    spare: str | None = None
+    purpose: str  # what needs it, for the sentence a user reads
+    sha256: str | None = None  # checksum, or its first digits where only those are known; None where the authors give none
+    required: bool = True  # False: the project works without
+    training: bool = False  # only training, data processing or evaluation needs it
+    flat: Path | None = None  # where it lies after following the instructions of the published project
+    spare: str | None = None  # another file that is as good, in the same folder or repository
 
     @property
     def origin(self) -> str:
@@ -354,10 +341,7 @@ def tell_version(path: Path) -> str:
 
 
 def check_sha256(path: Path, expected: str | None) -> None:
-    """Compare a file with its checksum (or the checksum's first digits); nothing is checked where none is known.
-
-    Raises WeightsError: the file is another one.
-    """
+    """Raises WeightsError where a file has another checksum (or first digits of it); nothing is checked where none is known."""
     if expected is None:
         return
     found = file_sha256(path)
@@ -380,12 +364,8 @@ def file_sha256(path: Path, hint: str = "check the path") -> str:
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """A weight file as the dictionary that was saved, on the CPU; nothing in the file is ever executed.
 
-    Tensors of a zip-format torch file are memory-mapped, so that reading a large file costs little until a tensor is used.
-
-    Args:
-        path: a file that safetensors or `torch.save` wrote; its content tells which, whatever its name ends with.
-
-    Raises WeightsError: the file is missing, empty, cut short, no checkpoint, or holds more than tensors and plain values.
+    Its content tells whether safetensors or `torch.save` wrote it. Tensors of a zip-format torch file are memory-mapped, so that reading a
+    large file costs little until a tensor is used. Raises WeightsError where it is no whole checkpoint of tensors and plain values.
     """
     path = Path(path)
     if path.is_dir():
@@ -426,12 +406,8 @@ def read_state_dict(path: Path | str, part: tuple[str, ...] = ()) -> tuple[dict[
 def load_strict(module: nn.Module, state_dict: Mapping[str, torch.Tensor], path: Path | str, hint: str = "", assign: bool = False) -> None:
     """Load weights that must fit name by name and shape by shape.
 
-    Args:
-        path: the file the weights came from, for the message.
-        hint: what to do about a misfit; ends the sentence.
-        assign: put the tensors themselves into the module (for one built on the meta device) instead of copying their values.
-
-    Raises WeightsError: one sentence with the counts and first examples of missing, unexpected and misshaped entries.
+    `path` and `hint`, what to do about a misfit, are for the message. `assign` puts the tensors themselves into the module (built on the
+    meta device). Raises WeightsError: one sentence with the counts and first examples of missing, unexpected and misshaped entries.
     """
     wanted = module.state_dict()
     missing = [key for key in wanted if key not in state_dict]
@@ -452,12 +428,7 @@ def load_strict(module: nn.Module, state_dict: Mapping[str, torch.Tensor], path:
 def load_frozen(build: Callable[[], Network], path: Path | str, hint: str) -> Network:
     """A published network that is only used, not trained: float32 on the CPU, in evaluation mode, no weight of it trainable.
 
-    Args:
-        build: makes the network without weights.
-        path: a torch or safetensors file with the weights under "state_dict", or bare.
-        hint: what to do about a file that does not fit; ends the sentence.
-
-    Raises WeightsError: the file is missing, unreadable, or holds another network.
+    `build` makes it without weights; `hint` says what to do about a file that does not fit. Raises WeightsError.
     """
     weights, _ = read_state_dict(path)
     with torch.device("meta"):

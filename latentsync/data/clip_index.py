@@ -61,19 +61,10 @@ class Catalog:
 
 
 def open_catalog(folder: Path | None, fileslist: Path | None, *, min_frames: int, cache_dir: Path, show_progress: bool = False) -> Catalog:
-    """Find clips in a folder and all folders below, and in a text file that names one clip a line.
+    """Find clips in a folder and all folders below, and in a text file that names one clip a line (see `read_paths`).
 
-    Each clip is opened once; what was found is kept in `cache_dir`, so that the next start is quick.
-
-    Args:
-        folder: of clips.
-        fileslist: paths relative to its own folder, or absolute, as `read_paths` reads them.
-        min_frames: shorter clips are rejected.
-        cache_dir: may be shared by processes that start together.
-
-    Raises:
-        InputError: neither is given, one is missing, or not one clip is left.
-        OutputError: `cache_dir` cannot be written.
+    Each clip is opened once; what was found is kept in `cache_dir`, which processes may share. Clips of fewer than `min_frames` frames are
+    rejected. Raises InputError where neither is given, one is missing, or no clip is left; OutputError where `cache_dir` cannot be written.
     """
     if folder is None and fileslist is None:
         raise InputError(
@@ -195,10 +186,7 @@ class ClipRecords:
                     self._known[path] = (stamps, ClipProperties(**entry))
 
     def find(self, path: Path) -> ClipProperties | None:
-        """What is known of a clip as it is now, without opening it; None where it has not been opened, or has changed since.
-
-        InputError where it is gone.
-        """
+        """What is known of a clip as it is now, without opening it; None where it was not opened or has changed. Raises InputError."""
         try:
             check_readable(path)
         except InputError as error:  # not recorded: this may be mended while the file stays as it is

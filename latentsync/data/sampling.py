@@ -27,12 +27,9 @@ def sample_generator(seed: int, position: int) -> torch.Generator:
 
 
 class Faces:
-    """Faces of clips by number.
+    """Faces of clips by number, at `resolution` pixels a side.
 
-    Args:
-        resolution: side of a face in pixels.
-        cache_dir: where decoded clips are kept (3 x resolution x resolution bytes a frame), for trainings that decoding holds up;
-            None: each sample decodes what it needs.
+    With a `cache_dir` decoded clips are kept there (3 x resolution x resolution bytes a frame), for trainings that decoding holds up.
     """
 
     def __init__(self, resolution: int, cache_dir: Path | None = None) -> None:
@@ -161,15 +158,7 @@ FAILURES_IN_A_ROW = 20  # clips in a row that cannot be read before a training g
 
 
 class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
-    """Samples by `SampleIndex`: everything random in one comes from (seed, position), so it does not matter which process makes it.
-
-    Args:
-        catalog: the clips.
-        num_frames: of a sample.
-        resolution: side of a face in pixels.
-        seed: of everything random.
-        faces_cache: see `Faces`.
-    """
+    """Samples by `SampleIndex`: everything random in one comes from (seed, position), so it does not matter which process makes it."""
 
     def __init__(self, catalog: Catalog, *, num_frames: int, resolution: int, seed: int, faces_cache: Path | None = None) -> None:
         self.catalog = catalog
@@ -183,12 +172,7 @@ class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
         return len(self.catalog.clips)
 
     def __getitem__(self, index: SampleIndex | int) -> BatchType:
-        """A sample, as a batch of one; a number alone is that clip at that position.
-
-        Raises:
-            InputError: FAILURES_IN_A_ROW clips in a row, or all there are, cannot be read.
-            OutputError: what is computed of a clip cannot be kept.
-        """
+        """A sample, as a batch of one; a number is that clip at that position. Raises InputError where many clips cannot be read."""
         if not isinstance(index, tuple) and not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} clips and this is number {index}")
         position, first = index if isinstance(index, tuple) else (index, index)
@@ -238,14 +222,11 @@ _AHEAD = 2  # batches that each loading process has ready
 
 
 class IndexSampler(Sampler[list[SampleIndex]]):
-    """The endless sequence of samples, cut into this process's batches.
+    """The endless sequence of samples, cut into this process's batches, from global batch `start` on.
 
     Position p is in epoch p // num_clips, in which every clip comes once, in a random order of (seed, epoch). Global batch g covers
     `world` batches of `batch_size` positions, of which process r takes the r-th; so the sequence does not depend on how many
     processes share it, and it can be entered anywhere.
-
-    Args:
-        start: the global batch to begin with.
     """
 
     def __init__(self, num_clips: int, *, seed: int, batch_size: int, rank: int = 0, world: int = 1, start: int = 0) -> None:

@@ -17,12 +17,7 @@ CACHED_CLIPS = 2000  # clips whose mouth channels a process keeps in memory, som
 
 
 class SyncNetDataset(ClipDataset[SyncNetBatch]):
-    """Samples for SyncNet (LatentSync, arXiv 2412.09262; the pairs are those of Wav2Lip, arXiv 2008.10010).
-
-    Args:
-        mels: gives the mel of a clip's sound, 80 t.
-        with_mouth: whether a sample has the true mouth channels, too.
-    """
+    """Samples for SyncNet (LatentSync, arXiv 2412.09262; the pairs are those of Wav2Lip, arXiv 2008.10010)."""
 
     def __init__(
         self,

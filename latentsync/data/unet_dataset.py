@@ -17,13 +17,10 @@ class UNetDataset(ClipDataset[UNetBatch]):
     """Samples for the denoiser (LatentSync, arXiv 2412.09262).
 
     Args:
-        mels: gives the mel of a clip's sound.
-        features: gives the denoiser's windows of it.
         audio_dropout: share of samples whose audio is zeros, so that guidance has a trained other half (arXiv 2207.12598).
         latents: gives the latents of the faces; None: the training encodes them itself.
         counterfactual_pairs: where a clip has a counterpart, the target is to be painted over the counterpart's mouth, and the
-            counterpart's same frames are the reference: as in use, where nothing in the pictures says what is said. Other clips are their
-            own source.
+            counterpart's same frames are the reference: nothing in the pictures says what is said. Other clips are their own source.
         with_faces: give the target's faces beside cached latents, too, for losses that compare faces.
     """
 

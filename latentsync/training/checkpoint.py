@@ -47,12 +47,7 @@ class Position:
 
 
 class CheckpointStore:
-    """The checkpoints of one output folder.
-
-    Args:
-        folder: the output folder.
-        keep_last: published weights that are kept.
-    """
+    """The checkpoints of one output folder; of published weights the newest `keep_last` stay."""
 
     def __init__(self, folder: Path, keep_last: int) -> None:
         self.folder, self.keep_last = folder, keep_last
@@ -97,10 +92,7 @@ class CheckpointStore:
         return self.folder / "checkpoints" / f"checkpoint-{step:08d}.pt"
 
     def load(self, accelerator: Accelerator) -> Position:
-        """Go on from the newest state that can be read; where none is, the beginning.
-
-        Raises LatentSyncError where there are states and none can be read.
-        """
+        """Go on from the newest state that can be read, else from the start. Raises LatentSyncError where there are states and none can."""
         states = broadcast_object_list([self.states()])[0]
         for state in reversed(states):
             position, problem = _load(accelerator, state)
@@ -185,10 +177,7 @@ def save_weights(path: Path, published: Mapping[str, Any]) -> None:
 
 
 def check_config(config: Config | SyncNetConfig, folder: Path) -> None:
-    """Say what has changed in a configuration since a training began in this folder.
-
-    Raises ConfigError where the folder holds the training of another network.
-    """
+    """Log what has changed since a training began in this folder. Raises ConfigError where that trains another network."""
     path = folder / CONFIG_FILE
     before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
     if not isinstance(before, dict) or not (folder / "resume").is_dir():

@@ -163,11 +163,7 @@ class ExaminedSplit:
 
 
 def examine(name: str, catalog: Catalog, folder: Path | None, limit: int, show_progress: bool = False) -> ExaminedSplit:
-    """Everything that can be known about some clips; at most `limit` of them, evenly spread, are decoded.
-
-    Args:
-        folder: that the clips were searched in; sources are named by the folders below it.
-    """
+    """Everything that can be known about some clips, found in `folder`; at most `limit` of them, evenly spread, are decoded."""
     paths = [clip.path for clip in catalog.clips]
     root = folder.absolute() if folder is not None else Path(os.path.commonpath([path.parent for path in paths]))
     chosen = [catalog.clips[place * len(paths) // limit] for place in range(limit)] if limit < len(paths) else catalog.clips

@@ -36,10 +36,7 @@ class History:
     """The points of one output folder."""
 
     def __init__(self, folder: Path, step: int = 0) -> None:
-        """Open, forgetting what was measured after `step`: a training that goes on from there will measure it again.
-
-        Raises OutputError where the folder cannot be written.
-        """
+        """Open, without what was measured after `step`: a training that goes on from there measures it again. Raises OutputError."""
         self.path = folder / _FILE
         try:
             self._forget_after(step)

@@ -65,15 +65,10 @@ class SyncNetOutput(NamedTuple):
 
 
 class SyncNetTrainee(nn.Module):
-    """SyncNet with, optionally, a linear layer from its embeddings to the true mouth channels; only SyncNet is published.
+    """SyncNet with, optionally, a linear layer from its embeddings to the known mouth channels; only SyncNet is published.
 
-    Both embeddings go through the same layer: both encoders learn to say the same thing in the same way, from where it is a short way to
-    embeddings that agree.
-
-    Args:
-        syncnet: the network.
-        mouth_scale: mean and standard deviation of each mouth channel (2 k); None for no such layer.
-        num_frames: frames in a sample.
+    Both embeddings go through the same layer, so that both encoders learn to code the mouth alike. `mouth_scale` has mean and standard
+    deviation of each mouth channel (2 k); None for no such layer.
     """
 
     def __init__(self, syncnet: SyncNet, mouth_scale: Tensor | None = None, num_frames: int = 16) -> None:
@@ -202,10 +197,7 @@ def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[
 
 
 def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
-    """Everything that SyncNet's training needs.
-
-    Raises InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
-    """
+    """Everything that SyncNet's training needs. Raises InputError, ConfigError, WeightsError where clips or weights cannot be used."""
     data, run = config.data, config.run
     train, held_out = open_catalogs(data, SYNCNET_LENGTHS * data.num_frames, accelerator, show_progress, data.resolution)
     with_mouth = run.loss_weights.get(MOUTH, 0) > 0

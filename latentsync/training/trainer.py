@@ -97,12 +97,7 @@ class TrainingTask:
 
 
 class Trainer:
-    """A training in the output folder of its configuration, on all processes of `accelerator`.
-
-    Attributes:
-        position: where it stands.
-        history: what was measured so far; on the main process, while it trains.
-    """
+    """A training in the output folder of its configuration, on all processes of `accelerator`."""
 
     def __init__(self, accelerator: Accelerator, task: TrainingTask, config: TrainingConfig, show_progress: bool = True) -> None:
         run, optimizer, ckpt = config.run, config.optimizer, config.ckpt
@@ -126,12 +121,7 @@ class Trainer:
         accelerator.register_for_checkpointing(self.ema)
 
     def train(self) -> bool:
-        """Train to the last step; False where it was asked to stop before. Either way everything is saved.
-
-        Raises:
-            OutputError: something could not be written; the last checkpoint is whole.
-            LatentSyncError: a step failed.
-        """
+        """Train to the last step; False where it was asked to stop before. Either way everything is saved. Raises LatentSyncError."""
         total, stopped = self.run.max_train_steps, False
         self.task.prepare()
         self.position = self.store.load(self.accelerator)
@@ -316,10 +306,7 @@ class Trainer:
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of a configuration (AdamW, arXiv 1711.05101, betas 0.9 and 0.999).
-
-    Raises InputError for 8 bits where the package bitsandbytes, or a CUDA device, is missing.
-    """
+    """AdamW (arXiv 1711.05101), betas 0.9 and 0.999. Raises InputError where 8 bits are asked for and bitsandbytes or CUDA is missing."""
     settings = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.name == "adamw":
         return torch.optim.AdamW(parameters, **settings)
@@ -378,10 +365,7 @@ class EMA:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """While this context lasts, a polite kill, Ctrl-C and a closed terminal are only added to the list it gives.
-
-    A second Ctrl-C interrupts at once.
-    """
+    """While this context lasts, SIGTERM, Ctrl-C and SIGHUP are only added to the list it gives; a second Ctrl-C interrupts at once."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -486,12 +470,9 @@ def mean_over_processes(sums: Sequence[dict[str, ValidationSum] | None]) -> dict
 
 
 def make_accelerator(run: RunConfig, device: str = "auto") -> Accelerator:
-    """The processes and devices of a training, as `accelerate launch` made them, or this process alone.
+    """The processes and devices of a training, as `accelerate launch` made them, or this process alone; "cpu" leaves a GPU unused.
 
-    Args:
-        device: "cpu" keeps everything off a GPU that is there.
-
-    Raises ConfigError: the device cannot compute in the precision that was asked for.
+    Raises ConfigError where the device cannot compute in the precision that was asked for.
     """
     cpu = device == "cpu"
     cuda = torch.cuda.is_available() and not cpu
@@ -544,13 +525,10 @@ def default_weights(name: str) -> Path:
 def open_catalogs(
     data: TrainingDataConfig, min_frames: int, accelerator: Accelerator, show_progress: bool, resolution: int = 0
 ) -> tuple[Catalog, Catalog | None]:
-    """The clips to train on, and the held-out ones where there are any. The main process opens them first, the others read its notes.
+    """The clips to train on, and the held-out ones where there are any. The main process opens them first, the others read its records.
 
-    Warns of clips that have fewer than `resolution` pixels a side.
-
-    Raises:
-        ConfigError: no clips are named.
-        InputError: none of those named can be used, or a clip stands on both sides.
+    Warns of clips that have fewer than `resolution` pixels a side. Raises ConfigError where no clips are named, InputError where none of
+    them can be used or one is in both splits.
     """
     if data.train_data_dir is None and data.train_fileslist is None:
         raise ConfigError("No clips to train on are named: set data.train_data_dir to a folder of clips, or data.train_fileslist.")

@@ -66,14 +66,10 @@ class NoiseSamples:
 
 
 def sample_noise(run: UNetRunConfig, positions: Sequence[int], frames: int, size: int, timesteps: int) -> NoiseSamples:
-    """Timesteps and noise of the samples at these positions of a training, on the CPU.
+    """Timesteps and noise of the samples at these positions of a training, on the CPU; `size` counts latent cells a side.
 
     Each sample's come from (run.seed, position) alone, so that it does not matter which process meets it in which batch, or whether the
     training was stopped in between.
-
-    Args:
-        size: latent cells a side.
-        timesteps: length of the diffusion process.
     """
     samples = []
     for position in positions:
@@ -103,11 +99,7 @@ def low_frequency_noise(generator: torch.Generator, size: int) -> Tensor:
 
 
 class GeneratedClip:
-    """What one prediction of the noise implies, b clips; decoded when a loss first asks for pixels.
-
-    Attributes:
-        latents: b f 4 h/8 w/8, float32.
-    """
+    """What one prediction of the noise implies: latents b f 4 h/8 w/8 in float32, decoded when a loss first asks for pixels."""
 
     def __init__(self, codec: LatentCodec, latents: Tensor) -> None:
         self.codec, self.latents = codec, latents
@@ -163,19 +155,12 @@ def build_sync(config: Config, path: Path, dtype: torch.dtype) -> SyncLoss:
 
 @dataclass(frozen=True)
 class LossNetwork:
-    """A frozen network and the losses that it gives.
+    """A frozen network and the losses that it gives."""
 
-    Attributes:
-        losses: keys of `run.loss_weights`.
-        build: configuration, file of the weights, precision of networks that are not trained -> the network, on the CPU.
-        compute: network, generated clips, batch -> its losses by name, each a scalar.
-        compares_faces: whether it is shown the target's faces, too.
-    """
-
-    losses: tuple[str, ...]
-    build: Callable[[Config, Path, torch.dtype], nn.Module]
-    compute: Callable[[Any, GeneratedClip, UNetBatch], dict[str, Tensor]]
-    compares_faces: bool = True
+    losses: tuple[str, ...]  # keys of `run.loss_weights`
+    build: Callable[[Config, Path, torch.dtype], nn.Module]  # file of its weights, precision of frozen networks -> network on the CPU
+    compute: Callable[[Any, GeneratedClip, UNetBatch], dict[str, Tensor]]  # network, generated clips, batch -> losses by name, scalars
+    compares_faces: bool = True  # whether it is shown the target's faces, too
 
 
 # Key of the network's file in `weights` -> its losses. A new loss is a file in latentsync/losses, an entry here, and its default weight in
@@ -209,18 +194,9 @@ class UNetStep:
     """
 
     def __init__(self, codec: LatentCodec, mask: Tensor, run: UNetRunConfig, networks: Mapping[str, nn.Module]) -> None:
-        """What the losses are made of.
-
-        Args:
-            codec: the autoencoder, frozen; it holds the activations of `codec.slice_size` faces at once.
-            mask: h w at the clips' resolution, 1 = keep, 0 = generate.
-            run: seed, noise, weights; losses whose weight is not above 0 are not computed.
-            networks: those of `LOSS_NETWORKS` whose losses have a weight.
-
-        Raises ConfigError: a loss is unknown or lacks its network, or no loss has a weight.
-        """
+        """The mask is h w at the clips' resolution, 1 = keep; `networks` are those of `LOSS_NETWORKS` whose losses have a weight."""
         self.codec, self.mask, self.run = codec.eval().requires_grad_(False), mask, run
-        self.networks, self.wanted = dict(networks), wanted_losses(run.loss_weights, networks)
+        self.networks, self.wanted = dict(networks), {name for name, weight in run.loss_weights.items() if weight > 0}
         self.cell_weights = mouth_weights(mask.shape[-1] // VAE_FACTOR, run.mouth_weight).to(mask.device)
         self.scheduler = make_scheduler()
 
@@ -248,12 +224,7 @@ class UNetStep:
         return {name: found[name] for name in LOSSES if name in self.wanted}
 
     def encode(self, batch: UNetBatch, noise: Tensor) -> tuple[Tensor, Conditions]:
-        """The target's latents, b 4 f h/8 w/8, and what the denoiser is shown beside them; all float32.
-
-        Args:
-            batch: with cached moments the autoencoder is not called.
-            noise: see `NoiseSamples.posterior`.
-        """
+        """Latents of the target, b 4 f h/8 w/8, and its conditions, float32; `noise`: see `NoiseSamples.posterior`."""
         if batch.moments is not None:
             latents = sample_latents(batch.moments, noise)
         else:
@@ -275,21 +246,6 @@ def x0_weights(alphas_cumprod: Tensor, largest: float) -> Tensor:
     return ((1 - alphas_cumprod) / alphas_cumprod).clamp(1.0, largest)
 
 
-def wanted_losses(weights: Mapping[str, float], networks: Mapping[str, nn.Module]) -> frozenset[str]:
-    """Names of the losses to compute; ConfigError where they cannot be."""
-    unknown = [name for name in weights if name not in LOSSES]
-    if unknown:
-        raise ConfigError(f"run.loss_weights.{unknown[0]} is no loss of the denoiser: use {', '.join(LOSSES)}.")
-    wanted = frozenset(name for name, weight in weights.items() if weight > 0)
-    if not wanted:
-        raise ConfigError("run.loss_weights are all 0, so that nothing would be learnt: give one of them a weight.")
-    for network, entry in LOSS_NETWORKS.items():
-        if network not in networks and (lacking := wanted.intersection(entry.losses)):
-            name = min(lacking)
-            raise ConfigError(f"run.loss_weights.{name} is {weights[name]} but its network, {network}, was not given: set it to 0.")
-    return wanted
-
-
 class UNetValidator(BatchValidator):
     """The losses on fixed held-out clips, each with the noise it had at the validation before."""
 
@@ -305,10 +261,7 @@ def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[
 
 
 def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
-    """Everything that the denoiser's training needs, but for the validation video.
-
-    Raises InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
-    """
+    """Everything that the denoiser's training needs but the validation video. Raises InputError, ConfigError, WeightsError."""
     data, run, cache = config.data, config.run, cache_folder(config.data)
     rank, world = accelerator.process_index, accelerator.num_processes
     train, held_out = open_catalogs(data, UNET_LENGTHS * data.num_frames, accelerator, show_progress, data.resolution)
@@ -409,10 +362,7 @@ def start_unet(config: Config) -> UNet3DConditionModel:
 
 
 def freeze(model: nn.Module, trainable: Sequence[str]) -> int:
-    """Train only parameters whose name contains one of `trainable` (all, where it is empty); how many numbers that are.
-
-    Raises ConfigError where a part names nothing.
-    """
+    """Train parameters whose name contains one of `trainable` (all, where it is empty); their number. Raises ConfigError."""
     for part in trainable:
         if not any(part in name for name, _ in model.named_parameters()):
             raise ConfigError(f"run.trainable_modules holds '{part}', which is in no parameter's name: see the names in the checkpoint.")
@@ -422,10 +372,7 @@ def freeze(model: nn.Module, trainable: Sequence[str]) -> int:
 
 
 def load_loss_networks(config: Config, accelerator: Accelerator) -> dict[str, nn.Module]:
-    """The networks of `LOSS_NETWORKS` whose losses have a weight, on the training's device.
-
-    Raises ConfigError or WeightsError where one of them is not named or not there.
-    """
+    """Those of `LOSS_NETWORKS` whose losses have a weight, on the device. Raises ConfigError, WeightsError where one cannot be had."""
     networks: dict[str, nn.Module] = {}
     for name, entry in LOSS_NETWORKS.items():
         wanted = [loss for loss in entry.losses if config.run.loss_weights.get(loss, 0) > 0]
