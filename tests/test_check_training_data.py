@@ -25,7 +25,6 @@ from latentsync.training.data_check import (
     LagCorrelation,
     findings,
     overfit,
-    read_offsets,
     read_origins,
     source_name,
 )
@@ -132,13 +131,10 @@ def test_every_fault_is_named(people: Path, config: Path, tmp_path: Path, capsys
     talking_clip(train / "photo_0001.mp4", 31, moves=False)
     (train / "broken.mp4").write_text("no video")
     make_clip(train / "wide.mp4", sound="sine=duration=3")
-    rows = [f"{path.name},{(-3) ** place}" for place, path in enumerate(sorted(train.glob("person*")))]
-    (train / "manifest.csv").write_text("path,offset\n" + "\n".join(rows) + "\n")
     code, found = examine(config, train, held_out, "--no_overfit")
     assert code == 1
     serious = "\n".join(found["serious"])
     assert re.search(r"leak: 1 clips are both trained on and held out, under two names \(.*person0_0001.*person0_0002", serious)
-    assert re.search(r"offsets: 11 of 12 training clips with a known offset are apart", serious)
     warnings = "\n".join(found["warning"])
     assert re.search(r"leak: going by the names of files, 1 of 3 held-out sources are trained on, too \(person0\)", warnings)
     assert "duplicates: 2 clips are exact copies" in warnings
@@ -147,7 +143,7 @@ def test_every_fault_is_named(people: Path, config: Path, tmp_path: Path, capsys
     assert re.search(r"still: 1 of 14 training clips .*photo_0001", warnings)
     assert "rejected: 2 training files (12%)" in warnings
     shown = capsys.readouterr().out
-    assert re.search(r"not square:\n +clips: 1\n +example: .*wide.mp4\n", shown) and re.search(r"'-3': 1\n", shown)
+    assert re.search(r"not square:\n +clips: 1\n +example: .*wide.mp4\n", shown)
 
 
 @pytest.mark.parametrize(
@@ -236,21 +232,14 @@ def test_sources_are_told_by_name(name: str, source: str) -> None:
     assert source_name(Path("clips") / name, Path("clips")) == (source, "/" not in name)
 
 
-def test_sidecars_and_manifests_are_read(tmp_path: Path) -> None:
-    clips = [tmp_path / "all" / "deep" / f"clip_{number}.mp4" for number in range(4)]
-    clips[0].parent.mkdir(parents=True)
-    plan = '{"identity": 7, "voice": {"engine": "flite", "name": "slt"}}'
-    clips[0].with_suffix(".json").write_text(f'{{\n"version": 1,\n"plan": {plan},\n"mouth": {{"values": [[1]]}}\n}}\n')
-    clips[1].with_suffix(".json").write_text(json.dumps({"offset": -2, "plan": None}, indent=2))
-    (tmp_path / "manifest.jsonl").write_text(
-        '{"clip": "clip_2.mp4", "offset": 4}\n\n{"clip": "clip_3.mp4", "offset": 5, "corrected": true}\n'
-    )
-    (tmp_path / "all" / "manifest.csv").write_text("\ufeffclip,offset,confidence\ndeep/clip_2.mp4,3,6.1\nclip_9.mp4,3,1\n,,\n")
+def test_sidecars_are_read(tmp_path: Path) -> None:
+    clips = [tmp_path / f"clip_{number}.mp4" for number in range(3)]
+    plan = {"identity": 7, "voice": {"engine": "flite", "name": "slt"}}
+    clips[0].with_suffix(".json").write_text(json.dumps({"version": 1, "plan": plan, "mouth": {"values": [[1]]}}, indent=2))
+    clips[1].with_suffix(".json").write_text('{"plan": null}')
     origins = read_origins(clips, tmp_path)
-    assert [origin.source for origin in origins] == ["identity 7", "clip_1", "clip_2", "clip_3"]
-    assert [origin.voice for origin in origins] == ["flite/slt", None, None, None]
-    assert [origin.offset for origin in origins] == [None, -2, 3, 0]
-    assert read_offsets(clips, tmp_path / "all" / "deep") == {clips[2]: 3.0}
+    assert [origin.source for origin in origins] == ["identity 7", "clip_1", "clip_2"]
+    assert [origin.voice for origin in origins] == ["flite/slt", None, None]
 
 
 @pytest.mark.usefixtures("one_thread")

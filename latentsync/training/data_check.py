@@ -1,14 +1,12 @@
 """Checks of training data before a training: where clips come from, what they show, whether one batch can be learnt, and what to change."""
 
 import hashlib
-import json
-import logging
 import math
 import os
 import re
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -33,16 +31,12 @@ from latentsync.errors import InputError
 from latentsync.faces.mask import to_pixels
 from latentsync.losses.sync import cosine_loss, syncnet_frames
 from latentsync.media.audio import AudioSamples
-from latentsync.media.files import read_record, read_table, read_text, written_path
+from latentsync.media.files import read_record
 from latentsync.mel import log_mel
 from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 from latentsync.training.syncnet import CHANCE, FEW_CLIPS, MOUTH, SMALL_BATCH
 
-logger = logging.getLogger(__name__)
-
 # Where clips come from
-MANIFESTS = ("manifest.csv", "manifest.jsonl")
-_TRUE = frozenset({"true", "yes", "1"})
 _SHOT = re.compile(r"[_\-. ]+(?:shot|seg|segment|scene|part|chunk|clip)[_\-. ]*\d+(?=[_\-. ]|$)", re.IGNORECASE)
 _LAST_NUMBER = re.compile(r"[_\-. ]+\d+$")
 _NO_NAMES = frozenset({"clip", "video", "person", "speaker", "face", "recording", "sample", "file"})  # before a number they name nobody
@@ -78,7 +72,7 @@ FEW_SOURCES = 50
 LARGE_SHARE = 0.2  # of all clips, from one source
 TELLING_CLIPS, TELLING_SOURCES = 100, 10  # from which a measured lag says something: clips of one recording share its timing
 MANY, MOST = 0.05, 0.3  # shares of clips from which a fault is worth a warning, or makes the data unfit
-APART = 1.5  # frames of offset from which sound and picture are apart
+APART = 1.5  # frames of lag from which sound and picture are apart
 STILL = 0.15  # grey levels: a mouth that moves less from frame to frame is a photograph
 CERTAIN, PLACED = 5.0, 7.0  # standard errors from which the measured lag, and the place of the mouth, are believed
 _MOUTH_X, _MOUTH_Y = (0.2, 0.8), (0.5, 0.95)  # where the mouth of an aligned face lies, shares of width and height
@@ -90,7 +84,6 @@ class ClipOrigin:
 
     source: str  # the person, where a sidecar names one; else the folder or the recording that the clip was cut from
     voice: str | None = None  # where a sidecar names one
-    offset: float | None = None  # frames by which sound and picture are known to be apart
     guessed: bool = False  # the source is taken from the file's name alone
 
 
@@ -157,10 +150,6 @@ class ExaminedSplit:
         """Clips of each voice, as far as voices are known."""
         return Counter(origin.voice for origin in self.origins if origin.voice)
 
-    def offsets(self) -> list[float]:
-        """Known offsets, in frames."""
-        return [origin.offset for origin in self.origins if origin.offset is not None]
-
 
 def examine(name: str, catalog: Catalog, folder: Path | None, limit: int, show_progress: bool = False) -> ExaminedSplit:
     """Everything that can be known about some clips, found in `folder`; at most `limit` of them, evenly spread, are decoded."""
@@ -192,20 +181,18 @@ def examine(name: str, catalog: Catalog, folder: Path | None, limit: int, show_p
 
 
 def read_origins(clips: Sequence[Path], root: Path) -> list[ClipOrigin]:
-    """The origin of each clip, from the .json beside it, a manifest in its folder or one above, and its place below `root`."""
+    """The origin of each clip, from the .json beside it and its place below `root`."""
     levels = zip(*(_folders(clip, root) for clip in clips), strict=False) if len(clips) > 1 else ()
     shared = sum(1 for _ in takewhile(lambda folders: len(set(folders)) == 1, levels))  # folders that all clips have in common
-    offsets = read_offsets(clips, root)
     origins = []
     for clip in clips:
-        content = read_record(sidecar(clip))
-        plan = content.get("plan") if isinstance(content.get("plan"), dict) else {}
+        plan = read_record(sidecar(clip)).get("plan")
+        plan = plan if isinstance(plan, dict) else {}
         source, guessed = (f"identity {plan['identity']}", False) if "identity" in plan else source_name(clip, root, shared)
-        voice, offset = plan.get("voice"), _offset(content)
+        voice = plan.get("voice")
         if isinstance(voice, dict):
             voice = "/".join(str(voice[key]) for key in ("engine", "name") if key in voice)
-        voice = voice if isinstance(voice, str) and voice else None
-        origins.append(ClipOrigin(source, voice, offsets.get(clip.absolute()) if offset is None else offset, guessed))
+        origins.append(ClipOrigin(source, voice if isinstance(voice, str) and voice else None, guessed))
     return origins
 
 
@@ -227,47 +214,6 @@ def _folders(clip: Path, root: Path) -> tuple[str, ...]:
     """Folders of a clip below `root`; of one that lies elsewhere, the one it lies in."""
     clip, root = clip.absolute(), root.absolute()
     return clip.relative_to(root).parts[:-1] if clip.is_relative_to(root) else (clip.parent.name,)
-
-
-def read_offsets(clips: Sequence[Path], root: Path) -> dict[Path, float]:
-    """Offsets in frames from manifest.csv or manifest.jsonl, in a clip's folder or in one above it up to the one around `root`.
-
-    A row names a clip ("path" or "clip", relative to the manifest) and its "offset"; "corrected" says that the sound was shifted since.
-    Of several manifests the one nearest to the clips counts; rows that cannot be read are passed over with a warning.
-    """
-    whole, root = {clip.absolute() for clip in clips}, root.absolute()
-    names = Counter(clip.name for clip in whole)
-    by_name = {clip.name: clip for clip in whole if names[clip.name] == 1}
-    folders = {root, root.parent} | {clip.parent for clip in whole}
-    folders |= {folder for parent in list(folders) for folder in parent.parents if folder.is_relative_to(root)}
-    manifests = [folder / name for folder in folders for name in MANIFESTS if (folder / name).is_file()]
-    offsets: dict[Path, float] = {}
-    for manifest in sorted(manifests, key=lambda path: (len(path.parts), path)):
-        try:
-            is_table = manifest.suffix == ".csv"
-            for row in read_table(manifest) if is_table else map(json.loads, filter(str.strip, read_text(manifest).split("\n"))):
-                entry, offset = (row.get("path") or row.get("clip"), _offset(row)) if isinstance(row, dict) else (None, None)
-                if not entry or offset is None:
-                    continue
-                place = written_path(manifest.parent, str(entry)).absolute()
-                clip = place if place in whole else by_name.get(place.name)
-                if clip is not None:
-                    offsets[clip] = offset
-        except (InputError, ValueError):
-            logger.warning("%s cannot be read to its end: the offsets in the rest of it are not known", manifest)
-    return offsets
-
-
-def _offset(entry: Mapping[str, Any]) -> float | None:
-    """The offset in a row or a sidecar, 0 where it was corrected since; None where there is none that is a number."""
-    value = entry.get("offset")
-    try:
-        offset = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return None
-    if not math.isfinite(offset):
-        return None
-    return 0.0 if str(entry.get("corrected")).lower() in _TRUE else offset
 
 
 # What clips show
@@ -463,7 +409,6 @@ def facts_of(split: ExaminedSplit) -> dict[str, Any]:
         "largest_source": {"name": largest, "share": round(count / len(clips), 3)},
         "voices": len(split.voices()),
         "with_mouth_channels": sum(clip.mouth for clip in clips),
-        "offsets": {f"{frames:+d}": number for frames, number in sorted(Counter(map(round, split.offsets())).items())},
         "measured": len(measured),
         "broken": {str(path): why for path, why in split.broken.items()},
         "sizes": dict(Counter(f"{clip.width}x{clip.height}" for clip in measured).most_common()),
@@ -483,7 +428,7 @@ def findings(config: Config | SyncNetConfig, train: ExaminedSplit, held_out: Exa
     splits = [train, *([held_out] if held_out else [])]
     found = [*_amount(config, train), *_separation(train, held_out)]
     for split in splits:
-        found += [*_known(split), *_lag(split), *_shown(config.data.resolution, split)]
+        found += [*_rejected(split), *_lag(split), *_shown(config.data.resolution, split)]
     found += [*_copies(splits), *_mouth(config, train), *_learning(tried)]
     order = (SERIOUS, WARNING, NOTE, GOOD)
     return sorted((Finding(*line) for line in found), key=lambda finding: order.index(finding.gravity))
@@ -532,22 +477,11 @@ def _separation(train: ExaminedSplit, held_out: ExaminedSplit | None) -> Lines:
         yield GOOD, "leak", "training and held-out clips share no source"
 
 
-def _known(split: ExaminedSplit) -> Lines:
-    """Rejected clips, and known offsets."""
-    rejected = len(split.catalog.rejected) + len(split.broken)
-    if rejected:
+def _rejected(split: ExaminedSplit) -> Lines:
+    if rejected := len(split.catalog.rejected) + len(split.broken):
         share = rejected / (len(split.catalog) + len(split.catalog.rejected))
         text = f"{rejected} {split.name} files ({share:.0%}) cannot be used: see the reasons above"
         yield _by_share(share, most=0.5), "rejected", text
-    offsets = split.offsets()
-    if not offsets:
-        text = f"no offsets of the {split.name} clips are known: neither a manifest nor files beside the clips hold them"
-        yield NOTE, "offsets", text
-        return
-    apart = sum(abs(offset) > APART for offset in offsets)
-    text = f"{apart} of {len(offsets)} {split.name} clips with a known offset are apart by 2 frames or more"
-    advice = "shift their sound by it (offset / 25 s), or mark them as corrected in the manifest"
-    yield (GOOD, "offsets", text) if apart <= MANY * len(offsets) else (SERIOUS, "offsets", f"{text}: {advice}")
 
 
 def _lag(split: ExaminedSplit) -> Lines:
