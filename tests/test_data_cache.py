@@ -73,16 +73,6 @@ def test_damaged_entries_are_computed_again(clip, tmp_path, damage):
     assert len(calls) == 2
 
 
-def test_a_failed_computation_leaves_nothing(clip, tmp_path):
-    def fail():
-        raise InputError("no sound")
-
-    cache = ClipCache(tmp_path / "cache", "things")
-    with pytest.raises(InputError, match="no sound"):
-        cache.get(clip, fail)
-    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
-
-
 def test_a_clip_that_is_gone_is_told(tmp_path):
     with pytest.raises(InputError, match=r"gone\.mp4 cannot be read"):
         ClipCache(tmp_path, "things").get(tmp_path / "gone.mp4", lambda: VALUES)
