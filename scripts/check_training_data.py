@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from latentsync.cli import run_command
-from latentsync.errors import ConfigError, InputError
+from latentsync.errors import InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from latentsync.config import Config, SyncNetConfig
@@ -90,15 +90,13 @@ def read_configs(path: Path, overrides: Sequence[str]) -> "tuple[Config | SyncNe
 def examine_clips(
     config: "Config | SyncNetConfig", cache: Path, limit: int, show_progress: bool
 ) -> "tuple[ExaminedSplit, ExaminedSplit | None]":
-    """Open and measure the clips that are trained on, and the held-out ones. Raises InputError, ConfigError."""
+    """Open and measure the clips that are trained on, and the held-out ones. Raises InputError."""
     from latentsync.config import SyncNetConfig
     from latentsync.data.clip_index import open_catalog
     from latentsync.data.sampling import SYNCNET_LENGTHS, UNET_LENGTHS
     from latentsync.training.data_check import examine
 
     data = config.data
-    if data.train_data_dir is None and data.train_fileslist is None:
-        raise ConfigError("No clips are named: set data.train_data_dir to a folder of processed clips, or data.train_fileslist.")
     frames = data.num_frames * (SYNCNET_LENGTHS if isinstance(config, SyncNetConfig) else UNET_LENGTHS)
 
     def split(name: str, folder: Path | None, listed: Path | None) -> "ExaminedSplit":

@@ -203,7 +203,7 @@ def test_wrong_input_is_refused(config: Path, tmp_path: Path, caplog: pytest.Log
     for arguments, words in (
         ([f"data.train_data_dir={tmp_path / 'missing'}"], "missing is not a folder"),
         ([f"data.train_data_dir={tmp_path / 'empty'}"], "empty holds no clip"),
-        ([], "No clips are named"),
+        ([], "there is nothing to train on"),
         (["data.train_data_dri=x"], "data.train_data_dri"),
         (["--looks", "0"], "--looks 0"),
         (["--json", str(config)], "one of the inputs"),

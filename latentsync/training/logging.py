@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -39,7 +38,8 @@ class History:
         """Open, without what was measured after `step`: a training that goes on from there measures it again. Raises OutputError."""
         self.path = folder / _FILE
         try:
-            self._forget_after(step)
+            with staged(self.path) as temporary, temporary.open("w", encoding="utf-8") as file:  # a last line that is cut short goes, too
+                file.writelines(json.dumps(point._asdict()) + "\n" for point in self.points() if point.step <= step)
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         except OSError as error:
             raise self._unwritable(error) from None
@@ -79,42 +79,6 @@ class History:
 
     def _unwritable(self, error: OSError) -> OutputError:
         return OutputError(f"{self.path} cannot be written ({error.strerror}): free some space and run the same command again")
-
-    def _forget_after(self, step: int) -> None:
-        if self._is_cut() or any(point.step > step for point in self.points()):
-            with staged(self.path) as temporary, temporary.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(point._asdict()) + "\n" for point in self.points() if point.step <= step)
-
-    def _is_cut(self) -> bool:
-        """Whether a crash left a last line without an end, which the next point would run into."""
-        if not self.path.is_file() or not self.path.stat().st_size:
-            return False
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
-
-
-class RunningMeans:
-    """Means of values over the steps since they were last taken; true when there are any."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._count = 0
-
-    def __bool__(self) -> bool:
-        return self._count > 0
-
-    def add(self, values: Mapping[str, float]) -> None:
-        """The values of one step."""
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
-
-    def take(self) -> dict[str, float]:
-        """The means; begins anew."""
-        means = {name: total / self._count for name, total in self._sums.items()}
-        self._sums, self._count = {}, 0
-        return means
 
 
 SMOOTHING = 0.05  # share of a curve that its running mean covers

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
@@ -34,7 +35,7 @@ from latentsync.data.clip_index import Catalog, open_catalog
 from latentsync.data.sampling import Batch, IndexSampler, make_loader
 from latentsync.errors import ConfigError, InputError, LatentSyncError, OutOfMemoryError, first_line
 from latentsync.training.checkpoint import KILLED, CheckpointStore, Position, loader_was_killed
-from latentsync.training.logging import TRAINING, VALIDATION, History, RunningMeans, draw_chart
+from latentsync.training.logging import TRAINING, VALIDATION, History, draw_chart
 from latentsync.weights import CHECKPOINTS, weights_path
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,8 @@ class Trainer:
         self.store = CheckpointStore(self.folder, ckpt.keep_last)
         self.position = Position()
         self.history: History | None = None
-        self._means, self._problems, self._lost_steps, self._waiting = RunningMeans(), Problems(), 0, 0.0
+        self._recent: list[dict[str, float]] = []  # values of the steps since the last point of the history
+        self._problems, self._lost_steps, self._waiting = Problems(), 0, 0.0
         self._saved: int | None = None  # step of the last checkpoint of this run
         if accelerator.state.deepspeed_plugin is not None:
             accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = self.batch_size
@@ -257,16 +259,22 @@ class Trainer:
         if self.history is None:
             return
         weighted = {"total": sum(self.run.loss_weights[name] * loss for name, loss in losses.items())} if len(losses) > 1 else {}
-        self._means.add(losses | weighted | others | {"lr": self.schedule.get_last_lr()[0]})
+        self._recent.append(losses | weighted | others | {"lr": self.schedule.get_last_lr()[0]})
         if self.position.step % self.run.log_steps == 0 or self.position.step == 1:
-            self.history.add(self.position.step, TRAINING, self._means.take())
+            self._log_means()
         if self.task.watch is not None and (advice := self.task.watch(self.position.step, losses)):
             logger.warning("%s", advice)
 
+    def _log_means(self) -> None:
+        """Add the means of the steps since the last point to the history."""
+        if self.history is not None and self._recent:
+            means = {name: fmean(values[name] for values in self._recent if name in values) for name in self._recent[0]}
+            self.history.add(self.position.step, TRAINING, means)
+            self._recent = []
+
     def _save(self) -> None:
         """Write a checkpoint; called on all processes."""
-        if self.history is not None and self._means:
-            self.history.add(self.position.step, TRAINING, self._means.take())
+        self._log_means()
         self.store.save(self.accelerator, self.position, self._published())
         self._saved = self.position.step
         self._draw()
@@ -527,11 +535,9 @@ def open_catalogs(
 ) -> tuple[Catalog, Catalog | None]:
     """The clips to train on, and the held-out ones where there are any. The main process opens them first, the others read its records.
 
-    Warns of clips that have fewer than `resolution` pixels a side. Raises ConfigError where no clips are named, InputError where none of
-    them can be used or one is in both splits.
+    Warns of clips that have fewer than `resolution` pixels a side. Raises InputError where no clips are named or none
+    of them can be used, or one is in both splits.
     """
-    if data.train_data_dir is None and data.train_fileslist is None:
-        raise ConfigError("No clips to train on are named: set data.train_data_dir to a folder of clips, or data.train_fileslist.")
     open_clips = partial(open_catalog, min_frames=min_frames, cache_dir=cache_folder(data), show_progress=show_progress)
     with accelerator.main_process_first():
         train, held_out = open_clips(data.train_data_dir, data.train_fileslist), None
