@@ -10,7 +10,7 @@ import argparse
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from benchmarks.write_random_checkpoint import TINY_AUDIO_DIM, vae_config
-from latentsync.config import Config, SyncNetModelConfig, VideoMAEConfig, load_config
+from latentsync.config import Config, SyncNetModelConfig, load_config
 from latentsync.constants import VAE_FACTOR
 from latentsync.data.sampling import UNetBatch
 from latentsync.errors import first_line
@@ -35,7 +35,6 @@ from latentsync.training.trainer import half_precision, make_accelerator, make_o
 from latentsync.training.unet import UNetStep, freeze
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "unet"
-TINY_WIDTHS, TINY_RESOLUTION = [64, 128, 256, 256], 64
 TINY_SYNCNET = SyncNetModelConfig()
 TINY_SYNCNET.audio_encoder.block_out_channels = [32, 32, 64, 64, 64, 64, 256]
 TINY_SYNCNET.visual_encoder.block_out_channels = [32, 32, 64, 64, 64, 64, 64, 256]
@@ -68,14 +67,10 @@ ROWS = (
 )
 
 
-def settings(row: BenchmarkRow, tiny: bool) -> Config:
-    """The configuration of a row."""
-    config = load_config(CONFIGS / f"{row.config}.yaml", row.overrides)
-    if tiny:
-        model = replace(config.model, block_out_channels=TINY_WIDTHS, layers_per_block=1, cross_attention_dim=TINY_AUDIO_DIM)
-        data = replace(config.data, resolution=TINY_RESOLUTION)
-        config = replace(config, model=model, data=data, videomae=VideoMAEConfig(width=64, depth=2, num_heads=4, hidden=128))
-    return config
+TINY = (
+    *("model.block_out_channels=[64,128,256,256]", "model.layers_per_block=1", f"model.cross_attention_dim={TINY_AUDIO_DIM}"),
+    *("data.resolution=64", "videomae.width=64", "videomae.depth=2", "videomae.num_heads=4", "videomae.hidden=128"),
+)
 
 
 def step_of(config: Config, tiny: bool, device: torch.device, dtype: torch.dtype) -> UNetStep:
@@ -122,7 +117,7 @@ def batch_of(config: Config, position: int, device: torch.device) -> UNetBatch:
 
 def measure(row: BenchmarkRow, tiny: bool, steps: int, device: str) -> dict[str, float]:
     """Train a few steps; seconds a step, peak memory in GB."""
-    config = settings(row, tiny)
+    config = load_config(CONFIGS / f"{row.config}.yaml", row.overrides + (TINY if tiny else ()))
     accelerator = make_accelerator(config.run, device)
     unet = UNet3DConditionModel(config.model).to(memory_format=torch.channels_last)
     trained = freeze(unet, config.run.trainable_modules)

@@ -56,7 +56,6 @@ class Catalog:
     rejected: dict[Path, str] = field(default_factory=dict)  # why: what many clips may share, and behind a colon the details
 
     def __len__(self) -> int:
-        """Number of clips."""
         return len(self.clips)
 
 

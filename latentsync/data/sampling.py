@@ -69,7 +69,6 @@ class Batch:
     problems: list[str]  # clips that could not be read, so that the next one took their place: a sentence each
 
     def to(self: "BatchType", device: torch.device) -> "BatchType":
-        """The same on a device."""
         return replace(self, **{name: value.to(device, non_blocking=True) for name, value in self.tensors().items()})
 
     def pin_memory(self: "BatchType") -> "BatchType":
@@ -77,7 +76,6 @@ class Batch:
         return replace(self, **{name: value.pin_memory() for name, value in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors by name."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
 
@@ -168,7 +166,6 @@ class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
         self._broken: dict[int, str] = {}  # clips that this process could not read
 
     def __len__(self) -> int:
-        """Number of clips."""
         return len(self.catalog.clips)
 
     def __getitem__(self, index: SampleIndex | int) -> BatchType:

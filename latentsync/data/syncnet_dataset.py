@@ -42,7 +42,6 @@ class SyncNetDataset(ClipDataset[SyncNetBatch]):
         self._read_mouth = lru_cache(CACHED_CLIPS)(read_mouth)  # parsing the text takes time
 
     def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SyncNetBatch:
-        """See `ClipDataset`."""
         mel, length = self.mels(clip.path), self.num_frames
         choice = choose_syncnet(rng, self.frames_of(clip, mel, SYNCNET_LENGTHS), length)
         faces = self.faces(clip, range(choice.pictures, choice.pictures + length))

@@ -45,7 +45,6 @@ class UNetDataset(ClipDataset[UNetBatch]):
         self.counterparts = find_counterparts(catalog.clips) if counterfactual_pairs else {}
 
     def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> UNetBatch:
-        """See `ClipDataset`."""
         mel, length, counterpart = self.mels(clip.path), self.num_frames, self.counterparts.get(clip.path)
         frames, source_mel = self.frames_of(clip, mel, UNET_LENGTHS), None
         if counterpart is not None:

@@ -108,7 +108,6 @@ class LagCorrelation:
     mouths: list[np.ndarray] = field(default_factory=list)  # of each clip, at each lag
 
     def add(self, cells: np.ndarray, mouth: np.ndarray) -> None:
-        """One more clip."""
         self.cells += cells
         self.mouths.append(mouth)
 

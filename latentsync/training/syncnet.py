@@ -150,7 +150,6 @@ class SyncNetValidator(BatchValidator):
     name = "held-out pairs"
 
     def measure(self, model: nn.Module, batch: SyncNetBatch) -> dict[str, ValidationSum]:
-        """See `BatchValidator`."""
         visual, audio, *_ = model(self.step.view(batch), batch.mel)
         loss, count = float(cosine_loss(visual, audio, batch.label).sum()), len(batch.label)
         right = float(accuracy(visual, audio, batch.label)) * count

@@ -61,7 +61,6 @@ class NoiseSamples:
     posterior: Tensor  # float32 b f 3 4 h/8 w/8: what the latents of target, masked target and reference are sampled with
 
     def to(self, device: torch.device) -> "NoiseSamples":
-        """The same on a device."""
         return NoiseSamples(*(value.to(device, non_blocking=True) for value in (self.timestep, self.noise, self.posterior)))
 
 
@@ -250,7 +249,6 @@ class UNetValidator(BatchValidator):
     """The losses on fixed held-out clips, each with the noise it had at the validation before."""
 
     def measure(self, model: nn.Module, batch: UNetBatch) -> dict[str, ValidationSum]:
-        """See `BatchValidator`."""
         count = len(batch.clip)
         return {name: ValidationSum(float(loss) * count, count) for name, loss in self.step(model, batch).items()}
 
