@@ -36,7 +36,7 @@ _ZIP_MAGIC = b"PK"  # of what `torch.save` has written since version 1.6
 _PICKLE_MAGIC = b"\x80"  # of what it wrote before
 _SAFETENSORS_HEADER = 100 << 20  # bytes: the format's limit of the JSON that follows its first eight bytes
 _PROGRAM = "constants.pkl"  # in a ZIP archive: it is a TorchScript program
-_MOST_JSON = 64 << 20  # bytes of a JSON file that is looked into for what it is
+_MOST_JSON = 64 << 20  # bytes of a JSON file that is parsed to tell what it is
 _NO_WEIGHTS = {  # beginning of a file, in lower case -> what it is and what to do
     b"version https://git-lfs": "is a Git LFS pointer in place of the file: run `git lfs pull` where it was cloned, or download it itself",
     b"<": "is a web page that was saved in place of the file: download it again, signed in where the site asks for that",
@@ -282,18 +282,13 @@ WEIGHTS: Mapping[str, WeightFile] = {
 }
 
 
-def select_weights(versions: Iterable[str] = VERSIONS) -> dict[str, WeightFile]:
-    """The table without the denoisers of versions that are not asked for."""
-    skipped = {f"unet-{version}" for version in VERSIONS} - {f"unet-{version}" for version in versions}
-    return {name: weight for name, weight in WEIGHTS.items() if name not in skipped}
-
-
 def missing_weights(checkpoints: Path = CHECKPOINTS, versions: Iterable[str] = VERSIONS) -> dict[str, str]:
-    """Name -> one line for each file that is not there: its place, what needs it, where it comes from."""
+    """Name -> one line for each file that is not there: its place, what needs it, where it comes from; of denoisers those `versions`."""
+    skipped = {f"unet-{version}" for version in VERSIONS} - {f"unet-{version}" for version in versions}
     return {
         name: f"{checkpoints / weight.path}: {'missing' if weight.required else 'optional'}, for {weight.purpose}; get {weight.origin}"
-        for name, weight in select_weights(versions).items()
-        if find_weights(name, checkpoints) is None
+        for name, weight in WEIGHTS.items()
+        if name not in skipped and find_weights(name, checkpoints) is None
     }
 
 
@@ -331,7 +326,7 @@ def stated_version(path: Path) -> str | None:
 def tell_version(path: Path) -> str:
     """The published version of a denoiser by the names in its file: 1.0, or else the newest, since 1.5 and 1.6 differ in values alone.
 
-    A file that cannot be read counts as the newest: whoever loads it is told what is wrong.
+    A file that cannot be read counts as the newest: loading it tells what is wrong.
     """
     try:
         names = weights_in(path, read_checkpoint(path), (), [])

@@ -4,7 +4,6 @@ import argparse
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -32,7 +31,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "overrides", nargs="*", metavar="key=value", help="settings that win over the file, such as data.train_data_dir=clips"
     )
     parser.add_argument(
-        "--looks", type=int, default=2000, help="clips of each split whose picture and sound are decoded (default %(default)s)"
+        "--clips", "--looks", type=int, default=2000, help="clips of each split whose picture and sound are decoded (default %(default)s)"
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="time for training on one batch (default %(default)s)")
     parser.add_argument("--no_overfit", action="store_true", help="leave that test out")
@@ -50,15 +49,15 @@ def run(arguments: argparse.Namespace) -> int:
     from latentsync.training.data_check import SERIOUS, facts_of, findings
     from latentsync.training.trainer import cache_folder
 
-    if arguments.looks < 1 or not 0 < arguments.seconds < math.inf:
-        raise InputError(f"--looks {arguments.looks} --seconds {arguments.seconds:g}: give numbers above 0")
+    if arguments.clips < 1 or not 0 < arguments.seconds < math.inf:
+        raise InputError(f"--clips {arguments.clips} --seconds {arguments.seconds:g}: give numbers above 0")
     if arguments.json is not None:
         check_target(arguments.json, [arguments.config])
     config, syncnet = read_configs(arguments.config, arguments.overrides)
     with TemporaryDirectory(prefix="latentsync-") as spare:
         keeps = config.data.cache_dir is not None or config.data.train_output_dir is not None
         cache = cache_folder(config.data) if keeps else Path(spare)
-        train, held_out = examine_clips(config, cache, arguments.looks, not arguments.quiet)
+        train, held_out = examine_clips(config, cache, arguments.clips, not arguments.quiet)
         tried = None if arguments.no_overfit else try_to_learn(syncnet, train.catalog, cache, arguments)
     facts = {split.name: facts_of(split) for split in (train, held_out) if split is not None}
     found = findings(config, train, held_out, tried)
@@ -67,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     for finding in found:
         print(f"{finding.gravity:>8}  {finding.topic}: {finding.text}")
     if arguments.json is not None:
-        overfit = None if tried is None else asdict(tried) | {"learnt": tried.learnt, "decided": tried.decided}
+        overfit = None if tried is None else tried._asdict()
         report = {"config": str(arguments.config), "overrides": arguments.overrides, "serious": serious, "clips": facts, "overfit": overfit}
         write_json(arguments.json, report | {"findings": [finding._asdict() for finding in found]})
     return UNFIT if serious else 0

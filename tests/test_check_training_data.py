@@ -53,10 +53,10 @@ def talking_clip(path: Path, seed: int, late: int = 0, mouth_row: int = 44, move
     path.parent.mkdir(parents=True, exist_ok=True)
     level = np.abs(np.convolve(rng.standard_normal(FRAMES + 20), np.ones(4) / 2, "same"))[:FRAMES]
     face = np.kron(rng.integers(60, 180, (8, 8, 3)), np.ones((8, 8, 1)))  # h w c
-    heard = np.repeat(np.roll(level, late), 640) * (0.1 if loud else 0)
+    sound = np.repeat(np.roll(level, late), 640) * (0.1 if loud else 0)
     with wave.open(str(path.with_suffix(".wav")), "wb") as file:
         file.setparams((1, 2, AUDIO_SAMPLE_RATE, 0, "NONE", ""))
-        file.writeframes((np.clip(heard * rng.standard_normal(FRAMES * 640), -1, 1) * 32767).round().astype("<i2").tobytes())
+        file.writeframes((np.clip(sound * rng.standard_normal(FRAMES * 640), -1, 1) * 32767).round().astype("<i2").tobytes())
     track = AudioTrack(path.with_suffix(".wav"), FRAMES / 25)
     with VideoWriter(path, SIDE, SIDE, 25, audio=track, crf=12) as sink:
         for frame in range(FRAMES):
@@ -185,7 +185,7 @@ def test_advice_to_shift_wants_many_clips_of_many_sources(tmp_path: Path, clips:
 def test_a_denoisers_configuration_is_taken_too(people: Path, tmp_path: Path) -> None:
     config = tmp_path / "unet.yaml"
     config.write_text("data: {resolution: 128, num_frames: 16}\n")
-    code, found = examine(config, people / "train", people / "val", "--no_overfit", "--looks", "4")
+    code, found = examine(config, people / "train", people / "val", "--no_overfit", "--clips", "4")
     assert code == 0
     assert any("size: 4 of 4 training clips are smaller than data.resolution 128" in line for line in found["warning"])
     assert not any("batches of" in line for line in found["warning"])
@@ -205,7 +205,7 @@ def test_wrong_input_is_refused(config: Path, tmp_path: Path, caplog: pytest.Log
         ([f"data.train_data_dir={tmp_path / 'empty'}"], "empty holds no clip"),
         ([], "there is nothing to train on"),
         (["data.train_data_dri=x"], "data.train_data_dri"),
-        (["--looks", "0"], "--looks 0"),
+        (["--looks", "0"], "--clips 0"),
         (["--json", str(config)], "one of the inputs"),
     ):
         caplog.clear()

@@ -40,11 +40,11 @@ def test_computed_once_and_mapped(clip, tmp_path):
 
 def test_every_part_of_the_key_counts(clip, tmp_path):
     cache, places = ClipCache(tmp_path, "things"), []
-    twin = tmp_path / "other" / clip.name
-    twin.parent.mkdir()
-    twin.write_bytes(clip.read_bytes())
-    os.utime(twin, ns=(clip.stat().st_atime_ns, clip.stat().st_mtime_ns))
-    places += [cache.place(clip), cache.place(twin), ClipCache(tmp_path, "others").place(clip)]
+    copy = tmp_path / "other" / clip.name
+    copy.parent.mkdir()
+    copy.write_bytes(clip.read_bytes())
+    os.utime(copy, ns=(clip.stat().st_atime_ns, clip.stat().st_mtime_ns))
+    places += [cache.place(clip), cache.place(copy), ClipCache(tmp_path, "others").place(clip)]
     os.utime(clip, ns=(5, 5))
     places.append(cache.place(clip))
     clip.write_bytes(b"a longer clip")

@@ -1,4 +1,4 @@
-"""Which clips are taken, which are left out and why, and that the second look opens nothing."""
+"""Which clips are taken, which are left out and why, and that the second search opens nothing."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ def clips(tmp_path_factory):
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("no video at all\n" * 40)
     (folder / "cut.mp4").write_bytes(good.read_bytes()[: good.stat().st_size // 2])
-    (folder / "notes.txt").write_text("not looked at")
+    (folder / "notes.txt").write_text("not a clip")
     return folder
 
 
@@ -67,17 +67,17 @@ def test_good_clips_are_taken_and_others_left_out_with_a_reason(clips, tmp_path,
     assert sum("is left out: " in record.getMessage() for record in caplog.records) == 10
 
 
-def test_the_second_look_opens_no_clip_until_one_changes(clips, tmp_path, monkeypatch):
+def test_the_second_search_opens_no_clip_until_one_changes(clips, tmp_path, monkeypatch):
     first = catalog_of(clips, tmp_path)
-    looked = []
-    monkeypatch.setattr(clip_index, "read_with_stamps", lambda path: looked.append(path) or read_with_stamps(path))
+    opened = []
+    monkeypatch.setattr(clip_index, "read_with_stamps", lambda path: opened.append(path) or read_with_stamps(path))
     assert catalog_of(clips, tmp_path) == first
-    assert not looked
+    assert not opened
     os.utime(clips / "good.mp4", ns=(1, 1_000_000_007))
     write_truth(clips / "deep" / "good two ü'%d.mp4")
     again = catalog_of(clips, tmp_path)
     (clips / "deep" / "good two ü'%d.json").unlink()
-    assert set(looked) == {clip.path for clip in again.clips}
+    assert set(opened) == {clip.path for clip in again.clips}
     assert all(clip.mouth for clip in again.clips)
 
 
@@ -138,4 +138,4 @@ def test_processes_that_start_together_agree(tmp_path):
         catalogs = list(pool.map(catalog_of, [folder] * 3, [tmp_path / "cache"] * 3))
     assert catalogs[0] == catalogs[1] == catalogs[2]
     (book,) = (tmp_path / "cache").glob("*.jsonl")
-    assert len([line for line in book.read_text().splitlines() if line]) == 3  # one looked, the others read
+    assert len([line for line in book.read_text().splitlines() if line]) == 3  # one opened them, the others read

@@ -98,8 +98,8 @@ def test_dropped_audio_is_zero_and_changes_nothing_else(catalog, cache, features
         return UNetDataset(catalog, Mels(cache), features, **SIZES, audio_dropout=dropout)
 
     whole, half, none = dataset(0.0), dataset(0.5), dataset(1.0)
-    heard = [bool(half[SampleIndex(position, 0)].audio.any()) for position in range(16)]
-    assert 3 < sum(heard) < 13
+    audible = [bool(half[SampleIndex(position, 0)].audio.any()) for position in range(16)]
+    assert 3 < sum(audible) < 13
     assert not none[2].audio.any() and whole[2].audio.any()
     assert torch.equal(none[2].faces, whole[2].faces)
 
@@ -223,8 +223,8 @@ def test_the_counterpart_is_painted_over(pairs, cache, features):
         assert torch.equal(sample.source[0], read_frames(source, window)) and torch.equal(sample.reference, sample.source)
         assert not torch.equal(sample.source, sample.faces)
         assert torch.equal(sample.audio[0], features.window(target, start, start + LENGTH))
-        heard = [mel_window(Mels(cache)(path), start, LENGTH) for path in (target, source)]
-        assert torch.equal(sample.mel[0], heard[0]) and torch.equal(sample.source_mel[0], heard[1]) and not torch.equal(*heard)
+        mels = [mel_window(Mels(cache)(path), start, LENGTH) for path in (target, source)]
+        assert torch.equal(sample.mel[0], mels[0]) and torch.equal(sample.source_mel[0], mels[1]) and not torch.equal(*mels)
     sample = dataset[SampleIndex(7, 2)]
     assert sample.source_mel.shape == sample.mel.shape and not sample.source_mel.any()
     published = UNetDataset(pairs, Mels(cache), features, **SIZES)[SampleIndex(7, 2)]

@@ -107,7 +107,7 @@ def test_lpips_in_slices_is_the_same_on_the_way_back_too():
 
 
 def vgg_file(path, **changes):
-    """A file in the layout of torchvision, small where LPIPS does not look."""
+    """A file in the layout of torchvision, small where LPIPS needs nothing."""
     weights = {f"features.{key.partition('.')[2]}": value for key, value in seeded_lpips().network.net.state_dict().items()}
     torch.save({**weights, "classifier.0.weight": torch.zeros(2, 2), "classifier.0.bias": torch.zeros(2), **changes}, path)
     return path

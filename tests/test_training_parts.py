@@ -170,7 +170,7 @@ def syncnet_batch(side: int = 64) -> SyncNetBatch:
 def test_the_mouth_head_begins_with_the_mean_and_is_not_published(trainee: SyncNetTrainee, tmp_path: Path) -> None:
     step = SyncNetStep({"sync": 1, "mouth": 1}, lower_half=True)
     losses = step(trainee, syncnet_batch())
-    assert float(losses["mouth"].detach()) == pytest.approx(2.0)  # one standard deviation off, seen and heard
+    assert float(losses["mouth"].detach()) == pytest.approx(2.0)  # one standard deviation off, of frames and of sound
     losses["mouth"].backward()
     assert trainee.mouth.linear.weight.grad.abs().sum() > 0
     published = publish(trainee.state_dict(), 3, History(tmp_path))

@@ -377,7 +377,7 @@ def test_the_stand_in_is_never_taken_beside_a_denoiser(project):
     sentence = sentence_of(build.locate_models)
     assert "sd-vae-ft-mse" in sentence and "whisper/tiny.pt" in sentence and "latentsync_unet.pt" not in sentence
     (project / "checkpoints/latentsync_unet.pt").write_bytes(b"<html>not found</html>")
-    assert build.find_config(project).name == "stage2_512.yaml"  # whoever loads it is told that it is a web page
+    assert build.find_config(project).name == "stage2_512.yaml"  # loading it tells that it is a web page
     (project / "checkpoints/latentsync_unet.pt").unlink()
     assert build.find_config(project) == project / build.EMBEDDED
 

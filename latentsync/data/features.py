@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -155,11 +156,8 @@ def _missing(path: Path) -> np.ndarray:
 def _digest(codec: LatentCodec, mask: Tensor) -> str:
     """Sixteen hexadecimal digits of the autoencoder's encoder and the mask."""
     digest = hashlib.blake2b(digest_size=8)
-    for name, value in [
-        *sorted(codec.vae.encoder.state_dict().items()),
-        *sorted(codec.vae.quant_conv.state_dict().items()),
-        ("mask", mask),
-    ]:
+    encoder = (sorted(module.state_dict().items()) for module in (codec.vae.encoder, codec.vae.quant_conv))
+    for name, value in (*chain.from_iterable(encoder), ("mask", mask)):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

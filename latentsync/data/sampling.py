@@ -44,13 +44,8 @@ class Faces:
         return torch.from_numpy(kept[list(indices)])
 
     def _decode(self, clip: ClipInfo) -> np.ndarray:
-        """All faces of a clip, held in memory once: uint8 n h w 3."""
-        faces = np.empty((clip.frames, self.resolution, self.resolution, 3), np.uint8)
-        done = 0
-        for piece in read_pieces(clip.path, clip.frames):
-            faces[done : done + len(piece)] = resize_faces(piece, self.resolution)
-            done += len(piece)
-        return faces
+        """All faces of a clip: uint8 n h w 3."""
+        return np.concatenate([resize_faces(piece, self.resolution).numpy() for piece in read_pieces(clip.path, clip.frames)])
 
 
 class SampleIndex(NamedTuple):
@@ -102,7 +97,7 @@ class SyncNetBatch(Batch):
     faces: Tensor  # uint8 b f h w 3
     mel: Tensor  # float32 b 1 80 t
     label: Tensor  # float32 b: 1 where both belong together
-    mouth: Tensor | None = None  # float32 b f k: true mouth channels during the pictures, for clips that come with them
+    mouth: Tensor | None = None  # float32 b f k: known mouth channels during the pictures, for clips that come with them
     audio_mouth: Tensor | None = None  # float32 b f k: ... during the sound
 
 

@@ -35,7 +35,7 @@ class SyncNetDataset(ClipDataset[SyncNetBatch]):
         without = [clip.path for clip in catalog.clips if not clip.mouth]
         if with_mouth and without:
             raise InputError(
-                f"{len(without)} of {len(catalog)} clips come without true mouth channels, such as {without[0]}: "
+                f"{len(without)} of {len(catalog)} clips come without known mouth channels, such as {without[0]}: "
                 "set run.loss_weights.mouth=0, or train on rendered heads alone"
             )
         self.mels, self.with_mouth = mels, with_mouth

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import cv2
@@ -157,7 +157,7 @@ def examine(name: str, catalog: Catalog, folder: Path | None, limit: int, show_p
     chosen = [catalog.clips[place * len(paths) // limit] for place in range(limit)] if limit < len(paths) else catalog.clips
     split = ExaminedSplit(name, catalog, read_origins(paths, root))
 
-    def measure(clip: ClipInfo) -> "tuple[ClipMeasures, _Correlations | None] | str":
+    def measure(clip: ClipInfo) -> "tuple[ClipMeasures, Correlations | None] | str":
         try:
             return measure_clip(clip.path, min(clip.frames, MEASURED_FRAMES))
         except InputError as error:
@@ -218,14 +218,10 @@ def _folders(clip: Path, root: Path) -> tuple[str, ...]:
 # What clips show
 
 
-class _Correlations(NamedTuple):
-    """Of one clip, for `LagCorrelation`."""
-
-    cells: np.ndarray
-    mouth: np.ndarray
+Correlations = tuple[np.ndarray, np.ndarray]  # of one clip, as `LagCorrelation.add` takes them
 
 
-def measure_clip(path: Path, frames: int) -> tuple[ClipMeasures, _Correlations | None]:
+def measure_clip(path: Path, frames: int) -> tuple[ClipMeasures, Correlations | None]:
     """Measure the first frames of a clip; no correlations where it is too short, silent or still. Raises InputError."""
     grey, height, width = [], 0, 0
     for piece in read_pieces(path, frames):
@@ -248,7 +244,7 @@ def measure_clip(path: Path, frames: int) -> tuple[ClipMeasures, _Correlations |
     audible = np.maximum(level[1 : both + 1], SILENCE_DB - 20)
     if both + 1 < _LEAST_FRAMES or audible.std() < 1 or cells.mean() < _NO_MOVEMENT:
         return measures, None
-    return measures, _Correlations(_correlations(cells[:both], audible), _correlations(mouth[:both], audible))
+    return measures, (_correlations(cells[:both], audible), _correlations(mouth[:both], audible))
 
 
 def _correlations(movement: np.ndarray, level: np.ndarray) -> np.ndarray:
@@ -312,8 +308,7 @@ def _exact_duplicates(paths: Iterable[Path]) -> list[list[Path]]:
 # Whether one batch can be learnt
 
 
-@dataclass(frozen=True)
-class Overfit:
+class Overfit(NamedTuple):
     """How it went to train a small SyncNet on one batch alone."""
 
     samples: int
@@ -321,16 +316,8 @@ class Overfit:
     seconds: float
     first: float  # loss at the start
     last: float  # mean of the last few
-
-    @property
-    def learnt(self) -> bool:
-        """Whether the loss has left chance."""
-        return self.last < CHANCE - LEARNT
-
-    @property
-    def decided(self) -> bool:
-        """Whether it was tried long enough to tell."""
-        return self.learnt or self.steps >= LEAST_STEPS
+    learnt: bool  # the loss has left chance
+    decided: bool  # it was tried long enough to tell
 
 
 def balanced_batch(dataset: ClipDataset[SyncNetBatch], samples: int = SAMPLES) -> SyncNetBatch:
@@ -351,12 +338,13 @@ def overfit(batch: SyncNetBatch, *, lower_half: bool, seconds: float, device: to
     size = (_SMALL_SIDE, _SMALL_SIDE)
     frames = F.interpolate(syncnet_frames(to_pixels(batch.faces.to(device)), lower_half), size=size, mode="area")
     mel, label = F.interpolate(batch.mel.to(device), size=size, mode="area"), batch.label.to(device)
-    network = small_network(frames.shape[1]).to(device).train()
+    encoders = (EncoderSizes(channels, _WIDTHS, [2] * len(_WIDTHS), [0] * len(_WIDTHS)) for channels in (1, frames.shape[1]))
+    network = StableSyncNet(*encoders).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LR)
     losses: deque[float] = deque(maxlen=_RECENT)
     first, steps, start = 0.0, 0, time.monotonic()
     with tqdm(desc="one batch", unit="step", disable=not show_progress, leave=False) as bar:
-        while time.monotonic() - start < seconds:
+        while not losses or time.monotonic() - start < seconds:
             loss = cosine_loss(*network(frames, mel), label).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -369,13 +357,9 @@ def overfit(batch: SyncNetBatch, *, lower_half: bool, seconds: float, device: to
             bar.set_postfix_str(f"loss {losses[-1]:.3f}")
             if max(losses) < _ENOUGH and len(losses) == _RECENT:
                 break
-    return Overfit(len(label), steps, time.monotonic() - start, first, sum(losses) / max(1, len(losses)))
-
-
-def small_network(channels: int) -> StableSyncNet:
-    """A small SyncNet for frames b `channels` 64 64 and mel b 1 64 64."""
-    blocks = len(_WIDTHS)
-    return StableSyncNet(*(EncoderSizes(depth, _WIDTHS, [2] * blocks, [0] * blocks) for depth in (1, channels)))
+    last = fmean(losses)
+    learnt = last < CHANCE - LEARNT
+    return Overfit(len(label), steps, time.monotonic() - start, first, last, learnt, learnt or steps >= LEAST_STEPS)
 
 
 # What is worth a line

@@ -179,7 +179,7 @@ class ChanceWatch:
         causes.append("sound that is not in step with the picture, or faces that are not aligned")
         return (
             f"After {step} steps the sync loss is {mean:.3f}, still at chance (0.693). Likely causes: {'; '.join(causes)}. "
-            "python -m scripts.check_training_data CONFIG looks into them."
+            "python -m scripts.check_training_data CONFIG checks them."
         )
 
 
