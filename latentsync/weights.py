@@ -215,6 +215,18 @@ def _published(source: str, licence: str, purpose: str, **more: Any) -> WeightFi
     return WeightFile(Path(source), _LATENTSYNC["1.6"], source, licence, purpose, **more)
 
 
+_TRAINING: dict[str, Any] = {"required": False, "training": True}
+
+
+def _measuring(name: str, licence: str, purpose: str) -> WeightFile:
+    return _published(f"auxiliary/{name}", licence, f"data processing and evaluation: {purpose}", **_TRAINING)
+
+
+def _of_unet(version: str, repository: str) -> WeightFile:
+    path = Path(f"latentsync-{version}") / FLAT_UNET
+    return WeightFile(path, repository, path.name, "OpenRAIL++", f"the denoiser of version {version}", flat=FLAT_UNET)
+
+
 def _of_vae(name: str, spare: str | None = None) -> WeightFile:
     return WeightFile(Path("sd-vae-ft-mse") / name, "stabilityai/sd-vae-ft-mse", name, "MIT", "pixels to latents and back", spare=spare)
 
@@ -224,21 +236,8 @@ def _of_address(address: str, licence: str, purpose: str, sha256: str | None = N
     return WeightFile(Path("auxiliary") / address.rsplit("/", 1)[1], None, address, licence, purpose, sha256, required=False, **more)
 
 
-_TRAINING: dict[str, Any] = {"required": False, "training": True}
-_MEASURES = "data processing and evaluation:"
-_SYNCNET_V2 = "of the repository joonson/syncnet_python"
 WEIGHTS: Mapping[str, WeightFile] = {
-    **{
-        f"unet-{version}": WeightFile(
-            Path(f"latentsync-{version}") / FLAT_UNET,
-            repository,
-            FLAT_UNET.name,
-            "OpenRAIL++",
-            f"the denoiser of version {version}",
-            flat=FLAT_UNET,
-        )
-        for version, repository in _LATENTSYNC.items()
-    },
+    **{f"unet-{version}": _of_unet(version, repository) for version, repository in _LATENTSYNC.items()},
     "whisper-tiny": _published("whisper/tiny.pt", "MIT", "audio features"),
     "whisper-small": WeightFile(
         Path("whisper/small.pt"),
@@ -268,16 +267,10 @@ WEIGHTS: Mapping[str, WeightFile] = {
         "https://download.pytorch.org/models/vgg16-397923af.pth", _BSD, "training: LPIPS (VGG-16)", "397923af", training=True
     ),
     "videomae": _published("auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth", "CC-BY-NC-4.0", "training: TREPA (VideoMAE v2)", **_TRAINING),
-    "sfd_face": _published(
-        "auxiliary/sfd_face.pth", "MIT", f"{_MEASURES} face detection for SyncNet v2 (S3FD, {_SYNCNET_V2})", **_TRAINING
-    ),
-    "syncnet_v2": _published(
-        "auxiliary/syncnet_v2.model", "MIT", f"{_MEASURES} audio-visual offset and confidence ({_SYNCNET_V2})", **_TRAINING
-    ),
-    "hyperiqa": _published(
-        "auxiliary/koniq_pretrained.pkl", "MIT", f"{_MEASURES} image quality (hyperIQA, of the repository SSL92/hyperIQA)", **_TRAINING
-    ),
-    "i3d": _published("auxiliary/i3d_torchscript.pt", "Apache-2.0", f"{_MEASURES} FVD (I3D)", **_TRAINING),
+    "sfd_face": _measuring("sfd_face.pth", "MIT", "face detection for SyncNet v2 (S3FD, of the repository joonson/syncnet_python)"),
+    "syncnet_v2": _measuring("syncnet_v2.model", "MIT", "audio-visual offset and confidence (of the repository joonson/syncnet_python)"),
+    "hyperiqa": _measuring("koniq_pretrained.pkl", "MIT", "image quality (hyperIQA, of the repository SSL92/hyperIQA)"),
+    "i3d": _measuring("i3d_torchscript.pt", "Apache-2.0", "FVD (I3D)"),
     "inception": _of_address(_INCEPTION, "Apache-2.0", "evaluation: FID (Inception)", training=True),
 }
 
