@@ -8,11 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import yaml
+
 from latentsync.cli import run_command
+from latentsync.config import Config, SyncNetConfig, load_config, load_syncnet_config, read_yaml
 from latentsync.errors import InputError
+from latentsync.media.files import check_target, write_json
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
-    from latentsync.config import Config, SyncNetConfig
     from latentsync.data.clip_index import Catalog
     from latentsync.training.data_check import ExaminedSplit, Overfit
 
@@ -43,9 +46,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the checks; the exit code."""
-    import yaml
-
-    from latentsync.media.files import check_target, write_json
     from latentsync.training.data_check import SERIOUS, facts_of, findings
     from latentsync.training.trainer import cache_folder
 
@@ -72,10 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
     return UNFIT if serious else 0
 
 
-def read_configs(path: Path, overrides: Sequence[str]) -> "tuple[Config | SyncNetConfig, SyncNetConfig]":
+def read_configs(path: Path, overrides: Sequence[str]) -> tuple[Config | SyncNetConfig, SyncNetConfig]:
     """The configuration, and that of the SyncNet which is trained or gives the sync losses. Raises ConfigError."""
-    from latentsync.config import SyncNetConfig, load_config, load_syncnet_config, read_yaml
-
     tree = read_yaml(path, ["data", "model", "run"])
     model, data = (section if isinstance(section, Mapping) else {} for section in (tree.get("model"), tree.get("data")))
     if {"network", "audio_encoder", "visual_encoder"} & model.keys() or {"latent_space", "lower_half"} & data.keys():
@@ -87,10 +85,9 @@ def read_configs(path: Path, overrides: Sequence[str]) -> "tuple[Config | SyncNe
 
 
 def examine_clips(
-    config: "Config | SyncNetConfig", cache: Path, limit: int, show_progress: bool
+    config: Config | SyncNetConfig, cache: Path, limit: int, show_progress: bool
 ) -> "tuple[ExaminedSplit, ExaminedSplit | None]":
     """Open and measure the clips that are trained on, and the held-out ones. Raises InputError."""
-    from latentsync.config import SyncNetConfig
     from latentsync.data.clip_index import open_catalog
     from latentsync.data.sampling import SYNCNET_LENGTHS, UNET_LENGTHS
     from latentsync.training.data_check import examine
@@ -108,7 +105,7 @@ def examine_clips(
     return train, split("held-out", data.val_data_dir, data.val_fileslist)
 
 
-def try_to_learn(syncnet: "SyncNetConfig", catalog: "Catalog", cache: Path, arguments: argparse.Namespace) -> "Overfit":
+def try_to_learn(syncnet: SyncNetConfig, catalog: "Catalog", cache: Path, arguments: argparse.Namespace) -> "Overfit":
     """Train a small SyncNet on one batch alone. Raises InputError."""
     import torch
 

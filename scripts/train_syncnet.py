@@ -5,25 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentsync.config import SyncNetConfig, load_syncnet_config
 from scripts.training import parse_arguments, train
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
 
-    from latentsync.config import SyncNetConfig
     from latentsync.training.trainer import TrainingTask
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "syncnet" / "syncnet_16_pixel_attn.yaml"
 
 
-def load(path: Path, overrides: Sequence[str]) -> "SyncNetConfig":
-    """The recipe with its overrides."""
-    from latentsync.config import load_syncnet_config
-
-    return load_syncnet_config(path, overrides)
-
-
-def build(config: "SyncNetConfig", accelerator: "Accelerator", show_progress: bool) -> "TrainingTask":
+def build(config: SyncNetConfig, accelerator: "Accelerator", show_progress: bool) -> "TrainingTask":
     """Everything the training needs."""
     from latentsync.training.syncnet import build_syncnet
 
@@ -33,7 +26,7 @@ def build(config: "SyncNetConfig", accelerator: "Accelerator", show_progress: bo
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train SyncNet on a folder of processed clips (aligned faces, 25 frames a second, with sound)."
-    return train(parse_arguments("train_syncnet.sh", description, DEFAULT_CONFIG, arguments), load, build)
+    return train(parse_arguments("train_syncnet.sh", description, DEFAULT_CONFIG, arguments), load_syncnet_config, build)
 
 
 if __name__ == "__main__":

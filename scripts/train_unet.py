@@ -6,25 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentsync.config import Config, load_config
 from scripts.training import parse_arguments, train
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
 
-    from latentsync.config import Config
     from latentsync.training.trainer import TrainingTask
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "unet" / "stage1.yaml"
 
 
-def load(path: Path, overrides: Sequence[str]) -> "Config":
-    """The recipe with its overrides."""
-    from latentsync.config import load_config
-
-    return load_config(path, overrides)
-
-
-def build(config: "Config", accelerator: "Accelerator", show_progress: bool) -> "TrainingTask":
+def build(config: Config, accelerator: "Accelerator", show_progress: bool) -> "TrainingTask":
     """Everything the training needs, the validation video included."""
     from latentsync.training.unet import build_unet, load_training_codec
     from scripts.validation_video import make_video_validator
@@ -38,7 +31,7 @@ def build(config: "Config", accelerator: "Accelerator", show_progress: bool) -> 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train the denoiser on a folder of processed clips (aligned faces, 25 frames a second, with sound)."
-    return train(parse_arguments("train_unet.sh", description, DEFAULT_CONFIG, arguments), load, build)
+    return train(parse_arguments("train_unet.sh", description, DEFAULT_CONFIG, arguments), load_config, build)
 
 
 if __name__ == "__main__":

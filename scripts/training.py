@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentsync.cli import INTERRUPTED, run_command
+from latentsync.config import Config, SyncNetConfig
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
 
-    from latentsync.config import Config, SyncNetConfig
     from latentsync.training.trainer import TrainingTask
 
 logger = logging.getLogger("latentsync")
@@ -38,7 +38,7 @@ def parse_arguments(command: str, description: str, default_config: Path, argume
 
 
 def start_training(
-    config: "Config | SyncNetConfig", accelerator: "Accelerator", build: "Callable[[], TrainingTask]", parsed: argparse.Namespace
+    config: Config | SyncNetConfig, accelerator: "Accelerator", build: "Callable[[], TrainingTask]", parsed: argparse.Namespace
 ) -> bool:
     """Build and train in the configuration's output folder; False where it was stopped before the end."""
     from latentsync.training.checkpoint import check_config, keep_config, output_lock
