@@ -408,8 +408,8 @@ def enforce(config: Any, rules: Sequence[Rule], source: Source) -> None:
 
 
 def at_least(least: int, section: str, values: Any, *names: str) -> list[Rule]:
-    """The rules for whole numbers of one section."""
-    return [Rule(f"{section}.{name}", getattr(values, name) >= least, f"{least} or more") for name in names]
+    """The rules for finite numbers of one section."""
+    return [Rule(f"{section}.{name}", least <= getattr(values, name) < inf, f"{least} or more") for name in names]
 
 
 def one_of(key: str, value: str, names: Sequence[str]) -> Rule:
@@ -431,10 +431,9 @@ def shared_rules(data: TrainingDataConfig, run: RunConfig, optimizer: OptimizerC
         Rule("run.loss_weights", sum(weights.values()) > 0, "more than 0 for one loss at least"),
         one_of("optimizer.name", optimizer.name, OPTIMIZERS),
         Rule("optimizer.lr", 0 < optimizer.lr < inf, "more than 0"),
-        Rule("optimizer.weight_decay", 0 <= optimizer.weight_decay < inf, "0 or more"),
         Rule("optimizer.max_grad_norm", optimizer.max_grad_norm > 0, "more than 0"),
         one_of("optimizer.lr_scheduler", optimizer.lr_scheduler, LR_SCHEDULERS),
-        *at_least(0, "optimizer", optimizer, "lr_warmup_steps"),
+        *at_least(0, "optimizer", optimizer, "weight_decay", "lr_warmup_steps"),
         *at_least(1, "ckpt", ckpt, "save_ckpt_steps", "keep_last"),
     ]
 
@@ -442,14 +441,10 @@ def shared_rules(data: TrainingDataConfig, run: RunConfig, optimizer: OptimizerC
 def unet_training_rules(run: UNetRunConfig, videomae: VideoMAEConfig) -> list[Rule]:
     """What holds for the training of the denoiser besides."""
     return [
-        *at_least(0, "run", run, "vae_slice_size"),
-        Rule("run.low_frequency_noise", 0 <= run.low_frequency_noise < inf, "0 for none, or more"),
+        *at_least(0, "run", run, "vae_slice_size", "low_frequency_noise", "mixed_noise_alpha", "guidance_scale"),
+        *at_least(1, "run", run, "x0_weighting", "mouth_weight"),
         Rule("run.timestep_bias", 0 <= run.timestep_bias <= 1, "a share between 0 and 1"),
-        Rule("run.x0_weighting", 1 <= run.x0_weighting < inf, "1 for none, or more"),
-        Rule("run.mouth_weight", 1 <= run.mouth_weight < inf, "1 for none, or more"),
-        Rule("run.mixed_noise_alpha", 0 <= run.mixed_noise_alpha < inf, "0 or more"),
         Rule("run.inference_steps", 1 <= run.inference_steps <= MAX_INFERENCE_STEPS, f"between 1 and {MAX_INFERENCE_STEPS}"),
-        Rule("run.guidance_scale", 0 <= run.guidance_scale < inf, "0 or more"),
         one_of("run.paste", run.paste, ("face", "mask")),
         *at_least(1, "videomae", videomae, *(entry.name for entry in fields(videomae))),
         *multiple_of("videomae", videomae, "image_size", "patch_size"),
