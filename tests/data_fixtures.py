@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import torch
 from media_fixtures import make_clip
 
 from latentsync.data.clip_index import Catalog, open_catalog
+from latentsync.data.sampling import Batch
 
 SECONDS, FRAMES, SIDE, CHANNELS = 3, 75, 64, 11
 FACE = f"testsrc2=size={SIDE}x{SIDE}:rate=25:duration={{seconds}}"
@@ -43,3 +45,8 @@ def make_folder(folder: Path, count: int = 3) -> Path:
 def catalog_of(folder: Path, cache_dir: Path, min_frames: int = 6) -> Catalog:
     """All clips of a folder."""
     return open_catalog(folder, None, min_frames=min_frames, cache_dir=cache_dir)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    """Whether two batches hold equal tensors."""
+    return all(torch.equal(value, other.tensors()[name]) for name, value in one.tensors().items())

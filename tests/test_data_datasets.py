@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from data_fixtures import CHANNELS, FRAMES, SIDE, catalog_of, make_folder, make_training_clip, write_truth
+from data_fixtures import CHANNELS, FRAMES, SIDE, catalog_of, make_folder, make_training_clip, same, write_truth
 from golden_recipe import GOLDEN
 from tiny_pipeline import seeded_codec
 
@@ -43,10 +43,6 @@ def catalog(folder, cache):
 @pytest.fixture(scope="module")
 def features(cache):
     return Features(cache, GOLDEN / "whisper_reduced.pt")
-
-
-def same(one, other):
-    return all(torch.equal(value, vars(other)[name]) for name, value in vars(one).items() if isinstance(value, torch.Tensor))
 
 
 def test_a_syncnet_sample(catalog, cache):
