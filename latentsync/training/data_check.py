@@ -164,7 +164,9 @@ def examine(name: str, catalog: Catalog, folder: Path | None, limit: int, show_p
             return str(error)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="data check") as pool:
-        results = tqdm(pool.map(measure, chosen), "measuring", len(chosen), unit="clip", disable=not show_progress, leave=False)
+        results = tqdm(
+            pool.map(measure, chosen), "measuring", len(chosen), unit="clip", disable=None if show_progress else True, leave=False
+        )
         for clip, found in zip(chosen, results, strict=True):
             if isinstance(found, str):
                 split.broken[clip.path] = found
@@ -343,7 +345,7 @@ def overfit(batch: SyncNetBatch, *, lower_half: bool, seconds: float, device: to
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LR)
     losses: deque[float] = deque(maxlen=_RECENT)
     first, steps, start = 0.0, 0, time.monotonic()
-    with tqdm(desc="one batch", unit="step", disable=not show_progress, leave=False) as bar:
+    with tqdm(desc="one batch", unit="step", disable=None if show_progress else True, leave=False) as bar:
         while not losses or time.monotonic() - start < seconds:
             loss = cosine_loss(*network(frames, mel), label).mean()
             optimizer.zero_grad()
