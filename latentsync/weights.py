@@ -79,6 +79,15 @@ def names_in(archive: Path) -> set[str]:
         return {name.rpartition("/")[2] for name in content.namelist()}
 
 
+def is_whole_archive(path: Path) -> bool:
+    """Whether a file is a ZIP archive, as torch writes them, and all of it is there; nothing in it is executed."""
+    try:
+        with ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (BadZipFile, EOFError, OSError):
+        return False
+
+
 def refusal(path: Path, reason: str = "") -> str:
     """Why a file could not be read, going by its size and its first bytes."""
     try:

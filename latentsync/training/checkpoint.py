@@ -6,7 +6,6 @@ import logging
 import pickle
 import re
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from latentsync.config import Config, SyncNetConfig, dump_config
 from latentsync.errors import ConfigError, LatentSyncError, OutputError, first_line
 from latentsync.media.files import STAGING_PREFIX, FolderLock, staged, write_json, write_text
 from latentsync.published_config import OLD_KEYS, leaves
+from latentsync.weights import is_whole_archive
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def _load(accelerator: Accelerator, state: Path) -> tuple[Position, str | None]:
     try:
         position = Position(**json.loads((state / _POSITION).read_text(encoding="utf-8")))
         random_states = sorted(state.glob("random_states_*.pkl"))
-        broken = [file.name for file in random_states if not _is_whole(file)]  # accelerate would pass over them
+        broken = [file.name for file in random_states if not is_whole_archive(file)]  # accelerate would pass over them
         if broken:
             return Position(), f"{broken[0]} is damaged"
         if len(random_states) != accelerator.num_processes and accelerator.is_main_process:
@@ -156,15 +156,6 @@ def _load(accelerator: Accelerator, state: Path) -> tuple[Position, str | None]:
     except _READ_FAILED as error:
         return Position(), first_line(error)
     return position, None
-
-
-def _is_whole(file: Path) -> bool:
-    """Whether all of a file is there that torch wrote, which is a ZIP archive."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError):
-        return False
 
 
 def save_weights(path: Path, published: Mapping[str, Any]) -> None:
