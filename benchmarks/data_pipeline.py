@@ -18,7 +18,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,19 +34,11 @@ from latentsync.weights import WEIGHTS
 POLL_SECONDS = 0.5  # between two readings of the memory
 SHORTEST = 1.0  # seconds of the pieces of `memory`, whose clip is short
 SURE = 10.0  # logit of a face where one shall be detected, and of none elsewhere
+HEADER = (
+    "| run | files | video h | seconds | ... of work | files/s | video h / h | processors idle | memory, GB |\n"
+    "|---|---|---|---|---|---|---|---|---|"
+)
 NO_THRESHOLD = ("--sync_conf_threshold", "-1000", "--max_offset", "15", "--quality_threshold", "-1000")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One run of the pipeline."""
-
-    seconds: float  # of the whole command
-    working: float  # of these, from the first clip to the last
-    idle: float  # share of the processors' time meanwhile
-    peak: float  # bytes
-    hours: float  # of raw video
-    table: str  # what the command prints
 
 
 def write_stand_ins(folder: Path) -> None:
@@ -73,14 +64,14 @@ def detect_one_face(detector: S3FD) -> None:
             score.bias[-1 if last else 0] = SURE
 
 
-def measure(raw: Path, output: Path, options: Sequence[str]) -> Measured:
-    """Run the command; CalledProcessError where it fails."""
+def measure(name: str, raw: Path, output: Path, options: Sequence[str]) -> tuple[str, str]:
+    """Run the command; a row of the table, and the table that it prints. CalledProcessError where it fails."""
     command = [sys.executable, "-m", "preprocess.data_processing_pipeline", "--input_dir", str(raw), "--output_dir", str(output), "--quiet"]
     begin, peak = time.perf_counter(), 0.0
     printed, log = output.parent / "printed.txt", output.parent / "log.txt"
     with printed.open("wb") as out, log.open("wb") as err, subprocess.Popen([*command, *options], stdout=out, stderr=err) as process:
         while process.poll() is None:
-            peak = max(peak, held(process.pid))
+            peak = max(peak, tree_memory(process.pid))
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(POLL_SECONDS)
     seconds = time.perf_counter() - begin
@@ -88,11 +79,13 @@ def measure(raw: Path, output: Path, options: Sequence[str]) -> Measured:
         print(log.read_text(errors="replace")[-2000:], file=sys.stderr)
         raise subprocess.CalledProcessError(process.returncode, command)
     with contextlib.closing(sqlite3.connect(output / "manifest.sqlite")) as manifest:
-        row = manifest.execute("SELECT seconds, cpu_idle, raw_hours FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    return Measured(seconds, row[0], row[1], peak, row[2], printed.read_text())
+        query = "SELECT seconds, cpu_idle, raw_hours, (SELECT count(*) FROM clips WHERE parent IS NULL) FROM runs ORDER BY id DESC"
+        work, idle, hours, files = manifest.execute(query).fetchone()
+    rates = f"{work:.0f} | {files / work:.2f} | {3600 * hours / work:.2f}"
+    return f"| {name} | {files} | {hours:.3f} | {seconds:.0f} | {rates} | {100 * idle:.0f} % | {peak / 1e9:.2f} |", printed.read_text()
 
 
-def held(pid: int) -> float:
+def tree_memory(pid: int) -> float:
     """Bytes that a process and all below it hold, shared pages counted once."""
     total = 0.0
     with contextlib.suppress(psutil.Error):
@@ -105,33 +98,26 @@ def held(pid: int) -> float:
 
 def speed(arguments: argparse.Namespace) -> None:
     """A table of steps for each run, and one of the runs."""
-    runs = [run.rpartition(":") for run in arguments.runs]
-    found: dict[str, Measured] = {}
+    rows = []
     with TemporaryDirectory(prefix="latentsync-", dir=arguments.scratch) as scratch:
         weights, raw = Path(scratch) / "checkpoints", Path(scratch) / "raw"
         write_stand_ins(weights)
         for number in range(arguments.copies):
             shutil.copytree(arguments.raw, raw / str(number))
-        for executor, _, workers in runs:
-            name = f"{executor}:{workers}"
+        for name in arguments.runs:
+            executor, _, workers = name.rpartition(":")
             (Path(scratch) / name).mkdir()
-            options = ("--executor", executor, "--workers", workers, "--gpu_workers", workers)
-            found[name] = measure(raw, Path(scratch) / name / "out", [*options, *NO_THRESHOLD, "--checkpoints", str(weights)])
+            options = ("--executor", executor, "--workers", workers, "--gpu_workers", workers, "--checkpoints", str(weights))
+            row, steps = measure(name, raw, Path(scratch) / name / "out", [*options, *NO_THRESHOLD])
             shutil.rmtree(Path(scratch) / name)
-    for name, measured in found.items():
-        print(f"{name}\n{measured.table}\n")
-    print("| run | video h | seconds | ... of work | video h / h | processors idle | memory, GB |\n|---|---|---|---|---|---|---|")
-    for name, measured in found.items():
-        rate = f"{measured.hours * 3600 / measured.working:.2f}"
-        print(
-            f"| {name} | {measured.hours:.3f} | {measured.seconds:.0f} | {measured.working:.0f} | {rate} | "
-            f"{100 * measured.idle:.0f} % | {measured.peak / 1e9:.2f} |"
-        )
+            print(f"{name}\n{steps}\n", flush=True)
+            rows.append(row)
+    print("\n".join([HEADER, *rows]))
 
 
 def memory(arguments: argparse.Namespace) -> None:
     """A table of memory by the number of clips."""
-    print("| clips | seconds | clips/s | processors idle | memory, GB |\n|---|---|---|---|---|")
+    print(HEADER)
     for count in arguments.clips:
         with TemporaryDirectory(prefix="latentsync-", dir=arguments.scratch) as scratch:
             raw = Path(scratch) / "raw"
@@ -140,9 +126,7 @@ def memory(arguments: argparse.Namespace) -> None:
                 shutil.copyfile(arguments.clip, raw / f"clip{number:05d}{arguments.clip.suffix}")
             lengths = ("--min_seconds", str(SHORTEST), "--max_seconds", str(2 * SHORTEST))
             options = ("--skip", "av_sync,visual_quality", "--workers", str(arguments.workers), "--resolution", "64", *lengths)
-            measured = measure(raw, Path(scratch) / "out", options)
-        rate = f"{count / measured.working:.2f}"
-        print(f"| {count} | {measured.seconds:.0f} | {rate} | {100 * measured.idle:.0f} % | {measured.peak / 1e9:.2f} |", flush=True)
+            print(measure(str(count), raw, Path(scratch) / "out", options)[0], flush=True)
 
 
 def main() -> None:

@@ -18,10 +18,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.hard_inputs import CONFIG, ROOT
-from benchmarks.write_random_checkpoint import write_checkpoint
+from benchmarks.write_random_checkpoint import CONFIG, write_checkpoint
 from latentsync.faces.mask import to_pixels
-from latentsync.pipelines.build import build_pipeline
+from latentsync.pipelines.build import ROOT, build_pipeline
 from latentsync.pipelines.options import LipsyncOptions
 
 

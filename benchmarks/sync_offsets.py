@@ -1,13 +1,14 @@
-"""The data pipeline's step 7 put to the proof: clips whose sound was moved by -5 .. 5 frames, and where it lies after the correction.
+"""Step av_sync of the data pipeline on clips whose sound was moved by -5 .. 5 frames: the offsets it finds, and those after its correction.
 
     python -m benchmarks.sync_offsets CLIPS --syncnet_config CONFIG --syncnet WEIGHTS [--clips 8]
 
-CLIPS are videos of aligned faces in step with their sound (rendered ones are, by construction). The step is the pipeline's own; SyncNet v2,
-whose weights are published elsewhere, is replaced by a SyncNet that this project trained, and S3FD by the whole picture.
+CLIPS are videos of aligned faces in sync with their sound, such as rendered ones. A SyncNet of this project takes the place of SyncNet v2,
+and the whole picture that of S3FD's boxes.
 """
 
 import argparse
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,22 +35,15 @@ CROP_SIDES = 2.8  # sides of a crop of a track in halves of its box
 def whole_picture(frames: Iterable[np.ndarray]) -> list[FaceTrack]:
     """The track whose crops are the frames themselves, which are square."""
     sizes = [len(frame) for frame in frames]
-    half = sizes[0] / CROP_SIDES
-    middle = sizes[0] / 2
+    half, middle = sizes[0] / CROP_SIDES, sizes[0] / 2
     return [FaceTrack(0, np.tile([middle - half, 0, middle + half, 2 * half], (len(sizes), 1)))]
 
 
-class OwnSyncNet:
-    """A SyncNet of this project in the place of SyncNet v2."""
-
-    def __init__(self, meter: SyncMeter) -> None:
-        self.meter = meter
-
-    def __call__(self, frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
-        """Offset and confidence of faces uint8 h w 3 and their sound; distances are cosines with the other sign."""
-        seen = self.meter.embed_faces(torch.from_numpy(np.stack(list(frames))))
-        found = compare(seen, self.meter.embed_audio(log_mel(samples[0 : len(samples)])))
-        return Offset(found.offset, found.confidence, -np.array(found.cosines))
+def compare_by(meter: SyncMeter, frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
+    """Offset and confidence of faces uint8 h w 3 and their sound; distances are cosines with the other sign."""
+    pictures = meter.embed_faces(torch.from_numpy(np.stack(list(frames))))
+    found = compare(pictures, meter.embed_audio(log_mel(samples[0 : len(samples)])))
+    return Offset(found.offset, found.confidence, -np.array(found.cosines))
 
 
 def as_clip(path: Path) -> ClipFile:
@@ -58,9 +52,9 @@ def as_clip(path: Path) -> ClipFile:
 
 
 def moved(clip: Path, shift: int, folder: Path) -> Path:
-    """A clip without its ends, whose sound is heard `shift` frames too early."""
+    """A clip without its ends, whose sound comes `shift` frames too early."""
     recording, target = open_recording(clip), folder / f"{clip.stem} {shift:+d}.mp4"
-    cut(recording, MARGIN, recording.heard_frames - MARGIN, target, sound_start=MARGIN + shift)
+    cut(recording, MARGIN, recording.frames_with_sound - MARGIN, target, sound_start=MARGIN + shift)
     return target
 
 
@@ -76,16 +70,15 @@ def offsets(clip: Path, step: AvSync, shift: int, folder: Path) -> tuple[int, in
 def row(shift: int, found: Sequence[tuple[int, int] | None]) -> str:
     """One line of the table."""
     kept = [pair for pair in found if pair is not None]
-    right, near, again = (
-        sum(test) for test in ([p[0] == shift for p in kept], [abs(p[0] - shift) <= 1 for p in kept], [p[1] == 0 for p in kept])
-    )
+    right, near = (sum(abs(first - shift) <= reach for first, _ in kept) for reach in (0, 1))
+    again = sum(second == 0 for _, second in kept)
     return f"{shift:+5d}  {len(found):5d}  {len(kept):4d}  {right:11d}  {near:13d}  {again:18d}"
 
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sync_offsets", description="Step 7 on clips of known offsets.")
-    parser.add_argument("folder", type=Path, metavar="CLIPS", help="folder of videos of aligned faces in step with their sound")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sync_offsets", description="Step av_sync on clips of known offsets.")
+    parser.add_argument("folder", type=Path, metavar="CLIPS", help="folder of videos of aligned faces in sync with their sound")
     parser.add_argument("--syncnet_config", type=Path, required=True, help="configuration of a SyncNet of pixels")
     parser.add_argument("--syncnet", type=Path, required=True, help="its weights")
     parser.add_argument("--clips", type=int, default=8, help="how many (default %(default)s)")
@@ -94,9 +87,8 @@ def main() -> None:
     found = sorted(walk_media(arguments.folder))[: arguments.clips]
     if not found:
         raise InputError(f"{arguments.folder} holds no clips: name a folder of rendered clips")
-    step = AvSync(
-        whole_picture, OwnSyncNet(load_sync_meter(arguments.syncnet_config, arguments.syncnet)), arguments.min_confidence, MARGIN + 1
-    )
+    meter = load_sync_meter(arguments.syncnet_config, arguments.syncnet)
+    step = AvSync(whole_picture, partial(compare_by, meter), arguments.min_confidence, MARGIN + 1)
     print("shift  clips  kept  found right  1 off at most  0 when asked again")
     with TemporaryDirectory(prefix="latentsync-") as name:
         folder = Path(name)

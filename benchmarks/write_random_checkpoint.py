@@ -32,6 +32,11 @@ STAGES: Mapping[str, Mapping[str, bool]] = {
     "stage1": {"use_motion_module": False},
     "v1.0": {"use_motion_module": False},
 }
+CONFIG = """
+data: {resolution: 128}
+model: {block_out_channels: [32, 32, 32, 32], layers_per_block: 1, cross_attention_dim: 64}
+weights: {unet: latentsync_unet.pt, vae: sd-vae-ft-mse, whisper: whisper/tiny.pt}
+"""  # of the tiny networks, beside their files
 TINY_AUDIO_DIM = 64  # width of the tiny Whisper's states
 WHISPER_TINY = ModelDimensions(80, 1500, 384, 6, 4, 51865, 448, 384, 6, 4)
 WHISPER_MINUTE = ModelDimensions(80, 1500, TINY_AUDIO_DIM, 2, 2, 64, 8, TINY_AUDIO_DIM, 2, 1)

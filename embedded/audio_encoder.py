@@ -1,10 +1,9 @@
 """Training of the small audio encoder: configuration, speech data, step."""
 
-import argparse
 import json
 import logging
+import struct
 import sys
-import wave
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
+from scipy.io import wavfile
 from scipy.signal import resample_poly
 from torch import Tensor, nn
 from whisper.audio import log_mel_spectrogram
@@ -44,7 +44,7 @@ from latentsync.training.logging import History
 from latentsync.training.syncnet import mouth_scale
 from latentsync.training.trainer import Losses, Problems, TrainingTask, ValidationSum, clip_namer, seed_everything, start_weights
 from latentsync.weights import read_checkpoint
-from scripts.training import parse_arguments, run_training, start_training
+from scripts.training import parse_arguments, train
 
 logger = logging.getLogger(__name__)
 
@@ -87,26 +87,17 @@ class AudioEncoderConfig:
 
 
 def load_audio_encoder_config(path: Path | str, overrides: Sequence[str] = ()) -> AudioEncoderConfig:
-    """Read the configuration of an audio encoder.
-
-    Args:
-        path: the YAML file; relative paths in it are counted from its folder.
-        overrides: dotted settings that win over the file, such as "data.batch_size=4"; paths in them are counted from the working folder.
-
-    Raises:
-        ConfigError: the file cannot be read, a key is unknown, a value has the wrong type or cannot be honoured.
-    """
+    """Read the configuration of an audio encoder's training; see `latentsync.config.load_config`. Raises ConfigError."""
     config, source = read_config(AudioEncoderConfig, NOT_PUBLISHED, path, overrides)
     data, model = config.data, config.model
+    unused = "left out: speech is read from data.train_data_dir and data.val_data_dir as it is"
     rules = [
         *at_least(LEAST_CONTEXT, "model", model, "n_audio_ctx"),
         *at_least(1, "model", model, "n_audio_head", "n_audio_layer"),
         Rule("model.n_audio_state", model.n_audio_state >= 4 and model.n_audio_state % 2 == 0, "an even number, 4 or more"),
         *multiple_of("model", model, "n_audio_state", "n_audio_head"),
         *(
-            Rule(
-                f"data.{name}", not getattr(data, name), "left out: speech is read from data.train_data_dir and data.val_data_dir as it is"
-            )
+            Rule(f"data.{name}", not getattr(data, name), unused)
             for name in ("train_fileslist", "val_fileslist", "cache_dir", "cache_faces")
         ),
         *shared_rules(data, config.run, config.optimizer, config.ckpt),
@@ -263,11 +254,11 @@ def pad_segment(mel: Tensor, segment: Segment, context: int) -> tuple[Tensor, Te
     return F.pad(mel, (0, context * WHISPER_MEL_PER_STEP - mel.shape[1])), phones, mouth
 
 
-# Data: recordings and their companions
+# Data: recordings and their labels
 
 SHORTEST = 0.5  # s: recordings below this are left out
 _NO_PICTURES = 1  # resolution of faces, which this dataset does not read
-_ADVICE = "make recordings with `python -m embedded.talking_heads speech`"
+_ADVICE = "record speech with `python -m embedded.talking_heads speech`"
 
 
 @dataclass(frozen=True)
@@ -295,11 +286,10 @@ def open_recordings(folder: Path) -> Catalog:
     clips, rejected = [], {}
     for path in walk_media(folder, (".wav",)):
         try:
-            count = _open_wave(path)[1]
+            seconds = len(_read_wave(path)) / AUDIO_SAMPLE_RATE
         except InputError as error:
             rejected[path] = str(error)
             continue
-        seconds = count / AUDIO_SAMPLE_RATE
         if not sidecar(path).is_file():
             rejected[path] = f"{path} has no {sidecar(path).name} beside it"
         elif seconds < SHORTEST:
@@ -315,16 +305,16 @@ def open_recordings(folder: Path) -> Catalog:
 
 
 def read_vocabulary(path: Path) -> Vocabulary:
-    """The phones and mouth channels that a recording was made with. Raises InputError."""
-    return _read_companion(path)[1]
+    """The phones and mouth channels of a recording's labels. Raises InputError."""
+    return _read_labels(path)[1]
 
 
 def read_recording(path: Path, vocabulary: Vocabulary) -> Recording:
-    """A recording with its companion. Raises InputError where it is damaged, or was made with other phones or channels."""
-    content, own = _read_companion(path)
+    """A recording with its labels. Raises InputError where it is damaged, or has other phones or channels."""
+    content, own = _read_labels(path)
     if own != vocabulary:
-        raise InputError(f"{path} was made with other phones or mouth channels than the other recordings: {_ADVICE} anew")
-    samples = np.frombuffer(_open_wave(path, with_samples=True)[0], "<i2").astype(np.float32) / np.float32(FULL_SCALE)
+        raise InputError(f"{path} has other phones or mouth channels than the other recordings: {_ADVICE} anew")
+    samples = _read_wave(path).astype(np.float32) / np.float32(FULL_SCALE)
     try:
         index = {symbol: place for place, symbol in enumerate(vocabulary.symbols)}
         recording = Recording(
@@ -335,51 +325,41 @@ def read_recording(path: Path, vocabulary: Vocabulary) -> Recording:
             rest=np.array(content["mouth"]["rest"], np.float32),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{sidecar(path)} does not tell phones and mouth ({type(error).__name__}): {_ADVICE} anew") from None
+        raise InputError(f"{sidecar(path)} does not hold phones and mouth ({type(error).__name__}): {_ADVICE} anew") from None
     channels = (len(vocabulary.channels),)
     if not len(recording.phones) or recording.mouth.shape[1:] != channels or recording.rest.shape != channels:
-        raise InputError(f"{sidecar(path)} tells no phones, or not {channels[0]} mouth channels: {_ADVICE} anew")
+        raise InputError(f"{sidecar(path)} holds no phones, or not {channels[0]} mouth channels: {_ADVICE} anew")
     return recording
 
 
-def _read_companion(path: Path) -> tuple[dict, Vocabulary]:
+def _read_labels(path: Path) -> tuple[dict, Vocabulary]:
     """The .json beside a recording. Raises InputError."""
     try:
         content = json.loads(sidecar(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{sidecar(path)} cannot be read ({type(error).__name__}): {_ADVICE} anew") from None
-    try:
         return content, Vocabulary(tuple(content["symbols"]), tuple(content["mouth"]["channels"]))
-    except (KeyError, TypeError):
-        raise InputError(f"{sidecar(path)} does not list its phones (symbols) and mouth channels: {_ADVICE}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{sidecar(path)} does not list phones and mouth channels ({type(error).__name__}): {_ADVICE} anew") from None
 
 
-def _open_wave(path: Path, with_samples: bool = False) -> tuple[bytes, int]:
-    """The samples of a wave file, where they are asked for, and how many there are. Raises InputError for what is not 16 kHz mono."""
+def _read_wave(path: Path) -> np.ndarray:
+    """Samples int16 t of a wave file, read from the disk when they are used. Raises InputError for what is not 16 kHz mono."""
     try:
-        with wave.open(str(path), "rb") as file:
-            kind = file.getframerate(), file.getnchannels(), file.getsampwidth()
-            if kind != (AUDIO_SAMPLE_RATE, 1, 2):
-                raise InputError(f"{path} is no recording at {AUDIO_SAMPLE_RATE} Hz, mono, 16 bit: {_ADVICE}")
-            return file.readframes(file.getnframes()) if with_samples else b"", file.getnframes()
-    except (OSError, EOFError, wave.Error) as error:
-        raise InputError(f"{path} cannot be read ({str(error) or 'cut short'}): make it again") from None
+        rate, samples = wavfile.read(path, mmap=True)
+    except (OSError, ValueError, struct.error) as error:
+        raise InputError(f"{path} cannot be read ({error}): record it again") from None
+    if (rate, samples.ndim, samples.dtype) != (AUDIO_SAMPLE_RATE, 1, np.int16):
+        raise InputError(f"{path} is no recording at {AUDIO_SAMPLE_RATE} Hz, mono, 16 bit: {_ADVICE}")
+    return samples
 
 
 class SpeechDataset(ClipDataset[SpeechBatch]):
-    """Segments for the audio encoder, as long as its context.
-
-    Args:
-        vocabulary: what the recordings are made with.
-        context: steps (20 ms) of the encoder's context.
-        is_varied: join excerpts of several recordings and augment them, for training; a recording as it is otherwise.
-    """
+    """Segments as long as the encoder's context (20 ms steps): joined, augmented excerpts where `is_varied`, else one recording's start."""
 
     def __init__(self, catalog: Catalog, vocabulary: Vocabulary, *, context: int, seed: int, is_varied: bool) -> None:
         super().__init__(catalog, num_frames=1, resolution=_NO_PICTURES, seed=seed)
         self.vocabulary, self.context, self.is_varied = vocabulary, context, is_varied
 
-    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SpeechBatch:
+    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SpeechBatch:
         """See `ClipDataset`."""
         first = read_recording(clip.path, self.vocabulary)
         if self.is_varied:
@@ -389,7 +369,7 @@ class SpeechDataset(ClipDataset[SpeechBatch]):
             segment = first_segment(first, self.context)
             mel = whisper_mel(segment.samples)
         mel, phones, mouth = pad_segment(mel, segment, self.context)
-        return SpeechBatch(whole(turn.position), whole(turn.clip), problems, mel[None], phones[None], mouth[None])
+        return SpeechBatch(whole(index.position), whole(index.clip), problems, mel[None], phones[None], mouth[None])
 
     def _recordings(self, first: Recording, rng: np.random.Generator, problems: list[str]) -> Iterator[Recording]:
         """The first recording and then, without end, others by chance; the first again in place of one that cannot be read."""
@@ -498,11 +478,7 @@ def mean_squares(states: Sequence[Tensor], phones: Tensor) -> list[Tensor]:
 
 
 class AudioEncoderValidator:
-    """Phone accuracy and mouth correlation on held-out recordings.
-
-    Args:
-        batches: gives the same batches, this process's share, every time it is called.
-    """
+    """Phone accuracy and mouth correlation on held-out recordings, the same batches every time, this process's share."""
 
     name = "held-out voices"
 
@@ -516,7 +492,7 @@ class AudioEncoderValidator:
         sums: dict[str, float] = {}
         count = 0
         guesses: list[list[Tensor]] = [[] for _ in range(1 + model.dims.n_audio_layer)]
-        truths: list[Tensor] = []
+        references: list[Tensor] = []
         for batch in self.batches:
             self._problems.tell(batch.problems)
             batch = batch.to(device)
@@ -530,24 +506,24 @@ class AudioEncoderValidator:
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * size
             count += size
-            truths.append(model.standardised(batch.mouth)[there].cpu())
+            references.append(model.standardised(batch.mouth)[there].cpu())
             for depth, guess in enumerate(output.mouths):
                 guesses[depth].append(guess[there].float().cpu())
         tallies = {name: ValidationSum(total, count, is_share=name == "accuracy") for name, total in sums.items()}
-        return tallies | mouth_measures([torch.cat(parts) for parts in guesses], torch.cat(truths)) if count else {}
+        return tallies | mouth_measures([torch.cat(parts) for parts in guesses], torch.cat(references)) if count else {}
 
 
-def mouth_measures(guesses: Sequence[Tensor], truth: Tensor) -> dict[str, ValidationSum]:
-    """How well all depths (n k each) predict the true mouth (n k; NaN: unknown).
+def mouth_measures(guesses: Sequence[Tensor], reference: Tensor) -> dict[str, ValidationSum]:
+    """How well all depths (n k each) predict the known mouth (n k; NaN: unknown).
 
-    The mean squared error of all depths; and the correlation with the truth, mean over the channels, of the first and the last depth.
+    The mean squared error of all depths; and the correlation, mean over the channels, of the first and the last depth.
     """
-    known = ~truth.isnan().any(-1)
-    truth, count = truth[known], int(known.sum())
+    known = ~reference.isnan().any(-1)
+    reference, count = reference[known], int(known.sum())
     found = {
-        MOUTH: torch.stack([F.mse_loss(guess[known], truth) for guess in guesses]).mean(),
-        "mouth_r_first": pearson(guesses[0][known].T, truth.T).mean(),
-        "mouth_r_last": pearson(guesses[-1][known].T, truth.T).mean(),
+        MOUTH: torch.stack([F.mse_loss(guess[known], reference) for guess in guesses]).mean(),
+        "mouth_r_first": pearson(guesses[0][known].T, reference.T).mean(),
+        "mouth_r_last": pearson(guesses[-1][known].T, reference.T).mean(),
     }
     return {name: ValidationSum(float(value) * count, count) for name, value in found.items()}
 
@@ -558,11 +534,7 @@ BANDS = 80  # of the log-mel: as in Whisper's smaller models
 
 
 def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator) -> TrainingTask:
-    """Everything that the audio encoder's training needs.
-
-    Raises:
-        InputError, ConfigError, WeightsError: recordings or weights cannot be used, in one sentence.
-    """
+    """Everything that the audio encoder's training needs. Raises InputError, ConfigError, WeightsError."""
     data, run, context = config.data, config.run, config.model.n_audio_ctx
     train, held_out = open_speech(data)
     vocabulary = read_vocabulary(train.clips[0].path)
@@ -613,7 +585,7 @@ def open_speech(data: AudioEncoderDataConfig) -> tuple[Catalog, Catalog | None]:
         raise ConfigError("No speech to train on is named: set data.train_data_dir to a folder of recordings.")
     train = open_recordings(data.train_data_dir)
     if data.val_data_dir is None:
-        logger.warning("No held-out speech is named (data.val_data_dir): nothing will show whether what is learnt holds for other voices.")
+        logger.warning("No held-out speech is named (data.val_data_dir): nothing will show how well it does on other voices.")
         return train, None
     held_out = open_recordings(data.val_data_dir)
     common = {clip.path for clip in train.clips} & {clip.path for clip in held_out.clips}
@@ -637,24 +609,11 @@ def load_start(trainee: AudioEncoderTrainee, path: Path) -> None:
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "audio_encoder.yaml"
 
 
-def work(parsed: argparse.Namespace) -> bool:
-    """Train; False where it was stopped before the end."""
-    from latentsync.config import dump_config
-
-    config = load_audio_encoder_config(parsed.config_path, parsed.overrides)
-    if parsed.print_config:
-        print(dump_config(config), end="")
-        return True
-    from latentsync.training.trainer import make_accelerator
-
-    accelerator = make_accelerator(config.run, parsed.device)
-    return start_training(config, accelerator, lambda: build_audio_encoder(config, accelerator), parsed)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train an audio encoder of Whisper's architecture on speech whose phones and mouth movements are known."
-    return run_training(work, parse_arguments("python -m embedded.audio_encoder", description, DEFAULT_CONFIG, arguments))
+    parsed = parse_arguments("python -m embedded.audio_encoder", description, DEFAULT_CONFIG, arguments)
+    return train(parsed, load_audio_encoder_config, lambda config, accelerator, _: build_audio_encoder(config, accelerator))
 
 
 if __name__ == "__main__":

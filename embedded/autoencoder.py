@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, log2
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,28 +16,18 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from latentsync.config import (
-    CkptConfig,
-    OptimizerConfig,
-    Rule,
-    RunConfig,
-    TrainingDataConfig,
-    at_least,
-    enforce,
-    read_config,
-    shared_rules,
-)
+from embedded.pack import write_weights
+from latentsync.config import CkptConfig, OptimizerConfig, Rule, RunConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
 from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, RGB, VAE_FACTOR
 from latentsync.data.cache import open_video, resize_faces
 from latentsync.data.clip_index import Catalog, ClipInfo
 from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, fixed_batches, sample_generator, whole
-from latentsync.errors import InputError, OutputError, WeightsError
+from latentsync.errors import InputError, WeightsError
 from latentsync.faces.mask import fixed_mask, masked_pixels, to_pixels
-from latentsync.media.files import staged, walk_media, write_json
+from latentsync.media.files import walk_media, write_json
 from latentsync.models.vae import WEIGHT_NAMES
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training.logging import History
@@ -53,7 +43,9 @@ from latentsync.training.trainer import (
     start_weights,
 )
 from latentsync.weights import load_strict, read_checkpoint, read_state_dict
-from scripts.training import parse_arguments, run_training, start_training
+from scripts.training import parse_arguments, run_training, train
+
+logger = logging.getLogger("latentsync")
 
 LEVELS = 1 + int(log2(VAE_FACTOR))  # resolutions of the network, each half the one before
 MIN_CROP = 32  # pixels: the discriminator halves them three times
@@ -66,7 +58,7 @@ class AutoencoderModelConfig:
     block_out_channels: list[int] = field(default_factory=lambda: [16, 32, 96, 160])  # width of each level, full resolution first
     layers_per_block: int = 1
     norm_num_groups: int = 8
-    critic_width: int = 32  # channels of the discriminator's first layer; each of the next two has twice as many
+    discriminator_width: int = 32  # channels of the discriminator's first layer; each of the next two has twice as many
 
 
 @dataclass
@@ -87,9 +79,9 @@ class AutoencoderRunConfig(RunConfig):
     """Steps and losses."""
 
     loss_weights: dict[str, float] = field(
-        default_factory=lambda: {"l1": 1.0, "edge": 1.0, "kl": 1e-4, "adversarial": 0.0, "features": 0.0, "critic": 0.0}
+        default_factory=lambda: {"l1": 1.0, "edge": 1.0, "kl": 1e-4, "adversarial": 0.0, "features": 0.0, "discriminator": 0.0}
     )
-    critic_start: int = 0  # step at which the discriminator begins
+    discriminator_start: int = 0  # step at which the discriminator begins
 
 
 @dataclass
@@ -104,11 +96,7 @@ class AutoencoderConfig:
 
 
 def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> AutoencoderConfig:
-    """Read the configuration of an autoencoder's training; relative paths are counted from the file, in overrides from the working folder.
-
-    Raises:
-        ConfigError: the file cannot be read, a key is unknown, a value has the wrong type or cannot be honoured.
-    """
+    """Read the configuration of an autoencoder's training; see `latentsync.config.load_config`. Raises ConfigError."""
     config, source = read_config(AutoencoderConfig, NOT_PUBLISHED, path, overrides)
     data, model, run = config.data, config.model, config.run
     widths, groups = model.block_out_channels, model.norm_num_groups
@@ -124,7 +112,7 @@ def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> 
             *at_least(1, "data", data, "num_frames"),
             *(Rule(f"data.{name}", 0 <= getattr(data, name) <= 1, "a share between 0 and 1") for name in ("general_share", "masked_share")),
             Rule("data.mouth_weight", 0 < data.mouth_weight < inf, "more than 0"),
-            *at_least(1, "model", model, "layers_per_block", "norm_num_groups", "critic_width"),
+            *at_least(1, "model", model, "layers_per_block", "norm_num_groups", "discriminator_width"),
             Rule(
                 "model.block_out_channels",
                 len(widths) == LEVELS and groups >= 1 and all(width > 0 and width % groups == 0 for width in widths),
@@ -132,20 +120,20 @@ def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> 
             ),
             *shared_rules(data, run, config.optimizer, config.ckpt),
             Rule(
-                "run.loss_weights.critic",
-                run.loss_weights["critic"] > 0 or not uses_discriminator(config),
+                "run.loss_weights.discriminator",
+                run.loss_weights["discriminator"] > 0 or not uses_discriminator(run),
                 "more than 0 where 'adversarial' or 'features' is: the discriminator would never learn",
             ),
-            *at_least(0, "run", run, "critic_start"),
+            *at_least(0, "run", run, "discriminator_start"),
         ],
         source,
     )
     return config
 
 
-def uses_discriminator(config: AutoencoderConfig) -> bool:
+def uses_discriminator(run: AutoencoderRunConfig) -> bool:
     """Whether a loss of the autoencoder comes from the discriminator."""
-    return config.run.loss_weights["adversarial"] > 0 or config.run.loss_weights["features"] > 0
+    return run.loss_weights["adversarial"] > 0 or run.loss_weights["features"] > 0
 
 
 # Dead-leaves pictures: random overlapping shapes with the statistics of photographs (Lee, Mumford and Huang 2001)
@@ -263,64 +251,37 @@ class PictureBatch(Batch):
 
 
 class PictureDataset(ClipDataset[PictureBatch]):
-    """Some pictures of one clip a sample, each cropped and varied on its own.
-
-    Args:
-        num_frames: pictures in a sample; clips are at least as many frames long.
-        crop: side of a picture in pixels, the resolution or less.
-        general_share: of the pictures are dead leaves.
-        masked_share: of the pictures have what the fixed mask hides hidden.
-        mouth_weight: how much more the pixels around a mouth count.
-        varied: mirror and blur faces, and change their colours.
-    """
+    """Some pictures of one clip a sample, each cropped and, where `varied`, mirrored, blurred and recoloured on its own."""
 
     def __init__(
-        self,
-        catalog: Catalog,
-        *,
-        num_frames: int,
-        resolution: int,
-        crop: int,
-        seed: int,
-        general_share: float = 0.0,
-        masked_share: float = 0.0,
-        mouth_weight: float = 1.0,
-        varied: bool = True,
-        faces_cache: Path | None = None,
+        self, catalog: Catalog, data: AutoencoderDataConfig, *, seed: int, varied: bool = True, faces_cache: Path | None = None
     ) -> None:
-        super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed, faces_cache=faces_cache)
-        self.crop, self.varied = crop, varied
-        self.general_share, self.masked_share = general_share, masked_share
-        self.mask = fixed_mask(resolution).numpy()  # h w
-        self.weight = np.ones((resolution, resolution), np.float32)
-        self.weight[lip_box(resolution)] = mouth_weight
+        super().__init__(catalog, num_frames=data.num_frames, resolution=data.resolution, seed=seed, faces_cache=faces_cache)
+        self.data, self.varied = data, varied
+        self.mask = fixed_mask(data.resolution).numpy()  # h w
+        self.weight = np.ones((data.resolution, data.resolution), np.float32)
+        self.weight[lip_box(data.resolution)] = data.mouth_weight
 
-    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> PictureBatch:
+    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> PictureBatch:
         """See `ClipDataset`."""
-        general = rng.random(self.num_frames) < self.general_share
+        general = rng.random(self.num_frames) < self.data.general_share
         frames = np.sort(rng.choice(clip.frames, self.num_frames, replace=False))[~general]
         faces = iter(self.faces(clip, frames.tolist()).numpy() if len(frames) else ())
-        ones = np.ones((2, self.crop, self.crop), np.float32)  # all shown, each pixel of weight 1
-        parts = [(dead_leaves(rng, self.crop), *ones) if is_general else self._crop(next(faces), rng) for is_general in general]
+        ones = np.ones((2, self.data.crop, self.data.crop), np.float32)  # all shown, each pixel of weight 1
+        parts = [(dead_leaves(rng, self.data.crop), *ones) if is_general else self._crop(next(faces), rng) for is_general in general]
         pictures, keep, weight = (torch.from_numpy(np.stack(part))[None] for part in zip(*parts, strict=True))
-        return PictureBatch(
-            position=whole(turn.position),
-            clip=whole(turn.clip),
-            problems=problems,
-            pictures=pictures,
-            keep=keep,
-            weight=weight,
-        )
+        return PictureBatch(whole(index.position), whole(index.clip), problems, pictures, keep, weight)
 
     def _crop(self, face: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Part of a face [h w 3], which of it is shown [h w], and how much each pixel counts [h w]."""
         if self.varied and rng.random() < MIRRORED:
             face = face[:, ::-1]
-        top, left = crop_corner(rng, self.crop, self.faces.resolution)
-        window = (slice(top, top + self.crop), slice(left, left + self.crop))
-        hidden = rng.random() < self.masked_share
+        crop = self.data.crop
+        top, left = crop_corner(rng, crop, self.data.resolution)
+        window = (slice(top, top + crop), slice(left, left + crop))
+        hidden = rng.random() < self.data.masked_share
         picture = vary(face[window], rng) if self.varied else face[window]
-        weight = np.ones((self.crop, self.crop), np.float32)
+        weight = np.ones((crop, crop), np.float32)
         return (picture, self.mask[window], weight) if hidden else (picture, weight, self.weight[window])
 
 
@@ -366,11 +327,7 @@ SLOPE = 0.2  # of the activations below 0
 
 
 class PatchDiscriminator(nn.Module):
-    """A small PatchGAN discriminator (pix2pix, Isola et al., arXiv 1611.07004).
-
-    Args:
-        width: channels of the first layer; the next two have twice and four times as many.
-    """
+    """A small PatchGAN discriminator (pix2pix, arXiv 1611.07004): three layers of `width`, twice and four times as many channels."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -380,7 +337,7 @@ class PatchDiscriminator(nn.Module):
                 nn.Sequential(nn.Conv2d(channels // 2, channels, 4, 2, 1, bias=False), nn.GroupNorm(GROUPS, channels), nn.LeakyReLU(SLOPE))
             )
         self.stages = nn.ModuleList(stages)
-        self.verdict = nn.Conv2d(4 * width, 1, 3, 1, 1)
+        self.logits = nn.Conv2d(4 * width, 1, 3, 1, 1)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Pixels n 3 h w -> features n c h/2 w/2, ..., n 4c h/8 w/8, and last the logits n 1 h/8 w/8: higher is more real."""
@@ -388,10 +345,10 @@ class PatchDiscriminator(nn.Module):
         for stage in self.stages:
             pixels = stage(pixels)
             features.append(pixels)
-        return [*features, self.verdict(pixels)]
+        return [*features, self.logits(pixels)]
 
 
-L1, EDGE, KL, ADVERSARIAL, FEATURES, CRITIC = "l1", "edge", "kl", "adversarial", "features", "critic"
+L1, EDGE, KL, ADVERSARIAL, FEATURES, DISCRIMINATOR = "l1", "edge", "kl", "adversarial", "features", "discriminator"
 EDGE_SCALES = 3  # full size, half, quarter
 _NETWORK = "vae."  # prefix of the published weights among the trainee's
 
@@ -416,34 +373,31 @@ class AutoencoderOutput(NamedTuple):
 class AutoencoderTrainee(nn.Module):
     """The autoencoder and the discriminator, trained in one step; only the autoencoder is published."""
 
-    def __init__(self, vae: AutoencoderKL, critic: PatchDiscriminator | None = None) -> None:
+    def __init__(self, vae: AutoencoderKL, discriminator: PatchDiscriminator | None = None) -> None:
         super().__init__()
-        self.vae, self.critic = vae, critic
+        self.vae, self.discriminator = vae, discriminator
 
     def forward(self, pixels: Tensor, noise: Tensor, with_discriminator: bool) -> AutoencoderOutput:
         """Pixels n 3 h w and standard normal noise n 4 h/8 w/8, with which posteriors are sampled."""
         posterior = DiagonalGaussianDistribution(self.vae.encode(pixels).latent_dist.parameters.float())
         decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
         divergence = posterior.kl().mean() / noise[0].numel()
-        parameters = {} if self.critic is None else dict(self.critic.named_parameters())
-        if self.critic is None or not with_discriminator:
+        parameters = {} if self.discriminator is None else dict(self.discriminator.named_parameters())
+        if self.discriminator is None or not with_discriminator:
             zero = 0 * sum((value.sum() for value in parameters.values()), decoded.new_zeros(()))
             return AutoencoderOutput(decoded, divergence, None, zero)
-        both = self.critic(torch.cat([pixels, decoded.detach()]))
+        both = self.discriminator(torch.cat([pixels, decoded.detach()]))
         real, fake = zip(*(part.float().chunk(2) for part in both), strict=True)
         frozen = {name: value.detach() for name, value in parameters.items()}
-        generated = [part.float() for part in functional_call(self.critic, frozen, (decoded,))]
+        generated = [part.float() for part in functional_call(self.discriminator, frozen, (decoded,))]
         return AutoencoderOutput(decoded, divergence, DiscriminatorOutputs(list(real), list(fake), generated), decoded.new_zeros(()))
 
 
 class AutoencoderStep:
     """L1, edge, KL and, after a while, adversarial losses (as in VQGAN, arXiv 2012.09841, with a fixed weight).
 
-    Args:
-        weights: loss -> its weight; what has none is not computed.
-        seed: of the samples drawn from posteriors.
-        discriminator_start, discriminator_ramp: samples of all processes before the discriminator begins, and over which the weight of
-            its losses grows from 0 to 1.
+    Losses without weight are not computed; `seed` is that of the samples of posteriors. The discriminator begins after
+    `discriminator_start` samples of all processes; the weight of its losses grows to 1 over `discriminator_ramp` more.
     """
 
     def __init__(self, weights: Mapping[str, float], *, seed: int = 0, discriminator_start: int = 0, discriminator_ramp: int = 0) -> None:
@@ -465,7 +419,7 @@ class AutoencoderStep:
                 KL: lambda: found.divergence,
                 ADVERSARIAL: lambda: zero if outputs is None else -share * outputs.generated[-1].mean(),
                 FEATURES: lambda: zero if outputs is None else share * feature_loss(outputs),
-                CRITIC: lambda: zero if outputs is None else discriminator_loss(outputs),
+                DISCRIMINATOR: lambda: zero if outputs is None else discriminator_loss(outputs),
             }
             return {name: loss() for name, loss in losses.items() if self.weights.get(name, 0) > 0}
 
@@ -483,11 +437,7 @@ def batch_pixels(batch: PictureBatch) -> Tensor:
 
 
 def edge_loss(ours: Tensor, theirs: Tensor, weight: Tensor | None = None) -> Tensor:
-    """L1 between the gradients of two pictures n c h w, mean over three scales: keeps lips and teeth sharp.
-
-    Args:
-        weight: how much each pixel counts, n 1 h w; None: all alike.
-    """
+    """L1 between the gradients of two pictures n c h w, mean over three scales; `weight` (n 1 h w) says how much each pixel counts."""
     apart = ours - theirs
     weight = torch.ones_like(apart[:, :1]) if weight is None else weight
     total = apart.new_zeros(())
@@ -557,36 +507,22 @@ _HINT = "use a checkpoint of this training with the same model.block_out_channel
 
 
 def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
-    """Everything that the autoencoder's training needs.
-
-    Raises:
-        InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
-    """
+    """Everything that the autoencoder's training needs. Raises InputError, ConfigError, WeightsError."""
     data, run = config.data, config.run
     train, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress, data.resolution)
     cache = cache_folder(data) if data.cache_faces else None
-    training_set = PictureDataset(
-        train,
-        num_frames=data.num_frames,
-        resolution=data.resolution,
-        crop=data.crop,
-        seed=run.seed,
-        general_share=data.general_share,
-        masked_share=data.masked_share,
-        mouth_weight=data.mouth_weight,
-        faces_cache=cache,
-    )
     seed_everything(run, accelerator)
     sizes = autoencoder_sizes(config)
     vae = AutoencoderKL.from_config(sizes)
     if (start := start_weights(config.ckpt, data)) is not None:
         load_strict(vae, read_state_dict(start)[0], start, _HINT)
-    trainee = AutoencoderTrainee(vae, PatchDiscriminator(config.model.critic_width) if uses_discriminator(config) else None)
+    trainee = AutoencoderTrainee(vae, PatchDiscriminator(config.model.discriminator_width) if uses_discriminator(run) else None)
     trainee.to(memory_format=torch.channels_last)  # twice as fast on a processor
     samples = data.batch_size * run.gradient_accumulation_steps * accelerator.num_processes  # in a step
     validators = []
     if held_out is not None:  # one whole face of each clip
-        faces = PictureDataset(held_out, num_frames=1, resolution=data.resolution, crop=data.resolution, seed=run.seed, varied=False)
+        whole_faces = replace(data, num_frames=1, crop=data.resolution, general_share=0.0, masked_share=0.0)
+        faces = PictureDataset(held_out, whole_faces, seed=run.seed, varied=False)
         rank, world = accelerator.process_index, accelerator.num_processes
         validators = [AutoencoderValidator(fixed_batches(faces, run.num_val_clips, SLICE, rank, world, data.num_workers))]
 
@@ -597,9 +533,9 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
     return TrainingTask(
         model=trainee,
         step=AutoencoderStep(
-            run.loss_weights, seed=run.seed, discriminator_start=run.critic_start * samples, discriminator_ramp=RAMP_STEPS * samples
+            run.loss_weights, seed=run.seed, discriminator_start=run.discriminator_start * samples, discriminator_ramp=RAMP_STEPS * samples
         ),
-        dataset=training_set,
+        dataset=PictureDataset(train, data, seed=run.seed, faces_cache=cache),
         num_clips=len(train.clips),
         publish=publish,
         clip_name=clip_namer(train),
@@ -630,33 +566,23 @@ def autoencoder_sizes(config: AutoencoderConfig) -> dict[str, Any]:
 # Export
 
 
-def export_autoencoder(checkpoint: Path, folder: Path, clips: Path, dtype: torch.dtype = torch.float32) -> None:
-    """A published checkpoint as a folder in the layout of diffusers, whose scaled latents have mean 0 and variance 1 in each channel.
+def export(parsed: argparse.Namespace) -> bool:
+    """Write a published checkpoint as a diffusers folder whose scaled latents have mean 0 and variance 1 in each channel over some faces.
 
-    Args:
-        checkpoint: a file of the training's folder of checkpoints.
-        folder: gets config.json and the weights.
-        clips: folder of clips of aligned faces: what the latents of are made to have that spread.
-        dtype: what weights are stored in.
-
-    Raises:
-        WeightsError, InputError: the checkpoint or the clips cannot be used.
-        OutputError: the folder cannot be written.
+    Raises WeightsError, InputError, OutputError.
     """
+    checkpoint, folder = parsed.export
     published = read_checkpoint(checkpoint)
     sizes, weights = published.get("config"), published.get("state_dict")
     if not isinstance(sizes, dict) or not isinstance(weights, dict):
         raise WeightsError(f"{checkpoint} is no checkpoint of an autoencoder's training: name a file of its folder of checkpoints.")
     vae = AutoencoderKL.from_config(sizes)
     load_strict(vae, weights, checkpoint, _HINT)
-    normalise_latents(vae.eval(), some_faces(clips, sizes["sample_size"]))
-    file = folder / WEIGHT_NAMES[0]
-    with staged(file) as temporary:
-        try:
-            temporary.write_bytes(save({name: value.to(dtype).contiguous() for name, value in vae.state_dict().items()}))
-        except OSError as error:
-            raise OutputError(f"{file} cannot be written ({error.strerror}): free some space and run the same command again.") from None
+    normalise_latents(vae.eval(), some_faces(parsed.clips, sizes["sample_size"]))
+    write_weights(folder / WEIGHT_NAMES[0], vae.state_dict(), torch.float16 if parsed.half else torch.float32)
     write_json(folder / "config.json", sizes)
+    logger.info("The autoencoder is in %s", folder)
+    return True
 
 
 def some_faces(clips: Path, resolution: int) -> Iterable[Tensor]:
@@ -692,31 +618,8 @@ def normalise_latents(vae: AutoencoderKL, faces: Iterable[Tensor]) -> None:
 
 # Command
 
-logger = logging.getLogger("latentsync")
 COMMAND = "python -m embedded.autoencoder"
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "autoencoder.yaml"
-
-
-def work(parsed: argparse.Namespace) -> bool:
-    """Train; False where it was stopped before the end."""
-    from latentsync.config import dump_config
-
-    config = load_autoencoder_config(parsed.config_path, parsed.overrides)
-    if parsed.print_config:
-        print(dump_config(config), end="")
-        return True
-    from latentsync.training.trainer import make_accelerator
-
-    accelerator = make_accelerator(config.run, parsed.device)
-    return start_training(config, accelerator, lambda: build_autoencoder(config, accelerator, not parsed.quiet), parsed)
-
-
-def export(parsed: argparse.Namespace) -> bool:
-    """Write a trained autoencoder as a folder."""
-    checkpoint, folder = parsed.export
-    export_autoencoder(checkpoint, folder, parsed.clips, torch.float16 if parsed.half else torch.float32)
-    logger.info("The autoencoder is in %s", folder)
-    return True
 
 
 def export_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -739,7 +642,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Train a small autoencoder on a folder of processed clips (aligned faces, 25 frames a second, with sound). "
         "With --export CHECKPOINT FOLDER --clips CLIPS: write a trained one as a folder for weights.vae."
     )
-    return run_training(work, parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments))
+    return train(parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments), load_autoencoder_config, build_autoencoder)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Training of the landmark network: configuration, augmentation, data, step."""
 
-import argparse
 import json
 import logging
 import math
 import sys
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +51,7 @@ from latentsync.training.trainer import (
     start_weights,
 )
 from latentsync.weights import load_strict, read_state_dict
-from scripts.training import parse_arguments, run_training, start_training
+from scripts.training import parse_arguments, train
 
 logger = logging.getLogger(__name__)
 
@@ -204,8 +203,7 @@ def compress(face: np.ndarray, quality: int) -> np.ndarray:
 # Data
 
 CACHED_CLIPS = 2000  # whose landmarks a process holds, some megabytes
-_SHAPE = (68, 2)  # of the landmarks of one face
-_ADVICE = "train on clips from `python -m embedded.talking_heads aligned`"
+_ADVICE = "render clips with `python -m embedded.talking_heads`"
 
 
 @dataclass(frozen=True)
@@ -225,22 +223,14 @@ class LandmarkDataset(ClipDataset[LandmarkBatch]):
     """
 
     def __init__(
-        self,
-        catalog: Catalog,
-        *,
-        num_frames: int,
-        seed: int,
-        drawn: bool = True,
-        degraded: bool = True,
-        faces_cache: Path | None = None,
+        self, catalog: Catalog, *, num_frames: int, seed: int, drawn: bool = True, degraded: bool = True, faces_cache: Path | None = None
     ) -> None:
         super().__init__(catalog, num_frames=num_frames, resolution=LANDMARK_SIDE, seed=seed, faces_cache=faces_cache)
         self.drawn, self.degraded = drawn, degraded
-        self._cached: OrderedDict[Path, np.ndarray] = OrderedDict()
 
-    def sample(self, turn: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> LandmarkBatch:
+    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> LandmarkBatch:
         """See `ClipDataset`."""
-        points = self._points(clip)
+        points = read_points(clip.path)
         frames = min(clip.frames, len(points))
         spread = np.linspace(0, frames - 1, self.num_frames).round().astype(int)
         indices = np.sort(rng.integers(frames, size=self.num_frames)) if self.drawn else spread
@@ -249,39 +239,45 @@ class LandmarkDataset(ClipDataset[LandmarkBatch]):
             pairs = [degrade(*pair, rng) for pair in zip(faces, points, strict=True)]
             faces, points = (np.stack(values) for values in zip(*pairs, strict=True))
         return LandmarkBatch(
-            position=whole(turn.position),
-            clip=whole(turn.clip),
-            problems=problems,
-            faces=torch.from_numpy(faces)[None],
-            points=torch.from_numpy(points)[None],
+            whole(index.position), whole(index.clip), problems, torch.from_numpy(faces)[None], torch.from_numpy(points)[None]
         )
 
-    def _points(self, clip: ClipInfo) -> np.ndarray:
-        """Points of a clip, n 20 2; those of the last clips are cached, since parsing takes time."""
-        if clip.path not in self._cached:
-            while len(self._cached) >= CACHED_CLIPS:
-                self._cached.popitem(last=False)
-            self._cached[clip.path] = read_points(clip.path)
-        return self._cached[clip.path]
+
+class RenderedLabels(NamedTuple):
+    """What is known of the n frames of a rendered clip."""
+
+    landmarks: np.ndarray  # float64 n 68 2, pixels; 0 = outer edge of the first pixel
+    lip_gap: Tensor  # float64 n, centimetres
+    size: tuple[int, int]  # width and height of the picture, pixels
+    split: str  # to which people and sentences it belongs: train, validation, test
 
 
+def read_labels(clip: Path) -> RenderedLabels:
+    """The labels beside a rendered clip. Raises InputError where they are missing or incomplete."""
+    path = sidecar(clip)
+    try:
+        content = json.loads(path.read_bytes())
+        landmarks = np.asarray(content["landmarks"], dtype=np.float64)
+        gap = torch.tensor(content["lip_gap_cm"], dtype=torch.float64)
+        labels = RenderedLabels(landmarks, gap, (content["settings"]["width"], content["settings"]["height"]), content["plan"]["split"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} holds no landmarks and lips ({type(error).__name__}): {_ADVICE}") from None
+    if landmarks.shape[1:] != (68, 2) or not len(landmarks) or gap.shape != landmarks.shape[:1] or not np.isfinite(landmarks).all():
+        raise InputError(f"{path} does not hold 68 landmarks and the lips of each frame: {_ADVICE}")
+    return labels
+
+
+@lru_cache(maxsize=CACHED_CLIPS)  # parsing takes time
 def read_points(clip: Path) -> np.ndarray:
-    """The mouth's points in all frames of a rendered clip, in units of the face's side: float32 n 20 2.
+    """The mouth's points in all frames of a rendered clip, in units of the face's side: float32 n 20 2; do not change them.
 
     Raises InputError: no landmarks, or the picture is not square.
     """
-    path = sidecar(clip)
-    try:
-        truth = json.loads(path.read_bytes())
-        landmarks = np.asarray(truth["landmarks"], dtype=np.float32)
-        width, height = (int(truth["settings"][name]) for name in ("width", "height"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} holds no landmarks of a face ({type(error).__name__}): {_ADVICE}") from None
-    if landmarks.ndim != 3 or landmarks.shape[1:] != _SHAPE or not len(landmarks) or not np.isfinite(landmarks).all():
-        raise InputError(f"{path} does not hold 68 landmarks a frame: {_ADVICE}")
-    if width != height or width < 1:
-        raise InputError(f"{path} is of a picture of {width} x {height} pixels, not of a square aligned face: {_ADVICE}")
-    return landmarks[:, FIRST_POINT : FIRST_POINT + POINTS] / width
+    labels = read_labels(clip)
+    width, height = labels.size
+    if width != height:
+        raise InputError(f"{clip} shows {width} x {height} pixels, not a square aligned face: {_ADVICE}")
+    return labels.landmarks[:, FIRST_POINT : FIRST_POINT + POINTS].astype(np.float32) / width
 
 
 # Losses and validation
@@ -322,16 +318,11 @@ def distance(predicted: Tensor, true: Tensor, deviation: Tensor) -> Tensor:
 
 
 class LandmarkValidator:
-    """Errors of the points and of the gap between the lips.
+    """Errors of the points and of the gap between the lips on the same batches every time, this process's share.
 
-    Measures, for degraded faces the first, third and fourth: `point_error`, mean distance of the points in units of the face's side;
-    `point_error_of_mouth`, the same in units of the mouth's width; `gap_error`, mean error of the gap in units of the face's side;
-    `gap_r`, Pearson's r of the gap within a clip, averaged over clips; `gap_r_middle`, the same of the middle of the lips alone;
-    `gap_r_people`, r over the frames of all clips of this process.
-
-    Args:
-        batches: gives the same batches, this process's share, every time it is called.
-        degraded: the faces are degraded, and the measures say so in their names.
+    `point_error`: mean distance of the points in units of the face's side; `point_error_of_mouth`: in units of the mouth's width;
+    `gap_error`: mean error of the gap in units of the face's side; `gap_r`: Pearson's r of the gap within a clip, mean over clips;
+    `gap_r_middle`: of the middle of the lips alone; `gap_r_people`: over the frames of all clips. For degraded faces WHEN_DEGRADED alone.
     """
 
     def __init__(self, batches: Iterable[LandmarkBatch], degraded: bool = False) -> None:
@@ -354,16 +345,18 @@ class LandmarkValidator:
 def measures(predicted: Tensor, true: Tensor) -> dict[str, ValidationSum]:
     """See `LandmarkValidator`; points b f 20 2 of both."""
     apart = (predicted - true).norm(dim=-1).mean(-1)  # b f
-    mouths, truth = measure(predicted), measure(true)
-    moving = truth.gap.var(dim=1, correction=0) > STILL  # clips in which something can be followed
+    mouths, reference = measure(predicted), measure(true)
+    moving = reference.gap.var(dim=1, correction=0) > STILL  # clips in which something can be followed
     middle = pearson(lip_gaps(predicted)[moving][..., MIDDLE], lip_gaps(true)[moving][..., MIDDLE])
     return {
         "point_error": tally(apart),
-        "point_error_of_mouth": tally(apart / truth.width),
-        "gap_error": tally((mouths.gap - truth.gap).abs()),
-        "gap_r": tally(pearson(mouths.gap[moving], truth.gap[moving])),
+        "point_error_of_mouth": tally(apart / reference.width),
+        "gap_error": tally((mouths.gap - reference.gap).abs()),
+        "gap_r": tally(pearson(mouths.gap[moving], reference.gap[moving])),
         "gap_r_middle": tally(middle),
-        "gap_r_people": ValidationSum(float(pearson(mouths.gap.flatten(), truth.gap.flatten())) * truth.gap.numel(), truth.gap.numel()),
+        "gap_r_people": ValidationSum(
+            float(pearson(mouths.gap.flatten(), reference.gap.flatten())) * reference.gap.numel(), reference.gap.numel()
+        ),
     }
 
 
@@ -381,11 +374,7 @@ CLIPS_AT_ONCE = 4  # held-out clips in one pass
 
 
 def build_landmarks(config: LandmarkConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
-    """Everything that the training of the landmark network needs.
-
-    Raises:
-        InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
-    """
+    """Everything that the training of the landmark network needs. Raises InputError, ConfigError, WeightsError."""
     data, run = config.data, config.run
     train, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress)
     faces = cache_folder(data) if data.cache_faces else None
@@ -432,24 +421,11 @@ def mouth_scale(catalog: Catalog) -> MouthScale:
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "landmarks.yaml"
 
 
-def work(parsed: argparse.Namespace) -> bool:
-    """Train; False where it was stopped before the end."""
-    from latentsync.config import dump_config
-
-    config = load_landmark_config(parsed.config_path, parsed.overrides)
-    if parsed.print_config:
-        print(dump_config(config), end="")
-        return True
-    from latentsync.training.trainer import make_accelerator
-
-    accelerator = make_accelerator(config.run, parsed.device)
-    return start_training(config, accelerator, lambda: build_landmarks(config, accelerator, not parsed.quiet), parsed)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train a network that finds the landmarks of the mouth on aligned faces, on rendered clips."
-    return run_training(work, parse_arguments("python -m embedded.landmarks", description, DEFAULT_CONFIG, arguments))
+    parsed = parse_arguments("python -m embedded.landmarks", description, DEFAULT_CONFIG, arguments)
+    return train(parsed, load_landmark_config, build_landmarks)
 
 
 if __name__ == "__main__":

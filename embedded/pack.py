@@ -16,9 +16,8 @@ from latentsync.media.files import STAGING_PREFIX, staged, write_text
 from scripts.training import run_training
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
-
-    from latentsync.config import Config, SyncNetConfig
 
 logger = logging.getLogger("latentsync")
 MOST_BYTES = 30_000_000  # of the whole folder: it is part of the repository
@@ -45,23 +44,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def unet_settings(config: "Config") -> dict[str, Any]:
-    """What inference needs of a denoiser's recipe, with the weights beside it."""
-    data, run = config.data, config.run
-    return {
-        "data": {name: getattr(data, name) for name in ("resolution", "num_frames", "audio_feat_length", "mask")},
-        "model": asdict(config.model),
-        "weights": {"unet": UNET, "vae": VAE, "whisper": WHISPER},
-        "run": {name: getattr(run, name) for name in ("inference_steps", "guidance_scale", "paste", "match_skin", "use_reference")},
-    }
-
-
-def syncnet_settings(config: "SyncNetConfig") -> dict[str, Any]:
-    """What a judge needs of a SyncNet's recipe."""
-    data = {name: getattr(config.data, name) for name in ("resolution", "num_frames", "latent_space", "lower_half")}
-    return {"data": data, "model": asdict(config.model)}
-
-
 def work(parsed: argparse.Namespace) -> bool:
     """Write everything beside the folder, read it back, and only then move it there."""
     target = parsed.output_dir
@@ -82,24 +64,44 @@ def work(parsed: argparse.Namespace) -> bool:
 
 def write_folder(parsed: argparse.Namespace, folder: Path) -> None:
     """All files of the embedded model."""
+    import torch
+    from omegaconf import OmegaConf
+
     from latentsync.config import load_config, load_syncnet_config
+    from latentsync.models.vae import WEIGHT_NAMES, load_vae
     from latentsync.weights import read_state_dict
 
-    config, syncnet = load_config(parsed.unet_config), load_syncnet_config(parsed.syncnet_config)
-    write_halves(folder / UNET, read_state_dict(parsed.unet)[0])
-    write_halves(folder / SYNCNET, read_state_dict(parsed.syncnet)[0])
+    config, syncnet, vae = load_config(parsed.unet_config), load_syncnet_config(parsed.syncnet_config), load_vae(parsed.vae).vae
+    write_weights(folder / UNET, read_state_dict(parsed.unet)[0], torch.float16)
+    write_weights(folder / SYNCNET, read_state_dict(parsed.syncnet)[0], torch.float16)
+    write_weights(folder / VAE / WEIGHT_NAMES[0], vae.state_dict(), torch.float16)
+    write_text(folder / VAE / "config.json", vae.to_json_string())
     write_whisper(folder / WHISPER, parsed.audio_encoder)
-    write_vae(folder / VAE, parsed.vae)
-    write_yaml(folder / "config.yaml", unet_settings(config))
-    write_yaml(folder / "syncnet.yaml", syncnet_settings(syncnet))
+    sections = {
+        "data": selected(config.data, "resolution", "num_frames", "audio_feat_length", "mask"),
+        "model": asdict(config.model),
+        "weights": {"unet": UNET, "vae": VAE, "whisper": WHISPER},
+        "run": selected(config.run, "inference_steps", "guidance_scale", "paste", "match_skin", "use_reference"),
+    }
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(sections))
+    data = selected(syncnet.data, "resolution", "num_frames", "latent_space", "lower_half")
+    write_text(folder / "syncnet.yaml", OmegaConf.to_yaml({"data": data, "model": asdict(syncnet.model)}))
 
 
-def write_halves(path: Path, weights: "Mapping[str, Tensor]") -> None:
-    """Weights in half precision as one safetensors file."""
+def selected(section: Any, *names: str) -> dict[str, Any]:
+    """Some values of a section of a recipe: those that use needs, and training does not change."""
+    return {name: getattr(section, name) for name in names}
+
+
+def write_weights(path: Path, weights: "Mapping[str, Tensor]", dtype: "torch.dtype") -> None:
+    """Weights of a type as one safetensors file. Raises OutputError."""
     from safetensors.torch import save
 
     with staged(path) as temporary:
-        temporary.write_bytes(save({name: value.half().contiguous() for name, value in weights.items()}))  # save_file hides it from others
+        try:
+            temporary.write_bytes(save({name: value.to(dtype).contiguous() for name, value in weights.items()}))  # save_file hides it
+        except OSError as error:
+            raise OutputError(f"cannot write {path} ({error.strerror}): free some space and run the same command again.") from None
 
 
 def write_whisper(path: Path, checkpoint: Path) -> None:
@@ -118,22 +120,6 @@ def write_whisper(path: Path, checkpoint: Path) -> None:
     with staged(path) as temporary, ZipFile(plain) as stored, ZipFile(temporary, "w", ZIP_DEFLATED, compresslevel=9) as deflated:
         for entry in stored.infolist():
             deflated.writestr(ZipInfo(entry.filename, entry.date_time), stored.read(entry), ZIP_DEFLATED)
-
-
-def write_vae(folder: Path, source: Path) -> None:
-    """An autoencoder as a diffusers folder."""
-    from latentsync.models.vae import WEIGHT_NAMES, load_vae
-
-    vae = load_vae(source).vae
-    write_halves(folder / WEIGHT_NAMES[0], vae.state_dict())
-    write_text(folder / "config.json", vae.to_json_string())
-
-
-def write_yaml(path: Path, values: dict[str, Any]) -> None:
-    """Plain settings as a YAML file."""
-    from omegaconf import OmegaConf
-
-    write_text(path, OmegaConf.to_yaml(OmegaConf.create(values)))
 
 
 def check(folder: Path, target: Path) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to the model in assets/embedded: render people, train six small networks on them, measure, pack.
+# From nothing to the model in assets/embedded: render people, train seven small networks on them, measure, pack.
 #   embedded/train.sh [WORK_DIR]      (default outputs/embedded)
 # The same command goes on where it stopped, inside each step, too. On two processor cores it takes a day or so, on a GPU the trainings
 # take minutes each and rendering, which needs the processor, remains. --help of each command below says what can be changed.
@@ -45,16 +45,17 @@ python -m embedded.talking_heads speech --output_dir "$work/speech/unseen" --num
 python -m embedded.audio_encoder data.train_data_dir="$work/speech/train" data.val_data_dir="$work/speech/unseen" data.train_output_dir="$work/audio_encoder"
 keep "$work/audio_encoder" "$work/audio_encoder.pt"
 
-say "autoencoder"
+say "autoencoder: everything alike first, then pixels of the mouth count five times"
 python -m embedded.autoencoder data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/autoencoder"
-python -m embedded.autoencoder --config_path "$configs/autoencoder_mouths.yaml" data.train_data_dir="$singles" data.val_data_dir="$unseen" \
-    data.train_output_dir="$work/autoencoder_mouths" ckpt.resume_ckpt_path="$(newest "$work/autoencoder")"
+python -m embedded.autoencoder data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/autoencoder_mouths" \
+    ckpt.resume_ckpt_path="$(newest "$work/autoencoder")" data.mouth_weight=5 data.general_share=0.1 \
+    run.max_train_steps=4000 run.discriminator_start=2800 optimizer.lr=1.5e-3
 python -m embedded.autoencoder --export "$(newest "$work/autoencoder_mouths")" "$work/vae" --clips "$singles"
 
 say "landmark networks: one for training, one for evaluation"
 for seed in 1 2; do
-    python -m embedded.landmarks data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/mouth_reader_$seed" run.seed="$seed"
-    keep "$work/mouth_reader_$seed" "$work/mouth_reader_$seed.pt"
+    python -m embedded.landmarks data.train_data_dir="$singles" data.val_data_dir="$unseen" run.seed="$seed" data.train_output_dir="$work/landmarks_$seed"
+    keep "$work/landmarks_$seed" "$work/landmarks_$seed.pt"
 done
 
 say "SyncNets: one for training, one for evaluation"
@@ -73,7 +74,7 @@ shared=(data.train_data_dir="$pairs" data.val_data_dir="$work/unseen pairs" data
 keep "$work/unet_stage1" "$work/unet_stage1.pt"
 say "denoiser, second stage"
 "$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" "${shared[@]}" data.train_output_dir="$work/unet" weights.syncnet="$work/syncnet_1.pt" \
-    weights.landmark_network="$work/mouth_reader_1.pt" ckpt.resume_ckpt_path="$work/unet_stage1.pt"
+    weights.landmark_network="$work/landmarks_1.pt" ckpt.resume_ckpt_path="$work/unet_stage1.pt"
 keep "$work/unet" "$work/unet.pt"
 
 say "packing"
@@ -83,4 +84,4 @@ python -m embedded.pack --unet "$work/unet.pt" --unet_config "$configs/unet.yaml
 say "measuring"
 python -m embedded.talking_heads clips --output_dir "$work/test" --split test --pairs --number 24 --seconds 3 --size 384 --seed 9
 python -m embedded.evaluate --clips "$work/test" --output_dir "$work/measured" --syncnet_config "$configs/syncnet.yaml" --syncnet "$work/syncnet_1.pt" \
-    --judge_config "$configs/syncnet.yaml" --judge "$work/syncnet_2.pt" --reader "$work/mouth_reader_2.pt"
+    --second_syncnet_config "$configs/syncnet.yaml" --second_syncnet "$work/syncnet_2.pt" --landmark_network "$work/landmarks_2.pt"

@@ -2,7 +2,6 @@
 
 import json
 import tempfile
-import wave
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.io import wavfile
 
 from eval.metrics.base import Kind
 from latentsync.config import Config
@@ -29,13 +29,7 @@ SILENCE = "silence"  # in the place of a sound's checksum
 
 @dataclass(frozen=True)
 class Pair:
-    """One video that is to be generated.
-
-    Attributes:
-        name: of its own in the run, a file name without an ending.
-        source, audio: of which file the picture is, of which the sound.
-        kind: see `eval.metrics.base.Case`.
-    """
+    """One video that is to be generated; for the attributes see `eval.metrics.base.Case`."""
 
     name: str
     source: Path
@@ -45,54 +39,29 @@ class Pair:
 
 @dataclass(frozen=True)
 class PairList:
-    """All that a run is about.
+    """All that a run is about."""
 
-    Attributes:
-        pairs: the pairs of one source follow each other.
-        refused: video -> why it has no pair, or not all.
-        drawn_by: what decided which pairs there are.
-        checksums: file -> SHA-256.
-    """
-
-    pairs: tuple[Pair, ...]
-    refused: dict[str, str]
-    drawn_by: dict[str, Any]
-    checksums: dict[str, str]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return json.loads(json.dumps(asdict(self), default=str))
+    pairs: tuple[Pair, ...]  # those of one source follow each other
+    refused: dict[str, str]  # video -> why it has no pair, or not all
+    drawn_by: dict[str, Any]  # what decided which pairs there are
+    checksums: dict[str, str]  # file -> SHA-256
 
     def write(self, path: Path) -> None:
         """Write the list, or find it written. Raises ConfigError where another one is there, OutputError."""
+        content = json.loads(json.dumps(asdict(self), default=str))
         if not path.is_file():
-            write_json(path, self.as_dict())
-            return
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{path} cannot be read ({error}): delete it, or name another folder for results") from None
-        if known != self.as_dict():
+            write_json(path, content)
+        elif read_record(path) != content:
             raise ConfigError(
-                f"{path} lists other pairs than this configuration draws now: name another folder for results (output.folder)"
+                f"{path} is damaged or lists other pairs than this configuration draws now: name another folder for results (output.folder)"
             )
 
 
 def find_videos(place: Path) -> list[Path]:
-    """The videos of a folder and all below it, or those that a text file names, one a line, relative to itself.
-
-    Raises InputError where there is none.
-    """
-    if place.is_dir():
-        videos = list(walk_media(place))
-        if not videos:
-            raise InputError(f"{place} holds no video: name the folder that holds the clips")
-        return videos
-    if not place.is_file():
-        raise InputError(f"{place} is neither a folder of videos nor a text file that names some: check the path")
-    videos = [path for _, path in read_paths(place)]
+    """The videos of a folder and all below it, or those that a text file names, one a line. Raises InputError where there is none."""
+    videos = list(walk_media(place)) if place.is_dir() else [path for _, path in read_paths(place)]
     if not videos:
-        raise InputError(f"{place} names no video: write one path a line")
+        raise InputError(f"{place} holds no video: name a folder of clips, or a text file with one path a line")
     return videos
 
 
@@ -110,7 +79,9 @@ def make_pairs(videos: Sequence[Path], kinds: Sequence[Kind], seed: int) -> Pair
             has_sound[video] = info.has_audio
         except LatentSyncError as error:
             refused[str(video)] = str(error)
-    names = unique_names(list(has_sound))
+    names: dict[Path, str] = {}  # videos of one name in several folders get a number
+    for video in has_sound:
+        names[video] = free_name(video.stem, names.values())
     others = draw_others(has_sound, seed) if "cross" in kinds else {}
     pairs: list[Pair] = []
     for video, name in names.items():
@@ -133,21 +104,10 @@ def make_pairs(videos: Sequence[Path], kinds: Sequence[Kind], seed: int) -> Pair
 def draw_others(has_sound: dict[Path, bool], seed: int) -> dict[Path, Path]:
     """Video -> another one whose sound it gets; those for which there is no other with sound are left out."""
     ring = [list(has_sound)[place] for place in np.random.default_rng(seed).permutation(len(has_sound))]
-    found = {}
+    others = {}
     for place, video in enumerate(ring):
-        after = [*ring[place + 1 :], *ring[:place]]
-        other = next((one for one in after if has_sound[one]), None)
-        if other is not None:
-            found[video] = other
-    return found
-
-
-def unique_names(videos: Sequence[Path]) -> dict[Path, str]:
-    """A file name for each, without an ending; videos of one name in several folders get a number."""
-    names: dict[Path, str] = {}
-    for video in videos:
-        names[video] = free_name(video.stem, names.values())
-    return names
+        others[video] = next((other for other in (*ring[place + 1 :], *ring[:place]) if has_sound[other]), None)
+    return {video: other for video, other in others.items() if other is not None}
 
 
 def free_name(wanted: str, taken: Collection[str]) -> str:
@@ -171,13 +131,9 @@ def checksums(paths: Mapping[str, Path]) -> dict[str, str]:
 
 
 class GeneratedVideos:
-    """Generates videos, or finds them generated.
+    """Generates videos, or finds them generated, each with a .json of its name that appears after it.
 
-    Args:
-        folder: where they are kept, each with a .json of its name that appears after it.
-        recipe: everything that decides how a video turns out but its inputs: checksums of weights, settings.
-        build: makes the pipeline, when the first video has to be generated.
-        options: of every job.
+    `recipe` is everything that decides how a video turns out but its inputs; `build` makes the pipeline for the first one.
     """
 
     def __init__(
@@ -214,9 +170,7 @@ class GeneratedVideos:
         """A video of so many frames with silence. Raises like `generate`."""
         with tempfile.TemporaryDirectory(prefix="latentsync-") as folder:
             audio = Path(folder) / "silence.wav"
-            with wave.open(str(audio), "wb") as file:
-                file.setparams((1, 2, AUDIO_SAMPLE_RATE, 0, "NONE", ""))
-                file.writeframes(bytes(2 * (frames * AUDIO_SAMPLE_RATE // VIDEO_FPS)))
+            wavfile.write(audio, AUDIO_SAMPLE_RATE, np.zeros(frames * AUDIO_SAMPLE_RATE // VIDEO_FPS, np.int16))
             return self.generate(name, video, audio, SILENCE)
 
     def generated_share(self, name: str) -> float:
@@ -227,22 +181,15 @@ class GeneratedVideos:
 
 @dataclass(frozen=True)
 class ModelUnderTest:
-    """A model, found but not loaded.
-
-    Attributes:
-        config, files: see `latentsync.pipelines.build.locate_models`.
-        overrides: settings that win over its configuration.
-        detector, device, dtype: see `latentsync.pipelines.build.build_pipeline`.
-        options: of every job, completed by the model's own.
-    """
+    """A model, found but not loaded; see `latentsync.pipelines.build`."""
 
     config: Config
     files: ModelFiles
-    overrides: tuple[str, ...]
+    overrides: Sequence[str]
     detector: str
     device: str
     dtype: str
-    options: LipsyncOptions
+    options: LipsyncOptions  # of every job, completed by the model's own
 
     @property
     def weights(self) -> dict[str, str]:
@@ -258,19 +205,12 @@ class ModelUnderTest:
 
     def settings(self) -> dict[str, Any]:
         """What decides, beside weights and inputs, how a video turns out."""
-        data, options = self.config.data, self.options
+        data, options = self.config.data, ("seed", "face", "length", "batch_clips")
         return {
-            "inference_steps": options.inference_steps,
-            "guidance_scale": options.guidance_scale,
-            "seed": options.seed,
-            "face": options.face,
-            "length": options.length,
-            "batch_clips": options.batch_clips,
-            "detector": self.detector,
-            "dtype": self.dtype,
-            "resolution": data.resolution,
-            "num_frames": data.num_frames,
-            "mask": data.mask,
+            **asdict(self.options.sampling),
+            **{name: getattr(self.options, name) for name in options},
+            **{"detector": self.detector, "dtype": self.dtype},
+            **{name: getattr(data, name) for name in ("resolution", "num_frames", "mask")},
             "audio_feat_length": list(data.audio_feat_length),
         }
 
@@ -278,10 +218,7 @@ class ModelUnderTest:
         """Load it. Raises ConfigError, WeightsError, InputError."""
         pipeline = build_pipeline(
             *(self.files.config, self.files.unet, self.files.vae, self.files.whisper),
-            overrides=self.overrides,
-            device=self.device,
-            dtype=self.dtype,
-            detector=self.detector,
+            **{name: getattr(self, name) for name in ("overrides", "device", "dtype", "detector")},
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
@@ -305,4 +242,4 @@ def find_model(
     resolve_device(device)
     config, files = locate_models(*named, overrides=overrides)
     completed = options.completed(config.run.inference_steps, config.run.guidance_scale)
-    return ModelUnderTest(config, files, tuple(overrides), detector, device, dtype, replace(completed, overwrite=True))
+    return ModelUnderTest(config, files, overrides, detector, device, dtype, replace(completed, overwrite=True))

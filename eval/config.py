@@ -2,19 +2,19 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any
 
 from eval.cases import KINDS
 from latentsync.config import LARGEST_SEED, Rule, at_least, enforce, one_of, read_config
+from latentsync.diffusion import Sampling
 from latentsync.faces.detector import NAMES as DETECTORS
+from latentsync.pipelines.build import DTYPES
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.published_config import PublishedKeys, Renamed
+from latentsync.published_config import NOT_PUBLISHED
 
 logger = logging.getLogger(__name__)
-
-DTYPES = ("auto", "fp16", "bf16", "fp32")
 
 
 @dataclass
@@ -41,15 +41,14 @@ class ModelConfig:
     dtype: str = "auto"
 
 
-@dataclass
-class InferenceConfig:
-    """How videos are generated; see `LipsyncOptions`."""
-
-    inference_steps: int | None = None
-    guidance_scale: float | None = None
-    seed: int = 1247
-    face: str = "largest"
-    batch_clips: int = 1
+InferenceConfig = make_dataclass(  # how videos are generated: some of `LipsyncOptions`
+    "InferenceConfig",
+    [
+        (option.name, option.type, option.default)
+        for option in fields(LipsyncOptions)
+        if option.name in ("quality", "seed", "face", "batch_clips", *Sampling.__dataclass_fields__)
+    ],
+)
 
 
 @dataclass
@@ -60,7 +59,7 @@ class MeasuresConfig:
     resolution: int = 256  # side in pixels of the aligned faces that are measured on, whatever the model's own
     syncnet_config: Path | None = None  # a SyncNet of this project, for the metric stable_sync
     syncnet: Path | None = None
-    reader: Path | None = None  # a landmark network of this project
+    landmark_network: Path | None = None  # a landmark network of this project
     identity: Path | None = None  # a face recognition network (torchscript)
     i3d: Path | None = None  # the network of FVD (torchscript)
     inception: Path | None = None  # the network of FID
@@ -86,19 +85,12 @@ class EvaluationConfig:
     output: ReportConfig = field(default_factory=ReportConfig)
 
 
-def _renamed_made(value: Any, sentence: str) -> Any:
-    if value:
-        logger.warning("%s: the key is data.generated now", sentence)
-    return value
-
-
-OLD_KEYS = PublishedKeys({}, frozenset(), {"data.made": Renamed("data.generated", _renamed_made)})
-OLD_METRICS = {"own_sync": "stable_sync"}
+OLD_METRICS = {"own_sync": "stable_sync"}  # read for one more release
 
 
 def load_evaluation_config(path: Path | str, overrides: Sequence[str] = ()) -> EvaluationConfig:
     """Read the configuration of an evaluation; see `latentsync.config.load_config`. Raises ConfigError, InputError."""
-    config, source = read_config(EvaluationConfig, OLD_KEYS, path, overrides)
+    config, source = read_config(EvaluationConfig, NOT_PUBLISHED, path, overrides)
     data, measures = config.data, config.measures
     for old in sorted(OLD_METRICS.keys() & set(measures.names)):
         logger.warning("%s: measures.names: %s is called %s now", path, old, OLD_METRICS[old])
@@ -109,9 +101,9 @@ def load_evaluation_config(path: Path | str, overrides: Sequence[str] = ()) -> E
         Rule("data.kinds", bool(data.kinds) and set(data.kinds) <= set(KINDS), f"one or both of {', '.join(KINDS)}"),
         Rule("data.seed", 0 <= data.seed <= LARGEST_SEED, f"between 0 and {LARGEST_SEED}"),
         one_of("model.detector", config.model.detector, DETECTORS),
-        one_of("model.dtype", config.model.dtype, DTYPES),
+        one_of("model.dtype", config.model.dtype, ("auto", *DTYPES)),
         Rule("measures.syncnet_config", (measures.syncnet is None) == (measures.syncnet_config is None), "named with measures.syncnet"),
-        Rule("inference.seed", config.inference.seed >= 0, "0 or more, so that the same videos can be made again"),
+        Rule("inference.seed", config.inference.seed >= 0, "0 or more, so that the same videos can be generated again"),
         *at_least(32, "measures", measures, "resolution"),
         *at_least(0, "output", config.output, "clips"),
     ]
@@ -120,14 +112,6 @@ def load_evaluation_config(path: Path | str, overrides: Sequence[str] = ()) -> E
     return config
 
 
-def options_of(inference: InferenceConfig) -> LipsyncOptions:
-    """The options of every job; results last as long as their video. Raises InputError."""
-    return LipsyncOptions(
-        inference_steps=inference.inference_steps,
-        guidance_scale=inference.guidance_scale,
-        seed=inference.seed,
-        face=inference.face,
-        length="video",
-        batch_clips=inference.batch_clips,
-        overwrite=True,
-    )
+def options_of(inference: Any) -> LipsyncOptions:
+    """The options of every job by an `InferenceConfig`; results last as long as their video. Raises InputError."""
+    return LipsyncOptions(**asdict(inference), length="video", overwrite=True)

@@ -4,10 +4,8 @@ import argparse
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,32 +15,28 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from scipy.stats import rankdata
-from torch import Tensor, nn
 from tqdm import tqdm
 
-from eval.estimates import NONE, Estimate, bootstrap, markdown_table, ratio, share
+from eval.estimates import NONE, SEED, Estimate, bootstrap, markdown_table, ratio, share
 from eval.metrics.sync import SyncMeter, SyncReading, compare
 from latentsync.cli import CODES, run_command
 from latentsync.config import SyncNetConfig
-from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
 from latentsync.data.clip_index import open_catalog
 from latentsync.data.features import Mels, audio_frames
 from latentsync.data.sampling import SYNCNET_LENGTHS, SyncNetBatch, fixed_batches
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.errors import InputError
-from latentsync.losses.sync import IN_SYNC
+from latentsync.losses.sync import IN_SYNC, cosine_loss
 from latentsync.media.files import check_target, staged, write_json, write_text
 from latentsync.mel import window_length, window_start
 from latentsync.models.syncnet import SyncNet, load_syncnet
-from latentsync.models.vae import LatentCodec
 from latentsync.third_party.sync_search import MAX_SHIFT
-from latentsync.training.syncnet import SYNC, SyncNetStep, SyncNetTrainee, SyncNetValidator, load_codec
+from latentsync.training.syncnet import SyncNetStep, load_codec
 from latentsync.training.trainer import make_accelerator
 from latentsync.weights import file_sha256
 
 logger = logging.getLogger("eval")
 THRESHOLDS = np.linspace(0, 1, 101)
-_SEED = 0  # of shuffled labels, and of the noise of latents of whole clips
 _BLUE, _RED, _GREY = "#1f5fa8", "#c8501e", "#888888"
 _NAMES = {
     "accuracy": f"accuracy at cosine > {IN_SYNC:g} (interval: Wilson, over pairs)",
@@ -81,127 +75,54 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def check_arguments(parsed: argparse.Namespace) -> None:
-    """Raises InputError for numbers that make no sense."""
-    least = {"pairs": 1, "offset_clips": 0, "offset_frames": 1, "batch_size": 1, "num_workers": 0}
-    for name, bound in least.items():
-        if getattr(parsed, name) < bound:
-            raise InputError(f"--{name} is {getattr(parsed, name)}: give {bound} or more")
-    if parsed.data_dir is None and parsed.fileslist is None:
-        raise InputError("No clips are named: give --data_dir, a folder of processed clips, or --fileslist, a list of them.")
-
-
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of pictures and sound, and their cosines.
+    """Pairs of pictures and sound, and their cosines."""
 
-    Attributes:
-        cosines: float64 n.
-        labels: bool n: both are of the same moment.
-        clips: int64 n: the clip of each pair.
-        loss: the mean of the training's loss.
-        problems: clips that could not be read and whose turn went to the next one, a sentence each.
-    """
-
-    cosines: np.ndarray
-    labels: np.ndarray
-    clips: np.ndarray
-    loss: float
-    problems: tuple[str, ...] = ()
+    cosines: np.ndarray  # float64 n
+    labels: np.ndarray  # bool n: both are of the same moment
+    clips: np.ndarray  # int64 n: the clip of each pair
+    loss: float  # the mean of the training's loss
+    problems: Sequence[str] = ()  # clips that could not be read and whose turn went to the next one, a sentence each
 
     def right(self, threshold: float = IN_SYNC) -> np.ndarray:
         """Which pairs are classified rightly by cosines above a threshold: bool n."""
         return (self.cosines > threshold) == self.labels
 
-    def accuracy(self) -> Estimate | None:
-        """The share classified rightly by cosines above 0.5, with Wilson's interval over pairs."""
-        return share(self.right().tolist())
-
-    def accuracy_over_clips(self) -> Estimate | None:
-        """The same with the wider interval of resampled clips: pairs of one clip resemble each other."""
+    def estimates(self) -> dict[str, Estimate | None]:
+        """Accuracy and its controls."""
         places = np.unique(self.clips, return_inverse=True)[1]
-        return ratio(np.bincount(places, self.right()).tolist(), np.bincount(places).tolist())
-
-    def shuffled(self) -> Estimate | None:
-        """The control: the share classified rightly had the labels been shuffled."""
-        labels = np.random.default_rng(_SEED).permutation(self.labels)
-        return share(((self.cosines > IN_SYNC) == labels).tolist())
-
-    def curve(self) -> np.ndarray:
-        """The accuracy at each of `THRESHOLDS`: float64 101."""
-        return np.array([self.right(threshold).mean() for threshold in THRESHOLDS])
-
-    def area(self) -> Estimate | None:
-        """The area below the ROC curve, with the interval of resampled pairs; None where all labels are equal."""
-        return bootstrap(lambda chosen: roc_area(self.cosines[chosen], self.labels[chosen]), len(self.labels))
-
-    def roc(self) -> tuple[np.ndarray, np.ndarray]:
-        """Shares of wrong and of right pairs with cosines above each threshold that makes a difference."""
-        order = np.argsort(-self.cosines, kind="stable")
-        labels, cosines = self.labels[order], self.cosines[order]
-        ends = np.append(np.flatnonzero(np.diff(cosines)), len(cosines) - 1)  # equal cosines fall together
-        found = [np.append(0, np.cumsum(part)[ends]) / max(1, part.sum()) for part in (~labels, labels)]
-        return found[0], found[1]
+        shuffled = np.random.default_rng(SEED).permutation(self.labels)
+        return {
+            "accuracy": share(self.right().tolist()),
+            "accuracy_over_clips": ratio(np.bincount(places, self.right()).tolist(), np.bincount(places).tolist()),
+            "accuracy_shuffled_labels": share(((self.cosines > IN_SYNC) == shuffled).tolist()),
+            "roc_area": bootstrap(lambda chosen: roc_area(self.cosines[chosen], self.labels[chosen]), len(self.labels)),
+        }
 
 
 def roc_area(scores: np.ndarray, labels: np.ndarray) -> float:
     """How often a right pair has a higher score than a wrong one, ties counting half (Hanley and McNeil 1982); NaN without either kind."""
     right, wrong = int(labels.sum()), int((~labels).sum())
-    if not right or not wrong:
-        return float("nan")
-    return float((rankdata(scores)[labels].sum() - right * (right + 1) / 2) / (right * wrong))
-
-
-class CosineRecorder(nn.Module):
-    """A SyncNet as in training that keeps the cosines of its pairs."""
-
-    def __init__(self, trainee: SyncNetTrainee) -> None:
-        super().__init__()
-        self.trainee = trainee
-        self.cosines: list[Tensor] = []
-
-    def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """As the trainee."""
-        pictures, audio, *rest = self.trainee(frames, mel)
-        self.cosines.append(F.cosine_similarity(pictures.float(), audio.float(), dim=1).double().cpu())
-        return pictures, audio, *rest
+    return float((rankdata(scores)[labels].sum() - right * (right + 1) / 2) / (right * wrong)) if right and wrong else float("nan")
 
 
 def measure_pairs(network: SyncNet, step: SyncNetStep, batches: Iterable[SyncNetBatch], accelerator: Accelerator, progress: tqdm) -> Pairs:
-    """Batches of pairs through a network on its device, by the very validation of its training.
-
-    Raises InputError where clip after clip cannot be read.
-    """
-    labels, clips, problems = [], [], []
-
-    def recorded() -> Iterator[SyncNetBatch]:
-        for batch in batches:
-            labels.append(batch.label > IN_SYNC)
-            clips.append(batch.clip)
-            problems.extend(batch.problems)
-            yield batch
-            progress.update(len(batch.label))
-
-    recorder = CosineRecorder(SyncNetTrainee(network)).eval()
+    """Batches of pairs through a network on its device, as in the validation of its training."""
+    parts, loss, problems = [], 0.0, {}
     with torch.no_grad(), accelerator.autocast():
-        tally = SyncNetValidator(step, recorded())(recorder, 0)[SYNC]
-    joined = [torch.cat(parts).numpy() for parts in (recorder.cosines, labels, clips)]
-    return Pairs(*joined, loss=tally.total / tally.count, problems=tuple(dict.fromkeys(problems)))
-
-
-class LatentMeter(SyncMeter):
-    """Embeddings of whole clips by a trained SyncNet of latents; each face is encoded once."""
-
-    def __init__(self, network: SyncNet, codec: LatentCodec, *, resolution: int, num_frames: int, lower_half: bool) -> None:
-        super().__init__(network, resolution=resolution, num_frames=num_frames, lower_half=lower_half)
-        self.codec = codec
-
-    def prepare(self, pixels: Tensor) -> Tensor:
-        """Pixels f 3 h w -> latents f 4 h w."""
-        cells = (len(pixels), LATENT_CHANNELS, *(side // VAE_FACTOR for side in pixels.shape[-2:]))
-        noise = torch.randn(cells, generator=torch.Generator().manual_seed(_SEED))
-        with torch.autocast(self.device.type, enabled=False):
-            return self.codec.encode(pixels.to(self.device, self.codec.dtype), noise.to(self.device, self.codec.dtype)).float()
+        for batch in batches:
+            problems |= dict.fromkeys(batch.problems)
+            batch = batch.to(accelerator.device)
+            visual, audio = network(step.view(batch), batch.mel)
+            loss += float(cosine_loss(visual, audio, batch.label).sum())
+            cosines = F.cosine_similarity(visual.float(), audio.float(), dim=1).double()
+            parts.append([values.cpu().numpy() for values in (cosines, batch.label > IN_SYNC, batch.clip)])
+            progress.update(len(cosines))
+    for problem in problems:
+        logger.warning("%s", problem)
+    cosines, labels, clips = map(np.concatenate, zip(*parts, strict=True))
+    return Pairs(cosines, labels, clips, loss / len(labels), list(problems))
 
 
 def read_offset(dataset: SyncNetDataset, place: int, meter: SyncMeter, most_frames: int) -> SyncReading:
@@ -218,9 +139,9 @@ def read_offset(dataset: SyncNetDataset, place: int, meter: SyncMeter, most_fram
 def read_offsets(
     dataset: SyncNetDataset, meter: SyncMeter, parsed: argparse.Namespace, accelerator: Accelerator
 ) -> tuple[dict[str, SyncReading], dict[str, str]]:
-    """Readings of some clips, evenly spread, by path; and why others have none."""
-    found, failed = {}, {}
-    places = spread(len(dataset), parsed.offset_clips)
+    """Offset and confidence of some clips, evenly spread, by path; and why others have none."""
+    found, failed, count = {}, {}, min(len(dataset), parsed.offset_clips)
+    places = [place * len(dataset) // count for place in range(count)]
     for place in tqdm(places, desc="Offsets", unit="clip", disable=parsed.quiet or not places):
         name = str(dataset.catalog.clips[place].path)
         try:
@@ -231,119 +152,53 @@ def read_offsets(
     return found, failed
 
 
-def spread(count: int, wanted: int) -> Sequence[int]:
-    """At most `wanted` of the places 0 .. count - 1, evenly spread."""
-    return range(count) if wanted >= count else [place * count // wanted for place in range(wanted)]
-
-
-@dataclass(frozen=True)
-class AccuracyResults:
-    """Everything that was measured of one SyncNet on one data set.
-
-    Attributes:
-        settings: configuration, weights, clips, and how they were measured.
-        clips: clips that can be used.
-        rejected: those that cannot, and why.
-        offsets: readings of whole clips by name.
-        failed: clips whose offset could not be read, and why.
-        remarks: what a reader should know.
-    """
-
-    settings: Mapping[str, Any]
-    clips: int
-    rejected: Mapping[str, str]
-    pairs: Pairs
-    offsets: Mapping[str, SyncReading]
-    failed: Mapping[str, str]
-    remarks: tuple[str, ...] = ()
-
-    @cached_property
-    def rows(self) -> dict[str, Estimate | None]:
-        """Value and interval of each number of the table."""
-        offsets = [reading.offset for reading in self.offsets.values()]
-        return {
-            "accuracy": self.pairs.accuracy(),
-            "accuracy_over_clips": self.pairs.accuracy_over_clips(),
-            "accuracy_shuffled_labels": self.pairs.shuffled(),
-            "roc_area": self.pairs.area(),
-            "offset_0": share([offset == 0 for offset in offsets]),
-            "offset_1_at_most": share([abs(offset) <= 1 for offset in offsets]),
-        }
-
-
-def to_json(results: AccuracyResults) -> dict[str, Any]:
-    """Everything, for other programs."""
-    curve = results.pairs.curve()
-    values = {name: None if row is None else row._asdict() for name, row in results.rows.items()}
-    counts = Counter(reading.offset for reading in results.offsets.values())
-    return {
-        "settings": dict(results.settings),
-        "pairs": len(results.pairs.labels),
-        "pairs_in_sync": int(results.pairs.labels.sum()),
-        "clips": results.clips,
-        "rejected_clips": dict(results.rejected),
-        "problems": list(results.pairs.problems),
-        **values,
-        "loss": results.pairs.loss,
-        "thresholds": THRESHOLDS.round(2).tolist(),
-        "accuracy_at_thresholds": curve.tolist(),
-        "best_threshold": float(THRESHOLDS[curve.argmax()].round(2)),
-        "offsets": {str(offset): counts[offset] for offset in sorted(counts)},
-        "offset_of_clips": {name: {"offset": r.offset, "confidence": r.confidence} for name, r in results.offsets.items()},
-        "offset_failed": dict(results.failed),
-        "remarks": list(results.remarks),
-    }
-
-
-def to_markdown(results: AccuracyResults) -> str:
-    """The table and what is to be known about it."""
-    pairs, curve = results.pairs, results.pairs.curve()
-    best, count, cells = int(curve.argmax()), str(len(pairs.labels)), []
-    for name, row in results.rows.items():
-        if row is None:
-            cells.append((_NAMES[name], NONE, NONE, "0"))
-            continue
-        interval = NONE if row.low is None or row.high is None else f"{_percent(row.low)} to {_percent(row.high)}"
-        cells.append((_NAMES[name], _percent(row.value), interval, str(row.count)))
-    chosen = f"best accuracy, at cosine > {THRESHOLDS[best]:.2f} (chosen on these very pairs)"
-    cells += [(chosen, _percent(curve[best]), NONE, count), ("loss (0.693 is chance)", f"{pairs.loss:.4f}", NONE, count)]
-    used = len(np.unique(pairs.clips))
-    notes = [f"{count} pairs ({int(pairs.labels.sum())} of them in sync) from {used} of {results.clips} clips."]
-    if results.rejected:
-        notes.append(f"{len(results.rejected)} clips cannot be used; the reasons stand in syncnet_acc.json.")
-    if results.failed:
-        notes.append(f"{len(results.failed)} clips have no offset, such as: {next(iter(results.failed.values()))}")
+def to_markdown(content: Mapping[str, Any]) -> str:
+    """The table and what is to be known about it, by the content of the JSON file."""
+    count, cells = str(content["pairs"]), []
+    for name, label in _NAMES.items():
+        value, low, high, of = content[name].values() if content[name] else (None, None, None, 0)
+        interval = NONE if low is None or high is None else f"{100 * low:.1f} % to {100 * high:.1f} %"
+        cells.append((label, NONE if value is None else f"{100 * value:.1f} %", interval, str(of)))
+    chosen = f"best accuracy, at cosine > {content['best_threshold']:.2f} (chosen on these very pairs)"
+    cells += [
+        (chosen, f"{100 * max(content['accuracy_at_thresholds']):.1f} %", NONE, count),
+        ("loss (0.693 is chance)", f"{content['loss']:.4f}", NONE, count),
+    ]
+    notes = [f"{count} pairs ({content['pairs_in_sync']} of them in sync) from {content['clips_used']} of {content['clips']} clips."]
+    if rejected := content["rejected_clips"]:
+        notes.append(f"{len(rejected)} clips cannot be used; the reasons stand in syncnet_acc.json.")
+    if failed := content["offset_failed"]:
+        notes.append(f"{len(failed)} clips have no offset, such as: {next(iter(failed.values()))}")
     table = markdown_table(("measure", "value", "95 % interval", "of"), cells)
-    settings = ", ".join(f"{name} {value}" for name, value in results.settings.items())
-    return (
-        "\n\n".join(["# Accuracy of a SyncNet", table, "\n".join([*notes, *pairs.problems, *results.remarks]), f"Settings: {settings}"])
-        + "\n"
-    )
+    settings = ", ".join(f"{name} {value}" for name, value in content["settings"].items())
+    parts = ["# Accuracy of a SyncNet", table, "\n".join([*notes, *content["problems"], *content["remarks"]]), f"Settings: {settings}"]
+    return "\n\n".join(parts) + "\n"
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def draw(results: AccuracyResults, path: Path) -> None:
+def draw(pairs: Pairs, content: Mapping[str, Any], path: Path) -> None:
     """Write a picture (PNG): cosines, accuracy over thresholds, ROC curve, offsets of clips. Raises OutputError."""
     from matplotlib.figure import Figure  # here, because importing it searches a folder of settings
 
-    pairs, figure = results.pairs, Figure(figsize=(11, 7.6), layout="constrained")
+    figure = Figure(figsize=(11, 7.6), layout="constrained")
     (cosines, thresholds), (roc, offsets) = figure.subplots(2, 2)
     for label, colour, name in ((True, _BLUE, "same moment"), (False, _RED, "another moment")):
         cosines.hist(pairs.cosines[pairs.labels == label], bins=np.linspace(0, 1, 41), color=colour, alpha=0.6, label=name)
     cosines.set(xlabel="cosine", ylabel="pairs")
-    thresholds.plot(THRESHOLDS, pairs.curve(), color=_BLUE)
+    thresholds.plot(THRESHOLDS, content["accuracy_at_thresholds"], color=_BLUE)
     thresholds.axhline(0.5, color=_GREY, linewidth=0.8, linestyle="--", label="chance")
     thresholds.axvline(IN_SYNC, color=_RED, linewidth=0.8, linestyle="--", label=f"{IN_SYNC:g}")
     thresholds.set(xlabel="cosine above which a pair counts as in sync", ylabel="accuracy", ylim=(0, 1.02))
-    area = results.rows["roc_area"]
-    roc.plot(*pairs.roc(), color=_BLUE, label=NONE if area is None else f"area {area.value:.3f}")
+    accepted = [(pairs.cosines[pairs.labels == label] > THRESHOLDS[:, None]).sum(1) for label in (False, True)]
+    area = content["roc_area"]
+    roc.plot(
+        *(found / max(1, (pairs.labels == label).sum()) for label, found in enumerate(accepted)),
+        color=_BLUE,
+        label=NONE if area is None else f"area {area['value']:.3f}",
+    )
     roc.plot([0, 1], [0, 1], color=_GREY, linewidth=0.8, linestyle="--", label="chance")
     roc.set(xlabel="wrong pairs accepted", ylabel="right pairs accepted")
-    counts = Counter(reading.offset for reading in results.offsets.values())
-    offsets.bar(list(counts), list(counts.values()), color=_BLUE, label=f"{len(results.offsets)} clips")
+    counts = content["offsets"]
+    offsets.bar(list(map(int, counts)), list(counts.values()), color=_BLUE, label=f"{sum(counts.values())} clips")
     offsets.set(xlabel="offset in frames: +, the sound comes too early", ylabel="clips", xlim=(-MAX_SHIFT - 1, MAX_SHIFT + 1))
     for axes in (cosines, offsets):
         axes.yaxis.get_major_locator().set_params(integer=True)
@@ -354,18 +209,8 @@ def draw(results: AccuracyResults, path: Path) -> None:
         figure.savefig(temporary, dpi=110, format="png")
 
 
-@contextmanager
-def cache_of(config: SyncNetConfig, output_dir: Path | None) -> Iterator[Path]:
-    """Where what is computed once for each clip is kept: as in training, else beside the results, else nowhere for long."""
-    if config.data.cache_dir is not None or output_dir is not None:
-        yield config.data.cache_dir or output_dir / "cache"
-        return
-    with TemporaryDirectory(prefix="latentsync-") as folder:
-        yield Path(folder)
-
-
 def open_data(config: SyncNetConfig, parsed: argparse.Namespace, cache: Path) -> SyncNetDataset:
-    """The clips, cut into samples as in training. Raises InputError."""
+    """The clips, cut into samples as in training; `cache` keeps what is computed once for each of them. Raises InputError."""
     data, seed = config.data, config.run.seed if parsed.seed is None else parsed.seed
     catalog = open_catalog(
         *(parsed.data_dir, parsed.fileslist),
@@ -376,56 +221,74 @@ def open_data(config: SyncNetConfig, parsed: argparse.Namespace, cache: Path) ->
     return SyncNetDataset(catalog, Mels(cache), num_frames=data.num_frames, resolution=data.resolution, seed=seed)
 
 
-def remarks_of(config: SyncNetConfig, parsed: argparse.Namespace) -> tuple[str, ...]:
-    """What a reader of the results must know."""
-    trained = config.data.train_data_dir
-    if trained is None or parsed.data_dir is None or not parsed.data_dir.resolve().is_relative_to(trained.resolve()):
-        return ()
-    return (f"**{parsed.data_dir} is what this SyncNet was trained on: these figures say nothing about other people.**",)
-
-
-def measure(parsed: argparse.Namespace) -> AccuracyResults:
-    """Load, measure pairs, measure offsets. Raises InputError, ConfigError, WeightsError."""
+def measure(parsed: argparse.Namespace, temporary: Path) -> tuple[Pairs, dict[str, Any]]:
+    """Load, measure pairs and offsets: the pairs, and what goes into the JSON file. Raises InputError, ConfigError, WeightsError."""
     config, network = load_syncnet(parsed.config, parsed.checkpoint)
-    data, accelerator = config.data, make_accelerator(config.run, parsed.device)
+    data, accelerator, remarks = config.data, make_accelerator(config.run, parsed.device), []
+    trained = data.train_data_dir
+    if trained is not None and parsed.data_dir is not None and parsed.data_dir.resolve().is_relative_to(trained.resolve()):
+        remarks.append(f"**{parsed.data_dir} is what this SyncNet was trained on: these figures say nothing about other people.**")
+        logger.warning("%s", remarks[0].strip("*"))
     codec = load_codec(config, accelerator) if data.latent_space else None
     network = network.to(accelerator.device).eval().requires_grad_(False)
-    for remark in (remarks := remarks_of(config, parsed)):
-        logger.warning("%s", remark.strip("*"))
-    with cache_of(config, parsed.output_dir) as cache:
-        dataset = open_data(config, parsed, cache)
-        step = SyncNetStep({}, lower_half=data.lower_half, codec=codec, seed=dataset.seed)
-        batches = fixed_batches(dataset, parsed.pairs, parsed.batch_size, num_workers=parsed.num_workers)
-        with tqdm(total=parsed.pairs, desc="Pairs", unit="pair", disable=parsed.quiet) as bar:
-            pairs = measure_pairs(network, step, batches, accelerator, bar)
-        sizes = {name: getattr(data, name) for name in ("resolution", "num_frames", "lower_half")}
-        meter = SyncMeter(network, **sizes) if codec is None else LatentMeter(network, codec, **sizes)
-        offsets, failed = read_offsets(dataset, meter, parsed, accelerator)
-    settings = {
-        "config": str(parsed.config),
-        "checkpoint": str(parsed.checkpoint),
-        "sha256": file_sha256(parsed.checkpoint),
-        **{name: str(path) for name in ("data_dir", "fileslist") if (path := getattr(parsed, name)) is not None},
-        "seed": dataset.seed,
-        **sizes,
-        "latent_space": data.latent_space,
-        "precision": accelerator.mixed_precision,
+    dataset = open_data(config, parsed, data.cache_dir or (parsed.output_dir / "cache" if parsed.output_dir is not None else temporary))
+    step = SyncNetStep({}, lower_half=data.lower_half, codec=codec, seed=dataset.seed)
+    batches = fixed_batches(dataset, parsed.pairs, parsed.batch_size, num_workers=parsed.num_workers)
+    with tqdm(total=parsed.pairs, desc="Pairs", unit="pair", disable=parsed.quiet) as bar:
+        pairs = measure_pairs(network, step, batches, accelerator, bar)
+    sizes = {name: getattr(data, name) for name in ("resolution", "num_frames", "lower_half")}
+    offsets, failed = read_offsets(dataset, SyncMeter(network, codec=codec, **sizes), parsed, accelerator)
+    distances = [abs(reading.offset) for reading in offsets.values()]
+    estimates = pairs.estimates() | {
+        "offset_0": share([distance == 0 for distance in distances]),
+        "offset_1_at_most": share([distance <= 1 for distance in distances]),
     }
-    rejected = {str(path): why for path, why in dataset.catalog.rejected.items()}
-    return AccuracyResults(settings, len(dataset), rejected, pairs, offsets, failed, remarks)
+    curve = [float(pairs.right(threshold).mean()) for threshold in THRESHOLDS]
+    return pairs, {
+        "settings": {
+            "config": str(parsed.config),
+            "checkpoint": str(parsed.checkpoint),
+            "sha256": file_sha256(parsed.checkpoint),
+            **{name: str(path) for name in ("data_dir", "fileslist") if (path := getattr(parsed, name)) is not None},
+            "seed": dataset.seed,
+            **sizes,
+            "latent_space": data.latent_space,
+            "precision": accelerator.mixed_precision,
+        },
+        "pairs": len(pairs.labels),
+        "pairs_in_sync": int(pairs.labels.sum()),
+        "clips": len(dataset),
+        "clips_used": len(np.unique(pairs.clips)),
+        "rejected_clips": {str(path): why for path, why in dataset.catalog.rejected.items()},
+        "problems": pairs.problems,
+        **{name: None if found is None else found._asdict() for name, found in estimates.items()},
+        "loss": pairs.loss,
+        "thresholds": THRESHOLDS.round(2).tolist(),
+        "accuracy_at_thresholds": curve,
+        "best_threshold": float(THRESHOLDS[np.argmax(curve)].round(2)),
+        "offsets": {str(offset): count for offset, count in sorted(Counter(reading.offset for reading in offsets.values()).items())},
+        "offset_of_clips": {name: {"offset": found.offset, "confidence": found.confidence} for name, found in offsets.items()},
+        "offset_failed": failed,
+        "remarks": remarks,
+    }
 
 
 def run(parsed: argparse.Namespace) -> None:
     """Do what the command line says."""
-    check_arguments(parsed)
+    for name, bound in {"pairs": 1, "offset_clips": 0, "offset_frames": 1, "batch_size": 1, "num_workers": 0}.items():
+        if getattr(parsed, name) < bound:
+            raise InputError(f"--{name} is {getattr(parsed, name)}: give {bound} or more")
+    if parsed.data_dir is None and parsed.fileslist is None:
+        raise InputError("No clips are named: give --data_dir, a folder of processed clips, or --fileslist, a list of them.")
     if parsed.output_dir is not None:
         check_target(parsed.output_dir / "syncnet_acc.json")
-    results = measure(parsed)
-    table = to_markdown(results)
+    with TemporaryDirectory(prefix="latentsync-") as temporary:
+        pairs, content = measure(parsed, Path(temporary))
+    table = to_markdown(content)
     if parsed.output_dir is not None:
-        write_json(parsed.output_dir / "syncnet_acc.json", to_json(results))
+        write_json(parsed.output_dir / "syncnet_acc.json", content)
         write_text(parsed.output_dir / "syncnet_acc.md", table)
-        draw(results, parsed.output_dir / "syncnet_acc.png")
+        draw(pairs, content, parsed.output_dir / "syncnet_acc.png")
     print(table, end="")
 
 

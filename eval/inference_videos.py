@@ -4,8 +4,9 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latentsync.cli import CODES, run_command
 from latentsync.errors import ConfigError, InputError, WeightsError, reason_of
@@ -21,8 +22,6 @@ COLUMNS = ("video_path", "audio_path")
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; wrong usage ends the program with code 2."""
-    from latentsync.pipelines.options import LENGTHS
-
     parser = argparse.ArgumentParser(
         prog="python -m eval.inference_videos",
         description="Give many videos other words with one loading of the model.",
@@ -35,12 +34,23 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     group.add_argument("--videos", type=Path, help="instead of --pairs: a folder of videos ...")
     group.add_argument("--audios", type=Path, help="... and one of sounds; those of one file name belong together")
     group.add_argument("--output_dir", type=Path, required=True, help="where the results go, as NAME.mp4")
-    group.add_argument("--length", choices=LENGTHS, default="video", help="what decides how long a result is (default %(default)s)")
-    group.add_argument("--face", default="largest", help="whose mouth, as in inference (default %(default)s)")
-    group.add_argument("--batch_clips", type=int, default=1, help="clips of 16 frames in one pass (default %(default)s)")
+    add_options(group, length="video", face=None, batch_clips=None)
     add_model_arguments(parser)
     parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
     return parser.parse_intermixed_args(arguments)
+
+
+def add_options(group: Any, **defaults: Any) -> None:
+    """Arguments for these of `LipsyncOptions`, with other defaults where they are not None."""
+    from latentsync.pipelines.options import OPTION_TYPES, LipsyncOptions
+
+    for option in fields(LipsyncOptions):
+        if option.name in defaults:
+            default, text = defaults[option.name] or option.default, option.metadata["help"]
+            text = text if default is None else f"{text} (default: {default})"
+            choices, metavar = option.metadata["choices"], option.metadata["metavar"]
+            kind = OPTION_TYPES[option.name]
+            group.add_argument(f"--{option.name}", type=kind, default=default, choices=choices, metavar=metavar, help=text)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,9 +60,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights")
     group.add_argument("--vae_path", type=Path, help="folder of the autoencoder")
     group.add_argument("--whisper_path", type=Path, help="the audio encoder's weights")
-    group.add_argument("--inference_steps", type=int, help="denoising steps (default: the model's)")
-    group.add_argument("--guidance_scale", type=float, help="how strongly the sound steers the mouth (default: the model's)")
-    group.add_argument("--seed", type=int, default=1247, help="the same seed gives the same videos (default %(default)s)")
+    add_options(group, quality=None, inference_steps=None, guidance_scale=None, sampler=None, cache_interval=None, seed=None)
     group.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
     group.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     group.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision of the model")
@@ -84,6 +92,13 @@ def match_pairs(videos: Path, audios: Path) -> "list[Pair]":
     """Videos and sounds of one file name. Raises InputError where no two fit, or where one name is there twice."""
     from eval.cases import Pair
 
+    def by_stem(folder: Path, extensions: frozenset[str]) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for path in walk_media(folder, extensions):
+            if found.setdefault(path.stem, path) != path:
+                raise InputError(f"{found[path.stem]} and {path} have one name: rename one of them, or list them with --pairs")
+        return found
+
     pictures, sounds = by_stem(videos, VIDEO_EXTENSIONS), by_stem(audios, AUDIO_EXTENSIONS | VIDEO_EXTENSIONS)
     pairs = [Pair(name, video, sounds[name], "cross") for name, video in pictures.items() if name in sounds]
     if not pairs:
@@ -92,16 +107,6 @@ def match_pairs(videos: Path, audios: Path) -> "list[Pair]":
     if alone:
         logger.warning("%d files have no partner of their name and are left out, such as %s.", len(alone), alone[0])
     return pairs
-
-
-def by_stem(folder: Path, extensions: frozenset[str]) -> dict[str, Path]:
-    """Files of a folder by their names without endings. Raises InputError where two share one."""
-    found: dict[str, Path] = {}
-    for path in walk_media(folder, extensions):
-        if path.stem in found:
-            raise InputError(f"{found[path.stem]} and {path} have one name: rename one of them, or list them with --pairs")
-        found[path.stem] = path
-    return found
 
 
 def generate_all(pairs: "Sequence[Pair]", videos: "GeneratedVideos") -> dict[str, str]:
@@ -130,9 +135,7 @@ def run(parsed: argparse.Namespace) -> int:
     if (parsed.pairs is None) == (parsed.videos is None) or (parsed.videos is None) != (parsed.audios is None):
         raise InputError("Give --pairs with a list, or both --videos and --audios with folders.")
     pairs = read_pairs(parsed.pairs) if parsed.pairs else match_pairs(parsed.videos, parsed.audios)
-    options = LipsyncOptions(
-        *(parsed.inference_steps, parsed.guidance_scale, parsed.seed, parsed.face, parsed.length), batch_clips=parsed.batch_clips
-    )
+    options = LipsyncOptions(**{option.name: getattr(parsed, option.name) for option in fields(LipsyncOptions) if option.name in parsed})
     named = (parsed.unet_config_path, parsed.inference_ckpt_path, parsed.vae_path, parsed.whisper_path)
     model = find_model(named, parsed.overrides, parsed.detector, parsed.device, parsed.dtype, options)
     failed = generate_all(pairs, model.videos(parsed.output_dir))

@@ -1,26 +1,32 @@
-"""Every metric on one case: frames beside those of the source, readings, what is kept of them, rows of the summary."""
+"""Every metric on one case: the subject, frames beside those of the source, what is kept of the results, rows of the summary."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from itertools import islice
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
-from eval.cases import KINDS
+from eval.cases import KINDS, Pair, find_model
+from eval.config import EvaluationConfig, options_of
 from eval.estimates import Estimate, json_value, mean
-from eval.metrics.base import Case, Chunk, Column, Kind, Metric, Numbers, SetMetric
+from eval.metrics.base import Case, Chunk, Column, Kind, Metric, SetMetric
 from eval.metrics.distribution import distance_estimate, set_distance
+from eval.metrics.table import LoadedMetrics
 from latentsync.errors import InputError, LatentSyncError, OutputError, reason_of
 from latentsync.faces.alignment import warp_faces
-from latentsync.faces.detector import FaceDetector
+from latentsync.faces.detector import FaceDetector, build_detector
 from latentsync.faces.plan import FacePlan, plan_spans
 from latentsync.faces.selection import FaceChoice
 from latentsync.media.files import read_record, staged, write_json
 from latentsync.media.video_reader import VideoReader
+from latentsync.pipelines.build import ROOT, resolve_device
+from latentsync.weights import CHECKPOINTS, file_sha256, weights_path
 
 logger = logging.getLogger(__name__)
 
@@ -31,19 +37,10 @@ MOST_OFFSET = 2.0  # frames that real videos may be out of sync on average
 
 
 class FaceClips:
-    """Finds faces in sources as inference does, and cuts cases into chunks.
+    """Finds faces in sources as inference does, and cuts cases into chunks with aligned faces of `resolution` pixels a side."""
 
-    Args:
-        detector: of inference.
-        resolution: side in pixels of the aligned faces.
-        face: whose face, as in inference.
-        warn: is given a sentence on what a reader of the results should know.
-    """
-
-    def __init__(
-        self, detector: FaceDetector, resolution: int, face: str = "largest", warn: Callable[[str], None] = logger.warning
-    ) -> None:
-        self.detector, self.resolution, self.choice, self.warn = detector, resolution, FaceChoice.parse(face), warn
+    def __init__(self, detector: FaceDetector, resolution: int, face: str = "largest") -> None:
+        self.detector, self.resolution, self.choice = detector, resolution, FaceChoice.parse(face)
         self._last: tuple[Path, FacePlan] | None = None  # cases of one source follow each other
 
     def plan(self, source: Path) -> FacePlan:
@@ -57,90 +54,65 @@ class FaceClips:
             self._last = source, plan
         return self._last[1]
 
-    def chunks(self, case: Case) -> Iterator[Chunk]:
-        """The frames that both videos have. Raises InputError: see `plan`; also where the video cannot be decoded or is of another size."""
+    def chunks(self, case: Case, warnings: list[str] | None = None) -> Iterator[Chunk]:
+        """The frames that both videos have; `warnings` receives a sentence where one is longer.
+
+        Raises InputError: see `plan`; also where the video cannot be decoded or is of another size.
+        """
         video, source = VideoReader(case.video), VideoReader(case.source)
         if (video.width, video.height) != (source.width, source.height):
             raise InputError(
                 f"{case.video} is {video.width}x{video.height} and its source {case.source} {source.width}x{source.height}: "
                 "measure videos of one size"
             )
-        has_face, matrices = per_frame(self.plan(case.source))
-        streams = video.frames(), source.frames()
-        try:
-            start, whole = 0, True
-            while whole:
-                generated, real = (list(islice(stream, CHUNK_FRAMES)) for stream in streams)
-                count = min(len(generated), len(real), len(has_face) - start)
-                whole = count == CHUNK_FRAMES
-                if count:
-                    here = slice(start, start + count)
-                    yield self._chunk(start, generated[:count], real[:count], has_face[here], matrices[here])
-                start += count
-            rest = [len(frames) - count + sum(1 for _ in stream) for frames, stream in zip((generated, real), streams, strict=True)]
-        finally:
-            for stream in streams:
-                stream.close()
-        if max(rest) > LENGTH_SLACK:
-            self.warn(
-                f"{case.video} has {start + rest[0]} frames and its source {start + rest[1]}: the first {start} of both are measured."
-            )
+        plan = self.plan(case.source)
+        matrices = np.full((plan.num_frames, 2, 3), np.nan, np.float32)  # of frames without a face
+        for span in plan.spans:
+            matrices[span.start : span.stop] = span.matrices
+        start, lengths = 0, np.zeros(2, int)
+        with closing(video.frames()) as frames, closing(source.frames()) as source_frames:
+            pairs = zip_longest(frames, source_frames)
+            while batch := list(islice(pairs, CHUNK_FRAMES)):
+                there = np.array([[part is not None for part in pair] for pair in batch])
+                lengths += there.sum(0)
+                both = batch[: min(int(there.all(1).sum()), plan.num_frames - start)]
+                if both:
+                    yield self._chunk(start, *map(np.stack, zip(*both, strict=True)), matrices[start : start + len(both)])
+                start += len(both)
+        if lengths.max() - start > LENGTH_SLACK and warnings is not None:
+            warnings.append(f"{case.video} has {lengths[0]} frames and its source {lengths[1]}: the first {start} of both are measured.")
 
-    def _chunk(self, start: int, frames: list[np.ndarray], source: list[np.ndarray], has_face: np.ndarray, matrices: np.ndarray) -> Chunk:
-        chosen = np.flatnonzero(has_face)
-        transforms = torch.from_numpy(matrices[chosen])
+    def _chunk(self, start: int, frames: np.ndarray, source_frames: np.ndarray, matrices: np.ndarray) -> Chunk:
+        has_face = np.isfinite(matrices).all((1, 2))
+        transforms = torch.from_numpy(matrices[has_face])
         faces, source_faces = (
-            warp_faces([video[index] for index in chosen], transforms, self.resolution)
-            if len(chosen)
+            warp_faces(list(video[has_face]), transforms, self.resolution)
+            if len(transforms)
             else torch.empty(0, self.resolution, self.resolution, 3, dtype=torch.uint8)
-            for video in (frames, source)
+            for video in (frames, source_frames)
         )
-        return Chunk(start, np.stack(frames), np.stack(source), has_face, faces, source_faces, transforms)
-
-
-def per_frame(plan: FacePlan) -> tuple[np.ndarray, np.ndarray]:
-    """Which frames have a face, bool n, and the transforms of all frames, float32 n 2 3 (zeros where there is none)."""
-    has_face, matrices = np.zeros(plan.num_frames, dtype=bool), np.zeros((plan.num_frames, 2, 3), np.float32)
-    for span in plan.spans:
-        has_face[span.start : span.stop] = True
-        matrices[span.start : span.stop] = span.matrices
-    return has_face, matrices
-
-
-_Found = TypeVar("_Found")
+        return Chunk(start, frames, source_frames, has_face, faces, source_faces, transforms)
 
 
 @dataclass(frozen=True)
-class Reading(Generic[_Found]):
-    """What a metric found of a case, and of the source in its place.
+class MetricResult:
+    """What a metric found of a case, and of the source in its place: `Numbers`, or features n d of a metric of sets."""
 
-    Attributes:
-        generated, reference: None where `failed` or `reference_failed` says why there is nothing.
-        sure: whether another try would find the same.
-    """
-
-    generated: _Found | None
-    reference: _Found | None
+    generated: Any  # None where `failed` says why there is nothing
+    reference: Any  # None where `reference_failed` says why
     failed: str | None = None
     reference_failed: str | None = None
-    sure: bool = True
-
-
-class CaseReadings(NamedTuple):
-    """All that was found of one case, by metric."""
-
-    numbers: dict[str, Reading[Numbers]]
-    features: dict[str, Reading[np.ndarray]]
+    sure: bool = True  # whether another try would find the same
 
 
 class MetricRun:
     """One metric on one video: its rows so far; dropped at its first failure, with the reason."""
 
-    def __init__(self, metric: Metric | SetMetric, case: Case) -> None:
+    def __init__(self, metric: Metric, case: Case) -> None:
         self.metric, self.case, self.failed, self.sure = metric, case, None, True
         self._rows: list[np.ndarray] = []
         self._carried: list[Any] = []
-        self._silent = isinstance(metric, Metric) and metric.reconstructions_only and case.kind != "reconstruction"
+        self._silent = metric.reconstructions_only and case.kind != "reconstruction"
 
     def add(self, chunk: Chunk) -> None:
         """The next frames."""
@@ -154,7 +126,7 @@ class MetricRun:
         if self._silent:
             return dict.fromkeys(column.name for column in self.metric.columns)
         rows = np.concatenate(self._rows) if self._rows else np.empty((0, 0))
-        return self._attempt(lambda: self.metric.of_video(self.case, rows), None) if isinstance(self.metric, Metric) else rows
+        return self._attempt(lambda: self.metric.of_video(self.case, rows), None)
 
     def _attempt(self, work: Callable[[], Any], otherwise: Any) -> Any:
         try:
@@ -165,142 +137,126 @@ class MetricRun:
             return otherwise
 
 
-def measure_case(case: Case, clips: FaceClips, metrics: Sequence[Metric], sets: Sequence[SetMetric]) -> CaseReadings:
-    """Measure one case by everything. Raises InputError where its videos cannot be read; see `FaceClips.chunks`."""
-    runs = {metric.name: (MetricRun(metric, case), MetricRun(metric, case.reference())) for metric in (*metrics, *sets)}
-    for chunk in clips.chunks(case):
+def measure_case(case: Case, clips: FaceClips, metrics: Sequence[Metric], warnings: list[str]) -> dict[str, MetricResult]:
+    """Measure one case by everything, by name. Raises InputError where its videos cannot be read; see `FaceClips.chunks`."""
+    runs = {metric.name: (MetricRun(metric, case), MetricRun(metric, case.reference())) for metric in metrics}
+    for chunk in clips.chunks(case, warnings):
         reference = chunk.reference()
         for generated_run, reference_run in runs.values():
             generated_run.add(chunk)
             reference_run.add(reference)
-    readings = {
-        name: Reading(one.finish(), other.finish(), one.failed, other.failed, one.sure and other.sure)
+    return {
+        name: MetricResult(one.finish(), other.finish(), one.failed, other.failed, one.sure and other.sure)
         for name, (one, other) in runs.items()
     }
-    return CaseReadings(*({metric.name: readings[metric.name] for metric in some} for some in (metrics, sets)))
 
 
 class CaseRecord:
-    """The record of one case: cases/NAME.json, and features/METRIC/NAME.npz.
-
-    Args:
-        folder: of all results.
-        name: of the case.
-        inputs: the checksums of its files; a record of other files counts as none.
-    """
+    """The record of one case: cases/NAME.json, and features/METRIC/NAME.npz of metrics of sets; with other checksums it counts as none."""
 
     def __init__(self, folder: Path, name: str, inputs: Mapping[str, str]) -> None:
-        self.path, self.folder, self.name = folder / "cases" / f"{name}.json", folder, name
-        known = read_record(self.path)
-        if known.get("inputs") != dict(inputs):
-            known = {}
-        self.inputs = dict(inputs)
+        self.path, self._features = folder / "cases" / f"{name}.json", folder / "features"
+        known, self.inputs = read_record(self.path), dict(inputs)
+        known = known if known.get("inputs") == self.inputs else {}
         self.warnings: list[str] = known.get("warnings", [])
-        self._numbers = {name: entry for name, entry in known.get("measures", {}).items() if "generated" in entry}  # not of older versions
-        self._features: dict[str, dict[str, Any]] = known.get("sets", {})
+        self._entries: dict[str, dict[str, Any]] = {**known.get("measures", {}), **known.get("sets", {})}
 
-    def has(self, name: str, signature: Mapping[str, Any]) -> bool:
-        """Whether a metric need not be run again, or, for one of sets, its features are there."""
-        entry = self._numbers.get(name) or self._features.get(name) or {}
-        done = entry.get("signature") == dict(signature) and entry.get("sure", False)
-        return done and (name not in self._features or entry["failed"] is not None or self._place(name).is_file())
+    def has(self, metric: Metric, signature: Mapping[str, Any]) -> bool:
+        """Whether a metric need not be run again."""
+        entry = self._entries.get(metric.name, {})
+        if entry.get("signature") != signature or not entry.get("sure"):
+            return False
+        if isinstance(metric, SetMetric):
+            return entry["failed"] is not None or self._place(metric).is_file()
+        return "generated" in entry  # not of older versions
 
-    def add(self, readings: CaseReadings, signatures: Mapping[str, Mapping[str, Any]], warnings: Sequence[str]) -> None:
+    def add(
+        self, metrics: Sequence[Metric], results: Mapping[str, MetricResult], signatures: Mapping[str, Any], warnings: Sequence[str]
+    ) -> None:
         """Keep what was found. Raises OutputError."""
         self.warnings = list(warnings)
-        for name, reading in readings.numbers.items():
-            self._numbers[name] = {"signature": dict(signatures[name]), **json_value(reading)}
-        for name, reading in readings.features.items():
-            failed = reading.failed or reading.reference_failed
-            self._features[name] = {"signature": dict(signatures[name]), "failed": failed, "sure": reading.sure}
+        for metric in metrics:
+            result, signature = results[metric.name], {"signature": signatures[metric.name]}
+            if not isinstance(metric, SetMetric):
+                self._entries[metric.name] = signature | json_value(result)
+                continue
+            failed = result.failed or result.reference_failed
+            self._entries[metric.name] = signature | {"failed": failed, "sure": result.sure}
             if failed is None:
-                self._write_features(name, reading)
-        write_json(self.path, {"inputs": self.inputs, "warnings": self.warnings, "measures": self._numbers, "sets": self._features})
+                with staged(self._place(metric)) as temporary:
+                    try:
+                        np.savez(temporary, generated=result.generated, reference=result.reference)
+                    except OSError as error:
+                        raise OutputError(f"cannot write {self._place(metric)}: {error}") from None
+        write_json(self.path, {"inputs": self.inputs, "warnings": self.warnings, "measures": self._entries})
 
-    def numbers(self, name: str) -> Reading[Numbers]:
-        """What a metric found."""
-        entry = self._numbers[name]
-        return Reading(**{field.name: entry[field.name] for field in fields(Reading)})
-
-    def features(self, name: str) -> Reading[np.ndarray]:
-        """The features of a metric of sets. Raises OutputError where the file was damaged."""
-        entry = self._features[name]
+    def result(self, metric: Metric) -> MetricResult:
+        """What a metric found. Raises OutputError where a file of features was damaged."""
+        entry = {key: value for key, value in self._entries[metric.name].items() if key != "signature"}
+        if not isinstance(metric, SetMetric):
+            return MetricResult(**entry)
         if entry["failed"] is not None:
-            return Reading(None, None, entry["failed"], entry["failed"], entry["sure"])
+            return MetricResult(None, None, entry["failed"], entry["failed"], entry["sure"])
         try:
-            with np.load(self._place(name)) as arrays:
-                generated, reference = (
-                    arrays[new if new in arrays else old] for new, old in (("generated", "made"), ("reference", "truth"))
-                )
-                return Reading(generated, reference)
+            with np.load(self._place(metric)) as arrays:
+                generated, reference = (arrays[name] for name in arrays.files)  # older versions gave them other names
         except (OSError, ValueError, KeyError) as error:
-            raise OutputError(f"{self._place(name)} cannot be read ({error}): delete it and run the same command again") from None
+            raise OutputError(f"{self._place(metric)} cannot be read ({error}): delete it and run the same command again") from None
+        return MetricResult(generated, reference)
 
-    def _write_features(self, name: str, reading: Reading[np.ndarray]) -> None:
-        assert reading.generated is not None and reading.reference is not None
-        with staged(self._place(name)) as temporary:
-            try:
-                np.savez(temporary, generated=reading.generated, reference=reading.reference)
-            except OSError as error:
-                raise OutputError(f"cannot write {self._place(name)}: {error}") from None
-
-    def _place(self, name: str) -> Path:
-        return self.folder / "features" / name / f"{self.name}.npz"
+    def _place(self, metric: Metric) -> Path:
+        return self._features / metric.name / f"{self.path.stem}.npz"
 
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One number of one kind of case.
-
-    Attributes:
-        generated: of the videos under test; None where there is none.
-        reference: of their sources in their place.
-        note: why there is no number.
-    """
+    """One number of one kind of case."""
 
     measure: str
     column: Column
     kind: Kind
-    generated: Estimate | None
-    reference: Estimate | None
-    note: str = ""
+    generated: Estimate | None  # of the videos under test
+    reference: Estimate | None  # of their sources in their place
+    note: str = ""  # why there is no number
 
 
-def rows_of(metric: Metric, kinds: Mapping[str, Kind], readings: Mapping[str, Reading[Numbers]]) -> list[SummaryRow]:
-    """The rows of one metric; `kinds` and `readings` by case. A column without any number has none; where all failed there is one."""
-    rows = []
-    for kind in KINDS:
-        found = [reading for name, reading in readings.items() if kinds[name] == kind]
-        if not found:
-            continue
-        here = [
-            SummaryRow(metric.name, column, kind, *(_mean(found, side, column) for side in ("generated", "reference")))
-            for column in metric.columns
-        ]
-        here += [
-            SummaryRow(metric.name, sizes_of(column), kind, *(_mean(found, side, column, abs) for side in ("generated", "reference")))
-            for column in metric.columns
-            if column.better == "zero"
-        ]
-        with_numbers = [row for row in here if row.generated is not None]
-        reason = next((reading.failed for reading in found if reading.failed), None)
-        failure = [] if reason is None else [SummaryRow(metric.name, metric.columns[0], kind, None, here[0].reference, reason)]
-        rows += with_numbers or failure
-    return rows
+def rows_of(metric: Metric, kinds: Mapping[str, Kind], results: Mapping[str, MetricResult]) -> list[SummaryRow]:
+    """The rows of one metric; `kinds` and `results` by case. A column without any number has none; where all failed there is one."""
+    by_kind = {kind: [result for name, result in results.items() if kinds[name] == kind] for kind in KINDS}
+    summary = set_rows if isinstance(metric, SetMetric) else mean_rows
+    return [row for kind, found in by_kind.items() if found for row in summary(metric, kind, found)]
 
 
-def _mean(readings: Sequence[Reading[Numbers]], side: str, column: Column, change: Callable[[float], float] = float) -> Estimate | None:
-    numbers = [getattr(reading, side) for reading in readings]
-    values = [entry.get(column.name) for entry in numbers if entry is not None]
-    return mean([None if value is None else change(value) for value in values])
+def mean_rows(metric: Metric, kind: Kind, results: Sequence[MetricResult]) -> list[SummaryRow]:
+    """The means of each column, and of the sizes of those that should be 0, in which no two signs cancel."""
+
+    def means(column: Column, change: Callable[[float], float]) -> list[Estimate | None]:
+        sides = [[(getattr(result, side) or {}).get(column.name) for result in results] for side in ("generated", "reference")]
+        return [mean([change(value) for value in values if value is not None]) for values in sides]
+
+    rows = [SummaryRow(metric.name, column, kind, *means(column, float)) for column in metric.columns]
+    for column in metric.columns:
+        if column.better == "zero":
+            size = replace(column, name=f"{column.name}{SIZE}", better="low")
+            rows.append(SummaryRow(metric.name, size, kind, *means(column, abs)))
+    reason = next((result.failed for result in results if result.failed), None)
+    failure = [] if reason is None else [SummaryRow(metric.name, metric.columns[0], kind, None, rows[0].reference, reason)]
+    return [row for row in rows if row.generated is not None] or failure
 
 
-def sizes_of(column: Column) -> Column:
-    """Of numbers that should be 0: their sizes, whose mean no two signs cancel in."""
-    return replace(column, name=f"{column.name}{SIZE}", better="low")
+def set_rows(metric: SetMetric, kind: Kind, results: Sequence[MetricResult]) -> list[SummaryRow]:
+    """The distance of all videos; that of the sources to themselves is its reference."""
+    both = [result for result in results if result.generated is not None and result.reference is not None]
+    generated, real = [result.generated for result in both], [result.reference for result in both]
+    try:
+        reference = Estimate(set_distance(real, real), None, None, len(real))
+        return [SummaryRow(metric.name, metric.columns[0], kind, distance_estimate(generated, real), reference)]
+    except InputError as error:
+        reason = next((result.failed for result in results if result.failed), str(error))
+        return [SummaryRow(metric.name, metric.columns[0], kind, None, None, reason)]
 
 
-def doubts(rows: Sequence[SummaryRow]) -> list[str]:
+def doubtful_sync(rows: Sequence[SummaryRow]) -> list[str]:
     """Sentences on networks that find the sources themselves out of sync, which says more of the network than of the sources."""
     return [
         f"{row.measure}: this network finds the sources themselves {row.reference.value:.1f} frames out of sync on average ({row.kind}), "
@@ -310,19 +266,66 @@ def doubts(rows: Sequence[SummaryRow]) -> list[str]:
     ]
 
 
-def set_rows(metric: SetMetric, kinds: Mapping[str, Kind], readings: Mapping[str, Reading[np.ndarray]]) -> list[SummaryRow]:
-    """The rows of a metric of sets of videos; the distance of the sources to themselves is its reference."""
-    rows = []
-    for kind in KINDS:
-        found = [reading for name, reading in readings.items() if kinds[name] == kind]
-        if not found:
-            continue
-        both = [(one.generated, one.reference) for one in found if one.generated is not None and one.reference is not None]
-        try:
-            generated, real = [pair[0] for pair in both], [pair[1] for pair in both]
-            reference = Estimate(set_distance(real, real), None, None, len(real))
-            rows.append(SummaryRow(metric.name, metric.column, kind, distance_estimate(generated, real), reference))
-        except InputError as error:
-            reason = next((reading.failed for reading in found if reading.failed), str(error))
-            rows.append(SummaryRow(metric.name, metric.column, kind, None, None, reason))
-    return rows
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated."""
+
+    generate: Callable[[Pair], Path]  # the video of a pair, generated or found
+    settings: dict[str, Any]  # these and the weights decide how videos turn out
+    weights: dict[str, str]
+    face_clips: FaceClips  # finds their faces
+    stand_ins: tuple[str, ...] = ()  # what is to be known of the model
+
+
+def open_subject(config: EvaluationConfig, folder: Path) -> Subject:
+    """The model under test, or the videos that were generated elsewhere. Raises ConfigError, WeightsError, InputError."""
+    model, options, resolution = config.model, options_of(config.inference), config.measures.resolution
+    if (place := config.data.generated) is not None:
+        if not place.is_dir():
+            raise InputError(f"{place} is no folder of videos (data.generated): check the path")
+        boxes, landmarks = (weights_path(name, ROOT / CHECKPOINTS) for name in ("s3fd", "2dfan4"))
+        detector = build_detector(model.detector, boxes, landmarks, resolve_device(model.device))
+        faces = FaceClips(detector, resolution, options.face)
+        return Subject(lambda pair: find_generated(place, pair), {"generated": str(place)}, {}, faces)
+    named = (model.config, model.unet, model.vae, model.whisper)
+    found = find_model(named, model.overrides, model.detector, model.device, model.dtype, options)
+    videos, faces = found.videos(folder / "generated"), FaceClips(found.face_detector(), resolution, options.face)
+    stand_ins = ("The model is the small one that comes with the project and has seen rendered faces only.",) if found.is_embedded else ()
+    return Subject(lambda pair: videos.generate(pair.name, pair.source, pair.audio), found.settings(), found.weights, faces, stand_ins)
+
+
+def find_generated(folder: Path, pair: Pair) -> Path:
+    """The video of a pair that was generated elsewhere. Raises InputError where there is none."""
+    video = folder / f"{pair.name}.mp4"
+    if not video.is_file():
+        raise InputError(f"{video} does not exist: give {pair.source} the words of {pair.audio} there, or leave out data.generated")
+    return video
+
+
+def signatures_of(clips: FaceClips, metrics: LoadedMetrics) -> dict[str, Any]:
+    """Metric -> what decides its numbers beside the files of a case; a metric with another signature is run again."""
+    faces = {"resolution": clips.resolution, "detector": clips.detector.name, "face": str(clips.choice)}
+    signatures = {
+        metric.name: {
+            "protocol": metric.protocol,
+            "columns": [column.name for column in metric.columns],
+            "weights": metrics.weights.get(metric.name, {}),
+            "settings": dict(metric.settings),
+            "faces": faces,
+        }
+        for metric in metrics.metrics
+    }
+    return json.loads(json.dumps(signatures, default=str))  # as they are read again
+
+
+def measure_pair(
+    pair: Pair, checksums: Mapping[str, str], subject: Subject, metrics: LoadedMetrics, signatures: Mapping[str, Any], folder: Path
+) -> tuple[Case, CaseRecord]:
+    """Generate and measure a pair, as far as that was not done. Raises InputError, OutputError."""
+    case = Case(pair.name, subject.generate(pair), pair.source, pair.audio, pair.kind)
+    inputs = {"video": file_sha256(case.video), "source": checksums[str(case.source)], "audio": checksums[str(case.audio)]}
+    record = CaseRecord(folder, case.name, inputs)
+    if to_run := [metric for metric in metrics.metrics if not record.has(metric, signatures[metric.name])]:
+        warnings: list[str] = []
+        record.add(to_run, measure_case(case, subject.face_clips, to_run, warnings), signatures, warnings)
+    return case, record

@@ -3,7 +3,9 @@
 import logging
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +17,9 @@ from jinja2 import Environment, FileSystemLoader
 
 from eval.cases import PairList
 from eval.estimates import NONE, json_value, markdown_table
-from eval.measure import Reading, SummaryRow, rows_of, set_rows
-from eval.metrics.base import Case, Column, Kind, Metric, Numbers, SetMetric
-from eval.metrics.table import MissingMetric
+from eval.measure import MetricResult, SummaryRow, doubtful_sync, rows_of
+from eval.metrics.base import Case, Column, Kind, Metric, SetMetric
+from eval.metrics.table import LoadedMetrics
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import reason_of
 from latentsync.media.files import write_json, write_text
@@ -27,7 +29,7 @@ from latentsync.media.video_writer import AudioTrack, VideoWriter
 
 logger = logging.getLogger(__name__)
 
-TEMPLATE = "report.html.jinja"  # beside this file
+PAGE, TABLES = "report.html.jinja", "results.md.jinja"  # templates beside this file
 MEDIA = "media"  # folder of the small videos, beside the page
 MOST_LINES = 40  # videos in one figure, the worst; the table of all numbers is in results.json
 HEIGHT = 288  # rows of a small video at most
@@ -43,38 +45,33 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "scikit-i
 
 @dataclass(frozen=True)
 class EvaluationResults:
-    """Everything that an evaluation found out.
+    """Everything that an evaluation found out."""
 
-    Attributes:
-        settings, weights: what decided the numbers; weights by name with SHA-256.
-        pairs: the list that was to be measured.
-        cases: those that were, in order.
-        numbers: metric -> case -> reading.
-        features: metric of sets -> case -> reading.
-        failed: case -> why nothing is known of it.
-        warnings: case -> what is to be known about it.
-        missing: metrics that could not take part.
-        stand_ins: sentences on networks that are random or stand for others.
-    """
+    settings: Mapping[str, Any]  # what decided the numbers
+    weights: Mapping[str, str]  # name -> SHA-256
+    pairs: PairList  # that were to be measured
+    cases: Sequence[Case]  # that were measured, in order
+    metrics: LoadedMetrics
+    results: Mapping[str, Mapping[str, MetricResult]]  # metric -> case -> result
+    failed: Mapping[str, str]  # case -> why nothing is known of it
+    warnings: Mapping[str, Sequence[str]]  # case -> what is to be known about it
+    notices: Sequence[str]  # sentences on networks that are random or stand for others
 
-    settings: Mapping[str, Any]
-    weights: Mapping[str, str]
-    pairs: PairList
-    cases: Sequence[Case]
-    metrics: Sequence[Metric]
-    sets: Sequence[SetMetric]
-    numbers: Mapping[str, Mapping[str, Reading[Numbers]]]
-    features: Mapping[str, Mapping[str, Reading[np.ndarray]]]
-    failed: Mapping[str, str]
-    warnings: Mapping[str, Sequence[str]]
-    missing: Sequence[MissingMetric]
-    stand_ins: Sequence[str]
-
+    @cached_property
     def rows(self) -> list[SummaryRow]:
-        """The table, metrics of sets last."""
+        """The table."""
         kinds = {case.name: case.kind for case in self.cases}
-        single = [row for metric in self.metrics for row in rows_of(metric, kinds, self.numbers[metric.name])]
-        return [*single, *(row for metric in self.sets for row in set_rows(metric, kinds, self.features[metric.name]))]
+        return [row for metric in self.metrics.metrics for row in rows_of(metric, kinds, self.results[metric.name])]
+
+    @property
+    def stand_ins(self) -> list[str]:
+        """What heads every report."""
+        return [*self.notices, *doubtful_sync(self.rows)]
+
+    @property
+    def single(self) -> list[Metric]:
+        """The metrics of each video by itself."""
+        return [metric for metric in self.metrics.metrics if not isinstance(metric, SetMetric)]
 
     def notes(self) -> list[str]:
         """What a reader of the table has to know."""
@@ -85,100 +82,92 @@ class EvaluationResults:
         ]
         notes += [f"Left out: {why}" for why in self.pairs.refused.values()]
         notes += [f"Left out: {name}: {why}" for name, why in self.failed.items()]
-        for name, readings in self.numbers.items():
-            lost = {case: reading.failed for case, reading in readings.items() if reading.failed}
+        for name, results in ((metric.name, self.results[metric.name]) for metric in self.single):
+            lost = {case: result.failed for case, result in results.items() if result.failed}
             if lost:
                 first = next(iter(lost))
-                notes.append(f"{name}: {len(lost)} of {len(readings)} videos could not be measured; the first was {first}: {lost[first]}")
-            elif not any(value is not None for reading in readings.values() for value in (reading.generated or {}).values()):
+                notes.append(f"{name}: {len(lost)} of {len(results)} videos could not be measured; the first was {first}: {lost[first]}")
+            elif not any(value is not None for result in results.values() for value in (result.generated or {}).values()):
                 notes.append(f"{name} has no number of any of these videos; its protocol says of which there is one.")
         return [*notes, *(f"{case}: {warning}" for case, found in self.warnings.items() for warning in found)]
 
+    def as_json(self) -> dict[str, Any]:
+        """All numbers and all that they depend on."""
+        digests = self.pairs.checksums
+        cases = {
+            case.name: {
+                "kind": case.kind,
+                **{name: str(getattr(case, name)) for name in ("video", "source", "audio")},
+                "warnings": list(self.warnings.get(case.name, ())),
+                "measures": {
+                    metric.name: {key: getattr(self.results[metric.name][case.name], key) for key in ("generated", "reference", "failed")}
+                    for metric in self.single
+                },
+            }
+            for case in self.cases
+        }
+        return {
+            "stand_ins": self.stand_ins,
+            "settings": dict(self.settings),
+            "weights": dict(self.weights),
+            "versions": versions(),
+            "pairs": [
+                {"name": pair.name, "kind": pair.kind, "source": digests[str(pair.source)], "audio": digests[str(pair.audio)]}
+                for pair in self.pairs.pairs
+            ],
+            "measures": {
+                metric.name: {"protocol": metric.protocol, "columns": json_value(list(metric.columns))} for metric in self.metrics.metrics
+            },
+            "missing": [{"measure": name, "why": why} for name, why in self.metrics.missing.items()],
+            "rows": json_value(self.rows),
+            "refused": self.pairs.refused,
+            "failed": dict(self.failed),
+            "cases": cases,
+        }
 
-def write_results(results: EvaluationResults, rows: Sequence[SummaryRow], folder: Path) -> str:
-    """Write results.json and results.md; the text of the latter. Raises OutputError."""
-    write_json(folder / "results.json", as_json(results, rows))
-    text = to_markdown(results, rows)
+
+def write_report(results: EvaluationResults, folder: Path, clips: int) -> str:
+    """Write results.json, results.md, report.html and small videos of the worst cases, `clips` at most; the text of results.md.
+
+    Raises OutputError.
+    """
+    write_json(folder / "results.json", results.as_json())
+    loader = FileSystemLoader(Path(__file__).parent)
+    templates = Environment(loader=loader, autoescape=lambda name: name == PAGE, trim_blocks=True, lstrip_blocks=True)
+    shared = {"results": results, "header": HEADER, "tables": tables(results.rows)}
+    text = templates.get_template(TABLES).render(shared, markdown_table=markdown_table)
     write_text(folder / "results.md", text)
+    page = templates.get_template(PAGE).render(
+        shared,
+        clips=list(_clips(results, worst_cases(results, clips), folder)),
+        figures=list(figures(results)),
+        settings={**results.settings, **results.weights},
+    )
+    write_text(folder / "report.html", page)
     return text
-
-
-def as_json(results: EvaluationResults, rows: Sequence[SummaryRow]) -> dict[str, Any]:
-    """All numbers and all that they depend on."""
-    digests = results.pairs.checksums
-    described = [(metric, metric.columns) for metric in results.metrics] + [(metric, [metric.column]) for metric in results.sets]
-    return {
-        "stand_ins": list(results.stand_ins),
-        "settings": dict(results.settings),
-        "weights": dict(results.weights),
-        "versions": versions(),
-        "pairs": [
-            {"name": pair.name, "kind": pair.kind, "source": digests[str(pair.source)], "audio": digests[str(pair.audio)]}
-            for pair in results.pairs.pairs
-        ],
-        "measures": {metric.name: {"protocol": metric.protocol, "columns": json_value(list(columns))} for metric, columns in described},
-        "missing": json_value(results.missing),
-        "rows": json_value(rows),
-        "refused": results.pairs.refused,
-        "failed": dict(results.failed),
-        "cases": {case.name: _case_as_json(results, case) for case in results.cases},
-    }
-
-
-def _case_as_json(results: EvaluationResults, case: Case) -> dict[str, Any]:
-    readings = {name: found[case.name] for name, found in results.numbers.items()}
-    return {
-        "kind": case.kind,
-        **{name: str(getattr(case, name)) for name in ("video", "source", "audio")},
-        "warnings": list(results.warnings.get(case.name, ())),
-        "measures": {
-            name: {"generated": reading.generated, "reference": reading.reference, "failed": reading.failed}
-            for name, reading in readings.items()
-        },
-    }
 
 
 def versions() -> dict[str, str]:
     """Of what computed the numbers."""
     found = {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
     for package in PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 
-def to_markdown(results: EvaluationResults, rows: Sequence[SummaryRow]) -> str:
-    """The tables with protocols, what is missing, and notes."""
-    lines = ["# Evaluation", ""]
-    if results.stand_ins:
-        lines += ["> **THESE FIGURES ARE NOT THOSE OF THE PUBLISHED PROTOCOLS:**", ">"]
-        lines += [*(f"> - **{words}**" for words in results.stand_ins), ""]
-    for title, cells in tables(rows):
-        lines += [f"## {title}", "", markdown_table(HEADER, cells), ""]
-    lines += ["## Protocols", ""]
-    lines += [f"- **{metric.name}**: {metric.protocol}" for metric in (*results.metrics, *results.sets)]
-    if results.missing:
-        lines += ["", "## Not measured, since weights are missing", ""]
-        lines += [f"- **{entry.measure}**: {entry.why}" for entry in results.missing]
-    return "\n".join([*lines, "", "## Notes", "", *(f"- {note}" for note in results.notes())]) + "\n"
-
-
 def tables(rows: Sequence[SummaryRow]) -> list[tuple[str, list[tuple[str, ...]]]]:
-    """Title and cells of the table of each kind of case that has rows."""
-    kinds = {kind: [cells(row) for row in rows if row.kind == kind] for kind in TITLES}
-    return [(TITLES[kind], found) for kind, found in kinds.items() if found]
-
-
-def cells(row: SummaryRow) -> tuple[str, ...]:
-    """A row of the table, see `HEADER`."""
-    column = row.column
-    name = column.name if column.name.startswith(row.measure) else f"{row.measure}: {column.name}"
-    value = f"{NONE} ({row.note})" if row.generated is None else row.generated.text(column.digits)
-    reference = NONE if row.reference is None else row.reference.text(column.digits)
-    count = NONE if row.generated is None else str(row.generated.count)
-    return name + (f", {column.unit}" if column.unit else ""), value, reference, count, BETTER[column.better]
+    """Title and cells, see `HEADER`, of the table of each kind of case that has rows."""
+    found: dict[str, list[tuple[str, ...]]] = {title: [] for title in TITLES.values()}
+    for row in rows:
+        column = row.column
+        name = column.name if column.name.startswith(row.measure) else f"{row.measure}: {column.name}"
+        value = f"{NONE} ({row.note})" if row.generated is None else row.generated.text(column.digits)
+        reference = NONE if row.reference is None else row.reference.text(column.digits)
+        count = NONE if row.generated is None else str(row.generated.count)
+        unit = f", {column.unit}" if column.unit else ""
+        found[TITLES[row.kind]].append((name + unit, value, reference, count, BETTER[column.better]))
+    return [(title, cells) for title, cells in found.items() if cells]
 
 
 class Mark(NamedTuple):
@@ -189,82 +178,44 @@ class Mark(NamedTuple):
     reference: float | None
 
 
-def worst_first(readings: Mapping[str, Reading[Numbers]], column: Column) -> list[Mark]:
+def worst_first(results: Mapping[str, MetricResult], column: Column) -> list[Mark]:
     """The videos that have a number, the worst first; by the lowest where neither way is better."""
     marks = [
-        Mark(case, reading.generated[column.name], None if reading.reference is None else reading.reference.get(column.name))
-        for case, reading in readings.items()
-        if reading.generated is not None and reading.generated.get(column.name) is not None
+        Mark(case, result.generated[column.name], (result.reference or {}).get(column.name))
+        for case, result in results.items()
+        if result.generated is not None and result.generated.get(column.name) is not None
     ]
     badness = {"low": lambda mark: mark.generated, "zero": lambda mark: abs(mark.generated)}
     return sorted(marks, key=badness.get(column.better, lambda mark: -mark.generated), reverse=True)
 
 
-@dataclass(frozen=True)
-class Figure:
-    """The videos by one number, on a line each."""
-
-    title: str
-    marks: Sequence[Mark]
-    digits: int
-
-    @property
-    def low(self) -> float:
-        """The least number."""
-        return min(value for mark in self.marks for value in mark[1:] if value is not None)
-
-    @property
-    def high(self) -> float:
-        """The largest number."""
-        return max(value for mark in self.marks for value in mark[1:] if value is not None)
-
-    def share(self, value: float) -> float:
-        """Where a number lies between both."""
-        return (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
-
-    def text(self, value: float) -> str:
-        """A number in words."""
-        return f"{value:.{self.digits}f}"
-
-
-def figures(results: EvaluationResults) -> Iterator[Figure]:
-    """A figure for each number of each kind of case."""
-    for metric in results.metrics:
+def figures(results: EvaluationResults) -> Iterator[dict[str, Any]]:
+    """What the page shows of each number of each kind of case: the videos on a line each, within the least and the largest number."""
+    for metric in results.single:
         for kind in TITLES:
-            names = [case.name for case in results.cases if case.kind == kind]
-            readings = {name: results.numbers[metric.name][name] for name in names}
+            measured = {case.name: results.results[metric.name][case.name] for case in results.cases if case.kind == kind}
             for column in metric.columns:
-                if marks := worst_first(readings, column):
-                    better = f", better: {BETTER[column.better]}" if column.better else ""
-                    unit = f" ({column.unit})" if column.unit else ""
-                    yield Figure(f"{column.name}{unit}, {kind}{better}", marks[:MOST_LINES], column.digits)
-
-
-def write_report(results: EvaluationResults, rows: Sequence[SummaryRow], folder: Path, clips: int) -> None:
-    """Write the page and the small videos of the worst cases, `clips` at most. Raises OutputError."""
-    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page = templates.get_template(TEMPLATE).render(
-        results=results,
-        header=HEADER,
-        tables=tables(rows),
-        clips=list(_clips(results, worst_cases(results, clips), folder)),
-        figures=list(figures(results)),
-        protocols=[*results.metrics, *results.sets],
-        settings={**results.settings, **results.weights},
-    )
-    write_text(folder / "report.html", page)
+                if marks := worst_first(measured, column)[:MOST_LINES]:
+                    title = f"{column.name}{f' ({column.unit})' if column.unit else ''}, {kind}"
+                    title += f", better: {BETTER[column.better]}" if column.better else ""
+                    values = [value for mark in marks for value in mark[1:] if value is not None]
+                    yield {"title": title, "marks": marks, "digits": column.digits, "low": min(values), "high": max(values)}
 
 
 def worst_cases(results: EvaluationResults, count: int) -> dict[str, str]:
     """Case -> of what it is the worst: the worst of each number that has a better way, then the second worst, and so on."""
-    columns = [(metric, column) for metric in results.metrics for column in metric.columns if column.better is not None]
-    orders = [(column, worst_first(results.numbers[metric.name], column)) for metric, column in columns]
+    ranked = [
+        (place, column, mark)
+        for metric in results.single
+        for column in metric.columns
+        if column.better is not None
+        for place, mark in enumerate(worst_first(results.results[metric.name], column), start=1)
+    ]
     chosen: dict[str, str] = {}
-    for place in range(max((len(marks) for _, marks in orders), default=0)):
-        for column, marks in orders:
-            if place < len(marks) and len(chosen) < count:
-                rank = "the worst" if place == 0 else f"place {place + 1} from the worst"
-                chosen.setdefault(marks[place].case, f"{column.name} {marks[place].generated:.{column.digits}f}, {rank}")
+    for place, column, mark in sorted(ranked, key=lambda entry: entry[0]):
+        if len(chosen) < count:
+            rank = "the worst" if place == 1 else f"place {place} from the worst"
+            chosen.setdefault(mark.case, f"{column.name} {mark.generated:.{column.digits}f}, {rank}")
     for case in results.cases:
         if len(chosen) < count:
             chosen.setdefault(case.name, "")

@@ -1,44 +1,22 @@
 """Evaluate a model: every metric on a list of pairs: `python -m eval.run --config eval.yaml`."""
 
 import argparse
-import json
 import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from latentsync.cli import CODES, run_command
 from latentsync.errors import ConfigError, InputError, OutputError, WeightsError, reason_of
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
-    from eval.cases import Pair
     from eval.config import EvaluationConfig
-    from eval.measure import CaseRecord, FaceClips
-    from eval.metrics.base import Case
+    from eval.measure import CaseRecord, Subject
     from eval.metrics.table import LoadedMetrics
 
 logger = logging.getLogger("eval")
 BUSY = "is in use by another evaluation: wait for it, or name another folder for results (output.folder)"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated.
-
-    Attributes:
-        generate: the video of a pair, generated or found.
-        settings, weights: what decides how videos turn out.
-        face_clips: finds their faces.
-        stand_ins: what is to be known of the model.
-    """
-
-    generate: "Callable[[Pair], Path]"
-    settings: dict[str, Any]
-    weights: dict[str, str]
-    face_clips: "FaceClips"
-    stand_ins: tuple[str, ...] = ()
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,59 +35,20 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_intermixed_args(arguments)
 
 
-def open_subject(config: "EvaluationConfig", folder: Path) -> Subject:
-    """The model under test, or the videos that were generated elsewhere. Raises ConfigError, WeightsError, InputError."""
-    from eval.cases import find_model
-    from eval.config import options_of
-    from eval.measure import FaceClips
-    from latentsync.faces.detector import build_detector
-    from latentsync.pipelines.build import ROOT, resolve_device
-    from latentsync.weights import CHECKPOINTS, weights_path
-
-    model, options, resolution = config.model, options_of(config.inference), config.measures.resolution
-    if (place := config.data.generated) is not None:
-        if not place.is_dir():
-            raise InputError(f"{place} is no folder of videos (data.generated): check the path")
-        boxes, landmarks = (weights_path(name, ROOT / CHECKPOINTS) for name in ("s3fd", "2dfan4"))
-        detector = build_detector(model.detector, boxes, landmarks, resolve_device(model.device))
-        return Subject(
-            lambda pair: find_generated(place, pair), {"generated": str(place)}, {}, FaceClips(detector, resolution, options.face)
-        )
-    named = (model.config, model.unet, model.vae, model.whisper)
-    found = find_model(named, model.overrides, model.detector, model.device, model.dtype, options)
-    videos = found.videos(folder / "generated")
-    stand_ins = ("The model is the small one that comes with the project and has seen rendered faces only.",) if found.is_embedded else ()
-    return Subject(
-        lambda pair: videos.generate(pair.name, pair.source, pair.audio),
-        found.settings(),
-        found.weights,
-        FaceClips(found.face_detector(), resolution, options.face),
-        stand_ins,
-    )
-
-
-def find_generated(folder: Path, pair: "Pair") -> Path:
-    """The video of a pair that was generated elsewhere. Raises InputError where there is none."""
-    video = folder / f"{pair.name}.mp4"
-    if not video.is_file():
-        raise InputError(f"{video} does not exist: give {pair.source} the words of {pair.audio} there, or leave out data.generated")
-    return video
-
-
-def evaluate(config: "EvaluationConfig", limit: int | None, subject: Subject, metrics: "LoadedMetrics") -> str:
+def evaluate(config: "EvaluationConfig", limit: int | None, subject: "Subject", metrics: "LoadedMetrics") -> str:
     """Evaluate a subject, one pair after another; the table. A failure of one pair does not stop the others.
 
     Raises ConfigError, WeightsError, OutputError; InputError where no pair could be measured.
     """
     from eval.cases import find_videos, make_pairs
-    from eval.measure import doubts
-    from eval.report import EvaluationResults, write_report, write_results
+    from eval.measure import measure_pair, signatures_of
+    from eval.report import EvaluationResults, write_report
 
     data, folder = config.data, config.output.folder
     pairs = make_pairs(find_videos(data.videos), data.kinds, data.seed)
     pairs.write(folder / "pairs.json")
-    for entry in metrics.missing:
-        logger.warning("%s is not measured: %s", entry.measure, entry.why)
+    for measure, why in metrics.missing.items():
+        logger.warning("%s is not measured: %s", measure, why)
     signatures = signatures_of(subject.face_clips, metrics)
     records: dict[str, CaseRecord] = {}
     cases, failed, chosen = [], {}, pairs.pairs[:limit]
@@ -132,62 +71,19 @@ def evaluate(config: "EvaluationConfig", limit: int | None, subject: Subject, me
         weights={**subject.weights, **{name: sha for found in metrics.weights.values() for name, sha in found.items()}},
         pairs=pairs,
         cases=cases,
-        metrics=metrics.metrics,
-        sets=metrics.sets,
-        numbers={metric.name: {name: record.numbers(metric.name) for name, record in records.items()} for metric in metrics.metrics},
-        features={metric.name: {name: record.features(metric.name) for name, record in records.items()} for metric in metrics.sets},
+        metrics=metrics,
+        results={metric.name: {name: record.result(metric) for name, record in records.items()} for metric in metrics.metrics},
         failed=failed,
         warnings={name: record.warnings for name, record in records.items() if record.warnings},
-        missing=metrics.missing,
-        stand_ins=[*config.output.stand_ins, *subject.stand_ins, *metrics.stand_ins],
+        notices=[*config.output.stand_ins, *subject.stand_ins, *metrics.stand_ins],
     )
-    rows = results.rows()
-    results = replace(results, stand_ins=[*results.stand_ins, *doubts(rows)])
-    text = write_results(results, rows, folder)
-    write_report(results, rows, folder, config.output.clips)
-    return text
-
-
-def signatures_of(clips: "FaceClips", metrics: "LoadedMetrics") -> dict[str, Any]:
-    """Metric -> what decides its numbers beside the files of a case; a metric with another signature is run again."""
-    faces = {"resolution": clips.resolution, "detector": clips.detector.name, "face": str(clips.choice)}
-    signatures = {
-        metric.name: {
-            "protocol": metric.protocol,
-            "columns": [column.name for column in getattr(metric, "columns", None) or [metric.column]],
-            "weights": metrics.weights.get(metric.name, {}),
-            "settings": dict(getattr(metric, "settings", {})),
-            "faces": faces,
-        }
-        for metric in (*metrics.metrics, *metrics.sets)
-    }
-    return json.loads(json.dumps(signatures, default=str))  # as they are read again
-
-
-def measure_pair(
-    pair: "Pair", checksums: Mapping[str, str], subject: Subject, metrics: "LoadedMetrics", signatures: Mapping[str, Any], folder: Path
-) -> "tuple[Case, CaseRecord]":
-    """Generate and measure a pair, as far as that was not done. Raises InputError, OutputError."""
-    from eval.measure import CaseRecord, measure_case
-    from eval.metrics.base import Case
-    from latentsync.weights import file_sha256
-
-    case = Case(pair.name, subject.generate(pair), pair.source, pair.audio, pair.kind)
-    inputs = {"video": file_sha256(case.video), "source": checksums[str(case.source)], "audio": checksums[str(case.audio)]}
-    record = CaseRecord(folder, case.name, inputs)
-    to_run, sets = (
-        [metric for metric in some if not record.has(metric.name, signatures[metric.name])] for some in (metrics.metrics, metrics.sets)
-    )
-    if to_run or sets:
-        warnings: list[str] = []
-        subject.face_clips.warn = warnings.append
-        record.add(measure_case(case, subject.face_clips, to_run, sets), signatures, warnings)
-    return case, record
+    return write_report(results, folder, config.output.clips)
 
 
 def run(parsed: argparse.Namespace) -> None:
     """Do what the command line says."""
     from eval.config import load_evaluation_config
+    from eval.measure import open_subject
     from eval.metrics.table import load_metrics
     from latentsync.config import dump_config
     from latentsync.media.files import FolderLock

@@ -2,7 +2,7 @@
 
 import argparse
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from latentsync.errors import InputError, LatentSyncError, WeightsError, reason_
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     import torch
 
-    from eval.estimates import Estimate
     from eval.measure import FaceClips
     from eval.metrics.base import SetMetric
 
@@ -32,142 +31,56 @@ class VideoSet:
     features: list[np.ndarray] = field(default_factory=list)  # n d of each video that has any
     failed: dict[str, str] = field(default_factory=dict)  # video -> why it could not be measured
 
-    @property
-    def count(self) -> int:
-        """Features of all of them."""
-        return sum(map(len, self.features))
 
-
-@dataclass(frozen=True)
-class SetResults:
-    """What was found.
-
-    Attributes:
-        distance: of both sets.
-        halves: distance of two halves of the real one; None where it is too small.
-        sets: "real" and "generated".
-        weights: file -> SHA-256.
-        settings: what else decided the numbers.
-    """
-
-    metric: "SetMetric"
-    distance: "Estimate"
-    halves: float | None
-    sets: Mapping[str, VideoSet]
-    weights: Mapping[str, str]
-    settings: Mapping[str, str]
-
-    @property
-    def width(self) -> int:
-        """Numbers of one feature."""
-        return self.sets["real"].features[0].shape[1]
-
-    @property
-    def full_rank(self) -> bool:
-        """Whether both sets have enough features for a covariance that can be inverted."""
-        return min(part.count for part in self.sets.values()) > self.width
-
-    def content(self) -> dict[str, Any]:
-        """What goes into the JSON."""
-        return {
-            "measure": self.metric.name,
-            "value": self.distance.value,
-            "interval": [self.distance.low, self.distance.high],
-            "real_halves": self.halves,
-            "sets": {
-                side: {"videos": len(part.features), "features": part.count, "failed": part.failed} for side, part in self.sets.items()
-            },
-            "features_width": self.width,
-            "full_rank": self.full_rank,
-            "protocol": self.metric.protocol,
-            "weights": dict(self.weights),
-            "settings": dict(self.settings),
-        }
-
-    def table(self) -> str:
-        """Markdown."""
-        from eval.estimates import markdown_table
-
-        name, digits, (real, generated) = self.metric.name, self.metric.column.digits, (self.sets["real"], self.sets["generated"])
-        halves = "too few videos" if self.halves is None else f"{self.halves:.{digits}f}"
-        both = f"{len(generated.features)}, {len(real.features)}", f"{generated.count}, {real.count}"
-        rows = [
-            ("generated against real", self.distance.text(digits), *both),
-            ("reference: real against real, by halves", halves, str(len(real.features)), str(real.count)),
-        ]
-        header = (f"{name} (lower is better)", "value [95 % interval]", "videos", "features")
-        parts = [markdown_table(header, rows), self.metric.protocol]
-        if not self.full_rank:
-            parts.append(f"**Fewer features than the {self.width} numbers of each: compare with sets of the same size alone.**")
-        if failed := [f"- {path}: {why}" for part in (generated, real) for path, why in part.failed.items()]:
-            parts += [f"Left out ({len(failed)}):", "\n".join(failed)]
-        return "\n\n".join(parts) + "\n"
-
-    def write(self, folder: Path) -> str:
-        """Write JSON, table and figure; the table. Raises OutputError."""
-        from latentsync.media.files import write_json, write_text
-
-        table, name = self.table(), self.metric.name
-        write_json(folder / f"{name}.json", self.content())
-        write_text(folder / f"{name}.md", table)
-        self.draw(folder / f"{name}.png")
-        return table
-
-    def draw(self, path: Path) -> None:
-        """Write both rows as points, with the interval. Raises OutputError."""
-        from matplotlib.figure import Figure  # here, because importing it searches a folder of settings
-
-        from latentsync.media.files import staged
-
-        figure = Figure(figsize=(6, 2), layout="constrained")
-        axes = figure.add_subplot()
-        value, low, high, _ = self.distance
-        reach = None if low is None or high is None else [[value - low], [high - value]]
-        axes.errorbar([value], [1], xerr=reach, fmt="o", capsize=4)
-        if self.halves is not None:
-            axes.plot([self.halves], [0], "s", color="grey")
-        axes.set_yticks([0, 1], ["real against real", "generated against real"])
-        axes.set(ylim=(-0.5, 1.5), xlabel=self.metric.name)
-        axes.set_xlim(left=0)
-        with staged(path) as temporary:
-            figure.savefig(temporary, dpi=110, format="png")
-
-
-def make_parser(prog: str, what: str) -> argparse.ArgumentParser:
-    """The arguments of every such command; a metric adds its own."""
+def parse_arguments(name: str, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line of `eval_fid` or `eval_fvd`; wrong usage ends the program with code 2."""
+    what = {"fid": "Frechet inception distance", "fvd": "Frechet video distance"}[name]
     parser = argparse.ArgumentParser(
-        prog=f"python -m eval.{prog}",
+        prog=f"python -m eval.eval_{name}",
         description=f"{what} of the faces of two folders of videos. Prints the table; --output_dir also writes .json, .md and .png.",
         epilog=CODES,
     )
-    generated = "folder of generated ones; names need not be the same"
-    parser.add_argument(
-        *("--real", "--real_videos_dir"), type=Path, required=True, metavar="DIR", help="folder of real videos (folders in it, too)"
-    )
-    parser.add_argument(*("--generated", "--made", "--fake_videos_dir"), type=Path, required=True, metavar="DIR", help=generated)
+    for names, text in (
+        (("--real", "--real_videos_dir"), "folder of real videos (folders in it, too)"),
+        (("--generated", "--made", "--fake_videos_dir"), "folder of generated ones; names need not be the same"),
+    ):
+        parser.add_argument(*names, type=Path, required=True, metavar="DIR", help=text)
     parser.add_argument("--output_dir", type=Path, help="where results go (default: the table is printed only)")
     parser.add_argument("--checkpoints", type=Path, help="folder of weight files (default: checkpoints/ of the project)")
     parser.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
+    if name == "fid":
+        parser.add_argument("--inception", type=Path, help="Inception as TorchScript (default: that in checkpoints/)")
+        parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth frame (default %(default)s)")
+    else:
+        parser.add_argument("--i3d", type=Path, help="I3D as TorchScript (default: i3d_torchscript.pt in checkpoints/)")
+        windows = (
+            "one (default): frames 20 to 35 of each video, as LatentSync measures; all: every 16 frames, for a covariance of full rank"
+        )
+        parser.add_argument("--windows", choices=("one", "all"), default="one", help=windows)
     parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
-    return parser
+    return parser.parse_args(arguments)
 
 
-def run_set_command(parsed: argparse.Namespace, weights: Path | None, name: str, build: "Callable[[Path, torch.device], SetMetric]") -> int:
-    """Measure and write; the exit code.
+def load_metric(name: str, parsed: argparse.Namespace, checkpoints: Path, device: "torch.device") -> "tuple[SetMetric, Path]":
+    """The metric of a command line, and the file of its network. Raises InputError, WeightsError."""
+    from eval.metrics.distribution import Fid, Fvd, load_i3d, load_inception
+    from latentsync.weights import weights_path
 
-    Args:
-        weights: of the network; None: the place of `name` in the table of weight files.
-        build: makes the metric of a file.
-    """
-    return run_command(lambda: _run(parsed, weights, name, build), "eval", "nothing was written.", verbose=parsed.verbose)
+    if name == "fvd":
+        weights = parsed.i3d or weights_path("i3d", checkpoints)
+        return Fvd(load_i3d(weights, device), parsed.windows, device), weights
+    if parsed.every < 1:
+        raise InputError(f"--every is {parsed.every}: give 1 for all frames, 5 for five a second")
+    weights = parsed.inception or weights_path("inception", checkpoints)
+    return Fid(load_inception(weights, device), parsed.every, device), weights
 
 
-def _run(parsed: argparse.Namespace, weights: Path | None, name: str, build: "Callable[[Path, torch.device], SetMetric]") -> None:
+def run(name: str, parsed: argparse.Namespace) -> None:
+    """Do what the command line says."""
     from eval.measure import FaceClips
-    from eval.metrics.distribution import distance_estimate
     from latentsync.faces.detector import build_detector
-    from latentsync.media.files import walk_media
+    from latentsync.media.files import walk_media, write_json, write_text
     from latentsync.pipelines.build import ROOT, resolve_device
     from latentsync.weights import CHECKPOINTS, file_sha256, weights_path
 
@@ -176,24 +89,24 @@ def _run(parsed: argparse.Namespace, weights: Path | None, name: str, build: "Ca
         if not found:
             raise InputError(f"{getattr(parsed, side)} holds no video: name a folder of videos with --{side}")
     device, checkpoints = resolve_device(parsed.device), parsed.checkpoints or ROOT / CHECKPOINTS
-    weights = weights or weights_path(name, checkpoints)
-    metric = build(weights, device)
-    detector = build_detector(parsed.detector, *(weights_path(name, checkpoints) for name in ("s3fd", "2dfan4")), device)
+    metric, weights = load_metric(name, parsed, checkpoints, device)
+    detector = build_detector(parsed.detector, *(weights_path(file, checkpoints) for file in ("s3fd", "2dfan4")), device)
     face_clips = FaceClips(detector, RESOLUTION)
     sets = {side: features_of_videos(found, metric, face_clips) for side, found in videos.items()}
     for side, part in sets.items():
-        if not part.count:
+        if not part.features:
             why = f", the last because: {list(part.failed.values())[-1]}" if part.failed else ""
             raise InputError(f"Not one of {len(videos[side])} videos in {getattr(parsed, side)} could be measured{why}")
-    results = SetResults(
-        metric=metric,
-        distance=distance_estimate(sets["generated"].features, sets["real"].features),
-        halves=halves_distance(sets["real"].features),
-        sets=sets,
-        weights={weights.name: file_sha256(weights)},
-        settings={"detector": detector.name, **{side: str(getattr(parsed, side)) for side in SIDES}},
-    )
-    print(results.table() if parsed.output_dir is None else results.write(parsed.output_dir), end="")
+    content = to_json(metric, sets) | {
+        "weights": {weights.name: file_sha256(weights)},
+        "settings": {"detector": detector.name, **{side: str(getattr(parsed, side)) for side in SIDES}},
+    }
+    table = to_markdown(metric, content)
+    if parsed.output_dir is not None:
+        write_json(parsed.output_dir / f"{metric.name}.json", content)
+        write_text(parsed.output_dir / f"{metric.name}.md", table)
+        draw(content, parsed.output_dir / f"{metric.name}.png")
+    print(table, end="")
 
 
 def features_of_videos(videos: Sequence[Path], metric: "SetMetric", face_clips: "FaceClips") -> VideoSet:
@@ -219,10 +132,66 @@ def features_of_videos(videos: Sequence[Path], metric: "SetMetric", face_clips: 
     return found
 
 
-def halves_distance(features: Sequence[np.ndarray]) -> float | None:
-    """The distance of two halves of the real videos, drawn by seed: what it is of nothing but chance. None of too few."""
-    from eval.metrics.distribution import FEWEST, set_distance
+def to_json(metric: "SetMetric", sets: dict[str, VideoSet]) -> dict[str, Any]:
+    """The distance of both sets, and as a reference that of two halves of the real videos, drawn by seed; None of too few."""
+    from eval.metrics.distribution import FEWEST, distance_estimate, set_distance
 
-    order = np.random.default_rng(SEED).permutation(len(features))
-    halves = [[features[index] for index in part] for part in (order[::2], order[1::2])]
-    return None if any(sum(map(len, half)) < FEWEST for half in halves) else set_distance(*halves)
+    real, width = sets["real"].features, sets["real"].features[0].shape[1]
+    counts = {side: sum(map(len, part.features)) for side, part in sets.items()}
+    order = np.random.default_rng(SEED).permutation(len(real))
+    halves = [[real[index] for index in part] for part in (order[::2], order[1::2])]
+    value, low, high, _ = distance_estimate(sets["generated"].features, real)
+    return {
+        "measure": metric.name,
+        "value": value,
+        "interval": [low, high],
+        "real_halves": None if any(sum(map(len, half)) < FEWEST for half in halves) else set_distance(*halves),
+        "sets": {side: {"videos": len(part.features), "features": counts[side], "failed": part.failed} for side, part in sets.items()},
+        "features_width": width,
+        "full_rank": min(counts.values()) > width,
+        "protocol": metric.protocol,
+    }
+
+
+def to_markdown(metric: "SetMetric", content: dict[str, Any]) -> str:
+    """The table, by the content of the JSON file."""
+    from eval.estimates import Estimate, markdown_table
+
+    digits, halves = metric.columns[0].digits, content["real_halves"]
+    real, generated = ([str(content["sets"][side][key]) for key in ("videos", "features")] for side in SIDES)
+    distance = Estimate(content["value"], *content["interval"], 0).text(digits)
+    rows = [
+        ("generated against real", distance, *(", ".join(pair) for pair in zip(generated, real, strict=True))),
+        ("reference: real against real, by halves", "too few videos" if halves is None else f"{halves:.{digits}f}", *real),
+    ]
+    parts = [markdown_table((f"{metric.name} (lower is better)", "value [95 % interval]", "videos", "features"), rows), metric.protocol]
+    if not content["full_rank"]:
+        parts.append(f"**Fewer features than the {content['features_width']} numbers of each: compare with sets of the same size alone.**")
+    if failed := [f"- {path}: {why}" for side in reversed(SIDES) for path, why in content["sets"][side]["failed"].items()]:
+        parts += [f"Left out ({len(failed)}):", "\n".join(failed)]
+    return "\n\n".join(parts) + "\n"
+
+
+def draw(content: dict[str, Any], path: Path) -> None:
+    """Write both distances as points, with the interval. Raises OutputError."""
+    from matplotlib.figure import Figure  # here, because importing it searches a folder of settings
+
+    from latentsync.media.files import staged
+
+    figure = Figure(figsize=(6, 2), layout="constrained")
+    axes = figure.add_subplot()
+    value, (low, high) = content["value"], content["interval"]
+    axes.errorbar([value], [1], xerr=None if low is None else [[value - low], [high - value]], fmt="o", capsize=4)
+    if content["real_halves"] is not None:
+        axes.plot([content["real_halves"]], [0], "s", color="grey")
+    axes.set_yticks([0, 1], ["real against real", "generated against real"])
+    axes.set(ylim=(-0.5, 1.5), xlabel=content["measure"])
+    axes.set_xlim(left=0)
+    with staged(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+
+
+def main(name: str, arguments: Sequence[str] | None = None) -> int:
+    """Entry point of both commands."""
+    parsed = parse_arguments(name, arguments)
+    return run_command(lambda: run(name, parsed), "eval", "nothing was written.", verbose=parsed.verbose)

@@ -1,7 +1,8 @@
 """The diffusion process, shared by training and inference: noise, samplers, guidance, the channels the denoiser sees, the sampling loop.
 
 Denoising diffusion implicit models (arXiv 2010.02502) with Stable Diffusion's schedule (arXiv 2112.10752); classifier-free guidance
-(arXiv 2207.12598); noise mixed from a part shared by all frames and a part of each frame's own (arXiv 2305.10474).
+(arXiv 2207.12598), on request in an interval of the noise levels alone (arXiv 2404.07724); deep features kept for some steps
+(arXiv 2312.00858); noise mixed from a part shared by all frames and a part of each frame's own (arXiv 2305.10474).
 """
 
 from collections.abc import Callable
@@ -9,12 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from diffusers import DDIMScheduler, SchedulerMixin
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UniPCMultistepScheduler
 from einops import rearrange
 
 from latentsync.constants import LATENT_CHANNELS
+from latentsync.models.unet import FeatureCache
 
-Denoiser = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # (b 13 f h w), timestep, audio (b f) n d -> (b 4 f h w)
+Denoiser = Callable[..., torch.Tensor]  # (b 13 f h w), timestep, audio (b f) n d, and a `FeatureCache` where one is used -> (b 4 f h w)
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,41 @@ SCHEDULE = {  # of Stable Diffusion
     "timestep_spacing": "leading",
 }
 SAMPLERS: dict[str, Callable[..., SchedulerMixin]] = {  # name -> scheduler of diffusers; adding one takes a line
-    "ddim": partial(DDIMScheduler, clip_sample=False, set_alpha_to_one=False),
+    "ddim": partial(DDIMScheduler, clip_sample=False, set_alpha_to_one=False),  # as published
+    "dpm++": partial(DPMSolverMultistepScheduler, final_sigmas_type="sigma_min"),  # DPM-Solver++ 2M (arXiv 2211.01095)
+    "unipc": partial(UniPCMultistepScheduler, final_sigmas_type="sigma_min"),  # arXiv 2302.04867
 }
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the sampling loop goes from noise to latents. By default as published, but without the cache of features.
+
+    Attributes:
+        inference_steps: denoising steps, 1 to 999.
+        guidance_scale: of classifier-free guidance; 1 or less switches it off.
+        sampler: one of `SAMPLERS`.
+        guidance_start, guidance_stop: guidance is used from this share of the steps on until before that one (0 to 1).
+        cache_interval: steps from one full step of the denoiser to the next; the steps between take the deep features of the last full one.
+        cache_branch: how little the steps between compute, see `FeatureCache`.
+    """
+
+    inference_steps: int = 20
+    guidance_scale: float = 1.5
+    sampler: str = "ddim"
+    guidance_start: float = 0.0
+    guidance_stop: float = 1.0
+    cache_interval: int = 1
+    cache_branch: int = 0
+
+    def guidance_at(self, step: int) -> float:
+        """The scale of guidance in step 0, 1, ..."""
+        return self.guidance_scale if self.guidance_start <= step / self.inference_steps < self.guidance_stop else 1.0
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether any step is guided and so runs twice the clips."""
+        return any(self.guidance_at(step) > 1 for step in range(self.inference_steps))
 
 
 def make_scheduler(sampler: str = "ddim") -> SchedulerMixin:
@@ -84,19 +119,27 @@ def one_step_x0(noisy: torch.Tensor, epsilon: torch.Tensor, alphas_cumprod: torc
 
 
 def predict_noise(
-    unet: Denoiser, noisy: torch.Tensor, timestep: torch.Tensor, conditions: Conditions, audio: torch.Tensor, scale: float
+    unet: Denoiser,
+    noisy: torch.Tensor,
+    timestep: torch.Tensor,
+    conditions: Conditions,
+    audio: torch.Tensor,
+    scale: float,
+    cache: FeatureCache | None = None,
 ) -> torch.Tensor:
     """The guided noise prediction; without guidance (scale at most 1) the denoiser runs once, not twice.
 
     Args:
         noisy: latents (b, 4, f, h, w).
-        audio: windows (b, f, n, d). The unconditional half is given zeros.
+        audio: windows (b, f, n, d). The unconditional half, which is the first one, is given zeros.
+        cache: deep features of an earlier step, or the place for those of this one.
     """
+    more = () if cache is None else (cache,)
     sample = unet_input(noisy, conditions)
     if scale <= 1:
-        return unet(sample, timestep, rearrange(audio, "b f n d -> (b f) n d"))
+        return unet(sample, timestep, rearrange(audio, "b f n d -> (b f) n d"), *more)
     both = rearrange(torch.stack([torch.zeros_like(audio), audio]), "g b f n d -> (g b f) n d")
-    unconditional, conditional = unet(torch.cat([sample, sample]), timestep, both).chunk(2)
+    unconditional, conditional = unet(torch.cat([sample, sample]), timestep, both, *more).chunk(2)
     return guide(unconditional, conditional, scale)
 
 
@@ -105,37 +148,38 @@ def denoise(
     noise: torch.Tensor,
     conditions: Conditions,
     audio: torch.Tensor,
+    sampling: Sampling,
     *,
-    inference_steps: int,
-    guidance_scale: float,
-    sampler: str = "ddim",
     dtype: torch.dtype = torch.float32,
     on_step: Callable[[int], None] | None = None,
 ) -> torch.Tensor:
     """Noise to latents: the sampling loop. The running latents stay in float32; the denoiser alone works in `dtype`.
+
+    Scheduler and cache are made for this call, so that nothing of them passes on to the next clips.
 
     Args:
         unet: the denoiser.
         noise: (b, 4, f, h, w).
         conditions: see `Conditions`.
         audio: windows (b, f, n, d).
-        inference_steps: number of denoising steps.
-        guidance_scale: 1 or less switches guidance off.
-        sampler: one of `SAMPLERS`; its scheduler is made for this call, so that what a multistep solver remembers never passes on.
+        sampling: steps, sampler, guidance and cache.
         dtype: the denoiser's own precision.
         on_step: called with the number of steps done.
 
     Returns:
         Scaled latents, float32 (b, 4, f, h, w).
     """
-    scheduler = make_scheduler(sampler)
-    scheduler.set_timesteps(inference_steps)
+    scheduler = make_scheduler(sampling.sampler)
+    scheduler.set_timesteps(sampling.inference_steps)
     latents = noise.float() * scheduler.init_noise_sigma
     conditions = Conditions(conditions.mask.to(dtype), conditions.masked.to(dtype), conditions.reference.to(dtype))
     audio = audio.to(dtype)
-    for done, timestep in enumerate(scheduler.timesteps, start=1):
-        epsilon = predict_noise(unet, latents.to(dtype), timestep, conditions, audio, guidance_scale)
+    cache = FeatureCache(sampling.cache_branch) if sampling.cache_interval > 1 else None
+    for step, timestep in enumerate(scheduler.timesteps):
+        if cache is not None and step % sampling.cache_interval == 0:
+            cache.features = None
+        epsilon = predict_noise(unet, latents.to(dtype), timestep, conditions, audio, sampling.guidance_at(step), cache)
         latents = scheduler.step(epsilon.float(), timestep, latents).prev_sample
         if on_step is not None:
-            on_step(done)
+            on_step(step + 1)
     return latents

@@ -1,6 +1,5 @@
 """The mel spectrogram that SyncNet sees."""
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -17,8 +16,6 @@ BANDS = 80
 LOWEST, HIGHEST = 55.0, 7600.0  # Hz
 REFERENCE_DB, SILENCE_DB, SCALE = 20.0, -100.0, 4.0
 _FLOOR = 1e-5  # magnitude below which all is silence
-# Slaney's mel scale: even in frequency up to the corner, in its logarithm beyond
-_HZ_PER_MEL, _CORNER_HZ, _LOG_STEP = 200.0 / 3.0, 1000.0, math.log(6.4) / 27.0
 
 
 def log_mel(samples: np.ndarray | Tensor) -> Tensor:
@@ -53,20 +50,7 @@ def mel_window(mel: Tensor, frame: int, num_frames: int) -> Tensor:
 @lru_cache(maxsize=1)
 def mel_filters() -> np.ndarray:
     """Triangles of equal area over the bins of a spectrum: float32 [BANDS, N_FFT // 2 + 1] (Slaney, Auditory Toolbox, 1998)."""
-    bins = np.linspace(0, AUDIO_SAMPLE_RATE / 2, N_FFT // 2 + 1)
-    edges = _to_hz(np.linspace(_to_mel(LOWEST), _to_mel(HIGHEST), BANDS + 2))
-    rising = (bins[None] - edges[:-2, None]) / np.diff(edges)[:-1, None]
-    falling = (edges[2:, None] - bins[None]) / np.diff(edges)[1:, None]
-    area = 2.0 / (edges[2:] - edges[:-2])
-    return (np.maximum(0, np.minimum(rising, falling)) * area[:, None]).astype(np.float32)
+    from transformers.audio_utils import mel_filter_bank  # takes half a second to import
 
-
-def _to_mel(hz: float) -> float:
-    if hz < _CORNER_HZ:
-        return hz / _HZ_PER_MEL
-    return _CORNER_HZ / _HZ_PER_MEL + math.log(hz / _CORNER_HZ) / _LOG_STEP
-
-
-def _to_hz(mel: np.ndarray) -> np.ndarray:
-    corner = _CORNER_HZ / _HZ_PER_MEL
-    return np.where(mel < corner, mel * _HZ_PER_MEL, _CORNER_HZ * np.exp(_LOG_STEP * (mel - corner)))
+    filters = mel_filter_bank(N_FFT // 2 + 1, BANDS, LOWEST, HIGHEST, AUDIO_SAMPLE_RATE, norm="slaney", mel_scale="slaney")
+    return np.ascontiguousarray(filters.T, dtype=np.float32)

@@ -1,1 +1,1 @@
-"""Data: rendered talking heads with known truth."""
+"""The data pipeline: raw video to training clips."""

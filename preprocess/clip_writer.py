@@ -1,5 +1,6 @@
 """How steps write clips: frame-exact cuts, one good encode."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,9 +13,10 @@ import ffmpeg
 import numpy as np
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
-from latentsync.errors import InputError, LatentSyncError, OutputError
+from latentsync.errors import InputError, LatentSyncError, OutputError, first_line
 from latentsync.media.files import VIDEO_EXTENSIONS, staged
-from latentsync.media.probe import DISK_FULL, QUIET, Child, Colour, file_url, probe, tag_options, write_all
+from latentsync.media.probe import DISK_FULL, QUIET, Child, Colour, file_url, probe, write_all
+from preprocess.step import ClipFile, Facts, Kept
 
 SAMPLES_PER_FRAME = AUDIO_SAMPLE_RATE // VIDEO_FPS  # of sound, 640
 CRF = 13  # measured against its source at 1080x1920: SSIM 0.995
@@ -59,7 +61,10 @@ def write_clip(target: Path, streams: Iterable[Any], options: dict[str, Any], fr
         node = ffmpeg.output(*streams, file_url(temporary), **_PLAIN, **options)
         child = Child(["ffmpeg", *QUIET, *ffmpeg.get_args(node, overwrite_output=True)], feed=True)
         try:
-            _feed(child, frames)
+            assert child.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # ffmpeg has given up; its exit status says so
+                for frame in frames:
+                    write_all(child.stdin, np.ascontiguousarray(frame))
             status = child.finish()
         except BaseException:
             child.kill()
@@ -67,20 +72,6 @@ def write_clip(target: Path, streams: Iterable[Any], options: dict[str, Any], fr
         full = any(DISK_FULL in line for line in child.errors())
         if status or full:
             raise (OutputError if full else LatentSyncError)(f"{target} was not written: ffmpeg stopped with: {child.reason()}")
-
-
-def _feed(child: Child, frames: Iterable[np.ndarray]) -> None:
-    assert child.stdin is not None
-    for frame in frames:
-        try:
-            write_all(child.stdin, np.ascontiguousarray(frame))
-        except BrokenPipeError:  # it has given up; its exit status says so
-            return
-
-
-def colour_options() -> dict[str, str]:
-    """ffmpeg output options that tag `COLOUR`."""
-    return tag_options(COLOUR)
 
 
 def place(source: Path, target: Path) -> None:
@@ -107,6 +98,19 @@ def clip_path(folder: Path, name: str, number: int | None = None) -> Path:
     return folder / (f"{stem}.mp4" if number is None else f"{stem}_{number:03d}.mp4")
 
 
+def keep(clip: ClipFile, folder: Path, facts: Facts) -> Kept:
+    """Put a clip that a filter leaves as it is into the filter's folder."""
+    target = clip_path(folder, clip.name)
+    place(clip.path, target)
+    return Kept(target, facts)
+
+
+def piece_facts(clip: ClipFile, start: int, stop: int) -> dict[str, float]:
+    """Facts of the frames start..stop (half open) of a clip; seconds, `start` since the beginning of the raw file's picture."""
+    begins = float(clip.facts.get("start") or 0.0) + start / VIDEO_FPS
+    return {"start": begins, "frames": stop - start, "duration": (stop - start) / VIDEO_FPS}
+
+
 LEAST_REST = 0.2  # seconds of picture that a step leaves out and gives a reason for; the sound of most recordings ends a few frames early
 
 
@@ -122,36 +126,25 @@ class SourceRecording:
     sound: str
 
     @property
-    def heard_frames(self) -> int:
+    def frames_with_sound(self) -> int:
         """Frames that have both picture and sound."""
         return min(self.frames, self.samples // SAMPLES_PER_FRAME)
 
 
 def open_recording(path: Path) -> SourceRecording:
-    """Look at a clip without decoding it. Raises InputError where it is none of the kind."""
+    """Read the packets of a clip without decoding it. Raises InputError where it is none of the kind."""
     info = probe(path)
     video, audio = info.require_video(), info.require_audio()
-    packets = _packets(path, video.index)
+    entries = ["-select_streams", str(video.index), "-show_entries", "packet=pts_time,flags", "-of", "csv=p=0"]
+    command = ["ffprobe", "-v", "error", "-protocol_whitelist", "file", *entries, file_url(path)]
+    answer = subprocess.run(command, capture_output=True, text=True, errors="replace", start_new_session=True, check=False)
+    packets = [line.split(",") for line in answer.stdout.split()]  # time, flags
+    if answer.returncode or not packets or any(time in ("", "N/A") for time, *_ in packets):
+        why = first_line(answer.stderr) if answer.returncode else "it has no clock"
+        raise InputError(f"{path} is no clip of this pipeline ({why}): make it again")
+    keys = frozenset(round(float(time) * VIDEO_FPS) for time, flags, *_ in packets if "K" in flags)
     samples = round((audio.duration or 0.0) * AUDIO_SAMPLE_RATE)
-    keys = frozenset(number for number, is_key in packets if is_key)
     return SourceRecording(path, len(packets), samples, keys, str(video.index), str(audio.index))
-
-
-def _packets(path: Path, stream: int) -> list[tuple[int, bool]]:
-    """Of each packet of the picture its frame number, and whether it is a key frame."""
-    entries = ["-select_streams", str(stream), "-show_entries", "packet=pts_time,flags", "-of", "csv=p=0"]
-    child = Child(["ffprobe", "-v", "error", "-protocol_whitelist", "file", *entries, file_url(path)], stdout=subprocess.PIPE)
-    try:
-        assert child.stdout is not None
-        text = b"".join(iter(lambda: child.stdout.read(1 << 16), b"")).decode("utf-8", "replace")
-        status = child.finish()
-    except BaseException:
-        child.kill()
-        raise
-    rows = [line.split(",") for line in text.splitlines() if line.strip()]
-    if status or not rows or any(row[0] in ("", "N/A") for row in rows):
-        raise InputError(f"{path} is no clip of this pipeline ({child.reason() if status else 'it has no clock'}): make it again")
-    return [(round(float(row[0]) * VIDEO_FPS), "K" in row[1]) for row in rows]
 
 
 def cut(recording: SourceRecording, start: int, stop: int, target: Path, sound_start: int | None = None) -> None:
@@ -160,11 +153,11 @@ def cut(recording: SourceRecording, start: int, stop: int, target: Path, sound_s
     Sound that is missing at the end is silence. A cut that leaves everything as it is becomes a second name of the same file.
     Raises OutputError, LatentSyncError.
     """
-    count, heard = stop - start, start if sound_start is None else sound_start
-    if (start, stop, heard) == (0, recording.frames, 0) and recording.samples == count * SAMPLES_PER_FRAME:
+    count, sound_start = stop - start, start if sound_start is None else sound_start
+    if (start, stop, sound_start) == (0, recording.frames, 0) and recording.samples == count * SAMPLES_PER_FRAME:
         place(recording.path, target)
         return
-    picture, sound = (media_input(recording.path, ss=f"{frame / VIDEO_FPS:.6f}") for frame in (start, heard))
+    picture, sound = (media_input(recording.path, ss=f"{frame / VIDEO_FPS:.6f}") for frame in (start, sound_start))
     how = {"c:v": "copy"} if start in recording.keys else PICTURE
     options = {**how, **SOUND, "af": whole_sound(count), "t": f"{count / VIDEO_FPS:.6f}"}
     write_clip(target, [picture[recording.picture], sound[recording.sound]], options)

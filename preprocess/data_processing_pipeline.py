@@ -4,15 +4,16 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from latentsync.cli import TEMP_DIR, accept_published, run_command
+from latentsync.cli import CODES, TEMP_DIR, accept_published, run_command
 from latentsync.errors import InputError
 from preprocess.manifest import MANIFEST_NAME, read_manifest
-from preprocess.pipeline import EXECUTORS, WorkerConfig, executor_maker, gpu_devices, run_pipeline
+from preprocess.pipeline import gpu_devices, run_pipeline
 from preprocess.report import REPORT_NAME, as_text, count_steps, write_report
-from preprocess.runner import ONE_THREAD, PipelineConfig
-from preprocess.step import StepDefinition, options_of
+from preprocess.runner import ONE_THREAD, Executor, LocalExecutor, PipelineConfig
+from preprocess.step import Step, StepDefinition, options_of
 from preprocess.steps import STEPS
 
 logger = logging.getLogger("preprocess.pipeline")
@@ -26,8 +27,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="./data_processing_pipeline.sh",
         description="Make training clips of a folder of raw video: 25 fps, 16 kHz, one aligned face, mouth and sound in step. "
         "The raw files are only read.",
-        epilog="The same command goes on where it stopped, however that was; a changed option redoes what depends on it. "
-        "Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted.",
+        epilog=f"The same command goes on where it stopped, however that was; a changed option redoes what depends on it. {CODES}",
     )
     parser.add_argument("--input_dir", type=Path, required=True, help="folder of raw video, in any container that ffmpeg reads")
     parser.add_argument(
@@ -64,12 +64,10 @@ def _add_worker_arguments(group: "argparse._ArgumentGroup") -> None:
         "--gpu_workers", type=int, default=0, metavar="N", help="processes for steps with a network (default: one for each GPU)"
     )
     gpus.add_argument("--per_gpu_num_workers", type=int, default=0, metavar="N", help="the same, counted for each GPU of this machine")
-    group.add_argument("--executor", choices=EXECUTORS, default="local", help="processes of this machine, or actors of a Ray cluster")
+    group.add_argument("--executor", choices=("local", "ray"), default="local", help="processes here, or actors of a Ray cluster")
     group.add_argument("--ray_address", help='of the cluster, such as "auto" (default: Ray is started on this machine)')
-    group.add_argument(
-        "--timeout", type=float, default=WorkerConfig.timeout, help="seconds that a step may spend on one clip (default %(default)s)"
-    )
-    group.add_argument("--try_again", action="store_true", help="give clips that timed out or crashed another chance")
+    group.add_argument("--timeout", type=float, default=1800.0, help="seconds that a step may spend on one clip (default %(default)s)")
+    group.add_argument("--try_again", action="store_true", help="process clips again that timed out or crashed")
 
 
 def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
@@ -83,14 +81,12 @@ def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse numbers that make no sense. Raises InputError."""
-    for name in ("workers", "gpu_workers", "per_gpu_num_workers"):
-        if (count := getattr(arguments, name)) < 0:
-            raise InputError(f"--{name} {count}: give a number from 0")
+    """Refuse numbers out of range. Raises InputError."""
+    for name, least in {"workers": 0, "gpu_workers": 0, "per_gpu_num_workers": 0, "limit": 1}.items():
+        if (count := getattr(arguments, name)) is not None and count < least:
+            raise InputError(f"--{name} {count}: give a number from {least}")
     if not arguments.timeout > 0:
         raise InputError(f"--timeout {arguments.timeout:g}: give a number of seconds over 0")
-    if arguments.limit is not None and arguments.limit < 1:
-        raise InputError(f"--limit {arguments.limit}: ask for at least one raw file")
     if arguments.ray_address is not None and arguments.executor != "ray":
         raise InputError("--ray_address is of use with --executor ray alone: add that")
 
@@ -103,8 +99,25 @@ def steps_without(skip: str) -> list[StepDefinition]:
     return [step for step in STEPS if step.name not in names]
 
 
+def executor_maker(arguments: argparse.Namespace) -> Callable[[Sequence[Step]], Executor]:
+    """A function from the steps of a run to its workers. Raises InputError where Ray is asked for and missing."""
+    gpu_workers = arguments.gpu_workers
+    if arguments.per_gpu_num_workers:
+        gpu_workers = arguments.per_gpu_num_workers * len(gpu_devices(0))
+    if arguments.executor == "local":
+        workers = arguments.workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        return lambda steps: LocalExecutor(steps, workers, gpu_devices(gpu_workers), arguments.timeout)
+    try:
+        from preprocess.ray_runner import RayExecutor
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise InputError("--executor ray needs Ray, which is not installed: pip install -r requirements-ray.txt") from None
+    return lambda steps: RayExecutor(steps, arguments.workers, gpu_workers, arguments.ray_address, arguments.timeout)
+
+
 def run(arguments: argparse.Namespace) -> None:
-    """Do what the command line says."""
+    """The work of the command."""
     check(arguments)
     output = arguments.output_dir or arguments.input_dir.resolve().parent
     if not arguments.report_only:
@@ -124,14 +137,10 @@ def run(arguments: argparse.Namespace) -> None:
             arguments={name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()},
             show_progress=not arguments.quiet,
         )
-        gpu_workers = arguments.gpu_workers
-        if arguments.per_gpu_num_workers:
-            gpu_workers = arguments.per_gpu_num_workers * len(gpu_devices(0))
-        workers = WorkerConfig(arguments.executor, arguments.workers, gpu_workers, arguments.timeout, arguments.ray_address)
-        run_pipeline(config, executor_maker(workers))
+        run_pipeline(config, executor_maker(arguments))
     with read_manifest(output) as manifest:
         print(as_text(count_steps(manifest)))
-        write_report(manifest, manifest.places.output / REPORT_NAME)
+        write_report(manifest, manifest.output / REPORT_NAME)
     logger.info("The report is %s", output / REPORT_NAME)
 
 

@@ -3,36 +3,24 @@
 import argparse
 import contextlib
 import hashlib
-import json
 import logging
 import math
-import operator
 import os
 import re
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from latentsync.cli import run_command
+from latentsync.cli import CODES, run_command
 from latentsync.errors import InputError
 from latentsync.media.files import check_target, staged
 from preprocess.manifest import Manifest, read_manifest
-from preprocess.step import Fact
 
 logger = logging.getLogger("preprocess.pipeline")
 
-_OPERATORS: dict[str, Callable[[Fact, Fact], bool]] = {
-    ">=": operator.ge,
-    "<=": operator.le,
-    "!=": operator.ne,
-    "==": operator.eq,
-    "=": operator.eq,
-    ">": operator.gt,
-    "<": operator.lt,
-}
-_COMPARISON = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|!=|==|=|>|<)\s*([^\s<>=!].*?)\s*$")
+_CONDITION = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|!=|==|=|>|<)\s*([^\s<>=!].*?)\s*$")
 _GROUPINGS = {"file": "(.+)", "folder": "^([^/]+)/"}  # --group_by -> pattern of a raw file's path; its first group names the file's
 _GROUPING_HELP = "write 'file', 'folder', or a pattern such as '(speaker[0-9]+)_'"
 _LAST_NUMBER = re.compile(r"[_\-. ]+\d+$")
@@ -41,80 +29,52 @@ _LARGE = 0.8  # share of all clips in one group that is worth a warning
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One condition on a fact, such as "confidence>=4"."""
+class Condition:
+    """One condition on a fact, as SQL; a clip without the fact, or with another kind of value, does not fulfil it."""
 
     fact: str
-    sign: str
-    value: float | str
-
-    def holds(self, facts: dict[str, Fact]) -> bool:
-        """Whether a clip fulfils it; one without the fact, or with another kind of value, does not."""
-        found = facts.get(self.fact)
-        if found is None:
-            return False
-        if isinstance(self.value, float):
-            return isinstance(found, int | float) and _OPERATORS[self.sign](found, self.value)
-        return isinstance(found, str) and _OPERATORS[self.sign](found, self.value)
+    clause: str
+    parameters: tuple[float | str | bool, ...]
 
 
-def read_comparison(text: str) -> Comparison:
-    """Read "fact sign value". Raises InputError."""
-    match = _COMPARISON.match(text)
+def read_condition(text: str) -> Condition:
+    """Read "fact sign value", such as "confidence>=4". Raises InputError."""
+    match = _CONDITION.match(text)
     if match is None:
         raise InputError(f"--where {text!r} is no comparison: write a fact, a sign and a value, such as 'confidence>=4'")
-    fact, sign, value = match.groups()
-    bare = value.strip("'\"")
-    if bare.lower() in ("true", "false"):
-        return Comparison(fact, sign, float(bare.lower() == "true"))
-    try:
-        return Comparison(fact, sign, float(bare))
-    except ValueError:
-        return Comparison(fact, sign, bare)
+    fact, sign, value = match[1], match[2], match[3].strip("'\"")
+    found: float | str = value
+    with contextlib.suppress(ValueError):
+        found = float({"true": "1", "false": "0"}.get(value.lower(), value))
+    clause = f"json_extract(facts, ?) {sign} ? AND (typeof(json_extract(facts, ?)) = 'text') = ?"
+    return Condition(fact, clause, (f'$."{fact}"', found, f'$."{fact}"', isinstance(found, str)))
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which clips are for validation: whole groups of raw files, drawn by nothing but their names and the seed.
+    """Which clips are for validation: whole groups of raw files, drawn by nothing but their names and the seed."""
 
-    Attributes:
-        share: of the groups that are for validation, 0 to 1.
-        seed: another one draws other groups.
-        pattern: its first capturing group, found in a raw file's path, is the name of the file's group; a file that it does not match is a
-            group of its own.
-    """
+    share: float  # of the groups that are for validation, 0 to 1
+    seed: int  # another one draws other groups
+    pattern: re.Pattern[str]  # its first capturing group, found in a raw file's path, is the name of the file's group
 
-    share: float
-    seed: int
-    pattern: re.Pattern[str] = re.compile("(.+)")
-
-    def group(self, source: str) -> str | None:
+    def named(self, source: str) -> str | None:
         """The group of a raw file; None where the pattern does not match."""
         match = self.pattern.search(source)
         return match.group(1) or None if match is not None else None
+
+    def group(self, source: str) -> str:
+        """The group of a raw file, the file itself where the pattern does not match."""
+        return self.named(source) or source
 
     def draw(self, group: str) -> float:
         """A number from 0 to 1: the groups under `share` are for validation."""
         digest = hashlib.blake2b(f"{self.seed}\0{group}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
 
-
-@dataclass
-class Counts:
-    """What went into the lists.
-
-    Attributes:
-        train, val: clips.
-        groups: group -> clips.
-        speakers: folder or name of raw files, see `speaker_of` -> the lists that it is in.
-        alone: raw files that the pattern does not match.
-    """
-
-    train: int = 0
-    val: int = 0
-    groups: Counter[str] = field(default_factory=Counter)
-    speakers: dict[str, set[str]] = field(default_factory=dict)
-    alone: set[str] = field(default_factory=set)
+    def is_val(self, source: str) -> bool:
+        """Whether the clips of a raw file are for validation."""
+        return self.draw(self.group(source)) < self.share
 
 
 def read_grouping(text: str) -> re.Pattern[str]:
@@ -136,75 +96,69 @@ def speaker_of(source: str) -> str:
     return folder if is_inside else stem if name.lower() in _COMMON_NAMES else name
 
 
-def chosen_clips(manifest: Manifest, conditions: Sequence[Comparison]) -> Iterator[tuple[str, Path]]:
+def chosen_clips(manifest: Manifest, conditions: Sequence[Condition]) -> Iterator[tuple[str, Path]]:
     """Raw source and absolute path of each clip that came through and fulfils the conditions. Raises InputError."""
     names = manifest.step_names()
     if not names:
-        raise InputError(f"{manifest.places.output} has seen no run yet: run the pipeline first")
-    known: set[str] = set()
-    for row in manifest.connection.execute("SELECT * FROM clips WHERE step = ? AND kept ORDER BY source, name", (names[-1],)):
-        facts = json.loads(row["facts"])
-        known |= facts.keys()
-        if all(condition.holds(facts) for condition in conditions):
-            yield row["source"], manifest.places.of(row["path"], row["made"])
-    unknown = next((condition.fact for condition in conditions if known and condition.fact not in known), None)
-    if unknown is not None:
-        raise InputError(f"--where names {unknown!r}, and no clip has such a fact: choose from {', '.join(sorted(known))}")
+        raise InputError(f"{manifest.output} has seen no run yet: run the pipeline first")
+    if conditions:
+        query = "SELECT DISTINCT fact.key FROM clips, json_each(clips.facts) AS fact WHERE clips.step = ? AND clips.kept"
+        known = {row[0] for row in manifest.connection.execute(query, (names[-1],))}
+        unknown = next((condition.fact for condition in conditions if known and condition.fact not in known), None)
+        if unknown is not None:
+            raise InputError(f"--where names {unknown!r}, and no clip has such a fact: choose from {', '.join(sorted(known))}")
+    clauses = " AND ".join(["step = ?", "kept", *(condition.clause for condition in conditions)])
+    values = [names[-1], *(value for condition in conditions for value in condition.parameters)]
+    for row in manifest.connection.execute(f"SELECT * FROM clips WHERE {clauses} ORDER BY source, name", values):
+        yield row["source"], manifest.path_of(row)
 
 
-def write_lists(manifest: Manifest, output: Path, val: Path | None, split: Split, conditions: Sequence[Comparison]) -> Counts:
-    """Write one clip a line, relative to the list. Raises InputError, OutputError."""
-    counts = Counts()
+def write_lists(manifest: Manifest, output: Path, val: Path | None, split: Split, conditions: Sequence[Condition]) -> Counter[str]:
+    """Write one clip a line, relative to the list; how many of each raw file. Raises InputError, OutputError."""
+    sources: Counter[str] = Counter()
     with contextlib.ExitStack() as stack:
         train_file = stack.enter_context(stack.enter_context(staged(output)).open("wb"))
         val_file = stack.enter_context(stack.enter_context(staged(val)).open("wb")) if val is not None else None
         for source, clip in chosen_clips(manifest, conditions):
-            group = split.group(source)
-            if group is None:
-                counts.alone.add(source)
-                group = source
-            counts.groups[group] += 1
-            speaker = speaker_of(source)
-            if val is not None and val_file is not None and split.draw(group) < split.share:
+            sources[source] += 1
+            if val is not None and val_file is not None and split.is_val(source):
                 val_file.write(_line(clip, val))
-                counts.val += 1
-                counts.speakers.setdefault(speaker, set()).add("val")
             else:
                 train_file.write(_line(clip, output))
-                counts.train += 1
-                counts.speakers.setdefault(speaker, set()).add("train")
-    return counts
+    return sources
 
 
-def warnings(counts: Counts, split: Split, with_val: bool) -> Iterator[str]:
-    """What a person should know about the lists before training on them."""
-    if not counts.groups:
+def warnings(sources: Counter[str], split: Split, with_val: bool) -> Iterator[str]:
+    """Problems of the lists, by the number of clips of each raw file."""
+    if not sources:
         yield "No clip is in the lists: ease --where"
         return
-    if counts.alone:
-        yield (f"--group_by does not match {len(counts.alone)} raw files, such as {min(counts.alone)}: each of them is a group of its own")
+    alone = [source for source in sources if split.named(source) is None]
+    if alone:
+        yield f"--group_by does not match {len(alone)} raw files, such as {min(alone)}: each of them is a group of its own"
     if not with_val:
         return
-    groups, (largest, clips) = len(counts.groups), counts.groups.most_common(1)[0]
-    if not counts.val:
-        least = math.floor(100 * min(map(split.draw, counts.groups)) + 1) / 100  # draws one group at least
-        cure = (
-            f"choose a --val_share of {least:g} or more, or another --seed"
-            if groups > 1
-            else "add other raw files, or split by --group_by file"
-        )
-        yield f"The list for validation is empty: none of {groups} groups of raw files was drawn with --val_share {split.share:g}: {cure}"
-    elif not counts.train:
-        yield f"The list for training is empty: all {groups} groups of raw files are for validation: choose a smaller --val_share"
-    elif clips > _LARGE * (counts.train + counts.val):
+    groups: Counter[str] = Counter()
+    speakers: dict[str, set[bool]] = defaultdict(set)  # -> the lists that it is in
+    for source, clips in sources.items():
+        groups[split.group(source)] += clips
+        speakers[speaker_of(source)].add(split.is_val(source))
+    draws, total = [split.draw(group) for group in groups], sources.total()
+    (largest, clips), share = groups.most_common(1)[0], split.share
+    if min(draws) >= share:
+        least = math.floor(100 * min(draws) + 1) / 100  # draws one group at least
+        several = f"choose a --val_share of {least:g} or more, or another --seed"
+        cure = several if len(groups) > 1 else "add other raw files, or split by --group_by file"
+        yield f"The list for validation is empty: none of {len(groups)} groups of raw files was drawn with --val_share {share:g}: {cure}"
+    elif max(draws) < share:
+        yield f"The list for training is empty: all {len(groups)} groups of raw files are for validation: choose a smaller --val_share"
+    elif clips > _LARGE * total:
+        holds = f"One of {len(groups)} groups, {largest}, holds {clips} of {total} clips"
+        yield f"{holds}, and stays in one list: use another --group_by, or add other raw files"
+    both = sorted(speaker for speaker, lists in speakers.items() if len(lists) > 1)
+    if both and len(speakers) > 1:
         yield (
-            f"One of {groups} groups, {largest}, holds {clips} of {counts.train + counts.val} clips, and stays in one list: "
-            "use another --group_by, or add other raw files"
-        )
-    both = sorted(speaker for speaker, lists in counts.speakers.items() if len(lists) > 1)
-    if both and len(counts.speakers) > 1:
-        yield (
-            f"{len(both)} of {len(counts.speakers)} folders or names, such as {both[0]}, have clips in both lists: where each is "
+            f"{len(both)} of {len(speakers)} folders or names, such as {both[0]}, have clips in both lists: where each is "
             "one speaker, keep them apart with --group_by folder, or with a pattern of their names"
         )
 
@@ -220,8 +174,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.file_list",
         description="Write the clips that came through a pipeline as lists for training and validation (data.train_fileslist).",
-        epilog="The clips of one group never stand in both lists, and new raw files move none from one list to the other. "
-        "Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted.",
+        epilog=f"The clips of one group never stand in both lists, and new raw files move none from one list to the other. {CODES}",
     )
     parser.add_argument("manifest", type=Path, help="manifest.sqlite, or the folder that holds it")
     parser.add_argument("--output", type=Path, required=True, help="the list for training")
@@ -246,19 +199,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Do what the command line says."""
+    """The work of the command."""
     if not 0 <= arguments.val_share <= 1:
         raise InputError(f"--val_share {arguments.val_share:g}: give a share from 0 to 1")
     if arguments.val is not None and arguments.val.resolve() == arguments.output.resolve():
         raise InputError("--output and --val name the same file: give two")
-    conditions = [read_comparison(text) for text in arguments.where]
+    conditions = [read_condition(text) for text in arguments.where]
     split = Split(arguments.val_share, arguments.seed, read_grouping(arguments.group_by))
     with read_manifest(arguments.manifest) as manifest:
         for target in filter(None, (arguments.output, arguments.val)):
             check_target(target)
-        counts = write_lists(manifest, arguments.output, arguments.val, split, conditions)
-    logger.info("%d clips for training%s", counts.train, f", {counts.val} for validation" if arguments.val else "")
-    for warning in warnings(counts, split, arguments.val is not None):
+        sources = write_lists(manifest, arguments.output, arguments.val, split, conditions)
+    val = sum(clips for source, clips in sources.items() if arguments.val and split.is_val(source))
+    logger.info("%d clips for training%s", sources.total() - val, f", {val} for validation" if arguments.val else "")
+    for warning in warnings(sources, split, arguments.val is not None):
         logger.warning("%s", warning)
 
 

@@ -1,4 +1,4 @@
-"""The manifest: a SQLite file with a row for each clip at each step; what a second run leaves and what it makes again."""
+"""The manifest: a SQLite file with a row for each clip at each step; which results a later run keeps and which it makes again."""
 
 import contextlib
 import json
@@ -20,14 +20,13 @@ MANIFEST_NAME = "manifest.sqlite"  # in the output folder
 FAILED = "failed"  # the step broke down, whatever the clip: always tried again by the next run
 CRASHED, TIMED_OUT = "crashed", "timed out"  # tried again on request
 NOT_FINAL = frozenset({FAILED, CRASHED, TIMED_OUT})  # rejections that say little about the clip
+COLUMNS = ("duration", "frames")  # facts with a column of their own in every manifest; the steps add theirs
 _FORMAT = "1"
-_NEEDS_WRITING = ("unable to open database file", "attempt to write a readonly database")  # SQLITE_CANTOPEN, SQLITE_READONLY
 _AT_ONCE = 500  # rows that are held in memory
 _ROW = (  # columns of `clips` besides the facts that have one of their own
     *("id", "parent", "source", "step", "name", "path", "made", "kept", "reason", "why"),
     *("facts", "seconds", "digest", "run", "done"),
 )
-COLUMNS = ("duration", "frames")  # facts with a column of their own in every manifest; the steps add theirs
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS runs (
@@ -46,6 +45,10 @@ CREATE INDEX IF NOT EXISTS clips_waiting ON clips (step, id) WHERE kept AND NOT 
 CREATE INDEX IF NOT EXISTS clips_step ON clips (step, kept, reason);
 CREATE INDEX IF NOT EXISTS clips_parent ON clips (parent);
 """
+_BELOW = (  # the rows that were made of one
+    "WITH RECURSIVE below (id) AS (SELECT id FROM clips WHERE parent = ? UNION ALL "
+    "SELECT clips.id FROM clips JOIN below ON clips.parent = below.id)"
+)
 
 
 @dataclass(frozen=True)
@@ -53,67 +56,39 @@ class RawFile:
     """A file of the input folder, as the scan found it."""
 
     source: str  # relative to the input folder, with /
-    stamp: str  # size and time: what tells it from what it was before
+    stamp: str  # size and time: tells it from what it was before
     refused: Rejected | None = None  # why it cannot go in
 
 
-@dataclass(frozen=True)
-class Waiting:
-    """A clip that the next step has not worked on yet."""
-
-    number: int  # of its row
-    clip: ClipFile
-
-
-@dataclass(frozen=True)
-class Places:
-    """The two folders that the paths of a manifest count from."""
-
-    input: Path
-    output: Path
-
-    def of(self, path: str, made: bool) -> Path:
-        """Absolute path of a row: files that the pipeline made lie below the output, the others below the input folder."""
-        return (self.output if made else self.input) / path
-
-
-def open_manifest(places: Places, columns: Iterable[str]) -> "Manifest":
+def open_manifest(raw: Path, output: Path, columns: Iterable[str]) -> "Manifest":
     """Open the manifest of an output folder to write; a new one where there is none.
 
-    Args:
-        places: the two folders.
-        columns: facts that have to have a column of their own; those that an older manifest lacks are added and filled.
-
-    Raises:
-        InputError: it belongs to another input folder, or is no manifest.
-        OutputError: it cannot be written.
+    `columns` are facts that have to have a column of their own; those that an older manifest lacks are added and filled. Raises InputError
+    where it is no manifest or that of another input folder than `raw`, OutputError where it cannot be written.
     """
-    path = places.output / MANIFEST_NAME
-    connection = _connect(path, f"{path.as_uri()}?mode=rwc")
+    path, relative = output / MANIFEST_NAME, Path(os.path.relpath(raw, output)).as_posix()
+    connection = _connect(path, "mode=rwc")
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.executescript(_SCHEMA)
         with connection:
-            known = {row[1] for row in connection.execute("PRAGMA table_info (clips)")}
+            known = {row["name"] for row in connection.execute("PRAGMA table_info (clips)")}
             for name in dict.fromkeys(name for name in (*COLUMNS, *columns) if name not in known):
                 connection.execute(f'ALTER TABLE clips ADD COLUMN "{name}" REAL')
                 value, kind = (f"json_{what}(facts, '$.\"{name}\"')" for what in ("extract", "type"))
                 connection.execute(f"UPDATE clips SET \"{name}\" = {value} WHERE {kind} IN ('integer', 'real')")
-            for key, value in (("format", _FORMAT), ("input", _relative(places))):
-                connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)", (key, value))
+            connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", [("format", _FORMAT), ("input", relative)])
     except sqlite3.OperationalError as error:
         connection.close()
         raise OutputError(f"cannot write {path}: {first_line(error)}") from None
     except sqlite3.DatabaseError as error:
         connection.close()
         raise InputError(f"{path} is no manifest of this pipeline ({first_line(error)}): give another --output_dir") from None
-    about = _about(connection, path)
-    if about["input"] != _relative(places):
+    if (other := _input_of(connection, path)) != relative:
         connection.close()
-        known = (places.output / about["input"]).resolve()
-        raise InputError(f"{places.output} holds the clips of {known}, not of {places.input}: give each input its own --output_dir")
-    return Manifest(connection, places)
+        raise InputError(f"{output} holds the clips of {(output / other).resolve()}, not of {raw}: give each input its own --output_dir")
+    return Manifest(connection, raw, output)
 
 
 def read_manifest(path: Path) -> "Manifest":
@@ -122,73 +97,48 @@ def read_manifest(path: Path) -> "Manifest":
     path = path / MANIFEST_NAME if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"{path} does not exist: name the {MANIFEST_NAME} in the output folder of a pipeline")
-    connection = _connect(path, f"{path.as_uri()}?mode=ro")
-    if _needs_writing(connection):
-        connection.close()
-        connection = _connect(path, f"{path.as_uri()}?mode=ro&immutable=1")
-        _tell_what_is_hidden(connection, path)
-    about = _about(connection, path)
-    return Manifest(connection, Places((path.parent / about["input"]).resolve(), path.parent))
-
-
-def _connect(path: Path, uri: str) -> sqlite3.Connection:
-    try:
-        return sqlite3.connect(uri, uri=True, timeout=30)
-    except sqlite3.OperationalError as error:
-        raise OutputError(f"cannot open {path}: {first_line(error)}") from None
-
-
-def _needs_writing(connection: sqlite3.Connection) -> bool:
-    """Whether SQLite refuses to read a file because its index of what was written last (-shm) cannot be made beside it."""
+    connection = _connect(path, "mode=ro")
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError as error:
-        return str(error) in _NEEDS_WRITING
-    except sqlite3.DatabaseError:  # no database: `_about` says so
-        return False
-    return False
-
-
-def _tell_what_is_hidden(connection: sqlite3.Connection, path: Path) -> None:
-    """Warn where a manifest is read without what a run wrote last. Raises InputError where that is everything."""
-    log = path.with_name(f"{path.name}-wal")
-    if not log.is_file() or not log.stat().st_size:
-        return
-    cure = f"copy {path.name} and {log.name} to a folder that can be written, and read them there"
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'clips'").fetchone() is None:
+    except sqlite3.OperationalError:  # SQLite cannot put its index of what was written last (-shm) beside it
         connection.close()
-        raise InputError(f"{path} cannot be read: all its rows are still in {log.name}, and nothing can be written beside it: {cure}")
-    logger.warning("%s lies where nothing can be written: rows that are still in %s are not seen; to see them %s", path, log.name, cure)
+        connection = _connect(path, "mode=ro&immutable=1")
+        log = path.with_name(f"{path.name}-wal")
+        if log.is_file() and log.stat().st_size:
+            cure = f"copy {path.name} and {log.name} to a folder that can be written, and read them there"
+            logger.warning("%s is read-only: rows that are still in %s are not seen; to see them %s", path, log.name, cure)
+    except sqlite3.DatabaseError:  # `_input_of` says what it is
+        pass
+    return Manifest(connection, (path.parent / _input_of(connection, path)).resolve(), path.parent)
 
 
-def _about(connection: sqlite3.Connection, path: Path) -> dict[str, str]:
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
     try:
-        about = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+        connection = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, timeout=30)
+    except sqlite3.OperationalError as error:
+        raise OutputError(f"cannot open {path}: {first_line(error)}") from None
+    connection.row_factory = sqlite3.Row
+    return connection
+
+
+def _input_of(connection: sqlite3.Connection, path: Path) -> str:
+    """The input folder as seen from the output folder, so that both can move together. Raises InputError."""
+    try:
+        about = dict(map(tuple, connection.execute("SELECT key, value FROM meta")))
     except sqlite3.DatabaseError as error:
         connection.close()
         raise InputError(f"{path} is no manifest of this pipeline ({first_line(error)}): name another file") from None
     if about.get("format") != _FORMAT:
         connection.close()
         raise InputError(f"{path} was written by another version of this pipeline: give another --output_dir")
-    return about
-
-
-def _relative(places: Places) -> str:
-    """The input folder as seen from the output folder, so that both can move together."""
-    return Path(os.path.relpath(places.input, places.output)).as_posix()
+    return about["input"]
 
 
 class Manifest:
-    """The rows of one output folder; one process writes, any number may read.
+    """The rows of one output folder; one process writes, any number may read. `raw` is the input folder."""
 
-    Args:
-        connection: to the opened file.
-        places: where its paths count from.
-    """
-
-    def __init__(self, connection: sqlite3.Connection, places: Places) -> None:
-        self.connection, self.places = connection, places
-        self.connection.row_factory = sqlite3.Row
+    def __init__(self, connection: sqlite3.Connection, raw: Path, output: Path) -> None:
+        self.connection, self.raw, self.output = connection, raw, output
         names = [row["name"] for row in connection.execute("PRAGMA table_info (clips)")]
         self.columns = [name for name in names if name not in _ROW]  # facts that have a column of their own
 
@@ -206,7 +156,15 @@ class Manifest:
             with self.connection:
                 yield self.connection
         except sqlite3.OperationalError as error:
-            raise OutputError(f"cannot write {self.places.output / MANIFEST_NAME}: {first_line(error)}; free some space") from None
+            raise OutputError(f"cannot write {self.output / MANIFEST_NAME}: {first_line(error)}; free some space") from None
+
+    def path_of(self, row: sqlite3.Row) -> Path:
+        """Absolute path of a row: files that the pipeline made lie below the output, the others below the input folder."""
+        return (self.output if row["made"] else self.raw) / row["path"]
+
+    def one(self, query: str, *values: object) -> sqlite3.Row | None:
+        """The first row of a query; None where there is none."""
+        return self.connection.execute(query, values).fetchone()
 
     def begin_run(self, settings: Mapping[str, Any], steps: Sequence[Step]) -> int:
         """Note a run and its steps; its number."""
@@ -226,95 +184,77 @@ class Manifest:
 
     def died(self) -> bool:
         """Whether a run before was killed and nobody has cleaned up after it."""
-        return self.connection.execute("SELECT 1 FROM runs WHERE ending IS NULL").fetchone() is not None
+        return self.one("SELECT 1 FROM runs WHERE ending IS NULL") is not None
 
     def add_raw(self, files: Sequence[RawFile], run: int) -> list[int]:
-        """Note files of the input folder; returns the rows of those that are known and have another content now (and its stamp)."""
-        marks = ", ".join("?" * len(files))
-        found = self.connection.execute(
-            f"SELECT id, source, digest FROM clips WHERE parent IS NULL AND source IN ({marks})", [file.source for file in files]
-        )
-        known = {row["source"]: row for row in found}
-        fresh = [file for file in files if file.source not in known]
-        other = [file for file in files if file.source in known and known[file.source]["digest"] != file.stamp]
+        """Add files of the input folder; returns the rows of those that are known and have another content now (and its stamp)."""
+        changed = []
         with self.writing() as connection:
-            for file in fresh:
-                self._insert((None, file.source, RAW, file.source, file.source, 0), file.refused or Kept(Path()), {}, 0.0, file.stamp, run)
-            for file in other:
-                connection.execute("UPDATE clips SET digest = ? WHERE id = ?", (file.stamp, known[file.source]["id"]))
-        return [known[file.source]["id"] for file in other]
+            for file in files:
+                known = self.one("SELECT id, digest FROM clips WHERE parent IS NULL AND source = ?", file.source)
+                if known is None:
+                    row = {"source": file.source, "step": RAW, "name": file.source, "path": file.source, "made": 0}
+                    self._insert(row, file.refused or Kept(Path()), {}, 0.0, file.stamp, run)
+                elif known["digest"] != file.stamp:
+                    connection.execute("UPDATE clips SET digest = ? WHERE id = ?", (file.stamp, known["id"]))
+                    changed.append(known["id"])
+        return changed
 
     def count_raw(self) -> int:
         """Files of the input folder that were found so far."""
         return int(self.connection.execute("SELECT count(*) FROM clips WHERE parent IS NULL").fetchone()[0])
 
-    def count_waiting(self, step: str) -> int:
-        """Clips that `step` kept and that the step behind it has not worked on yet."""
-        return int(self.connection.execute("SELECT count(*) FROM clips WHERE step = ? AND kept AND NOT done", (step,)).fetchone()[0])
+    def last_raw(self, limit: int) -> int | None:
+        """The row of the last of the raw files that were found first, `limit` of them; None where there is none."""
+        query = "SELECT max(id) FROM (SELECT id FROM clips WHERE parent IS NULL ORDER BY id LIMIT ?)"
+        return self.connection.execute(query, (limit,)).fetchone()[0]
 
-    def waiting(self, step: str, count: int, leave: Collection[int], limit: int | None = None) -> list[Waiting]:
-        """Up to `count` clips that `step` kept and the step behind it has to work on, oldest first.
+    def count_waiting(self, step: str, most: int) -> int:
+        """Clips that `step` kept and that the step behind it has not worked on yet, counted up to `most`."""
+        query = "SELECT count(*) FROM (SELECT 1 FROM clips WHERE step = ? AND kept AND NOT done LIMIT ?)"
+        return int(self.connection.execute(query, (step, most)).fetchone()[0])
 
-        Args:
-            step: whose clips.
-            count: how many.
-            leave: rows that are at work already.
-            limit: of raw files: only these many that were found first; None for all.
-        """
-        raw = "AND id <= (SELECT max(id) FROM (SELECT id FROM clips WHERE parent IS NULL ORDER BY id LIMIT :limit))" if step == RAW else ""
-        rows = self.connection.execute(
-            f"SELECT * FROM clips WHERE step = :step AND kept AND NOT done {raw} ORDER BY id LIMIT :count",
-            {"step": step, "limit": -1 if limit is None else limit, "count": count + len(leave)},
-        )
-        return [Waiting(row["id"], self.clip(row)) for row in rows if row["id"] not in leave][:count]
+    def next_waiting(self, step: str, running: Collection[int], last: int | None = None) -> tuple[int, ClipFile] | None:
+        """Row and file of the oldest clip that `step` kept and the step behind it has to work on, up to the row `last`."""
+        bound = "" if last is None else f"AND id <= {last}"
+        query = f"SELECT * FROM clips WHERE step = ? AND kept AND NOT done {bound} ORDER BY id LIMIT ?"
+        for row in self.connection.execute(query, (step, len(running) + 1)).fetchall():
+            if row["id"] not in running:
+                return row["id"], ClipFile(self.path_of(row), row["source"], row["name"], json.loads(row["facts"]))
+        return None
 
-    def clip(self, row: sqlite3.Row) -> ClipFile:
-        """A row as the clip it stands for."""
-        return ClipFile(self.places.of(row["path"], row["made"]), row["source"], row["name"], json.loads(row["facts"]))
-
-    def record(self, waiting: Waiting, step: Step, outcome: Sequence[Kept | Rejected], seconds: float, run: int) -> None:
-        """Write what a step made of a clip: all of it, or nothing where this is interrupted."""
-        clip, share = waiting.clip, seconds / len(outcome)
+    def record(self, number: int, clip: ClipFile, step: Step, outcome: Sequence[Kept | Rejected], seconds: float, run: int) -> None:
+        """Write the outcome of a step for the clip of a row: all of it, or nothing where this is interrupted."""
         with self.writing() as connection:
             for result in outcome:
-                name, path, made = clip.name, None, False
+                row = {"parent": number, "source": clip.source, "step": step.name, "name": clip.name, "made": 0}
+                if isinstance(result, Kept) and result.path != clip.path:
+                    row |= {"name": result.path.relative_to(step.folder).as_posix(), "made": 1}
                 if isinstance(result, Kept):
-                    made = result.path != clip.path
-                    name = result.path.relative_to(step.folder).as_posix() if made else clip.name
-                    path = result.path.relative_to(self.places.output if made else self.places.input).as_posix()
-                head = (waiting.number, clip.source, step.name, name, path, int(made))
-                self._insert(head, result, clip.facts, share, step.digest, run)
-            connection.execute("UPDATE clips SET done = 1 WHERE id = ?", (waiting.number,))
+                    row["path"] = result.path.relative_to(self.output if row["made"] else self.raw).as_posix()
+                self._insert(row, result, clip.facts, seconds / len(outcome), step.digest, run)
+            connection.execute("UPDATE clips SET done = 1 WHERE id = ?", (number,))
 
-    def _insert(
-        self,
-        head: tuple[int | None, str, str, str, str | None, int],
-        result: Kept | Rejected,
-        facts: Facts,
-        seconds: float,
-        digest: str,
-        run: int,
-    ) -> None:
-        """One row: `head` is parent, source, step, name, path, made; `facts` what was known before."""
-        reason, why = (result.reason, result.why) if isinstance(result, Rejected) else (None, None)
-        facts = plain_facts({**facts, **result.facts})
-        values = dict(zip(("parent", "source", "step", "name", "path", "made"), head, strict=True))
-        values |= {"kept": reason is None, "reason": reason, "why": why, "facts": json.dumps(facts, ensure_ascii=False)}
-        values |= {"seconds": seconds, "digest": digest, "run": run}
-        values |= {name: value for name in self.columns if isinstance(value := facts.get(name), int | float)}
-        names = ", ".join(f'"{name}"' for name in values)
-        self.connection.execute(f"INSERT INTO clips ({names}) VALUES ({', '.join('?' * len(values))})", [*values.values()])
+    def _insert(self, row: dict[str, Any], result: Kept | Rejected, before: Facts, seconds: float, digest: str, run: int) -> None:
+        """Add a row; its facts are those `before` and those of the result."""
+        facts = plain_facts({**before, **result.facts})
+        row |= {"kept": isinstance(result, Kept), "facts": json.dumps(facts, ensure_ascii=False)}
+        row |= {"seconds": seconds, "digest": digest, "run": run}
+        if isinstance(result, Rejected):
+            row |= {"reason": result.reason, "why": result.why}
+        row |= {name: value for name in self.columns if isinstance(value := facts.get(name), int | float)}
+        names = ", ".join(f'"{name}"' for name in row)
+        self.connection.execute(f"INSERT INTO clips ({names}) VALUES ({', '.join('?' * len(row))})", [*row.values()])
 
     def owner(self, step: Step, path: Path, parent: int) -> int | None:
         """The row of the clip before, where a file is that of another clip than one made of `parent`."""
-        text = path.relative_to(self.places.output).as_posix()
-        query = "SELECT parent FROM clips WHERE made AND step = ? AND path = ? AND parent != ?"
-        row = self.connection.execute(query, (step.name, text, parent)).fetchone()
+        text = path.relative_to(self.output).as_posix()
+        row = self.one("SELECT parent FROM clips WHERE made AND step = ? AND path = ? AND parent != ?", step.name, text, parent)
         return None if row is None else int(row["parent"])
 
     def has(self, number: int) -> bool:
         """Whether a row is there."""
-        return self.connection.execute("SELECT 1 FROM clips WHERE id = ?", (number,)).fetchone() is not None
+        return self.one("SELECT 1 FROM clips WHERE id = ?", number) is not None
 
     def step_names(self) -> list[str]:
         """Steps of the newest run, in order."""
@@ -323,41 +263,29 @@ class Manifest:
 
 def plain_facts(facts: Facts) -> dict[str, Fact]:
     """Facts as JSON can hold them: numbers of NumPy become Python's, and what is no number (NaN, infinity) becomes None."""
-    plain: dict[str, Fact] = {}
-    for name, value in facts.items():
-        bare = value.item() if hasattr(value, "item") else value
-        plain[name] = None if isinstance(bare, float) and not math.isfinite(bare) else bare
-    return plain
+    plain = {name: value.item() if hasattr(value, "item") else value for name, value in facts.items()}
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in plain.items()}
 
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def drop_stale(manifest: Manifest, steps: Sequence[Step]) -> int:
-    """Remove all results of other settings than those of `steps`, and say what changed; how many results that were."""
-    known = {row["name"]: json.loads(row["settings"]) for row in manifest.connection.execute("SELECT name, settings FROM steps")}
+def drop_stale(manifest: Manifest, steps: Sequence[Step]) -> None:
+    """Remove all results of other settings than those of `steps`, and log what changed."""
     valid = [f"{step.name}\0{step.digest}" for step in steps]
-    query = (
-        "SELECT id, parent, step, path, made FROM clips WHERE parent IS NOT NULL "
-        f"AND step || char(0) || digest NOT IN ({', '.join('?' * len(valid))}) LIMIT {_AT_ONCE}"
-    )
-    total: dict[str, int] = {}
-    while rows := manifest.connection.execute(query, valid).fetchall():
-        if not total:
-            _say_what_changed(known, steps)
-        for row in rows:
-            total[row["step"]] = total.get(row["step"], 0) + 1
-        _unlink(manifest, [(row["path"], row["step"]) for row in rows if row["made"]])
-        with manifest.writing() as connection:
-            connection.executemany("DELETE FROM clips WHERE id = ?", [(row["id"],) for row in rows])
-            connection.executemany("UPDATE clips SET done = 0 WHERE id = ?", [(row["parent"],) for row in rows])
-    for name, count in total.items():
+    stale = f"parent IS NOT NULL AND step || char(0) || digest NOT IN ({', '.join('?' * len(valid))})"
+    counts = manifest.connection.execute(f"SELECT step, count(*) FROM clips WHERE {stale} GROUP BY step", valid).fetchall()
+    if counts:
+        known = manifest.connection.execute("SELECT name, settings FROM steps")
+        _log_changes({row["name"]: json.loads(row["settings"]) for row in known}, steps)
+    for row in _rows(manifest, stale, valid):
+        reopen(manifest, row["parent"])
+    for name, count in counts:
         logger.info("%s: %d results of the settings before were removed", name, count)
-    return sum(total.values())
 
 
-def _say_what_changed(known: dict[str, dict[str, Fact]], steps: Sequence[Step]) -> None:
+def _log_changes(known: dict[str, dict[str, Fact]], steps: Sequence[Step]) -> None:
     """One line for each step that is new, gone, or has other settings than in the run before."""
     for step in steps:
         before, now = known.pop(step.name, None), dict(step.settings)
@@ -371,27 +299,21 @@ def _say_what_changed(known: dict[str, dict[str, Fact]], steps: Sequence[Step]) 
         logger.info("%s is no longer part of the run: the steps behind it work again", name)
 
 
-def reopen_lost(manifest: Manifest, steps: Sequence[Step]) -> int:
-    """Make again what rows promise and the disk lacks: clips that still have work before them, and those of the last step."""
-    last = steps[-1].name
+def reopen_lost(manifest: Manifest, steps: Sequence[Step]) -> None:
+    """Make again files that are in the rows and not on the disk: clips that still have work before them, and those of the last step."""
     lost = 0
-    for row in _every(manifest, "made AND kept AND (NOT done OR step = ?)", (last,)):
-        if not manifest.places.of(row["path"], True).is_file():
+    for row in _rows(manifest, "made AND kept AND (NOT done OR step = ?)", [steps[-1].name]):
+        if not manifest.path_of(row).is_file():
             reopen(manifest, row["parent"])
             lost += 1
     if lost:
         logger.info("%d files of the run before are gone: they are made again", lost)
-    return lost
 
 
-def reopen_rejected(manifest: Manifest, reasons: Iterable[str]) -> int:
-    """Give clips that were rejected for one of the `reasons` another chance; how many."""
-    wanted = list(reasons)
-    count = 0
-    for row in _every(manifest, f"NOT kept AND parent IS NOT NULL AND reason IN ({', '.join('?' * len(wanted))})", wanted):
+def reopen_rejected(manifest: Manifest, reasons: Sequence[str]) -> None:
+    """Let clips that were rejected for one of the `reasons` be worked on again."""
+    for row in _rows(manifest, f"NOT kept AND parent IS NOT NULL AND reason IN ({', '.join('?' * len(reasons))})", reasons):
         reopen(manifest, row["parent"])
-        count += 1
-    return count
 
 
 def reopen(manifest: Manifest, number: int) -> None:
@@ -399,57 +321,42 @@ def reopen(manifest: Manifest, number: int) -> None:
 
     What was made of it is removed, files and rows.
     """
-    row = manifest.connection.execute("SELECT * FROM clips WHERE id = ?", (number,)).fetchone()
-    while row is not None and row["made"] and not manifest.places.of(row["path"], True).is_file():
-        row = manifest.connection.execute("SELECT * FROM clips WHERE id = ?", (row["parent"],)).fetchone()
+    row = manifest.one("SELECT * FROM clips WHERE id = ?", number)
+    while row is not None and row["made"] and not manifest.path_of(row).is_file():
+        row = manifest.one("SELECT * FROM clips WHERE id = ?", row["parent"])
     if row is None:  # removed with a clip before it
         return
-    below = (
-        "WITH RECURSIVE below (id) AS (SELECT id FROM clips WHERE parent = ? UNION ALL "
-        "SELECT clips.id FROM clips JOIN below ON clips.parent = below.id) "
-    )
-    files = manifest.connection.execute(f"{below} SELECT path, step FROM clips WHERE made AND id IN below", (row["id"],)).fetchall()
-    _unlink(manifest, [(file["path"], file["step"]) for file in files])
+    files = manifest.connection.execute(f"{_BELOW} SELECT path, step FROM clips WHERE made AND id IN below", (row["id"],)).fetchall()
+    _unlink(manifest, files)
     with manifest.writing() as connection:
-        connection.execute(f"{below} DELETE FROM clips WHERE id IN below", (row["id"],))
+        connection.execute(f"{_BELOW} DELETE FROM clips WHERE id IN below", (row["id"],))
         connection.execute("UPDATE clips SET done = 0 WHERE id = ?", (row["id"],))
 
 
 def remove_file(manifest: Manifest, number: int) -> None:
     """Remove the file of a clip whose work is done, where the pipeline made it; its row stays."""
-    row = manifest.connection.execute("SELECT path, step FROM clips WHERE id = ? AND made AND done", (number,)).fetchone()
-    if row is not None:
-        _unlink(manifest, [(row["path"], row["step"])])
+    rows = manifest.connection.execute("SELECT path, step FROM clips WHERE id = ? AND made AND done", (number,)).fetchall()
+    _unlink(manifest, rows)
 
 
-def _every(manifest: Manifest, condition: str, values: Sequence[str]) -> Iterator[sqlite3.Row]:
-    """Rows that fulfil a condition, in steps of a few hundred: what is done with one may remove others."""
+def _rows(manifest: Manifest, condition: str, values: Sequence[str]) -> Iterator[sqlite3.Row]:
+    """Rows that fulfil a condition, read a few hundred at a time: work on one may remove others."""
+    query = f"SELECT id, parent, path, made FROM clips WHERE {condition} AND id > ? ORDER BY id LIMIT {_AT_ONCE}"
     after = 0
-    while True:
-        query = f"SELECT id, parent, path FROM clips WHERE {condition} AND id > ? ORDER BY id LIMIT {_AT_ONCE}"
-        rows = manifest.connection.execute(query, (*values, after)).fetchall()
+    while rows := manifest.connection.execute(query, (*values, after)).fetchall():
         yield from rows
-        if not rows:
-            return
         after = rows[-1]["id"]
 
 
-def _unlink(manifest: Manifest, files: Iterable[tuple[str, str]]) -> None:
-    """Remove files that the pipeline made (path, step), and folders that become empty by it. Raises OutputError."""
-    output, raw = manifest.places.output, manifest.places.input
-    for text, step in files:
-        path = output / text
-        assert step != RAW and not path.is_relative_to(raw), "a raw file was about to be removed"
+def _unlink(manifest: Manifest, rows: Iterable[sqlite3.Row]) -> None:
+    """Remove the files of rows (path, step) that the pipeline made, and folders that become empty by it. Raises OutputError."""
+    for row in rows:
+        path = manifest.output / row["path"]
+        assert row["step"] != RAW and not path.is_relative_to(manifest.raw), "a raw file was about to be removed"
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(f"cannot remove {path} ({(error.strerror or str(error)).lower()}): remove it, then run this again") from None
         with contextlib.suppress(OSError):  # not empty
-            for folder in _folders_between(path, output):
+            for folder in path.parents[: max(len(Path(row["path"]).parts) - 2, 0)]:  # below the step's own folder, deepest first
                 folder.rmdir()
-
-
-def _folders_between(path: Path, output: Path) -> list[Path]:
-    """Folders of a file below its step's own folder, deepest first."""
-    inner = path.relative_to(output).parts[1:-1]
-    return [output.joinpath(path.relative_to(output).parts[0], *inner[:count]) for count in range(len(inner), 0, -1)]

@@ -1,36 +1,18 @@
-"""A run of the data pipeline, from the folder of raw files to the manifest that says what became of them."""
+"""A run of the data pipeline: checks, the search for raw files, resume, the end of a run in the manifest."""
 
 import contextlib
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 
 from latentsync.errors import InputError, LatentSyncError, OutputError, WeightsError, first_line
 from latentsync.media.files import STAGING_PREFIX, FolderLock
-from preprocess.manifest import (
-    CRASHED,
-    FAILED,
-    TIMED_OUT,
-    Manifest,
-    Places,
-    RawFile,
-    drop_stale,
-    open_manifest,
-    reopen_lost,
-    reopen_rejected,
-)
-from preprocess.runner import Executor, LocalExecutor, PipelineConfig, PipelineProgress, Run
+from preprocess.manifest import CRASHED, FAILED, TIMED_OUT, Manifest, RawFile, drop_stale, open_manifest, reopen_lost, reopen_rejected
+from preprocess.runner import Executor, PipelineConfig, Run
 from preprocess.step import Rejected, Step, plan_steps
 
 logger = logging.getLogger("preprocess.pipeline")
-EXECUTORS = ("local", "ray")
-_GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))  # of NVIDIA, of Windows' Linux, of AMD
-_OLD = 600.0  # seconds after which an unfinished file of a run that died is no longer anybody's work
-_AT_ONCE = 10_000  # names of one folder that are held in memory and sorted; a folder with more comes in several sorted parts
 NO_MEDIA = frozenset(  # endings of files that are no video for certain: passed over without a row in the manifest
     {
         *(".txt", ".md", ".rst", ".pdf", ".doc", ".docx", ".html", ".htm", ".xml", ".json", ".jsonl", ".yaml", ".yml", ".toml", ".ini"),
@@ -42,11 +24,9 @@ NO_MEDIA = frozenset(  # endings of files that are no video for certain: passed 
     }
 )
 
-MakeExecutor = Callable[[Sequence[Step]], Executor]  # for the steps of a run
 
-
-def run_pipeline(config: PipelineConfig, make_executor: MakeExecutor) -> Path:
-    """Do what is left to do; the folder with the results.
+def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]], Executor]) -> None:
+    """Process what is not done yet; the results, the manifest among them, lie in the output folder.
 
     Raises:
         InputError: the folders or options cannot be used, or another run is at work in them.
@@ -54,36 +34,28 @@ def run_pipeline(config: PipelineConfig, make_executor: MakeExecutor) -> Path:
         OutputError: the disk is full, or cannot be written.
         LatentSyncError: a step cannot work at all.
     """
-    places = Places(config.input.resolve(), config.output.resolve())
-    steps = plan_steps(config.steps, places.output, config.options, config.checkpoints.resolve())
+    raw, output = config.input.resolve(), config.output.resolve()
+    steps = plan_steps(config.steps, output, config.options, config.checkpoints.resolve())
     check_weights(steps)
-    check_places(places, steps)
-    with lock_output(places.output), open_manifest(places, [name for step in steps for name in step.definition.columns]) as manifest:
-        died = manifest.died()
-        if died:
+    check_folders(raw, output, steps)
+    lock = FolderLock(output, ".pipeline-lock", "is in use by another run: wait for its end, or give another --output_dir")
+    with lock, open_manifest(raw, output, [name for step in steps for name in step.definition.columns]) as manifest:
+        if died := manifest.died():
             logger.info("The run before did not come to its end: going on where it stopped")
-            remove_unfinished(steps, before=time.time() - _OLD)
         drop_stale(manifest, steps)
         claim_folders(manifest, steps)
         reopen_lost(manifest, steps)
         reopen_rejected(manifest, (FAILED, CRASHED, TIMED_OUT) if config.try_again else (FAILED,))
-        _work(config, manifest, steps, make_executor, died)
-    return places.output
+        _work(Run(manifest, steps, find_raw_files(raw), config), make_executor, died)
 
 
-def _work(config: PipelineConfig, manifest: Manifest, steps: list[Step], make_executor: MakeExecutor, died: bool) -> None:
-    """Scan and work; note in the manifest how it went, however it went."""
-    scan = find_raw_files(manifest.places.input)
-    scan = chain(list(islice(scan, 1)), scan)  # a folder that cannot be read is refused before any worker starts
-    number = manifest.begin_run(config.arguments, steps)
-    progress = PipelineProgress([step.name for step in steps], config.show_progress)
+def _work(run: Run, make_executor: Callable[[Sequence[Step]], Executor], died: bool) -> None:
+    """Work; note in the manifest how it went, however it went."""
     ending = "interrupted"
-    run = None
     try:
-        executor = make_executor(steps)
+        executor = make_executor(run.steps)
         try:
-            run = Run(manifest, steps, scan, executor, progress, number, config)
-            run.work()
+            run.work(executor)
             ending = "done"
         finally:
             executor.close(at_once=ending != "done")
@@ -91,54 +63,13 @@ def _work(config: PipelineConfig, manifest: Manifest, steps: list[Step], make_ex
         ending = first_line(error)
         raise
     finally:
-        progress.close()
-        if died or ending != "done" or (run is not None and run.killed):
-            remove_unfinished(steps, before=time.time() + 1)  # nobody is at work now
-        numbers = {"seconds": progress.seconds(), "works": progress.works, "raw_hours": progress.raw_hours}
-        manifest.end_run(number, ending, cpu_idle=progress.cpu_idle(), **numbers)
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    """How many processes work, and where.
-
-    Attributes:
-        executor: of `EXECUTORS`.
-        workers: for steps that need the CPU; 0: one for each processor.
-        gpu_workers: for steps with a network; 0: one for each GPU.
-        timeout: seconds that a step may spend on one clip.
-        ray_address: of a cluster, such as "auto"; None starts Ray on this machine.
-    """
-
-    executor: str = "local"
-    workers: int = 0
-    gpu_workers: int = 0
-    timeout: float = 1800.0
-    ray_address: str | None = None
-
-
-def executor_maker(config: WorkerConfig) -> MakeExecutor:
-    """What makes the executor for the steps of a run. Raises InputError where Ray is asked for and missing."""
-    if config.executor == "local":
-        return lambda steps: LocalExecutor(steps, config.workers or processors(), gpu_devices(config.gpu_workers), config.timeout)
-    try:
-        from preprocess.ray_runner import RayExecutor
-    except ModuleNotFoundError as error:
-        if error.name != "ray":
-            raise
-        raise InputError("--executor ray needs Ray, which is not installed: pip install -r requirements-ray.txt") from None
-    return lambda steps: RayExecutor(steps, config.workers, config.gpu_workers, config.ray_address, config.timeout)
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if died or ending != "done" or run.killed:
+            remove_unfinished(run.steps)  # no worker runs any more
+        run.close(ending)
 
 
 def gpu_devices(workers: int) -> list[str]:
     """A torch device for each process of steps with a network, over the visible GPUs in turn; empty where there is none."""
-    if not any(place.exists() for place in _GPU_DRIVERS):  # saves the import of torch
-        return []
     import torch
 
     count = torch.cuda.device_count()
@@ -159,21 +90,15 @@ def check_weights(steps: Sequence[Step]) -> None:
         raise WeightsError(f"These weights are missing: {files}. Put them there, or go on without those steps: --skip {names}")
 
 
-def lock_output(folder: Path) -> FolderLock:
-    """Keeps a second run out of an output folder."""
-    return FolderLock(folder, ".pipeline-lock", "is in use by another run: wait for its end, or give another --output_dir")
-
-
-def check_places(places: Places, steps: Sequence[Step]) -> None:
+def check_folders(raw: Path, output: Path, steps: Sequence[Step]) -> None:
     """Refuse folders that would mix raw files and results. Raises InputError."""
-    raw, output = places.input, places.output
     if not raw.is_dir():
         raise InputError(f"{raw} is not a folder: give the folder that holds the raw videos with --input_dir")
     if output.is_relative_to(raw):
         raise InputError(f"{output} lies inside {raw}, which is never written to: give an --output_dir outside it")
-    for step in steps:
+    for step in (step for step in steps if step.folder_name):
         folder = step.folder.resolve()
-        if step.folder_name and (raw.is_relative_to(folder) or folder.is_relative_to(raw)):
+        if raw.is_relative_to(folder) or folder.is_relative_to(raw):
             raise InputError(f"{folder} is where the step {step.name} writes and cannot be the input: give another --output_dir")
 
 
@@ -181,7 +106,7 @@ def claim_folders(manifest: Manifest, steps: Sequence[Step]) -> None:
     """Make the folders of the steps; refuse one that was there before and holds files of others. Raises InputError, OutputError."""
     for step in (step for step in steps if step.folder_name):
         key = f"folder:{step.folder_name}"  # of `meta`, which says that the pipeline made the folder
-        if manifest.connection.execute("SELECT 1 FROM meta WHERE key = ?", (key,)).fetchone() is None:
+        if manifest.one("SELECT 1 FROM meta WHERE key = ?", key) is None:
             if step.folder.is_dir() and any(step.folder.iterdir()):
                 raise InputError(f"{step.folder} holds files that this pipeline did not make: move them, or give another --output_dir")
             with manifest.writing() as connection:
@@ -192,64 +117,43 @@ def claim_folders(manifest: Manifest, steps: Sequence[Step]) -> None:
             raise OutputError(f"cannot make {step.folder}: {(error.strerror or str(error)).lower()}") from None
 
 
-def remove_unfinished(steps: Sequence[Step], before: float) -> None:
-    """Remove from the steps' folders the hidden files that a dead process was writing, if last touched before a time."""
+def remove_unfinished(steps: Sequence[Step]) -> None:
+    """Remove from the steps' folders the hidden files that processes were writing when they died."""
     removed = 0
     for step in (step for step in steps if step.folder_name):
-        for folder, folders, names in os.walk(step.folder):
-            for name in (name for name in [*names, *folders] if name.startswith(STAGING_PREFIX)):
-                path = Path(folder) / name
-                with contextlib.suppress(OSError):  # gone, or a folder with something in it
-                    if path.lstat().st_mtime < before:
-                        path.rmdir() if path.is_dir() else path.unlink()
-                        removed += 1
+        for path in step.folder.rglob(f"{STAGING_PREFIX}*"):
+            with contextlib.suppress(OSError):  # gone, or a folder with something in it
+                path.rmdir() if path.is_dir() else path.unlink()
+                removed += 1
     if removed:
         logger.info("%d unfinished files of tasks that were ended were removed", removed)
 
 
 def find_raw_files(root: Path) -> Iterator[RawFile]:
-    """Files below `root` that may hold video; hidden files and links to folders are passed over.
+    """Files below `root` that may hold video, without hidden files and links to folders. Raises InputError where `root` cannot be read."""
 
-    Raises InputError where `root` is no folder that can be read.
-    """
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder: give the folder that holds the raw videos with --input_dir")
-    folders = [root]
-    while folders:
-        folder = folders.pop()
-        inner: list[Path] = []
-        for entry in _entries(folder, is_root=folder == root):
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                inner.append(folder / entry.name)
-            elif entry.is_dir():
-                logger.warning("%s is a link to a folder and is passed over: give it as --input_dir of its own", entry.path)
-            elif Path(entry.name).suffix.lower() not in NO_MEDIA:
-                yield _raw_file(root, entry)
-        folders.extend(reversed(inner))
-
-
-def _entries(folder: Path, is_root: bool) -> Iterator[os.DirEntry[str]]:
-    """What a folder holds, sorted by name as far as memory allows."""
-    try:
-        with os.scandir(folder) as found:
-            while some := sorted(islice(found, _AT_ONCE), key=lambda entry: entry.name):
-                yield from some
-    except OSError as error:
-        sentence = f"{folder} cannot be read ({(error.strerror or str(error)).lower()})"
-        if is_root:
-            raise InputError(f"{sentence}: give yourself permission to read it") from None
+    def refuse(error: OSError) -> None:
+        sentence = f"{error.filename} cannot be read ({(error.strerror or str(error)).lower()})"
+        if Path(error.filename) == root:
+            raise InputError(f"{sentence}: give yourself permission to read it")
         logger.warning("%s and is passed over", sentence)
 
+    for folder, folders, names in os.walk(root, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for path in (Path(folder) / name for name in folders):
+            if path.is_symlink():
+                logger.warning("%s is a link to a folder and is passed over: give it as --input_dir of its own", path)
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() not in NO_MEDIA:
+                yield _raw_file(root, Path(folder) / name)
 
-def _raw_file(root: Path, entry: os.DirEntry[str]) -> RawFile:
-    path = Path(entry.path)
+
+def _raw_file(root: Path, path: Path) -> RawFile:
     source = path.relative_to(root).as_posix()
     try:
-        status = entry.stat()
+        status = path.stat()
         stamp = f"{status.st_size}-{status.st_mtime_ns}"
-    except OSError:  # a link to nowhere: the first step says so
+    except OSError:  # a link to nowhere, which the first step rejects
         stamp = "gone"
     try:
         source.encode()

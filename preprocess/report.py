@@ -2,72 +2,32 @@
 
 import argparse
 import base64
-import contextlib
 import logging
 import sqlite3
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
+from jinja2 import Environment, FileSystemLoader
 
-from latentsync.cli import run_command
-from latentsync.errors import LatentSyncError, OutputError
+from latentsync.cli import CODES, run_command
+from latentsync.errors import OutputError
 from latentsync.media.files import check_target, write_text
-from latentsync.media.probe import QUIET, Child, file_url
+from latentsync.media.probe import QUIET, file_url
 from preprocess.manifest import COLUMNS, Manifest, read_manifest
 from preprocess.step import RAW
 
 logger = logging.getLogger("preprocess.pipeline")
 REPORT_NAME = "report.html"
+TEMPLATE = "report.html.jinja"  # beside this file
 BINS = 24
 _HEADS = ("step", "clips in", "kept", "rejected", "hours in", "hours out", "work h", "video h / work h")
-_PLOT_WIDTH, _PLOT_HEIGHT = 360, 120  # pixels
-_THUMBNAIL_HEIGHT = 120
+_THUMBNAIL_HEIGHT = 120  # pixels
 _THUMBNAIL_SECONDS = 20.0  # for one picture; a file that takes longer has none
 _KEPT, _LOWEST, _REJECTED, _REASONS = 12, 6, 3, 8  # clips shown: at random of the kept; lowest of a measure; of each reason; reasons
 _RANDOM = "((id * 2654435761 + :seed * 40503) % 4294967291)"  # an order that looks like chance and is the same for the same seed
-_PAGE = """\
-<!doctype html><html lang=en><meta charset=utf-8><title>{{ title }}</title><style>
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #222; background: #fff; }
-table { border-collapse: collapse; } td, th { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
-td:first-child, th:first-child { text-align: left; } tr.reason td { color: #777; border: 0; }
-tr.reason td:first-child { padding-left: 2rem; }
-.row { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; width: 14rem; font-size: 12px; overflow-wrap: anywhere; }
-figure img, .none { height: {{ thumbnail_height }}px; max-width: 100%; object-fit: contain; background: #eee; display: block; }
-.none { width: 10rem; }
-.kept { color: #2a9d5c; fill: #2a9d5c; } .rejected { color: #c8553d; fill: #c8553d; }
-</style>
-<h1>{{ title }}</h1>
-<p>{{ counts[0].clips_in }} raw files with {{ "%.2f" % hours }} h of video;
-{{ counts[-1].kept }} clips with {{ "%.2f" % counts[-1].hours_out }} h came through.</p>
-{% if run %}<p>Newest run: begun {{ run.started }}, {{ run.ending or "at work" }}.</p>{% endif %}
-<h2>Steps</h2>
-<table><tr>{% for head in heads %}<th>{{ head }}</th>{% endfor %}</tr>
-{% for count in counts %}<tr>{% for cell in count.cells() %}<td>{{ cell }}</td>{% endfor %}</tr>
-{% for reason, number in count.reasons.items() -%}
-<tr class=reason><td>{{ reason }}</td><td></td><td></td><td>{{ number }}</td>
-<td>{{ "%.1f" % (100 * number / (count.kept + count.rejected)) }} %</td></tr>
-{% endfor %}{% endfor %}</table>
-<h2>Measures</h2>
-<p>Of clips that came through (<span class=kept>green</span>) or ended at a step (<span class=rejected>red</span>).</p>
-<div class=row>{% for plot in histograms %}<div><b>{{ plot.name }}</b> (highest bar: {{ plot.top }})<br>
-<svg width="{{ width }}" height="{{ height + 18 }}">
-{% for bar in plot.bars() %}<rect x="{{ "%.1f" % bar.x }}" y="{{ "%.1f" % bar.y }}" width="{{ "%.1f" % bar.width }}" \
-height="{{ "%.1f" % bar.height }}" class="{{ bar.kind }}"><title>{{ bar.title }}</title></rect>{% endfor %}
-<text x="0" y="{{ height + 14 }}" font-size="11">{{ "%.4g" % plot.low }}</text>
-<text x="{{ width }}" y="{{ height + 14 }}" font-size="11" text-anchor="end">{{ "%.4g" % plot.high }}</text></svg></div>
-{% endfor %}</div>
-<h2>Clips</h2>
-{% for title, clips in groups.items() %}<h3>{{ title }}</h3><div class=row>
-{% for clip in clips %}<figure>{% if clip.picture %}<img src="{{ clip.picture }}" alt="">{% else %}<div class=none></div>{% endif %}
-<figcaption>{{ clip.name }}<br>{{ clip.text }}</figcaption></figure>
-{% endfor %}</div>
-{% endfor %}</html>
-"""
 
 
 @dataclass(frozen=True)
@@ -101,20 +61,22 @@ class StepCount:
 def count_steps(manifest: Manifest) -> list[StepCount]:
     """The steps of the newest run, the search for raw files before them."""
     names = [RAW, *manifest.step_names()]
-    return [_count_step(manifest, name, before) for name, before in zip(names, [None, *names], strict=False)]
-
-
-def _count_step(manifest: Manifest, name: str, before: str | None) -> StepCount:
-    ask = manifest.connection.execute
-    row = ask("SELECT count(*) AS kept, total(duration) AS seconds FROM clips WHERE step = ? AND kept", (name,)).fetchone()
-    reasons = ask("SELECT reason, count(*) FROM clips WHERE step = ? AND NOT kept GROUP BY reason ORDER BY 2 DESC, 1", (name,)).fetchall()
-    work, inside = ask("SELECT total(seconds), total(duration) FROM clips WHERE step = ?", (name,)).fetchone()
-    clips_in = row["kept"] + sum(number for _, number in reasons)
-    if before is not None:
-        done = "SELECT count(*), total(duration) FROM clips WHERE step = ? AND kept AND done"
-        clips_in, came = ask(done, (before,)).fetchone()
-        inside = inside if before == RAW else came  # how long a raw file is, the first step finds out
-    return StepCount(name, clips_in, row["kept"], dict(map(tuple, reasons)), inside / 3600, row["seconds"] / 3600, work)
+    totals = (
+        "SELECT total(kept) AS kept, total(seconds) AS seconds, total(duration) AS duration, total(duration * kept) AS duration_kept, "
+        "total(kept AND done) AS done, total(duration * (kept AND done)) AS duration_done FROM clips WHERE step = ?"
+    )
+    query = "SELECT reason, count(*) FROM clips WHERE step = ? AND NOT kept GROUP BY reason ORDER BY 2 DESC, 1"
+    counts: list[StepCount] = []
+    before: sqlite3.Row | None = None
+    for name in names:
+        row = manifest.connection.execute(totals, (name,)).fetchone()
+        reasons = dict(map(tuple, manifest.connection.execute(query, (name,))))
+        clips_in = row["kept"] + sum(reasons.values()) if before is None else before["done"]
+        duration = row["duration"] if before is None or counts[-1].name == RAW else before["duration_done"]  # raw files have none yet
+        hours = (duration / 3600, row["duration_kept"] / 3600)
+        counts.append(StepCount(name, int(clips_in), int(row["kept"]), reasons, *hours, row["seconds"]))
+        before = row
+    return counts
 
 
 def as_text(counts: Sequence[StepCount]) -> str:
@@ -125,18 +87,6 @@ def as_text(counts: Sequence[StepCount]) -> str:
         lines += [(f"  {reason}", "", "", str(number), "", "", "", "") for reason, number in count.reasons.items()]
     first, *others = (max(map(len, column)) for column in zip(*lines, strict=True))
     return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]).rstrip() for line in lines)
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bar of a histogram, in pixels."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    kind: str  # "kept" or "rejected"
-    title: str
 
 
 @dataclass(frozen=True)
@@ -158,15 +108,6 @@ class Histogram:
     def top(self) -> int:
         """Clips of the highest bin."""
         return max(map(sum, zip(self.kept, self.rejected, strict=True)))
-
-    def bars(self) -> Iterator[Bar]:
-        """Rejected on top of kept."""
-        step, scale = _PLOT_WIDTH / len(self.kept), _PLOT_HEIGHT / (self.top or 1)
-        for k, (kept, rejected) in enumerate(zip(self.kept, self.rejected, strict=True)):
-            title = f"{self.low + k * self.width:.4g}: {kept} kept, {rejected} rejected"
-            for kind, count, end in (("kept", kept, kept), ("rejected", rejected, kept + rejected)):
-                if count:
-                    yield Bar(k * step, _PLOT_HEIGHT - end * scale, max(1.0, step - 1), count * scale, kind, title)
 
 
 def histograms(manifest: Manifest) -> list[Histogram]:
@@ -231,58 +172,40 @@ def _shown(manifest: Manifest, row: sqlite3.Row) -> ShownClip:
 
 def _picture_path(manifest: Manifest, number: int | None) -> Path | None:
     """The clip's own file; that of the clip before where it has none, or it is gone."""
-    while number is not None:
-        row = manifest.connection.execute("SELECT id, parent, path, made FROM clips WHERE id = ?", (number,)).fetchone()
-        if row is None:
-            return None
-        if row["path"] is not None and (path := manifest.places.of(row["path"], row["made"])).is_file():
-            return path
-        number = row["parent"]
-    return None
+    row = manifest.one("SELECT parent, path, made FROM clips WHERE id = ?", number)
+    while row is not None and (row["path"] is None or not manifest.path_of(row).is_file()):
+        row = manifest.one("SELECT parent, path, made FROM clips WHERE id = ?", row["parent"])
+    return None if row is None else manifest.path_of(row)
 
 
 def thumbnail(path: Path, at: float) -> str | None:
     """A frame of a video near a time in seconds as a data URI; its first one where there is none there, None where there is none at all."""
-    for start in sorted({max(0.0, at), 0.0}, reverse=True):
-        picture = _frame(path, start)
+    output = ("-frames:v", "1", "-vf", f"scale=-2:{_THUMBNAIL_HEIGHT}", "-c:v", "mjpeg", "-q:v", "6", "-f", "image2pipe", "pipe:1")
+    for start in (at, 0.0):
+        source = ("-protocol_whitelist", "file", "-ss", f"{start:.3f}", "-i", file_url(path), "-an")
+        try:
+            command = ["ffmpeg", *QUIET, "-nostdin", *source, *output]
+            picture = subprocess.run(command, capture_output=True, timeout=_THUMBNAIL_SECONDS, check=False).stdout
+        except (OSError, subprocess.TimeoutExpired):  # no ffmpeg, or a disk that does not answer
+            return None
         if picture:
             return f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"
     return None
 
 
-def _frame(path: Path, at: float) -> bytes:
-    limits = ("-protocol_whitelist", "file", "-ss", f"{at:.3f}")
-    output = ("-frames:v", "1", "-vf", f"scale=-2:{_THUMBNAIL_HEIGHT}", "-c:v", "mjpeg", "-q:v", "6", "-f", "image2pipe", "pipe:1")
-    try:
-        child = Child(["ffmpeg", *QUIET, "-nostdin", *limits, "-i", file_url(path), "-an", *output], stdout=subprocess.PIPE)
-    except LatentSyncError:  # no ffmpeg here
-        return b""
-    timer = threading.Timer(_THUMBNAIL_SECONDS, child.interrupt)
-    timer.start()
-    try:
-        assert child.stdout is not None
-        picture = b""
-        with contextlib.suppress(OSError):
-            picture = child.stdout.readall()  # type: ignore[attr-defined]
-    finally:
-        timer.cancel()
-        child.kill()
-    return picture
-
-
 def write_report(manifest: Manifest, target: Path, seed: int = 1) -> None:
     """Write the page, whole or not at all; everything is inside it. Raises OutputError."""
     counts = count_steps(manifest)
-    template = jinja2.Environment(autoescape=True).from_string(_PAGE)
-    page = template.render(
-        title=f"Clips of {manifest.places.input.name}",
+    environment = Environment(autoescape=True, loader=FileSystemLoader(Path(__file__).parent))
+    page = environment.get_template(TEMPLATE).render(
+        title=f"Clips of {manifest.raw.name}",
         counts=counts,
         hours=counts[1].hours_in if len(counts) > 1 else 0.0,
-        run=manifest.connection.execute("SELECT started, ending FROM runs ORDER BY id DESC LIMIT 1").fetchone(),
+        run=manifest.one("SELECT started, ending FROM runs ORDER BY id DESC"),
         heads=_HEADS,
         histograms=histograms(manifest),
         groups=choose_clips(manifest, seed),
-        **{"width": _PLOT_WIDTH, "height": _PLOT_HEIGHT, "thumbnail_height": _THUMBNAIL_HEIGHT},
+        thumbnail_height=_THUMBNAIL_HEIGHT,
     )
     write_text(target, page)
 
@@ -292,7 +215,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.report",
         description="Print what a pipeline kept and rejected, and write a page with histograms and pictures; also while it runs.",
-        epilog="Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted.",
+        epilog=CODES,
     )
     parser.add_argument("manifest", type=Path, help="manifest.sqlite, or the folder that holds it")
     parser.add_argument("--output", type=Path, help=f"the page to write (default: {REPORT_NAME} beside the manifest)")
@@ -301,9 +224,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Do what the command line says."""
+    """The work of the command."""
     with read_manifest(arguments.manifest) as manifest:
-        target = arguments.output or manifest.places.output / REPORT_NAME
+        target = arguments.output or manifest.output / REPORT_NAME
         print(as_text(count_steps(manifest)))
         try:
             check_target(target)

@@ -1,4 +1,4 @@
-"""What a step of the data pipeline is, what it is given and what it answers, and the steps of one run."""
+"""What a step of the data pipeline is, its input and its outcome, and the steps of one run."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ class ClipFile:
     path: Path  # absolute
     source: str  # the raw file that it comes from, relative to the input folder, with /
     name: str  # of this file, relative to the folder that holds it (for a raw file: its source), with /
-    facts: Facts = field(default_factory=dict)  # what the steps before have found out
+    facts: Facts = field(default_factory=dict)  # found by the steps before
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Kept:
     """A clip that goes on: a file that the step has written, whole, into its own folder."""
 
     path: Path
-    facts: Facts = field(default_factory=dict)  # what this step has found out
+    facts: Facts = field(default_factory=dict)  # found by this step
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ class ClipProcessor(Protocol):
 
         Raises InputError where the clip cannot be used (it becomes a rejection), LatentSyncError where the step itself fails.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -69,31 +68,21 @@ class StepOption:
 
 @dataclass(frozen=True)
 class StepDefinition:
-    """What a step registers; its functions are functions of a module or partials of one, so that it can be sent to another process.
+    """What a step registers; its functions are functions of a module or partials of one, so that it can be sent to another process."""
 
-    Attributes:
-        name: what the command line and the manifest call it.
-        open: makes its `ClipProcessor` in the process that is going to work, from the settings, the folder of weight files and a torch
-            device such as "cpu" or "cuda:1". Heavy imports belong inside it: every process imports the module.
-        folder: where it writes, beside the input folder; values of options may stand in it: "sync_{threshold:g}". "": it writes nothing.
-        options: that it reads.
-        settings: of all options and the folder of weight files, everything that its result depends on besides the clip; a change makes the
-            step, and those behind it, work again. None: its own options. Raises InputError for options that cannot be honoured.
-        columns: facts, numbers all, that get a column in the manifest and a histogram in the report.
-        device: "gpu" where it has a network that wants one.
-        weights: names of files in the weights table that have to be there.
-        is_filter: whether the steps behind it can do without it, so that it may be skipped.
-    """
-
-    name: str
+    name: str  # of the command line and the manifest
+    # Builds its `ClipProcessor` in the process that is going to work, from the settings, the folder of weight files and a torch device such
+    # as "cpu" or "cuda:1". Heavy imports belong inside it: every process imports the module.
     open: Callable[[Settings, Path, str], ClipProcessor]
-    folder: str = ""
-    options: tuple[StepOption, ...] = ()
+    folder: str = ""  # where it writes, below the output; values of options may stand in it: "sync_{threshold:g}". "": it writes nothing
+    options: tuple[StepOption, ...] = ()  # that it reads
+    # From all options and the folder of weight files, everything that its result depends on besides the clip; a change makes the step, and
+    # those behind it, work again. None: its own options. Raises InputError for options that cannot be honoured.
     settings: Callable[[Options, Path], Settings] | None = None
-    columns: tuple[str, ...] = ()
-    device: Literal["cpu", "gpu"] = "cpu"
-    weights: tuple[str, ...] = ()
-    is_filter: bool = False
+    columns: tuple[str, ...] = ()  # facts, numbers all, that get a column in the manifest and a histogram in the report
+    device: Literal["cpu", "gpu"] = "cpu"  # "gpu" where it has a network that wants one
+    weights: tuple[str, ...] = ()  # names of files in the weights table that have to be there
+    is_filter: bool = False  # whether the steps behind it can do without it, so that it may be skipped
 
 
 @dataclass(frozen=True)
@@ -129,8 +118,7 @@ class Step:
 
 def options_of(definitions: Iterable[StepDefinition]) -> list[StepOption]:
     """The options of some steps, each once."""
-    found = {option.name: option for definition in definitions for option in definition.options}
-    return list(found.values())
+    return list({option.name: option for definition in definitions for option in definition.options}.values())
 
 
 def plan_steps(definitions: Sequence[StepDefinition], output: Path, options: Options, checkpoints: Path) -> list[Step]:

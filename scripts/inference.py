@@ -16,8 +16,8 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
 
 logger = logging.getLogger("latentsync")
 
-DEEPCACHE = "--enable_deepcache"
-WITHOUT_EFFECT = {DEEPCACHE: "features are not cached between denoising steps yet, each step is computed in full", **TEMP_DIR}
+PUBLISHED_CACHE_INTERVAL = 3  # what --enable_deepcache meant
+MODEL_SETTINGS = ("overrides", "device", "dtype", "detector", "tiny_vae", "cache_dir", "compile")  # arguments of `build_pipeline`
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 DEMO = (ASSETS / "demo1_video.mp4", ASSETS / "demo1_audio.wav", Path("video_out.mp4"))  # what is made where no job is named
 
@@ -41,7 +41,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--print_config", action="store_true", help="print the configuration with all overrides and stop")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress bars")
     parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
-    accept_published(parser, WITHOUT_EFFECT, flags=[DEEPCACHE])
+    parser.add_argument(
+        "--enable_deepcache",
+        dest="cache_interval",
+        action="store_const",
+        const=PUBLISHED_CACHE_INTERVAL,
+        help=f"the published name of --cache_interval {PUBLISHED_CACHE_INTERVAL}",
+    )
+    accept_published(parser, TEMP_DIR)
     return parser.parse_args(arguments)
 
 
@@ -81,6 +88,16 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="face detector (default: face-alignment if its weights are there, else mtcnn)",
     )
+    group.add_argument(
+        "--tiny_vae", type=Path, help="a small autoencoder for drafts: folder of an AutoencoderTiny, such as madebyollin/taesd"
+    )
+    group.add_argument(
+        "--cache_dir",
+        type=Path,
+        metavar="FOLDER",
+        help="keep what was found in a video there (at most 10 GB): the next sound for the same video starts at once",
+    )
+    group.add_argument("--compile", action="store_true", help="compile the networks first: minutes of waiting, then faster; for long jobs")
     group.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     group.add_argument(
         "--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision (default: what the device does well)"
@@ -126,7 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
     def build() -> "LipsyncPipeline":
         pipeline = build_pipeline(
             *(arguments.unet_config_path, arguments.inference_ckpt_path, arguments.vae_path, arguments.whisper_path),
-            **{name: getattr(arguments, name) for name in ("overrides", "device", "dtype", "detector")},
+            **{name: getattr(arguments, name) for name in MODEL_SETTINGS},
         )
         pipeline.set_progress_bar_config(disable=arguments.quiet or None, leave=True, unit="frame")
         return pipeline

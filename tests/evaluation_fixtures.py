@@ -6,22 +6,27 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from media_fixtures import encode_frames, run_ffmpeg, smooth_frames
+from omegaconf import OmegaConf
+from training_fixtures import FRAMES as WINDOW
+from training_fixtures import SYNCNET
 
 from eval.cases import GeneratedVideos
-from eval.measure import FaceClips
+from eval.measure import FaceClips, Subject
 from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, SetMetric
-from eval.metrics.table import LoadedMetrics, MissingMetric
-from eval.run import Subject
+from eval.metrics.table import LoadedMetrics
+from latentsync.config import load_syncnet_config
 from latentsync.errors import InputError
 from latentsync.faces.detector import Face
+from latentsync.models.syncnet import make_syncnet
 
 FRAMES = 20
 ANCHORS = np.array([[80, 60], [110, 60], [95, 80]], np.float32)
 
 
 class FixedFace:
-    """A detector that sees the same face everywhere, except in pictures as dark as night."""
+    """A detector that finds the same face everywhere, except in black pictures."""
 
     name = "fixed"
     smoothing = "none"
@@ -67,7 +72,7 @@ class Fussy(Metric):
 class GreySets(SetMetric):
     """The distance of sets of grey levels."""
 
-    name, protocol, column = "grey_set", "Frechet distance of grey levels.", Column("grey_set", "", "low")
+    name, protocol, columns = "grey_set", "Frechet distance of grey levels.", (Column("grey_set", "", "low"),)
 
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
         return chunk.frames.mean((1, 2), dtype=np.float64)
@@ -113,5 +118,15 @@ def copying_subject(folder: Path, copier: Copier) -> Subject:
 
 def grey_metrics() -> LoadedMetrics:
     """All metrics of this file; one is missing."""
-    missing = [MissingMetric("sharpness", "checkpoints/sharp.pth is missing: get it from its authors.")]
-    return LoadedMetrics([Grey(), Fussy()], [GreySets()], missing)
+    missing = {"sharpness": "checkpoints/sharp.pth is missing: get it from its authors."}
+    return LoadedMetrics([Grey(), Fussy(), GreySets()], missing)
+
+
+def write_syncnet(folder: Path) -> tuple[Path, Path]:
+    """A SyncNet of pixels with random weights: its configuration and the weights."""
+    config, weights = folder / "syncnet.yaml", folder / "syncnet.pt"
+    torch.manual_seed(0)
+    data = {"resolution": 64, "num_frames": WINDOW, "train_data_dir": "clips"}
+    OmegaConf.save(OmegaConf.create({"data": data, "model": SYNCNET}), config)
+    torch.save({"state_dict": make_syncnet(load_syncnet_config(config).model).state_dict()}, weights)
+    return config, weights

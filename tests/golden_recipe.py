@@ -1,14 +1,17 @@
 """The recipe behind the reference numbers in `tests/golden`: seeded weights, seeded inputs, digests that prove both."""
 
+import gzip
 import hashlib
 import json
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 
 GOLDEN = Path(__file__).parent / "golden"
+Network = TypeVar("Network", bound=torch.nn.Module)
 
 
 def load_case(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
@@ -32,7 +35,7 @@ def draw(rs: np.random.RandomState, key: str, value: torch.Tensor, gain: float) 
     if is_analytic(key):
         return value
     if not value.is_floating_point():
-        return torch.zeros_like(value)
+        return torch.zeros(value.shape, dtype=value.dtype)  # also where the network was built without memory
     z, leaf, shape = rs.standard_normal(size=tuple(value.shape)), key.rsplit(".", 1)[-1], tuple(value.shape)
     if leaf == "running_var":
         z = 0.5 + np.abs(z)
@@ -60,3 +63,24 @@ def weights_sha256(state_dict: dict[str, torch.Tensor]) -> str:
             digest.update(key.encode())
             digest.update(np.ascontiguousarray(value.numpy(), dtype="<f4").tobytes())
     return digest.hexdigest()
+
+
+def load_seeded(network: Network, sidecar: dict, gain: float = 1.0) -> Network:
+    """A network, which may be built without memory, with the weights of a case, in evaluation mode."""
+    weights = seeded_state_dict(network.state_dict(), sidecar["seed"], gain)
+    assert weights_sha256(weights) == sidecar["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
+    network.load_state_dict(weights, assign=True)
+    return network.eval()
+
+
+def same_input(given: torch.Tensor, digests: str | list | dict) -> torch.Tensor:
+    """An input of a case, which its sidecar knows by a digest."""
+    assert hashlib.sha256(given.numpy().tobytes()).hexdigest() in digests
+    return given
+
+
+def assert_published(network: torch.nn.Module, name: str) -> None:
+    """Names and shapes are those of a published file."""
+    manifest = json.loads(gzip.decompress((GOLDEN / "manifests" / f"{name}.json.gz").read_bytes()))
+    assert {key: list(value.shape) for key, value in network.state_dict().items()} == manifest["shapes"]
+    assert sum(parameter.numel() for parameter in network.parameters()) == manifest["n_parameters"]

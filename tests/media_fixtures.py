@@ -60,6 +60,22 @@ def encode_frames(path: Path, frames: list[np.ndarray], filters: str, *options: 
     return path
 
 
+TAGS = {  # what ffmpeg's filter writes -> the matrix and range that the file says, and options that make it say so
+    "bt709": ("bt709", "tv", ("-colorspace", "bt709", "-color_range", "tv", "-color_primaries", "bt709", "-color_trc", "bt709")),
+    "bt601": ("smpte170m", "tv", ("-colorspace", "smpte170m", "-color_range", "tv")),
+    "bt709 full": ("bt709", "pc", ("-colorspace", "bt709", "-color_range", "pc")),
+    "bt2020": ("bt2020nc", "tv", ("-colorspace", "bt2020nc", "-color_range", "tv")),
+    "bt601 untagged": (None, None, ()),
+}
+
+
+def encode_tagged(path: Path, frames: list[np.ndarray], matrix: str, pixels: str = "yuv420p") -> Path:
+    """Frames in the colours of an entry of `TAGS`, almost without loss."""
+    _, span, tags = TAGS[matrix]
+    filters = f"scale=out_color_matrix={matrix.split()[0]}:out_range={span or 'tv'}:flags=accurate_rnd,format={pixels}"
+    return encode_frames(path, frames, filters, *tags, "-c:v", "libx264", "-qp", "1")
+
+
 def children() -> list[str]:
     """Command names of this process' children, zombies included (Linux)."""
     names = []

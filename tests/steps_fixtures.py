@@ -1,11 +1,11 @@
-"""Clips whose every frame says its number, in stripes, and whose sound says it too, as a level."""
+"""Clips with the number of each frame in its picture, as stripes, and in its sound, as a level."""
 
 import subprocess
-import wave
 from pathlib import Path
 
 import numpy as np
 from media_fixtures import run_ffmpeg
+from scipy.io import wavfile
 
 from latentsync.media.audio import read_audio
 from latentsync.media.video_reader import VideoReader
@@ -25,7 +25,7 @@ def striped(number: int, height: int = 64, width: int = 128, ground: int = 40, r
 
 
 def number_of(frame: np.ndarray, row: float = 0.3) -> int:
-    """What the stripes of a frame say, read in one row."""
+    """The number in the stripes of a frame, read in one row."""
     line = frame[int(row * len(frame)), :, 1].reshape(BITS, -1)
     middle = line[:, line.shape[1] // 3 : -line.shape[1] // 3].astype(float).mean(1)
     return sum(1 << k for k, value in enumerate(middle) if value > 150)
@@ -37,28 +37,21 @@ def numbers_of(path: Path, row: float = 0.3) -> list[int]:
 
 
 def levels(numbers: list[int] | range) -> np.ndarray:
-    """Sound int16 t that says these numbers, one after the other, for a frame each."""
+    """Sound int16 t with these numbers as levels, for a frame each."""
     return np.repeat(np.array(numbers) * STEP, BLOCK).astype("<i2")
 
 
-def heard_numbers(path: Path) -> list[float]:
-    """What the sound says in each frame; a fraction where it changes inside."""
+def sound_numbers(path: Path) -> list[float]:
+    """The number in the sound of each frame; a fraction where it changes inside."""
     sound = read_audio(path) * 32768 / STEP
     return sound[: len(sound) // BLOCK * BLOCK].reshape(-1, BLOCK).mean(1).round(3).tolist()
-
-
-def write_wave(path: Path, samples: np.ndarray) -> Path:
-    """16-bit mono sound at 16 kHz."""
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, RATE, 0, "NONE", ""))
-        file.writeframes(samples.astype("<i2").tobytes())
-    return path
 
 
 def encode(path: Path, frames: list[np.ndarray], samples: np.ndarray, *options: str) -> Path:
     """Frames and sound as a file (default: exactly as the pipeline's own clips)."""
     height, width, _ = frames[0].shape
-    sound = write_wave(path.with_suffix(".wav"), samples)
+    sound = path.with_suffix(".wav")
+    wavfile.write(sound, RATE, samples.astype("<i2"))
     own = [part for name, value in PICTURE.items() for part in (f"-{name}", str(value))] + ["-c:a", "flac", "-strict", "experimental"]
     raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", f"{width}x{height}", "-framerate", "25", "-i", "pipe:0"]
     command = ["ffmpeg", "-loglevel", "error", "-y", *raw, "-i", str(sound), *(options or own), str(path)]
@@ -69,8 +62,7 @@ def encode(path: Path, frames: list[np.ndarray], samples: np.ndarray, *options: 
 
 def numbered(path: Path, count: int, late: int = 0) -> Path:
     """A clip of the pipeline's kind; its sound comes `late` frames late."""
-    said = [max(number - late, 0) for number in range(count)]
-    return encode(path, [striped(number) for number in range(count)], levels(said))
+    return encode(path, [striped(number) for number in range(count)], levels([max(number - late, 0) for number in range(count)]))
 
 
 def clip(path: Path, **facts: float) -> ClipFile:

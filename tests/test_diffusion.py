@@ -4,7 +4,7 @@ import pytest
 import torch
 from golden_recipe import load_case
 
-from latentsync.diffusion import SAMPLERS, Conditions, denoise, make_scheduler, mixed_noise, one_step_x0, predict_noise
+from latentsync.diffusion import SAMPLERS, Conditions, Sampling, denoise, make_scheduler, mixed_noise, one_step_x0, predict_noise
 
 CASE, NUMBERS = load_case("sampling")
 TOLERANCE = CASE["tolerance"]
@@ -74,11 +74,41 @@ def test_guided_denoising_step_by_step() -> None:
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_sampling_loop_starts_afresh_in_every_call(sampler: str) -> None:
     (conditions, audio), steps = toy_inputs(), []
-    settings = {"inference_steps": 3, "guidance_scale": CASE["guidance"], "sampler": sampler, "on_step": steps.append}
-    first, second = (denoise(toy_denoiser, NUMBERS["ddim_init_latents"], conditions, audio, **settings) for _ in range(2))
+    sampling = Sampling(3, CASE["guidance"], sampler)
+    first, second = (
+        denoise(toy_denoiser, NUMBERS["ddim_init_latents"], conditions, audio, sampling, on_step=steps.append) for _ in range(2)
+    )
     assert steps == [1, 2, 3] * 2 and torch.equal(first, second)
     if sampler == "ddim":
         close(first, NUMBERS["ddim_trajectory"][-1])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_samplers_end_where_the_exact_solution_does(sampler: str) -> None:
+    """Data of one known point: the ideal noise prediction leads every sampler there in any number of steps."""
+    (conditions, audio), alphas = toy_inputs(), make_scheduler().alphas_cumprod
+    target = torch.full_like(conditions.masked, 0.7)
+
+    def ideal(sample: torch.Tensor, timestep: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+        alpha = alphas[int(timestep)]
+        return (sample[:, :4] - alpha**0.5 * target) / (1 - alpha) ** 0.5
+
+    for steps in (4, 20):
+        end = denoise(ideal, NUMBERS["ddim_init_latents"], conditions, audio, Sampling(steps, 1.0, sampler))
+        assert (end - target).abs().max() < 0.15, steps  # what noise the last level of the schedule leaves
+
+
+def test_guidance_in_a_part_of_the_steps_alone() -> None:
+    (conditions, audio), batches = toy_inputs(), []
+
+    def counting(sample: torch.Tensor, timestep: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
+        batches.append(sample.shape[0])
+        return toy_denoiser(sample, timestep, windows)
+
+    sampling = Sampling(inference_steps=8, guidance_start=0.25, guidance_stop=0.75)
+    denoise(counting, NUMBERS["ddim_init_latents"], conditions, audio, sampling)
+    assert batches == [1, 1, 2, 2, 2, 2, 1, 1] and sampling.is_guided
+    assert not Sampling(inference_steps=8, guidance_start=0.95).is_guided
 
 
 def test_without_guidance_the_denoiser_runs_on_a_single_batch() -> None:

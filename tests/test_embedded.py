@@ -50,9 +50,9 @@ def test_recipes_fit_together() -> None:
     assert replace(first.model, use_motion_module=True, motion_module_decoder_only=True) == second.model
     syncnet, encoder = load_syncnet_config(RECIPES / "syncnet.yaml"), load_audio_encoder_config(RECIPES / "audio_encoder.yaml")
     latent = load_syncnet_config(RECIPES / "syncnet_latent.yaml")
-    for judge in (syncnet, latent):
-        check_sizes(judge)
-        assert judge.data.num_frames == second.data.num_frames
+    for config in (syncnet, latent):
+        check_sizes(config)
+        assert config.data.num_frames == second.data.num_frames
     assert latent.data.latent_space and latent.data.resolution == second.data.resolution
     assert encoder.model.n_audio_state == second.model.cross_attention_dim
     autoencoder = load_autoencoder_config(RECIPES / "autoencoder.yaml")

@@ -25,10 +25,10 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_video_gets_another_sound_and_none_serves_twice() -> None:
-    heard = {Path(str(number)): True for number in range(9)}
-    first, again, other = draw_others(heard, 1), draw_others(heard, 1), draw_others(heard, 2)
+    has_sound = {Path(str(number)): True for number in range(9)}
+    first, again, other = draw_others(has_sound, 1), draw_others(has_sound, 1), draw_others(has_sound, 2)
     assert first == again != other
-    assert set(first) == set(first.values()) == set(heard)
+    assert set(first) == set(first.values()) == set(has_sound)
     assert all(video != sound for video, sound in first.items())
 
 
@@ -59,7 +59,7 @@ def test_the_list_is_fixed_once_it_is_written(videos: Path, tmp_path: Path) -> N
 def test_nothing_to_measure_is_said(videos: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no video"):
         find_videos(tmp_path)
-    with pytest.raises(InputError, match="neither a folder"):
+    with pytest.raises(InputError, match="does not exist"):
         find_videos(tmp_path / "nowhere")
     with pytest.raises(InputError, match="Not one of 1"):
         make_pairs([videos / "broken.mp4"], ["cross"], 0)
@@ -67,7 +67,7 @@ def test_nothing_to_measure_is_said(videos: Path, tmp_path: Path) -> None:
         make_pairs([videos / "mute.mp4"], ["reconstruction"], 0)
 
 
-def test_a_list_is_made_once_and_failures_are_named(tmp_path: Path) -> None:
+def test_videos_are_generated_once_and_failures_are_named(tmp_path: Path) -> None:
     video = write_clip(tmp_path / "one.mp4")
     (tmp_path / "pairs.csv").write_text(
         "video_path,audio_path,name\none.mp4,one.mp4,\none.mp4,gone.wav,missing\none.mp4,one.mp4,stubborn\n"

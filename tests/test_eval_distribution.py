@@ -11,7 +11,6 @@ import torch
 from golden_recipe import load_case
 from picture_fakes import FRAME, TinyArcFace, TinyI3d, TinyInception, chunk, random_pictures, rows_of, write_script
 
-from eval import eval_fid, eval_fvd
 from eval.metrics.base import Chunk
 from eval.metrics.distribution import (
     FIRST,
@@ -29,6 +28,7 @@ from eval.metrics.distribution import (
     merged,
     set_distance,
 )
+from eval.set_distance import main
 from latentsync.errors import InputError, WeightsError
 
 
@@ -57,7 +57,7 @@ def test_all_windows_of_a_video() -> None:
     assert (found[:, 0] * 255).tolist() == pytest.approx([7.5, 23.5], rel=1e-4)
     gap = np.arange(40) != 10
     assert (rows_of(metric, grey(40, seen=gap))[:, 0] * 255).tolist() == pytest.approx([18.5], rel=1e-4)  # frames 11 to 26
-    assert metric.name == metric.column.name == "fvd_all"
+    assert metric.name == metric.columns[0].name == "fvd_all"
 
 
 def test_the_box_is_that_of_the_crop() -> None:
@@ -71,7 +71,7 @@ def test_the_box_is_that_of_the_crop() -> None:
     assert face_box_picture(frame, matrix - torch.tensor([[0.0, 0, 900], [0, 0, 0]]), 64) is None
 
 
-def test_fid_looks_at_every_face(tmp_path: Path) -> None:
+def test_fid_measures_every_face(tmp_path: Path) -> None:
     network = load_inception(write_script(tmp_path / "inception.pt", TinyInception()))
     seen = np.arange(10) % 2 == 0
     assert rows_of(Fid(network), grey(10, seen=seen))[:, 0].tolist() == [0, 2, 4, 6, 8]
@@ -98,7 +98,7 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Two folders of four "videos" whose chunks are made up: nothing is decoded, no face is looked for."""
     rng = np.random.default_rng(0)
-    for side in ("real", "made"):
+    for side in ("real", "generated"):
         for number in range(4):
             (tmp_path / side / f"clip {number}.mp4").parent.mkdir(exist_ok=True)
             (tmp_path / side / f"clip {number}.mp4").touch()
@@ -107,30 +107,22 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if one.video.stem.endswith("3"):
             raise InputError(f"{one.video} cannot be decoded: broken")
         start = grey(40)
-        frames = start.frames + rng.integers(0, 60, (40, 1, 1, 3)).astype(np.uint8) + np.uint8(50 * (one.video.parent.name == "made"))
+        frames = start.frames + rng.integers(0, 60, (40, 1, 1, 3)).astype(np.uint8) + np.uint8(50 * (one.video.parent.name == "generated"))
         return [replace(start, frames=frames, faces=torch.from_numpy(frames[:, :64, :64]))]
 
     monkeypatch.setattr("eval.measure.FaceClips.chunks", chunks)
     monkeypatch.setattr("latentsync.faces.detector.build_detector", lambda *_: type("Detector", (), {"name": "none"}))
     monkeypatch.setattr("eval.measure.FaceClips.__init__", lambda *_: None)
-    return [
-        "--real_videos_dir",
-        str(tmp_path / "real"),
-        "--fake_videos_dir",
-        str(tmp_path / "made"),
-        "--output_dir",
-        str(tmp_path / "out"),
-        "--device",
-        "cpu",
-    ]
+    sides = [f"--{side}_videos_dir={tmp_path / name}" for side, name in (("real", "real"), ("fake", "generated"))]
+    return [*sides, f"--output_dir={tmp_path / 'out'}", "--device=cpu"]
 
 
 def test_the_command_of_fvd(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = write_script(tmp_path / "i3d.pt", TinyI3d())
-    assert eval_fvd.main([*folders, "--i3d", str(script), "--windows", "all"]) == 0
+    assert main("fvd", [*folders, "--i3d", str(script), "--windows", "all"]) == 0
     table, result = capsys.readouterr().out, json.loads((tmp_path / "out/fvd_all.json").read_text())
     assert result["sets"]["generated"]["videos"] == 3 and result["sets"]["real"]["features"] == 6 and not result["full_rank"]
-    assert list(result["sets"]["generated"]["failed"].values()) == [f"{tmp_path / 'made/clip 3.mp4'} cannot be decoded: broken"]
+    assert list(result["sets"]["generated"]["failed"].values()) == [f"{tmp_path / 'generated/clip 3.mp4'} cannot be decoded: broken"]
     assert result["interval"][0] <= result["value"] <= result["interval"][1] and list(result["weights"]) == ["i3d.pt"]
     assert result["value"] > result["real_halves"] and "reference" in table and "Left out (2)" in table
     assert (tmp_path / "out/fvd_all.png").stat().st_size > 1000 and (tmp_path / "out/fvd_all.md").read_text() == table
@@ -138,12 +130,12 @@ def test_the_command_of_fvd(folders: list[str], tmp_path: Path, capsys: pytest.C
 
 def test_the_command_of_fid(folders: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     script = write_script(tmp_path / "inception.pt", TinyInception())
-    assert eval_fid.main([*folders, "--inception", str(script), "--every", "5"]) == 0
+    assert main("fid", [*folders, "--inception", str(script), "--every", "5"]) == 0
     result = json.loads((tmp_path / "out/fid.json").read_text())
     assert result["sets"]["real"]["features"] == 3 * 8 and result["full_rank"] and result["value"] > 3 * 40**2
-    assert eval_fid.main([*folders, "--inception", str(script), "--every", "0"]) == 2
-    assert eval_fid.main([*folders, "--inception", str(tmp_path / "gone.pt")]) == 2
-    assert eval_fid.main([*folders, "--inception", str(script), "--made", str(tmp_path / "out")]) == 2
+    assert main("fid", [*folders, "--inception", str(script), "--every", "0"]) == 2
+    assert main("fid", [*folders, "--inception", str(tmp_path / "gone.pt")]) == 2
+    assert main("fid", [*folders, "--inception", str(script), "--made", str(tmp_path / "out")]) == 2
     assert "--every is 0" in caplog.text and "gone.pt does not exist" in caplog.text and "holds no video" in caplog.text
 
 
@@ -194,13 +186,13 @@ def test_too_few_features(caplog: pytest.LogCaptureFixture) -> None:
     assert "Sets of 4 and 9 features of 4 numbers" in caplog.text
 
 
-def test_the_interval_holds_the_truth() -> None:
+def test_the_interval_holds_the_known_distance() -> None:
     rng, hits = np.random.default_rng(1), 0
     for _ in range(20):
-        made, real = ([rng.normal(mean, 1, (10, 2)) for _ in range(20)] for mean in (0.5, 0))
-        found = distance_estimate(made, real)
+        generated, real = ([rng.normal(mean, 1, (10, 2)) for _ in range(20)] for mean in (0.5, 0))
+        found = distance_estimate(generated, real)
         assert found.low < found.value < found.high and found.count == 20
         hits += found.low <= 0.5 <= found.high  # two means half a unit apart in either direction
     assert hits >= 16
-    assert distance_estimate(made[:1], real)[1:] == (None, None, 1)
-    assert distance_estimate([*made, np.zeros((0, 0))], real).count == 20
+    assert distance_estimate(generated[:1], real)[1:] == (None, None, 1)
+    assert distance_estimate([*generated, np.zeros((0, 0))], real).count == 20

@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 from picture_fakes import SIDE, TinyArcFace, case, chunk, crop_corners, in_two, measured, random_pictures, write_script
-from training_fixtures import write_vgg16
 
+from benchmarks.overfit import write_random_vgg16
 from eval.measure import MetricRun
 from eval.metrics.image import (
     FACE_SIDE,
@@ -31,7 +32,7 @@ from eval.metrics.image import (
     ssim_map,
 )
 from eval.metrics.seam import CODEC_NOISE, MARGIN, Seam, outside_crop
-from latentsync.errors import InputError, WeightsError
+from latentsync.errors import InputError
 from latentsync.faces.mask import fixed_mask
 from latentsync.losses.lpips import load_lpips
 from latentsync.models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
@@ -85,7 +86,7 @@ def test_psnr_of_a_known_error() -> None:
 
 
 def test_lpips(tmp_path: Path) -> None:
-    write_vgg16(tmp_path / "vgg16.pth")
+    write_random_vgg16(tmp_path / "vgg16.pth")
     measure = Lpips(load_lpips(tmp_path / "vgg16.pth"))
     real = torch.from_numpy(random_pictures(1, 32, 32))
     upper, lower = real.clone(), real.clone()
@@ -183,7 +184,7 @@ def test_identity(tmp_path: Path) -> None:
         measured(measure, chunk(faces(0), faces(0), has_face=np.zeros(2, bool)))
 
 
-def test_the_face_that_identity_looks_at_is_upright_and_whole() -> None:
+def test_faces_for_identity_are_upright_and_whole() -> None:
     x0, y0, x1, _ = crop_corners()
     frame = np.zeros((120, 160, 3), np.uint8)
     eye = round(x0 + 0.30 * (x1 - x0)), round(y0 + 0.265 * 70)
@@ -194,42 +195,20 @@ def test_the_face_that_identity_looks_at_is_upright_and_whole() -> None:
     assert abs(x - 38.3) < 3 and abs(y - 51.7) < 3  # the left eye of ArcFace's template
 
 
-def test_files_that_are_no_networks(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"gone\.pt does not exist: get a TorchScript file"):
-        load_identity(tmp_path / "gone.pt")
-    (tmp_path / "noise.pt").write_bytes(b"no network")
-    with pytest.raises(WeightsError, match=r"noise\.pt is no TorchScript file"):
-        load_identity(tmp_path / "noise.pt")
-
-
-class FakeHyperNet:
-    """Gives the brightness of the frames that it is shown."""
-
-    def score(self, frames: list[np.ndarray]) -> float:
-        self.shown = [round(float(frame.mean()) / 10) for frame in frames]
-        return 50.0
-
-
-def test_hyperiqa_judges_first_middle_and_last_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hyperiqa_scores_first_middle_and_last_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     class Source:
         def __init__(self, path: Path) -> None:
             assert path == Path("generated.mp4")
 
         def frames(self, start: int, stop: int) -> list[np.ndarray]:
-            return [np.full((8, 8, 3), 10 * number, np.uint8) for number in range(start, stop)]
+            return [np.full((8, 8, 3), number, np.uint8) for number in range(start, stop)]
 
     monkeypatch.setattr("eval.metrics.image.VideoReader", Source)
-    network = FakeHyperNet()
+    metric = HyperIqa(SimpleNamespace(score=lambda frames: [int(frame[0, 0, 0]) for frame in frames]))
     parts = in_two(lambda part, start: chunk(faces(7)[part], faces(7)[part], start=start), 7)
-    assert measured(HyperIqa(network), *parts) == {"hyperiqa": 50.0}
-    assert network.shown == [0, 3, 6]
+    assert measured(metric, *parts) == {"hyperiqa": [0, 3, 6]}
     with pytest.raises(InputError, match="no frame"):
-        measured(HyperIqa(network))
-
-
-def landmark_network() -> LandmarkNetwork:
-    torch.manual_seed(0)
-    return LandmarkNetwork(LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)).eval()
+        measured(metric)
 
 
 def test_pixels_count_inside_the_box_alone() -> None:
@@ -246,8 +225,9 @@ def test_pixels_count_inside_the_box_alone() -> None:
     assert found.psnr == pytest.approx(10 * np.log10(255**2 / 400))
 
 
-def test_appearance_of_the_reader_stands_in() -> None:
-    appearance = make_appearance(landmark_network(), None)
+def test_features_of_the_landmark_network_stand_in_for_lpips() -> None:
+    torch.manual_seed(0)
+    appearance = make_appearance(LandmarkNetwork(LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)).eval(), None)
     assert "standing in for LPIPS" in appearance.name
     real, other = faces(20), faces(20, seed=1)
     assert appearance_distance(appearance, real, real) == 0

@@ -10,10 +10,10 @@ from picture_fakes import case, chunk, in_two, measured
 from torch import Tensor
 
 from eval.metrics.lips import (
-    CachedPoints,
     CornerPoints,
     LandmarkPoints,
     Lmd,
+    PointFinder,
     Silence,
     build_points,
     frame_levels,
@@ -26,21 +26,21 @@ from eval.metrics.lips import (
 )
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.detector import Face
-from latentsync.models.landmark_network import POINTS, LandmarkNetwork, LandmarkNetworkConfig
+from latentsync.models.landmark_network import POINTS
 
 SIDE = 32
 
 
-class Written:
+class Written(PointFinder):
     """Reads points off pictures into which they are written: the first two pixels hold the corner of the mouth and its opening."""
 
     name = "what is written in the picture"
-    has_lips = True
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked = 0
 
-    def find(self, faces: Tensor) -> Tensor:
+    def locate(self, faces: Tensor) -> Tensor:
         self.asked += 1
         values = faces[:, 0, :3, 0].float() / 256  # k: x, opening, whether there is a mouth
         points = torch.zeros(len(faces), POINTS, 2)
@@ -69,8 +69,8 @@ def test_lmd_of_a_known_shift() -> None:
 
 
 def test_lmd_counts_frames_with_a_mouth_in_both() -> None:
-    made, real = mouths([108, -1, 108, 200]), mouths([100, 100, 100, -1])
-    assert measured(Lmd(Written()), chunk(made, real))["lmd_px"] == pytest.approx(8)
+    generated, real = mouths([108, -1, 108, 200]), mouths([100, 100, 100, -1])
+    assert measured(Lmd(Written()), chunk(generated, real))["lmd_px"] == pytest.approx(8)
     with pytest.raises(InputError, match="No frame shows a face"):
         measured(Lmd(Written()), chunk(mouths([-1]), mouths([100])))
 
@@ -116,47 +116,44 @@ def test_silence_of_a_file(tmp_path: Path) -> None:
         measured(Silence(Written()), chunk(frozen, frozen), of=case(audio=str(tmp_path / "gone.wav")))
 
 
-def test_faces_are_looked_at_once() -> None:
+def test_points_of_the_same_faces_are_found_once() -> None:
     finder = Written()
-    remembered = CachedPoints(finder)
     first, second, third = (mouths([value]) for value in (10, 20, 30))
     for _ in range(3):
-        assert float(remembered.find(first)[0, 0, 0]) == 10 / 256
-        assert float(remembered.find(second)[0, 0, 0]) == 20 / 256
+        assert float(finder.find(first)[0, 0, 0]) == 10 / 256
+        assert float(finder.find(second)[0, 0, 0]) == 20 / 256
     assert finder.asked == 2
-    remembered.find(third)
-    assert float(remembered.find(first)[0, 0, 0]) == 10 / 256  # forgotten by then, found anew
+    finder.find(third)
+    assert float(finder.find(first)[0, 0, 0]) == 10 / 256  # forgotten by then, found anew
     assert finder.asked == 4
 
 
-def test_landmarks_are_told_as_shares_of_the_face() -> None:
+def test_landmarks_are_shares_of_the_face() -> None:
     class Centre:
-        """Puts all landmarks where the brightest pixel is."""
+        """Puts all landmarks where the brightest pixel is, none at the edge; a smaller face has none."""
 
         def detect(self, picture: np.ndarray) -> list[Face]:
             y, x = np.unravel_index(picture[..., 0].argmax(), picture.shape[:2])
             points = np.tile([float(x), float(y)], (68, 1))
-            return [Face(np.array([0.0, 0, 9, 9]), 1.0, points[:3])] + [Face(np.array([0.0, 0, 99, 99]), 1.0, points[:3], points)] * int(
-                x > 0
-            )
+            small, large = (np.array([0.0, 0, side, side]) for side in (9, 99))
+            return [Face(small, 1.0, points[:3]), *([Face(large, 1.0, points[:3], points)] if x > 0 else [])]
 
     faces = torch.zeros(2, 64, 64, 3, dtype=torch.uint8)
     faces[0, 38:42, 30:34] = 255
     points = LandmarkPoints(Centre()).find(faces)
-    assert points.shape == (2, POINTS, 2)
+    assert points.shape == (2, POINTS, 2) and points[1].isnan().all()
     assert points[0, 0].tolist() == pytest.approx([0.5, 0.62], abs=0.05)
-    assert points[1].isnan().all()
 
 
 def test_corners_where_there_is_no_face() -> None:
     finder = CornerPoints()
     noise = torch.randint(0, 255, (2, 64, 64, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     assert finder.find(noise).shape == (2, 2, 2) and finder.find(noise).isnan().all()
-    assert finder.find(noise[:0]).shape == (0, 2, 2)
+    assert finder.locate(noise[:0]).shape == (0, 2, 2)
 
 
 def test_the_best_finder_that_is_there(tmp_path: Path) -> None:
-    assert isinstance(build_points(tmp_path).finder, CornerPoints)
+    assert isinstance(build_points(tmp_path), CornerPoints)
     with pytest.raises(WeightsError, match="gone"):
         build_points(tmp_path, tmp_path / "gone.pt")
     for name in ("s3fd-619a316812.pth", "2DFAN4-11f355bf06.pth.tar"):
@@ -168,11 +165,6 @@ def test_the_best_finder_that_is_there(tmp_path: Path) -> None:
 
 def points(frames: int = 10, seed: int = 0) -> Tensor:
     return torch.rand(frames, POINTS, 2, generator=torch.Generator().manual_seed(seed))
-
-
-def reader() -> LandmarkNetwork:
-    torch.manual_seed(0)
-    return LandmarkNetwork(LandmarkNetworkConfig([8, 8, 16, 16], 4, 16), mean=points(1)[0]).eval()
 
 
 def test_landmark_distance() -> None:
@@ -192,11 +184,11 @@ def test_steady_movement_is_no_jitter() -> None:
     assert landmark_jitter(still[:2]) == 0
 
 
-def test_the_opening_follows_the_truth() -> None:
-    truth = torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert opening_follows((0.02 + 0.1 * truth).float(), truth) == pytest.approx(1, abs=1e-5)
-    assert opening_follows(-truth, truth) == pytest.approx(-1)
-    assert opening_follows(truth, torch.zeros(20)) is None
+def test_the_opening_follows_the_reference() -> None:
+    reference = torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert opening_follows((0.02 + 0.1 * reference).float(), reference) == pytest.approx(1, abs=1e-5)
+    assert opening_follows(-reference, reference) == pytest.approx(-1)
+    assert opening_follows(reference, torch.zeros(20)) is None
 
 
 def test_silence_is_a_share_of_the_speech_range() -> None:

@@ -11,14 +11,13 @@ from steps_fixtures import encode, levels, number_of, striped
 from torch import Tensor
 
 from eval.metrics.base import Case
-from eval.metrics.sync import Excerpt, SyncConfidence, TrackReader, find_tracks, lag, open_sound
+from eval.metrics.sync import Excerpt, SyncConfidence, find_tracks, lag, open_sound
 from latentsync.errors import InputError
 from latentsync.media.audio import read_audio
 from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.third_party.face_tracks import SyncNetDetector, track_crops
 from latentsync.third_party.s3fd import S3FD
-from latentsync.third_party.sync_search import over_tracks
 from latentsync.third_party.syncnet_mfcc import mfcc
 from latentsync.third_party.syncnet_v2 import SyncNetEval, SyncNetV2
 
@@ -31,7 +30,7 @@ class Numbers(SyncNetEval):
     """What perfect networks would find: pictures and sound of one number lie at one place."""
 
     def __init__(self, batch_size: int = 20) -> None:
-        self.batch_size, self.max_shift = batch_size, 15
+        self.batch_size = batch_size
 
     def embed_lips(self, pictures: list[np.ndarray]) -> Tensor:
         return SPACE[[number_of(picture, 0.4) for picture in pictures[: len(pictures) - 4]]]
@@ -63,20 +62,20 @@ def numbered(path: Path, early: int = 0, count: int = COUNT, heard: int = COUNT)
 
 @pytest.mark.parametrize("early", [0, 5, -3])
 def test_a_known_shift_comes_out(tmp_path: Path, early: int) -> None:
-    found = TrackReader(WHOLE, Numbers()).read(numbered(tmp_path / "a.mp4", early))
+    found = SyncConfidence(WHOLE, Numbers()).measure(numbered(tmp_path / "a.mp4", early))
     assert (found.offset, found.tracks, found.frames) == (early, 1, COUNT)
     assert found.confidence > 5 and 0 < found.best < 5
 
 
 @pytest.mark.parametrize("published", [False, True])
-def test_one_pass_over_two_faces_is_as_good_as_one_each(tmp_path: Path, published: bool) -> None:
+def test_the_result_of_two_faces_is_their_mean(tmp_path: Path, published: bool) -> None:
     path, faces = numbered(tmp_path / "a.mp4", 2, heard=COUNT - 3), Boxes((-30, -20, 80, 90), (40, -10, 190, 140))
-    tracks, samples, source = find_tracks(VideoReader(path).frames(), faces), read_audio(path), VideoReader(path)
-    assert len(tracks) == 2
+    source, samples = VideoReader(path), read_audio(path)
+    tracks = find_tracks(source.frames(), faces)
     each = [Numbers()(track_crops(source.frames(t.start, t.stop), t), samples[t.samples], published) for t in tracks]
-    whole, found = over_tracks(each), TrackReader(faces, Numbers(7), published).read(path)
-    assert found.tracks == 2 and found.offset == whole.offset
-    assert found.confidence == pytest.approx(whole.confidence, abs=1e-6)
+    found = SyncConfidence(faces, Numbers(7), published=published).measure(path)
+    assert found.tracks == len(tracks) == 2 and found.frames == 2 * COUNT and found.offset == int(np.mean([one.offset for one in each]))
+    assert found.confidence == pytest.approx(np.mean([result.confidence for result in each]), abs=1e-6)
     assert found.best == pytest.approx(np.mean([result.distance for result in each]), abs=1e-6)
 
 
@@ -89,7 +88,7 @@ def test_sound_is_placed_by_the_clock_of_the_file(tmp_path: Path) -> None:
     path, late = numbered(tmp_path / "a.mkv"), tmp_path / "late.mkv"
     run_ffmpeg("-i", path, "-itsoffset", "0.2", "-i", path, "-map", "0:v", "-map", "1:a", "-c", "copy", late)
     assert lag(probe(path)) == 0 and lag(probe(late)) == pytest.approx(0.2, abs=2e-3)
-    assert TrackReader(WHOLE, Numbers()).read(late).offset == -5
+    assert SyncConfidence(WHOLE, Numbers()).measure(late).offset == -5
     with open_sound(late) as samples:
         assert len(samples) == pytest.approx(COUNT * 640 + 3200, abs=20) and not samples[:3000].any() and samples[3400:].all()
 
@@ -106,31 +105,33 @@ def test_excerpts_reach_beyond_their_recording() -> None:
 def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
     path = numbered(tmp_path / "a.mp4", count=40, heard=40)
     with pytest.raises(InputError, match="no face that S3FD follows"):
-        TrackReader(WHOLE, Numbers()).read(path)
+        SyncConfidence(WHOLE, Numbers()).measure(path)
     mute, silent, brief = tmp_path / "mute.mp4", tmp_path / "silent.mp4", numbered(tmp_path / "brief.mp4", heard=3)
     run_ffmpeg("-i", path, "-c", "copy", "-an", mute)
     with pytest.raises(InputError, match="no audio track"):
-        TrackReader(WHOLE, Numbers()).read(mute)
+        SyncConfidence(WHOLE, Numbers()).measure(mute)
     encode(silent, [striped(1, HEIGHT, WIDTH)] * 60, levels([0] * 60))
     with pytest.raises(InputError, match="silence only"):
-        TrackReader(WHOLE, Numbers()).read(silent)
+        SyncConfidence(WHOLE, Numbers()).measure(silent)
     with pytest.raises(InputError, match="too little sound"):
-        TrackReader(WHOLE, Numbers()).read(brief)
+        SyncConfidence(WHOLE, Numbers()).measure(brief)
 
 
 def test_real_networks_fit_together(tmp_path: Path) -> None:
     torch.manual_seed(0)
     path = numbered(tmp_path / "a.mp4", count=52, heard=9)
-    found = TrackReader(WHOLE, SyncNetEval(SyncNetV2().eval())).read(path)
+    found = SyncConfidence(WHOLE, SyncNetEval(SyncNetV2().eval())).measure(path)
     assert abs(found.offset) <= 15 and found.best > 0 and found.frames == 52
     with pytest.raises(InputError, match="no face"):
-        TrackReader(SyncNetDetector(S3FD().eval()), SyncNetEval(SyncNetV2().eval())).read(numbered(tmp_path / "b.mp4", count=9, heard=9))
+        SyncConfidence(SyncNetDetector(S3FD().eval()), SyncNetEval(SyncNetV2().eval())).measure(
+            numbered(tmp_path / "b.mp4", count=9, heard=9)
+        )
 
 
 def test_the_measure_reads_the_file_of_its_case(tmp_path: Path) -> None:
     video, sound, mute = numbered(tmp_path / "a.mp4", 5), numbered(tmp_path / "b.mp4", -4), tmp_path / "mute.mp4"
     run_ffmpeg("-i", video, "-c", "copy", "-an", mute)
-    measure = SyncConfidence(TrackReader(WHOLE, Numbers()))
+    measure = SyncConfidence(WHOLE, Numbers())
     assert [column.name for column in measure.columns] == ["sync_conf", "sync_offset", "sync_d"]
     assert measure.of_video(Case("a", video, video, sound, "cross"), np.empty((0, 0)))["sync_offset"] == 5
     assert measure.of_video(Case("a", mute, video, sound, "cross"), np.empty((0, 0)))["sync_offset"] == -4

@@ -1,46 +1,29 @@
 """The command that measures sync: a folder with good and bad files, what it writes, a second run, missing weights, another network."""
 
+import argparse
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from evaluation_fixtures import write_syncnet
 from media_fixtures import encode_frames, run_ffmpeg
-from omegaconf import OmegaConf
 from skimage.data import astronaut
 
-from eval import eval_sync_conf as sync_conf
-from eval.eval_sync_conf import ResultCache, main
+from eval.eval_sync_conf import main
 from eval.metrics.sync import SyncConfidence, SyncResult
-from latentsync.config import load_syncnet_config
 from latentsync.errors import InputError, StalledError
-from latentsync.models.syncnet import make_syncnet
-
-SYNCNET = {
-    "data": {"resolution": 64, "num_frames": 2},
-    "model": {
-        "audio_encoder": {
-            **{"in_channels": 1, "block_out_channels": [32] * 4 + [64], "attn_blocks": [0] * 5},
-            "downsample_factors": [2, 2, [2, 1], [2, 1], [5, 1]],
-        },
-        "visual_encoder": {
-            **{"in_channels": 6, "block_out_channels": [32] * 4 + [64], "attn_blocks": [0] * 5},
-            "downsample_factors": [[2, 4], 2, 2, 2, 2],
-        },
-    },
-}
 
 
-class Reader:
+class FirstByte(SyncConfidence):
     """Knows the offset of a file by its first byte; counts how often it is asked."""
 
     def __init__(self) -> None:
-        self.read_files: list[str] = []
+        self.settings, self.protocol, self.measured = {}, "By the first byte.", []
 
-    def read(self, video: Path, sound: Path | None = None) -> SyncResult:
-        self.read_files.append(video.name)
+    def measure(self, video: Path, sound: Path | None = None) -> SyncResult:
+        self.measured.append(video.name)
         content = video.read_bytes()
         if content == b"broken":
             raise InputError(f"{video} is | no media file")
@@ -50,9 +33,14 @@ class Reader:
 
 
 @pytest.fixture
-def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
-    found = Reader()
-    monkeypatch.setattr(sync_conf, "open_metric", lambda parsed: SyncConfidence(found, {"published": parsed.published}))
+def metric(monkeypatch: pytest.MonkeyPatch) -> FirstByte:
+    found = FirstByte()
+
+    def opened(parsed: argparse.Namespace) -> FirstByte:
+        found.settings = {"published": parsed.published}
+        return found
+
+    monkeypatch.setattr("eval.eval_sync_conf.open_metric", opened)
     return found
 
 
@@ -65,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
     return videos
 
 
-def test_a_folder_with_a_broken_file(folder: Path, tmp_path: Path, reader: Reader, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_with_a_broken_file(folder: Path, tmp_path: Path, metric: FirstByte, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     arguments = ["--video", str(folder), "--output_dir", str(out)]
     assert main(arguments) == 0
@@ -78,36 +66,24 @@ def test_a_folder_with_a_broken_file(folder: Path, tmp_path: Path, reader: Reade
     table = (out / "sync.md").read_text()
     assert table == capsys.readouterr().out and "3 of 4 videos" in table and "Offset 0: 2 of 3" in table
     assert "| b\\|.mkv | 7.19 | 5 | 7.00 | 1 | 100 |  |" in table and (out / "sync.png").read_bytes()[:4] == b"\x89PNG"
-    read = list(reader.read_files)
+    read = list(metric.measured)
+    (out / "videos" / "a one.mp4.json").write_text('{"file": "cut sh')
     (folder / "in it/d.webm").write_bytes(b"FF")
-    assert main(arguments) == 0 and reader.read_files == [*read, "d.webm"]
-    assert main([*arguments, "--published"]) == 0 and len(reader.read_files) == 2 * len(read) + 1
+    assert main(arguments) == 0 and metric.measured == [*read, "a one.mp4", "d.webm"]
+    assert main([*arguments, "--published"]) == 0 and len(metric.measured) == 2 * len(read) + 2
 
 
-def test_a_single_file_that_cannot_be_measured(folder: Path, tmp_path: Path, reader: Reader, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_single_file_that_cannot_be_measured(folder: Path, tmp_path: Path, metric: FirstByte, caplog: pytest.LogCaptureFixture) -> None:
     assert main(["--video", str(folder / "c.mp4"), "--output_dir", str(tmp_path / "out")]) == 2
     assert "Not one of 1 videos" in caplog.text and not (tmp_path / "out" / "sync.png").exists()
     assert json.loads((tmp_path / "out" / "sync.json").read_text())["not_measured"] == 1
 
 
-def test_a_disk_without_answer_is_asked_again(folder: Path, tmp_path: Path, reader: Reader) -> None:
+def test_a_disk_without_answer_is_asked_again(folder: Path, tmp_path: Path, metric: FirstByte) -> None:
     (folder / "c.mp4").write_bytes(b"stalled")
     for _ in range(2):
         assert main(["--video", str(folder), "--output_dir", str(tmp_path / "out")]) == 0
-    assert reader.read_files.count("c.mp4") == 2 and len(reader.read_files) == 5
-
-
-def test_results_survive_a_kill(tmp_path: Path) -> None:
-    files = [tmp_path / f"{name}.mp4" for name in "ab"]
-    for file in files:
-        file.write_bytes(b"x")
-    path = tmp_path / "out" / "kept.jsonl"
-    ResultCache(path, {"way": 1}).add(files[0], {"result": {"offset": 1}})
-    path.write_text(path.read_text() + '{"file": "cut sh')
-    ResultCache(path, {"way": 1}).add(files[1], {"reason": "broken"})
-    kept = ResultCache(path, {"way": 1})
-    assert [kept.find(file) for file in files] == [{"result": {"offset": 1}}, {"reason": "broken"}]
-    assert ResultCache(path, {"way": 2}).find(files[0]) is None
+    assert metric.measured.count("c.mp4") == 2 and len(metric.measured) == 5
 
 
 def test_missing_weights_are_named_before_anything_is_done(tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -118,21 +94,19 @@ def test_missing_weights_are_named_before_anything_is_done(tmp_path: Path, folde
 
 
 def test_a_syncnet_of_this_project_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    torch.manual_seed(0)
-    OmegaConf.save(OmegaConf.create(SYNCNET), tmp_path / "syncnet.yaml")
-    torch.save({"state_dict": make_syncnet(load_syncnet_config(tmp_path / "syncnet.yaml").model).state_dict()}, tmp_path / "syncnet.pt")
+    config, weights = map(str, write_syncnet(tmp_path))
     videos = tmp_path / "videos"
     videos.mkdir()
-    portrait = [np.ascontiguousarray(astronaut()[:256, 40 - k : 424 - k]) for k in range(20)]
+    portrait = [np.ascontiguousarray(astronaut()[:256, 40 - k : 424 - k]) for k in range(26)]
     silent = encode_frames(tmp_path / "silent.mp4", portrait, "format=yuv420p", "-c:v", "libx264", "-crf", "8")
-    run_ffmpeg("-i", silent, "-f", "lavfi", "-i", "sine=f=300:d=0.8", "-c:v", "copy", "-shortest", videos / "a face.mp4")
+    run_ffmpeg("-i", silent, "-f", "lavfi", "-i", "sine=f=300:d=1.04", "-c:v", "copy", "-shortest", videos / "a face.mp4")
     shutil.copy(silent, videos / "mute.mp4")
-    judge = ["--syncnet_config", str(tmp_path / "syncnet.yaml"), "--syncnet", str(tmp_path / "syncnet.pt"), "--detector", "mtcnn"]
+    network = ["--syncnet_config", config, "--syncnet", weights, "--detector", "mtcnn"]
     arguments = ["--video", str(videos), "--output_dir", str(tmp_path / "out"), "--device", "cpu"]
-    assert main([*arguments, *judge]) == 0
+    assert main([*arguments, *network]) == 0
     found = json.loads((tmp_path / "out" / "sync.json").read_text())
     assert found["warning"].startswith("NOT Sync-C") and "**NOT Sync-C" in capsys.readouterr().out and "NOT Sync-C" in caplog.text
     face, mute = found["videos"]
-    assert face["frames"] == 20 and abs(face["stable_sync_offset"]) <= 15 and 0 <= face["stable_sync_cosine"] <= 1
+    assert face["frames"] == 26 and abs(face["stable_sync_offset"]) <= 15 and 0 <= face["stable_sync_cosine"] <= 1
     assert "sync_conf" not in face and "no audio track" in mute["reason"]
-    assert main([*arguments, *judge[:2]]) == 2 and main([*arguments, *judge, "--published"]) == 2
+    assert main([*arguments, *network[:2]]) == 2 and main([*arguments, *network, "--published"]) == 2

@@ -27,8 +27,8 @@ def directions(count: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("offset", [0, 3, -7, MAX_SHIFT])
 def test_a_known_shift_is_found(offset: int) -> None:
     shown = directions(80)
-    seen, heard = shown[20:60], shown[20 + offset : 60 + offset]  # the sound of frame i belongs to the picture of frame i + offset
-    reading = compare(seen, heard)
+    pictures, audio = shown[20:60], shown[20 + offset : 60 + offset]  # the sound of frame i belongs to the picture of frame i + offset
+    reading = compare(pictures, audio)
     assert reading.offset == offset
     assert reading.cosines[MAX_SHIFT - offset] == pytest.approx(1, abs=1e-5)
     assert reading.confidence == pytest.approx(1 - np.median(reading.cosines), abs=1e-5)
@@ -92,9 +92,9 @@ def meter() -> SyncMeter:
 @pytest.mark.parametrize("offset", [4, -5])
 def test_windows_of_a_clip_meet_those_of_its_sound(meter: SyncMeter, offset: int) -> None:
     levels = moments(100)
-    seen, heard = meter.embed_faces(faces_of(levels[20:70])), meter.embed_audio(mel_of(levels[20 + offset : 70 + offset]))
-    assert seen.shape == heard.shape == (50 - FRAMES + 1, meter.network.width)
-    reading = compare(seen, heard)
+    pictures, audio = meter.embed_faces(faces_of(levels[20:70])), meter.embed_audio(mel_of(levels[20 + offset : 70 + offset]))
+    assert pictures.shape == audio.shape == (50 - FRAMES + 1, meter.network.width)
+    reading = compare(pictures, audio)
     assert reading.offset == offset
     assert max(reading.cosines) > 0.95 and reading.confidence > 0.5
 
@@ -105,13 +105,13 @@ def test_faces_of_another_size_are_brought_to_the_networks(meter: SyncMeter) -> 
     assert compare(meter.embed_faces(large), meter.embed_audio(mel_of(levels))).offset == 0
 
 
-def test_pairs_that_belong_together_are_told(meter: SyncMeter) -> None:
+def test_pairs_that_belong_together_are_classified(meter: SyncMeter) -> None:
     levels = moments(60)
-    seen, heard = meter.embed_faces(faces_of(levels)), meter.embed_audio(mel_of(levels))
-    tally = pair_accuracy(seen, heard, FRAMES, 400, np.random.default_rng(3))
+    pictures, audio = meter.embed_faces(faces_of(levels)), meter.embed_audio(mel_of(levels))
+    tally = pair_accuracy(pictures, audio, FRAMES, 400, np.random.default_rng(3))
     assert tally.pairs == 400 and tally.right > 380
     assert 160 < tally.right_shuffled < 240
-    blind = pair_accuracy(seen, heard.flip(0), FRAMES, 400, np.random.default_rng(3))
+    blind = pair_accuracy(pictures, audio.flip(0), FRAMES, 400, np.random.default_rng(3))
     assert 160 < blind.right < 240
 
 

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import torch
 from data_fixtures import catalog_of, make_folder
+from evaluation_fixtures import write_syncnet
 from omegaconf import OmegaConf
 from torch import Tensor
-from training_fixtures import FRAMES, SYNCNET
+from training_fixtures import FRAMES
 
-from eval.eval_syncnet_acc import LatentMeter, Pairs, main, roc_area
-from latentsync.config import load_syncnet_config
+from eval.eval_syncnet_acc import Pairs, main, roc_area
+from eval.metrics.sync import SyncMeter
 from latentsync.data.features import Mels
 from latentsync.data.sampling import fixed_batches
 from latentsync.data.syncnet_dataset import SyncNetDataset
-from latentsync.models.syncnet import SyncNet, load_syncnet, make_syncnet
+from latentsync.models.syncnet import SyncNet, load_syncnet
 from latentsync.third_party.sync_search import MAX_SHIFT
 from latentsync.training.syncnet import SyncNetStep, SyncNetTrainee, SyncNetValidator
 
@@ -25,11 +26,7 @@ from latentsync.training.syncnet import SyncNetStep, SyncNetTrainee, SyncNetVali
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recipe, weights and two clips, one of them broken besides."""
     found = tmp_path_factory.mktemp("accuracy")
-    torch.manual_seed(0)
-    recipe = {"data": {"resolution": 64, "num_frames": FRAMES, "train_data_dir": "clips"}, "model": SYNCNET}
-    OmegaConf.save(OmegaConf.create(recipe), found / "syncnet.yaml")
-    network = make_syncnet(load_syncnet_config(found / "syncnet.yaml").model)
-    torch.save({"state_dict": network.state_dict()}, found / "syncnet.pt")
+    write_syncnet(found)
     make_folder(found / "held out", 2)
     (found / "held out" / "broken.mp4").write_bytes(b"no video")
     return found
@@ -89,20 +86,19 @@ def pairs_of(cosines: list[float], labels: list[int]) -> Pairs:
 
 def test_numbers_of_known_pairs() -> None:
     pairs = pairs_of([0.9, 0.8, 0.6, 0.55, 0.2, 0.1], [1, 1, 0, 1, 0, 0])
-    assert pairs.accuracy() is not None and pairs.accuracy()[0] == pytest.approx(5 / 6) and pairs.accuracy()[3] == 6
-    assert pairs.accuracy_over_clips()[0] == pytest.approx(5 / 6) and pairs.accuracy_over_clips()[3] == 3
-    assert pairs.curve()[[0, 50, 70, 100]] == pytest.approx([1 / 2, 5 / 6, 5 / 6, 1 / 2])
-    assert roc_area(pairs.cosines, pairs.labels) == pytest.approx(8 / 9) and pairs.area()[0] == pytest.approx(8 / 9)
-    wrong, right = pairs.roc()
-    assert np.trapezoid(right, wrong) == pytest.approx(8 / 9) and (wrong[-1], right[-1]) == (1, 1)
+    found = pairs.estimates()
+    assert found["accuracy"][0] == pytest.approx(5 / 6) and found["accuracy"][3] == 6
+    assert found["accuracy_over_clips"][0] == pytest.approx(5 / 6) and found["accuracy_over_clips"][3] == 3
+    assert [pairs.right(threshold).mean() for threshold in (0, 0.5, 0.7, 1)] == pytest.approx([1 / 2, 5 / 6, 5 / 6, 1 / 2])
+    assert roc_area(pairs.cosines, pairs.labels) == pytest.approx(8 / 9) == found["roc_area"][0]
     assert roc_area(np.full(4, 0.5), np.array([True, False, True, False])) == 0.5
-    assert pairs_of([0.3, 0.9], [1, 1]).area() is None
+    assert pairs_of([0.3, 0.9], [1, 1]).estimates()["roc_area"] is None
 
 
 def test_shuffled_labels_are_chance() -> None:
     labels = np.arange(2000) % 2
-    pairs = pairs_of((0.1 + 0.8 * labels).tolist(), labels.tolist())
-    assert pairs.accuracy()[0] == 1 and pairs.shuffled()[1] < 0.5 < pairs.shuffled()[2]
+    found = pairs_of((0.1 + 0.8 * labels).tolist(), labels.tolist()).estimates()
+    assert found["accuracy"][0] == 1 and found["accuracy_shuffled_labels"][1] < 0.5 < found["accuracy_shuffled_labels"][2]
 
 
 class Pooled:
@@ -116,11 +112,11 @@ class Pooled:
         return torch.cat([colours, colours.mean(1, keepdim=True)], 1)
 
 
-def test_a_syncnet_of_latents_sees_windows_of_a_clip() -> None:
+def test_windows_of_a_syncnet_of_latents() -> None:
     network = SyncNet(4 * 2 * 4 * 8, torch.nn.Linear(1, 1), torch.nn.Identity())
     faces = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3)).astype(np.uint8))
-    seen = LatentMeter(network, Pooled(), resolution=64, num_frames=2, lower_half=True).embed_faces(faces)
+    found = SyncMeter(network, codec=Pooled(), resolution=64, num_frames=2, lower_half=True).embed_faces(faces)
     pixels = faces.permute(0, 3, 1, 2).float() / 127.5 - 1
     latents = Pooled().encode(pixels, torch.empty(20, 4, 8, 8))[:, :, 4:]
     wanted = torch.nn.functional.normalize(torch.stack([latents[k : k + 2].flatten() for k in range(19)]))
-    assert torch.allclose(seen, wanted, atol=1e-5)
+    assert torch.allclose(found, wanted, atol=1e-5)

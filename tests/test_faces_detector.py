@@ -19,9 +19,9 @@ from latentsync.faces.detector import (
     anchors_from_points,
     build_detector,
     cut_square,
-    look_square,
+    face_square,
 )
-from latentsync.faces.plan import look, plan_spans
+from latentsync.faces.plan import find_faces, plan_spans
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason="the clips are not at hand")
@@ -34,17 +34,7 @@ def detector() -> MtcnnDetector:
 
 def read(name: str, width: int, height: int, count: int, skip: int = 0) -> list[np.ndarray]:
     """Frames of a clip as uint8 [h w 3]."""
-    command = [
-        "ffmpeg",
-        "-v",
-        "error",
-        "-i",
-        str(CLIPS / name),
-        "-vf",
-        f"trim=start_frame={skip},setpts=PTS-STARTPTS",
-        "-frames:v",
-        str(count),
-    ]
+    command = ["ffmpeg", "-v", "error", "-i", CLIPS / name, "-vf", f"trim=start_frame={skip},setpts=PTS-STARTPTS", "-frames:v", str(count)]
     raw = subprocess.run([*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True, check=True).stdout
     return list(np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3))
 
@@ -59,7 +49,7 @@ def test_anchors_of_upright_and_turned_faces():
 
 def test_squares_reach_beyond_the_picture():
     picture = np.full((40, 60, 3), 200, np.uint8)
-    assert look_square(np.array([10, 0, 30, 40]), (0.0, 0.0)) == (0, 0, 40)
+    assert face_square(np.array([10, 0, 30, 40]), (0.0, 0.0)) == (0, 0, 40)
     assert cut_square(picture, np.array([0, 0, 40])).min() == 200
     half = cut_square(picture, np.array([-20, 0, 40]))
     assert half.shape == (48, 48, 3) and half[:, :22].max() == 0 and half[:, 26:].min() == 200
@@ -86,11 +76,11 @@ def test_a_face_is_found_and_followed_through_a_moving_picture(detector):
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_a_face_on_its_side_is_found_where_it_is(detector, turns):
     portrait = np.ascontiguousarray(astronaut()[:300, 50:400])
-    [truth] = plan_spans(iter([portrait] * 3), detector, 256, 25.0).spans
+    [reference] = plan_spans(iter([portrait] * 3), detector, 256, 25.0).spans
     size = portrait.shape[1::-1]
     turned = np.ascontiguousarray(np.rot90(portrait, turns))
     [span] = plan_spans(iter([turned] * 3), detector, 256, 25.0).spans
-    mouth = Face(truth.boxes[0], 1.0, points_of(truth.matrices[0], [[105, 190], [60, 60], [150, 60]])).turned(turns, size).anchors
+    mouth = Face(reference.boxes[0], 1.0, points_of(reference.matrices[0], [[105, 190], [60, 60], [150, 60]])).turned(turns, size).anchors
     found = points_of(span.matrices[0], [[105, 190], [60, 60], [150, 60]])
     assert np.abs(found - mouth).max() < 3  # pixels of a face of 100
 
@@ -102,16 +92,16 @@ def points_of(matrix: np.ndarray, crop: list[list[float]]) -> np.ndarray:
 
 def test_a_head_that_rolls_over_is_followed(detector):
     portrait = np.ascontiguousarray(astronaut()[:260, 90:350])
-    centre, truth, frames = (129.5, 110.0), detector.detect(portrait)[0].anchors, []
+    centre, reference, frames = (129.5, 110.0), detector.detect(portrait)[0].anchors, []
     rolls = np.arange(0, 181, 6)
     for roll in rolls:
         turn = cv2.getRotationMatrix2D(centre, -float(roll), 1)
         frames.append(cv2.warpAffine(portrait, turn, (260, 260), borderMode=cv2.BORDER_REPLICATE))
-    for roll, (faces, _) in zip(rolls, look(iter(frames), detector), strict=True):
+    for roll, (faces, _) in zip(rolls, find_faces(iter(frames), detector), strict=True):
         turn = cv2.getRotationMatrix2D(centre, -float(roll), 1)
-        wanted = truth @ turn[:, :2].T + turn[:, 2]
+        wanted = reference @ turn[:, :2].T + turn[:, 2]
         [face] = faces
-        assert np.linalg.norm(face.anchors - wanted, axis=1).max() < 0.35 * np.linalg.norm(truth[1] - truth[0]), roll
+        assert np.linalg.norm(face.anchors - wanted, axis=1).max() < 0.35 * np.linalg.norm(reference[1] - reference[0]), roll
 
 
 @needs_clips
@@ -120,8 +110,10 @@ def test_a_followed_face_is_where_full_detection_finds_it(detector):
     face, errors = detector.detect(frames[0])[0], []
     for frame in frames[1:]:
         [face] = detector.follow(frame, [face])
-        [truth] = detector.detect(frame)
-        errors.append(np.linalg.norm(face.anchors - truth.anchors, axis=1) / np.linalg.norm(truth.anchors[1] - truth.anchors[0]))
+        [reference] = detector.detect(frame)
+        errors.append(
+            np.linalg.norm(face.anchors - reference.anchors, axis=1) / np.linalg.norm(reference.anchors[1] - reference.anchors[0])
+        )
     assert np.mean(errors) < 0.04 and np.max(errors) < 0.1
     assert detector.follow(np.zeros_like(frames[0]), [face]) == [None]
 

@@ -34,18 +34,54 @@ def skipped(plan: FacePlan) -> list[tuple[int, int, str]]:
     return [(run.start, run.stop, run.reason) for run in plan.skipped]
 
 
-def left_of(plan: FacePlan) -> list[float]:
-    return [round(float(span.boxes[:, 0].mean())) for span in plan.spans]
-
-
 A, B, BIG = square_face(20, 50), square_face(200, 50), square_face(180, 20, 110)
 
 
-def test_one_face_is_one_span():
-    plan = plan_of([[A]] * 20)
-    assert spans(plan) == [(0, 20)] and plan.skipped == () and plan.num_frames == 20 and plan.num_shots == 1
-    assert plan.spans[0].matrices.shape == (20, 2, 3) and plan.spans[0].matrices.dtype == np.float32
-    assert plan.spans[0].boxes.shape == (20, 4)
+SMALL = square_face(200, 100, 20)
+FLAT = Face(np.array([0, 0, 90, 40], np.float32), 1.0, A.anchors)
+BREATHING = [[square_face(20, 50, 60 + 8 * (k % 2)), square_face(200, 50, 63)] for k in range(20)]
+OTHER = "face of another person"
+
+
+@pytest.mark.parametrize(
+    ("frames", "cuts", "choice", "expected", "left"),
+    [
+        ([[A]] * 20, (), "largest", [(0, 20)], []),
+        ([], (), "largest", [], []),
+        ([[A]] * 5 + [[]] * 9 + [[square_face(38, 50)]] * 5, (), "largest", [(0, 5), (14, 19)], [(5, 14, NO_FACE)]),
+        ([[A]] * 5 + [[]] * 4 + [[A]] * 5, (7,), "largest", [(0, 5), (9, 14)], [(5, 9, NO_FACE)]),  # no gap is bridged over a cut
+        ([[]] * 5 + [[A]] * 2 + [[]] * 5, (), "largest", [], [(0, 5, NO_FACE), (5, 7, TOO_SHORT), (7, 12, NO_FACE)]),
+        ([[A]] * 2, (), "largest", [(0, 2)], []),  # the whole shot is that short
+        ([[SMALL]] * 6, (), "largest", [], [(0, 6, TOO_SMALL)]),
+        ([[FLAT]] * 6, (), "largest", [], [(0, 6, NO_FACE)]),
+        ([[B, A]] * 9, (), "2", [], [(0, 9, "no face number 2 in this shot")]),
+        ([[A, B]] * 10 + [[B]] * 10, (), "left", [(0, 10)], [(10, 20, OTHER)]),
+        ([[A, BIG]] * 10 + [[BIG]] * 10 + [[A, BIG]] * 10, (), "left", [(0, 10), (20, 30)], [(10, 20, OTHER)]),  # the same who comes back
+        ([[A, B]] * 20, (10,), "230,80@0.1", [(0, 10)], [(10, 20, "no face was named in this shot")]),
+    ],
+)
+def test_spans_and_reasons(frames, cuts, choice, expected, left):
+    plan = plan_of(frames, cuts, choice)
+    assert (spans(plan), skipped(plan), plan.num_frames) == (expected, left, len(frames))
+    for span in plan.spans:
+        assert span.matrices.shape == (span.stop - span.start, 2, 3) and span.matrices.dtype == np.float32
+        assert span.boxes.shape == (span.stop - span.start, 4)
+
+
+@pytest.mark.parametrize(
+    ("frames", "cuts", "choice", "left"),
+    [
+        (BREATHING, (), "largest", [20]),  # a person, who does not flip
+        ([[A, BIG] if 8 <= k < 12 else [A] for k in range(20)], (), "largest", [20]),  # a passer-by is not taken
+        ([[B, A, BIG] if k % 2 else [A, B] for k in range(10)], (), "left", [20]),
+        ([[B, A]] * 9, (), "right", [200]),
+        ([[B, A]] * 9, (), "1", [200]),
+        ([[A, B]] * 20, (10,), "230,80@0.1; 50,80@0.5", [200, 20]),
+    ],
+)
+def test_whose_face_is_taken(frames, cuts, choice, left):
+    plan = plan_of(frames, cuts, choice)
+    assert [round(float(span.boxes[:, 0].mean())) for span in plan.spans] == left and plan.skipped == ()
 
 
 def test_frames_without_a_face_in_a_damaged_run_say_so():
@@ -64,13 +100,10 @@ def test_matrices_are_those_of_the_smoother_over_the_frames():
     assert np.array_equal(plan.spans[0].matrices, AlignmentSmoother(256)(torch.from_numpy(anchors)).numpy())
 
 
-def test_short_gaps_are_bridged_and_long_ones_end_the_span():
-    moved = square_face(38, 50)
-    plan = plan_of([[A]] * 5 + [[]] * 8 + [[moved]] * 5)
+def test_short_gaps_are_bridged():
+    plan = plan_of([[A]] * 5 + [[]] * 8 + [[square_face(38, 50)]] * 5)
     assert spans(plan) == [(0, 18)]
     assert np.allclose(plan.spans[0].boxes[4:14, 0], np.linspace(20, 38, 10))
-    plan = plan_of([[A]] * 5 + [[]] * 9 + [[moved]] * 5)
-    assert spans(plan) == [(0, 5), (14, 19)] and skipped(plan) == [(5, 14, NO_FACE)]
 
 
 def test_cuts_end_everything_and_reset_the_smoothing():
@@ -79,56 +112,6 @@ def test_cuts_end_everything_and_reset_the_smoothing():
     assert spans(plan) == [(0, 6), (6, 12)] and [span.shot for span in plan.spans] == [0, 1] and plan.num_shots == 2
     fresh = plan_of([[face] for face in wandering[6:]])
     assert np.array_equal(plan.spans[1].matrices, fresh.spans[0].matrices)
-
-
-def test_gap_at_a_cut_is_not_bridged():
-    plan = plan_of([[A]] * 5 + [[]] * 4 + [[A]] * 5, cuts=(7,))
-    assert spans(plan) == [(0, 5), (9, 14)] and skipped(plan) == [(5, 9, NO_FACE)]
-
-
-def test_short_and_small_faces_are_left_alone():
-    small = square_face(200, 100, 20)
-    assert skipped(plan_of([[]] * 5 + [[A]] * 2 + [[]] * 5)) == [(0, 5, NO_FACE), (5, 7, TOO_SHORT), (7, 12, NO_FACE)]
-    assert skipped(plan_of([[small]] * 6)) == [(0, 6, TOO_SMALL)]
-    assert spans(plan_of([[A]] * 2)) == [(0, 2)]  # the whole shot is that short
-    flat = Face(np.array([0, 0, 90, 40], np.float32), 1.0, A.anchors)
-    assert skipped(plan_of([[flat]] * 6)) == [(0, 6, NO_FACE)]
-
-
-def test_largest_is_a_person_and_does_not_flip():
-    breathing = [[square_face(20, 50, 60 + 8 * (k % 2)), square_face(200, 50, 63)] for k in range(20)]
-    plan = plan_of(breathing)
-    assert spans(plan) == [(0, 20)] and left_of(plan) == [20]
-    passer_by = [[A, BIG] if 8 <= k < 12 else [A] for k in range(20)]
-    plan = plan_of(passer_by)
-    assert spans(plan) == [(0, 20)] and left_of(plan) == [20]
-
-
-def test_left_right_and_numbers():
-    frames = [[B, A, BIG.scaled(1.0)] if k % 2 else [A, B] for k in range(10)]
-    assert left_of(plan_of(frames, choice="left")) == [20]
-    assert left_of(plan_of([[B, A]] * 9, choice="right")) == [200]
-    assert left_of(plan_of([[B, A]] * 9, choice="1")) == [200]
-    assert skipped(plan_of([[B, A]] * 9, choice="2")) == [(0, 9, "no face number 2 in this shot")]
-
-
-def test_frames_with_only_somebody_else_say_so():
-    plan = plan_of([[A, B]] * 10 + [[B]] * 10, choice="left")
-    assert spans(plan) == [(0, 10)] and skipped(plan) == [(10, 20, "face of another person")]
-
-
-def test_a_person_who_comes_back_is_the_same():
-    frames = [[A, BIG]] * 10 + [[BIG]] * 10 + [[A, BIG]] * 10
-    plan = plan_of(frames, choice="left")
-    assert spans(plan) == [(0, 10), (20, 30)] and left_of(plan) == [20, 20]
-
-
-def test_points_name_a_person_per_shot():
-    frames = [[A, B]] * 20
-    plan = plan_of(frames, cuts=(10,), choice="230,80@0.1; 50,80@0.5")
-    assert spans(plan) == [(0, 10), (10, 20)] and left_of(plan) == [200, 20]
-    plan = plan_of(frames, cuts=(10,), choice="230,80@0.1")
-    assert spans(plan) == [(0, 10)] and skipped(plan) == [(10, 20, "no face was named in this shot")]
 
 
 def test_points_that_hold_no_face_are_refused():
@@ -222,7 +205,3 @@ def test_colours_of_a_face_come_from_where_it_lies():
     assert np.abs(face_colours(picture, anchors).astype(int) - (170, 130, 110)).max() <= 1
     picture[108:] = 0  # below the nose
     assert face_colours(picture, anchors)[0].min() >= 108 and face_colours(picture, anchors)[13:].max() == 0
-
-
-def test_an_empty_video_has_an_empty_plan():
-    assert plan_of([]) == FacePlan(0, 0, 0, (), ())

@@ -1,13 +1,9 @@
 """hyperIQA against reference numbers and the published key list; what it is given of a clip; loading."""
 
-import gzip
-import hashlib
-import json
-
 import numpy as np
 import pytest
 import torch
-from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
+from golden_recipe import assert_published, load_case, load_seeded, same_input, seeded_normal
 
 from latentsync.errors import InputError
 from latentsync.third_party.hyperiqa import MEAN, STD, HyperNet, chosen_frames, middle_square, score_of
@@ -18,33 +14,14 @@ SIDECAR, TENSORS = load_case("eval_hyperiqa")
 @pytest.fixture(scope="module")
 def network() -> HyperNet:
     with torch.device("meta"):
-        net = HyperNet()
-    weights = seeded_state_dict(net.state_dict(), SIDECAR["seed"])
-    assert weights_sha256(weights) == SIDECAR["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
-    net.load_state_dict(
-        {key: value.cpu() if value.device.type != "meta" else torch.tensor(0) for key, value in weights.items()}, assign=True
-    )
-    return net.eval()
-
-
-@pytest.fixture(scope="module")
-def pixels() -> torch.Tensor:
-    given = seeded_normal(SIDECAR["seed"] + 1, (3, 3, 224, 224))
-    assert hashlib.sha256(given.numpy().tobytes()).hexdigest() in SIDECAR["inputs"]
-    return given
-
-
-def test_names_and_shapes_are_those_of_the_published_file() -> None:
-    manifest = json.loads(gzip.decompress((GOLDEN / "manifests" / "hyperiqa_hypernet.json.gz").read_bytes()))
-    with torch.device("meta"):
-        net = HyperNet()
-    assert {key: list(value.shape) for key, value in net.state_dict().items()} == manifest["shapes"]
-    assert sum(parameter.numel() for parameter in net.parameters()) == manifest["n_parameters"]
+        network = HyperNet()
+    assert_published(network, "hyperiqa_hypernet")
+    return load_seeded(network, SIDECAR)
 
 
 @torch.no_grad()
-def test_the_written_networks_and_their_scores_equal_the_reference(network: HyperNet, pixels: torch.Tensor) -> None:
-    target = network.predict_weights(pixels)
+def test_the_predicted_weights_and_their_scores_equal_the_reference(network: HyperNet) -> None:
+    target = network.predict_weights(same_input(seeded_normal(SIDECAR["seed"] + 1, (3, 3, 224, 224)), SIDECAR["inputs"]))
     found = {
         "target_in_vec": target.inputs,
         "fc1w_first8": target.weights[0][:, :8, :8],

@@ -196,11 +196,6 @@ def test_no_permission(tmp_path):
         probe(path)
 
 
-def test_missing_streams(tmp_path):
-    with pytest.raises(InputError, match="no audio track"):
-        AudioSamples(make_clip(tmp_path / "mute.mp4"))
-
-
 def test_of_several_audio_tracks_the_default_one_is_taken(tmp_path):
     silence = ["-f", "lavfi", "-i", "anullsrc=duration=1"]
     names = ["-metadata:s:a:0", "language=ger", "-metadata:s:a:0", "title=Music", "-metadata:s:a:1", "language=eng"]

@@ -20,14 +20,10 @@ def numbers(count: int, closed: list[bool], fail_at: int | None = None):
         closed.append(True)
 
 
-def test_order_and_end():
+def test_items_and_errors_arrive_at_their_place():
     closed: list[bool] = []
-    assert list(prefetch(numbers(100, closed), depth=3)) == list(range(100))
-    assert closed
+    assert list(prefetch(numbers(100, closed), depth=3)) == list(range(100)) and closed
     assert list(prefetch([None, 1, None])) == [None, 1, None]
-
-
-def test_errors_arrive_at_their_place():
     got = []
     with pytest.raises(ValueError, match="five"):
         for k in prefetch(numbers(9, [], fail_at=5), depth=2):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_fixtures import BURSTS, HOLE, TEST_SOUND, children, encode_frames, make_clip, make_sound, onsets, run_ffmpeg, smooth_frames
+from media_fixtures import BURSTS, HOLE, TAGS, TEST_SOUND, children, encode_tagged, make_clip, make_sound, onsets, run_ffmpeg, smooth_frames
 
 from latentsync.errors import InputError, LatentSyncError, OutputError
 from latentsync.media.audio import AudioSamples, read_audio
@@ -27,20 +27,10 @@ def write(path: Path, frames: list[np.ndarray], **options: object) -> VideoReade
     return VideoReader(path)
 
 
-TAGS = {
-    "bt709": ("bt709", "tv", ("-colorspace", "bt709", "-color_range", "tv", "-color_primaries", "bt709", "-color_trc", "bt709")),
-    "bt601": ("smpte170m", "tv", ("-colorspace", "smpte170m", "-color_range", "tv")),
-    "bt709 full": ("bt709", "pc", ("-colorspace", "bt709", "-color_range", "pc")),
-    "bt601 untagged": (None, None, ()),
-}
-
-
 @pytest.mark.parametrize("matrix", TAGS)
 def test_untouched_frames_stay_what_they_were(tmp_path, matrix):
-    space, span, tags = TAGS[matrix]
-    filters = f"scale=out_color_matrix={matrix.split()[0]}:out_range={span or 'tv'}:flags=accurate_rnd,format=yuv420p"
-    source = VideoReader(encode_frames(tmp_path / "in.mp4", smooth_frames(4), filters, *tags, "-c:v", "libx264", "-qp", "1"))
-    assert source.video.colour.space == space
+    source = VideoReader(encode_tagged(tmp_path / "in.mp4", smooth_frames(4), matrix))
+    assert source.video.colour.space == TAGS[matrix][0]
     before = np.stack(list(source.frames()))  # f h w c
     result = write(tmp_path / "out.mp4", list(before), like=source.info, crf=1)
     assert result.video.colour == source.video.colour
@@ -113,10 +103,10 @@ CASES += [
 @pytest.mark.parametrize(("name", "ending", "count"), CASES)
 def test_sound_is_in_sync_and_as_long_as_asked(tmp_path, name, ending, count):
     track = make_sound(tmp_path / name)
-    heard = read_audio(track)
-    count = count or round(len(heard) / RATE * 25)
+    original = read_audio(track)
+    count = count or round(len(original) / RATE * 25)
     out = tmp_path / f"out{ending}"
-    sound = AudioTrack(track, count / 25, len(heard) / RATE)
+    sound = AudioTrack(track, count / 25, len(original) / RATE)
     result = write(out, smooth_frames(2, 32, 32) * (count // 2) + smooth_frames(count % 2, 32, 32), audio=sound)
     copied = count <= 75
     if copied:
@@ -125,9 +115,9 @@ def test_sound_is_in_sync_and_as_long_as_asked(tmp_path, name, ending, count):
     assert result.info.duration == pytest.approx(count / 25, abs=0.045 if ending == ".mp4" else 0.07)  # .mkv counts the lead-in
     clock = (result.info.audio.start_time or 0) - (result.video.start_time or 0)
     played = read_audio(out)
-    shared = min(len(played), len(heard), round(count / 25 * RATE))
+    shared = min(len(played), len(original), round(count / 25 * RATE))
     if not (name == "a.opus" and ending == ".mkv" and copied):  # there the clock holds a lead-in that the decoder takes off
-        assert abs(_lag(played[:shared], heard[:shared]) / RATE + clock) < 0.002
+        assert abs(_lag(played[:shared], original[:shared]) / RATE + clock) < 0.002
     rest = played[round(3.2 * RATE) :]
     assert count < 80 or (len(rest) and np.abs(rest).max() < 0.01)
 
@@ -147,23 +137,23 @@ def test_a_track_that_starts_late_in_its_file_starts_with_frame_0(tmp_path, endi
     late = ["-i", tmp_path / "plain.mp4", "-itsoffset", "0.8", "-i", tmp_path / "a.m4a", "-map", "0:v", "-map", "1:a", "-c", "copy"]
     subprocess.run(["ffmpeg", "-loglevel", "error", *map(str, late), str(tmp_path / "late.mp4")], check=True)
     assert probe(tmp_path / "late.mp4").audio.start_time == pytest.approx(0.8, abs=0.05)
-    heard = read_audio(tmp_path / "late.mp4")
-    count = round(len(heard) / RATE * 25)
-    track = AudioTrack(tmp_path / "late.mp4", count / 25, len(heard) / RATE)
+    original = read_audio(tmp_path / "late.mp4")
+    count = round(len(original) / RATE * 25)
+    track = AudioTrack(tmp_path / "late.mp4", count / 25, len(original) / RATE)
     result = write(tmp_path / f"out{ending}", smooth_frames(1, 32, 32) * count, audio=track)
     assert result.info.audio.codec == "aac"
     clock = (result.info.audio.start_time or 0) - (result.video.start_time or 0)
-    assert abs(_lag(read_audio(tmp_path / f"out{ending}")[: len(heard)], heard) / RATE + clock) < 0.03
+    assert abs(_lag(read_audio(tmp_path / f"out{ending}")[: len(original)], original) / RATE + clock) < 0.03
     assert result.info.duration == pytest.approx(count / 25, abs=0.07)
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mkv", ".webm"])
 @pytest.mark.parametrize("name", ["hole.mka", "hole.mp4", "hole.ts", "back.nut", "plain.wav"])
-def test_what_is_written_lies_where_it_was_heard(tmp_path, name, ending):
+def test_the_written_sound_keeps_its_place(tmp_path, name, ending):
     back = ("-af", "asetpts=PTS-if(gte(T\\,1)\\,0.3/TB\\,0)", "-c:a", "pcm_s16le")
     options = {"hole": (*HOLE, "-c:a", "aac"), "back": back, "plain": ()}[name.partition(".")[0]]
     with AudioSamples(make_sound(tmp_path / name, *options, sound=BURSTS)) as samples:
-        heard, seconds, can_be_copied = samples[:], samples.duration, samples.can_be_copied
+        original, seconds, can_be_copied = samples[:], samples.duration, samples.can_be_copied
     count = round(seconds * 25)
     track = AudioTrack(tmp_path / name, count / 25, seconds, can_be_copied=can_be_copied)
     out = tmp_path / f"out{ending}"
@@ -171,8 +161,8 @@ def test_what_is_written_lies_where_it_was_heard(tmp_path, name, ending):
     start = result.video.start_time or 0
     on_clock = f"asetpts=PTS-{start}/TB,aresample=16000:async=1:first_pts=0:min_hard_comp=0.005"  # as a player would
     run_ffmpeg("-copyts", "-i", out, "-map", "0:a", "-af", on_clock, "-ac", "1", tmp_path / "played.wav")
-    assert len(onsets(heard)) == 6
-    assert onsets(read_audio(tmp_path / "played.wav")) == pytest.approx(onsets(heard), abs=0.01)
+    assert len(onsets(original)) == 6
+    assert onsets(read_audio(tmp_path / "played.wav")) == pytest.approx(onsets(original), abs=0.01)
 
 
 def test_the_written_track_is_the_one_that_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import wave
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from tiny_pipeline import CASE, NUMBERS, SHAPES, reference_frames, reference_pip
 
 from latentsync.constants import VAE_FACTOR
 from latentsync.diffusion import shared_noise
-from latentsync.errors import OutOfMemoryError
+from latentsync.errors import OutOfMemoryError, WeightsError
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import FacePlan, SkippedRun, Span, plan_spans
 from latentsync.media.video_reader import source_index
+from latentsync.pipelines.face_cache import FaceCache
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.memory import BatchLimiter, is_out_of_memory
 from latentsync.pipelines.options import LipsyncOptions
@@ -23,7 +25,7 @@ from latentsync.pipelines.timeline import Clip, batches, clips, pieces
 
 SEED = CASE["seed"]["torch.manual_seed"]
 TOTAL = CASE["shapes"]["video_out"][0]
-OPTIONS = LipsyncOptions(inference_steps=CASE["config"]["steps"], guidance_scale=CASE["config"]["guidance_scale"], seed=SEED)
+OPTIONS = LipsyncOptions(quality="fine", seed=SEED).completed(CASE["config"]["steps"], CASE["config"]["guidance_scale"])
 ONE_STEP = replace(OPTIONS, inference_steps=1)
 LATENTS = {key: CASE["tolerance"]["latents"][key] for key in ("rtol", "atol")}
 
@@ -239,3 +241,42 @@ def test_a_masked_paste_stays_off_the_border_of_the_picture(speech: np.ndarray, 
     change = np.abs(run(pipeline, speech, ONE_STEP).astype(int) - source)
     assert np.abs(one_step[:, -1] - source[:, -1]).mean() > 3 and change[:, -1].max() <= 1
     assert change[:, 85:95, 70:90].mean() > 3, "the mouth is new"
+
+
+def test_numbers_that_are_not_finite_are_computed_again_in_float32(
+    speech: np.ndarray, one_step: np.ndarray, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: LipsyncPipeline, noise: torch.Tensor, *rest: object) -> torch.Tensor:
+        latents = denoise(self, noise, *rest)
+        if self.unet.dtype != torch.float32 or always:
+            latents[0, 0, 0, 0, 0] = torch.nan
+        return latents
+
+    denoise, always = LipsyncPipeline.denoise, False
+    monkeypatch.setattr(LipsyncPipeline, "denoise", broken)
+    pipeline = reference_pipeline()
+    pipeline.vae.bfloat16(), pipeline.unet.bfloat16()
+    output = run(pipeline, speech, ONE_STEP).astype(int)
+    assert np.abs(output - one_step).max() <= 12 and np.abs(output - one_step).mean() < 1  # the weights were rounded to bfloat16
+    assert "computed again in float32" in caplog.text and pipeline.unet.dtype == torch.bfloat16
+    always = True
+    with pytest.raises(WeightsError, match="not finite for frames 0-15"):
+        run(reference_pipeline(), speech, ONE_STEP)
+
+
+def test_frames_that_come_again_are_encoded_once(speech: np.ndarray, one_step: np.ndarray, tmp_path: Path) -> None:
+    """Twelve frames play forwards and backwards in 22; a cache that is kept serves another sound."""
+
+    def encoded(cache: FaceCache | None, length: int, options: LipsyncOptions = ONE_STEP) -> tuple[np.ndarray, int]:
+        pipeline, counts = reference_pipeline(), []
+        pipeline.face_cache, moments = cache, pipeline.vae.moments
+        pipeline.vae.moments = lambda pixels: counts.append(len(pixels) // 2) or moments(pixels)
+        return run(pipeline, speech, options, length).astype(int), sum(counts)
+
+    frames, count = encoded(None, TOTAL)
+    assert count == 12 and np.abs(frames - one_step).max() <= 1
+    cache = FaceCache(tmp_path / "cache")
+    assert encoded(cache, 8)[1] == 8
+    again, more = encoded(cache, TOTAL)
+    assert more == 4 and np.abs(again - one_step).max() <= 1
+    assert encoded(cache, TOTAL, replace(ONE_STEP, seed=5))[1] == 0

@@ -1,64 +1,70 @@
 """The manifest, what a second run leaves, and who may write where; without processes."""
 
 import json
+import math
 import shutil
 import sqlite3
-import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pipeline_steps
 import pytest
+from pipeline_steps import endings, rows, tree
 
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.files import STAGING_PREFIX
 from preprocess import runner as running
-from preprocess.manifest import Manifest, read_manifest
-from preprocess.pipeline import find_raw_files, lock_output, run_pipeline
+from preprocess.manifest import read_manifest
+from preprocess.pipeline import find_raw_files, run_pipeline
 from preprocess.runner import PipelineConfig, Result, Task, process_clip
 from preprocess.step import Step, StepDefinition
 
 
 class InProcess:
-    """An executor without processes: a task is done when somebody waits. It counts, and can end a run after some tasks."""
+    """An executor without processes: its tasks are done when somebody waits.
 
-    def __init__(self, steps: Sequence[Step], stop_after: int = 1_000_000) -> None:
-        self.steps, self.left, self.names = steps, stop_after, list[str]()
-        self._task: Task | None = None
+    It lists them, can end a run after some, and can die with all it holds at some calls of `wait`; it is free again `late` calls later.
+    """
+
+    def __init__(
+        self, steps: Sequence[Step], workers: int = 1, stop_after: float = math.inf, deaths: Sequence[float] = (), late: float = 0
+    ) -> None:
+        self.steps, self.workers, self.left, self.deaths, self.late = steps, workers, stop_after, deaths, late
+        self.calls, self.back, self.tasks, self.names = 0, 0.0, list[Task](), list[str]()
 
     def free(self, step: int) -> int:
-        return int(self._task is None)
+        return self.workers - len(self.tasks) if self.calls >= self.back else 0
 
     def slots(self) -> int:
-        return 1
+        return self.workers
 
     def submit(self, task: Task) -> None:
-        self._task = task
+        self.tasks.append(task)
 
     def wait(self, seconds: float) -> list[Result]:
-        if self._task is None:
-            return []
-        if self.left <= 0:
+        self.calls += 1
+        tasks, self.tasks = self.tasks, []
+        if self.calls in self.deaths:
+            self.back = self.calls + self.late
+            return [Result(task, (), 0.0, "lost", "its machine went away") for task in tasks]
+        if tasks and self.left <= 0:
             raise KeyboardInterrupt
-        self.left -= 1
-        task, self._task = self._task, None
-        step = self.steps[task.step]
-        self.names.append(f"{step.name} {task.clip.name}")
-        return [Result(task, process_clip(step.open("cpu"), task, step), 0.25)]
+        self.left -= len(tasks)
+        self.names += [f"{self.steps[task.step].name} {task.clip.name}" for task in tasks]
+        return [Result(task, process_clip(self.steps[task.step].open("cpu"), task, self.steps[task.step]), 0.25) for task in tasks]
 
     def close(self, at_once: bool) -> None:
         pass
 
 
-def run(folder: Path, steps: Sequence[StepDefinition] | None = None, stop_after: int = 1_000_000, **options: object) -> list[str]:
+def run(folder: Path, steps: Sequence[StepDefinition] | None = None, stop_after: float = math.inf, **options: object) -> list[str]:
     """One run over `folder`/raw; what was worked on."""
     made: list[InProcess] = []
 
     def make(planned: Sequence[Step]) -> InProcess:
-        made.append(InProcess(planned, stop_after))
+        made.append(InProcess(planned, stop_after=stop_after))
         return made[0]
 
     config = PipelineConfig(steps or pipeline_steps.steps(), folder / "raw", folder, **options)  # type: ignore[arg-type]
@@ -80,15 +86,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rows(folder: Path, columns: str = "source, step, name, path, made, kept, reason, facts") -> list[tuple]:
-    with read_manifest(folder) as manifest:
-        return [tuple(row) for row in manifest.connection.execute(f"SELECT {columns} FROM clips ORDER BY source, step, name")]
-
-
 def test_a_run_leaves_a_row_for_each_clip_at_each_step(folder: Path) -> None:
     run(folder)
-    assert set(pipeline_steps.tree(folder / "copied")) == {"a.mp4", "b/a.mp4", "b/a.mkv.mp4", "-d 'é\".mov.mp4", "half.mp4"}
-    assert pipeline_steps.tree(folder / "cut")["b/a.mkv_1.mp4"] == "b/a.mkvcp1"
+    assert set(tree(folder / "copied")) == {"a.mp4", "b/a.mp4", "b/a.mkv.mp4", "-d 'é\".mov.mp4", "half.mp4"}
+    assert tree(folder / "cut")["b/a.mkv_1.mp4"] == "b/a.mkvcp1"
     found = rows(folder, "source, step, name, path, kept, reason, why, duration, frames, seconds")
     assert [row for row in found if row[0] == "half.mp4"] == [
         ("half.mp4", "check", "half.mp4", "half.mp4", 1, None, None, 10.0, None, 0.25),
@@ -110,7 +111,7 @@ def test_a_second_run_does_nothing(folder: Path) -> None:
 @pytest.mark.parametrize("stop_after", (0, 3, 8, 14))
 def test_a_run_that_was_cut_short_goes_on(folder: Path, tmp_path: Path, stop_after: int) -> None:
     done = run(folder)
-    whole, files = rows(folder), pipeline_steps.tree(folder / "cut")
+    whole, files = rows(folder), tree(folder / "cut")
     other = tmp_path / "other"
     (folder / "raw").rename(other / "raw") if other.mkdir() is None else None
     first = run(other, stop_after=stop_after)
@@ -118,7 +119,7 @@ def test_a_run_that_was_cut_short_goes_on(folder: Path, tmp_path: Path, stop_aft
     assert len(first) == stop_after
     assert sorted(first + second) == sorted(done), "a clip was worked on twice, or not at all"
     assert rows(other) == whole
-    assert pipeline_steps.tree(other / "cut") == files
+    assert tree(other / "cut") == files
 
 
 def test_later_steps_come_first(folder: Path) -> None:
@@ -132,7 +133,7 @@ def test_a_changed_setting_redoes_that_step_and_those_behind_it(folder: Path, ca
     again = run(folder, pipeline_steps.steps(suffix="q"))
     assert {name.split()[0] for name in again} == {"cut"} and len(again) == 5
     assert "cut has other settings than before (suffix p -> q)" in caplog.text
-    files = pipeline_steps.tree(folder / "cut")
+    files = tree(folder / "cut")
     assert files.pop("mine.mp4") == "a file of somebody else"
     assert len(files) == 9 and all(text[-2] == "q" for text in files.values())
     assert {name.split()[0] for name in run(folder, pipeline_steps.steps(letter="d", suffix="q"))} == {"copy", "cut"}
@@ -143,10 +144,10 @@ def test_a_step_that_is_left_out_redoes_those_behind_it(folder: Path) -> None:
     check, _, cut = pipeline_steps.steps()
     again = run(folder, [check, cut])
     assert {name.split()[0] for name in again} == {"cut"}
-    assert pipeline_steps.tree(folder / "copied") == {}
-    assert pipeline_steps.tree(folder / "cut")["a_0.mp4"] == "a.mp4p0"
+    assert tree(folder / "copied") == {}
+    assert tree(folder / "cut")["a_0.mp4"] == "a.mp4p0"
     assert {name.split()[0] for name in run(folder)} == {"copy", "cut"}
-    assert pipeline_steps.tree(folder / "cut")["a_0.mp4"] == "a.mp4cp0"
+    assert tree(folder / "cut")["a_0.mp4"] == "a.mp4cp0"
 
 
 def test_lost_files_and_changed_raw_files_are_made_again(folder: Path) -> None:
@@ -158,16 +159,16 @@ def test_lost_files_and_changed_raw_files_are_made_again(folder: Path) -> None:
     assert run(folder) == ["copy half.mp4", "cut half.mp4"]
     (folder / "raw" / "b" / "a.mp4").write_text("other words")
     assert sorted(run(folder)) == ["check b/a.mp4", "copy b/a.mp4", "cut b/a.mp4"]
-    assert pipeline_steps.tree(folder / "cut")["b/a_0.mp4"] == "other wordscp0"
+    assert tree(folder / "cut")["b/a_0.mp4"] == "other wordscp0"
 
 
 def test_intermediate_files_can_go_at_once_and_raw_files_never_do(folder: Path) -> None:
-    before = pipeline_steps.tree(folder / "raw")
+    before = tree(folder / "raw")
     run(folder, remove_intermediate=True)
-    assert pipeline_steps.tree(folder / "copied") == {}
-    assert len(pipeline_steps.tree(folder / "cut")) == 9
+    assert tree(folder / "copied") == {}
+    assert len(tree(folder / "cut")) == 9
     assert run(folder, remove_intermediate=True) == []
-    assert pipeline_steps.tree(folder / "raw") == before
+    assert tree(folder / "raw") == before
 
 
 def test_broken_files_are_removed_only_on_request(folder: Path) -> None:
@@ -175,10 +176,10 @@ def test_broken_files_are_removed_only_on_request(folder: Path) -> None:
     assert (folder / "raw" / "broken.mp4").exists()
     run(
         folder,
-        [StepDefinition("check", pipeline_steps.open_check, settings=partial(pipeline_steps.fixed, settings={"strict": True}))],
+        [pipeline_steps.step("check", pipeline_steps.check, "again")],
         delete_broken=True,
     )
-    names = set(pipeline_steps.tree(folder / "raw"))
+    names = set(tree(folder / "raw"))
     assert "broken.mp4" not in names and len(names) == 7
 
 
@@ -200,7 +201,7 @@ def test_names_that_would_mix(tmp_path: Path) -> None:
         **{"a.mkv.mp4": "name taken", "two\nlines.mp4": "unreadable name", "\\xff.mp4": "unreadable name"},
     }
     run(tmp_path)
-    assert len(pipeline_steps.tree(tmp_path / "cut")) == 6
+    assert len(tree(tmp_path / "cut")) == 6
 
 
 def test_a_new_column_is_added_to_an_old_manifest_and_filled(folder: Path) -> None:
@@ -216,11 +217,11 @@ def test_a_new_column_is_added_to_an_old_manifest_and_filled(folder: Path) -> No
 
 def test_two_clips_of_one_name_are_told(folder: Path) -> None:
     check, _, _ = pipeline_steps.steps()
-    run(folder, [check, StepDefinition("same", pipeline_steps.open_same, "same")])
+    run(folder, [check, pipeline_steps.step("same", pipeline_steps.same, "same")])
     found = [row for row in rows(folder, "source, step, kept, reason") if row[1] == "same"]
     kept = [row[0] for row in found if row[2]]
     assert len(kept) == 1 and {row[3] for row in found if not row[2]} == {"name taken"}
-    assert pipeline_steps.tree(folder / "same")["same.mp4"] == (folder / "raw" / kept[0]).read_text()
+    assert tree(folder / "same")["same.mp4"] == (folder / "raw" / kept[0]).read_text()
 
 
 def test_the_manifest_can_be_read_while_it_is_written_and_keeps_odd_numbers(folder: Path) -> None:
@@ -243,8 +244,6 @@ def test_folders_of_others_are_refused(folder: Path) -> None:
         run_pipeline(PipelineConfig(pipeline_steps.steps(), folder / "raw", folder / "raw" / "out"), InProcess)
     with pytest.raises(InputError, match="cannot be the input"):
         run_pipeline(PipelineConfig(pipeline_steps.steps(), folder / "copied", folder), InProcess)
-    with lock_output(folder), pytest.raises(InputError, match="in use by another run"):
-        run(folder)
 
 
 def test_an_output_folder_belongs_to_one_input(folder: Path) -> None:
@@ -267,36 +266,7 @@ def test_stumps_of_a_dead_run_are_removed(folder: Path) -> None:
     stump.write_text("half a clip")
     run(folder)
     assert not stump.exists()
-    with read_manifest(folder) as manifest:
-        assert [row[0] for row in manifest.connection.execute("SELECT ending FROM runs ORDER BY id")] == ["died", "done"]
-
-
-class Mortal:
-    """Workers that die with what they hold, all at once, at some of the calls of `wait`; replacements begin `late` calls after that."""
-
-    def __init__(self, steps: Sequence[Step], workers: int, deaths: Sequence[int], late: float) -> None:
-        self.steps, self.workers, self.deaths, self.late = steps, workers, deaths, late
-        self.calls, self.back, self.tasks = 0, 0.0, list[Task]()
-
-    def free(self, step: int) -> int:
-        return self.workers - len(self.tasks) if self.calls >= self.back else 0
-
-    def slots(self) -> int:
-        return self.workers
-
-    def submit(self, task: Task) -> None:
-        self.tasks.append(task)
-
-    def wait(self, seconds: float) -> list[Result]:
-        self.calls += 1
-        tasks, self.tasks = self.tasks, []
-        if self.calls in self.deaths:
-            self.back = self.calls + self.late
-            return [Result(task, None, 0.0, "lost", "its machine went away") for task in tasks]
-        return [Result(task, process_clip(self.steps[task.step].open("cpu"), task, self.steps[task.step]), 0.25) for task in tasks]
-
-    def close(self, at_once: bool) -> None:
-        pass
+    assert endings(folder) == ["died", "done"]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -310,10 +280,10 @@ def test_a_run_outlives_the_death_of_all_its_workers(
     shutil.copytree(folder / "raw", other / "raw")
     run_pipeline(
         PipelineConfig(pipeline_steps.steps(), other / "raw", other),
-        lambda steps: Mortal(steps, workers, [2, 5 + late, 9 + 2 * late], late),
+        lambda steps: InProcess(steps, workers, deaths=[2, 5 + late, 9 + 2 * late], late=late),
     )
     assert rows(other) == whole
-    assert pipeline_steps.tree(other / "cut") == pipeline_steps.tree(folder / "cut")
+    assert tree(other / "cut") == tree(folder / "cut")
     assert endings(other) == ["done"]
 
 
@@ -321,34 +291,31 @@ def test_a_run_without_workers_is_not_done_and_the_next_one_goes_on(folder: Path
     monkeypatch.setattr(running, "NO_WORKER_SECONDS", 0.1)
     config = PipelineConfig(pipeline_steps.steps(), folder / "raw", folder)
     with pytest.raises(LatentSyncError, match="Clips wait for the step check, and for 0 s there was no worker for it"):
-        run_pipeline(config, lambda steps: Mortal(steps, 2, [3], late=float("inf")))
+        run_pipeline(config, lambda steps: InProcess(steps, 2, deaths=[3], late=math.inf))
     done = len(rows(folder))
     assert endings(folder)[0].startswith("Clips wait for the step check")
     run(folder)
     assert len(rows(folder)) > done and endings(folder)[1:] == ["done"]
-    assert len(pipeline_steps.tree(folder / "cut")) == 9
+    assert len(tree(folder / "cut")) == 9
 
 
-def endings(folder: Path) -> list[str]:
-    with read_manifest(folder) as manifest:
-        return [row[0] for row in manifest.connection.execute("SELECT ending FROM runs ORDER BY id")]
+class SlowCopy(InProcess):
+    """A worker that is seldom free for the second step."""
+
+    asked = 0
+
+    def free(self, step: int) -> int:
+        self.asked += step == 1
+        return super().free(step) if step != 1 or self.asked % 50 == 0 else 0
 
 
-def test_what_waits_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand raw files: neither the queues nor what lies between two steps grow with them."""
+def test_no_step_runs_far_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "raw").mkdir()
-    for k in range(1000):
-        (tmp_path / "raw" / f"{k:04}.mp4").write_text("x")
-    asked: list[int] = []
-    waiting = Manifest.waiting
-
-    def spy(self: Manifest, *arguments: object, **more: object) -> list:
-        found = waiting(self, *arguments, **more)  # type: ignore[arg-type]
-        asked.append(len(found))
-        return found
-
-    monkeypatch.setattr(Manifest, "waiting", spy)
-    start = time.monotonic()
-    assert len(run(tmp_path, pipeline_steps.steps()[:1])) == 1000
-    assert max(asked) <= 64
-    assert time.monotonic() - start < 60
+    for k in range(20):
+        (tmp_path / "raw" / f"{k:02}.mp4").write_text("x")
+    monkeypatch.setattr(running, "_LEAST_BETWEEN", 0)
+    made: list[SlowCopy] = []
+    run_pipeline(PipelineConfig(pipeline_steps.steps(), tmp_path / "raw", tmp_path), lambda steps: made.append(SlowCopy(steps)) or made[0])
+    names = [name.split()[0] for name in made[0].names]
+    ahead = [names[:k].count("check") - names[:k].count("copy") for k in range(len(names))]
+    assert max(ahead) == 4 and len(names) == 60, "four clips may wait for each worker"

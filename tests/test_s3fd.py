@@ -1,13 +1,9 @@
 """S3FD against reference numbers and the published key list; boxes in pixels; loading."""
 
-import gzip
-import hashlib
-import json
-
 import numpy as np
 import pytest
 import torch
-from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
+from golden_recipe import assert_published, load_case, load_seeded, same_input, seeded_normal
 from torchvision.ops import nms
 
 from latentsync.third_party.s3fd import MEAN, S3FD, prior_boxes, shrink, suppress
@@ -16,39 +12,20 @@ SIDECAR, TENSORS = load_case("eval_s3fd")
 
 
 @pytest.fixture(scope="module")
-def weights() -> dict[str, torch.Tensor]:
+def network() -> S3FD:
     with torch.device("meta"):
-        names = S3FD().state_dict()
-    drawn = seeded_state_dict(names, SIDECAR["seed"], gain=1.4)
-    assert weights_sha256(drawn) == SIDECAR["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
-    return drawn
-
-
-@pytest.fixture(scope="module")
-def network(weights: dict[str, torch.Tensor]) -> S3FD:
-    with torch.device("meta"):
-        net = S3FD()
-    net.load_state_dict(weights, assign=True)
-    return net.eval()
+        network = S3FD()
+    assert_published(network, "s3fd")
+    return load_seeded(network, SIDECAR, gain=1.4)
 
 
 @pytest.fixture(scope="module")
 def pixels() -> torch.Tensor:
-    given = 60 * seeded_normal(SIDECAR["seed"] + 1, (1, 3, 96, 128))
-    assert hashlib.sha256(given.numpy().tobytes()).hexdigest() in SIDECAR["inputs"]
-    return given
+    return same_input(60 * seeded_normal(SIDECAR["seed"] + 1, (1, 3, 96, 128)), SIDECAR["inputs"])
 
 
 def equal(found: torch.Tensor, name: str) -> None:
     torch.testing.assert_close(found, TENSORS[name], **SIDECAR["tolerance"])
-
-
-def test_names_and_shapes_are_those_of_the_published_file() -> None:
-    manifest = json.loads(gzip.decompress((GOLDEN / "manifests" / "s3fd.json.gz").read_bytes()))
-    with torch.device("meta"):
-        net = S3FD()
-    assert {key: list(value.shape) for key, value in net.state_dict().items()} == manifest["shapes"]
-    assert sum(parameter.numel() for parameter in net.parameters()) == manifest["n_parameters"]
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from faces_fixtures import draw, square_face
-from steps_fixtures import BLOCK, clip, encode, heard_numbers, levels
+from steps_fixtures import BLOCK, clip, encode, levels, sound_numbers
 
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.detector import Face
@@ -39,7 +39,7 @@ def film(path: Path, faces: list[list[tuple[int, int]]], side: int = 60) -> Path
     return encode(path, [draw(places, side) for places in faces], levels(range(len(faces))))
 
 
-def judged(path: Path, resolution: int = 50) -> Kept | Rejected:
+def checked(path: Path, resolution: int = 50) -> Kept | Rejected:
     (outcome,) = HighResolution(BrightDetector(), resolution)(clip(path), path.parent / "high_resolution")
     return outcome
 
@@ -49,7 +49,7 @@ ONE, TWO = [(40, 50)], [(40, 50), (200, 50)]
 
 def test_one_large_face_is_kept_as_it_is(tmp_path: Path) -> None:
     path = film(tmp_path / "a.mp4", [ONE] * 40)
-    outcome = judged(path)
+    outcome = checked(path)
     assert isinstance(outcome, Kept) and outcome.path.samefile(path) and outcome.path == tmp_path / "high_resolution" / "a.mp4"
     assert outcome.facts["face_size"] == pytest.approx(60, abs=2) and outcome.facts["most_faces"] == 1
 
@@ -57,20 +57,20 @@ def test_one_large_face_is_kept_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("faces", "side", "reason", "words"),
     [
-        ([[]] * 40, 60, "no face", "in 8 of 8 frames that were looked at a.mp4 shows no face"),
-        ([ONE] * 30 + [[]] * 10, 60, "no face", "in 2 of 8 frames"),
-        ([TWO] * 10 + [ONE] * 30, 60, "several people", "in 2 of 8 frames that were looked at a.mp4 shows more than one face, at most 2"),
+        ([[]] * 40, 60, "no face", "8 of 8 analysed frames of a.mp4 show no face"),
+        ([ONE] * 30 + [[]] * 10, 60, "no face", "2 of 8 analysed frames"),
+        ([TWO] * 10 + [ONE] * 30, 60, "several people", "2 of 8 analysed frames of a.mp4 show more than one face, at most 2"),
         ([ONE] * 40, 36, "face smaller than 50 px", "the smallest has 3"),
     ],
 )
 def test_others_are_rejected_with_numbers(tmp_path: Path, faces: list, side: int, reason: str, words: str) -> None:
-    outcome = judged(film(tmp_path / "a.mp4", faces, side))
+    outcome = checked(film(tmp_path / "a.mp4", faces, side))
     assert isinstance(outcome, Rejected) and outcome.reason == reason and words in outcome.why
     assert not (tmp_path / "high_resolution").exists()
 
 
 def test_a_single_bad_frame_of_many_is_forgiven(tmp_path: Path) -> None:
-    assert isinstance(judged(film(tmp_path / "a.mp4", [ONE] * 105 + [[]] * 4 + [ONE] * 6)), Kept)
+    assert isinstance(checked(film(tmp_path / "a.mp4", [ONE] * 105 + [[]] * 4 + [ONE] * 6)), Kept)
 
 
 def test_the_real_detector_sees_no_face_in_a_pattern(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_gap_cuts_and_short_stretches_are_dropped(tmp_path: Path) -> None:
     outcome = Affine(BrightDetector(), 64, 1.0, "cpu")(clip(path, start=4.0), tmp_path / "affine")
     pieces = [kept for kept in outcome if isinstance(kept, Kept)]
     assert [kept.path.name for kept in pieces] == ["talk_000.mp4", "talk_001.mp4"]
-    assert [heard_numbers(kept.path) for kept in pieces] == [list(range(30)), list(range(67, 95))]
+    assert [sound_numbers(kept.path) for kept in pieces] == [list(range(30)), list(range(67, 95))]
     assert [kept.facts["start"] for kept in pieces] == [4.0, 4.0 + 67 / 25]
     why = "37 of 95 frames of talk.mp4 are in no stretch of 1 s with one face (no face in 30-45, no face in 55-67)"
     assert outcome[2:] == [Rejected("face not followed", why, {"frames": 37, "duration": 37 / 25})]

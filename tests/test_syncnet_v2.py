@@ -1,13 +1,9 @@
 """SyncNet v2 against reference numbers and the published key list; offsets of known shifts; face tracks; loading."""
 
-import gzip
-import hashlib
-import json
-
 import numpy as np
 import pytest
 import torch
-from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
+from golden_recipe import GOLDEN, assert_published, load_case, load_seeded, same_input, seeded_normal
 from torch import Tensor
 
 from latentsync.errors import InputError, WeightsError
@@ -23,29 +19,16 @@ SPEECH = GOLDEN / "speech_3p2s_16k.wav"
 
 @pytest.fixture(scope="module")
 def network() -> SyncNetV2:
-    net = SyncNetV2()
-    weights = seeded_state_dict(net.state_dict(), SIDECAR["seed"])
-    assert weights_sha256(weights) == SIDECAR["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
-    net.load_state_dict(weights)
-    return net.eval()
-
-
-def same_input(given: Tensor, name: str) -> Tensor:
-    assert hashlib.sha256(given.numpy().tobytes()).hexdigest() in SIDECAR["inputs"][name]
-    return given
-
-
-def test_names_and_shapes_are_those_of_the_published_file(network: SyncNetV2) -> None:
-    manifest = json.loads(gzip.decompress((GOLDEN / "manifests" / "syncnet_v2_joonson.json.gz").read_bytes()))
-    assert {key: list(value.shape) for key, value in network.state_dict().items()} == manifest["shapes"]
-    assert sum(parameter.numel() for parameter in network.parameters()) == manifest["n_parameters"]
+    network = load_seeded(SyncNetV2(), SIDECAR)
+    assert_published(network, "syncnet_v2_joonson")
+    return network
 
 
 @torch.no_grad()
 def test_embeddings_equal_the_reference(network: SyncNetV2) -> None:
     pictures = np.random.RandomState(11001).randint(0, 256, (2, 3, 5, 224, 224)).astype(np.float32)
-    lips = same_input(torch.from_numpy(pictures), "lip")
-    sound = same_input(torch.from_numpy((10 * np.random.RandomState(11002).standard_normal((3, 1, 13, 20))).astype(np.float32)), "aud")
+    columns = (10 * np.random.RandomState(11002).standard_normal((3, 1, 13, 20))).astype(np.float32)
+    lips, sound = (same_input(torch.from_numpy(given), SIDECAR["inputs"][name]) for given, name in ((pictures, "lip"), (columns, "aud")))
     features = network.lip_features(lips)
     for found, name in ((features, "lipfeat_out"), (network.netfclip(features), "lip_out"), (network.embed_sound(sound), "aud_out")):
         torch.testing.assert_close(found, TENSORS[name], **SIDECAR["tolerance"])
@@ -59,7 +42,7 @@ def test_coefficients_equal_the_reference() -> None:
     assert np.array_equal(found, mfcc(whole))
 
 
-def test_long_sound_is_heard_in_pieces_that_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_sound_is_computed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = (3000 * np.random.RandomState(0).standard_normal(5000)).astype(np.int16)
     whole = mfcc(samples)
     monkeypatch.setattr("latentsync.third_party.syncnet_mfcc._BLOCK", 7)
@@ -89,7 +72,7 @@ def test_a_known_shift_is_found_with_its_sign_whole_and_in_pieces(shift: int) ->
     np.testing.assert_allclose(search.finish().distances, whole.distances, rtol=1e-6)
 
 
-def test_short_clips_see_silence_beyond_their_ends() -> None:
+def test_beyond_the_ends_of_short_clips_is_silence() -> None:
     video = seeded_normal(7, (4, 8))
     found = offset_of(video, video)
     assert found.offset == 0 and found.distance == pytest.approx(1e-6 * 8**0.5, rel=1e-3)
@@ -134,7 +117,7 @@ class TinySyncNet:
 
 @pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize(("num_frames", "num_samples"), [(60, 52000), (80, 30000)])
-def test_a_clip_is_looked_at_in_pieces_with_the_same_result(num_frames: int, num_samples: int, published: bool) -> None:
+def test_a_clip_in_pieces_gives_the_same_result(num_frames: int, num_samples: int, published: bool) -> None:
     random = np.random.RandomState(3)
     frames = [np.full((32, 40, 3), (0, 0, level), np.uint8) for level in random.randint(0, 256, num_frames)]
     samples = random.randint(-9000, 9000, num_samples).astype(np.int16)
@@ -148,7 +131,7 @@ def test_a_clip_is_looked_at_in_pieces_with_the_same_result(num_frames: int, num
         np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-5)
 
 
-def test_five_frames_are_seen_once_each_as_bgr(network: SyncNetV2) -> None:
+def test_windows_are_five_frames_of_bgr(network: SyncNetV2) -> None:
     """Successive windows of one run equal windows by themselves."""
     frames = np.random.RandomState(4).randint(0, 256, (6, 224, 224, 3), np.uint8)
     evaluation = SyncNetEval(network)
@@ -175,39 +158,36 @@ def test_files_are_loaded_strictly_and_frozen(tmp_path, network: SyncNetV2) -> N
 BOX = np.array([100.0, 50.0, 220.0, 200.0])
 
 
-def seen(*boxes: np.ndarray) -> np.ndarray:
+def detected(*boxes: np.ndarray) -> np.ndarray:
     return np.array([[*box, 0.95] for box in boxes]).reshape(-1, 5)
 
 
-def test_a_track_bridges_gaps_and_moves_in_between() -> None:
+def test_a_track_bridges_gaps_and_ends_at_cuts() -> None:
     drift = np.array([0.75, 0.5, 0.75, 0.5])
-    detections = [seen(BOX + i * drift) if i < 40 or i >= 40 + MAX_STEP - 1 else seen() for i in range(100)]
-    (track,) = link_faces([seen(), *detections])
+    detections = [detected(BOX + i * drift) if i < 40 or i >= 40 + MAX_STEP - 1 else detected() for i in range(100)]
+    (track,) = link_faces([detected(), *detections])
     assert (track.start, track.stop, track.samples) == (1, 101, slice(640, 101 * 640))
     np.testing.assert_allclose(track.boxes, BOX + np.arange(100)[:, None] * drift)
-    longer = [seen(BOX) if i < 60 or i >= 60 + MAX_STEP else seen() for i in range(140)]  # one frame too many without a face
+    cut = link_faces((detected(BOX) for _ in range(160)), cuts=[60, 100])
+    assert [(track.start, track.stop) for track in cut] == [(0, 60), (100, 160)]  # the shot between them is too short
+    longer = [detected(BOX) if i < 60 or i >= 60 + MAX_STEP else detected() for i in range(140)]  # one frame too many without a face
     assert [(track.start, track.stop) for track in link_faces(longer)] == [(0, 60), (85, 140)]
-
-
-def test_a_cut_ends_every_track() -> None:
-    tracks = link_faces((seen(BOX) for _ in range(160)), cuts=[60, 100])
-    assert [(track.start, track.stop) for track in tracks] == [(0, 60), (100, 160)]  # the shot between them is too short
 
 
 def test_two_people_are_two_tracks_however_their_order_changes() -> None:
     left, right = BOX, BOX + np.array([300.0, 0, 300, 0])
-    detections = [seen(left, right) if i % 3 else seen(right, left) for i in range(60)]
-    detections += [seen(right)] * 10
+    detections = [detected(left, right) if i % 3 else detected(right, left) for i in range(60)]
+    detections += [detected(right)] * 10
     first, second = sorted(link_faces(detections), key=lambda track: track.boxes[0, 0])
     assert (first.boxes == left).all() and (second.boxes == right).all()
     assert (first.stop, second.stop) == (60, 70)
 
 
 def test_short_and_small_tracks_are_left_out() -> None:
-    assert link_faces([seen(BOX)] * 50) == [] and len(link_faces([seen(BOX)] * 51)) == 1
-    assert link_faces([seen(np.array([0.0, 0, 100, 90]))] * 60) == []
-    assert len(link_faces([seen(np.array([0.0, 0, 90, 101]))] * 60)) == 1
-    assert link_faces([seen(BOX + i % 2 * 80) for i in range(60)]) == []  # jumps too far to be one face
+    assert link_faces([detected(BOX)] * 50) == [] and len(link_faces([detected(BOX)] * 51)) == 1
+    assert link_faces([detected(np.array([0.0, 0, 100, 90]))] * 60) == []
+    assert len(link_faces([detected(np.array([0.0, 0, 90, 101]))] * 60)) == 1
+    assert link_faces([detected(BOX + i % 2 * 80) for i in range(60)]) == []  # jumps too far to be one face
     assert link_faces([]) == []
 
 
@@ -235,9 +215,9 @@ def test_a_video_becomes_tracks_and_crops() -> None:
     class Finder:
         """Finds one box, and keeps nothing."""
 
-        def detect(self, frames: list[np.ndarray], scale: float, threshold: float) -> list[np.ndarray]:
+        def detect(self, frames: list[np.ndarray]) -> list[np.ndarray]:
             batches.append(len(frames))
-            return [seen(BOX) for _ in frames]
+            return [detected(BOX) for _ in frames]
 
     batches: list[int] = []
     frame = np.full((300, 400, 3), 7, np.uint8)

@@ -10,6 +10,7 @@ from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, w
 from benchmarks.write_random_checkpoint import random_weights, unet_config
 from latentsync.config import UNetConfig
 from latentsync.constants import MAX_FRAMES
+from latentsync.diffusion import Conditions, Sampling, denoise
 from latentsync.errors import InputError
 from latentsync.models.attention import Attention, SpatialTransformer, TemporalTransformer, position_table
 from latentsync.models.unet import ClipGroupNorm, UNet3DConditionModel
@@ -207,3 +208,51 @@ def test_more_sequences_than_one_fused_call_takes(monkeypatch: pytest.MonkeyPatc
     expected = attention(tokens)
     monkeypatch.setattr("latentsync.models.attention.MOST_SEQUENCES", 3)
     torch.testing.assert_close(attention(tokens), expected)
+
+
+CACHE_CASE, CACHE_NUMBERS = load_case("deepcache")  # with the weights of "unet_v16_tiny"
+CACHE_RUNS = CACHE_CASE["runs"]
+
+
+def cache_inputs():
+    """Noise, conditions and audio of the case of cached features."""
+    noise = seeded_normal(21601, (1, 4, 1, 16, 16)).expand(1, 4, 16, 16, 16)
+    masked, reference = (seeded_normal(seed, (1, 4, 16, 16, 16)) for seed in (21602, 21603))
+    mask = torch.ones(1, 1, 16, 16, 16)
+    mask[..., 8:, :] = 0
+    return noise, Conditions(mask, masked, reference), seeded_normal(21604, (1, 16, 50, 384))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CACHE_RUNS)
+def test_cached_features(name):
+    model, _, _ = golden_unet("unet_v16_tiny")
+    golden, tolerance, run = CACHE_NUMBERS, CACHE_CASE["tolerance"], CACHE_RUNS[name]
+    predicted, sampling = [], Sampling(run["steps"], cache_interval=run["cache_interval"], cache_branch=run["cache_branch_id"])
+
+    def watched(*inputs):
+        predicted.append(model(*inputs))
+        return predicted[-1]
+
+    latents = denoise(watched, *cache_inputs(), sampling)
+    torch.testing.assert_close(latents, golden[f"latents_{name}"], **tolerance)
+    for step, key in ((1, "eps_second"), (-1, "eps_last")):
+        unconditional, conditional = predicted[step].chunk(2)
+        torch.testing.assert_close(unconditional + 1.5 * (conditional - unconditional), golden[f"{key}_{name}"], **tolerance)
+
+
+@torch.no_grad()
+def test_cached_features_where_guidance_begins_and_ends():
+    """Features of both halves serve the steps without guidance; a step with guidance never takes those of one half."""
+    model, _, tolerance = golden_unet("unet_v16_tiny")
+    sizes = []
+    model.mid_block.register_forward_hook(lambda module, args, output: sizes.append(len(output) // 16))
+    denoise(model, *cache_inputs(), Sampling(6, guidance_stop=0.5, cache_interval=6))
+    assert sizes == [2]
+    denoise(model, *cache_inputs(), Sampling(6, guidance_start=0.5, cache_interval=6))
+    assert sizes == [2, 1, 2]
+    noise, conditions, audio = (torch.cat([x, x]) if isinstance(x, torch.Tensor) else x for x in cache_inputs())
+    two = Conditions(*(torch.cat([x, x]) for x in (conditions.mask, conditions.masked, conditions.reference)))
+    sampling = Sampling(3, cache_interval=2, guidance_stop=0.5)
+    together, alone = denoise(model, noise, two, audio, sampling), denoise(model, *cache_inputs(), sampling)
+    torch.testing.assert_close(together[1:], alone, **tolerance)

@@ -1,11 +1,8 @@
 """VideoMAE v2 against reference numbers and the published key list; loading; gradients through a frozen network."""
 
-import gzip
-import json
-
 import pytest
 import torch
-from golden_recipe import GOLDEN, load_case, seeded_state_dict, weights_sha256
+from golden_recipe import assert_published, load_case, load_seeded, seeded_state_dict
 
 from latentsync.config import VideoMAEConfig
 from latentsync.errors import InputError, WeightsError
@@ -16,12 +13,7 @@ TINY = VideoMAEConfig(image_size=28, patch_size=14, num_frames=4, tubelet_size=2
 
 def case_network() -> VideoMAE:
     """The network of the case trepa_tiny."""
-    sidecar, _ = load_case("trepa_tiny")
-    network = VideoMAE(VideoMAEConfig(width=44, depth=2, num_heads=4, hidden=192), num_classes=5)
-    weights = seeded_state_dict(network.state_dict(), sidecar["seed"])
-    assert weights_sha256(weights) == sidecar["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
-    network.load_state_dict(weights)
-    return network.eval()
+    return load_seeded(VideoMAE(VideoMAEConfig(width=44, depth=2, num_heads=4, hidden=192), num_classes=5), load_case("trepa_tiny")[0])
 
 
 def random_file(path, **changes):
@@ -32,11 +24,9 @@ def random_file(path, **changes):
 
 
 def test_names_and_shapes_are_those_of_the_published_file():
-    manifest = json.loads(gzip.decompress((GOLDEN / "manifests" / "videomaev2_vit_g.json.gz").read_bytes()))
     with torch.device("meta"):
         network = VideoMAE(VideoMAEConfig())
-    assert {key: list(value.shape) for key, value in network.state_dict().items()} == manifest["shapes"]
-    assert sum(parameter.numel() for parameter in network.parameters()) == manifest["n_parameters"]
+    assert_published(network, "videomaev2_vit_g")
     assert network.positions.shape == (1, 2048, 1408) and network.positions.device.type == "cpu"  # computed, not loaded
 
 

@@ -1,1 +1,1 @@
-"""Talking heads rendered by this project: speech with phoneme times, mouths that follow it, and the truth beside every frame."""
+"""Talking heads rendered by this project: speech with phoneme times, mouths that follow it, and labels of every frame."""

@@ -47,21 +47,25 @@ _EPILOG = f"Files of the same settings that are there are left alone: the same c
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; wrong usage ends the program with code 2."""
-    parser = argparse.ArgumentParser(prog="python -m embedded.talking_heads", description="Render talking heads with known truth.")
+    parser = argparse.ArgumentParser(prog="python -m embedded.talking_heads", description="Render talking heads with known labels.")
     commands = parser.add_subparsers(dest="kind", required=True)
-    clips = _collection(commands, "clips", "videos of heads before a background, with sound and the truth beside them", seconds=4.0)
+    clips = _collection(commands, "clips", "videos of heads before a background, with sound and labels", seconds=4.0)
     clips.add_argument("--size", type=int, default=512, help="pixels a side (default %(default)s)")
     clips.add_argument("--crf", type=int, default=16, help="quality of the video, lower is better (default %(default)s)")
-    aligned = _collection(commands, "aligned", "training clips: videos of aligned faces, with sound and the truth", seconds=3.0)
+    aligned = _collection(commands, "aligned", "training clips: videos of aligned faces, with sound and labels", seconds=3.0)
     aligned.add_argument("--resolution", dest="size", type=int, default=256, help="pixels a side of a face (default %(default)s)")
     aligned.add_argument(
-        "--placement", choices=("truth", "detector"), default="truth", help="faces cut by the truth, or as the offline detector would err"
+        "--placement",
+        choices=("landmarks", "detector"),
+        type=lambda name: "landmarks" if name == "truth" else name,  # the old spelling
+        default="landmarks",
+        help="faces cut by the known landmarks, or with the errors of the offline detector (default %(default)s)",
     )
     for pictures in (clips, aligned):
         pictures.add_argument(
             "--pairs", dest="is_pair", action="store_true", help="each clip a second time (*_other.mp4): same motion and light, other words"
         )
-    speech = _collection(commands, "speech", "recordings without pictures (.wav, 16 kHz) with the truth beside them", seconds=10.0)
+    speech = _collection(commands, "speech", "recordings without pictures (.wav, 16 kHz) with labels", seconds=10.0)
     for sounding in (clips, speech):
         sounding.add_argument("--clean_sound", dest="is_clean", action="store_true", help="no rooms, noise and microphones")
     demo = commands.add_parser("demo", help="the three demo inputs", description="Make the demo inputs of assets/ anew.")
@@ -73,14 +77,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     sheet.add_argument("--people", type=int, default=24, help="how many (default %(default)s)")
     sheet.add_argument("--seed", type=int, default=0, help="identity of the first (default %(default)s)")
     sheet.add_argument("--size", type=int, default=192, help="pixels of each (default %(default)s)")
-    for command in (*commands.choices.values(),):
+    for command in commands.choices.values():
         command.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress bar")
     return parser.parse_args(arguments)
 
 
 def _collection(commands: argparse._SubParsersAction, kind: str, what: str, seconds: float) -> argparse.ArgumentParser:
     parser = commands.add_parser(kind, help=what, description=f"Make {what}.", epilog=_EPILOG)
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder for the files; made if it is missing")
+    parser.add_argument("--output_dir", type=Path, required=True, help="folder for the files; created if it is missing")
     parser.add_argument("--number", type=int, default=16, help="how many (default %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="number of the first, to share the work among machines (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="the collection: each seed is other people saying other things")
@@ -91,7 +95,7 @@ def _collection(commands: argparse._SubParsersAction, kind: str, what: str, seco
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Do what the command line says. Raises InputError for numbers that make nothing."""
+    """Do what the command line says. Raises InputError for numbers out of range."""
     if arguments.kind == "demo":
         return write_demos(arguments.output_dir)
     if arguments.kind == "sheet":
@@ -106,13 +110,13 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"{size} pixels: give an even number from 32 to 4096, for aligned faces a multiple of 8")
     if not 0 <= getattr(arguments, "crf", 0) <= 51:
         raise InputError(f"--crf {arguments.crf}: give a number from 0 to 51")
-    from embedded.talking_heads.batch import HeadCollection, make_all
+    from embedded.talking_heads.batch import HeadCollection, write_all
 
     known = HeadCollection.__dataclass_fields__
     collection = HeadCollection(**{name: value for name, value in vars(arguments).items() if name in known})
     indices = range(arguments.first, arguments.first + arguments.number)
-    made, present = make_all(collection, arguments.output_dir, indices, arguments.workers or os.cpu_count() or 1, not arguments.quiet)
-    logger.info("%d of %d made in %s, the others were there", made, made + present, arguments.output_dir)
+    written = write_all(collection, arguments.output_dir, indices, arguments.workers or os.cpu_count() or 1, not arguments.quiet)
+    logger.info("%d of %d written in %s, the others were there", written, len(indices), arguments.output_dir)
 
 
 def write_demos(folder: Path) -> None:
@@ -152,9 +156,8 @@ def write_sheet(output: Path, people: int, seed: int, size: int) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
-    return run_command(
-        lambda: run(parsed), "embedded", "the files in work were not written, those before them are whole.", quiet=parsed.quiet
-    )
+    interrupted = "the files in work were not written, those before them are whole."
+    return run_command(lambda: run(parsed), "embedded", interrupted, quiet=parsed.quiet)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Aligned training clips: a person rendered close up, faces cut as inference cuts them, in the layout of ordinary training clips.
 
-The offline detector, MTCNN, finds rendered faces 6 % larger and a little higher than the truth has them, with a tremor. Networks that only
-ever saw faces placed by the truth draw mouths bent or out of place on what inference cuts, so clips can be placed as the detector errs.
+The offline detector, MTCNN, finds rendered faces 6 % larger and a little higher than their landmarks say, with a tremor. Networks trained
+only on faces cut by landmarks draw mouths bent or out of place on what inference cuts, so faces can be cut with the detector's errors.
 """
 
 from dataclasses import replace
@@ -22,12 +22,12 @@ from embedded.talking_heads.speech.voices import ClipPlan
 from embedded.talking_heads.traits import draw_traits, stream
 from latentsync.faces.alignment import align_known, anchors_from_landmarks, face_size, fit_similarity, on_face, warp_faces
 
-Placement = Literal["truth", "detector"]
+Placement = Literal["landmarks", "detector"]
 CRF = 12  # quality of the video, x264's scale: faces of 128 pixels keep some 40 dB
-_MARGIN = {"truth": 0.02, "detector": 0.12}  # of the crop's height, on each side, that a picture shows beyond crops placed by truth
+_MARGIN = {"landmarks": 0.02, "detector": 0.12}  # of the crop's height, on each side, that a picture shows beyond crops by landmarks
 _DENSITY = (0.85, 1.1)  # pixels of the picture per pixel of the crop: what cameras see is never sampled exactly right
 _UNIT = 1000  # pixels: height of the imagined picture in which the framing is worked out
-# MTCNN's crops beside those of the truth, 14 people of the test split: scale, turn (degrees), shift in x and y (shares of the crop's width
+# MTCNN's crops beside those by landmarks, 14 people of the test split: scale, turn (degrees), shift in x and y (shares of the crop's width
 # and height, where the mouth is). Spread is that between people, a third wider, since cameras show more people than the renderer.
 _MEAN = (0.942, 0.85, -0.0134, -0.022)
 _SPREAD = (0.027, 1.3, 0.0142, 0.0117)
@@ -80,7 +80,7 @@ def close_up(identity: int, seed: int, moves: Motion, resolution: int, margin: f
     for a face of `resolution` pixels, so that rendering wastes neither pixels nor sharpness.
     """
     rest = FaceSurface(draw_face(draw_traits(identity))).vertices[landmark_vertices()]
-    points = np.stack([place(rest, pose, move) for pose, move in zip(moves.pose, moves.translation, strict=True)])  # n 68 3
+    points = np.stack([place(rest, pose, move) for pose, move in zip(moves.turn, moves.translation, strict=True)])  # n 68 3
     camera, aspect, share = _framing(points, float(frame_camera(seed).eye[2]), margin)
     density = float(stream(seed, "close-up").uniform(*_DENSITY))
     height = 2 * round(density * face_size(resolution)[1] / share / 2)

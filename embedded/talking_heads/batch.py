@@ -1,9 +1,9 @@
-"""Many files of one folder: which are to be made, in several processes, going on where an earlier run stopped."""
+"""Many files of one folder: written in several processes, resuming where an earlier run stopped."""
 
 import multiprocessing
 import os
 import signal
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ class HeadCollection:
     seconds: float = 4.0
     size: int = 512  # pixels a side; of no meaning for speech
     is_pair: bool = False  # each clip comes with another: same person, motion and light, other words
-    placement: Placement = "truth"  # of aligned faces
+    placement: Placement = "landmarks"  # of aligned faces
     is_clean: bool = False  # no rooms, noise and microphones
     crf: int = 16
 
@@ -42,17 +42,17 @@ class HeadCollection:
         return f"heads-s{self.seed}-{self.split}-{self.size}" if self.kind == "aligned" else "clip"
 
     def paths(self, folder: Path, index: int) -> list[Path]:
-        """The files of a number; the truth about each lies beside it and ends in .json."""
+        """The files of a number; the labels of each lie beside it and end in .json."""
         stem = f"{self.name}{'-' if self.kind == 'aligned' else '_'}{index:06d}"
         if self.kind == "speech":
             return [folder / f"{stem}.wav"]
         return [folder / f"{stem}.mp4", *([folder / f"{stem}_other.mp4"] if self.is_pair else [])]
 
     def is_there(self, folder: Path, index: int) -> bool:
-        """Whether the files of a number are finished: the truth is written last."""
+        """Whether the files of a number are finished: labels are written last."""
         return all(path.is_file() and path.with_suffix(".json").is_file() for path in self.paths(folder, index))
 
-    def make(self, folder: Path, index: int) -> None:
+    def write(self, folder: Path, index: int) -> None:
         """Render or record one number: a pure function of collection and number. Raises InputError where a synthesiser is missing."""
         plan, paths = plan_of(self.seed, index, self.split, self.seconds), self.paths(folder, index)
         if self.kind == "aligned":
@@ -63,10 +63,10 @@ class HeadCollection:
             write_recording(paths[0], plan, self.seconds, self.is_clean)
 
 
-def make_all(collection: HeadCollection, folder: Path, indices: range, workers: int, show_progress: bool = True) -> tuple[int, int]:
-    """Make what is missing; how many numbers were made and how many were there.
+def write_all(collection: HeadCollection, folder: Path, indices: range, workers: int, show_progress: bool = True) -> int:
+    """Write what is missing; how many numbers that were.
 
-    Raises InputError where the folder holds files made otherwise, and what the first failing number raised.
+    Raises InputError where the folder holds files of other settings, and what the first failing number raised.
     """
     _open_folder(collection, folder, indices)
     missing = [index for index in indices if not collection.is_there(folder, index)]
@@ -75,11 +75,11 @@ def make_all(collection: HeadCollection, folder: Path, indices: range, workers: 
     with tqdm(total=len(missing), unit="clip", disable=None if show_progress else True) as bar:
         if min(workers, len(missing)) <= 1:
             for index in missing:
-                collection.make(folder, index)
+                collection.write(folder, index)
                 bar.update()
         else:
             _in_processes(collection, folder, missing, min(workers, len(missing)), bar)
-    return len(missing), len(indices) - len(missing)
+    return len(missing)
 
 
 def _open_folder(collection: HeadCollection, folder: Path, indices: range) -> None:
@@ -87,27 +87,26 @@ def _open_folder(collection: HeadCollection, folder: Path, indices: range) -> No
     record, about = folder / f"{collection.name}.settings.json", asdict(collection)
     if record.is_file():
         known = read_record(record)
+        if known.get("placement") == "truth":  # the old spelling
+            known["placement"] = "landmarks"
         if known != about:
             raise InputError(f"{folder} holds files of other settings ({record.name}) than {about}: give another --output_dir")
         return
     paths = (path for index in indices for path in collection.paths(folder, index))
     foreign = next((path for path in paths if path.exists() or path.with_suffix(".json").exists()), None)
     if foreign is not None:
-        raise InputError(f"{foreign} was not made by this command and would be overwritten: give another --output_dir")
+        raise InputError(f"{foreign} was not written by this command and would be overwritten: give another --output_dir")
     write_json(record, about)
 
 
 def _in_processes(collection: HeadCollection, folder: Path, missing: list[int], workers: int, bar: tqdm) -> None:
-    """Make numbers in processes; one failure, or an interruption, ends them all."""
+    """Write numbers in processes; one failure, or an interruption, ends them all."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker) as pool:
         try:
-            waiting = {pool.submit(_work, collection, folder, index) for index in missing}
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-                    bar.update()
+            for future in as_completed([pool.submit(_work, collection, folder, index) for index in missing]):
+                future.result()
+                bar.update()
         except BrokenProcessPool:
             raise LatentSyncError("a rendering process was ended from outside: is there memory for all? Try fewer --workers") from None
         except BaseException:
@@ -120,7 +119,7 @@ def _in_processes(collection: HeadCollection, folder: Path, missing: list[int], 
 def _work(collection: HeadCollection, folder: Path, index: int) -> None:
     """One number in a process of its own, which an interruption ends: it would go on with the next one otherwise."""
     try:
-        collection.make(folder, index)
+        collection.write(folder, index)
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)  # the file in work has been cleaned up on the way here
 

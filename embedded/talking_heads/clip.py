@@ -1,7 +1,8 @@
-"""Rendered clips: a person before a camera, the video with its sound, and the truth beside it.
+"""Rendered clips: a person before a camera, the video with its sound, and its labels.
 
-The truth is a JSON file: `plan` (split, identity, voice, text, seed), `settings`, `said` (voice, text, phones with their times), and per
-frame `lip_gap_cm`, `lip_width_cm`, `mouth` (channels of speech.visemes) and 68 `landmarks` (pixels; 0 is the outer edge of the first).
+Labels are a JSON file beside the video: `plan` (split, identity, voice, text, seed), `settings`, `said` (voice, text, phones with their
+times), and per frame `lip_gap_cm`, `lip_width_cm`, `mouth` (channels of speech.visemes) and 68 `landmarks` (pixels; 0 is the outer edge of
+the first).
 """
 
 import json
@@ -17,7 +18,7 @@ import numpy as np
 from embedded.talking_heads.motion import Motion, Pose, motion, poses
 from embedded.talking_heads.person import Head
 from embedded.talking_heads.render.picture import prepare, render, tone
-from embedded.talking_heads.scene import apply_look, background, draw_look, expose, frame_camera, light
+from embedded.talking_heads.scene import apply_effects, background, draw_effects, expose, frame_camera, light
 from embedded.talking_heads.solids import Camera
 from embedded.talking_heads.speech import phones
 from embedded.talking_heads.speech.synthesis import Speech, augment, excerpt, loudness, speak
@@ -28,7 +29,7 @@ from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.media.files import staged, write_text
 from latentsync.media.video_writer import AudioTrack, VideoWriter
 
-TRUTH_VERSION = 1
+LABELS_VERSION = 1
 _WORDS_PER_SECOND = 4.5  # more than anybody says, so that a clip is full of speech
 _LEAD = 0.24  # s of silence before the first word
 _FINE = 320  # pixels of picture height from which on textures are painted at full size
@@ -36,7 +37,7 @@ _FINE = 320  # pixels of picture height from which on textures are painted at fu
 
 @dataclass(frozen=True)
 class RenderedFrame:
-    """One picture and the truth about it."""
+    """One picture and its labels."""
 
     picture: np.ndarray  # uint8 h w 3, RGB
     landmarks: np.ndarray  # float32 68 2, pixels: x, y; 0 is the outer edge of the first pixel
@@ -52,7 +53,7 @@ class RenderedScene:
         self.width, self.height, self._seed = width, height, seed
         self.head = Head(draw_traits(identity), texture_size=1024 if height > _FINE else 512)
         self._prepared = prepare(self.head.mesh)
-        self._light, self.camera, self._look = light(seed), camera or frame_camera(seed), draw_look(seed)
+        self._light, self.camera, self._effects = light(seed), camera or frame_camera(seed), draw_effects(seed)
         self._background = background(seed, width, height)
 
     def frame(self, pose: Pose, index: int) -> RenderedFrame:
@@ -61,7 +62,7 @@ class RenderedScene:
         mesh = replace(self.head.mesh, vertices=posed.vertices, occlusion=posed.occlusion)
         strands = [replace(kind, points=points) for kind, points in zip(self.head.strands, posed.strands, strict=True)]
         linear = render(mesh, strands, self._light, self.camera, self._background, self._prepared)
-        picture = apply_look(self._look, tone(expose(self._look, linear)), index, self._seed)
+        picture = apply_effects(self._effects, tone(expose(self._effects, linear)), index, self._seed)
         landmarks = self.camera.project(posed.landmarks, self.width, self.height)[:, :2]
         return RenderedFrame(picture, landmarks, posed.lip_gap, posed.lip_width)
 
@@ -79,7 +80,7 @@ class SpokenClip:
         self.samples = samples if is_clean else augment(samples, stream(plan.seed, "acoustics"))  # float32 t
 
     def write(self, path: Path, frames: Iterable[RenderedFrame], size: int, crf: int) -> None:
-        """Write square pictures of `size` pixels with the sound into `path` (.mp4) and the truth beside it (.json), which comes last."""
+        """Write square pictures of `size` pixels with the sound into `path` (.mp4) and then the labels beside it (.json)."""
         seen = write_video(path, frames, size, self.samples, crf)
         settings = {"width": size, "height": size, "crf": crf}
         pictured = {
@@ -88,7 +89,7 @@ class SpokenClip:
             "landmarks": [_rounded(frame.landmarks, 2) for frame in seen],
         }
         mouth = {"channels": list(CHANNELS), "values": _rounded(self.mouth)}
-        _write_truth(path, asdict(self.plan), self.speech, len(seen), settings, {"mouth": mouth, **pictured})
+        _write_labels(path, asdict(self.plan), self.speech, len(seen), settings, {"mouth": mouth, **pictured})
 
 
 def spoken_clips(plan: ClipPlan, seconds: float, is_pair: bool = False, is_clean: bool = False) -> list[SpokenClip]:
@@ -110,7 +111,7 @@ def write_pictures(paths: list[Path], plan: ClipPlan, seconds: float, size: int,
 
 
 def write_recording(path: Path, plan: ClipPlan, seconds: float, is_clean: bool) -> None:
-    """Speech without pictures: a .wav file and the truth beside it, with all phones there are and the mouth in an average style."""
+    """Speech without pictures: a .wav file and its labels, with all phones there are and the mouth in an average style."""
     speech, frames = _speech(plan, seconds), round(seconds * VIDEO_FPS)
     mouth = mouth_channels(speech.phones, frames, MouthStyle(), loudness(speech))  # of the whole speech: it moves towards what is cut off
     spoken = excerpt(speech, 0.0, frames / VIDEO_FPS)
@@ -119,7 +120,7 @@ def write_recording(path: Path, plan: ClipPlan, seconds: float, is_clean: bool) 
     rest = mouth_channels((), 1, MouthStyle())[0]
     known = {"channels": list(CHANNELS), "values": _rounded(mouth), "rest": _rounded(rest)}
     plan_known = {"split": plan.split, "seed": plan.seed}
-    _write_truth(path, plan_known, spoken, frames, {"seconds": seconds}, {"symbols": list(phones.SYMBOLS), "mouth": known})
+    _write_labels(path, plan_known, spoken, frames, {"seconds": seconds}, {"symbols": list(phones.SYMBOLS), "mouth": known})
 
 
 def write_video(path: Path, frames: Iterable[RenderedFrame], size: int, samples: np.ndarray, crf: int) -> list[RenderedFrame]:
@@ -139,9 +140,7 @@ def write_video(path: Path, frames: Iterable[RenderedFrame], size: int, samples:
 def write_wave(path: Path, samples: np.ndarray) -> None:
     """Mono float samples in [-1, 1] into a 16-bit wave file."""
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(AUDIO_SAMPLE_RATE)
+        file.setparams((1, 2, AUDIO_SAMPLE_RATE, 0, "NONE", ""))
         file.writeframes((np.clip(samples, -1, 1) * 32767).round().astype("<i2").tobytes())
 
 
@@ -159,10 +158,10 @@ def _rounded(values: np.ndarray, digits: int = 4) -> list[Any]:
     return np.round(np.asarray(values, np.float64), digits).tolist()
 
 
-def _write_truth(path: Path, plan: dict[str, Any], speech: Speech, frames: int, settings: dict[str, Any], known: dict[str, Any]) -> None:
-    """The truth beside a file: one line a key, so that a person can find things."""
+def _write_labels(path: Path, plan: dict[str, Any], speech: Speech, frames: int, settings: dict[str, Any], known: dict[str, Any]) -> None:
+    """The labels beside a file, one line a key."""
     spoken = phones.tile(speech.phones, frames / VIDEO_FPS)
     said = {"voice": asdict(speech.voice), "text": speech.text, "phones": phones.to_json(spoken)}
-    content = {"version": TRUTH_VERSION, "fps": VIDEO_FPS, "frames": frames, "plan": plan, "settings": settings, "said": said, **known}
+    content = {"version": LABELS_VERSION, "fps": VIDEO_FPS, "frames": frames, "plan": plan, "settings": settings, "said": said, **known}
     lines = [f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in content.items()]
     write_text(path.with_suffix(".json"), "{\n" + ",\n".join(lines) + "\n}\n")

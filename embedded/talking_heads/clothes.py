@@ -13,7 +13,7 @@ from numba import njit
 from scipy.interpolate import PchipInterpolator
 
 from embedded.talking_heads.solids import Material, Mesh, grid_faces, join
-from embedded.talking_heads.traits import Traits, stream
+from embedded.talking_heads.traits import Traits, smooth, stream, unit
 
 NECK_Z = -1.5  # cm, the neck's axis
 _START, _STEPS = 26.0, 70  # cm from the anchor of a ray, outside of everybody; and steps towards the surface
@@ -160,8 +160,7 @@ def bust(traits: Traits, neck_radius: float, skin_albedo: np.ndarray, skin_scatt
 
 def breathe(vertices: np.ndarray, amount: float) -> np.ndarray:
     """Vertices (float32 v 3) of a bust at rest -> with the chest lifted by a breath, `amount` 0 (out) .. 1 (in); the neck stays."""
-    below = np.clip((-18.0 - vertices[:, 1]) / 10.0, 0, 1)
-    lifted = below * below * (3 - 2 * below)
+    lifted = smooth(-18.0, -28.0, vertices[:, 1])
     chest = lifted * np.exp(-((vertices[:, 0] / 13.0) ** 2)) * np.clip(vertices[:, 2] / 8.0, 0, 1)
     moved = np.asarray(vertices, np.float32).copy()
     moved[:, 1] += np.float32(0.28 * amount) * lifted
@@ -244,17 +243,6 @@ def _cloth(rng: np.random.Generator, plain: bool) -> Material:
     return Material(np.clip(albedo, 0.005, 0.9).astype(np.float32), roughness=0.8, specular=0.022, scatter=(0.06, 0.06, 0.06), bump=bump)
 
 
-@dataclass(frozen=True)
-class GlassesFit:
-    """Where glasses rest, in cm of head space. Left and right are those of the picture."""
-
-    pupils: tuple[np.ndarray, np.ndarray]  # float 3 each, the fronts of the eyes
-    nose_bridge: np.ndarray  # float 3, the skin on the ridge of the nose a little below the pupils' height
-    ears: tuple[np.ndarray, np.ndarray]  # float 3 each, the top of the ear's root, where a temple lies
-    temple_width: float  # width of the head at the temples
-    brow_y: float  # height of the middle of the brows
-
-
 # Frames: squareness (2 an ellipse, 4 nearly a rectangle), half height over half width, upswept outer corner, narrower lower half, and
 # half width of the rim in cm
 _FRAMES = ((2.0, 0.92, 0.0, 0.0, 0.07), (4.0, 0.62, 0.03, 0.04, 0.12), (3.8, 0.62, 0.0, 0.05, 0.05), (3.2, 0.76, 0.1, 0.14, 0.2),
@@ -269,8 +257,19 @@ def wears_glasses(traits: Traits) -> bool:
     return bool(stream(traits.seed, "wears glasses").random() < chance)
 
 
-def glasses(seed: int, fit: GlassesFit) -> Mesh:
-    """Glasses of a seed's shape and colour on a face: rims with clear lenses, a bridge and temples."""
+def glasses(
+    seed: int,
+    pupils: tuple[np.ndarray, np.ndarray],
+    nose_bridge: np.ndarray,
+    ears: tuple[np.ndarray, np.ndarray],
+    temple_width: float,
+    brow_y: float,
+) -> Mesh:
+    """Glasses of a seed's shape and colour on a face: rims with clear lenses, a bridge and temples. Lengths in cm, points in head space.
+
+    pupils: left and right of the picture, 3 each, the fronts of the eyes. nose_bridge: 3, the skin on the ridge of the nose a little below
+    the pupils. ears: 3 each, the top of the ear's root. temple_width: of the head. brow_y: height of the middle of the brows.
+    """
     rng = stream(seed, "glasses")
     square, height, upswept, narrow, rim = _FRAMES[rng.integers(len(_FRAMES))]
     if rim < 0.08:
@@ -279,11 +278,11 @@ def glasses(seed: int, fit: GlassesFit) -> Mesh:
         colour = _ACETATE[int(len(_ACETATE) * rng.beta(0.8, 1.6))]
         material = Material(np.full((1, 1, 3), colour, np.float32), roughness=0.16, specular=0.05)
     gap = rng.uniform(0.85, 1.0)  # half of the bridge between the lenses
-    half = float(np.clip((0.5 * fit.temple_width - gap - 0.45) / 2 * rng.uniform(0.95, 1.03), 2.15, 2.95))
-    left, right = fit.pupils
+    half = float(np.clip((0.5 * temple_width - gap - 0.45) / 2 * rng.uniform(0.95, 1.03), 2.15, 2.95))
+    left, right = pupils
     middle = 0.5 * (left[1] + right[1]) - 0.32
-    high = min(half * height, fit.brow_y + 0.25 - middle)
-    front = max(0.5 * (left[2] + right[2]) + 1.2, fit.nose_bridge[2] + 0.2)
+    high = min(half * height, brow_y + 0.25 - middle)
+    front = max(0.5 * (left[2] + right[2]) + 1.2, nose_bridge[2] + 0.2)
 
     def to_face(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         z = front - 0.016 * x * x + 0.1 * (y - middle)  # bent around the face, lower edge nearer to the cheeks
@@ -293,7 +292,7 @@ def glasses(seed: int, fit: GlassesFit) -> Mesh:
     cosine, sine = np.cos(angle), np.sin(angle)
     reach = (np.abs(cosine) ** square + np.abs(sine) ** square) ** (-1 / square)
     parts = []
-    for side, ear in zip((-1.0, 1.0), fit.ears, strict=True):
+    for side, ear in zip((-1.0, 1.0), ears, strict=True):
         outward, up = reach * cosine * side, reach * sine
         x = half * outward * (1 - narrow * np.clip(-up, 0, 1) + 0.3 * upswept * np.clip(up, 0, 1))
         y = high * (up + upswept * np.clip(outward + 0.1, 0, 1) ** 2 * np.clip(up + 0.35, 0, 1))
@@ -313,10 +312,6 @@ def glasses(seed: int, fit: GlassesFit) -> Mesh:
 
 def _tube(path: np.ndarray, across: np.ndarray, half_across: float, half_along: float, material: Material, sides: int = 7) -> Mesh:
     """A tube along a polyline (k 3, cm), `half_across` cm wide to both sides of the path along `across` (3 or k 3)."""
-
-    def unit(vectors: np.ndarray) -> np.ndarray:
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
-
     tangent = unit(np.gradient(path, axis=0))
     wide = np.broadcast_to(np.asarray(across, np.float64), path.shape)
     wide = unit(wide - (wide * tangent).sum(-1, keepdims=True) * tangent)

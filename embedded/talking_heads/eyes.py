@@ -5,13 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from embedded.talking_heads.solids import Material, Mesh, grid_faces
-from embedded.talking_heads.template import EYE_ANGLES, EYE_RINGS, INNER_CANTHUS, OUTER_CANTHUS, PUPIL, lid_height
+from embedded.talking_heads.template import EYE_ANGLES, EYE_HALF, EYE_MIDDLE, EYE_RINGS, INNER_CANTHUS, OUTER_CANTHUS, PUPIL, lid_height
 from embedded.talking_heads.traits import Traits, smooth, stream
 
 EYE_RADIUS = 1.26  # cm; a little more than the real 1.2 so that it fills the lids' corners
 _LID = 0.15  # cm: a lid stands off the ball by its thickness and the cornea's bulge
-_HALF = (OUTER_CANTHUS[0] - INNER_CANTHUS[0]) / 2
-_MIDDLE = (OUTER_CANTHUS[0] + INNER_CANTHUS[0]) / 2 - PUPIL[0]
+_MIDDLE = EYE_MIDDLE - PUPIL[0]
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Eyelids:
         angle = np.linspace(0, 2 * np.pi, EYE_ANGLES, endpoint=False)
         self._u, self._upper = np.cos(angle), np.sin(angle) >= 0
         self._open = lid_height(self._u, self._upper) * np.where(self._upper, 1, -1) * shape.height
-        outward = np.stack([_HALF * self._u, self._open + 0.25 * np.sin(angle)], -1)
+        outward = np.stack([EYE_HALF * self._u, self._open + 0.25 * np.sin(angle)], -1)
         self._outward = outward / np.linalg.norm(outward, axis=1, keepdims=True)
         self._corner_line = INNER_CANTHUS[1] + (OUTER_CANTHUS[1] - INNER_CANTHUS[1]) * (self._u + 1) / 2
 
@@ -58,7 +57,7 @@ class Eyelids:
         margin = np.where(self._upper, upper_open * (1 - closed) + meeting * closed, lower_open * (1 - 0.12 * closed))
         along = 1 - smooth(0.0, 1.1, EYE_RINGS)[:, None]  # the skin further away follows less
         distance = EYE_RINGS[:, None]
-        x = _MIDDLE + _HALF * self._u[None] + distance * self._outward[None, :, 0]
+        x = _MIDDLE + EYE_HALF * self._u[None] + distance * self._outward[None, :, 0]
         rest = self._open[None] + distance * self._outward[None, :, 1]
         y = rest + (margin - self._open)[None] * along + self._corner_line[None]
         z = self._shell(x, y)

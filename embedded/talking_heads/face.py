@@ -59,7 +59,8 @@ def raise_nose(shape: NoseShape, s: np.ndarray, t: np.ndarray) -> np.ndarray:
     ball = 0.2 * shape.tip * bump(away, 0.7) * bump(t + 3.55, 0.6)
     low, high = smooth(-4.72, -4.28, t), 1 - smooth(-3.9, -2.7, t)
     wing = 1.5 * shape.wings * shape.projection * np.exp(-((np.abs(away - 1.0) / 0.66) ** 3.4)) * low * high
-    height = _smooth_maximum(back + ball, wing, 0.22)
+    middle, sharp = back + ball, 0.22
+    height = 0.5 * (middle + wing + np.sqrt((middle - wing) ** 2 + sharp**2)) - 0.5 * sharp  # the larger of both, rounded where they meet
     height -= 0.16 * bump(away - 1.84, 0.17) * bump(t + 3.95, 0.75)  # the groove around the wing
     height -= 0.7 * bump(away - 0.68, 0.25) * bump(t + 4.36, 0.16) * shape.projection  # the nostril
     height -= 0.1 * shape.philtrum * bump(away, 0.2) * bump(t + 5.2, 0.55)
@@ -72,11 +73,6 @@ def raise_nose(shape: NoseShape, s: np.ndarray, t: np.ndarray) -> np.ndarray:
     moved[:, 1] = shape.tip_up * bump(t + 3.7, 0.8) * bump(away, 1.0) - 0.16 * bump(t + 4.25, 0.3) * bump(away, 0.9)
     moved[:, 2] = height
     return moved
-
-
-def _smooth_maximum(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
-    """The larger of both, rounded where they meet."""
-    return 0.5 * (a + b + np.sqrt((a - b) ** 2 + width**2)) - 0.5 * width
 
 
 # Height of the red over (under) the line where the lips meet, along |s| / half the mouth's width
@@ -338,11 +334,9 @@ def landmark_vertices() -> np.ndarray:
     sheet = skin_mesh()
     tree = cKDTree(sheet.st)
     mirror = np.array([-1.0, 1.0])
-    jaw = [np.array(point) * mirror for point in _JAW_LINE] + [np.array(point) for point in _JAW_LINE[-2::-1]]
-    brow_right = [np.array(point) for point in BROW]
-    brow_left = [point * mirror for point in brow_right[::-1]]
-    foot = [np.array(point) * mirror for point in _NOSE_FOOT] + [np.array(point) for point in _NOSE_FOOT[-2::-1]]
-    on_plane = tree.query(np.array([*jaw, *brow_left, *brow_right, *(np.array(point) for point in _NOSE_BACK), *foot]))[1]
+    jaw, brow, back, foot = map(np.array, (_JAW_LINE, BROW, _NOSE_BACK, _NOSE_FOOT))
+    lines = (jaw * mirror, jaw[-2::-1], brow[::-1] * mirror, brow, back, foot * mirror, foot[-2::-1])
+    on_plane = tree.query(np.concatenate(lines))[1]
     return np.concatenate([on_plane, _eye_points(sheet), _mouth_points(sheet)]).astype(np.int32)
 
 

@@ -6,17 +6,17 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from embedded.talking_heads.face import red_height
-from embedded.talking_heads.hair import HeadForm, RestSkin, Roots, buried, colours, natural_tint, sample_roots, taper, unit
+from embedded.talking_heads.hair import HeadForm, RestSkin, Roots, buried, colours, natural_tint, sample_roots, taper
 from embedded.talking_heads.solids import Strands
 from embedded.talking_heads.template import BROW, MENTON, MOUTH_CORNER, SUBNASALE, eye_outline
-from embedded.talking_heads.traits import Traits, smooth, stream
+from embedded.talking_heads.traits import Traits, smooth, stream, unit
 
 LIP_CLEARANCE = 0.17  # cm on the plane between the red of the lips and the nearest hair
 
 
 @dataclass(frozen=True)
 class BrowShape:
-    """The look of a pair of brows."""
+    """The shape of a pair of brows."""
 
     thickness: float = 0.36  # cm, half the height at its thickest
     arch: float = 0.0  # cm that the outer third is higher

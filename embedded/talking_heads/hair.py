@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from embedded.talking_heads.solids import Strands
 from embedded.talking_heads.template import BROW, CHEEKBONE, CHIN, HAIRLINE
-from embedded.talking_heads.traits import Traits, smooth, stream
+from embedded.talking_heads.traits import Traits, smooth, stream, unit
 
 Density = Callable[[np.ndarray, np.ndarray], np.ndarray]  # plane coordinates s, t (cm) -> 0..1
 
@@ -48,11 +48,6 @@ class Roots:
     def tangent(self, s: np.ndarray, t: np.ndarray) -> np.ndarray:
         """Unit directions (n 3) in space of directions s, t (n) of the plane."""
         return unit(self.along_s * s[:, None] + self.along_t * t[:, None])
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (... 3) scaled to length 1; zero stays zero."""
-    return vectors / np.maximum(np.sqrt(np.einsum("...i,...i->...", vectors, vectors)), 1e-9)[..., None]
 
 
 def sample_roots(skin: RestSkin, density: Density, count: int, rng: np.random.Generator) -> Roots:

@@ -3,6 +3,7 @@
 Angles: yaw > 0 turns the nose to the right of the picture, pitch > 0 lifts it, roll > 0 tilts the crown to the left of the picture.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,10 +25,10 @@ class Pose:
     """Everything that moves in one frame."""
 
     mouth: MouthShape = field(default_factory=MouthShape)
-    turn: tuple[float, float, float] = (0.0, 0.0, 0.0)  # yaw, pitch, roll in radians
-    translation: tuple[float, float, float] = (0.0, 0.0, 0.0)  # cm
-    gaze: tuple[float, float] = (0.0, 0.0)  # radians relative to the head: to the right of the picture, up
-    blink: tuple[float, float] = (0.0, 0.0)  # left and right of the picture, 0 (open) .. 1 (shut)
+    turn: Sequence[float] = (0.0, 0.0, 0.0)  # yaw, pitch, roll in radians
+    translation: Sequence[float] = (0.0, 0.0, 0.0)  # cm
+    gaze: Sequence[float] = (0.0, 0.0)  # radians relative to the head: to the right of the picture, up
+    blink: Sequence[float] = (0.0, 0.0)  # left and right of the picture, 0 (open) .. 1 (shut)
     brow_raise: float = 0.0
     brow_knit: float = 0.0
     squint: float = 0.0
@@ -36,9 +37,9 @@ class Pose:
 
 @dataclass(frozen=True)
 class Motion:
-    """One value a frame, as in `Pose`; all float32."""
+    """The values of all n frames by their names in `Pose`, and the smile; all float32."""
 
-    pose: np.ndarray  # n 3, radians: yaw, pitch, roll
+    turn: np.ndarray  # n 3, radians: yaw, pitch, roll
     translation: np.ndarray  # n 3, cm
     gaze: np.ndarray  # n 2
     blink: np.ndarray  # n 2
@@ -73,12 +74,12 @@ def motion(seed: int, frames: int) -> Motion:
 
     phase = temperament.uniform(0.2, 0.32) * np.arange(frames) / VIDEO_FPS + temperament.random() + drift("breath", 4.0, 0.04)
     breath = ((0.5 - 0.5 * np.cos(2 * np.pi * phase)) ** 1.3).astype(np.float32)
-    pose, translation = _pose(seed, frames, liveliness)
+    turn, translation = _turn(seed, frames, liveliness)
     translation[:, 1] += 0.12 * breath
     return Motion(
-        pose=np.clip(pose, [-0.6, -0.3, -0.25], [0.6, 0.3, 0.25]).astype(np.float32),
+        turn=np.clip(turn, [-0.6, -0.3, -0.25], [0.6, 0.3, 0.25]).astype(np.float32),
         translation=translation,
-        gaze=_gaze(seed, frames, pose),
+        gaze=_gaze(seed, frames, turn),
         blink=_blink(seed, frames),
         brow_raise=np.clip(0.3 * (warmth - 0.3) + drift("raise", 1.4, 0.14 * liveliness), -0.5, 1).astype(np.float32),
         brow_knit=np.clip(0.5 * tension - 0.05 + drift("knit", 2.2, 0.1), 0, 1).astype(np.float32),
@@ -95,14 +96,7 @@ def poses(mouth: np.ndarray, moves: Motion) -> list[Pose]:
     return [
         Pose(
             mouth=MouthShape(**dict(zip(CHANNELS, channels.tolist(), strict=True)), smile=float(smile[index])),
-            turn=tuple(moves.pose[index].tolist()),
-            translation=tuple(moves.translation[index].tolist()),
-            gaze=tuple(moves.gaze[index].tolist()),
-            blink=tuple(moves.blink[index].tolist()),
-            brow_raise=float(moves.brow_raise[index]),
-            brow_knit=float(moves.brow_knit[index]),
-            squint=float(moves.squint[index]),
-            breath=float(moves.breath[index]),
+            **{name: value[index].tolist() for name, value in vars(moves).items() if name != "smile"},
         )
         for index, channels in enumerate(mouth)
     ]
@@ -119,10 +113,10 @@ def _drift(rng: np.random.Generator, frames: int, period: float, scale: float) -
     return BSpline(np.arange(count + 4) - 3.0, values, 3)(seconds).astype(np.float32)
 
 
-def _pose(seed: int, frames: int, liveliness: float) -> tuple[np.ndarray, np.ndarray]:
+def _turn(seed: int, frames: int, liveliness: float) -> tuple[np.ndarray, np.ndarray]:
     """Head angles (n 3) and displacement (n 3): a habitual pose, slow turns and a faint unrest."""
     habit = stream(seed, "habit")
-    mean = habit.normal(0, 1, 3) * np.array([0.26 if habit.random() < 0.18 else 0.09, 0.05, 0.04])  # some clips look further aside
+    mean = habit.normal(0, 1, 3) * np.array([0.26 if habit.random() < 0.18 else 0.09, 0.05, 0.04])  # some people turn further aside
     mean = np.clip(mean, [-0.42, -0.1, -0.1], [0.42, 0.1, 0.1])
     scales = {"yaw": 0.075 * liveliness, "pitch": 0.045 * liveliness, "roll": 0.03 * liveliness}
     turns = [_drift(stream(seed, f"turn {name}"), frames, 1.7, scale) for name, scale in scales.items()]
@@ -131,7 +125,7 @@ def _pose(seed: int, frames: int, liveliness: float) -> tuple[np.ndarray, np.nda
     return (mean + np.stack(turns, -1) + np.stack(unrest, -1)).astype(np.float32), np.stack(sway, -1).astype(np.float32)
 
 
-def _gaze(seed: int, frames: int, pose: np.ndarray) -> np.ndarray:
+def _gaze(seed: int, frames: int, turn: np.ndarray) -> np.ndarray:
     """Where the eyes point relative to the head (n 2): fixations, mostly on the camera, with saccades between."""
     rng = stream(seed, "gaze")
     shyness = rng.beta(1.2, 5)
@@ -142,7 +136,7 @@ def _gaze(seed: int, frames: int, pose: np.ndarray) -> np.ndarray:
         away = rng.random() < shyness
         target[frame : frame + length] = rng.normal(0, [0.22, 0.12] if away else [0.022, 0.016])
         frame += length
-    return np.clip(target - pose[:, :2], -GAZE_LIMIT, GAZE_LIMIT).astype(np.float32)
+    return np.clip(target - turn[:, :2], -GAZE_LIMIT, GAZE_LIMIT).astype(np.float32)
 
 
 def _blink(seed: int, frames: int) -> np.ndarray:

@@ -377,16 +377,11 @@ def build_oral(traits: Traits, fit: OralFit) -> Oral:
     joined = join(parts)
     sizes = [len(part.vertices) for part in parts]
     weight = np.concatenate([np.zeros(sum(sizes[:2])), np.ones(sum(sizes[2:4])), tongue_weight, cavity_weight]).astype(np.float32)
-    openness = np.concatenate([_openness(part.vertices) for part in parts]).astype(np.float32)
+    depth = np.clip(-joined.vertices[:, 2], 0, None)  # what stands further back lies behind neighbours, tongue and cheeks
+    openness = np.interp(depth, [0.0, 1.0, 2.5, 5.0, 8.0], [1.0, 0.95, 0.7, 0.32, 0.10]).astype(np.float32)
     vertices = (np.asarray(fit.front, np.float32) + np.float32(fit.scale) * joined.vertices).astype(np.float32)
     mesh = Mesh(vertices, joined.faces, joined.uv, joined.materials, joined.face_material, np.full(len(vertices), DARKEST, np.float32))
     return Oral(mesh, fit, weight, openness, sum(sizes[:4]), sum(sizes[:5]), tongue_along)
-
-
-def _openness(points: np.ndarray) -> np.ndarray:
-    """Share of the lips' light (v) by depth in arch space: what stands further back lies behind neighbours, tongue and cheeks."""
-    depth = np.clip(-points[:, 2], 0, None)
-    return np.interp(depth, [0.0, 1.0, 2.5, 5.0, 8.0], [1.0, 0.95, 0.7, 0.32, 0.10])
 
 
 def _cavity(fit: OralFit) -> tuple[Mesh, np.ndarray]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from embedded.talking_heads.clothes import GlassesFit, breathe, bust, glasses, wears_glasses
+from embedded.talking_heads.clothes import breathe, bust, glasses, wears_glasses
 from embedded.talking_heads.ear import ear
 from embedded.talking_heads.expression import Expression
 from embedded.talking_heads.eyes import EYE_RADIUS, eyeball
@@ -13,10 +13,9 @@ from embedded.talking_heads.facial_hair import beard, brow_shade, eyebrows, eyel
 from embedded.talking_heads.hair import RestSkin, scalp_colour, scalp_hair, scalp_shade
 from embedded.talking_heads.motion import Pose, place
 from embedded.talking_heads.mouth import LipOpening, OralFit, build_oral
-from embedded.talking_heads.pigment import skin_colour
 from embedded.talking_heads.render.shadow import bake_occlusion
 from embedded.talking_heads.render.vectors import vertex_normals
-from embedded.talking_heads.skin import paint_skin
+from embedded.talking_heads.skin import paint_skin, skin_colour
 from embedded.talking_heads.solids import Mesh, Strands, join
 from embedded.talking_heads.template import BROW, EAR, INNER_RINGS, MOUTH_ANGLES, plane, to_uv
 from embedded.talking_heads.traits import Traits, smooth
@@ -138,14 +137,15 @@ def _ears_and_glasses(traits: Traits, face: FaceSurface, rest: np.ndarray) -> Me
     if not wears_glasses(traits):
         return join(meshes)
     temples = [rest[face.nearest(8.4 * side, 0.0), 0] for side in _SIDES]
-    fit = GlassesFit(
+    worn = glasses(
+        traits.seed,
         pupils=tuple(centre + np.array([0.0, 0.0, EYE_RADIUS]) for centre in face.eye_centres),
         nose_bridge=rest[face.nearest(0.0, -0.5)],
         ears=tops,
         temple_width=float(temples[1] - temples[0]),
         brow_y=float(rest[face.nearest(*BROW[2]), 1]),
     )
-    return join([*meshes, glasses(traits.seed, fit)])
+    return join([*meshes, worn])
 
 
 def _oral_fit(traits: Traits, face: FaceSurface, rest: np.ndarray) -> OralFit:

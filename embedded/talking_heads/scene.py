@@ -185,9 +185,8 @@ def _paint_room(around: Surroundings, rng: np.random.Generator, columns: int, ro
     """A wall, darker to its corners, with furniture, pictures and shelves as boxes, and a window or a lamp on the lit side."""
     y, x = np.mgrid[0:rows, 0:columns].astype(np.float32) / rows
     span = columns / rows
-    falloff = (
-        1 + 0.5 * around.side * (x / span - 0.5) - 0.25 * np.exp(-(((x / span - rng.uniform(0, 1)) / 0.06) ** 2))
-    )  # a corner of the room
+    corner = np.exp(-(((x / span - rng.uniform(0, 1)) / 0.06) ** 2))  # of the room
+    falloff = 1 + 0.5 * around.side * (x / span - 0.5) - 0.25 * corner
     picture = around.wall * falloff[..., None] * (1 + 0.04 * _clouds(rng, columns, rows, (4, 12)))
     picture[y > rng.uniform(0.75, 1.1)] = around.floor
     for _ in range(int(rng.integers(2, 12))):
@@ -259,7 +258,7 @@ def frame_camera(seed: int) -> Camera:
 
 
 @dataclass(frozen=True)
-class CameraLook:
+class CameraEffects:
     """What lens, sensor and compression do to all frames of a clip."""
 
     gain: np.ndarray  # float32 3: exposure and white balance error, factors on linear RGB
@@ -272,13 +271,13 @@ class CameraLook:
     quality: int  # of the JPEG-like compression, 55 .. 95; 100 leaves it out
 
 
-def draw_look(seed: int) -> CameraLook:
-    """The look of a clip's camera: mostly a decent one, sometimes a poor webcam."""
+def draw_effects(seed: int) -> CameraEffects:
+    """The effects of a clip's camera: mostly a decent one, sometimes a poor webcam."""
     rng = stream(seed, "camera look")
     poor = rng.random() < 0.3
     noise = float(min(rng.gamma(2.0, 0.8) * (2.0 if poor else 0.7), 6.0))
     warm = rng.normal(0, 0.035)
-    return CameraLook(
+    return CameraEffects(
         gain=(np.exp(rng.normal(0, 0.09)) * np.exp([warm, rng.normal(0, 0.012), -warm])).astype(np.float32),
         vignette=float(rng.beta(1.2, 4) * 0.45),
         blur=float(rng.uniform(0.0, 0.0042 if poor else 0.0022)),
@@ -290,37 +289,37 @@ def draw_look(seed: int) -> CameraLook:
     )
 
 
-def expose(look: CameraLook, linear: np.ndarray) -> np.ndarray:
+def expose(effects: CameraEffects, linear: np.ndarray) -> np.ndarray:
     """Linear RGB (float32 h w 3) before tone mapping -> the same with exposure, white balance and vignette."""
     y, x = ((np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1 for size in linear.shape[:2])
-    falloff = 1 - look.vignette * (0.5 * (x[None] ** 2 + y[:, None] ** 2)) ** 1.5
-    return linear * (falloff[..., None] * look.gain)
+    falloff = 1 - effects.vignette * (0.5 * (x[None] ** 2 + y[:, None] ** 2)) ** 1.5
+    return linear * (falloff[..., None] * effects.gain)
 
 
-def apply_look(look: CameraLook, frame: np.ndarray, index: int, seed: int) -> np.ndarray:
+def apply_effects(effects: CameraEffects, frame: np.ndarray, index: int, seed: int) -> np.ndarray:
     """A finished frame (uint8 h w 3 RGB), the `index`-th of a clip -> the same with lens blur, noise, sharpening and compression."""
     picture = frame.astype(np.float32)
-    sigma = look.blur * frame.shape[0]
+    sigma = effects.blur * frame.shape[0]
     if sigma > 0.2:
         picture = cv2.GaussianBlur(picture, (0, 0), sigma, borderType=cv2.BORDER_REFLECT_101)
     grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
-    picture = grey + look.saturation * (picture - grey) + _noise(look, grey, np.random.default_rng([seed, index, 0x5E45]))
-    if look.sharpen > 0.05:
+    picture = grey + effects.saturation * (picture - grey) + _noise(effects, grey, np.random.default_rng([seed, index, 0x5E45]))
+    if effects.sharpen > 0.05:
         soft = cv2.GaussianBlur(picture, (0, 0), max(0.9, 0.004 * frame.shape[0]), borderType=cv2.BORDER_REFLECT_101)
-        picture = picture + 0.8 * look.sharpen * (picture - soft)
+        picture = picture + 0.8 * effects.sharpen * (picture - soft)
     result = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
-    if look.quality >= 100:
+    if effects.quality >= 100:
         return result
-    packed = cv2.imencode(".jpg", result[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, look.quality])[1]
+    packed = cv2.imencode(".jpg", result[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, effects.quality])[1]
     return np.ascontiguousarray(cv2.imdecode(packed, cv2.IMREAD_COLOR)[..., ::-1])
 
 
-def _noise(look: CameraLook, grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _noise(effects: CameraEffects, grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Noise (float32 h w 3) of a picture's brightness (h w 1): strongest in the shadows of the tone curve; colour noise is coarser."""
     height, width = grey.shape[:2]
-    luma = look.noise * rng.standard_normal((height, width, 1), np.float32)
+    luma = effects.noise * rng.standard_normal((height, width, 1), np.float32)
     coarse = rng.standard_normal(((height + 1) // 2, (width + 1) // 2, 2), np.float32)
-    coarse = 1.5 * look.chroma_noise * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    coarse = 1.5 * effects.chroma_noise * cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
     blue, red = coarse[..., :1], coarse[..., 1:]
     strength = 0.6 + 0.8 * np.exp(-grey / 90.0) - 0.25 * np.clip((grey - 160.0) / 95.0, 0, 1)
     return strength * np.concatenate([luma + red, luma - 0.3 * red - 0.3 * blue, luma + blue], -1)

@@ -101,7 +101,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera in front of the scene that looks along -z from `eye`."""
+    """A pinhole camera in front of the scene at `eye`, directed along -z."""
 
     eye: np.ndarray  # float32 3, cm
     focal: float  # focal length in picture heights: y_picture = height * (0.5 - focal * (y - eye_y) / (eye_z - z))

@@ -24,6 +24,7 @@ T_TOP, T_BOTTOM = 17.0, -15.0  # and t from the crown to the throat
 PUPIL = (3.15, 0.0)
 INNER_CANTHUS = (1.68, -0.12)
 OUTER_CANTHUS = (4.55, 0.12)
+EYE_MIDDLE, EYE_HALF = (INNER_CANTHUS[0] + OUTER_CANTHUS[0]) / 2, (OUTER_CANTHUS[0] - INNER_CANTHUS[0]) / 2
 EYE_TOP, EYE_BOTTOM = (3.1, 0.52), (3.2, -0.52)  # middle of the lid margins, eye open
 BROW = ((1.2, 1.55), (2.3, 1.85), (3.5, 2.1), (4.6, 1.95), (5.45, 1.45))  # middle line of the brow, from the nose outwards
 NOSE_TIP = (0.0, -3.55)
@@ -58,9 +59,8 @@ MOUTH_RINGS = np.array([0.0, 0.022, 0.05, 0.085, 0.125, 0.17, 0.215, 0.26, 0.305
 INNER_RINGS = 5  # rings of wet lip behind the line where the lips meet
 _HOLE = 0.14  # elliptic radius of the hole that the mouth is opened to for triangulation
 EYE_ANGLES = 56
-EYE_RINGS = np.array(
-    [0.0, 0.0, 0.07, 0.15, 0.24, 0.34, 0.46, 0.6, 0.78, 1.0, 1.25]
-)  # cm outside the lid margin; two at 0: its inner and outer edge
+# cm outside the lid margin; two at 0: its inner and outer edge
+EYE_RINGS = np.array([0.0, 0.0, 0.07, 0.15, 0.24, 0.34, 0.46, 0.6, 0.78, 1.0, 1.25])
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,9 @@ class SkinMesh:
 
 def eye_outline(angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """s and t of the lid margin of the right eye, open; angle 0 is the outer corner, pi/2 the top."""
-    middle, half = (INNER_CANTHUS[0] + OUTER_CANTHUS[0]) / 2, (OUTER_CANTHUS[0] - INNER_CANTHUS[0]) / 2
     u = np.cos(angle)
     line = INNER_CANTHUS[1] + (OUTER_CANTHUS[1] - INNER_CANTHUS[1]) * (u + 1) / 2
-    return middle + half * u, line + lid_height(u, np.sin(angle) >= 0) * np.sign(np.sin(angle) + 1e-12)
+    return EYE_MIDDLE + EYE_HALF * u, line + lid_height(u, np.sin(angle) >= 0) * np.sign(np.sin(angle) + 1e-12)
 
 
 def lid_height(u: np.ndarray, upper: np.ndarray) -> np.ndarray:
@@ -140,7 +139,7 @@ def _eye_rings(side: int) -> tuple[np.ndarray, np.ndarray]:
     """Rings around one eye, like `_mouth_rings`."""
     angle = _ring_angles(EYE_ANGLES)
     s, t = eye_outline(angle)
-    middle = np.array([(INNER_CANTHUS[0] + OUTER_CANTHUS[0]) / 2, 0.0])
+    middle = np.array([EYE_MIDDLE, 0.0])
     outward = np.stack([s, t], -1) - middle
     outward[:, 1] += 0.25 * np.sin(angle)
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
@@ -179,9 +178,8 @@ def _free_points(rings: np.ndarray) -> np.ndarray:
 def _inside_rings(points: np.ndarray) -> np.ndarray:
     """Which points lie within the outermost rings of the mouth or an eye."""
     mu, _ = mouth_coordinates(points[:, 0], points[:, 1])
-    middle, half = (INNER_CANTHUS[0] + OUTER_CANTHUS[0]) / 2, (OUTER_CANTHUS[0] - INNER_CANTHUS[0]) / 2
     reach = EYE_RINGS[-1] + 0.1
-    eye = ((np.abs(points[:, 0]) - middle) / (half + reach)) ** 2 + (points[:, 1] / (EYE_TOP[1] + reach)) ** 2
+    eye = ((np.abs(points[:, 0]) - EYE_MIDDLE) / (EYE_HALF + reach)) ** 2 + (points[:, 1] / (EYE_TOP[1] + reach)) ** 2
     return (mu < MOUTH_RINGS[-1] + 0.03) | (eye < 1)
 
 

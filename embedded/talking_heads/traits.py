@@ -66,3 +66,8 @@ def smooth(low: float, high: float, x: np.ndarray) -> np.ndarray:
 def bump(x: np.ndarray, width: float) -> np.ndarray:
     """A bell of height 1 around x = 0 that is 1/e high at `width`."""
     return np.exp(-((x / width) ** 2))
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (... 3) scaled to length 1; zero stays zero."""
+    return vectors / np.maximum(np.sqrt(np.einsum("...i,...i->...", vectors, vectors)), 1e-9)[..., None]

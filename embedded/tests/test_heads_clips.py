@@ -1,4 +1,4 @@
-"""Files of rendered people: the same seed gives the same frames, the truth is where the picture says, runs resume, faces are aligned."""
+"""Files of rendered people: the same seed gives the same frames, labels fit the pictures, runs resume, faces are aligned."""
 
 import hashlib
 import itertools
@@ -15,7 +15,7 @@ import torch
 from embedded.talking_heads import batch, clip
 from embedded.talking_heads.__main__ import DEMOS, main
 from embedded.talking_heads.aligned import as_detected
-from embedded.talking_heads.batch import HeadCollection, make_all
+from embedded.talking_heads.batch import HeadCollection, write_all
 from embedded.talking_heads.clip import RenderedScene
 from embedded.talking_heads.expression import MouthShape
 from embedded.talking_heads.motion import Pose
@@ -60,16 +60,14 @@ def run(kind: str, folder: Path, *more: str) -> int:
     return main([kind, "--output_dir", str(folder), "--number", "1", "--workers", "1", "--quiet", *more])
 
 
-def truth_of(path: Path) -> dict:
+def labels_of(path: Path) -> dict:
     return json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def test_a_fresh_process_renders_the_same_bytes(scene: RenderedScene) -> None:
     code = (
-        "import hashlib; from embedded.talking_heads.clip import RenderedScene; from embedded.talking_heads.motion import Pose;"
-        "from embedded.talking_heads.expression import MouthShape;"
-        f"pose = Pose(mouth=MouthShape(jaw=0.5, spread=0.2, upper_lip=0.2, lower_lip=0.3), turn={SPOKEN.turn}, gaze={SPOKEN.gaze});"
-        f"print(hashlib.sha256(RenderedScene({IDENTITY}, {SCENE}, {SIZE}, {SIZE}).frame(pose, 3).picture.tobytes()).hexdigest())"
+        "import hashlib; from embedded.talking_heads.clip import RenderedScene; from embedded.talking_heads.motion import MouthShape, Pose;"
+        f"print(hashlib.sha256(RenderedScene({IDENTITY}, {SCENE}, {SIZE}, {SIZE}).frame({SPOKEN}, 3).picture.tobytes()).hexdigest())"
     )
     other = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
     scene.frame(Pose(), 0)  # what was rendered before must not matter
@@ -93,20 +91,20 @@ def test_a_pair_of_clips_is_whole_resumes_and_keeps_its_motion(tmp_path: Path) -
     found = read_properties(one)
     assert (found.frames, found.fps, found.width, found.height, found.has_mouth) == (10, 25.0, SIZE, SIZE, True)
     assert found.seconds == pytest.approx(0.4, abs=0.05) and np.abs(read_audio(one)).max() > 0.01
-    truths = [truth_of(path) for path in (one, other)]
-    for truth in truths:
-        assert truth["frames"] == len(truth["landmarks"]) == len(truth["lip_gap_cm"]) == len(truth["mouth"]["values"]) == 10
-        assert truth["mouth"]["channels"] == list(CHANNELS) and truth["settings"] == {"width": SIZE, "height": SIZE, "crf": 16}
-        phones = truth["said"]["phones"]
+    both = [labels_of(path) for path in (one, other)]
+    for labels in both:
+        assert labels["frames"] == len(labels["landmarks"]) == len(labels["lip_gap_cm"]) == len(labels["mouth"]["values"]) == 10
+        assert labels["mouth"]["channels"] == list(CHANNELS) and labels["settings"] == {"width": SIZE, "height": SIZE, "crf": 16}
+        phones = labels["said"]["phones"]
         assert phones[0][1] == 0 and phones[-1][2] == pytest.approx(0.4) and all(a[2] == b[1] for a, b in itertools.pairwise(phones))
-    assert truths[0]["said"]["text"] != truths[1]["said"]["text"] and truths[0]["plan"]["identity"] == truths[1]["plan"]["identity"]
-    eyes = [np.array(truth["landmarks"])[:, 36:48] for truth in truths]
+    assert both[0]["said"]["text"] != both[1]["said"]["text"] and both[0]["plan"]["identity"] == both[1]["plan"]["identity"]
+    eyes = [np.array(labels["landmarks"])[:, 36:48] for labels in both]
     assert np.abs(eyes[0] - eyes[1]).max() < 0.02
     written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert run("clips", folder, *options) == 0
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
     before = (one.read_bytes(), one.with_suffix(".json").read_bytes())
-    one.with_suffix(".json").unlink()  # as if stopped between video and truth
+    one.with_suffix(".json").unlink()  # as if stopped between video and labels
     assert run("clips", folder, *options) == 0
     assert (one.read_bytes(), one.with_suffix(".json").read_bytes()) == before
 
@@ -114,21 +112,19 @@ def test_a_pair_of_clips_is_whole_resumes_and_keeps_its_motion(tmp_path: Path) -
 @pytest.mark.usefixtures("voices")
 def test_aligned_clips_show_faces_where_inference_puts_them(tmp_path: Path) -> None:
     options = ("--seconds", "0.2", "--resolution", "128")
-    assert (
-        run("aligned", tmp_path, *options, "--pairs") == 0
-        and run("aligned", tmp_path, *options, "--seed", "2", "--placement", "detector") == 0
-    )
+    assert run("aligned", tmp_path, *options, "--pairs") == 0
+    assert run("aligned", tmp_path, *options, "--seed", "2", "--placement", "detector") == 0
     names = {"heads-s1-train-128-000000", "heads-s1-train-128-000000_other", "heads-s2-train-128-000000"}
     assert {path.stem for path in tmp_path.glob("*.mp4")} == names
     for name, tolerance in (("heads-s1-train-128-000000", 1.5), ("heads-s2-train-128-000000", 10.0)):
-        truth = truth_of(tmp_path / f"{name}.mp4")
-        landmarks = np.array(truth["landmarks"])
+        labels = labels_of(tmp_path / f"{name}.mp4")
+        landmarks = np.array(labels["landmarks"])
         expected = template(128).numpy() * [128 / 105, 128 / 140]  # the crop of 105 x 140 pixels is stretched to the square face
         found = np.stack([anchors_from_landmarks(points) for points in landmarks]) - 0.5
         assert np.abs(found - expected).max() < 12 and np.abs((found - expected).mean(1)).max() < tolerance
         frames = np.stack(list(VideoReader(tmp_path / f"{name}.mp4").frames()))
         assert frames.shape == (5, 128, 128, 3) and frames.std() > 20
-    one, other = (truth_of(tmp_path / f"heads-s1-train-128-000000{end}.mp4") for end in ("", "_other"))
+    one, other = (labels_of(tmp_path / f"heads-s1-train-128-000000{end}.mp4") for end in ("", "_other"))
     eyes = np.array(one["landmarks"])[:, 36:48] - np.array(other["landmarks"])[:, 36:48]
     assert np.abs(eyes).max() < 0.05  # both are cut by the same transforms
 
@@ -146,11 +142,11 @@ def test_the_detectors_error_has_its_measured_size() -> None:
 def test_recordings_tell_phones_and_an_average_mouth(tmp_path: Path) -> None:
     assert run("speech", tmp_path, "--seconds", "1.6", "--split", "validation") == 0
     path = tmp_path / "clip_000000.wav"
-    truth, samples = truth_of(path), read_audio(path)
+    labels, samples = labels_of(path), read_audio(path)
     assert len(samples) == round(1.6 * AUDIO_SAMPLE_RATE) and np.abs(samples).max() > 0.01
-    assert np.array(truth["mouth"]["values"]).shape == (40, len(CHANNELS)) and truth["mouth"]["rest"][CHANNELS.index("closure")] == 1
-    assert truth["symbols"][0] == "sil" and truth["said"]["phones"][-1][2] == pytest.approx(1.6)
-    assert split_of_speaker("{engine}/{name}".format(**truth["said"]["voice"])) == "validation" and truth["plan"]["split"] == "validation"
+    assert np.array(labels["mouth"]["values"]).shape == (40, len(CHANNELS)) and labels["mouth"]["rest"][CHANNELS.index("closure")] == 1
+    assert labels["symbols"][0] == "sil" and labels["said"]["phones"][-1][2] == pytest.approx(1.6)
+    assert split_of_speaker("{engine}/{name}".format(**labels["said"]["voice"])) == "validation" and labels["plan"]["split"] == "validation"
 
 
 @pytest.mark.usefixtures("voices")
@@ -158,14 +154,17 @@ def test_files_of_other_settings_and_of_others_are_kept_apart(tmp_path: Path) ->
     collection = HeadCollection("speech", seconds=1.0)
     foreign = tmp_path / "clip_000000.wav"
     foreign.write_bytes(b"somebody's")
-    with pytest.raises(InputError, match="not made by this command"):
-        make_all(collection, tmp_path, range(1), 1, show_progress=False)
+    with pytest.raises(InputError, match="not written by this command"):
+        write_all(collection, tmp_path, range(1), 1, show_progress=False)
     assert foreign.read_bytes() == b"somebody's"
     foreign.unlink()
-    assert make_all(collection, tmp_path, range(2), 1, show_progress=False) == (2, 0)
-    assert make_all(collection, tmp_path, range(3), 1, show_progress=False) == (1, 2)
+    assert write_all(collection, tmp_path, range(2), 1, show_progress=False) == 2
+    assert write_all(collection, tmp_path, range(3), 1, show_progress=False) == 1
     with pytest.raises(InputError, match="other settings"):
-        make_all(HeadCollection("speech", seconds=2.0), tmp_path, range(1), 1, show_progress=False)
+        write_all(HeadCollection("speech", seconds=2.0), tmp_path, range(1), 1, show_progress=False)
+    record = tmp_path / "clip.settings.json"
+    record.write_text(record.read_text().replace('"landmarks"', '"truth"'))  # the old spelling
+    assert write_all(collection, tmp_path, range(3), 1, show_progress=False) == 0
 
 
 @pytest.mark.parametrize(
@@ -201,5 +200,5 @@ def test_a_sheet_shows_people(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_process_takes_no_further_clip() -> None:
-    code = "from embedded.talking_heads.batch import _work\nclass C:\n  def make(self, *_): raise KeyboardInterrupt\n_work(C(), None, 0)"
+    code = "from embedded.talking_heads.batch import _work\nclass C:\n  def write(self, *_): raise KeyboardInterrupt\n_work(C(), None, 0)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 130

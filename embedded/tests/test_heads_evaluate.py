@@ -1,4 +1,4 @@
-"""The command that measures a model on rendered heads, from files to files: a real face, real networks at tiny sizes, real ffmpeg."""
+"""Evaluation on rendered people: from files to files with a real face and tiny networks, and the table for known measures."""
 
 import json
 import shutil
@@ -15,8 +15,28 @@ from omegaconf import OmegaConf
 from skimage.data import astronaut
 
 from benchmarks.write_random_checkpoint import write_checkpoint
-from embedded.evaluate import RenderedPair, aligned_faces, find_pairs, main, measure_all, mouth_points, read_labels
+from embedded.evaluate import (
+    HEADER,
+    PERCENT,
+    VIDEOS,
+    Aim,
+    PairMeasures,
+    RenderedPair,
+    SilenceMeasures,
+    SyncMeasures,
+    TableRow,
+    VideoMeasures,
+    aligned_faces,
+    find_pairs,
+    main,
+    make_rows,
+    measure_all,
+    mouth_points,
+)
+from embedded.landmarks import read_labels
 from eval.cases import GeneratedVideos
+from eval.estimates import mean, share
+from eval.metrics.sync import PairTally, SyncReading
 from latentsync.config import load_syncnet_config
 from latentsync.errors import ConfigError, InputError
 from latentsync.faces.alignment import align_known, face_size
@@ -33,21 +53,15 @@ data: {resolution: 64, num_frames: 8}
 model: {block_out_channels: [32, 32, 32, 32], layers_per_block: 1, cross_attention_dim: 64}
 weights: {unet: latentsync_unet.pt, vae: sd-vae-ft-mse, whisper: whisper/tiny.pt}
 """
-
-
+ENCODER = {"block_out_channels": [32, 32, 32, 32, 64], "attn_blocks": [0] * 5}
 SYNCNET = {
     "data": {"resolution": SIDE, "num_frames": 2},
     "model": {
-        "audio_encoder": {
-            **{"in_channels": 1, "block_out_channels": [32, 32, 32, 32, 64], "attn_blocks": [0] * 5},
-            "downsample_factors": [2, 2, [2, 1], [2, 1], [5, 1]],
-        },
-        "visual_encoder": {
-            **{"in_channels": 6, "block_out_channels": [32, 32, 32, 32, 64], "attn_blocks": [0] * 5},
-            "downsample_factors": [[2, 4], 2, 2, 2, 2],
-        },
+        "audio_encoder": {"in_channels": 1, **ENCODER, "downsample_factors": [2, 2, [2, 1], [2, 1], [5, 1]]},
+        "visual_encoder": {"in_channels": 6, **ENCODER, "downsample_factors": [[2, 4], 2, 2, 2, 2]},
     },
 }
+SIZES = LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)
 
 
 def landmarks(k: int) -> np.ndarray:
@@ -65,61 +79,52 @@ def picture(k: int, opening: float) -> np.ndarray:
 
 
 def write_clip(path: Path, pitch: int, phase: float) -> Path:
-    """A clip as it is rendered: picture, sound, truth."""
+    """A clip as it is rendered: picture, sound, labels."""
     openings = [max(0.0, np.sin(k / 2 + phase)) for k in range(FRAMES)]
     silent = encode_frames(path.with_suffix(".mkv"), [picture(k, opening) for k, opening in enumerate(openings)], "null", "-crf", "10")
     sound = ["-f", "lavfi", "-i", f"aevalsrc=0.4*sin(2*PI*t*({pitch}+500*t)):sample_rate=16000:duration={FRAMES / 25}"]
     run_ffmpeg("-i", silent, *sound, "-c:v", "copy", "-c:a", "aac", path)
     silent.unlink()
-    truth = {
-        "plan": {"split": "test"},
-        "lip_gap_cm": openings,
-        "landmarks": [landmarks(k).tolist() for k in range(FRAMES)],
-    }
-    path.with_suffix(".json").write_text(json.dumps(truth))
+    labels = {"lip_gap_cm": openings, "landmarks": [landmarks(k).tolist() for k in range(FRAMES)]}
+    facts = {"plan": {"split": "test"}, "settings": {"width": 384, "height": 256}}
+    path.with_suffix(".json").write_text(json.dumps(labels | facts))
     return path
-
-
-def write_networks(folder: Path) -> None:
-    """The model under test, two SyncNets, a landmark network: random, tiny."""
-    write_checkpoint(folder, tiny=True)
-    (folder / "model.yaml").write_text(MODEL)
-    OmegaConf.save(OmegaConf.create(SYNCNET), folder / "syncnet.yaml")
-    for name, seed in (("syncnet.pt", 0), ("judge.pt", 1)):
-        torch.manual_seed(seed)
-        network = make_syncnet(load_syncnet_config(folder / "syncnet.yaml").model)
-        torch.save({"state_dict": network.state_dict()}, folder / name)
-    sizes = LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)
-    reader = LandmarkNetwork(sizes, deviation=torch.full((20, 2), 0.1))
-    torch.nn.init.normal_(reader.head[-1].weight)
-    torch.save(published(sizes, reader.state_dict(), 0), folder / "reader.pt")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Networks, and clips: a pair, and one without a twin."""
+    """Clips: a pair, and one that has no other; random, tiny networks: the model under test, two SyncNets, a landmark network."""
     folder = tmp_path_factory.mktemp("he ads 'é")
     clips = folder / "clips"
     clips.mkdir()
     write_clip(clips / "clip_000000.mp4", 300, 0.0)
     write_clip(clips / "clip_000000_other.mp4", 700, 2.0)
     shutil.copy(clips / "clip_000000.mp4", clips / "clip_000001.mp4")
-    write_networks(folder)
+    write_checkpoint(folder, tiny=True)
+    (folder / "model.yaml").write_text(MODEL)
+    OmegaConf.save(OmegaConf.create(SYNCNET), folder / "syncnet.yaml")
+    for name, seed in (("syncnet.pt", 0), ("second.pt", 1)):
+        torch.manual_seed(seed)
+        network = make_syncnet(load_syncnet_config(folder / "syncnet.yaml").model)
+        torch.save({"state_dict": network.state_dict()}, folder / name)
+    network = LandmarkNetwork(SIZES, deviation=torch.full((20, 2), 0.1))
+    torch.nn.init.normal_(network.head[-1].weight)
+    torch.save(published(SIZES, network.state_dict(), 0), folder / "landmarks.pt")
     return folder
 
 
-def run(folder: Path, clips: str, output: Path, *more: str) -> int:
-    model = [f"--unet_config_path={folder / 'model.yaml'}", "--inference_steps=1", "--guidance_scale=1", "--device=cpu"]
-    meters = [f"--syncnet_config={folder / 'syncnet.yaml'}", f"--syncnet={folder / 'syncnet.pt'}", f"--reader={folder / 'reader.pt'}"]
-    return main([f"--clips={folder / clips}", f"--output_dir={output}", *model, *meters, *more])
+def run(folder: Path, output: Path, *more: str) -> int:
+    files = {"clips": "clips", "unet_config_path": "model.yaml", "syncnet_config": "syncnet.yaml", "syncnet": "syncnet.pt"}
+    named = [f"--{option}={folder / name}" for option, name in (files | {"landmark_network": "landmarks.pt"}).items()]
+    return main([*named, f"--output_dir={output}", "--inference_steps=1", "--guidance_scale=1", "--device=cpu", *more])
 
 
 @pytest.fixture(scope="module")
 def measured(folder: Path) -> Path:
-    """The results of everything, judge and silence included."""
+    """The results of everything, second SyncNet and silence included."""
     output = folder / "out"
-    judge = [f"--judge_config={folder / 'syncnet.yaml'}", f"--judge={folder / 'judge.pt'}", "--silence=1"]
-    assert run(folder, "clips", output, *judge) == 0
+    second = [f"--second_syncnet_config={folder / 'syncnet.yaml'}", f"--second_syncnet={folder / 'second.pt'}", "--silence=1"]
+    assert run(folder, output, *second) == 0
     return output
 
 
@@ -128,70 +133,53 @@ def test_all_measures_are_there(folder: Path, measured: Path) -> None:
     (clip,) = results["clips"]
     videos = clip["videos"]
     assert (clip["frames"], clip["generated_share"]) == (FRAMES, 1)
-    assert videos["true"]["lmd"] == videos["true"]["appearance"] == videos["true"]["l1"] == 0
+    assert videos["reference"]["lmd"] == videos["reference"]["appearance"] == videos["reference"]["l1"] == 0
     assert videos["source"]["lmd"] > 0 and videos["generated"]["l1"] > videos["source"]["l1"] > 0
-    assert len(videos["generated"]["syncnet"]["new"]["cosines"]) == len(videos["source"]["judge"]["old"]["cosines"]) == 31
+    assert len(videos["generated"]["syncnet"]["new"]["cosines"]) == len(videos["source"]["second_syncnet"]["old"]["cosines"]) == 31
     assert len(results["silence"][0]["opening"]) == len(results["silence"][0]["source_opening"]) == FRAMES
-    assert len(clip["closed"]) == sum(
-        gap < 0.02 for gap in json.loads((folder / "clips" / "clip_000000_other.json").read_text())["lip_gap_cm"]
-    )
-    assert clip["syncnet_pairs"]["pairs"] == clip["judge_pairs"]["pairs"] == 80
-    empty = [row["name"] for row in results["rows"] if row["measured"] is None]
-    assert empty == []
-    assert results["weights"]["judge"] == file_sha256(folder / "judge.pt") != results["weights"]["syncnet"]
-    assert {"unet", "whisper", "vae/config.json", "reader"} <= results["weights"].keys()
+    assert len(clip["closed"]) == int((read_labels(folder / "clips" / "clip_000000_other.mp4").lip_gap < 0.02).sum())
+    assert clip["syncnet_pairs"]["pairs"] == clip["second_syncnet_pairs"]["pairs"] == 80
+    assert all(row["measured"] is not None for row in results["rows"])
+    assert results["weights"]["second_syncnet"] == file_sha256(folder / "second.pt") != results["weights"]["syncnet"]
+    assert {"unet", "whisper", "vae/config.json", "landmark_network"} <= results["weights"].keys()
 
 
-def test_the_table_and_the_sheet_are_written(measured: Path) -> None:
+def test_the_table_and_the_figure_are_written(measured: Path) -> None:
     table = (measured / "results.md").read_text()
-    assert table.count("\n| ") == len(json.loads((measured / "results.json").read_text())["rows"])
-    assert "1 of 1 clips measured, 18 frames; 1 steps, guidance 1, faces of 64 px." in table
-    assert "LPIPS" in table
-    assert cv2.imread(str(measured / "sheet.png")).shape == (24 + 3 * SIDE, 8 * SIDE, 3)
+    assert table.count("\n| ") - 1 == len(json.loads((measured / "results.json").read_text())["rows"])
+    assert "1 of 1 clips measured, 18 frames; 1 steps, guidance 1, faces of 64 px." in table and "LPIPS" in table
+    assert cv2.imread(str(measured / "figure.png")).shape == (24 + 3 * SIDE, 8 * SIDE, 3)
     info = probe(measured / "generated" / "clip_000000.mp4")
     assert (info.video.frame_count, info.has_audio) == (FRAMES, True)
 
 
-def test_videos_of_another_model_are_not_taken(folder: Path, measured: Path, caplog) -> None:
-    assert run(folder, "clips", measured, "--seed=5") == 2
-    assert "name another --output_dir" in caplog.messages[-1]
+def test_videos_are_generated_once_and_for_one_sound(folder: Path, tmp_path: Path) -> None:
+    seconds = []
 
-
-class Copies:
-    """Stands in for the pipeline: the source is the result, and calls are counted."""
-
-    def __init__(self) -> None:
-        self.sounds: list[float] = []  # seconds
-
-    def __call__(self, video: Path, sound: Path, output: Path, options: LipsyncOptions) -> SimpleNamespace:
+    def copy(video: Path, sound: Path, output: Path, options: LipsyncOptions) -> SimpleNamespace:
+        """Stands in for the pipeline: the source is the result."""
         assert options.length == "video" and options.overwrite
-        self.sounds.append(probe(sound).require_audio().duration)
+        seconds.append(probe(sound).require_audio().duration)
         output.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(video, output)
-        return SimpleNamespace(frames=FRAMES, generated=FRAMES // 2, warnings=("a face was hidden",))
+        return SimpleNamespace(frames=FRAMES, generated=FRAMES // 2, warnings=())
 
-
-def test_videos_are_made_once(folder: Path, tmp_path: Path) -> None:
-    (pair,), copies = find_pairs(folder / "clips"), Copies()
-    videos = GeneratedVideos(tmp_path, {"unet": "1"}, lambda: copies)
-    for _ in range(2):
-        made = videos.generate("a/b", pair.video, pair.twin)
-        assert made == tmp_path / "a" / "b.mp4" and made.is_file()
-    assert len(copies.sounds) == 1
+    (pair,), videos = find_pairs(folder / "clips"), GeneratedVideos(tmp_path, {"unet": "1"}, lambda: copy)
+    paths = [videos.generate("a/b", pair.video, pair.reference) for _ in range(2)]
+    assert paths == [tmp_path / "a" / "b.mp4"] * 2 and paths[0].is_file() and len(seconds) == 1
     assert videos.generated_share("a/b") == 0.5
-    made.with_suffix(".json").unlink()  # as if it was stopped before the video was whole
-    videos.generate("a/b", pair.video, pair.twin)
-    assert len(copies.sounds) == 2
+    paths[0].with_suffix(".json").unlink()  # as if it was stopped before the video was whole
+    videos.generate("a/b", pair.video, pair.reference)
     videos.generate_silent("a/c", pair.video, 50)
-    assert copies.sounds[-1] == 2.0
-    for other in (GeneratedVideos(tmp_path, {"unet": "2"}, lambda: copies), videos):
+    assert len(seconds) == 3 and seconds[-1] == 2.0
+    for other, sound in ((GeneratedVideos(tmp_path, {"unet": "2"}, lambda: copy), pair.reference), (videos, pair.video)):
         with pytest.raises(ConfigError, match="name another --output_dir"):
-            other.generate("a/b", pair.video, pair.video if other is videos else pair.twin)
-    assert len(copies.sounds) == 3
+            other.generate("a/b", pair.video, sound)
+    assert len(seconds) == 3
 
 
 def test_a_clip_that_cannot_be_measured_is_named(folder: Path, caplog) -> None:
-    def measure(pair: RenderedPair, number: int, made: Path, share: float) -> str:
+    def measure(pair: RenderedPair, number: int, generated: Path, share: float) -> str:
         if number == 1:
             raise InputError("no face")
         return pair.name
@@ -209,24 +197,24 @@ def test_a_clip_that_cannot_be_measured_is_named(folder: Path, caplog) -> None:
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        (["--judge=x.pt"], "give both --judge_config and --judge"),
-        (["--reader=x.pt"], "x.pt"),
+        (["--second_syncnet=x.pt"], "give both --second_syncnet_config and --second_syncnet"),
+        (["--landmark_network=x.pt"], "x.pt"),
         (["data.resolutoin=64"], "resolution"),
         (["--clips=nowhere"], "nowhere is not a folder"),
     ],
 )
 def test_wrong_input_is_refused_in_a_sentence(folder: Path, tmp_path: Path, caplog, more: list[str], sentence: str) -> None:
-    assert run(folder, "clips", tmp_path, *more) == 2
+    assert run(folder, tmp_path, *more) == 2
     assert sentence in caplog.messages[-1]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_truth_lies_on_the_aligned_face(folder: Path) -> None:
+def test_known_landmarks_lie_on_the_aligned_face(folder: Path) -> None:
     """A mark painted at a landmark is found where the landmark is said to be."""
     (pair,) = find_pairs(folder / "clips")
-    truth = read_labels(pair.video)
-    matrices = align_known(truth.landmarks, 128)
-    mouth = mouth_points(truth.landmarks, matrices, 128)
+    labels = read_labels(pair.video)
+    matrices = align_known(labels.landmarks, 128)
+    mouth = mouth_points(labels.landmarks, matrices, 128)
     faces = aligned_faces(pair.video, matrices, 128).float()
     red, green, blue = faces[3].unbind(-1)
     y, x = ((green > red + 60) & (green > blue + 60)).nonzero().float().mean(0).tolist()
@@ -235,8 +223,66 @@ def test_the_truth_lies_on_the_aligned_face(folder: Path) -> None:
     assert mouth.shape == (FRAMES, 20, 2) and face_size(128) == (105, 140)
 
 
-def test_a_truth_that_tells_nothing_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "clip.json").write_text(json.dumps({"landmarks": [[[0, 0]]], "lip_gap_cm": [0.0]}))
-    for name in ("clip.mp4", "missing.mp4"):
-        with pytest.raises(InputError, match="render pairs"):
-            read_labels(tmp_path / name)
+def test_aims_and_rows_of_the_table() -> None:
+    assert Aim(">=", 0.9).met(mean([0.9])) and not Aim(">=", 0.9).met(mean([0.8]))
+    assert Aim("<=", 0.9).met(mean([0.9])) and not Aim("<", 0.9).met(mean([0.9]))
+    assert Aim("about", 0.5).met(share([True, False] * 9)) and not Aim("about", 0.5).met(share([True] * 18))
+    assert Aim("<", 0.9).met(None) is None and Aim("about", 0.5).met(mean([0.5])) is None
+    rows = [
+        TableRow("first", share([True] * 20), share([True] * 10 + [False] * 10), aim=Aim(">=", 0.95), control=Aim("<", 0.2), unit=PERCENT),
+        TableRow("second", mean([1.5]), None, mean([1.25]), Aim("<=", 1.2)),
+        TableRow("third", None, aim=Aim("<=", 1.2)),
+    ]
+    control = "50 % (29.9 % to 70.1 %); must be < 20 %: **no**"
+    assert rows[0].cells() == ("first", ">= 95 %", "100 % (83.9 % to 100 %)", "yes", control, "-", "20")
+    assert rows[1].cells() == ("second", "<= 1.2", "1.5", "**no**", "-", "1.25", "1")
+    assert rows[2].cells() == ("third", "<= 1.2", *"-----") and len(HEADER) == 7
+    assert (rows[0].met, rows[0].control_met) == (True, False)
+
+
+def video(old: int, new: int, confidence: float, second: bool, lmd: float) -> VideoMeasures:
+    """A video whose offsets, confidence and distances are known; lips open from 0.01 to 0.05."""
+    sync = SyncMeasures(SyncReading(old, 0.3, (0.0,)), SyncReading(new, confidence, (0.0,)))
+    opening = np.linspace(0.01, 0.05, 101).tolist()
+    return VideoMeasures(sync, sync if second else None, opening, 1 - lmd, lmd, 2 * lmd, 3.0, 30.0, 0.001 + lmd / 100, 1.0)
+
+
+def pairs(second: bool) -> list[PairMeasures]:
+    """Four clips, one of which is generated a frame late."""
+    found = []
+    for number in range(4):
+        videos = video(5, int(number == 0), 0.36, second, 0.02), video(0, 7, 0.08, second, 0.1), video(5, 0, 0.4, second, 0.0)
+        tally = PairTally(40, 38, 20)
+        measured = dict(zip(VIDEOS, videos, strict=True))
+        found.append(PairMeasures(f"{number}", 101, 1.0, tally, tally if second else None, [0.01], 0.1, 0.005, measured))
+    return found
+
+
+def test_rows_say_what_was_measured() -> None:
+    silence = [SilenceMeasures("0", [0.01, 0.0136], [0.03, 0.03])]
+    rows = {row.name: row for row in make_rows(pairs(True), silence, "features")}
+    values = {
+        name: [None if part is None else round(part.value, 4) for part in (row.measured, row.source, row.reference)]
+        for name, row in rows.items()
+    }
+    assert values["accuracy of the SyncNet on renders of unseen people and voices"] == [0.95, None, None]
+    assert values["... of the SyncNet with shuffled labels (control)"] == [0.5, None, None]
+    assert values["SyncNet of the training: offset 0 to the old sound"] == [0, 1, 0]
+    assert values["SyncNet of the training: offset 0 to the new sound"] == [0.75, 0, 1]
+    assert values["lip opening against the known one, Pearson r within a clip"] == [0.98, 0.9, 1]
+    assert values["second SyncNet: offset 0"] == [0.75, 0, 1]
+    assert values["second SyncNet: offset of one frame at most"] == [1, 0, 1]
+    assert values["second SyncNet: confidence, share of the reference's"] == [0.9, 0.2, None]
+    assert values["LMD of the mouth, share of the source's"] == [0.2, None, 0]
+    assert values["features: share of the source's"] == [0.2, None, 0]
+    assert values["jitter of the mouth's landmarks, share of the reference's"] == [1.2, 2, None]
+    silent = [values[name] for name in values if name.startswith("silence")]
+    assert silent == [[pytest.approx(0.05), pytest.approx(0.5556, abs=1e-3), None]]  # of a range of 0.036 above 0.01
+    assert [row.met for row in rows.values() if row.name.startswith("second SyncNet: offset")] == [False, True]
+    assert rows["second SyncNet: confidence, share of the reference's"].control_met is True
+
+
+def test_rows_without_a_second_syncnet_and_without_silence_stay_empty() -> None:
+    rows = make_rows(pairs(False), [], "features")
+    empty = [row.name for row in rows if row.measured is None]
+    assert len(empty) == 7 and all("second SyncNet" in name or "silence" in name for name in empty)

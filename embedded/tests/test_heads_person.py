@@ -1,4 +1,4 @@
-"""Rendered people: lips meet and part as the truth says, teeth and tongue stay inside, hair stays off eyes and mouth, landmarks fit."""
+"""Rendered people: lips meet and part as labels say, teeth and tongue stay inside, hair stays off eyes and mouth, landmarks fit."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial import cKDTree
 
-from embedded.talking_heads.clothes import GlassesFit, bust, glasses, wears_glasses
+from embedded.talking_heads.clothes import bust, glasses, wears_glasses
 from embedded.talking_heads.ear import ear
 from embedded.talking_heads.expression import MouthShape, jaw_motion
 from embedded.talking_heads.face import MOUTH_LEFT, MOUTH_RIGHT, red_height
@@ -14,9 +14,9 @@ from embedded.talking_heads.facial_hair import draw_beard, lip_distance
 from embedded.talking_heads.hair import draw_style
 from embedded.talking_heads.motion import Pose, motion, poses, rotation
 from embedded.talking_heads.person import Head
-from embedded.talking_heads.pigment import skin_colour
 from embedded.talking_heads.render.picture import prepare, render
-from embedded.talking_heads.scene import apply_look, background, draw_look, expose, frame_camera, harmonics, irradiance, light
+from embedded.talking_heads.scene import apply_effects, background, draw_effects, expose, frame_camera, harmonics, irradiance, light
+from embedded.talking_heads.skin import skin_colour
 from embedded.talking_heads.solids import Light, Material
 from embedded.talking_heads.speech.phones import Phone
 from embedded.talking_heads.speech.visemes import draw_style as draw_mouth_style
@@ -100,11 +100,8 @@ def test_the_jaw_is_rigid_and_carries_the_lower_teeth_alone(heads: dict[int, Hea
 
 def test_an_open_mouth_shows_light_teeth_before_a_dark_cavity(heads: dict[int, Head]) -> None:
     head = heads[PEOPLE[0]]
-    light_inside = []
-    for jaw in (0.0, 0.3, 0.7):
-        skin = head.expression.skin_at(MouthShape(jaw=jaw)).astype(np.float32)
-        _, shade = head._oral.pose(jaw, 0, 0, head._lip_opening(skin))
-        light_inside.append(shade)
+    skins = {jaw: head.expression.skin_at(MouthShape(jaw=jaw)).astype(np.float32) for jaw in (0.0, 0.3, 0.7)}
+    light_inside = [head._oral.pose(jaw, 0, 0, head._lip_opening(skin))[1] for jaw, skin in skins.items()]
     front = head._oral.openness > 0.9
     assert light_inside[0].max() < 0.1 < light_inside[1][front].mean() < light_inside[2][front].mean()
     assert light_inside[2][head._oral.cavity_start + 28 * 7 :].max() < 0.2  # the throat stays dark
@@ -123,10 +120,7 @@ def test_lids_close_over_the_eye(heads: dict[int, Head]) -> None:
             assert opened[upper, 1] - opened[lower, 1] > 0.4 and shut[upper, 1] - shut[lower, 1] < 0.2
 
 
-STYLES = ("bald", "bob", "long", "messy", "curly", "afro")
-
-
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", ["bald", "bob", "long", "messy", "curly", "afro"])
 def test_hair_leaves_eyes_and_mouth_free(style: str) -> None:
     traits = next(traits for traits in map(draw_traits, range(1000)) if draw_style(traits).name == style)
     head = Head(traits, texture_size=64)
@@ -158,9 +152,10 @@ def test_beards_grow_on_masculine_faces_and_stay_off_the_lips() -> None:
 
 def test_skin_tones_and_hair_colours_spread() -> None:
     people = [draw_traits(seed) for seed in range(60)]
-    tones = np.array([skin_colour(person) @ [0.2126, 0.7152, 0.0722] for person in people])
+    colours = np.array([skin_colour(person) for person in people])
+    tones = colours @ [0.2126, 0.7152, 0.0722]
     assert tones.min() < 0.08 and tones.max() > 0.4 and np.std([person.hair_colour[0] for person in people]) > 0.05
-    assert (np.array([skin_colour(person) for person in people])[:, 0] > np.array([skin_colour(person) for person in people])[:, 2]).all()
+    assert (colours[:, 0] > colours[:, 2]).all()
 
 
 def test_ears_clothes_and_glasses_fit() -> None:
@@ -173,13 +168,10 @@ def test_ears_clothes_and_glasses_fit() -> None:
         assert np.allclose(left.vertices * [-1, 1, 1], mesh.vertices, atol=1e-4)
         worn = bust(traits, 5.5, np.array([0.5, 0.33, 0.25], np.float32))
         assert np.isfinite(worn.vertices).all() and worn.vertices[:, 1].min() < -44 and np.ptp(worn.vertices[:, 0]) > 30
-        fit = GlassesFit(
-            (np.array([-3.15, 0.0, 8.6]), np.array([3.15, 0.0, 8.6])), np.array([0.0, -0.5, 9.6]),
-            (np.array([-7.2, 0.8, -0.3]), np.array([7.2, 0.8, -0.3])), 14.4, 2.2,
-        )  # fmt: skip
-        frame = glasses(seed, fit)
+        pupils, ears = ((np.array([-x, y, z]), np.array([x, y, z])) for x, y, z in ((3.15, 0.0, 8.6), (7.2, 0.8, -0.3)))
+        frame = glasses(seed, pupils, np.array([0.0, -0.5, 9.6]), ears, 14.4, 2.2)
         assert 9.5 < frame.vertices[:, 2].max() < 11.5 and abs(frame.vertices[:, 0].min() + frame.vertices[:, 0].max()) < 0.2
-        assert min(np.linalg.norm(frame.vertices - place, axis=1).min() for place in fit.ears) < 0.6
+        assert min(np.linalg.norm(frame.vertices - place, axis=1).min() for place in ears) < 0.6
     assert 0.12 < np.mean([wears_glasses(draw_traits(seed)) for seed in range(300)]) < 0.35
 
 
@@ -187,7 +179,7 @@ def test_motion_is_smooth_human_and_begins_alike_in_a_longer_clip() -> None:
     rates = []
     for seed in range(10):
         moved = motion(seed, 60 * VIDEO_FPS)
-        assert np.abs(np.diff(moved.pose, axis=0)).max() < np.radians(1.6) and np.abs(moved.pose).max() <= 0.6
+        assert np.abs(np.diff(moved.turn, axis=0)).max() < np.radians(1.6) and np.abs(moved.turn).max() <= 0.6
         assert np.abs(np.diff(moved.translation, axis=0)).max() < 0.2 and np.abs(moved.gaze).max() <= 0.5
         rates.append(((moved.blink[1:, 0] >= 1) & (moved.blink[:-1, 0] < 1)).sum())
         short = motion(seed, 100)
@@ -205,15 +197,15 @@ def test_light_background_and_camera_expose_a_person_well() -> None:
     for seed in range(40):
         lamp = light(seed)
         assert 0.7 < (harmonics(lamp.key_direction) @ lamp.ambient + lamp.key_colour).mean() < 1.5 and lamp.key_direction[2] > 0
-        seen = background(seed, 64, 48)
-        assert seen.shape == (48, 64, 3) and np.isfinite(seen).all() and seen.min() >= 0 and seen.max() <= 6
-        levels.append(seen.mean())
+        behind = background(seed, 64, 48)
+        assert behind.shape == (48, 64, 3) and np.isfinite(behind).all() and behind.min() >= 0 and behind.max() <= 6
+        levels.append(behind.mean())
         place = frame_camera(seed).project(outline, 256, 256)[:, :2]
         assert place.min() > 0 and place.max() < 256 and 0.3 < np.ptp(place[:, 1]) / 256 < 0.8
     assert np.std(levels) > 0.03
     picture = np.clip(np.add.outer(np.linspace(40, 200, 64), np.zeros((64, 3))), 0, 255).astype(np.uint8)
     for seed in range(8):
-        look = draw_look(seed)
-        assert abs(float(apply_look(look, picture, 3, seed).mean()) - float(picture.mean())) < 3.0
-        assert 0.65 < expose(look, picture / np.float32(255)).mean() / (picture.mean() / 255) < 1.45
-        assert np.array_equal(apply_look(look, picture, 1, seed), apply_look(look, picture, 1, seed))
+        effects = draw_effects(seed)
+        assert abs(float(apply_effects(effects, picture, 3, seed).mean()) - float(picture.mean())) < 3.0
+        assert 0.65 < expose(effects, picture / np.float32(255)).mean() / (picture.mean() / 255) < 1.45
+        assert np.array_equal(apply_effects(effects, picture, 1, seed), apply_effects(effects, picture, 1, seed))

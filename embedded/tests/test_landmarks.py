@@ -65,22 +65,23 @@ def draw(points: np.ndarray, side: int = LANDMARK_SIDE) -> np.ndarray:
     return cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA)
 
 
-def write_truth(clip: Path, **changes: object) -> np.ndarray:
-    """The truth beside a clip: mouths that open and close, at different places; n 20 2."""
+def write_labels(clip: Path, **changes: object) -> np.ndarray:
+    """The labels beside a clip: mouths that open and close, at different places; n 20 2."""
     points = np.stack([mouth(0.03 + 0.03 * np.sin(k / 3), (0.5 + 0.02 * np.sin(k / 7), 0.65)) for k in range(FRAMES)])
     landmarks = np.zeros((FRAMES, 68, 2))
     landmarks[:, 48:] = PICTURE * points
-    truth = {"landmarks": landmarks.tolist(), "settings": {"width": PICTURE, "height": PICTURE}, "mouth": {"values": [[0.0]]}}
-    clip.with_suffix(".json").write_text(json.dumps({**truth, **changes}))
+    labels = {"landmarks": landmarks.tolist(), "lip_gap_cm": [0.0] * FRAMES, "mouth": {"values": [[0.0]]}}
+    facts = {"plan": {"split": "train"}, "settings": {"width": PICTURE, "height": PICTURE}}
+    clip.with_suffix(".json").write_text(json.dumps({**labels, **facts, **changes}))
     return points
 
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two folders of clips with truth: `train` and `val`."""
+    """Two folders of clips with labels: `train` and `val`."""
     folder = tmp_path_factory.mktemp("mouths")
     for name in ("train/a.mp4", "train/b.mp4", "val/c.mp4"):
-        write_truth(make_training_clip(folder / name))
+        write_labels(make_training_clip(folder / name))
     return folder
 
 
@@ -95,19 +96,21 @@ def recipe(clips: Path) -> Path:
         "optimizer": {"lr": 1e-2},
         "ckpt": {"save_ckpt_steps": 2},
     }
-    OmegaConf.save(OmegaConf.create(settings), clips / "reader.yaml")
-    return clips / "reader.yaml"
+    OmegaConf.save(OmegaConf.create(settings), clips / "landmarks.yaml")
+    return clips / "landmarks.yaml"
 
 
-def test_points_are_told_in_units_of_the_face(clips: Path) -> None:
-    expected = write_truth(clips / "train" / "a.mp4")
-    np.testing.assert_allclose(read_points(clips / "train" / "a.mp4"), expected, atol=1e-6)
-
-
-def test_clips_without_landmarks_of_a_square_face_are_refused(tmp_path: Path) -> None:
-    for changes in ({"landmarks": "none"}, {"landmarks": [[[0.0, 0.0]] * 5]}, {"settings": {"width": 64, "height": 48}}):
-        write_truth(tmp_path / "clip.mp4", **changes)
-        with pytest.raises(InputError, match=r"clip\.json"):
+def test_points_are_in_units_of_the_face_and_clips_without_landmarks_of_a_square_face_are_refused(tmp_path: Path) -> None:
+    expected = write_labels(tmp_path / "good.mp4")
+    np.testing.assert_allclose(read_points(tmp_path / "good.mp4"), expected, atol=1e-6)
+    for changes in (
+        {"landmarks": "none"},
+        {"landmarks": [[[0.0, 0.0]] * 5]},
+        {"lip_gap_cm": [0.0]},
+        {"settings": {"width": 64, "height": 48}},
+    ):
+        write_labels(tmp_path / "clip.mp4", **changes)
+        with pytest.raises(InputError, match=r"clip\.(json|mp4)"):
             read_points(tmp_path / "clip.mp4")
 
 
@@ -118,10 +121,9 @@ def test_samples_hold_faces_and_their_points(clips: Path, tmp_path: Path) -> Non
     assert batch.faces.shape == (2, 4, LANDMARK_SIDE, LANDMARK_SIDE, 3) and batch.faces.dtype == torch.uint8
     expected = read_points(clips / "train" / "a.mp4")
     torch.testing.assert_close(batch.points[0], torch.from_numpy(expected[[0, 25, 49, 74]]))
-    drawn = LandmarkDataset(catalog, num_frames=4, seed=1)
-    again = LandmarkDataset(catalog, num_frames=4, seed=1)
-    assert torch.equal(drawn[0].faces, again[0].faces) and torch.equal(drawn[0].points, again[0].points)
-    assert not torch.equal(drawn[0].points, LandmarkDataset(catalog, num_frames=4, seed=2)[0].points)
+    drawn, again, other = (LandmarkDataset(catalog, num_frames=4, seed=seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(drawn.faces, again.faces) and torch.equal(drawn.points, again.points)
+    assert not torch.equal(drawn.points, other.points)
 
 
 def test_points_follow_a_face_that_is_moved_and_mirrored() -> None:
@@ -153,36 +155,36 @@ def test_degraded_faces_are_faces_and_depend_on_chance_alone() -> None:
 
 
 @torch.no_grad()
-def test_faces_of_any_size_are_read_alike() -> None:
+def test_landmarks_do_not_depend_on_the_size_of_a_face() -> None:
     torch.manual_seed(0)
-    reader = LandmarkNetwork(SIZES, torch.from_numpy(mouth(0.03)), torch.full((POINTS, 2), 0.02)).eval()
-    torch.nn.init.normal_(reader.head[-1].weight)
+    network = LandmarkNetwork(SIZES, torch.from_numpy(mouth(0.03)), torch.full((POINTS, 2), 0.02)).eval()
+    torch.nn.init.normal_(network.head[-1].weight)
     small, large = (to_pixels(torch.from_numpy(draw(mouth(0.06), side)))[None] for side in (LANDMARK_SIDE, 2 * LANDMARK_SIDE))
-    first, second = reader(small), reader(large)
+    first, second = network(small), network(large)
     assert first.points.shape == (1, POINTS, 2) and first.gap.shape == first.width.shape == (1,)
     torch.testing.assert_close(first.points, second.points, atol=2e-3, rtol=0)
-    assert (first.points - reader(-small).points).abs().max() > 1e-2
+    assert (first.points - network(-small).points).abs().max() > 1e-2
     upper = small.clone()
-    upper[..., :40, :] = 1.0  # above what is looked at
-    assert torch.equal(reader(upper).points, first.points)
-    assert [tuple(stage.shape[1:]) for stage in reader.features(small)] == [(8, 40, 64), (8, 20, 32), (16, 10, 16), (16, 5, 8)]
+    upper[..., :40, :] = 1.0  # above the part that counts
+    assert torch.equal(network(upper).points, first.points)
+    assert [tuple(stage.shape[1:]) for stage in network.features(small)] == [(8, 40, 64), (8, 20, 32), (16, 10, 16), (16, 5, 8)]
 
 
-def test_a_reader_learns_to_read() -> None:
+def test_a_network_learns_landmarks() -> None:
     """A few drawn mouths that differ in gap and place: after some steps their gaps are told apart."""
     torch.manual_seed(0)
     gaps, places = np.linspace(0, 0.08, 8), np.linspace(0.44, 0.56, 8)[[3, 6, 0, 5, 2, 7, 1, 4]]
     true = np.stack([mouth(gap, (x, 0.65)) for gap, x in zip(gaps, places, strict=True)])
     pixels, points = to_pixels(torch.from_numpy(np.stack([draw(one) for one in true]))), torch.from_numpy(true)
-    reader = LandmarkNetwork(SIZES, points.mean(0), points.std(0).clamp(min=0.01))
-    optimizer = torch.optim.Adam(reader.parameters(), 1e-2)
+    network = LandmarkNetwork(SIZES, points.mean(0), points.std(0).clamp(min=0.01))
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(30):
-        loss = (reader(pixels).points - points).abs().mean()
+        loss = (network(pixels).points - points).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.no_grad():
-        seen = reader(pixels)
+        seen = network(pixels)
     assert (seen.points - points).abs().mean() < 0.5 * (points - points.mean(0)).abs().mean()
     assert pearson(seen.gap, measure(points).gap) > 0.8
 
@@ -192,14 +194,14 @@ def test_losses_are_about_one_for_a_constant_guess(clips: Path, tmp_path: Path) 
     scale = mouth_scale(catalog)
     dataset = LandmarkDataset(catalog, num_frames=20, seed=0)
     batch = collate([dataset[0], dataset[1]])
-    reader = LandmarkNetwork(SIZES, scale.mean, scale.deviation.points)
+    network = LandmarkNetwork(SIZES, scale.mean, scale.deviation.points)
     with torch.no_grad():
-        losses = LandmarkStep(scale, {"landmarks": 1.0, "opening": 1.0})(reader, batch)
+        losses = LandmarkStep(scale, {"landmarks": 1.0, "opening": 1.0})(network, batch)
     assert all(0.4 < float(loss) < 1.6 for loss in losses.values()), losses
-    assert list(LandmarkStep(scale, {"landmarks": 1.0, "opening": 0.0})(reader, batch)) == ["landmarks"]
+    assert list(LandmarkStep(scale, {"landmarks": 1.0, "opening": 0.0})(network, batch)) == ["landmarks"]
 
 
-def test_measures_tell_a_good_reader_from_a_bad_one() -> None:
+def test_measures_tell_good_landmarks_from_bad_ones() -> None:
     true = torch.from_numpy(np.stack([[mouth(0.02 + 0.01 * (k % 5), (0.5, 0.6 + 0.02 * clip)) for k in range(10)] for clip in range(3)]))
     true[2] = true[2, :1]  # a mouth that stays still has no correlation
     exact = {name: tally.total / tally.count for name, tally in measures(true, true).items()}
@@ -213,18 +215,18 @@ def test_measures_tell_a_good_reader_from_a_bad_one() -> None:
     assert pearson(torch.ones(1, 5), torch.arange(5.0)[None]) == 0
 
 
-def test_training_leaves_a_reader_behind(clips: Path) -> None:
+def test_training_writes_a_network(clips: Path) -> None:
     arguments = ["--config_path", str(recipe(clips)), "--device", "cpu", "--quiet"]
     assert train_landmarks.main(arguments) == 0
     out = clips / "out"
     assert len(curve(out, "training", "landmarks")) == len(curve(out, "training", "opening")) == 2
     assert len(curve(out, "validation", "point_error")) == len(curve(out, "validation", "gap_r_degraded")) == 2
     assert curve(out, "validation", "point_error")[0] < 0.05  # the mean mouth is no bad guess
-    reader = load_landmark_network(out / "checkpoints" / "checkpoint-00000002.pt")
-    assert reader.config == SIZES and reader.mean[6, 0] > reader.mean[0, 0] > 0.2
+    network = load_landmark_network(out / "checkpoints" / "checkpoint-00000002.pt")
+    assert network.config == SIZES and network.mean[6, 0] > network.mean[0, 0] > 0.2
     batches = [LandmarkDataset(catalog_of(clips / "val", clips / "cache"), num_frames=3, seed=0, degraded=False)[0]]
     with torch.no_grad():
-        assert LandmarkValidator(batches)(reader.eval(), 2)["point_error"].count == 3
+        assert LandmarkValidator(batches)(network.eval(), 2)["point_error"].count == 3
 
 
 def test_files_of_another_network_are_refused(tmp_path: Path) -> None:
@@ -240,7 +242,7 @@ def test_files_of_another_network_are_refused(tmp_path: Path) -> None:
 
 def test_the_shipped_configuration_and_its_refusals() -> None:
     config = load_landmark_config(train_landmarks.DEFAULT_CONFIG)
-    assert config.data.train_output_dir == ROOT / "outputs" / "embedded" / "mouth_reader" and config.model == LandmarkNetworkConfig()
+    assert config.data.train_output_dir == ROOT / "outputs" / "embedded" / "landmarks" and config.model == LandmarkNetworkConfig()
     for override in ("model.block_out_channels=[16, 32, 64]", "model.hidden=0", "data.num_frames=0", "data.resolution=256"):
         with pytest.raises(ConfigError, match=override.split("=")[0]):
             load_landmark_config(train_landmarks.DEFAULT_CONFIG, [override])

@@ -20,21 +20,13 @@ Numbers = Mapping[str, float | None]  # column -> value; None where a video has 
 
 @dataclass(frozen=True)
 class Case:
-    """One video under test. Frame i of it shows what frame i of its source shows at 25 frames a second, but for the mouth.
+    """One video under test. Frame i of it shows what frame i of its source shows at 25 frames a second, but for the mouth."""
 
-    Attributes:
-        name: a file name without an ending, of its own in a run.
-        video: under test.
-        source: the video that it was generated from.
-        audio: what it was generated to say.
-        kind: "reconstruction": the sound of the source itself; "cross": that of another video.
-    """
-
-    name: str
-    video: Path
-    source: Path
-    audio: Path
-    kind: Kind
+    name: str  # a file name without an ending, of its own in a run
+    video: Path  # under test
+    source: Path  # the video that it was generated from
+    audio: Path  # what it was generated to say
+    kind: Kind  # "reconstruction": the sound of the source itself; "cross": that of another video
 
     def reference(self) -> "Case":
         """The row beside it: the source itself in the place of the video, with the sound it was recorded with."""
@@ -43,23 +35,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some successive frames of the video under test, beside those of its source.
+    """Successive frames of the video under test, beside those of its source."""
 
-    Attributes:
-        start: number of the first frame.
-        frames, source_frames: uint8 f h w 3, RGB, of one size.
-        has_face: bool f: whether inference would generate a mouth on the frame of the source.
-        faces, source_faces: uint8 k R R 3, aligned by the transforms of the source; of the frames that have a face.
-        matrices: float32 k 2 3: pixels of the frame -> pixels of the aligned face.
-    """
-
-    start: int
-    frames: np.ndarray
-    source_frames: np.ndarray
-    has_face: np.ndarray
-    faces: Tensor
+    start: int  # number of the first frame
+    frames: np.ndarray  # uint8 f h w 3, RGB
+    source_frames: np.ndarray  # of the same size
+    has_face: np.ndarray  # bool f: whether inference would generate a mouth on the frame of the source
+    faces: Tensor  # uint8 k R R 3, aligned by the transforms of the source; of the frames that have a face
     source_faces: Tensor
-    matrices: Tensor
+    matrices: Tensor  # float32 k 2 3: pixels of the frame -> pixels of the aligned face
 
     def reference(self) -> "Chunk":
         """The same moment of `Case.reference()`: the source in the place of the video under test."""
@@ -73,66 +57,39 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Column:
-    """One number that a metric gives of a video, or of a set of videos.
+    """One number that a metric gives of a video, or of a set of videos."""
 
-    Attributes:
-        name: in results and tables, such as "ssim_face".
-        unit: "dB", "frames"; empty for a plain number.
-        better: which way is better; "zero": as near to 0 as possible; None: neither.
-        digits: behind the point in tables.
-    """
-
-    name: str
-    unit: str = ""
-    better: Better | None = None
-    digits: int = 3
+    name: str  # in results and tables, such as "ssim_face"
+    unit: str = ""  # "dB", "frames"; empty for a plain number
+    better: Better | None = None  # which way is better; "zero": as near to 0 as possible; None: neither
+    digits: int = 3  # behind the point in tables
 
 
 class Metric:
-    """Something measured of each video by itself; its row in a table is the mean over videos with its interval.
+    """Something measured of each video by itself; its row in a table is the mean over videos with its interval."""
 
-    A video goes by in chunks: `of_chunk` gives rows of numbers, most often a row for each face, `of_video` what all of them come to.
-
-    Attributes:
-        name: in commands and results, such as "ssim".
-        protocol: one or two sentences: what is done to the video, on which part of the picture, by which network with which weights.
-        columns: what it gives.
-        reconstructions_only: it says nothing of videos with the sound of another.
-        settings: what decides its numbers beside protocol and weights.
-        warning: what a reader of its numbers must not miss.
-    """
-
-    name: str
-    protocol: str
+    name: str  # in commands and results, such as "ssim"
+    protocol: str  # what is done to the video, on which part of the picture, by which network with which weights
     columns: Sequence[Column]
-    reconstructions_only = False
-    settings: Mapping[str, Any] = MappingProxyType({})
-    warning: str | None = None
+    reconstructions_only = False  # it says nothing of videos with the sound of another
+    settings: Mapping[str, Any] = MappingProxyType({})  # what decides its numbers beside protocol and weights
+    warning: str | None = None  # what a reader of its numbers must not miss
 
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
         """Rows float64 n v of some frames. `carried` is empty at first, and holds what the metric puts in until the next chunk."""
         return np.empty((0, 0))
 
-    def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
-        """The numbers of a video by the rows n v of all chunks: their mean. Raises InputError where it cannot be measured."""
+    def of_video(self, case: Case, rows: np.ndarray) -> Any:
+        """`Numbers` of a video by the rows n v of all chunks: their mean. Raises InputError where it cannot be measured."""
         return dict(zip((column.name for column in self.columns), require_faces(rows).mean(0).tolist(), strict=True))
 
 
-class SetMetric:
-    """A Frechet distance of all videos together from their sources.
+class SetMetric(Metric):
+    """A Frechet distance, its one column, of all videos together from their sources; the rows of a chunk are features n d."""
 
-    Attributes:
-        name, protocol: see `Metric`.
-        column: what it gives.
-    """
-
-    name: str
-    protocol: str
-    column: Column
-
-    def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
-        """Features float64 n d of some frames; n may be 0. For `carried` see `Metric.of_chunk`."""
-        raise NotImplementedError
+    def of_video(self, case: Case, rows: np.ndarray) -> Any:
+        """The features n d of a video; n may be 0."""
+        return rows
 
 
 def require_faces(rows: np.ndarray) -> np.ndarray:
@@ -143,14 +100,9 @@ def require_faces(rows: np.ndarray) -> np.ndarray:
 
 
 def load_torchscript(path: Path | str, origin: str, arguments: Iterable[str] = (), device: torch.device | str = "cpu") -> torch.nn.Module:
-    """A published TorchScript network in evaluation mode.
+    """A published TorchScript network in evaluation mode, whose `forward` must know the `arguments`.
 
-    Args:
-        origin: which file it should be and where that comes from; ends the sentences.
-        arguments: names that its `forward` must know.
-
-    Raises:
-        WeightsError: the file is missing, no TorchScript, or holds another network.
+    Raises WeightsError, which ends with its `origin`: the file is missing, no TorchScript, or holds another network.
     """
     path = Path(path)
     if not path.is_file():

@@ -25,17 +25,11 @@ CONFIDENCE_Z = float(norm.ppf(0.975))  # standard deviations that 95 % of a norm
 
 
 class Gaussian(NamedTuple):
-    """Mean and covariance of features.
+    """Mean and covariance of features."""
 
-    Attributes:
-        count: of features.
-        mean: float64 d; empty of no features.
-        scatter: sum of the products of their deviations from the mean, float64 d d.
-    """
-
-    count: int
-    mean: np.ndarray
-    scatter: np.ndarray
+    count: int  # of features
+    mean: np.ndarray  # float64 d; empty of no features
+    scatter: np.ndarray  # sum of the products of their deviations from the mean, float64 d d
 
     @property
     def covariance(self) -> np.ndarray:
@@ -43,11 +37,6 @@ class Gaussian(NamedTuple):
         if self.count < FEWEST:
             raise InputError(f"A set of {self.count} features has no covariance: measure more or longer videos")
         return self.scatter / (self.count - 1)
-
-    @property
-    def has_full_rank(self) -> bool:
-        """Whether there are enough features for a covariance that can be inverted."""
-        return self.count > len(self.mean)
 
 
 def gaussian_of(videos: Sequence[np.ndarray]) -> Gaussian:
@@ -69,10 +58,9 @@ def merged(parts: Sequence[Gaussian]) -> Gaussian:
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)).
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). Raises InputError where a set has fewer than two features.
 
-    The trace of the root of S1 S2 is that of the symmetric R S2 R, where R is the root of S1: its eigenvalues are real and
-    not negative, also where covariances cannot be inverted. Raises InputError where a set has fewer than two features.
+    The trace of the root of S1 S2 is that of the symmetric R S2 R, where R is the root of S1, also where S1 cannot be inverted.
     """
     one, other = first.covariance, second.covariance
     values, vectors = np.linalg.eigh(one)
@@ -85,7 +73,7 @@ def frechet_distance(first: Gaussian, second: Gaussian) -> float:
 def set_distance(generated: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> float:
     """The distance of two sets of videos by the features n d of each. Raises InputError where a set has fewer than two features."""
     first, second = gaussian_of(generated), gaussian_of(real)
-    if not (first.has_full_rank and second.has_full_rank):
+    if min(first.count, second.count) <= len(first.mean):
         logger.warning(
             "Sets of %d and %d features of %d numbers: from fewer features than numbers the distance comes out too large, and only "
             "sets of the same size can be compared.",
@@ -101,23 +89,19 @@ def distance_estimate(generated: Sequence[np.ndarray], real: Sequence[np.ndarray
     has too few videos to leave a group out. Raises InputError as `set_distance`.
     """
     value, count = set_distance(generated, real), len([features for features in generated if len(features)])
-    parts = _groups(generated), _groups(real)
-    if any(len(groups) < FEWEST or sum(part.count for part in groups) - part.count < FEWEST for groups in parts for part in groups):
+    sides = []
+    for videos in (generated, real):
+        filled = [features for features in videos if len(features)]
+        sides.append([gaussian_of(filled[index::GROUPS]) for index in range(min(GROUPS, len(filled)))])
+    if any(len(groups) < 2 or sum(part.count for part in groups) - part.count < FEWEST for groups in sides for part in groups):
         return Estimate(value, None, None, count)
-    whole = [merged(groups) for groups in parts]
     variance = 0.0
-    for side, groups in enumerate(parts):
-        left = [merged(groups[:index] + groups[index + 1 :]) for index in range(len(groups))]
-        values = np.array([frechet_distance(*((one, whole[1]) if side == 0 else (whole[0], one))) for one in left])
+    for groups, other in (sides, sides[::-1]):  # the distance is symmetric
+        whole = merged(other)
+        values = np.array([frechet_distance(merged(groups[:k] + groups[k + 1 :]), whole) for k in range(len(groups))])
         variance += (len(values) - 1) * float(values.var())
     reach = CONFIDENCE_Z * variance**0.5
     return Estimate(value, max(0.0, value - reach), value + reach, count)
-
-
-def _groups(videos: Sequence[np.ndarray]) -> list[Gaussian]:
-    """At most `GROUPS` groups of videos that have features."""
-    filled = [features for features in videos if len(features)]
-    return [gaussian_of(filled[index::GROUPS]) for index in range(min(GROUPS, len(filled)))]
 
 
 INCEPTION = f"the Inception of the original FID as TorchScript, {WEIGHTS['inception'].origin}"
@@ -125,16 +109,10 @@ _INCEPTION_SWITCHES = {"return_features": True}
 
 
 class Fid(SetMetric):
-    """Frechet inception distance of faces (arXiv 1706.08500).
-
-    Args:
-        network: Inception, see `load_inception`.
-        every: of how many frames one is taken; neighbours hardly differ.
-        device: where the network is.
-    """
+    """Frechet inception distance of faces (arXiv 1706.08500); of `every` frames one is taken, since neighbours hardly differ."""
 
     name = "fid"
-    column = Column("fid", better="low", digits=2)
+    columns = (Column("fid", better="low", digits=2),)
 
     def __init__(self, network: torch.nn.Module, every: int = 1, device: torch.device | str = "cpu") -> None:
         self.network, self.every, self.device = network, every, device
@@ -173,18 +151,12 @@ _WHICH = {
 
 
 class Fvd(SetMetric):
-    """Frechet video distance of the boxes around faces (arXiv 1812.01717).
-
-    Args:
-        network: I3D, see `load_i3d`.
-        windows: "one": one window of a video, as LatentSync measures; "all": all that do not overlap.
-        device: where the network is.
-    """
+    """Frechet video distance of the boxes around faces (arXiv 1812.01717); of "one" window of a video, or of "all" without overlap."""
 
     def __init__(self, network: torch.nn.Module, windows: Windows = "one", device: torch.device | str = "cpu") -> None:
         self.network, self.windows, self.device = network, windows, device
         self.name = "fvd" if windows == "one" else "fvd_all"
-        self.column = Column(self.name, better="low", digits=1)
+        self.columns = (Column(self.name, better="low", digits=1),)
         self.protocol = (
             f"Frechet distance of the features of I3D (TorchScript, rescale and resize off) of {_WHICH[windows]}. The box around the "
             f"aligned face, in the frame, is brought to {SIDE} x {SIDE} pixels by the area filter; RGB in [0, 1]."

@@ -123,14 +123,14 @@ class Appearance(NamedTuple):
     distance: Callable[[Tensor, Tensor], Tensor]  # pixels 1 f 3 h w of both -> a scalar, a mean over frames
 
 
-def make_appearance(reader: LandmarkNetwork, vgg16: Path | None, device: torch.device | str = "cpu") -> Appearance:
+def make_appearance(network: LandmarkNetwork, vgg16: Path | None, device: torch.device | str = "cpu") -> Appearance:
     """LPIPS of the lower half where the file of VGG-16 is at hand, else the distance of the landmark network's features in its place.
 
     Raises WeightsError where the file is there and no VGG-16.
     """
     if vgg16 is not None:
         return Appearance("LPIPS (VGG-16, lower half)", load_lpips(vgg16).to(device))
-    loss = LandmarkLoss(reader)
+    loss = LandmarkLoss(network)
     return Appearance("features of the landmark network, standing in for LPIPS", lambda seen, real: loss(seen, real).landmark_feature)
 
 
@@ -144,12 +144,7 @@ def appearance_distance(appearance: Appearance, faces: Tensor, reference: Tensor
 
 
 class Lpips(Metric):
-    """Learned perceptual similarity (arXiv 1801.03924).
-
-    Args:
-        network: see `latentsync.losses.lpips.load_lpips`.
-        device: where it is.
-    """
+    """Learned perceptual similarity (arXiv 1801.03924)."""
 
     name = "lpips"
     columns = (Column("lpips", better="low", digits=4),)
@@ -180,17 +175,12 @@ class Jitter(Metric):
     )
 
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
-        """Differences of both for each third of three successive frames with a face: n 2. Carries the last two of them."""
-        rows = []
-        for number, *boxes in zip(chunk.numbers.tolist(), mouths(chunk.faces), mouths(chunk.source_faces), strict=True):
-            if carried and carried[-1][0] != number - 1:
-                carried.clear()
-            carried.append((number, *boxes))
-            if len(carried) == 3:
-                (_, *first), (_, *second), (_, *third) = carried
-                rows.append([float((a - 2 * b + c).abs().mean()) for a, b, c in zip(first, second, third, strict=True)])
-                del carried[0]
-        return np.array(rows).reshape(-1, 2)
+        """Differences of both for each third of three successive frames with a face: n 2. Carries the last two frames."""
+        numbers, boxes = chunk.numbers, torch.stack([mouths(chunk.faces), mouths(chunk.source_faces)])  # 2 k h w 3
+        if carried:
+            numbers, boxes = np.concatenate([carried[0], numbers]), torch.cat([carried[1], boxes], 1)
+        carried[:] = numbers[-2:], boxes[:, -2:]
+        return boxes.diff(n=2, dim=1).abs().mean((2, 3, 4)).double().T.numpy()[numbers[2:] - numbers[:-2] == 2]
 
     def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
         """Their ratio."""
@@ -203,13 +193,7 @@ class Jitter(Metric):
 
 
 class Identity(Metric):
-    """Likeness of the person.
-
-    Args:
-        network: see `load_identity`.
-        source: what the network is, in words, such as the name of its file.
-        device: where it is.
-    """
+    """Likeness of the person by the network of a file with the name `source`."""
 
     name = "identity"
     columns = (Column("identity", better="high"),)
@@ -252,11 +236,7 @@ def load_identity(path: Path | str, device: torch.device | str = "cpu") -> torch
 
 
 class HyperIqa(Metric):
-    """Image quality without a reference, as the data pipeline measures it.
-
-    Args:
-        network: see `latentsync.third_party.hyperiqa.load_hyperiqa`; where it is, it computes.
-    """
+    """Image quality without a reference, as the data pipeline measures it."""
 
     name = "hyperiqa"
     columns = (Column("hyperiqa", better="high", digits=1),)

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 from facenet_pytorch.models.mtcnn import ONet
+from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 from eval.estimates import pearson
@@ -15,7 +16,7 @@ from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, require_face
 from eval.metrics.image import FACES_AT_ONCE, RECONSTRUCTION_ALONE
 from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
 from latentsync.faces.alignment import face_size, one_thread
-from latentsync.faces.detector import LOOKS, MIN_FOLLOW_SCORE, FaceDetector, cut_square, to_picture
+from latentsync.faces.detector import MIN_FOLLOW_SCORE, SHIFTS, FaceDetector, cut_square, from_squares
 from latentsync.faces.mask import to_pixels
 from latentsync.media.audio import FULL_SCALE, SILENCE, AudioSamples
 from latentsync.models.landmark_network import (
@@ -43,31 +44,38 @@ SPEECH_SHARES = (5, 95)  # percentiles of the opening between which speech moves
 _BLOCK = 1 << 12  # frames whose levels are measured together
 
 
-class PointFinder(Protocol):
-    """Finds the points of mouths.
+class PointFinder:
+    """Finds the points of mouths, once where several metrics need those of the same faces."""
 
-    Attributes:
-        name: in words, for protocols.
-        has_lips: whether they are the 20 points of outer and inner lips, and not two corners.
-    """
+    name: str  # in words, for protocols
+    has_lips = True  # whether they are the 20 points of outer and inner lips, and not two corners
 
-    name: str
-    has_lips: bool
+    def __init__(self) -> None:
+        self._last: list[tuple[Tensor, Tensor]] = []  # faces and points of two chunks
 
     def find(self, faces: Tensor) -> Tensor:
         """Aligned faces uint8 k R R 3 -> float32 k p 2: shares of the face's side, x before y; NaN where there is no mouth."""
+        for known, points in self._last:
+            if known is faces:
+                return points
+        self._last = [*self._last[-1:], (faces, self.locate(faces))]
+        return self._last[-1][1]
+
+    def locate(self, faces: Tensor) -> Tensor:
+        """As `find`, for faces that were not given before."""
+        raise NotImplementedError
 
 
-class LandmarkPoints:
+class LandmarkPoints(PointFinder):
     """Points 48 to 67 of a detector that finds 68 landmarks in a picture."""
 
     name = "points 48 to 67 of face-alignment's 68 (2DFAN-4)"
-    has_lips = True
 
     def __init__(self, detector: FaceDetector) -> None:
+        super().__init__()
         self.detector = detector
 
-    def find(self, faces: Tensor) -> Tensor:
+    def locate(self, faces: Tensor) -> Tensor:
         points = torch.full((len(faces), POINTS, 2), torch.nan)
         for index, face in enumerate(faces):
             width, height = size = face_size(len(face))
@@ -80,73 +88,55 @@ class LandmarkPoints:
         return points
 
 
-class NetworkPoints:
+class NetworkPoints(PointFinder):
     """The 20 points of a landmark network of this project."""
 
     name = "the 20 points of this project's landmark network"
-    has_lips = True
 
-    def __init__(self, reader: LandmarkNetwork) -> None:
-        self.reader = reader
+    def __init__(self, network: LandmarkNetwork) -> None:
+        super().__init__()
+        self.network = network
 
-    def find(self, faces: Tensor) -> Tensor:
-        return read_mouths(self.reader, faces).points if len(faces) else torch.empty(0, POINTS, 2)
+    def locate(self, faces: Tensor) -> Tensor:
+        return read_mouths(self.network, faces).points if len(faces) else torch.empty(0, POINTS, 2)
 
 
-class CornerPoints:
+class CornerPoints(PointFinder):
     """The mouth's corners by the last of MTCNN's networks, on squares around the place where alignment has put the face."""
 
     name = "the two corners of the mouth by MTCNN, since neither face-alignment's files nor a landmark network are here"
     has_lips = False
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
+        super().__init__()
         self.device = torch.device(device)
         self.network = ONet().eval().requires_grad_(False).to(self.device)
 
     @torch.no_grad()
-    def find(self, faces: Tensor) -> Tensor:
+    def locate(self, faces: Tensor) -> Tensor:
         if not len(faces):
             return torch.empty(0, 2, 2)
         size = face_size(TEMPLATE_RESOLUTION)
         squares = corner_squares(size)
-        crops = np.stack([cut_square(upright, square) for upright in map(_unstretched, faces) for square in squares])  # n 48 48 3
+        upright = [cv2.resize(face.numpy(), size, interpolation=cv2.INTER_AREA) for face in faces]  # in the proportions of the picture
+        crops = np.stack([cut_square(face, square) for face in upright for square in squares])  # n 48 48 3
         inputs = (torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
         with one_thread():
             shifts, points, scores = (output.cpu().numpy() for output in self.network(inputs))
-        places = to_picture(np.tile(squares, (len(faces), 1)), shifts, points)[1].reshape(len(faces), len(squares), -1, 2)
+        places = from_squares(np.tile(squares, (len(faces), 1)), shifts, points)[1].reshape(len(faces), len(squares), -1, 2)
         corners = places.mean(axis=1)[:, CORNER_POINTS] / np.array(size)
         corners[scores[:, 1].reshape(len(faces), -1).mean(axis=1) < MIN_FOLLOW_SCORE] = np.nan
         return torch.from_numpy(corners.astype(np.float32))
-
-
-class CachedPoints:
-    """Another finder, run once where several metrics need the points of the same faces; keeps the faces and points of two chunks."""
-
-    def __init__(self, finder: PointFinder) -> None:
-        self.finder, self.name, self.has_lips = finder, finder.name, finder.has_lips
-        self._last: list[tuple[Tensor, Tensor]] = []
-
-    def find(self, faces: Tensor) -> Tensor:
-        for known, points in self._last:
-            if known is faces:
-                return points
-        self._last = [*self._last[-1:], (faces, self.finder.find(faces))]
-        return self._last[-1][1]
-
-
-def _unstretched(face: Tensor) -> np.ndarray:
-    """A face uint8 R R 3 in the proportions it has in the picture."""
-    return cv2.resize(face.numpy(), face_size(TEMPLATE_RESOLUTION), interpolation=cv2.INTER_AREA)
 
 
 def corner_squares(size: tuple[int, int]) -> np.ndarray:
     """Corner x, y and side of the squares that MTCNN is given, around the same place in every crop of (width, height); n 3."""
     width, height = size
     side, (x, y) = round(FACE_SIDE * height), FACE_CENTRE
-    return np.array([(round(x * width + (a - 0.5) * side), round(y * height + (b - 0.5) * side), side) for a, b in LOOKS])
+    return np.array([(round(x * width + (a - 0.5) * side), round(y * height + (b - 0.5) * side), side) for a, b in SHIFTS])
 
 
-def build_points(checkpoints: Path, reader: Path | None = None, device: torch.device | str = "cpu") -> CachedPoints:
+def build_points(checkpoints: Path, network: Path | None = None, device: torch.device | str = "cpu") -> PointFinder:
     """The first that is there: face-alignment's files below `checkpoints`, the file of a landmark network, MTCNN.
 
     Raises WeightsError where a file is there and cannot be used.
@@ -155,10 +145,10 @@ def build_points(checkpoints: Path, reader: Path | None = None, device: torch.de
     if boxes.is_file() and landmarks.is_file():
         from latentsync.faces.detector import FanDetector  # takes seconds to import
 
-        return CachedPoints(LandmarkPoints(FanDetector(boxes, landmarks, device)))
-    if reader is not None:
-        return CachedPoints(NetworkPoints(load_landmark_network(reader).to(device).eval()))
-    return CachedPoints(CornerPoints(device))
+        return LandmarkPoints(FanDetector(boxes, landmarks, device))
+    if network is not None:
+        return NetworkPoints(load_landmark_network(network).to(device).eval())
+    return CornerPoints(device)
 
 
 class Lmd(Metric):
@@ -230,18 +220,14 @@ def silent_and_spoken(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if loud <= SILENCE / FULL_SCALE:
         return np.ones(len(levels), bool), np.zeros(len(levels), bool)
     quiet = levels <= loud * 10 ** (SILENCE_DB / 20)
-    padded = np.pad(quiet, MARGIN, constant_values=True)  # before a sound and after it is silence
-    silent = np.lib.stride_tricks.sliding_window_view(padded, 2 * MARGIN + 1).all(axis=1)
+    silent = binary_erosion(quiet, np.ones(2 * MARGIN + 1), border_value=1)  # before a sound and after it is silence
     return silent, levels >= loud * 10 ** (SPEECH_DB / 20)
 
 
 def opening_in_silence(numbers: Sequence[int] | np.ndarray, openings: Sequence[float] | np.ndarray, levels: np.ndarray) -> float | None:
     """Mean opening in silence over that in speech; None with too few frames of either, or lips that are never open in speech.
 
-    Args:
-        numbers: of the frames whose opening is known.
-        openings: of their lips, in any unit.
-        levels: of the sound in all frames.
+    `numbers` are those of the frames whose opening is known, `levels` those of the sound in all frames.
     """
     silent, spoken = silent_and_spoken(levels)
     numbers, openings = np.asarray(numbers), np.asarray(openings)
@@ -273,10 +259,10 @@ def speech_range(openings: np.ndarray, closed: np.ndarray) -> SpeechRange | None
 
 
 @torch.no_grad()
-def read_mouths(reader: LandmarkNetwork, faces: Tensor) -> MouthLandmarks:
+def read_mouths(network: LandmarkNetwork, faces: Tensor) -> MouthLandmarks:
     """The mouths on aligned faces uint8 f h w 3, on the CPU; points float32 f 20 2 in units of the face's side."""
-    device = next(reader.parameters()).device
-    return measure(torch.cat([reader(to_pixels(part.to(device))).points.cpu() for part in faces.split(FACES_AT_ONCE)]))
+    device = next(network.parameters()).device
+    return measure(torch.cat([network(to_pixels(part.to(device))).points.cpu() for part in faces.split(FACES_AT_ONCE)]))
 
 
 def landmark_distance(points: Tensor, reference: Tensor) -> float:

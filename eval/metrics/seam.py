@@ -15,11 +15,7 @@ MARGIN = 8  # pixels around the pasted crop that do not count: encoding carries 
 
 
 class Seam(Metric):
-    """Differences to the source where nothing was generated.
-
-    Args:
-        mask_name: of the model's mask, which part of an aligned face is generated.
-    """
+    """Differences to the source where nothing was generated; the model's mask says which part of an aligned face is."""
 
     name = "seam"
     columns = (

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +12,7 @@ from scenedetect.detectors import ContentDetector
 from torch import Tensor
 
 from eval.metrics.base import Case, Column, Metric, Numbers
-from latentsync.config import load_syncnet_config
-from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
+from latentsync.constants import AUDIO_SAMPLE_RATE, LATENT_CHANNELS, TEMPLATE_RESOLUTION, VAE_FACTOR, VIDEO_FPS
 from latentsync.data.cache import resize_faces
 from latentsync.data.clip_index import LARGEST_LAG
 from latentsync.data.features import audio_frames
@@ -31,15 +29,17 @@ from latentsync.media.probe import MediaInfo, probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.mel import log_mel, mel_window
 from latentsync.models.syncnet import SyncNet, load_syncnet
-from latentsync.third_party.face_tracks import MIN_DETECTIONS, MIN_SIDE, FaceTrack, SyncNetDetector, crop_face, crop_path, link_faces
+from latentsync.models.vae import LatentCodec
+from latentsync.third_party.face_tracks import MIN_DETECTIONS, MIN_SIDE, FaceTrack, SyncNetDetector, link_faces, track_crops
 from latentsync.third_party.s3fd import load_s3fd
-from latentsync.third_party.sync_search import MAX_SHIFT, Offset, OffsetSearch, over_tracks
-from latentsync.third_party.syncnet_mfcc import MfccSamples, mfcc
-from latentsync.third_party.syncnet_v2 import FRAMES, SyncNetEval, load_syncnet_v2, to_picture, window_count
+from latentsync.third_party.sync_search import MAX_SHIFT, over_tracks
+from latentsync.third_party.syncnet_mfcc import MfccSamples
+from latentsync.third_party.syncnet_v2 import SyncNetEval, load_syncnet_v2, overlapping_runs, window_count
 from latentsync.weights import CHECKPOINTS, WEIGHTS, file_sha256, weights_path
 
 WINDOWS_AT_ONCE = 16  # windows that go through a network together
 FACES_HELD = 256  # faces that are held at once
+LATENT_SEED = 0  # of the noise of latents
 SYNC_WEIGHTS = ("sfd_face", "syncnet_v2")  # of the metric "sync", in the table of weights
 NOT_SYNC_C = (
     "NOT Sync-C: measured with a SyncNet of this project, not with SyncNet v2. These confidences are differences of cosines between "
@@ -63,24 +63,24 @@ class PairTally(NamedTuple):
     right_shuffled: int  # ... had the labels been shuffled
 
 
-def compare(pictures: Tensor, audio: Tensor, max_shift: int = MAX_SHIFT) -> SyncReading:
+def compare(pictures: Tensor, audio: Tensor) -> SyncReading:
     """The reading of unit vectors, one for each window that begins at frame 0, 1, ...: of the pictures n d and of the sound m d.
 
     At each shift the cosine is averaged over the windows that have a partner there, so that the ends of a clip favour no shift. Where the
     sound of frame i belongs to the picture of frame i + 3 the offset is 3. Raises InputError where a shift has no pair at all.
     """
-    if min(len(pictures), len(audio)) <= max_shift:
+    if min(len(pictures), len(audio)) <= MAX_SHIFT:
         raise InputError(
-            f"A clip of {len(pictures)} windows of pictures and {len(audio)} of sound is too short to move its sound by {max_shift} "
+            f"A clip of {len(pictures)} windows of pictures and {len(audio)} of sound is too short to move its sound by {MAX_SHIFT} "
             "frames: measure longer clips"
         )
     cosines = []
-    for shift in range(-max_shift, max_shift + 1):
+    for shift in range(-MAX_SHIFT, MAX_SHIFT + 1):
         first, last = max(0, -shift), min(len(pictures), len(audio) - shift)
         cosines.append((pictures[first:last] * audio[first + shift : last + shift]).sum(-1).mean())
     values = torch.stack(cosines).double()
     best = int(values.argmax())
-    return SyncReading(max_shift - best, float(values[best] - values.median()), tuple(values.tolist()))
+    return SyncReading(MAX_SHIFT - best, float(values[best] - values.median()), tuple(values.tolist()))
 
 
 def pair_accuracy(pictures: Tensor, audio: Tensor, num_frames: int, pairs: int, rng: np.random.Generator) -> PairTally:
@@ -98,23 +98,19 @@ def pair_accuracy(pictures: Tensor, audio: Tensor, num_frames: int, pairs: int, 
 
 
 class SyncMeter:
-    """Embeddings of whole clips, window by window, by a trained SyncNet of pixels.
+    """Embeddings of whole clips, window by window, by a trained SyncNet; one of latents comes with the autoencoder `codec`."""
 
-    Args:
-        network: the network, already where it is to compute.
-        resolution, num_frames, lower_half: what it was trained on.
-    """
-
-    def __init__(self, network: SyncNet, *, resolution: int, num_frames: int, lower_half: bool) -> None:
+    def __init__(self, network: SyncNet, *, resolution: int, num_frames: int, lower_half: bool, codec: LatentCodec | None = None) -> None:
         self.network = network.eval().requires_grad_(False)
-        self.resolution, self.num_frames, self.lower_half = resolution, num_frames, lower_half
+        self.resolution, self.num_frames, self.lower_half, self.codec = resolution, num_frames, lower_half, codec
         self.device = next(network.parameters()).device
 
     @torch.no_grad()
     def embed_faces(self, faces: Tensor) -> Tensor:
         """Aligned faces uint8 f h w 3 -> unit vectors float32 n d of all windows, on the CPU. Raises InputError: not one window."""
         self._require(len(faces), "pictures")
-        frames = self.prepare(to_pixels(resize_faces(faces, self.resolution)))  # f c h w
+        frames = to_pixels(resize_faces(faces, self.resolution))  # f c h w
+        frames = frames if self.codec is None else self._encode(frames, self.codec)
 
         def embed(starts: list[int]) -> Tensor:
             windows = torch.stack([frames[start : start + self.num_frames] for start in starts]).to(self.device)  # b f c h w
@@ -122,9 +118,12 @@ class SyncMeter:
 
         return self._all_windows(len(faces), embed)
 
-    def prepare(self, pixels: Tensor) -> Tensor:
-        """Pixels f 3 h w -> what the network is given of each frame: f c h w."""
-        return pixels
+    def _encode(self, pixels: Tensor, codec: LatentCodec) -> Tensor:
+        """Pixels f 3 h w -> latents f 4 h w."""
+        cells = (len(pixels), LATENT_CHANNELS, *(side // VAE_FACTOR for side in pixels.shape[-2:]))
+        noise = torch.randn(cells, generator=torch.Generator().manual_seed(LATENT_SEED))
+        with torch.autocast(self.device.type, enabled=False):
+            return codec.encode(pixels.to(self.device, codec.dtype), noise.to(self.device, codec.dtype)).float()
 
     @torch.no_grad()
     def embed_audio(self, mel: Tensor) -> Tensor:
@@ -148,16 +147,10 @@ class SyncMeter:
 
 
 def load_sync_meter(config_path: Path, weights: Path, device: torch.device | str = "cpu") -> SyncMeter:
-    """A trained SyncNet for measuring.
-
-    Raises:
-        ConfigError, WeightsError: configuration and weights do not belong together or cannot be read.
-        InputError: it takes latents, which a finished video has none of.
-    """
-    if load_syncnet_config(config_path).data.latent_space:
-        raise InputError(f"{config_path} is a SyncNet of latents, and videos are measured by one of pixels: name another configuration")
+    """A trained SyncNet for measuring. Raises ConfigError, WeightsError; InputError where it takes latents, which a video has none of."""
     config, network = load_syncnet(config_path, weights)
-    data = config.data
+    if (data := config.data).latent_space:
+        raise InputError(f"{config_path} is a SyncNet of latents, and videos are measured by one of pixels: name another configuration")
     return SyncMeter(network.to(device), resolution=data.resolution, num_frames=data.num_frames, lower_half=data.lower_half)
 
 
@@ -171,57 +164,8 @@ class SyncResult(NamedTuple):
     frames: int  # ... in all
 
 
-class TrackReader:
-    """Offset, confidence and distance of video files by SyncNet v2.
-
-    Args:
-        detector, network: ready, on whatever device.
-        published: count windows as the published program does, which leaves out the last one.
-    """
-
-    def __init__(self, detector: SyncNetDetector, network: SyncNetEval, published: bool = False) -> None:
-        self.detector, self.network, self.published = detector, network, published
-
-    def read(self, video: Path, sound: Path | None = None) -> SyncResult:
-        """Measure a video with its own sound, or with that of another file. Raises InputError where that cannot be done."""
-        source = VideoReader(video)
-        with open_sound(video, sound) as samples:
-            tracks = find_tracks(source.frames(), self.detector)
-            if not tracks:
-                raise InputError(
-                    f"{video} shows no face that S3FD follows within one shot for more than {MIN_DETECTIONS} frames, "
-                    f"over {MIN_SIDE} pixels wide or high: use a longer or larger one"
-                )
-            results = self._compare(source, tracks, samples)
-        if not results:
-            raise InputError(f"{video} has too little sound beside its faces: use a file whose sound is as long as its picture")
-        whole = over_tracks(list(results.values()))
-        distance = float(np.mean([result.distance for result in results.values()]))
-        frames = sum(len(tracks[place].boxes) for place in results)
-        return SyncResult(whole.offset, whole.confidence, distance, len(results), frames)
-
-    def _compare(self, source: VideoReader, tracks: list[FaceTrack], samples: MfccSamples) -> dict[int, Offset]:
-        """The result of each track that has a window, by its place in the list; all tracks are read in one pass."""
-        waiting = [(place, _TrackReading(track, samples, self.network, self.published)) for place, track in enumerate(tracks)]
-        results: dict[int, Offset] = {}
-        first, last = tracks[0].start, max(track.stop for track in tracks)
-        for number, frame in enumerate(source.frames(first, last), first):
-            for place, reading in waiting:
-                reading.add(number, frame)
-                if number == reading.track.stop - 1 and (result := reading.finish()) is not None:
-                    results[place] = result
-            waiting = [(place, reading) for place, reading in waiting if reading.track.stop > number + 1]
-        ended = {place: reading.finish() for place, reading in waiting}  # the second pass gave fewer frames
-        return results | {place: result for place, result in ended.items() if result is not None}
-
-
 class Excerpt:
-    """Part of a recording, of which pieces can be had without holding it; silence where the recording does not reach.
-
-    Args:
-        samples: the recording.
-        start, stop: where the part lies in it; `start` may be negative.
-    """
+    """Samples start..stop of a recording, of which pieces can be had without holding it; silence where the recording does not reach."""
 
     def __init__(self, samples: MfccSamples, start: int, stop: int) -> None:
         self._samples, self._start, self._length = samples, start, max(0, stop - start)
@@ -263,143 +207,28 @@ def lag(info: MediaInfo) -> float:
 
 def find_tracks(frames: Iterable[np.ndarray], detector: SyncNetDetector) -> list[FaceTrack]:
     """The faces of a video, none of them across a cut: one pass, of which a few numbers a frame are kept."""
-    cuts: set[int] = set()
-    detections = list(detector.boxes(with_cuts_noted(frames, cuts)))
+    finder, cuts = ContentDetector(), set()
+
+    def with_cuts_noted() -> Iterator[np.ndarray]:
+        for number, frame in enumerate(frames):
+            small = np.ascontiguousarray(shrink(frame, CUT_SIDE)[..., ::-1])  # scenedetect reads BGR
+            cuts.update(cut.frame_num for cut in finder.process_frame(FrameTimecode(number, float(VIDEO_FPS)), small))
+            yield frame
+
+    detections = list(detector.boxes(with_cuts_noted()))
     return link_faces(detections, cuts)
 
 
-def with_cuts_noted(frames: Iterable[np.ndarray], cuts: set[int]) -> Iterator[np.ndarray]:
-    """The frames, uint8 h w 3, RGB, as they are; numbers of those that begin a shot are added to `cuts`."""
-    finder = ContentDetector()
-    for number, frame in enumerate(frames):
-        small = np.ascontiguousarray(shrink(frame, CUT_SIDE)[..., ::-1])  # scenedetect reads BGR
-        cuts.update(cut.frame_num for cut in finder.process_frame(FrameTimecode(number, float(VIDEO_FPS)), small))
-        yield frame
-
-
-class _TrackReading:
-    """One face and its sound, frame by frame; as many crops as one batch needs are held."""
-
-    def __init__(self, track: FaceTrack, samples: MfccSamples, network: SyncNetEval, published: bool) -> None:
-        self.track, self._network, self._published = track, network, published
-        own = track.samples
-        self._sound = Excerpt(samples, own.start, min(own.stop, len(samples)))
-        self._windows = window_count(len(track.boxes), len(self._sound), published)
-        self._places = crop_path(track.boxes)  # n 3
-        self._crops: list[np.ndarray] = []
-        self._columns: np.ndarray | None = None  # 13 t, once the face begins
-        self._search, self._done, self._seen = OffsetSearch(MAX_SHIFT), 0, 0
-
-    def add(self, number: int, frame: np.ndarray) -> None:
-        """Take a frame of the video, whether it shows this face or not."""
-        if not self.track.start <= number < self.track.stop or self._done == self._windows:
-            return
-        self._crops.append(to_picture(crop_face(frame, self._places[number - self.track.start])))
-        self._seen += 1
-        if len(self._crops) == self._network.batch_size + FRAMES - 1:
-            self._compare(self._network.batch_size)
-
-    def finish(self) -> Offset | None:
-        """The result once all frames were added; None where there is no window."""
-        self._windows = min(self._windows, window_count(self._seen, len(self._sound), self._published))
-        self._compare(len(self._crops) - FRAMES + 1)
-        return self._search.finish() if self._done else None
-
-    @torch.inference_mode()
-    def _compare(self, count: int) -> None:
-        """Compare the next `count` windows, as far as they count."""
-        count = min(count, self._windows - self._done)
-        if count <= 0:
-            return
-        if self._columns is None:
-            self._columns = mfcc(self._sound).astype(np.float32)
-        pictures = self._network.embed_lips(self._crops[: count + FRAMES - 1])
-        self._search.add(pictures, self._network.embed_sound(self._columns, self._done, count))
-        self._done += count
-        self._crops = self._crops[count:]
-
-
-class SpanReader:
-    """Offset, confidence and cosine of video files, one result for each span of frames that inference would generate.
-
-    Args:
-        meter: a trained SyncNet of pixels.
-        detector: that of inference.
-    """
-
-    def __init__(self, meter: SyncMeter, detector: FaceDetector) -> None:
-        self.meter, self.detector = meter, detector
-
-    def read(self, video: Path, sound: Path | None = None) -> SyncResult:
-        """Measure a video with its own sound, or with that of another file; embeddings are held, pictures are not.
-
-        Raises InputError where that cannot be done.
-        """
-        source = VideoReader(video)
-        with open_sound(video, sound) as samples:
-            mel = log_mel(samples[:]).float()  # 80 t
-        plan = plan_spans(source.frames(), self.detector, TEMPLATE_RESOLUTION, float(source.fps))
-        shortest = self.meter.num_frames + MAX_SHIFT
-        spans = [span for span in plan.spans if span.stop - span.start >= shortest]
-        if not spans:
-            raise InputError(f"{video} shows no face for {shortest} successive frames: use a longer one")
-        audio, readings, used = self.meter.embed_audio(mel), [], 0
-        frames = source.frames(spans[0].start, spans[-1].stop)
-        for span, faces in self._faces(frames, spans):
-            reading = self._compare(span, faces, audio)
-            if reading is not None:
-                readings.append(reading)
-                used += span.stop - span.start
-        if not readings:
-            raise InputError(f"{video} has too little sound beside its faces: use a file whose sound is as long as its picture")
-        offset, confidence = (np.mean([getattr(reading, name) for reading in readings]) for name in ("offset", "confidence"))
-        best = float(np.mean([max(reading.cosines) for reading in readings]))
-        return SyncResult(int(offset), float(confidence), best, len(readings), used)
-
-    def _faces(self, frames: Iterator[np.ndarray], spans: list[Span]) -> Iterator[tuple[Span, Iterator[Tensor]]]:
-        """Each span with its aligned faces in pieces, uint8 f h w 3; `frames` begin with the first span. To be read in order."""
-        place = spans[0].start
-        for span in spans:
-            for _ in islice(frames, span.start - place):
-                pass
-            place = span.stop
-            yield span, self._warp(islice(frames, span.stop - span.start), span)
-
-    def _warp(self, frames: Iterator[np.ndarray], span: Span) -> Iterator[Tensor]:
-        """A span's faces in pieces, each begun by the last faces of the one before, so that every window lies in one of them."""
-        matrices, faces = torch.from_numpy(span.matrices), []
-        for number, frame in enumerate(frames):
-            faces.append(warp_faces([frame], matrices[number : number + 1], TEMPLATE_RESOLUTION)[0])
-            if len(faces) == FACES_HELD:
-                yield torch.stack(faces)
-                faces = faces[FACES_HELD - self.meter.num_frames + 1 :]
-        if len(faces) >= self.meter.num_frames:
-            yield torch.stack(faces)
-
-    def _compare(self, span: Span, faces: Iterator[Tensor], audio: Tensor) -> SyncReading | None:
-        """The reading of one span beside the sound of the same frames; None where that is too short."""
-        pictures = [self.meter.embed_faces(piece) for piece in faces]
-        beside = audio[span.start : span.stop - self.meter.num_frames + 1]
-        if not pictures or min(sum(map(len, pictures)), len(beside)) <= MAX_SHIFT:
-            return None
-        return compare(torch.cat(pictures), beside)
-
-
 class SyncMetric(Metric):
-    """Confidence, offset, and how well picture and sound fit at the offset, of the file itself with its own sound.
+    """Confidence, offset, and how well picture and sound fit at the offset, of the file itself with its own sound."""
 
-    Args:
-        reader: what measures a file.
-        settings: what decides the numbers beside the file: checksums of weights, ways of counting.
-    """
-
-    def __init__(self, reader: "TrackReader | SpanReader", settings: Mapping[str, Any] | None = None) -> None:
-        self.reader, self.settings = reader, settings or {}
+    def measure(self, video: Path, sound: Path | None = None) -> SyncResult:
+        """Measure a video with its own sound, or with that of another file. Raises InputError where that cannot be done."""
+        raise NotImplementedError
 
     def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
         """Raises InputError where no face can be followed, or there is no sound. A video without any is measured with that of its case."""
-        sound = None if probe(case.video).has_audio else case.audio
-        return self.by_column(self.reader.read(case.video, sound))
+        return self.by_column(self.measure(case.video, None if probe(case.video).has_audio else case.audio))
 
     def by_column(self, result: SyncResult) -> dict[str, float]:
         """The numbers of a result."""
@@ -408,13 +237,16 @@ class SyncMetric(Metric):
 
 
 class SyncConfidence(SyncMetric):
-    """Sync-C and Sync-D by SyncNet v2."""
+    """Sync-C and Sync-D by SyncNet v2; `published` counts windows as the published program does, which leaves out the last one."""
 
     name = "sync"
     columns = (Column("sync_conf", "", "high", 2), Column("sync_offset", "frames", "zero", 1), Column("sync_d", "", "low", 2))
 
-    def __init__(self, reader: TrackReader, settings: Mapping[str, Any] | None = None, published: bool = False) -> None:
-        super().__init__(reader, {"published": published, **(settings or {})})
+    def __init__(
+        self, detector: SyncNetDetector, network: SyncNetEval, weights: Mapping[str, str] | None = None, published: bool = False
+    ) -> None:
+        self.detector, self.network, self.published = detector, network, published
+        self.settings = {"published": published, **(weights or {})}
         counting = "windows are counted as the published program counts them, one fewer than fit" if published else "every window counts"
         self.protocol = (
             "SyncNet v2 (syncnet_v2.model) on the faces that S3FD (sfd_face.pth) follows within each shot of the video at 25 frames a "
@@ -422,9 +254,31 @@ class SyncConfidence(SyncMetric):
             f"confidence (Sync-C); means over faces; {counting}."
         )
 
+    def measure(self, video: Path, sound: Path | None = None) -> SyncResult:
+        """One result for each face that is followed; pictures are not held."""
+        source, results, frames = VideoReader(video), [], 0
+        with open_sound(video, sound) as samples:
+            tracks = find_tracks(source.frames(), self.detector)
+            if not tracks:
+                raise InputError(
+                    f"{video} shows no face that S3FD follows within one shot for more than {MIN_DETECTIONS} frames, "
+                    f"over {MIN_SIDE} pixels wide or high: use a longer or larger one"
+                )
+            for track in tracks:
+                beside = Excerpt(samples, track.samples.start, min(track.samples.stop, len(samples)))
+                if window_count(len(track.boxes), len(beside), self.published):
+                    crops = track_crops(source.frames(track.start, track.stop), track)
+                    results.append(self.network(crops, beside, self.published))
+                    frames += len(track.boxes)
+        if not results:
+            raise InputError(f"{video} has too little sound beside its faces: use a file whose sound is as long as its picture")
+        whole = over_tracks(results)
+        distance = float(np.mean([result.distance for result in results]))
+        return SyncResult(whole.offset, whole.confidence, distance, len(results), frames)
+
 
 class StableSync(SyncMetric):
-    """Confidence by a SyncNet of this project."""
+    """Confidence by a SyncNet of this project, of pixels, on the faces that inference finds."""
 
     name = "stable_sync"
     columns = (
@@ -438,6 +292,41 @@ class StableSync(SyncMetric):
         "largest is at the offset, and what it has beyond the median is the confidence; means over spans."
     )
 
+    def __init__(self, meter: SyncMeter, detector: FaceDetector, sha256: str) -> None:
+        self.meter, self.detector = meter, detector
+        sizes = {"resolution": meter.resolution, "num_frames": meter.num_frames, "lower_half": meter.lower_half}
+        self.settings = {"syncnet": sha256, **sizes, "detector": detector.name}
+
+    def measure(self, video: Path, sound: Path | None = None) -> SyncResult:
+        """One result for each span of frames that inference would generate; embeddings are held, pictures are not."""
+        source = VideoReader(video)
+        with open_sound(video, sound) as samples:
+            mel = log_mel(samples[:]).float()  # 80 t
+        plan = plan_spans(source.frames(), self.detector, TEMPLATE_RESOLUTION, float(source.fps))
+        shortest = self.meter.num_frames + MAX_SHIFT
+        spans = [span for span in plan.spans if span.stop - span.start >= shortest]
+        if not spans:
+            raise InputError(f"{video} shows no face for {shortest} successive frames: use a longer one")
+        audio, readings, frames = self.meter.embed_audio(mel), [], 0
+        for span in spans:
+            beside = audio[span.start : span.stop - self.meter.num_frames + 1]
+            pictures = torch.cat([beside[:0], *self._embed(source, span)])
+            if min(len(pictures), len(beside)) > MAX_SHIFT:
+                readings.append(compare(pictures, beside))
+                frames += span.stop - span.start
+        if not readings:
+            raise InputError(f"{video} has too little sound beside its faces: use a file whose sound is as long as its picture")
+        offset, confidence = (np.mean([getattr(reading, name) for reading in readings]) for name in ("offset", "confidence"))
+        best = float(np.mean([max(reading.cosines) for reading in readings]))
+        return SyncResult(int(offset), float(confidence), best, len(readings), frames)
+
+    def _embed(self, source: VideoReader, span: Span) -> Iterator[Tensor]:
+        """Embeddings of the windows of a span, piece by piece: n d."""
+        placed = zip(source.frames(span.start, span.stop), torch.from_numpy(span.matrices), strict=False)
+        faces = (warp_faces([frame], matrix[None], TEMPLATE_RESOLUTION)[0] for frame, matrix in placed)
+        for run in overlapping_runs(faces, FACES_HELD, self.meter.num_frames - 1):
+            yield self.meter.embed_faces(torch.stack(run))
+
 
 def load_sync_confidence(checkpoints: Path = CHECKPOINTS, device: torch.device | str = "cpu", published: bool = False) -> SyncConfidence:
     """The metric "sync". Raises WeightsError where its files are missing (all are named) or hold other networks."""
@@ -448,8 +337,8 @@ def load_sync_confidence(checkpoints: Path = CHECKPOINTS, device: torch.device |
             "the files there by hand, or measure with a SyncNet of this project (--syncnet_config and --syncnet)."
         )
     s3fd, syncnet = places.values()
-    reader = TrackReader(SyncNetDetector(load_s3fd(s3fd).to(device)), SyncNetEval(load_syncnet_v2(syncnet).to(device)), published)
-    return SyncConfidence(reader, {name: file_sha256(path) for name, path in places.items()}, published)
+    detector, network = SyncNetDetector(load_s3fd(s3fd).to(device)), SyncNetEval(load_syncnet_v2(syncnet).to(device))
+    return SyncConfidence(detector, network, {name: file_sha256(path) for name, path in places.items()}, published)
 
 
 def load_stable_sync(
@@ -459,7 +348,5 @@ def load_stable_sync(
 
     Raises ConfigError, WeightsError or InputError where they cannot be used.
     """
-    meter = load_sync_meter(config, weights, device)
     faces = build_detector(detector, *(weights_path(name, checkpoints) for name in ("s3fd", "2dfan4")), device)
-    sizes = {"resolution": meter.resolution, "num_frames": meter.num_frames, "lower_half": meter.lower_half}
-    return StableSync(SpanReader(meter, faces), {"syncnet": file_sha256(weights), **sizes, "detector": faces.name})
+    return StableSync(load_sync_meter(config, weights, device), faces, file_sha256(weights))

@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from enum import Enum
@@ -11,7 +11,6 @@ from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 
 from latentsync.app.models import ModelCache
 from latentsync.constants import VIDEO_FPS
@@ -38,7 +37,7 @@ class JobStage(str, Enum):
 
     WAITING = "waiting"
     LOADING = "loading"
-    ANALYSE = "analyse"
+    ANALYSE = "analyse"  # as the pipeline's callback says, as is the next
     GENERATE = "generate"
     COMPARE = "compare"
     DONE = "done"
@@ -51,33 +50,22 @@ class JobStage(str, Enum):
         return self in (JobStage.DONE, JobStage.FAILED, JobStage.CANCELLED)
 
 
-PIPELINE_STAGES = {"analyse": JobStage.ANALYSE, "generate": JobStage.GENERATE}  # what the pipeline's callback says -> stage
-
-
 @dataclass(frozen=True)
 class JobRequest:
-    """One job as it was asked for.
-
-    Attributes:
-        options: with the number of steps given.
-        model: key of the model.
-        max_minutes: the longest result.
-    """
+    """One job as it was asked for."""
 
     video: Path
     audio: Path
-    options: LipsyncOptions
-    model: str
-    max_minutes: float = 5.0
+    options: LipsyncOptions  # with the number of steps given
+    model: str  # its key
+    max_minutes: float = 5.0  # of the longest result
 
     def check(self) -> None:
         """Refuse at once what can be refused without the networks. Raises InputError."""
         video, audio = probe(self.video), probe(self.audio)
         picture, sound = video.require_video(), audio.require_audio()
-        if self.options.length == "audio":
-            self.check_length(sound.duration or audio.duration)
-        else:
-            self.check_length(picture.duration or video.duration)
+        file, stream = (audio, sound) if self.options.length == "audio" else (video, picture)
+        self.check_length(stream.duration or file.duration)
 
     def check_length(self, seconds: float | None) -> None:
         """Raise InputError for a result that is too long; an unknown length (None) passes, and is watched while frames come."""
@@ -107,43 +95,28 @@ class JobCancelled(Exception):
 
 @dataclass(frozen=True)
 class JobProgress:
-    """How far a job is.
-
-    Attributes:
-        done, total: frames of this stage; `total` is None where it is not known.
-        share: of the stage that is done, 0 to 1, finer than frames; None where it is not known.
-        rate: frames a second in this stage so far, 0 before the first.
-        seconds_left: of this stage; None where it cannot be told yet.
-        ahead: jobs that come before this one while it waits.
-    """
+    """How far a job is in its stage; None is what is not known."""
 
     stage: JobStage
-    done: int = 0
-    total: int | None = None
-    share: float | None = None
-    rate: float = 0.0
+    done: int = 0  # frames
+    total: int | None = None  # frames
+    share: float | None = None  # of the stage that is done, 0 to 1, finer than frames
+    rate: float = 0.0  # frames a second so far
     seconds_left: float | None = None
-    ahead: int = 0
+    ahead: int = 0  # jobs that come before this one while it waits
 
 
 @dataclass
 class QueuedJob:
-    """A job between its request and its end.
-
-    Attributes:
-        owner: the session that asked; nobody else is shown anything of it.
-        folder: where its files are written; its own.
-        comparison_video: the original, frame for frame beside the result.
-        error: why it failed.
-    """
+    """A job between its request and its end."""
 
     request: JobRequest
-    owner: str
-    folder: Path
+    owner: str  # the session that asked; nobody else is shown anything of it
+    folder: Path  # where its files are written; its own
     stage: JobStage = JobStage.WAITING
     result: LipsyncResult | None = None
-    comparison_video: Path | None = None
-    error: str | None = None
+    comparison_video: Path | None = None  # the original, frame for frame beside the result
+    error: str | None = None  # why it failed
     _done: int = 0
     _total: int | None = None
     _steps: int = 0  # passes of the denoiser since frames last came out
@@ -169,8 +142,8 @@ class QueuedJob:
 
     def advance(self, stage: str, done: int, total: int | None) -> None:
         """The pipeline's callback. Raises JobCancelled, or InputError where the result becomes too long, whatever its file said."""
-        if self.stage is not PIPELINE_STAGES[stage]:
-            self.begin(PIPELINE_STAGES[stage])
+        if self.stage is not JobStage(stage):
+            self.begin(JobStage(stage))
         self.check()
         self.request.check_length(float((done if total is None else total) / self.request.fps))
         with self._lock:
@@ -208,12 +181,9 @@ class QueuedJob:
 
 
 def write_comparison_video(result: LipsyncResult, path: Path, on_frame: Callable[[], None]) -> Path:
-    """Write what the result shows, without its new mouth and without sound.
+    """Write the result's source as the result plays it, forwards and backwards, without sound.
 
-    Args:
-        result: of the job; its source is played as the result plays it, forwards and backwards.
-        path: an .mp4 file.
-        on_frame: called before each frame; may raise to stop.
+    `path` is an .mp4 file; `on_frame` is called before each frame and may raise to stop.
     """
     source = VideoReader(result.video_path, Fraction(result.fps).limit_denominator(1001))
     scale = min(1.0, COMPARISON_SIDE / max(source.width, source.height))
@@ -228,61 +198,42 @@ def write_comparison_video(result: LipsyncResult, path: Path, on_frame: Callable
 
 
 class JobQueue:
-    """Does jobs one after the other on each of its threads; a context manager, whose end cancels what is left.
-
-    Args:
-        model_cache: the models.
-        concurrency: jobs that are worked on at the same time, with one set of networks.
-    """
+    """Does jobs one after the other on each of `concurrency` threads; a context manager, whose end cancels what is left."""
 
     def __init__(self, model_cache: ModelCache, concurrency: int = 1) -> None:
         self.model_cache = model_cache
         self.model_cache.on_step = self._step
         self._thread = threading.local()  # .job: what this thread works on
-        self._waiting: deque[QueuedJob] = deque()
-        self._running: list[QueuedJob] = []
-        self._changed = threading.Condition()
-        self._closed = False
-        self._threads = [threading.Thread(target=self._work, name=f"worker-{k}", daemon=True) for k in range(concurrency)]
+        self._jobs: list[QueuedJob] = []  # that run or wait, in their order
+        self._lock = threading.Lock()
+        self._workers = ThreadPoolExecutor(concurrency, "worker")
 
     def __enter__(self) -> "JobQueue":
-        for thread in self._threads:
-            thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+    def __exit__(self, *_: object) -> None:
         for job in self.jobs():
             self.cancel(job)
-        for thread in self._threads:
-            thread.join()
+        self._workers.shutdown()
 
     def submit(self, request: JobRequest, owner: str, folder: Path) -> QueuedJob:
-        """Put a job in line after a check of its inputs.
-
-        Raises:
-            InputError: an input cannot be used, or too many jobs wait.
-        """
+        """Put a job in line after a check of its inputs. Raises InputError: one cannot be used, or too many jobs wait."""
         request.check()
         job = QueuedJob(request, owner, folder)
-        with self._changed:
-            if len(self._waiting) >= MAX_WAITING:
+        with self._lock:
+            if sum(other.stage is JobStage.WAITING for other in self._jobs) >= MAX_WAITING:
                 raise InputError(f"{MAX_WAITING} jobs are waiting already: try again in some minutes.")
-            self._waiting.append(job)
-            self._changed.notify()
+            self._jobs.append(job)
+            self._workers.submit(self._work, job)
         return job
 
     def cancel(self, job: QueuedJob) -> None:
         """Stop a job: at once while it waits, at the next frame or step while it runs."""
         job.cancel()
-        with self._changed:
-            waits = job in self._waiting
-            if waits:
-                self._waiting.remove(job)
-        if waits:
-            job.end(JobStage.CANCELLED)
+        with self._lock:
+            if job in self._jobs and job.stage is JobStage.WAITING:
+                self._jobs.remove(job)
+                job.end(JobStage.CANCELLED)
 
     def cancel_owner(self, owner: str) -> None:
         """Stop all jobs of a session."""
@@ -291,48 +242,42 @@ class JobQueue:
                 self.cancel(job)
 
     def jobs(self) -> list[QueuedJob]:
-        """The jobs that wait or run."""
-        with self._changed:
-            return [*self._waiting, *self._running]
+        """The jobs that run or wait."""
+        with self._lock:
+            return list(self._jobs)
 
     def counts(self) -> tuple[int, int]:
         """Jobs that run, jobs that wait."""
-        with self._changed:
-            return len(self._running), len(self._waiting)
+        jobs = self.jobs()
+        waiting = sum(job.stage is JobStage.WAITING for job in jobs)
+        return len(jobs) - waiting, waiting
 
     def progress(self, job: QueuedJob) -> JobProgress:
         """How far a job is, and while it waits how many come before it."""
-        with self._changed:
-            ahead = self._waiting.index(job) + len(self._running) if job in self._waiting else 0
-        return job.progress(ahead)
+        jobs = self.jobs()
+        return job.progress(jobs.index(job) if job.stage is JobStage.WAITING and job in jobs else 0)
 
-    def _work(self) -> None:
-        """A thread: one job after the other until the queue closes."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._closed)
-                if self._closed:
-                    return
-                job = self._waiting.popleft()
-                self._running.append(job)
-            try:
-                self._run(job)
-                end = (JobStage.DONE, None)
-            except JobCancelled:
-                end = (JobStage.CANCELLED, None)
-            except LatentSyncError as error:
-                end = (JobStage.FAILED, str(error))
-            except Exception as error:  # whatever it is, the next job must have its turn
-                logger.error("A job failed unexpectedly:", exc_info=error)
-                end = (JobStage.FAILED, f"There was an {reason_of(error)}.")
-            with self._changed:
-                self._running.remove(job)
-            job.end(*end)
+    def _work(self, job: QueuedJob) -> None:
+        """One job, on a worker's thread."""
+        try:
+            with self._lock:
+                job.begin(JobStage.LOADING)
+            self._run(job)
+            end = (JobStage.DONE, None)
+        except JobCancelled:
+            end = (JobStage.CANCELLED, None)
+        except LatentSyncError as error:
+            end = (JobStage.FAILED, str(error))
+        except Exception as error:  # whatever it is, the next job must have its turn
+            logger.error("A job failed unexpectedly:", exc_info=error)
+            end = (JobStage.FAILED, f"There was an {reason_of(error)}.")
+        with self._lock:
+            self._jobs = [other for other in self._jobs if other is not job]
+        job.end(*end)
 
     def _run(self, job: QueuedJob) -> None:
         """Load the model, make the result, write the video to compare it with."""
         request = job.request
-        job.begin(JobStage.LOADING)
         self._thread.job = job
         with self.model_cache.use(request.model) as pipeline:
             job.check()

@@ -1,11 +1,10 @@
 """What the app says: progress and results in sentences."""
 
 from collections.abc import Mapping
-from itertools import groupby
 from pathlib import Path
 
 from latentsync.app.jobs import JobProgress, JobStage
-from latentsync.faces.plan import SkippedRun
+from latentsync.faces.plan import SkippedRun, frame_reasons, reason_runs
 from latentsync.media.video_reader import source_index
 from latentsync.pipelines.result import LipsyncResult
 
@@ -48,16 +47,9 @@ def describe_seconds(seconds: float) -> str:
 
 
 def output_runs(result: LipsyncResult) -> list[SkippedRun]:
-    """All frames of the result as runs of one fate, in order of time: why they were left as they were, or SYNCED."""
-    reasons = [SYNCED] * result.source_frames
-    for run in result.skipped:
-        reasons[run.start : run.stop] = [run.reason] * (run.stop - run.start)
-    runs, start = [], 0
-    for reason, group in groupby(reasons[source_index(k, result.source_frames)] for k in range(result.frames)):
-        stop = start + sum(1 for _ in group)
-        runs.append(SkippedRun(start, stop, reason))
-        start = stop
-    return runs
+    """All frames of the result as runs, in order of time: why they were left as they were, or SYNCED."""
+    reasons = frame_reasons(result.skipped, result.source_frames)
+    return reason_runs(reasons[source_index(k, result.source_frames)] for k in range(result.frames))
 
 
 def describe_result(result: LipsyncResult) -> list[str]:
@@ -96,7 +88,7 @@ def describe_work(result: LipsyncResult, title: str) -> str:
     """The small print: size, speed, the model's title, seed."""
     total = max(result.seconds["total"], 1e-6)
     return (
-        f"{result.width}×{result.height} · {result.fps:g} frames/s · {result.duration:.1f} s long · made in {describe_seconds(total)} "
+        f"{result.width}×{result.height} · {result.fps:g} frames/s · {result.duration:.1f} s long · generated in {describe_seconds(total)} "
         f"({result.frames / total:.1f} frames/s) · {title} · seed {result.seed}"
     )
 

@@ -28,23 +28,14 @@ NOTES = {
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """One model that can be loaded.
+    """One model that can be loaded."""
 
-    Attributes:
-        key: its short name, which the API takes.
-        title: its name for a person.
-        note: what to expect of it, in plain words.
-        config, unet: its configuration, and its checkpoint where that is not the one which the configuration names.
-        resolution: side of a face in pixels.
-        inference_steps, guidance_scale: what it was made for.
-    """
-
-    key: str
-    title: str
-    note: str
+    key: str  # its short name, which the API takes
+    title: str  # its name for a person
+    note: str  # what to expect of it, in plain words
     config: Path
-    unet: PathLike
-    resolution: int
+    unet: PathLike  # its checkpoint where that is not the one which the configuration names
+    resolution: int  # side of a face in pixels
     inference_steps: int
     guidance_scale: float
 
@@ -52,15 +43,9 @@ class ModelChoice:
 def find_models(
     config: PathLike = None, checkpoint: PathLike = None, overrides: Sequence[str] = (), root: Path = ROOT
 ) -> list[ModelChoice]:
-    """The models whose files are there, the one to begin with first.
+    """The models whose files are there, the one to begin with first: that of `config` and `checkpoint` where the user names them.
 
-    Args:
-        config, checkpoint: a model that the user names; it comes first.
-        overrides: dotted settings such as "run.inference_steps=8", for all models.
-        root: the folder of the project.
-
-    Raises:
-        ConfigError, WeightsError: the named model is wrong, or there is none at all.
+    `overrides` are dotted settings for all models. Raises ConfigError, WeightsError: the named model is wrong, or there is none at all.
     """
 
     def choice(key: str, title: str, note: str, path: Path, unet: PathLike, settings: Config) -> ModelChoice:
@@ -84,12 +69,7 @@ def find_models(
 
 
 class ModelCache:
-    """Holds one loaded model at a time, for any number of threads; another one takes its place when nobody uses it any more.
-
-    Args:
-        choices: the models there are.
-        load: makes a pipeline of a choice.
-    """
+    """Holds one loaded model at a time, for any number of threads; another one takes its place when nobody uses it any more."""
 
     def __init__(self, choices: Sequence[ModelChoice], load: Callable[[ModelChoice], LipsyncPipeline]) -> None:
         self.choices = {choice.key: choice for choice in choices}
@@ -99,18 +79,12 @@ class ModelCache:
         self._turn = threading.Lock()  # held while waiting, so that who asks first is served first
         self._changed = threading.Condition()
         self._users = 0
-        self._key: str | None = None
+        self.loaded: str | None = None  # the key of the model that is loaded
         self._pipeline: LipsyncPipeline | None = None
 
     @property
     def default(self) -> ModelChoice:
-        """The model to begin with."""
         return next(iter(self.choices.values()))
-
-    @property
-    def loaded(self) -> str | None:
-        """The key of the model that is loaded."""
-        return self._key
 
     def choice(self, key: str | None) -> ModelChoice:
         """A model by its key, the default one for None or "". Raises InputError for a key that is none."""
@@ -130,15 +104,11 @@ class ModelCache:
 
     @contextmanager
     def use(self, key: str) -> Iterator[LipsyncPipeline]:
-        """The pipeline of a model for the length of a block; loads it first where another one, or none, is loaded.
-
-        Raises:
-            LatentSyncError: it cannot be loaded.
-        """
+        """The pipeline of a model for the length of a block, loaded first where it is not. Raises LatentSyncError where it cannot be."""
         with self._turn, self._changed:
-            while self._users and self._key != key:
+            while self._users and self.loaded != key:
                 self._changed.wait()
-            if self._key != key:
+            if self.loaded != key:
                 self._swap(self.choice(key))
             self._users += 1
             pipeline = self._pipeline
@@ -152,12 +122,12 @@ class ModelCache:
 
     def _swap(self, choice: ModelChoice) -> None:
         """Let the old model go before the new one is loaded: both may not fit."""
-        self._key = self._pipeline = None
+        self.loaded = self._pipeline = None
         gc.collect()
         release_cached_memory()
         pipeline = self._load(choice)
         pipeline.set_progress_bar_config(disable=True)
         pipeline.unet.register_forward_pre_hook(lambda *_: self.on_step())
-        self._pipeline, self._key = pipeline, choice.key
+        self._pipeline, self.loaded = pipeline, choice.key
         self.loads += 1
         logger.info("%s is loaded (load %d of this run)", choice.title, self.loads)

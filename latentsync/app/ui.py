@@ -5,9 +5,8 @@ import os
 import secrets
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import fields
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,33 +16,33 @@ import gradio as gr
 from gradio.themes import Base, Color, colors, sizes
 from jinja2 import Environment, FileSystemLoader
 
-from latentsync.app.handlers import (
-    DRAFT,
-    FINE,
-    MODEL_DEFAULT,
-    NOBODY,
-    STANDARD,
-    Handlers,
-    Sessions,
-    owner_of,
-    preset_options,
-    toast,
-)
+from latentsync.app.handlers import DRAFT, FINE, NOBODY, PRESET_OPTIONS, STANDARD, Handlers, Sessions, owner_of, preset_options, toast
 from latentsync.app.jobs import JobProgress, JobQueue, JobStage, QueuedJob
 from latentsync.app.messages import SYNCED, TITLES, describe_place, describe_progress, describe_result, describe_work, output_runs
 from latentsync.app.models import ModelCache
 from latentsync.app.people import PeopleFinder
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.pipelines.build import ROOT
-from latentsync.pipelines.options import LipsyncOptions
+from latentsync.pipelines.options import OPTION_TYPES, LipsyncOptions
 from latentsync.pipelines.result import LipsyncResult
 
 STATIC = Path(__file__).with_name("static")
-MODEL_POLL_SECONDS = 3.0  # between two looks at whether the model is loaded
+MODEL_POLL_SECONDS = 3.0  # between two checks of whether the model is loaded
 STAGES = {JobStage.ANALYSE: "Follow", JobStage.GENERATE: "Make", JobStage.COMPARE: "Compare"}
-OPTIONS = ("face", "length", "keep_fps", "inference_steps", "guidance_scale", "seed", "crf")  # of LipsyncOptions, on the page
-FACES = (("The largest face", "largest"), ("The leftmost face", "left"), ("The rightmost face", "right"))
-LENGTHS = {"audio": "As long as the sound", "video": "As long as the video"}
+MODEL_DEFAULT = -1  # what the API's callers give for numbers that the model or the codec decides
+CONTROLS: dict[str, dict[str, Any]] = {  # the options of a job that page and API offer: the page's label, and more settings of its input
+    "face": {
+        "label": "Who shall speak where nobody is chosen above",
+        "choices": [("The largest face", "largest"), ("The leftmost face", "left"), ("The rightmost face", "right")],
+        "info": None,
+    },
+    "inference_steps": {"label": "Steps", "minimum": 1, "maximum": 100, "step": 1},
+    "guidance_scale": {"label": "Guidance", "minimum": 1, "maximum": 5, "step": 0.1},
+    "seed": {"label": "Seed", "minimum": 0},
+    "length": {"label": "How long is the result?", "choices": [("As long as the sound", "audio"), ("As long as the video", "video")]},
+    "keep_fps": {"label": "Keep the video's frame rate"},
+    "crf": {"label": "Compression (crf)", "minimum": 10, "maximum": 35, "step": 1},
+}
 ABOUT_PRESETS = "Draft is a quick look, Standard what the model was made for, Fine takes twice the steps."
 SHOW_OUTCOME = "() => document.getElementById('outcome').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -129,13 +128,28 @@ def result_view(job: QueuedJob, title: str) -> str:
     return view("result", original, address, result.output_path.name, tall, *strip_of(result), sentences, small_print)
 
 
-def option(name: str, titles: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Value, explanation and, where `titles` names them for a person, choices of an input, as `LipsyncOptions` has them."""
-    field = next(field for field in fields(LipsyncOptions) if field.name == name)
-    settings = {"value": field.default, "info": field.metadata.get("help")}
-    if titles:
-        settings["choices"] = [(titles.get(choice, choice), choice) for choice in field.metadata.get("choices") or titles]
-    return settings
+def option_input(name: str, **settings: Any) -> gr.components.Component:
+    """The page's input of an option: of the option's type, with the value and explanation of `LipsyncOptions` and what CONTROLS adds."""
+    about = LipsyncOptions.__dataclass_fields__[name].metadata
+    settings = {"value": getattr(LipsyncOptions, name), "info": about["help"], "elem_id": name, **CONTROLS[name], **settings}
+    kind = OPTION_TYPES[name]
+    if kind is bool:
+        return gr.Checkbox(**settings)
+    if kind is str:
+        choices = settings.pop("choices", about["choices"])
+        return gr.Radio(choices, **settings) if choices else gr.Textbox(**settings)
+    make = gr.Slider if "maximum" in settings else gr.Number
+    return make(**settings, precision=0 if kind is int else None)
+
+
+def api_input(name: str) -> gr.components.Component:
+    """The API's input of an option."""
+    kind, default = OPTION_TYPES[name], getattr(LipsyncOptions, name)
+    if kind is bool:
+        return gr.Checkbox(default, label=name)
+    if kind is str:
+        return gr.Textbox(default or "", label=name)
+    return gr.Number(MODEL_DEFAULT if default is None else default, label=name, precision=0 if kind is int else None)
 
 
 def html(value: Any, **settings: Any) -> gr.HTML:
@@ -144,11 +158,7 @@ def html(value: Any, **settings: Any) -> gr.HTML:
 
 
 class Page:
-    """Builds the page and calls the handlers with what stands on it.
-
-    Args:
-        examples: pairs (video, audio) to try out with.
-    """
+    """Builds the page and calls the handlers with what stands on it; `examples` are pairs (video, audio) to try out with."""
 
     def __init__(self, handlers: Handlers, examples: Sequence[tuple[Path, Path]]) -> None:
         self._handlers, self._cache, self._examples = handlers, handlers.job_queue.model_cache, examples
@@ -170,7 +180,7 @@ class Page:
                 with gr.Column(scale=6, min_width=300, elem_classes="ls-outcome"):
                     outcome = html(view("empty"), js_on_load=read_static("player.js"), elem_id="outcome", elem_classes="ls-card")
             go.click(None, js=SHOW_OUTCOME, **PRIVATE)
-            job = go.click(self._run, [video, audio, people, model, *options], [outcome, go, stop], **PRIVATE)
+            job = go.click(self._run, [video, audio, people, model], [outcome, go, stop], inputs_kwargs=options, **PRIVATE)
             job.then(self._describe, [model], [about], **PRIVATE)
             gr.on([model.input, page.load], self._describe, [model], [about], **PRIVATE)
             timer = gr.Timer(MODEL_POLL_SECONDS)
@@ -216,44 +226,31 @@ class Page:
         preset = gr.Radio((DRAFT, STANDARD, FINE), value=STANDARD, label="Quality", info=ABOUT_PRESETS, elem_id="preset")
         return model, about, preset
 
-    def _options(self, model: gr.Dropdown, preset: gr.Radio) -> list[gr.components.Component]:
-        """What few people need, folded: the inputs of OPTIONS. The preset and the model set three of them."""
-        steps, guidance, crf = preset_options(STANDARD, self._cache.default)
+    def _options(self, model: gr.Dropdown, preset: gr.Radio) -> dict[str, gr.components.Component]:
+        """What few people need, folded: the inputs of CONTROLS. The preset and the model set three of them."""
+        defaults = dict(zip(PRESET_OPTIONS, preset_options(STANDARD, self._cache.default), strict=True))
+        inputs = {}
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-            face = gr.Radio(FACES, value=LipsyncOptions.face, label="Who shall speak where nobody is chosen above")
-            length = gr.Radio(**option("length", LENGTHS), label="How long is the result?", elem_id="length")
-            steps_slider = gr.Slider(
-                1, 100, **option("inference_steps") | {"value": steps}, step=1, precision=0, label="Steps", elem_id="steps"
-            )
-            guidance_slider = gr.Slider(1, 5, **option("guidance_scale") | {"value": guidance}, step=0.1, label="Guidance")
-            with gr.Row(elem_classes="ls-seed"):
-                seed = gr.Number(**option("seed"), label="Seed", precision=0, minimum=0)
-                dice = gr.Button("Roll the dice", size="sm", elem_id="dice", min_width=120)
-            keep_fps = gr.Checkbox(**option("keep_fps"), label="Keep the video's frame rate")
-            crf_slider = gr.Slider(10, 35, **option("crf") | {"value": crf}, step=1, precision=0, label="Compression (crf)")
-        dice.click(lambda: secrets.randbelow(1_000_000), None, [seed], **PRIVATE)
+            for name in CONTROLS:
+                with gr.Row(elem_classes="ls-seed") if name == "seed" else nullcontext():
+                    inputs[name] = option_input(name, **({"value": defaults[name]} if name in defaults else {}))
+                    if name == "seed":
+                        dice = gr.Button("Roll the dice", size="sm", elem_id="dice", min_width=120)
+        dice.click(lambda: secrets.randbelow(1_000_000), None, [inputs["seed"]], **PRIVATE)
         for chooser in (preset, model):
-            chooser.input(self._settings, [preset, model], [steps_slider, guidance_slider, crf_slider], **PRIVATE)
-        return [face, length, keep_fps, steps_slider, guidance_slider, seed, crf_slider]
+            chooser.input(self._settings, [preset, model], [inputs[name] for name in PRESET_OPTIONS], **PRIVATE)
+        return inputs
 
     def _endpoint(self) -> None:
         """The API's /lipsync, which programs call; its inputs and outputs stand on no page."""
         with gr.Row(visible=False):
-            inputs = [
-                gr.File(label="video", type="filepath"),
-                gr.File(label="audio", type="filepath"),
-                gr.Textbox(LipsyncOptions.face, label="face"),
-                gr.Textbox("", label="model"),
-                gr.Number(MODEL_DEFAULT, label="inference_steps", precision=0),
-                gr.Number(MODEL_DEFAULT, label="guidance_scale"),
-                gr.Number(LipsyncOptions.seed, label="seed", precision=0),
-                gr.Textbox(LipsyncOptions.length, label="length"),
-                gr.Checkbox(LipsyncOptions.keep_fps, label="keep_fps"),
-                gr.Number(MODEL_DEFAULT, label="crf", precision=0),
-            ]
+            files = [gr.File(label=label, type="filepath") for label in ("video", "audio")]
+            options = {name: api_input(name) for name in CONTROLS}
+            inputs = {"face": options.pop("face"), "model": gr.Textbox("", label="model"), **options}
             outputs = [gr.File(label="result"), gr.JSON(label="report")]
             button = gr.Button("call")
-        button.click(self._handlers.call, inputs, outputs, api_name="lipsync", api_description="Give the person in a video other words.")
+        about = {"api_name": "lipsync", "api_description": "Give the person in a video other words."}
+        button.click(self._call, files, outputs, inputs_kwargs=inputs, **about)
 
     def _find_people(self, video: str | None, request: gr.Request) -> gr.HTML:
         found = self._handlers.people(video, owner_of(request))
@@ -286,16 +283,9 @@ class Page:
         self._handlers.forget(owner_of(request))
 
     async def _run(
-        self,
-        request: gr.Request,
-        video: str | None,
-        audio: str | None,
-        people: dict[str, list] | None,
-        model: str,
-        *values: Any,
+        self, request: gr.Request, video: str | None, audio: str | None, people: dict[str, list] | None, model: str, **options: Any
     ) -> AsyncIterator[tuple[Any, Any, Any]]:
-        """The button: progress until the end, then the result or the reason why there is none; `values` are those of OPTIONS."""
-        options = dict(zip(OPTIONS, values, strict=True))
+        """The button: progress until the end, then the result or the reason why there is none."""
         options["face"] = ";".join((people or NOBODY)["chosen"]) or options["face"]
         running, ready = ((gr.Button(visible=go), gr.Button(visible=not go)) for go in (False, True))
         try:
@@ -313,6 +303,26 @@ class Page:
         else:
             yield result_view(job, self._cache.choice(job.request.model).title), *ready
 
+    async def _call(
+        self, request: gr.Request, video: str | None, audio: str | None, model: str, **options: Any
+    ) -> AsyncIterator[tuple[str | None, dict[str, Any]]]:
+        """The API: (None, progress) again and again, then (the result's file, its report). Raises gr.Error with the reason."""
+        for name, value in options.items():
+            if value == MODEL_DEFAULT and getattr(LipsyncOptions, name) is None:
+                options[name] = None
+        try:
+            job = await asyncio.to_thread(self._handlers.submit, video, audio, model, options, owner_of(request))
+        except LatentSyncError as error:
+            raise toast(error) from None
+        async for progress in self._handlers.follow(job):
+            yield None, {"stage": progress.stage.value, "frames": progress.done, "total": progress.total, "ahead": progress.ahead}
+        if job.result is None or job.stage is not JobStage.DONE:
+            raise toast(self._handlers.failure(job) or "The job was stopped.")
+        report = job.result.as_dict()
+        for key in ("video_path", "audio_path", "output_path"):
+            report[key] = Path(report[key]).name
+        yield str(job.result.output_path), report | {"stage": "done", "model": job.request.model, "sentences": describe_result(job.result)}
+
 
 @contextmanager
 def serving(
@@ -328,18 +338,10 @@ def serving(
 ) -> Iterator[gr.Blocks]:
     """Serve the app for the length of a block; yields the running page.
 
-    All files, uploads too, lie in one temporary folder, which goes with it.
+    All files, uploads too, lie in one temporary folder, which goes with it. Arguments are those of gradio_app.py; where `host` and `port`
+    are None, Gradio chooses: GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else 127.0.0.1 and the first free port from 7860.
 
-    Args:
-        max_minutes, max_megabytes: the longest result, the largest upload.
-        concurrency: jobs that are worked on at the same time.
-        host, port: None lets Gradio choose: the variables GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else 127.0.0.1 and the first
-            free port from 7860.
-        share: publish it on the internet through Gradio's tunnel.
-        auth: (name, password) of those who may use it; empty: everybody who reaches it.
-
-    Raises:
-        InputError: the port is taken, or the host is none of this machine's.
+    Raises InputError: the port is taken, or the host is none of this machine's.
     """
     with (
         tempfile.TemporaryDirectory(prefix="latentsync-app-", ignore_cleanup_errors=True) as folder,
@@ -359,11 +361,11 @@ def serving(
 
         settings = {"server_name": host, "server_port": port, "share": share, "auth": list(auth) or None}
         limits = {"max_file_size": f"{max_megabytes}mb"}
-        look = {"theme": make_theme(), "css": read_static("style.css"), "favicon_path": STATIC / "mark.svg", "footer_links": ["api"]}
+        style = {"theme": make_theme(), "css": read_static("style.css"), "favicon_path": STATIC / "mark.svg", "footer_links": ["api"]}
         unused = {"quiet": True, "run_history": False, "enable_monitoring": False, "ssr_mode": False, "pwa": False}
         try:
             try:
-                page.launch(**settings, **limits, **look, **unused, prevent_thread_lock=True, app_kwargs={"lifespan": add_health})
+                page.launch(**settings, **limits, **style, **unused, prevent_thread_lock=True, app_kwargs={"lifespan": add_health})
             except OSError as error:
                 raise InputError(f"The app cannot listen at {host or 'this machine'}, port {port or '7860 and up'}: {error}") from None
             yield page

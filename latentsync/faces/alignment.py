@@ -232,22 +232,16 @@ def resize_lanczos4(face: Tensor, resolution: int) -> Tensor:
     """
     if face.device.type == "cpu":
         return torch.from_numpy(cv2.resize(face.numpy(), (resolution, resolution), interpolation=cv2.INTER_LANCZOS4))
-    return from_fixed_point(filter_axis(filter_axis(face.int(), resolution, dim=1), resolution, dim=0))
+    return resize_fixed_point(face, resolution)
 
 
-def filter_axis(image: Tensor, length: int, dim: int) -> Tensor:
-    """One axis of an int32 image resampled to `length`, as sums scaled by 2^11."""
-    places, weights = lanczos4_taps(image.shape[dim], length)
-    shape = [-1 if axis == dim else 1 for axis in range(image.ndim)]
-    total = 0
-    for tap in range(LANCZOS_TAPS):
-        index = torch.from_numpy(places[:, tap]).to(image.device)
-        total = total + image.index_select(dim, index) * torch.from_numpy(weights[:, tap]).to(image.device).view(shape)
-    return total
-
-
-def from_fixed_point(total: Tensor) -> Tensor:
-    """Sums scaled by 2^22, after both axes, rounded to uint8."""
+def resize_fixed_point(face: Tensor, resolution: int) -> Tensor:
+    """`resize_lanczos4` on any device: sums of taps, scaled by 2^11 in each axis, then rounded."""
+    total = face.int()
+    for dim in (1, 0):
+        places, weights = (torch.from_numpy(part).to(face.device) for part in lanczos4_taps(face.shape[dim], resolution))
+        weights = weights[:, :, None] if dim == 1 else weights[:, :, None, None]  # n 8 colours, n 8 columns colours
+        total = sum(total.index_select(dim, places[:, tap]) * weights[:, tap] for tap in range(LANCZOS_TAPS))
     return ((total + (1 << (2 * LANCZOS_BITS - 1))) >> (2 * LANCZOS_BITS)).clamp(0, 255).to(torch.uint8)
 
 

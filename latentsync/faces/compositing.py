@@ -15,7 +15,7 @@ from latentsync.faces.mask import lip_box
 CELLS = 16  # a side of the grid on which colours are compared
 REACH = 1.5  # cells: standard deviation over which a difference spreads
 LARGEST = 0.3  # of the range of pixels, which is 2: what differs by more is no tint
-GRID = 64  # a side of the grid on which the contour is looked for
+GRID = 64  # a side of the grid on which the contour is found
 UNIT = TEMPLATE_RESOLUTION / GRID  # pixels of a face at 256 in one cell of it
 TOP, BOTTOM = 22, 62  # rows of it that have a contour of their own; those above and below take the nearest
 CORE = ((128, 160), (72, 78))  # centre and half axes, at 256, of an ellipse that always counts as face: mouth, chin, inner cheeks
@@ -55,8 +55,8 @@ class FaceMatte:
         """
         if span != self._span:
             self._span, self._colour, self._scores, self._contour = span, None, None, None
-        known = shrink(inside.cpu().numpy()) > 0.99
-        scores = np.stack([self._score(*parts) for parts in zip(shrink(faces.cpu().numpy()), known, strict=True)])
+        known = cell_means(inside.cpu().numpy()) > 0.99
+        scores = np.stack([self._score(*parts) for parts in zip(cell_means(faces.cpu().numpy()), known, strict=True)])
         scores, self._scores = steadied(scores, self._scores)
         contours, self._contour = steadied(face_contours(scores), self._contour)
         return matte_of(torch.from_numpy(contours).to(faces.device), self._resolution)
@@ -99,7 +99,7 @@ def face_contours(scores: np.ndarray) -> np.ndarray:
     return sum(weight * padded[..., tap : tap + BOTTOM - TOP] for tap, weight in enumerate(kernel)).astype(np.float32)
 
 
-def shrink(pictures: np.ndarray) -> np.ndarray:
+def cell_means(pictures: np.ndarray) -> np.ndarray:
     """Pictures [f R R] or [f R R 3], averaged over the cells of the grid; float32 [f 64 64] or [f 64 64 3]."""
     return np.stack([cv2.resize(picture, (GRID, GRID), interpolation=cv2.INTER_AREA) for picture in pictures]).astype(np.float32)
 
@@ -178,11 +178,6 @@ def match_skin(generated: Tensor, source: Tensor, weights: Tensor) -> Tensor:
 
 
 EDGE_DIVISOR = 20  # the soft edge is as wide as the root of the face's area over this
-
-
-def restore(frame: np.ndarray, face: Tensor, matrix: Tensor) -> np.ndarray:
-    """A new frame uint8 [h w 3] with `face`, pixels float [3 R R] in [-1, 1], pasted where `matrix` [2 3] took it from."""
-    return restore_faces([frame], face[None], torch.as_tensor(matrix)[None])[0]
 
 
 def restore_faces(frames: Sequence[np.ndarray], faces: Tensor, matrices: Tensor, keep: Tensor | None = None) -> list[np.ndarray]:
@@ -287,7 +282,7 @@ def edge_masks(cover: Tensor) -> tuple[Tensor, Tensor]:
 
     The width of the edge is a twentieth of the root of the covered area. Faces under 400 pixels have no soft edge.
     """
-    erode, blur = (erode_opencv, blur_opencv) if cover.device.type == "cpu" else (erode_shifts, blur_shifts)
+    erode, blur = (erode_opencv, blur_opencv) if cover.device.type == "cpu" else (erode_pooled, blur_shifts)
     eroded = erode(cover, 2)
     edge = int(max(float(eroded.sum()), 0.0) ** 0.5) // EDGE_DIVISOR
     if edge == 0:
@@ -311,17 +306,11 @@ def blur_opencv(mask: Tensor, radius: int) -> Tensor:
     return torch.from_numpy(cv2.GaussianBlur(mask.numpy(), kernel, sigma, borderType=cv2.BORDER_REFLECT_101))
 
 
-def erode_shifts(mask: Tensor, side: int) -> Tensor:
-    """`erode_opencv` on any device: minima of shifted copies, the shift doubling each time."""
-    for dim in (0, 1):
-        before, after = side // 2, side - 1 - side // 2
-        padding = (before, after) if dim == 1 else (0, 0, before, after)
-        mask, reach = F.pad(mask, padding, value=float("inf")), 1
-        while reach < side:
-            step = min(reach, side - reach)
-            length = mask.shape[dim] - step
-            mask, reach = torch.minimum(mask.narrow(dim, 0, length), mask.narrow(dim, step, length)), reach + step
-    return mask
+def erode_pooled(mask: Tensor, side: int) -> Tensor:
+    """`erode_opencv` on any device."""
+    before, after = side // 2, side - 1 - side // 2
+    padded = F.pad(-mask[None], (before, after, before, after), value=float("-inf"))
+    return -F.max_pool2d(F.max_pool2d(padded, (side, 1), stride=1), (1, side), stride=1)[0]
 
 
 def blur_shifts(mask: Tensor, radius: int) -> Tensor:
@@ -331,13 +320,7 @@ def blur_shifts(mask: Tensor, radius: int) -> Tensor:
     weights = (weights / weights.sum()).float().to(mask.device)
     for dim in (-2, -1):
         length = mask.shape[dim]
-        index = mirrored_index(length, radius).to(mask.device)
+        index = torch.from_numpy(np.pad(np.arange(length), radius, mode="reflect")).to(mask.device)
         spread = mask.index_select(dim, index)
         mask = sum(weight * spread.narrow(dim, tap, length) for tap, weight in enumerate(weights))
     return mask
-
-
-def mirrored_index(length: int, radius: int) -> Tensor:
-    """Indexes -radius .. length - 1 + radius folded back into 0 .. length - 1, the edge pixel not repeated."""
-    index, period = torch.arange(-radius, length + radius), max(2 * (length - 1), 1)
-    return (length - 1 - ((index % period) - (length - 1)).abs()).clamp(0, length - 1)

@@ -135,13 +135,13 @@ def overlap(box: np.ndarray, other: np.ndarray) -> float:
 
 MIN_FACE = 20  # pixels of the shrunken picture
 MTCNN_MIN_SCORE = 0.95  # of a face that full detection reports: leaves no false box on real clips
-MIN_FOLLOW_SCORE = 0.8  # of a face found again, mean over its looks
+MIN_FOLLOW_SCORE = 0.8  # of a face found again, mean over its squares
 # From eyes and nose to brows and nose: x runs from the left eye to the right one, y is perpendicular to it and points down.
 LEFT_BROW = (-0.607, -0.297)
 RIGHT_BROW = (0.578, -0.308)
 NOSE_SHARE = 0.94  # of the way from the middle of the eyes to the tip of the nose
-# Where the last network looks when it finds a face again: shift in x and y, in heights of the last box.
-LOOKS = ((-0.06, 0.0), (0.06, 0.0), (0.0, -0.06), (0.0, 0.06))
+# Squares in which the last network finds a face again: shift in x and y, in heights of the last box.
+SHIFTS = ((-0.06, 0.0), (0.06, 0.0), (0.0, -0.06), (0.0, 0.06))
 INPUT = 48  # pixels a side that the last network sees
 
 
@@ -170,17 +170,21 @@ class MtcnnDetector:
 
     @torch.inference_mode()
     def follow(self, picture: np.ndarray, faces: list[Face]) -> list[Face | None]:
-        """Each face found again in a picture uint8 [h w 3] near its last box: the mean of a few looks that agree."""
+        """Each face found again in a picture uint8 [h w 3] near its last box: the mean of a few squares, None where it is not sure."""
         if not faces:
             return []
-        squares = np.stack([look_square(face.box, look) for face in faces for look in LOOKS])  # n 3: x0, y0, side
-        looks = np.stack([cut_square(picture, square) for square in squares])  # n 48 48 3
-        inputs = (torch.from_numpy(looks).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
+        squares = np.stack([face_square(face.box, shift) for face in faces for shift in SHIFTS])  # n 3: x0, y0, side
+        patches = np.stack([cut_square(picture, square) for square in squares])  # n 48 48 3
+        inputs = (torch.from_numpy(patches).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
         with one_thread():
-            shifts, points, scores = (output.cpu().numpy() for output in self._networks.onet(inputs))
-        boxes, points = to_picture(squares, shifts, points)
-        groups = np.split(np.arange(len(squares)), len(faces))
-        return [merge(boxes[group], points[group], scores[group, 1]) for group in groups]
+            edges, points, scores = (output.cpu().numpy() for output in self._networks.onet(inputs))
+        boxes, places = from_squares(squares, edges, points)
+        found: list[Face | None] = []
+        for part in np.split(np.arange(len(squares)), len(faces)):
+            score = float(scores[part, 1].mean())
+            face = Face(boxes[part].mean(axis=0), score, anchors_from_points(places[part].mean(axis=0)))
+            found.append(face if score >= MIN_FOLLOW_SCORE else None)
+        return found
 
 
 def anchors_from_points(points: np.ndarray) -> np.ndarray:
@@ -192,10 +196,10 @@ def anchors_from_points(points: np.ndarray) -> np.ndarray:
     return np.stack([*brows, middle + NOSE_SHARE * (nose - middle)]).astype(np.float32)
 
 
-def look_square(box: np.ndarray, look: tuple[float, float]) -> tuple[int, int, int]:
-    """Corner x, y and side of the square around a box, moved by one of `LOOKS`; whole pixels."""
+def face_square(box: np.ndarray, shift: tuple[float, float]) -> tuple[int, int, int]:
+    """Corner x, y and side of the square around a box, moved by one of `SHIFTS`; whole pixels."""
     side = max(round(float(max(box[2] - box[0], box[3] - box[1]))), 2)
-    x, y = (box[0] + box[2]) / 2 + look[0] * side, (box[1] + box[3]) / 2 + look[1] * side
+    x, y = (box[0] + box[2]) / 2 + shift[0] * side, (box[1] + box[3]) / 2 + shift[1] * side
     return round(float(x) - side / 2), round(float(y) - side / 2), side
 
 
@@ -212,24 +216,15 @@ def cut_square(picture: np.ndarray, square: np.ndarray) -> np.ndarray:
     return cv2.resize(patch, (INPUT, INPUT), interpolation=cv2.INTER_AREA)
 
 
-def to_picture(squares: np.ndarray, shifts: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def from_squares(squares: np.ndarray, edges: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Boxes [n 4] and points [n 5 2] in pixels of the picture from the network's shares of each square [n 3]."""
     corner, side = squares[:, :2], squares[:, 2:]
-    edges = np.concatenate([corner, corner + side], axis=1)
-    boxes = edges + shifts * side
-    places = np.stack([points[:, :5], points[:, 5:]], axis=-1) * side[:, None] + corner[:, None]  # n 5 2
+    boxes = np.concatenate([corner, corner + side], axis=1) + edges * side
+    places = np.stack([points[:, :5], points[:, 5:]], axis=-1) * side[:, None] + corner[:, None]
     return boxes.astype(np.float32), places.astype(np.float32)
 
 
-def merge(boxes: np.ndarray, points: np.ndarray, scores: np.ndarray) -> Face | None:
-    """One face from several looks at it: their mean, or None when they are not sure together."""
-    score = float(scores.mean())
-    if score < MIN_FOLLOW_SCORE:
-        return None
-    return Face(boxes.mean(axis=0), score, anchors_from_points(points.mean(axis=0)))
-
-
-BOX_SIDE = 640  # pixels of the long side that boxes are looked for in; landmarks are found in the picture itself
+BOX_SIDE = 640  # pixels of the long side in which boxes are detected; landmarks are found in the picture itself
 S3FD_MIN_SCORE = 0.5  # of a box
 HINT = "use the file of the face-alignment project, or the detector 'mtcnn', which needs none"
 
@@ -307,5 +302,4 @@ def build_detector(name: str, s3fd_path: Path, fan_path: Path, device: torch.dev
         raise InputError(f"There is no face detector '{name}': use one of {', '.join(NAMES)}.")
     if name == "face-alignment" or (name == "auto" and s3fd_path.is_file() and fan_path.is_file()):
         return FanDetector(s3fd_path, fan_path, device)
-
     return MtcnnDetector(device)

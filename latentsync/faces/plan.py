@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +14,7 @@ from latentsync.constants import TEMPLATE_RESOLUTION
 from latentsync.faces.alignment import AlignmentSmoother, face_size, fit_similarity
 from latentsync.faces.detector import Face, FaceDetector, FaceFollower, Smoothing, is_plausible, is_profile, is_upright, overlap, shrink
 from latentsync.faces.selection import FaceChoice
-from latentsync.faces.tracking import DissolveFinder, Person, Track, Tracker, group_people, smooth_window, with_cuts
+from latentsync.faces.tracking import DissolveFinder, Track, Tracker, group_people, smooth_window, with_cuts
 
 CELLS = (12, 16)  # columns and rows of the aligned face
 CELL = 5  # pixels a side
@@ -46,7 +47,7 @@ def covered_runs(colours: np.ndarray) -> list[tuple[int, int]]:
     Colours are compared with their median over two seconds before and after, brightness with that of nose and cheeks. What covers a
     mouth for most of that time, or has the colour of the skin, is not seen.
     """
-    usual = running_median(colours)
+    usual = np.stack([np.median(colours[max(0, i - REACH) : i + REACH + 1], axis=0) for i in range(len(colours))])
     gain = (colours[:, 0] / np.maximum(usual[:, 0], 1)).mean(axis=1)[:, None, None]
     change = np.abs(colours[:, 1:] / np.maximum(gain, 0.2) - usual[:, 1:]).mean(axis=2)  # n 36
     covered = (np.quantile(change, 1 - MIN_COVERED, axis=1) > MIN_CHANGE) & (colours[:, 0].mean(axis=1) >= MIN_LIGHT)
@@ -55,11 +56,6 @@ def covered_runs(colours: np.ndarray) -> list[tuple[int, int]]:
         start = runs.pop()[0] if runs and frame - runs[-1][1] <= MAX_HOLE else int(frame)
         runs.append((start, int(frame) + 1))
     return [(start, stop) for start, stop in runs if covered[start:stop].sum() >= MIN_RUN]
-
-
-def running_median(values: np.ndarray) -> np.ndarray:
-    """The median of `values` [n ...] over `REACH` frames before and after each."""
-    return np.stack([np.median(values[max(0, i - REACH) : i + REACH + 1], axis=0) for i in range(len(values))])
 
 
 MIN_FRAMES = 3  # frames a face must be seen for, unless its shot is shorter
@@ -110,7 +106,7 @@ class PlanBuilder:
         self._num_frames, self._shot_start, self._num_shots, self._most_faces = 0, 0, 0, 0
         self._tracker = Tracker(smoothing)
         self._spans: list[Span] = []
-        self._skipped: list[SkippedRun] = []
+        self._reasons: list[str] = []  # of each frame, "" of those in a span
         self._covered: list[tuple[int, int]] = []
 
     def add(self, faces: Sequence[Face], is_cut: bool = False) -> None:
@@ -125,33 +121,35 @@ class PlanBuilder:
         if self._num_frames > self._shot_start:
             self._end_shot()
         self._choice.check_times(self._num_frames, self._fps)
-        skipped = tuple(merge_runs(self._skipped))
+        skipped = skipped_runs(self._reasons)
         return FacePlan(self._num_frames, self._num_shots, self._most_faces, tuple(self._spans), skipped, tuple(self._covered))
 
     def _end_shot(self) -> None:
         start, stop = self._shot_start, self._num_frames
-        reasons, usable = [NO_FACE] * (stop - start), []
+        self._reasons += [NO_FACE] * (stop - start)
+        usable = []
         for track in self._tracker.finish():
-            reason = why_unusable(track, stop - start)
-            if reason is None:
-                usable.append(track)
+            if track.stop - track.start < min(MIN_FRAMES, stop - start):
+                self._note(track, TOO_SHORT)
+            elif track.mean_width < MIN_WIDTH:
+                self._note(track, TOO_SMALL)
             else:
-                write_reason(reasons, track, start, reason)
+                usable.append(track)
         people = group_people(usable, stop - start)
         self._most_faces = max(self._most_faces, len(people))
         chosen, others = self._choice.pick(people, start, stop, self._fps)
         for track in usable:
-            write_reason(reasons, track, start, others)
-        spans = [self._span(track) for track in chosen_tracks(people, chosen)]
-        for track in chosen_tracks(people, chosen):
+            self._note(track, others)
+        for track in [] if chosen is None else people[chosen].tracks:
+            self._note(track, "")
+            self._spans.append(self._span(track))
             if all(colours is not None for colours in track.colours):
                 self._covered += [(track.start + first, track.start + end) for first, end in covered_runs(np.stack(track.colours))]
-        for span in spans:
-            reasons[span.start - start : span.stop - start] = [""] * (span.stop - span.start)
-        self._spans += spans
-        self._skipped += runs(reasons, start)
         self._tracker = Tracker(self._smoothing)
         self._shot_start, self._num_shots = stop, self._num_shots + 1
+
+    def _note(self, track: Track, reason: str) -> None:
+        self._reasons[track.start : track.stop] = [reason] * (track.stop - track.start)
 
     def _span(self, track: Track) -> Span:
         anchors = np.stack(track.anchors)  # n 3 2
@@ -161,55 +159,35 @@ class PlanBuilder:
         return Span(track.start, track.stop, self._num_shots, matrices, np.stack(track.boxes))
 
 
-def why_unusable(track: Track, shot_length: int) -> str | None:
-    """Why a track gets no new mouth, or None when it may."""
-    if track.stop - track.start < min(MIN_FRAMES, shot_length):
-        return TOO_SHORT
-    return TOO_SMALL if track.mean_width < MIN_WIDTH else None
-
-
-def chosen_tracks(people: Sequence[Person], chosen: int | None) -> list[Track]:
-    """The tracks of the chosen person, none without one."""
-    return [] if chosen is None else people[chosen].tracks
-
-
-def write_reason(reasons: list[str], track: Track, shot_start: int, reason: str) -> None:
-    """Notes a reason for every frame of a track."""
-    reasons[track.start - shot_start : track.stop - shot_start] = [reason] * (track.stop - track.start)
-
-
 def name_damage(plan: FacePlan, damaged: Sequence[tuple[int, int]]) -> FacePlan:
-    """The plan with another reason for frames without a face inside the `damaged` runs (half open, in order, apart from each other)."""
-    skipped: list[SkippedRun] = []
-    for run in plan.skipped:
-        inside = [(max(start, run.start), min(stop, run.stop)) for start, stop in damaged if start < run.stop and stop > run.start]
-        done = run.start
-        for start, stop in inside if run.reason == NO_FACE else ():
-            skipped += [SkippedRun(done, start, NO_FACE)] * (done < start) + [SkippedRun(start, stop, DAMAGED)]
-            done = stop
-        skipped += [SkippedRun(done, run.stop, run.reason)] * (done < run.stop)
-    return replace(plan, skipped=tuple(skipped))
+    """The plan with another reason for frames without a face inside the `damaged` runs (half open)."""
+    reasons = frame_reasons(plan.skipped, plan.num_frames)
+    for start, stop in damaged:
+        reasons[start:stop] = [DAMAGED if reason == NO_FACE else reason for reason in reasons[start:stop]]
+    return replace(plan, skipped=skipped_runs(reasons))
 
 
-def runs(reasons: list[str], start: int) -> list[SkippedRun]:
-    """Per-frame reasons, "" for frames that get a mouth, as runs; `start` is the frame of the first one."""
-    found = []
+def frame_reasons(skipped: Iterable[SkippedRun], num_frames: int) -> list[str]:
+    """The reason of each frame, "" of those that get a mouth."""
+    reasons = [""] * num_frames
+    for run in skipped:
+        reasons[run.start : run.stop] = [run.reason] * (run.stop - run.start)
+    return reasons
+
+
+def reason_runs(reasons: Iterable[str]) -> list[SkippedRun]:
+    """Reasons of frames as runs, those of "" too."""
+    found, start = [], 0
     for reason, group in groupby(reasons):
-        length = sum(1 for _ in group)
-        if reason:
-            found.append(SkippedRun(start, start + length, reason))
-        start += length
+        stop = start + sum(1 for _ in group)
+        found.append(SkippedRun(start, stop, reason))
+        start = stop
     return found
 
 
-def merge_runs(skipped: list[SkippedRun]) -> list[SkippedRun]:
-    """Runs that touch and share a reason, as one: shots without a face need no entry each."""
-    merged: list[SkippedRun] = []
-    for run in skipped:
-        if merged and merged[-1].stop == run.start and merged[-1].reason == run.reason:
-            run = SkippedRun(merged.pop().start, run.stop, run.reason)
-        merged.append(run)
-    return merged
+def skipped_runs(reasons: Iterable[str]) -> tuple[SkippedRun, ...]:
+    """Reasons of frames as runs of those that stay as they are."""
+    return tuple(run for run in reason_runs(reasons) if run.reason)
 
 
 SAME_FACE = 0.3  # overlap of two boxes in one picture from which they show one face
@@ -232,20 +210,20 @@ def plan_spans(
     choice: FaceChoice | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FacePlan:
-    """Looks at frames uint8 [h w 3] RGB in order and says which get a new mouth, with which transform, and why others do not.
+    """Which of the frames uint8 [h w 3] RGB, read in order, get a new mouth, with which transform, and why others do not.
 
-    `progress` is called with the number of frames looked at. Holds a handful of shrunken pictures, whatever the length.
+    `progress` is called with the number of frames read. Holds a handful of shrunken pictures, whatever the length.
     Raises InputError when `choice` names a face that is not there.
     """
     builder = PlanBuilder(resolution, fps, choice or FaceChoice(), detector.smoothing)
-    for count, (faces, is_cut) in enumerate(look(frames, detector), start=1):
+    for count, (faces, is_cut) in enumerate(find_faces(frames, detector), start=1):
         builder.add(faces, is_cut)
         if progress is not None:
             progress(count)
     return builder.finish()
 
 
-def look(frames: Iterable[np.ndarray], detector: FaceDetector) -> Iterator[Sighting]:
+def find_faces(frames: Iterable[np.ndarray], detector: FaceDetector) -> Iterator[Sighting]:
     """The faces of every frame, in pixels of the frame, and where shots begin: at cuts and in the middle of dissolves.
 
     What is found in the frames waits, as numbers, until it is known whether a dissolve goes on in them.
@@ -265,7 +243,7 @@ def look(frames: Iterable[np.ndarray], detector: FaceDetector) -> Iterator[Sight
     waiting: deque[Sighting] = deque()
     for faces, is_cut in follow_faces(pictures, detector) if isinstance(detector, FaceFollower) else detect_each(pictures, detector):
         scale = scales.pop(0)
-        waiting.append((faces if scale == 1 else [face.scaled(scale) for face in faces], is_cut))
+        waiting.append(([face.scaled(scale) for face in faces], is_cut))
         while waiting and is_middle:
             faces, is_cut = waiting.popleft()
             yield faces, is_middle.popleft() or is_cut
@@ -282,11 +260,11 @@ def detect_each(pictures: Iterable[tuple[np.ndarray, bool]], detector: FaceDetec
             turns, since = [0], SEARCH_GAP
         views = Views(picture)
         found = [face for turn in turns for face in views.detect(detector, turn)]
-        if since >= SEARCH_GAP and not (found and all(lies_well(views, face) for face in found)):
+        if since >= SEARCH_GAP and not (found and all(is_upright(seen) and abs(seen.roll) <= 45 for seen in map(views.seen, found))):
             found += [face for turn in range(4) if turn not in turns for face in views.detect(detector, turn)]
             since = 0
         if len({face.turns for face in found}) > 1:
-            found = best_turned(views, found)
+            found = unique(found, views.rank)
         faces = [face for face in found if views.is_sound(face)]
         turns, since = sorted({face.turns for face in faces}) or [0], since + 1
         yield with_colours(picture, faces), is_cut
@@ -312,7 +290,7 @@ def follow_faces(pictures: Iterable[tuple[np.ndarray, bool]], detector: FaceDete
         if is_cut or not waiting or len(waiting) >= detector.stride or None in found:
             strides += 1
             is_search = strides >= gap
-            faces, new = full_look(views, faces, detector, is_search)
+            faces, new = detect_again(views, faces, detector, is_search)
             if is_search:
                 strides, gap = 0, min(max(2 * gap, SEARCH_STRIDES), MAX_SEARCH_STRIDES) if faces else SEARCH_STRIDES
             follow_back(waiting, new, detector)
@@ -322,10 +300,10 @@ def follow_faces(pictures: Iterable[tuple[np.ndarray, bool]], detector: FaceDete
     yield from sightings_of(waiting)
 
 
-def full_look(views: "Views", followed: list[Face], detector: FaceDetector, is_search: bool) -> tuple[list[Face], list[Face]]:
+def detect_again(views: "Views", followed: list[Face], detector: FaceDetector, is_search: bool) -> tuple[list[Face], list[Face]]:
     """All faces of a picture where some were followed, and those of them that are new.
 
-    A search looks into the three turned pictures, too, at a smaller size: what it finds is found again at full size.
+    A search detects in the three turned pictures, too, at a smaller size: what it finds is found again at full size.
     """
     detected = views.detect(detector, 0)
     if is_search:
@@ -373,14 +351,14 @@ class Views:
     def unseen(self, face: Face, turns: int) -> Face:
         """A face that was found in a turned picture, in pixels of the picture as it is."""
         size = self._size if turns % 2 == 0 else self._size[::-1]
-        return replace(face, turns=turns) if turns == 0 else replace(face.turned(4 - turns, size), turns=turns)
+        return replace(face.turned(4 - turns, size), turns=turns)
 
     def detect(self, detector: FaceDetector, turns: int, long_side: int | None = None) -> list[Face]:
         """Full detection in one turn, in a picture shrunk to `long_side`."""
         picture = self.picture(turns)
         small = shrink(picture, long_side)
         scale = max(picture.shape[:2]) / max(small.shape[:2])
-        return [self.unseen(face if scale == 1 else face.scaled(scale), turns) for face in detector.detect(small)]
+        return [self.unseen(face.scaled(scale), turns) for face in detector.detect(small)]
 
     def follow(self, detector: FaceFollower, faces: list[Face]) -> list[Face | None]:
         """Each face found again in the turn it was last found in; where its points leave doubt, in the turn that fits best."""
@@ -409,25 +387,14 @@ class Views:
         seen = self.seen(face)
         return face.score < NO_DOUBT or abs(seen.roll) > DOUBTFUL_ROLL or seen.brow_distance < DOUBTFUL_DISTANCE
 
+    def rank(self, face: Face) -> tuple[bool, float]:
+        """What is lowest for the right turn of a face."""
+        return not is_upright(self.seen(face)), -face.score
+
     def is_sound(self, face: Face) -> bool:
         """Whether the points of a face are where they seem to be."""
         seen = self.seen(face)
         return is_upright(seen) or (face.turns == 0 and is_profile(seen))
-
-
-def lies_well(views: Views, face: Face) -> bool:
-    """Whether a face needs no other turn."""
-    seen = views.seen(face)
-    return is_upright(seen) and abs(seen.roll) <= 45
-
-
-def best_turned(views: Views, faces: list[Face]) -> list[Face]:
-    """Faces of several turns, each only in the turn that fits best."""
-    kept: list[Face] = []
-    for face in sorted(faces, key=lambda face: (-is_upright(views.seen(face)), -face.score)):
-        if not touches(face, kept):
-            kept.append(face)
-    return kept
 
 
 def sightings_of(waiting: list[tuple[Views, list[Face], bool]]) -> list[Sighting]:
@@ -445,10 +412,15 @@ def touches(face: Face, others: list[Face]) -> bool:
     return any(overlap(face.box, other.box) >= SAME_FACE for other in others)
 
 
-def distinct(faces: list[Face]) -> list[Face]:
-    """At most `MAX_FOLLOWED` faces, each only once, the surer of two that fell together."""
+def unique(faces: list[Face], rank: Callable[[Face], Any]) -> list[Face]:
+    """Each face only once: of those that touch, the one with the lowest rank."""
     kept: list[Face] = []
-    for face in sorted(faces, key=lambda face: -face.score):
+    for face in sorted(faces, key=rank):
         if not touches(face, kept):
             kept.append(face)
-    return sorted(kept, key=lambda face: -face.width * face.height)[:MAX_FOLLOWED]
+    return kept
+
+
+def distinct(faces: list[Face]) -> list[Face]:
+    """At most `MAX_FOLLOWED` faces, the largest, each only once, with its highest score."""
+    return sorted(unique(faces, lambda face: -face.score), key=lambda face: -face.width * face.height)[:MAX_FOLLOWED]

@@ -3,25 +3,18 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from latentsync.errors import InputError
 
+if TYPE_CHECKING:  # torch takes seconds to import, which a command's --help should not
+    from latentsync.faces.tracking import Person
+
 POINT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*@\s*(\d+(?:\.\d+)?)\s*")
 FORMS = "largest, left, right, a number counted from 0 at the left, or x,y@seconds (several separated by ';')"
 REACH = 0.15  # how far outside a box, in its width and height, a point may lie
-
-
-class Candidate(Protocol):
-    """What choosing needs to know of one person of one shot."""
-
-    mean_area: float  # square pixels, frames of the shot without the person counting as 0
-    mean_x: float  # middle of the box, pixels
-
-    def box_at(self, frame: int) -> np.ndarray | None:
-        """The box x0 y0 x1 y1 in a frame, or None where the person is not seen."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,7 @@ class FaceChoice:
             raise InputError(f"'{text}' does not say which face: use {FORMS}.")
         return cls(points=tuple(FacePoint(*(float(value) for value in match.groups())) for match in matches if match))
 
-    def pick(self, people: Sequence[Candidate], start: int, stop: int, fps: float) -> tuple[int | None, str]:
+    def pick(self, people: Sequence["Person"], start: int, stop: int, fps: float) -> tuple[int | None, str]:
         """The chosen one of the people of a shot of frames start..stop, or None; and why the others are left alone.
 
         Raises InputError when a point of this shot holds no face.
@@ -70,7 +63,7 @@ class FaceChoice:
             return None, f"no face number {self.index} in this shot"
         return order[self.index], "face of another person"
 
-    def _pick_by_point(self, people: Sequence[Candidate], start: int, stop: int, fps: float) -> tuple[int | None, str]:
+    def _pick_by_point(self, people: Sequence["Person"], start: int, stop: int, fps: float) -> tuple[int | None, str]:
         chosen = None
         for point in self.points:
             frame = point_frame(point, fps)

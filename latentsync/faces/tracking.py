@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector, ContentDetector
+from scipy.ndimage import convolve1d
 
 from latentsync.faces.alignment import LandmarkSmoother, anchors_from_landmarks
 from latentsync.faces.detector import Face, Smoothing, overlap, shrink
 
-CUT_SIDE = 160  # pixels of the long side that cuts are looked for in
+CUT_SIDE = 160  # pixels of the long side in which cuts are detected
 CUT_RATE = 25.0  # frames a second of the time codes that scenedetect counts in; any value gives the same frames
 LOOKAHEAD = 2  # frames after a frame that scenedetect must see before it knows whether a shot begins there
 FLASH = 4  # frames that a flash lasts at most
@@ -165,16 +166,12 @@ def with_cuts(pictures: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, bool
 
 def shot_starts(pictures: Iterable[np.ndarray]) -> list[int]:
     """Frames with which shots begin, 0 among them where there are any: hard cuts and middles of dissolves."""
-    dissolves, starts, count = DissolveFinder(), set(), 0
-    middles: list[bool] = []
-    for frame, (picture, is_cut) in enumerate(with_cuts(pictures)):
+    dissolves, cuts, middles = DissolveFinder(), [], []
+    for picture, is_cut in with_cuts(pictures):
+        cuts.append(is_cut)
         middles += dissolves.add(picture)
-        count = frame + 1
-        if is_cut:
-            starts.add(frame)
     middles += dissolves.finish()
-    starts.update(frame for frame, is_middle in enumerate(middles) if is_middle)
-    return sorted(starts | {0}) if count else []
+    return [frame for frame, begins in enumerate(zip(cuts, middles, strict=True)) if frame == 0 or any(begins)]
 
 
 def unexplained(picture: np.ndarray, other: np.ndarray) -> float:
@@ -238,6 +235,7 @@ class Person:
 
     @property
     def mean_area(self) -> float:
+        """Square pixels, frames of the shot without the person counting as 0."""
         return sum(track.total_area for track in self.tracks) / self.shot_length
 
     @property
@@ -245,6 +243,7 @@ class Person:
         return float(np.mean([(box[0] + box[2]) / 2 for track in self.tracks for box in track.boxes]))
 
     def box_at(self, frame: int) -> np.ndarray | None:
+        """The box x0 y0 x1 y1 in a frame, or None where the person is not seen."""
         return next((track.boxes[frame - track.start] for track in self.tracks if track.start <= frame < track.stop), None)
 
 
@@ -302,11 +301,6 @@ def return_distance(earlier: Track, later: Track) -> float | None:
 
 def smooth_window(points: np.ndarray) -> np.ndarray:
     """Points float32 [n 3 2] of one span, filtered with a centred window whose weights are renormalised at both ends."""
-    weights, reach, count = np.asarray(WINDOW, np.float64), len(WINDOW) // 2, len(points)
-    total, norm = np.zeros(points.shape, np.float64), np.zeros((count, 1, 1))
-    for offset, weight in zip(range(-reach, reach + 1), weights, strict=True):
-        here = slice(max(-offset, 0), max(min(count - offset, count), 0))
-        there = slice(max(offset, 0), max(min(count + offset, count), 0))
-        total[here] += weight * points[there]
-        norm[here] += weight
+    total = convolve1d(points.astype(np.float64), WINDOW, axis=0, mode="constant")
+    norm = convolve1d(np.ones((len(points), 1, 1)), WINDOW, axis=0, mode="constant")
     return (total / norm).astype(np.float32)

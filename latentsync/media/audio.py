@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 import numpy as np
@@ -24,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 FULL_SCALE = 32768.0  # a 16-bit sample of this value would be 1.0
 SILENCE = 33  # 16-bit samples at or below this (-60 dB of full scale) are silence
-_BLOCK = 1 << 20  # samples that are looked at together
+_BLOCK = 1 << 20  # samples that are read together
 
 _HOLE = 0.03  # seconds: a time stamp further ahead of the samples before it leaves a hole; jitter and rounding of clocks are smaller
 _LATE_START = 0.1  # seconds between the start of a track and its first sample that make a hole; the lead-in of codecs is shorter
@@ -79,14 +78,6 @@ class AudioSamples:
     an hour of sound costs no memory. Sample 0 is the first sample of the track, also where the track starts later than its file.
     Holes in the track are silence. The centre channel is taken where there is one that is not silent; one of two channels is taken where
     both are out of phase, so that their mix would cancel; in all other cases the channels are mixed.
-
-    Attributes:
-        info: of the file.
-        stream: the track.
-        mix: ffmpeg filters, each with a comma behind it, that take one channel; empty where channels are mixed as usual.
-        holes: parts that are filled with silence, in order.
-        can_be_copied: whether the track's packets, copied, play on the same time line as these samples.
-        notes: a sentence on each choice and each fault, for the user; they have been logged.
     """
 
     def __init__(self, path: str | Path, sample_rate: int = AUDIO_SAMPLE_RATE, track: str | None = None) -> None:
@@ -97,10 +88,10 @@ class AudioSamples:
         self.info: MediaInfo = probe(path)
         self.stream: AudioStream = self.info.require_audio(track)
         self.sample_rate = sample_rate
-        self.mix = ""
-        self.holes: tuple[Hole, ...] = ()
-        self.can_be_copied = True
-        self.notes: tuple[str, ...] = ()
+        self.mix = ""  # ffmpeg filters, each with a comma behind it, that take one channel; empty where channels are mixed as usual
+        self.holes: tuple[Hole, ...] = ()  # parts that are filled with silence, in order
+        self.can_be_copied = True  # whether the track's packets, copied, play on the same time line as these samples
+        self.notes: tuple[str, ...] = ()  # a sentence on each choice and each fault, for the user; they have been logged
         self._file = tempfile.TemporaryFile(prefix="latentsync-")  # noqa: SIM115 - closed by `close`
         try:
             self._decode()
@@ -110,20 +101,17 @@ class AudioSamples:
             raise
 
     def __enter__(self) -> "AudioSamples":
-        """Nothing more: the samples are there since the constructor."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Let the temporary file go."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let the temporary file go; the samples are gone then. May be called twice."""
+        """Remove the temporary file, and the samples with it. May be called twice."""
         self._samples = np.empty(0, "<i2")
         self._file.close()
 
     def __len__(self) -> int:
-        """Number of samples."""
         return len(self._samples)
 
     def __getitem__(self, part: slice) -> np.ndarray:
@@ -169,9 +157,7 @@ class AudioSamples:
     def _run(self, stamps: Sequence[IO[bytes]] = (), levels: "_ChannelLevels | None" = None) -> tuple[int, Child]:
         """Decode once; returns ffmpeg's exit status and its remains.
 
-        Args:
-            stamps: two files that get the time stamps of the decoded frames: those in the file, those on the time line.
-            levels: is shown the channels.
+        `stamps`: two files that get the time stamps of the decoded frames: those in the file, those on the time line.
         """
         place = _place(self.stream)
         track, branches, outputs, files = f"[0:{self.stream.index}]", [], [], [self._file]

@@ -15,7 +15,9 @@ import time
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
 
 from latentsync.errors import InputError, OutputError
 
@@ -26,7 +28,6 @@ STAGING_PREFIX = ".latentsync-"  # hidden, and known to `walk_media`, which pass
 _STAGED = re.compile(rf"{re.escape(STAGING_PREFIX)}(?:([0-9a-f]{{8}})-)?[0-9a-f]{{12}}(?:\..*)?")  # machine, which may be missing; chance
 _ABANDONED = 24 * 3600  # seconds without a change after which a staging file whose lock tells nothing counts as left behind
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-SEPARATORS = ",;\t"  # between the cells of a table
 
 
 def walk_media(root: str | Path, extensions: Iterable[str] = VIDEO_EXTENSIONS) -> Iterator[Path]:
@@ -84,7 +85,7 @@ def read_table(path: str | Path) -> list[dict[str, str]]:
     lines = [line for line in read_text(path).split("\n") if not _is_comment(line)]
     named = re.fullmatch("sep=(.)", lines[0].strip(" "), re.IGNORECASE) if lines else None  # what Excel itself reads
     lines = lines[1:] if named else lines
-    separator = named[1] if named else max(SEPARATORS, key=lines[0].count) if lines else ","
+    separator = named[1] if named else max(",;\t", key=lines[0].count) if lines else ","
     try:
         header, *rows = csv.reader(lines, delimiter=separator, skipinitialspace=True) if lines else [[]]
     except csv.Error as error:
@@ -268,22 +269,16 @@ def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Try to make and remove a file in `folder`, or ask for permission on the nearest folder above it that is there."""
-    if folder.exists():
-        if not folder.is_dir():
-            raise InputError(f"{folder} is a file: the result cannot be written into it, name another folder")
-        try:
-            probe, lock = _open_staging(folder)
-            probe.unlink()
-            lock.close()
-        except OSError as error:
-            raise OutputError(f"cannot write into {folder}: {_why(error)}") from None
-        return
-    above = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not above.is_dir():
-        raise InputError(f"{above} is a file: the folder {folder} cannot be made in it, name another folder")
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot make the folder {folder}: {above} may not be written")
+    """Try to make and remove a file in `folder`, or in the nearest folder above it that is there."""
+    present = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not present.is_dir():
+        raise InputError(f"{present} is a file: the result cannot be written into it, name another folder")
+    try:
+        probe, lock = _open_staging(present)
+        probe.unlink()
+        lock.close()
+    except OSError as error:
+        raise OutputError(f"cannot write into {present}: {_why(error)}") from None
 
 
 def _why(error: Exception) -> str:
@@ -291,33 +286,23 @@ def _why(error: Exception) -> str:
 
 
 class FolderLock:
-    """Keeps a second work of the same kind out of a folder; a context manager. The lock ends with the process, however it ends.
+    """Keeps a second work of the same kind out of a folder, which is made where it is missing; a context manager.
 
-    Args:
-        folder: made where it is missing.
-        name: of the lock's file in it.
-        busy: what is said after the folder's name where another one holds it: "is in use by another ...: ...".
+    The lock, a file of that `name`, ends with the process. `busy` is what is said after the folder's name: "is in use by another ...: ...".
     """
 
     def __init__(self, folder: Path, name: str, busy: str) -> None:
-        self.path, self.busy = folder / name, busy
-        self._file: TextIO | None = None
+        self._folder, self._busy, self._lock = folder, busy, FileLock(folder / name, blocking=False)
 
-    def __enter__(self) -> "FolderLock":
+    def __enter__(self) -> None:
         """Raises InputError where another holds the folder, OutputError where it cannot be written."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w")
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except Timeout:
+            raise InputError(f"{self._folder} {self._busy}") from None
         except OSError as error:
-            raise OutputError(f"cannot write into {self.path.parent}: {_why(error)}") from None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise InputError(f"{self.path.parent} {self.busy}") from None
-        return self
+            raise OutputError(f"cannot write into {self._folder}: {_why(error)}") from None
 
     def __exit__(self, *_: object) -> None:
-        """Let others in."""
-        if self._file is not None:
-            self._file.close()
+        self._lock.release()

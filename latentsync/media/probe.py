@@ -1,6 +1,8 @@
 """What a media file holds, how ffmpeg and ffprobe are run, and the colour conversions that reading and writing share."""
 
 import contextlib
+import fcntl
+import io
 import json
 import math
 import re
@@ -50,20 +52,13 @@ class Child:
         `files` stay open in it under their numbers: ffmpeg writes to `pipe_url` of one.
         """
         require_program(arguments[0])
-        source = subprocess.PIPE if feed else subprocess.DEVNULL
-        self._process = subprocess.Popen(
-            list(arguments),
-            stdin=source,
-            stdout=stdout,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-            pass_fds=[file.fileno() for file in files],
-        )
-        self.stdin = self._process.stdin
-        self.stdout = self._process.stdout
-        for pipe in (self.stdin, self.stdout):
-            _widen(pipe)
+        pipes = {"stdin": subprocess.PIPE if feed else subprocess.DEVNULL, "stdout": stdout, "stderr": subprocess.PIPE}
+        self._process = subprocess.Popen(arguments, **pipes, start_new_session=True, pass_fds=[file.fileno() for file in files])
+        self.stdin, self.stdout = self._process.stdin, self._process.stdout
+        for pipe in filter(None, (self.stdin, self.stdout)):
+            if hasattr(fcntl, "F_SETPIPE_SZ"):
+                with contextlib.suppress(OSError):  # a refusal costs speed only
+                    fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._first_time: float | None = None
         self._first_known = threading.Event()
@@ -77,7 +72,9 @@ class Child:
 
     def finish(self) -> int:
         """Wait for the end; returns the exit status."""
-        self._close_pipes()
+        for pipe in filter(None, (self.stdin, self.stdout)):
+            with contextlib.suppress(OSError):
+                pipe.close()
         status = self._process.wait()
         self._drain.join()
         return status
@@ -102,33 +99,19 @@ class Child:
         full = [line for line in lines if DISK_FULL in line]
         return (full or lines or [f"it ended with status {self._process.returncode} and no message"])[0]
 
-    def _close_pipes(self) -> None:
-        for pipe in (self.stdin, self.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-
     def _read_errors(self) -> None:
         assert self._process.stderr is not None
-        with self._process.stderr as stream:
-            pending = b""
-            while block := stream.read(4096):
-                *lines, pending = (pending + block).replace(b"\r", b"\n").split(b"\n")
-                pending = pending[-4096:]
-                for line in lines:
-                    self._note(line)
-            self._note(pending)
+        with io.TextIOWrapper(self._process.stderr, "utf-8", "replace") as stream:
+            for text in stream:
+                line = _ORIGIN.sub("", text.strip())
+                first = _FIRST_FRAME.match(line)
+                if first and not self._first_known.is_set():
+                    with contextlib.suppress(ValueError):
+                        self._first_time = float(first.group(1))
+                    self._first_known.set()
+                elif line and not _ECHO.match(line):
+                    self._tail.append(line)
         self._first_known.set()
-
-    def _note(self, raw: bytes) -> None:
-        line = _ORIGIN.sub("", raw.decode("utf-8", "replace").strip())
-        first = _FIRST_FRAME.match(line)
-        if first and not self._first_known.is_set():
-            with contextlib.suppress(ValueError):
-                self._first_time = float(first.group(1))
-            self._first_known.set()
-        elif line and not _ECHO.match(line):
-            self._tail.append(line)
 
 
 def require_program(name: str) -> None:
@@ -148,35 +131,14 @@ def pipe_url(file: IO[bytes]) -> str:
 
 
 def read_exactly(stream: IO[bytes], target: np.ndarray) -> bool:
-    """Fill `target` (contiguous, any shape) from an unbuffered pipe; False when the stream ended before it was full."""
-    view = memoryview(target).cast("B")
-    filled = 0
-    while filled < len(view):
-        count = stream.readinto(view[filled:])  # type: ignore[attr-defined]
-        if not count:
-            return False
-        filled += count
-    return True
+    """Fill `target` (contiguous, any shape) from a pipe; False when the stream ended before it was full."""
+    return stream.readinto(target.data) == target.nbytes  # type: ignore[attr-defined]
 
 
 def write_all(stream: IO[bytes], frame: np.ndarray) -> None:
-    """Write a whole contiguous array to an unbuffered pipe."""
-    view = memoryview(frame).cast("B")
-    while len(view):
-        view = view[stream.write(view) :]
-
-
-def _widen(pipe: IO[bytes] | None) -> None:
-    """Ask for a larger pipe where the system has such a thing; a refusal costs speed only."""
-    if pipe is None:
-        return
-    try:
-        import fcntl  # not on every system
-    except ImportError:
-        return
-    if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    """Write a whole contiguous array to a pipe."""
+    stream.write(frame.data)
+    stream.flush()
 
 
 SQUARE_ENOUGH = Fraction(115, 100)  # pixels up to 15 % wider or taller than square are left as they are
@@ -540,10 +502,10 @@ def _clock_seconds(value: str | None) -> float | None:
 
 def _ratio(value: str | None, separator: str) -> Fraction | None:
     """A fraction like "30000/1001" or "16:15"; None when absent or not positive."""
-    numerator, _, denominator = (value or "").partition(separator)
-    if not (numerator.isdigit() and denominator.isdigit()) or not int(denominator) or not int(numerator):
+    try:
+        return max(Fraction((value or "0").replace(separator, "/")), Fraction(0)) or None
+    except (ValueError, ZeroDivisionError):
         return None
-    return Fraction(int(numerator), int(denominator))
 
 
 # swscale's fast YUV -> RGB path is 1.1 grey levels too dark (measured on BT.709 video); through planar RGB it rounds correctly,

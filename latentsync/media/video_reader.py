@@ -95,17 +95,14 @@ class VideoReader:
 
     @property
     def path(self) -> Path:
-        """The file."""
         return self.info.path
 
     @property
     def width(self) -> int:
-        """Pixels in a row of a frame."""
         return self.video.width
 
     @property
     def height(self) -> int:
-        """Rows of a frame."""
         return self.video.height
 
     @property
@@ -271,20 +268,17 @@ class VideoReader:
             options |= {"noaccurate_seek": None, "ss": f"{seek:.6f}"}
         clock = f"fps={self.fps.numerator}/{self.fps.denominator}" + ("" if origin is None else f":start_time={origin:.6f}")
         trim = f"trim=start_frame={start}" + ("" if stop is None else f":end_frame={stop}")
+        stored = (self.height, self.width) if self.video.rotation in (90, 270) else (self.width, self.height)  # before it is upright
         steps = [
             *([] if seek is None else [_ANNOUNCE]),
             *(["bwdif=mode=send_frame:deint=interlaced"] if self.video.interlaced else []),
             clock, f"{trim},setpts=PTS-STARTPTS",
-            read_filters(self.video.colour, *self._stored_size(), stretched=self.video.stretched),
+            read_filters(self.video.colour, *stored, stretched=self.video.stretched),
             *_TURNS[self.video.rotation], *(["hflip"] if self.video.mirrored else []),
         ]  # fmt: skip
         node = ffmpeg.input(file_url(self.path), **options)
         node = ffmpeg.output(node, "pipe:1", map=f"0:{self.video.index}", vf=",".join(steps), f="rawvideo", pix_fmt="rgb24")
         return Child(["ffmpeg", *QUIET, "-nostdin", *ffmpeg.get_args(node)], stdout=subprocess.PIPE)
-
-    def _stored_size(self) -> tuple[int, int]:
-        """Width and height before the picture is turned upright."""
-        return (self.height, self.width) if self.video.rotation in (90, 270) else (self.width, self.height)
 
     def _check_end(self, reached: int, count: int, status: int, child: Child) -> None:
         """Note in `problem` where frames end before the video does. Raises InputError when not one frame could be decoded."""

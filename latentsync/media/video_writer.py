@@ -44,7 +44,7 @@ _QUEUE_BYTES = 64 << 20  # frames that wait for the encoder
 _QUEUE_FRAMES = 16
 _RGB = Colour("pc", "gbr", "bt709", "iec61966-2-1")
 _PIXEL_FORMAT = "yuv420p"  # what every player shows
-_LOSSLESS_AUDIO = {"flac": "flac", "alac": "alac"}  # codec -> encoder: cutting or padding these costs nothing but time
+_LOSSLESS_AUDIO = ("flac", "alac")  # cutting or padding these costs nothing but time
 
 
 @dataclass(frozen=True)
@@ -108,24 +108,19 @@ class Encoding:
     lossless: bool
 
     @property
-    def codec(self) -> Codec:
-        """The codec's entry in the table."""
-        return CODECS[self.codec_name]
-
-    @property
     def encoder(self) -> str:
         """ffmpeg's name of the encoder in use."""
-        lossless = self.codec.lossless_encoder
-        return lossless if self.lossless and lossless else self.codec.encoder
+        codec = CODECS[self.codec_name]
+        return codec.lossless_encoder if self.lossless and codec.lossless_encoder else codec.encoder
 
     @property
     def pixel_format(self) -> str:
         """What the frames are converted to before the encode."""
-        return self.codec.lossless_format if self.lossless else _PIXEL_FORMAT
+        return CODECS[self.codec_name].lossless_format if self.lossless else _PIXEL_FORMAT
 
     def options(self) -> dict[str, object]:
         """ffmpeg output options of the picture and of the file."""
-        options = {"c:v": self.encoder, **self.codec.options(self.crf, self.preset, lossless=self.lossless)}
+        options = {"c:v": self.encoder, **CODECS[self.codec_name].options(self.crf, self.preset, lossless=self.lossless)}
         if self.container.fast_start:
             options["movflags"] = "+faststart"
             if self.codec_name == "hevc":
@@ -182,34 +177,33 @@ def require_encoder(name: str) -> None:
         raise LatentSyncError(f"the ffmpeg on PATH has no encoder {name}: install a full build of ffmpeg or choose another codec")
 
 
-def audio_options(
-    container: Container,
-    stream: AudioStream,
-    filters: str,
-    *,
-    duration: float,
-    length: float | None,
-    tolerance: float,
-    can_be_copied: bool = True,
-) -> tuple[dict[str, object], dict[str, object]]:
-    """ffmpeg (input, output) options that give `duration` seconds of a track that lasts `length` (None: unknown).
+@dataclass(frozen=True)
+class AudioTrack:
+    """The user's own sound for a result."""
 
-    Copied when nothing must be added (a cut falls between two packets, some 25 ms) and its packets `can_be_copied`, else encoded:
-    losslessly where it was. `filters` of ffmpeg bring the decoded track onto its time line before it is cut or padded.
-    `tolerance` (seconds, half a video frame) is how much may be missing or too long.
+    path: Path
+    duration: float  # seconds that the result shall last: the sound is cut or padded with silence to it
+    length: float | None = None  # seconds of sound in `path` as decoded, where that is known; else the file's word is taken
+    track: str | None = None  # number or language of the track in `path`; None for the default one
+    can_be_copied: bool = True  # whether its packets play as its samples do; else it is encoded, its holes filled with silence
+
+
+def audio_options(container: Container, stream: AudioStream, sound: AudioTrack, tolerance: float) -> tuple[dict[str, object], ...]:
+    """ffmpeg input and output options that give the `sound` of a result from its track `stream`.
+
+    Copied when nothing must be added (a cut falls between two packets, some 25 ms), else brought onto its time line and encoded,
+    losslessly where it was. `tolerance` (seconds, half a video frame) is how much may be missing or too long.
     """
-    fits = stream.codec in container.copied_audio
-    copyable = fits and can_be_copied
-    known = stream.duration if length is None else length
-    if copyable and known is not None and abs(known - duration) <= tolerance:
-        return {}, {"c:a": "copy"}
-    if copyable and known is not None and known > duration and stream.codec not in _LOSSLESS_AUDIO:
-        return {"t": f"{duration:.6f}"}, {"c:a": "copy"}
-    encoder = _LOSSLESS_AUDIO.get(stream.codec, container.audio_encoder) if fits else container.audio_encoder
-    if fits and stream.codec in _PCM:
-        encoder = stream.codec
+    fits, duration = stream.codec in container.copied_audio, sound.duration
+    known = stream.duration if sound.length is None else sound.length
+    if fits and sound.can_be_copied and known is not None:
+        if abs(known - duration) <= tolerance:
+            return {}, {"c:a": "copy"}
+        if known > duration and stream.codec not in _LOSSLESS_AUDIO:
+            return {"t": f"{duration:.6f}"}, {"c:a": "copy"}
+    encoder = stream.codec if fits and stream.codec in (*_LOSSLESS_AUDIO, *_PCM) else container.audio_encoder
     samples = round(duration * stream.sample_rate)
-    options: dict[str, object] = {"c:a": encoder, "af": f"{filters},apad,atrim=end_sample={samples}"}
+    options: dict[str, object] = {"c:a": encoder, "af": f"{fill_holes(stream)},apad,atrim=end_sample={samples}"}
     if encoder in ("aac", "libopus"):
         options["b:a"] = f"{max(stream.channels, 1) * (96 if stream.channels > 1 else 128)}k"
     return {}, options
@@ -245,17 +239,6 @@ class BackgroundWriter(Generic[Item]):
         self._thread.shutdown(cancel_futures=True)
 
 
-@dataclass(frozen=True)
-class AudioTrack:
-    """The user's own sound for a result."""
-
-    path: Path
-    duration: float  # seconds that the result shall last: the sound is cut or padded with silence to it
-    length: float | None = None  # seconds of sound in `path` as decoded, where that is known; else the file's word is taken
-    track: str | None = None  # number or language of the track in `path`; None for the default one
-    can_be_copied: bool = True  # whether its packets play as its samples do; else it is encoded, its holes filled with silence
-
-
 class VideoWriter:
     """Encodes RGB frames (uint8 h w 3) into `path`; a context manager.
 
@@ -263,6 +246,10 @@ class VideoWriter:
     Encoding runs beside the caller: `write` queues. Colour tags, range and pixel shape are those of `like`.
     Odd sizes get one more column or row, a copy of the last, because 4:2:0 video is even; lossless results keep theirs.
     """
+
+    _stack: contextlib.ExitStack  # these three from `__enter__` on
+    _child: Child
+    _writer: BackgroundWriter[np.ndarray]
 
     def __init__(
         self,
@@ -287,12 +274,9 @@ class VideoWriter:
         self.width, self.height, self.fps = width, height, Fraction(fps)
         self.encoding: Encoding = choose_encoding(path, codec, crf, preset, lossless=lossless)
         self.frames_written = 0
-        self._like = like
+        self._like = like.video if like else None
         self._audio = audio
         self._pad = (0, 0) if lossless else (height % 2, width % 2)
-        self._stack = contextlib.ExitStack()
-        self._child: Child | None = None
-        self._writer: BackgroundWriter[np.ndarray] | None = None
 
     def __enter__(self) -> "VideoWriter":
         """Start the encoder. Raises OutputError when the folder cannot be written, InputError when the sound cannot be read."""
@@ -312,36 +296,28 @@ class VideoWriter:
         """Queue one frame (uint8 h w 3), which must not be changed afterwards. Raises OutputError when the encoder has given up."""
         if frame.shape != (self.height, self.width, 3) or frame.dtype != np.uint8:
             raise ValueError(f"a frame of {self.path} must be uint8 {self.height}x{self.width}x3, not {frame.dtype} {frame.shape}")
-        assert self._writer is not None, "write outside of the with block"
         self._writer.put(frame)
         self.frames_written += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Finish the file and put it in its place, or leave nothing. Raises OutputError."""
-        assert self._child is not None
-        assert self._writer is not None
         with self._stack:  # removes the temporary file, or moves it to its place when nothing is raised here
             try:
                 if error is not None:
                     raise error
                 self._writer.finish()
-                self._finish_encoder()
+                status = self._child.finish()
+                if self.frames_written == 0:
+                    raise OutputError(f"{self.path} was not written: there was no frame to write")
+                if status or any(DISK_FULL in line for line in self._child.errors()):
+                    raise self._failure()
             except BaseException:
                 self._child.interrupt()
                 self._writer.abandon()
                 raise
 
-    def _finish_encoder(self) -> None:
-        assert self._child is not None
-        status = self._child.finish()
-        if self.frames_written == 0:
-            raise OutputError(f"{self.path} was not written: there was no frame to write")
-        if status or any(DISK_FULL in line for line in self._child.errors()):
-            raise self._failure()
-
     def _encode(self, frame: np.ndarray) -> None:
         """Runs on the writer's thread: one frame into the encoder's pipe."""
-        assert self._child is not None
         assert self._child.stdin is not None
         if any(self._pad):
             frame = np.pad(frame, ((0, self._pad[0]), (0, self._pad[1]), (0, 0)), mode="edge")  # h w c
@@ -352,7 +328,6 @@ class VideoWriter:
             raise self._failure() from None
 
     def _failure(self) -> OutputError:
-        assert self._child is not None
         return OutputError(f"{self.path} was not written: ffmpeg stopped with: {self._child.reason()}")
 
     def _arguments(self, temporary: Path) -> list[str]:
@@ -364,15 +339,7 @@ class VideoWriter:
         if self._audio is not None:
             info = probe(self._audio.path)
             stream = info.require_audio(self._audio.track)
-            before, after = audio_options(
-                self.encoding.container,
-                stream,
-                fill_holes(stream),
-                duration=self._audio.duration,
-                length=self._audio.length,
-                tolerance=0.501 / float(self.fps),
-                can_be_copied=self._audio.can_be_copied,
-            )
+            before, after = audio_options(self.encoding.container, stream, self._audio, tolerance=0.501 / float(self.fps))
             late = (stream.start_time or info.start_time) - info.start_time
             if after["c:a"] != "copy":
                 options["copyts"] = None  # what the filters read
@@ -384,17 +351,14 @@ class VideoWriter:
         return ["ffmpeg", *QUIET, *ffmpeg.get_args(node, overwrite_output=True)]
 
     def _colour(self) -> Colour:
-        if self.encoding.lossless:
-            source = self._source_colour() or _RGB
-            return Colour("pc", "gbr", source.primaries, source.transfer)
-        return written(self._source_colour())
-
-    def _source_colour(self) -> Colour | None:
-        return self._like.video.colour if self._like and self._like.video else None
+        source = self._like.colour if self._like else None
+        if not self.encoding.lossless:
+            return written(source)
+        source = source or _RGB
+        return Colour("pc", "gbr", source.primaries, source.transfer)
 
     def _filters(self) -> str:
-        shape = self._like.video.sample_aspect if self._like and self._like.video else Fraction(1)
-        picture = "format=" + self.encoding.pixel_format
-        if not self.encoding.lossless:
-            picture = write_filters(self._colour(), self.encoding.pixel_format)
+        shape = self._like.sample_aspect if self._like else Fraction(1)
+        pixel_format = self.encoding.pixel_format
+        picture = f"format={pixel_format}" if self.encoding.lossless else write_filters(self._colour(), pixel_format)
         return f"{picture},setsar={shape.numerator}/{shape.denominator}"

@@ -1,7 +1,9 @@
 """The denoising U-Net, inflated to clips."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from latentsync.errors import InputError
 from latentsync.models.attention import MotionModule, SpatialTransformer
 
 RESNET_NORM_EPS = 1e-5
+CACHE_BRANCHES_PER_BLOCK = 3  # branches are counted as if every up block had three layers, as the published networks have
 MAX_PERIOD = 10_000.0  # ratio of the fastest to the slowest wave of the time embedding
 
 
@@ -141,15 +144,13 @@ class DownBlock(Level):
         super().__init__(sizes)
         self.downsamplers = nn.ModuleList([Downsample(sizes.channels)] if resize else [])
 
-    def forward(self, x: Tensor, time: Tensor, audio: Tensor | None, frames: int) -> list[Tensor]:
-        """x (b f) c h w -> the states that the way up will want, in order; the last of them is the block's result."""
-        skips = []
+    def states(self, x: Tensor, time: Tensor, audio: Tensor | None, frames: int) -> Iterator[Tensor]:
+        """x (b f) c h w -> the states that the way up will want, in order, each computed when it is asked for."""
         for index in range(len(self.resnets)):
             x = self.layer(index, x, time, audio, frames)
-            skips.append(x)
+            yield x
         for downsampler in self.downsamplers:
-            skips.append(downsampler(x))
-        return skips
+            yield downsampler(x)
 
 
 class MidBlock(Level):
@@ -172,12 +173,12 @@ class UpBlock(Level):
         super().__init__(sizes)
         self.upsamplers = nn.ModuleList([Upsample(sizes.channels)] if resize else [])
 
-    def forward(self, x: Tensor, skips: list[Tensor], time: Tensor, audio: Tensor | None, frames: int) -> Tensor:
-        """x (b f) c h w and the states of the way down, the last of which are used first and taken off the list."""
-        for index in range(len(self.resnets)):
-            x = self.layer(index, torch.cat([x, skips.pop()], dim=1), time, audio, frames)
-        for upsampler in self.upsamplers:
-            x = upsampler(x, skips[-1].shape[-2:])
+    def layer_with_skip(self, index: int, x: Tensor, skips: list[Tensor], time: Tensor, audio: Tensor | None, frames: int) -> Tensor:
+        """One layer, and after the last one the enlargement: x (b f) c h w; the last state in `skips` is used and taken off the list."""
+        x = self.layer(index, torch.cat([x, skips.pop()], dim=1), time, audio, frames)
+        if index + 1 == len(self.resnets):
+            for upsampler in self.upsamplers:
+                x = upsampler(x, skips[-1].shape[-2:])
         return x
 
 
@@ -201,6 +202,26 @@ def sinusoids(timestep: Tensor, channels: int) -> Tensor:
     frequency = torch.exp(torch.arange(half, device=timestep.device) * (-math.log(MAX_PERIOD) / half))
     angle = timestep.float()[:, None] * frequency  # b (c/2)
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+@dataclass
+class FeatureCache:
+    """What the deep layers gave in the last full step of one sampling loop (DeepCache, arXiv 2312.00858).
+
+    A shallow step runs the layers of the way up from the place of `branch` to the end, and of the way down what these need.
+
+    Attributes:
+        branch: where the way up begins in a shallow step: layer `branch % 3` of up block `branch // 3`, both counted from the output.
+        features: (b f) c h w, what the first of these layers is given; None lets the next step be a full one.
+    """
+
+    branch: int = 0
+    features: Tensor | None = None
+
+    def depth(self, layers: int, levels: int) -> int:
+        """Layers of the way up that a shallow step runs, in a network whose up blocks have `layers` each."""
+        block, layer = divmod(self.branch, CACHE_BRANCHES_PER_BLOCK)
+        return min(block, levels - 1) * layers + min(layer + 1, layers)
 
 
 class UNet3DConditionModel(nn.Module):
@@ -257,13 +278,21 @@ class UNet3DConditionModel(nn.Module):
             if isinstance(module, Level):
                 module.gradient_checkpointing = enable
 
-    def forward(self, sample: Tensor, timestep: Tensor | int, encoder_hidden_states: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | int,
+        encoder_hidden_states: Tensor | None = None,
+        cache: FeatureCache | None = None,
+    ) -> Tensor:
         """The noise in a batch of clips.
 
         Args:
             sample: b 13 f h w: noisy latents, mask, masked latents, reference latents.
             timestep: one for all clips, or b of them; 0..999.
             encoder_hidden_states: audio tokens of each frame, b f s d or (b f) s d; None leaves the audio layers out.
+            cache: what it holds stands for the deep layers; an empty one is filled, and one of a smaller batch. Features of a larger
+                batch end with those of these clips.
 
         Returns:
             b 4 f h w
@@ -283,16 +312,31 @@ class UNet3DConditionModel(nn.Module):
             audio = audio.flatten(0, 1)  # (b f) s d
         x = sample.transpose(1, 2).flatten(0, 1)  # (b f) c h w
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
-        x = self._levels(x, time, audio, frames)
+        x = self._levels(x, time, audio, frames, cache)
         x = self.conv_out(F.silu(self.conv_norm_out(x, frames)))
         return x.unflatten(0, (batch, frames)).transpose(1, 2).contiguous()  # b c f h w
 
-    def _levels(self, x: Tensor, time: Tensor, audio: Tensor | None, frames: int) -> Tensor:
+    def _levels(self, x: Tensor, time: Tensor, audio: Tensor | None, frames: int, cache: FeatureCache | None) -> Tensor:
         """Down, through the middle, and up again: (b f) c h w -> (b f) c h w."""
-        skips = [x]
-        for down_block in self.down_blocks:
-            skips += down_block(skips[-1], time, audio, frames)
-        x = self.mid_block(skips[-1], time, audio, frames)
-        for up_block in self.up_blocks:
-            x = up_block(x, skips, time, audio, frames)
+        per_block = self.config.layers_per_block + 1
+        layers = [(block, index) for block in self.up_blocks for index in range(per_block)]  # each takes one state of the way down
+        depth = cache.depth(per_block, len(self.up_blocks)) if cache is not None else 0
+        if cache is None or cache.features is None or len(cache.features) < len(x):
+            skips = list(self._way_down(x, time, audio, frames))
+            x = self.mid_block(skips[-1], time, audio, frames)
+        else:
+            skips, layers = list(islice(self._way_down(x, time, audio, frames), depth)), layers[-depth:]
+            x = cache.features[-len(x) :]
+        for number, (block, index) in enumerate(layers):
+            if cache is not None and number == len(layers) - depth:
+                cache.features = x
+            x = block.layer_with_skip(index, x, skips, time, audio, frames)
         return x
+
+    def _way_down(self, x: Tensor, time: Tensor, audio: Tensor | None, frames: int) -> Iterator[Tensor]:
+        """The states of the way down, each (b f) c h w, computed as they are asked for: x itself, then those of each block."""
+        yield x
+        for block in self.down_blocks:
+            for state in block.states(x, time, audio, frames):
+                yield state
+            x = state

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, LATENT_SHIFT
-from latentsync.errors import WeightsError
+from latentsync.errors import WeightsError, first_line
 from latentsync.weights import load_strict, read_state_dict
 
 WEIGHT_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")  # in a diffusers folder, best first
@@ -26,6 +26,7 @@ PUBLISHED = {  # config.json of stabilityai/sd-vae-ft-mse, for a file that lies 
     "latent_channels": LATENT_CHANNELS,
     "sample_size": 256,
 }
+LEAST_LOG_VARIANCE = -30.0  # what posteriors are clamped to
 _ORIGINAL = "encoder.down.0.block.0.norm1.weight"  # an entry under the names of the original Stable Diffusion
 _HINT = "use the folder of stabilityai/sd-vae-ft-mse"
 
@@ -78,6 +79,24 @@ class LatentCodec(nn.Module):
         return torch.cat([self.vae.decode(part / LATENT_SCALE + LATENT_SHIFT).sample for part in parts])
 
 
+class TinyLatentCodec(LatentCodec):
+    """An `AutoencoderTiny` (such as madebyollin/taesd) in the place of an `AutoencoderKL`: for drafts.
+
+    It works on scaled latents and has no variance, so that a posterior is one point.
+    """
+
+    def moments(self, pixels: Tensor) -> Tensor:
+        """As of `LatentCodec`, with the least log-variance there is."""
+        parts = pixels.split(self.slice_size or len(pixels))
+        mean = torch.cat([self.vae.encode(part).latents for part in parts]) / LATENT_SCALE + LATENT_SHIFT
+        return torch.cat([mean, torch.full_like(mean, LEAST_LOG_VARIANCE)], dim=1)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """As of `LatentCodec`."""
+        parts = latents.split(self.slice_size or len(latents))
+        return torch.cat([self.vae.decode(part).sample for part in parts])
+
+
 def sample_latents(moments: Tensor, noise: Tensor) -> Tensor:
     """A sample of posteriors as the encoder gives them, moved and scaled to latents; computed in float32.
 
@@ -117,6 +136,25 @@ def load_vae(path: Path | str, dtype: torch.dtype = torch.float32) -> LatentCode
     state_dict = {_new_name(key): value for key, value in weights.items()}
     load_strict(vae, state_dict, file, _HINT, assign=True)
     return LatentCodec(vae).to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def load_tiny_vae(path: Path | str, dtype: torch.dtype = torch.float32) -> TinyLatentCodec:
+    """The small autoencoder of a diffusers folder, on the CPU, in evaluation mode and without gradients of its own.
+
+    Raises:
+        WeightsError: the folder holds none with four latent channels.
+    """
+    try:
+        vae = AutoencoderTiny.from_pretrained(str(path), torch_dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path} holds no AutoencoderTiny ({first_line(error)}): name a folder with config.json and weights, such as madebyollin/taesd."
+        ) from error
+    if vae.config.latent_channels != LATENT_CHANNELS:
+        raise WeightsError(
+            f"{path} works on {vae.config.latent_channels} latent channels in place of {LATENT_CHANNELS}: use madebyollin/taesd."
+        )
+    return TinyLatentCodec(vae).to(memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def _build(config: Mapping[str, Any], config_path: Path) -> AutoencoderKL:

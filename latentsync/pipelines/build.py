@@ -1,18 +1,21 @@
 """Configuration, weight files and device in; a ready pipeline out. The one place where inference loads and places things."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from latentsync.config import Config, load_config
-from latentsync.errors import ConfigError, InputError, WeightsError
+from latentsync.constants import UNET_IN_CHANNELS, VAE_FACTOR
+from latentsync.errors import ConfigError, InputError, WeightsError, first_line
 from latentsync.faces.detector import build_detector
 from latentsync.faces.mask import fixed_mask
 from latentsync.models.unet_weights import load_unet
-from latentsync.models.vae import load_vae
+from latentsync.models.vae import load_tiny_vae, load_vae
+from latentsync.pipelines.face_cache import FaceCache
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.weights import (
     CHECKPOINTS,
@@ -38,6 +41,7 @@ CONFIGS = {"1.6": "stage2_512.yaml", "1.5": "stage2.yaml", "1.0": "v1.0.yaml"}  
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 VAE_SLICE_PIXELS = 16 * 256 * 256  # pixels that go through the autoencoder at once: 16 faces at 256, 4 at 512
 HALF_PRECISION_SINCE = 7  # major CUDA capability from which half precision is fast
+FAST_BFLOAT16 = ("amx_bf16", "avx512_bf16")  # capabilities of processors that are fast at bfloat16
 
 
 @dataclass(frozen=True)
@@ -196,12 +200,14 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """ "auto" takes float16 on GPUs that are fast at it, float32 elsewhere."""
+    """ "auto" takes what the device is fast at: float16 on GPUs, bfloat16 on processors with AMX or AVX512-BF16, else float32."""
     if name != "auto":
         return DTYPES[name]
-    if device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= HALF_PRECISION_SINCE:
-        return torch.float16
-    return torch.float16 if device.type == "mps" else torch.float32
+    if device.type == "cuda":
+        return torch.float16 if torch.cuda.get_device_capability(device)[0] >= HALF_PRECISION_SINCE else torch.float32
+    if device.type == "cpu":
+        return torch.bfloat16 if any(torch.cpu.get_capabilities().get(name) for name in FAST_BFLOAT16) else torch.float32
+    return torch.float16
 
 
 def build_pipeline(
@@ -214,6 +220,9 @@ def build_pipeline(
     device: str = "auto",
     dtype: str = "auto",
     detector: str = "auto",
+    tiny_vae: PathLike = None,
+    cache_dir: PathLike = None,
+    compile: bool = False,
 ) -> LipsyncPipeline:
     """A pipeline ready to be called.
 
@@ -223,14 +232,20 @@ def build_pipeline(
         unet_path, vae_path, whisper_path: weights, where they are not in their default places.
         overrides: dotted settings such as "data.num_frames=8".
         device: "auto", "cuda", "cuda:1", "mps" or "cpu".
-        dtype: "auto", "fp16", "bf16" or "fp32", for the denoiser and the autoencoder.
+        dtype: "auto", "fp16", "bf16" or "fp32", for the denoiser and the autoencoder. On CUDA, float32 products of matrices use
+            TensorFloat-32 from then on in this process.
         detector: "auto", "face-alignment" or "mtcnn".
+        tiny_vae: folder of an `AutoencoderTiny`, which then takes the place of the autoencoder.
+        cache_dir: folder in which `FaceCache` keeps what was found in videos; None: nothing is kept.
+        compile: compile denoiser and autoencoder, see `compile_networks`.
 
     Raises:
         ConfigError, WeightsError, InputError: one sentence on what is wrong.
     """
     config, files = locate_models(config_path, unet_path, vae_path, whisper_path, overrides)
     place, precision = resolve_device(device), resolve_dtype(dtype, resolve_device(device))
+    if place.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     logger.info("Loading %s for %s, faces of %d pixels", files.unet, files.config, config.data.resolution)
     encoder = load_whisper_encoder(files.whisper)
     audio_encoder = Audio2Feature(encoder, tuple(config.data.audio_feat_length))
@@ -240,9 +255,9 @@ def build_pipeline(
             "(model.cross_attention_dim): use the Whisper file that the denoiser was trained with."
         )
     unet = load_unet(config.model, files.unet, dtype=precision)
-    vae = load_vae(files.vae, dtype=precision)
+    vae = load_vae(files.vae, dtype=precision) if tiny_vae is None else load_tiny_vae(tiny_vae, dtype=precision)
     vae.slice_size = max(1, VAE_SLICE_PIXELS // config.data.resolution**2)
-    return LipsyncPipeline(
+    pipeline = LipsyncPipeline(
         vae.to(place),
         audio_encoder.to(place),
         unet.to(place),
@@ -255,4 +270,36 @@ def build_pipeline(
         paste=config.run.paste,
         match_skin=config.run.match_skin,
         use_reference=config.run.use_reference,
+        face_cache=None if cache_dir is None else FaceCache(Path(cache_dir)),
     )
+    if compile:
+        compile_networks(pipeline)
+    return pipeline
+
+
+@torch.no_grad()
+def compile_networks(pipeline: LipsyncPipeline) -> None:
+    """Compile denoiser and autoencoder for whole clips (torch.compile, static shapes); clips of other lengths run as before.
+
+    The denoiser is run once; where that fails, as without a C++ compiler, nothing is compiled and a line says so.
+    """
+    unet, vae = pipeline.unet, pipeline.vae.vae
+    logger.info("Compiling the networks: this takes minutes")
+    compile_forward(unet, lambda sample: sample.shape[2] == pipeline.num_frames)
+    for part in (vae.encoder, vae.decoder):
+        compile_forward(part, lambda sample: len(sample) == pipeline.vae.slice_size)
+    side = pipeline.resolution // VAE_FACTOR
+    sample = torch.zeros(1, UNET_IN_CHANNELS, pipeline.num_frames, side, side, device=unet.device, dtype=unet.dtype)
+    windows = torch.zeros(pipeline.num_frames, 1, unet.config.cross_attention_dim, device=unet.device, dtype=unet.dtype)
+    try:
+        unet(sample, 1, windows)
+    except RuntimeError as error:
+        for module in (unet, vae.encoder, vae.decoder):
+            del module.forward
+        logger.warning("The networks cannot be compiled here (%s): going on without.", first_line(error))
+
+
+def compile_forward(module: nn.Module, applies: Callable[[Tensor], bool]) -> None:
+    """Let a network run compiled on inputs to which this applies."""
+    plain, compiled = module.forward, torch.compile(module.forward, dynamic=False)
+    module.forward = lambda sample, *rest: (compiled if applies(sample) else plain)(sample, *rest)

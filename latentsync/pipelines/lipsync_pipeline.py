@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, VAE_FACTOR, VIDEO_FPS
 from latentsync.diffusion import Conditions, denoise, shared_noise
-from latentsync.errors import InputError
+from latentsync.errors import InputError, WeightsError
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.compositing import FaceMatte, inside_picture, match_skin, restore_faces, skin_weights
 from latentsync.faces.detector import FaceDetector
@@ -30,11 +30,13 @@ from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader, prefetch
 from latentsync.media.video_writer import AudioTrack, VideoWriter, check_output
 from latentsync.models.unet import UNet3DConditionModel
-from latentsync.models.vae import LatentCodec
+from latentsync.models.vae import LatentCodec, sample_latents
+from latentsync.pipelines.face_cache import FaceCache, digest, temporary_cache, weights_digest
 from latentsync.pipelines.memory import BatchLimiter, estimate_bytes
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.result import LipsyncResult, SpanReport, StageTimer, counted, log_all, sound_warnings, video_warnings
 from latentsync.pipelines.timeline import Clip, batches, clips, frames_in, pieces, same_length
+from latentsync.weights import file_sha256
 from latentsync.whisper.audio2feature import Audio2Feature, PaddedSamples
 
 logger = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ class LipsyncPipeline(DiffusionPipeline):
             and inside the picture, see `FaceMatte`.
         match_skin: bring the broad colours of what was generated to those of the source, see `match_skin`.
         use_reference: False hides the reference, as from a denoiser that was trained without.
+        face_cache: keeps what was found in a video and computed from its faces; None: nothing is kept.
 
     Example:
         >>> pipeline = build_pipeline()
@@ -97,6 +100,7 @@ class LipsyncPipeline(DiffusionPipeline):
         paste: str = "face",
         match_skin: bool = False,
         use_reference: bool = True,
+        face_cache: FaceCache | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, audio_encoder=audio_encoder, unet=unet)
@@ -105,6 +109,7 @@ class LipsyncPipeline(DiffusionPipeline):
         self.mask = fixed_mask(resolution, mask_name)  # h w
         self.inference_steps, self.guidance_scale = inference_steps, guidance_scale
         self.paste, self.match_skin, self.use_reference = paste, match_skin, use_reference
+        self.face_cache = face_cache
 
     @property
     def components(self) -> dict[str, Any]:
@@ -176,6 +181,7 @@ class LipsyncPipeline(DiffusionPipeline):
         noise = shared_noise(self.resolution // VAE_FACTOR, random)  # where every frame starts
         track = AudioTrack(samples.info.path, float(total / reader.fps), samples.duration, options.audio_track, samples.can_be_copied)
         with (
+            self._opened_cache(reader, repeats=total > plan.num_frames) as (cache, key),
             self._stage("generate", total, callback, timer) as (advance, bar),
             open_writer(audio=track) as writer,
             closing(self._aligned_clips(reader, plan, total, options, random, timer)) as stream,
@@ -185,16 +191,22 @@ class LipsyncPipeline(DiffusionPipeline):
                 with timer("audio"):
                     windows = torch.stack([audio.frames(clip.start, clip.stop) for clip in group])  # b f n d
                 with timer("encode"):
-                    conditions = self.encode_faces(group)  # mask, masked and reference latents
+                    conditions = self.encode_faces(group, cache, key)  # mask, masked and reference latents
                 with timer("denoise"):
                     show = lambda step: bar.set_postfix_str(f"step {step}/{options.inference_steps}")  # noqa: E731 - one line of its own
                     latents = self.denoise(noise, conditions, windows, options, show)
                 with timer("decode"):
                     return self.decode(latents)
 
+            def finite(group: Sequence[Clip]) -> Sequence[Tensor]:
+                faces = generate(group)
+                if not faces.isfinite().all():
+                    faces = self.in_float32(generate, group)
+                return faces
+
             for batch in batches(stream, options.batch_clips):
                 for group in same_length(batch):
-                    for clip, faces in zip(group, in_batches(generate, group), strict=True):
+                    for clip, faces in zip(group, in_batches(finite, group), strict=True):
                         with timer("composite"):
                             clip.frames = self.composite(clip, faces)
                 for frame in chain.from_iterable(clip.frames for clip in batch):
@@ -223,15 +235,27 @@ class LipsyncPipeline(DiffusionPipeline):
         plan = name_damage(plan, damaged)
         return plan, video_warnings(reader, plan, damaged, length, options)
 
-    def encode_faces(self, group: Sequence[Clip]) -> Conditions:
-        """What the denoiser is shown of aligned clips of one length; each frame is its own reference."""
+    def encode_faces(self, group: Sequence[Clip], cache: FaceCache | None = None, key: str = "") -> Conditions:
+        """What the denoiser is shown of aligned clips of one length; each frame is its own reference.
+
+        Args:
+            cache: keeps the posteriors of each crop of a frame; None computes them anew.
+            key: what a posterior depends on beside the frame and its crop.
+        """
         device = self.unet.device
-        pixels = to_pixels(torch.stack([clip.faces for clip in group]).to(device))  # b f c h w
-        noise = torch.stack([clip.noise for clip in group]).to(pixels)  # b k f c h w
-        both = torch.stack([masked_pixels(pixels, self.mask), pixels], dim=1)  # b k f c h w
-        latents = self.vae.encode(*(rearrange(part, "b k f c h w -> (b k f) c h w").to(self.vae.dtype) for part in (both, noise)))
-        masked, reference = rearrange(latents.float(), "(b k f) c h w -> k b c f h w", b=len(group), k=2)
-        mask = repeat(latent_mask(self.mask).to(device), "h w -> b 1 f h w", b=len(group), f=pixels.shape[1])
+        faces = torch.cat([clip.faces for clip in group])  # (b f) R R 3
+        noise = torch.stack([clip.noise for clip in group]).to(device)  # b k f c h w
+
+        def moments(places: Sequence[int] | slice) -> Tensor:
+            pixels = to_pixels(faces[places].to(device))  # n c h w
+            both = torch.cat([masked_pixels(pixels, self.mask), pixels]).to(self.vae.dtype)
+            return rearrange(self.vae.moments(both), "(k n) c h w -> n k c h w", k=2)
+
+        crops = [name for clip in group for name in clip.crop_names()]
+        found = moments(slice(None)) if cache is None else cache.rows(key, crops, moments)
+        found = rearrange(found.to(device), "(b f) k c h w -> b k f c h w", b=len(group))
+        masked, reference = rearrange(sample_latents(found, noise).to(self.vae.dtype).float(), "b k f c h w -> k b c f h w")
+        mask = repeat(latent_mask(self.mask).to(device), "h w -> b 1 f h w", b=len(group), f=noise.shape[2])
         return Conditions(mask, masked, reference if self.use_reference else torch.zeros_like(reference))
 
     def denoise(
@@ -248,8 +272,7 @@ class LipsyncPipeline(DiffusionPipeline):
             noise.to(self.unet.device).expand_as(conditions.masked),
             conditions,
             windows.to(self.unet.device),
-            inference_steps=options.inference_steps,
-            guidance_scale=options.guidance_scale,
+            options.sampling,
             dtype=self.unet.dtype,
             on_step=on_step,
         )
@@ -258,6 +281,25 @@ class LipsyncPipeline(DiffusionPipeline):
         """Latents (b, 4, f, h/8, w/8) to pixels float32 (b, f, 3, h, w)."""
         pixels = self.vae.decode(rearrange(latents, "b c f h w -> (b f) c h w").to(self.vae.dtype))
         return rearrange(pixels.float(), "(b f) c h w -> b f c h w", b=len(latents))
+
+    def in_float32(self, generate: Callable[[Sequence[Clip]], Tensor], group: Sequence[Clip]) -> Tensor:
+        """Clips whose numbers were not finite, generated again in float32.
+
+        Raises:
+            WeightsError: that does not help.
+        """
+        where, dtype = f"frames {group[0].start}-{group[-1].stop - 1}", self.unet.dtype
+        if dtype != torch.float32:
+            name = str(dtype).removeprefix("torch.")
+            logger.warning("Numbers that are not finite came out in %s for %s: they are computed again in float32.", name, where)
+            try:
+                self.vae.float(), self.unet.float()
+                faces = generate(group)
+            finally:
+                self.vae.to(dtype), self.unet.to(dtype)
+            if faces.isfinite().all():
+                return faces
+        raise WeightsError(f"The networks gave numbers that are not finite for {where}: the weights may be damaged, load them anew.")
 
     def blend(self, generated: Tensor, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
         """The generated mouth inside the untouched rest of the aligned face; both (..., f, 3, h, w) in [-1, 1].
@@ -293,6 +335,22 @@ class LipsyncPipeline(DiffusionPipeline):
                 yield clip
 
     @contextmanager
+    def _opened_cache(self, reader: VideoReader, repeats: bool) -> Iterator[tuple[FaceCache | None, str]]:
+        """The cache of posteriors and the key of those of a video; one that lasts for this job where frames come again."""
+        if self.face_cache is not None:
+            where = (file_sha256(reader.path), str(reader.fps), self.resolution, self.mask.tolist(), self._vae_digest)
+            yield self.face_cache, digest("posterior", *where)
+        elif repeats:
+            with temporary_cache() as cache:
+                yield cache, "posterior"
+        else:
+            yield None, ""
+
+    @cached_property
+    def _vae_digest(self) -> str:
+        return weights_digest(self.vae)
+
+    @contextmanager
     def _stage(
         self, name: str, total: int | None, callback: ProgressCallback | None, timer: StageTimer
     ) -> Iterator[tuple[Callable[[], None], Any]]:
@@ -310,15 +368,15 @@ class LipsyncPipeline(DiffusionPipeline):
 
     def _announce(self, reader: VideoReader, plan: FacePlan, total: int, options: LipsyncOptions, seed: int) -> None:
         """One line on what is about to happen, and what it takes."""
-        unet_frames = (2 if options.guidance_scale > 1 else 1) * options.batch_clips * self.num_frames
+        unet_frames = (2 if options.sampling.is_guided else 1) * options.batch_clips * self.num_frames
         need = estimate_bytes(self.unet, self.vae, self.audio_encoder, resolution=self.resolution, unet_frames=unet_frames)
         covered = sum(span.stop - span.start for span in plan.spans)
         logger.info(
             "%d frames at %.5g fps, %dx%d; %s with a face over %d of %d source frames, at most %s at once; "
-            "network for %d px, %s on %s in %s, seed %d, about %.2g GB of memory",
+            "network for %d px, %s of %s on %s in %s, seed %d, about %.2g GB of memory",
             *(total, float(reader.fps), reader.width, reader.height),
             *(counted(len(plan.spans), "span"), covered, plan.num_frames, counted(plan.most_faces, "face")),
-            *(self.resolution, counted(options.inference_steps, "step"), self.unet.device.type),
+            *(self.resolution, counted(options.inference_steps, "step"), options.sampler, self.unet.device.type),
             *(str(self.unet.dtype).removeprefix("torch."), seed, need / 1e9),
         )
 

@@ -4,9 +4,10 @@ The command line, the columns of a jobs file and the table in docs/inference.md 
 """
 
 from argparse import _ArgumentGroup
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_args, get_type_hints
 
+from latentsync.diffusion import SAMPLERS, Sampling
 from latentsync.errors import InputError
 from latentsync.faces.selection import FaceChoice
 from latentsync.media.video_writer import CODECS, PRESETS
@@ -14,6 +15,12 @@ from latentsync.media.video_writer import CODECS, PRESETS
 LENGTHS = ("audio", "video")
 LARGEST_SEED = 2**63 - 1
 MOST_STEPS = 999  # the schedule has 1000 steps and leaves the first one out
+LAST_BRANCH = 11  # of the cache: four levels with three layers each
+QUALITIES: dict[str, dict[str, Any]] = {  # preset -> settings of `Sampling`; what is not named is the model's or as published
+    "draft": {"inference_steps": 4, "sampler": "dpm++", "guidance_stop": 0.5},
+    "standard": {"inference_steps": 8, "sampler": "dpm++", "cache_interval": 2},
+    "fine": {},
+}
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 
@@ -22,16 +29,28 @@ def _option(default: Any, text: str, choices: tuple[str, ...] | None = None, met
     return field(default=default, metadata={"help": text, "choices": choices, "metavar": metavar})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LipsyncOptions:
     """The choices of one job; None leaves a choice to the model or to the codec. Raises InputError where a value cannot be used."""
 
-    inference_steps: int | None = _option(
-        None, f"denoising steps, 1 to {MOST_STEPS} (default: the model's, 20 if published); fewer are faster and coarser"
+    quality: str = _option(
+        "standard",
+        "preset of sampler, steps, guidance and cache, each of which can be chosen alone: draft is the fastest, fine the published setting",
+        tuple(QUALITIES),
     )
+    inference_steps: int | None = _option(None, f"denoising steps, 1 to {MOST_STEPS}; fewer are faster and coarser (default: the preset's)")
     guidance_scale: float | None = _option(
         None,
         "how strongly the sound steers the mouth (default: the model's, 1.5 if published); 1 switches guidance off and halves the time",
+    )
+    sampler: str | None = _option(None, "solver of the denoising steps; ddim is the published one (default: the preset's)", tuple(SAMPLERS))
+    guidance_start: float | None = _option(None, "guidance begins after this share of the steps, 0 to 1 (default: the preset's)")
+    guidance_stop: float | None = _option(None, "guidance ends after this share of the steps, 0 to 1 (default: the preset's)")
+    cache_interval: int | None = _option(
+        None, "steps from one full denoising step to the next, those between reuse its deep features; 1 is off (default: the preset's)"
+    )
+    cache_branch: int | None = _option(
+        None, f"how much the steps between compute, 0 (least, fastest) to {LAST_BRANCH} (default: the preset's)"
     )
     seed: int = _option(1247, "the same seed gives the same video; -1 draws a fresh one")
     face: str = _option(
@@ -61,27 +80,35 @@ class LipsyncOptions:
     overwrite: bool = _option(False, "replace an output file that exists")
 
     def __post_init__(self) -> None:
-        if self.inference_steps is not None and not 1 <= self.inference_steps <= MOST_STEPS:
-            raise InputError(
-                f"inference_steps is {self.inference_steps}: give a number from 1 to {MOST_STEPS} (20 is the published setting)."
-            )
-        if self.guidance_scale is not None and not 0 <= self.guidance_scale <= 100:
-            raise InputError(f"guidance_scale is {self.guidance_scale}: give a number from 0 to 100 (1.5 is usual, 1 switches it off).")
+        for name, least, most, usual in (
+            ("inference_steps", 1, MOST_STEPS, "20 is the published setting"),
+            ("guidance_scale", 0, 100, "1.5 is usual, 1 switches it off"),
+            ("guidance_start", 0, 1, "0 guides from the first step on"),
+            ("guidance_stop", 0, 1, "1 guides to the last step"),
+            ("cache_interval", 1, MOST_STEPS, "3 is the published setting, 1 is off"),
+            ("cache_branch", 0, LAST_BRANCH, "0 is the published setting"),
+        ):
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                raise InputError(f"{name} is {value}: give a number from {least} to {most} ({usual}).")
         if not -1 <= self.seed <= LARGEST_SEED:
             raise InputError(f"seed is {self.seed}: give a whole number from 0 up, or -1 for a fresh one.")
         if self.batch_clips < 1:
             raise InputError(f"batch_clips is {self.batch_clips}: give 1 or more.")
-        if self.length not in LENGTHS:
-            raise InputError(f"length is {self.length!r}: give one of {', '.join(LENGTHS)}.")
+        for name, known in (("length", LENGTHS), ("quality", tuple(QUALITIES)), ("sampler", tuple(SAMPLERS))):
+            if getattr(self, name) not in (*known, None):
+                raise InputError(f"{name} is {getattr(self, name)!r}: give one of {', '.join(known)}.")
         FaceChoice.parse(self.face)
 
     def completed(self, inference_steps: int, guidance_scale: float) -> "LipsyncOptions":
-        """The same with a model's own settings where nothing else was chosen."""
-        return replace(
-            self,
-            inference_steps=inference_steps if self.inference_steps is None else self.inference_steps,
-            guidance_scale=guidance_scale if self.guidance_scale is None else self.guidance_scale,
-        )
+        """The same with the preset's settings of `Sampling`, and then the model's own, where nothing else was chosen."""
+        defaults = {**asdict(Sampling(inference_steps, guidance_scale)), **QUALITIES[self.quality]}
+        return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
+
+    @property
+    def sampling(self) -> Sampling:
+        """How a job with completed options goes from noise to latents."""
+        return Sampling(**{option.name: getattr(self, option.name) for option in fields(Sampling)})
 
 
 OPTION_TYPES: dict[str, type] = {  # name -> bool, int, float or str; of one that may be None its other type

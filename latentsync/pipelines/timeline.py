@@ -1,5 +1,6 @@
 """Which source frame, which face and which clip each output frame belongs to; numbers only, no pictures."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +23,7 @@ class Clip:
         frames: uint8 pictures (h, w, 3).
         matrices: float32 (f, 2, 3), picture to aligned face; None where the pictures stay as they are.
         span: index of its span in the plan; None without a face.
+        sources: frames of the video that are shown; empty without a face.
         noise: standard normal (2, f, 4, h/8, w/8) for sampling the masked and the reference latents; None without a face.
         faces: uint8 (f, R, R, 3), aligned; None without a face.
         keep: float32 (f, R, R), what of the faces is not pasted (1 = not); None where all of it is.
@@ -31,6 +33,7 @@ class Clip:
     frames: list[np.ndarray]
     matrices: np.ndarray | None = None
     span: int | None = None
+    sources: Sequence[int] = ()
     noise: torch.Tensor | None = None
     faces: torch.Tensor | None = None
     keep: torch.Tensor | None = None
@@ -39,6 +42,11 @@ class Clip:
     def stop(self) -> int:
         """Index behind its last output frame."""
         return self.start + len(self.frames)
+
+    def crop_names(self) -> list[str]:
+        """A name for the aligned face of each frame, the same wherever the same frame is cropped alike."""
+        crops = zip(self.sources, self.matrices, strict=True)
+        return [f"{source}-{hashlib.sha256(matrix.tobytes()).hexdigest()[:16]}" for source, matrix in crops]
 
 
 def frames_in(seconds: Fraction, fps: Fraction) -> int:
@@ -79,9 +87,8 @@ def clips(
             return
         if index is not None:
             span = plan.spans[index]
-            sources = [source_index(i, plan.num_frames) for i in range(start, clip.stop)]
-            clip.span = index
-            clip.matrices = span.matrices[np.array(sources) - span.start]
+            clip.span, clip.sources = index, [source_index(i, plan.num_frames) for i in range(start, clip.stop)]
+            clip.matrices = span.matrices[np.array(clip.sources) - span.start]
             shape = (len(clip.frames), LATENT_CHANNELS, latent_size, latent_size)
             clip.noise = torch.stack([torch.randn(shape, generator=generator) for _ in ("masked", "reference")])
         yield clip

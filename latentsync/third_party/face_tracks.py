@@ -5,7 +5,7 @@ joonson/syncnet_python (MIT). Written for this project from the paper. Of a vide
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 import cv2
@@ -28,15 +28,10 @@ _BORDER = 110  # grey of a crop beyond the edge of the picture
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """One face through successive frames, gaps filled.
+    """One face through successive frames, gaps filled."""
 
-    Attributes:
-        start: its first frame.
-        boxes: float64 n 4: x0 y0 x1 y1 in pixels of the picture.
-    """
-
-    start: int
-    boxes: np.ndarray
+    start: int  # its first frame
+    boxes: np.ndarray  # float64 n 4: x0 y0 x1 y1 in pixels of the picture
 
     @property
     def stop(self) -> int:
@@ -49,82 +44,60 @@ class FaceTrack:
         return slice(*(frame * AUDIO_SAMPLE_RATE // VIDEO_FPS for frame in (self.start, self.stop)))
 
 
-@dataclass
-class _Chain:
-    """Detections that belong together so far."""
-
-    frames: list[int] = field(default_factory=list)
-    boxes: list[np.ndarray] = field(default_factory=list)  # 4 each
-
-    def add(self, frame: int, box: np.ndarray) -> None:
-        self.frames.append(frame)
-        self.boxes.append(box)
+Chain = dict[int, np.ndarray]  # frame -> box of one face, in order of time
 
 
 class SyncNetDetector:
-    """The tracks of faces in a video, by S3FD; pictures go by in batches and are not kept."""
+    """The tracks of faces in a video, by S3FD on whatever device; pictures go by in batches and are not kept."""
 
-    def __init__(self, network: S3FD, batch_size: int = 16, scale: float = 0.25, threshold: float = 0.9) -> None:
-        """Take a loaded network, on whatever device; `scale` and `threshold` as in `S3FD.detect`."""
-        self.network = network
-        self.batch_size = batch_size
-        self.scale = scale
-        self.threshold = threshold
+    def __init__(self, network: S3FD, batch_size: int = 16) -> None:
+        self.network, self.batch_size = network, batch_size
 
-    def __call__(self, frames: Iterable[np.ndarray], cuts: Collection[int] = ()) -> list[FaceTrack]:
-        """Tracks in order of time.
-
-        Args:
-            frames: uint8 h w 3, RGB, 25 a second, all of one size.
-            cuts: first frames of new shots; no track goes across one.
-        """
-        return link_faces(self.boxes(frames), cuts)
+    def __call__(self, frames: Iterable[np.ndarray]) -> list[FaceTrack]:
+        """Tracks in order of time through frames uint8 h w 3, RGB, 25 a second, all of one size."""
+        return link_faces(self.boxes(frames))
 
     def boxes(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The faces of each frame: k 5."""
         frames = iter(frames)
         while batch := list(islice(frames, self.batch_size)):
-            yield from self.network.detect(batch, self.scale, self.threshold)
+            yield from self.network.detect(batch)
 
 
 def link_faces(detections: Iterable[np.ndarray], cuts: Collection[int] = ()) -> list[FaceTrack]:
-    """Tracks of what was found frame by frame, in order of time; short and small ones are left out.
+    """Tracks in order of time of the boxes k 4 (or k 5, with a score) of each frame: x0 y0 x1 y1 in pixels.
 
-    Args:
-        detections: for each frame its boxes k 4 (or k 5, with a score): x0 y0 x1 y1 in pixels.
-        cuts: first frames of new shots; no track goes across one.
+    Short and small ones are left out, and none goes across a cut, the first frame of a new shot.
     """
     new_shots = frozenset(cuts)
-    live: list[_Chain] = []
+    live: list[Chain] = []
     tracks: list[FaceTrack] = []
     for frame, boxes in enumerate(detections):
         reach = 0 if frame in new_shots else MAX_STEP
-        tracks += _finish([chain for chain in live if frame - chain.frames[-1] > reach])
-        live = [chain for chain in live if frame - chain.frames[-1] <= reach]
-        live = _extend(live, frame, np.asarray(boxes, np.float64)[:, :4])
+        tracks += _finish([chain for chain in live if frame - _last(chain) > reach])
+        live = [chain for chain in live if frame - _last(chain) <= reach]
+        free = list(np.asarray(boxes, np.float64)[:, :4])
+        for chain in live:  # the oldest first takes the box that overlaps its last one most
+            shares = [overlap(chain[_last(chain)], box) for box in free]
+            if shares and max(shares) > MIN_OVERLAP:
+                chain[frame] = free.pop(int(np.argmax(shares)))
+        live += [{frame: box} for box in free]
     return sorted(tracks + _finish(live), key=lambda track: track.start)
 
 
-def _extend(chains: list[_Chain], frame: int, boxes: np.ndarray) -> list[_Chain]:
-    """Each chain, oldest first, takes the box that overlaps its last one most; boxes that are left begin chains."""
-    free = list(boxes)
+def _last(chain: Chain) -> int:
+    return next(reversed(chain))
+
+
+def _finish(chains: list[Chain]) -> list[FaceTrack]:
+    """Chains as tracks, those that are long and large enough; boxes between detections are linear."""
+    tracks = []
     for chain in chains:
-        shares = [overlap(chain.boxes[-1], box) for box in free]
-        if shares and max(shares) > MIN_OVERLAP:
-            chain.add(frame, free.pop(int(np.argmax(shares))))
-    return [*chains, *(_Chain([frame], [box]) for box in free)]
-
-
-def _finish(chains: list[_Chain]) -> list[FaceTrack]:
-    """Chains as tracks, those that are long and large enough."""
-    tracks = [FaceTrack(chain.frames[0], fill_gaps(chain.frames, chain.boxes)) for chain in chains if len(chain.frames) > MIN_DETECTIONS]
-    return [track for track in tracks if (track.boxes[:, 2:] - track.boxes[:, :2]).mean(0).max() > MIN_SIDE]
-
-
-def fill_gaps(frames: list[int], boxes: list[np.ndarray]) -> np.ndarray:
-    """A box for every frame from the first to the last, linear between detections: n 4."""
-    every = np.arange(frames[0], frames[-1] + 1)
-    return np.stack([np.interp(every, frames, edge) for edge in np.stack(boxes, 1)], 1)
+        every = np.arange(next(iter(chain)), _last(chain) + 1)
+        boxes = np.stack([np.interp(every, list(chain), edge) for edge in np.stack(list(chain.values()), 1)], 1)
+        if len(chain) > MIN_DETECTIONS and (boxes[:, 2:] - boxes[:, :2]).mean(0).max() > MIN_SIDE:
+            tracks.append(FaceTrack(int(every[0]), boxes))
+    return tracks
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

@@ -96,13 +96,9 @@ class HyperNet(nn.Module):
 
     @torch.inference_mode()
     def score(self, frames: Sequence[np.ndarray]) -> float:
-        """Mean score of the middles of pictures, those of a clip that `chosen_frames` names.
+        """Mean score of the middles of pictures uint8 h w 3, RGB, of one size, those of a clip that `chosen_frames` names.
 
-        Args:
-            frames: uint8 h w 3, RGB, of one size, at least 224 pixels a side.
-
-        Raises:
-            InputError: the pictures are too small.
+        Raises InputError under 224 pixels a side.
         """
         weight = self.conv1[0].weight
         pictures = torch.from_numpy(np.stack([middle_square(frame) for frame in frames])).to(weight.device)

@@ -76,13 +76,9 @@ class S3FD(nn.Module):
         return [(loc(x), conf(x)) for x, loc, conf in zip(maps, self.loc, self.conf, strict=True)]
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes and scores of every place.
+        """Pixels b 3 h w (RGB in 0..255 minus `MEAN`, at least `MIN_SIDE` a side) -> boxes b n 4 and probabilities of a face b n.
 
-        Args:
-            pixels: b 3 h w, RGB in 0..255 minus `MEAN`, at least `MIN_SIDE` pixels a side.
-
-        Returns:
-            Boxes b n 4 (x0 y0 x1 y1) as shares of width and height, and probabilities of a face b n.
+        Boxes are x0 y0 x1 y1 as shares of width and height.
         """
         heads = self.heads(pixels)
         priors = prior_boxes([loc.shape[2:] for loc, _ in heads], pixels.shape[2], pixels.shape[3]).to(pixels.device)
@@ -94,11 +90,10 @@ class S3FD(nn.Module):
     def detect(
         self, frames: np.ndarray | Sequence[np.ndarray], scale: float = 0.25, threshold: float = 0.9, max_overlap: float = 0.1
     ) -> list[np.ndarray]:
-        """The faces of pictures of one size, in one batch.
+        """The faces of pictures uint8 n h w 3, RGB, of one size, in one batch.
 
         Args:
-            frames: uint8 n h w 3, RGB.
-            scale: the pictures are made this much smaller (yet not smaller than `MIN_SIDE` pixels a side).
+            scale: the pictures are shrunk by this factor (yet not below `MIN_SIDE` pixels a side).
             threshold: least probability of a face.
             max_overlap: boxes that overlap a better one by more than this share are dropped.
 
@@ -139,9 +134,7 @@ def _vgg() -> nn.Sequential:
 def prior_boxes(sizes: Sequence[Sequence[int]], height: int, width: int) -> Tensor:
     """Middle x, middle y, width, height of the prior box of every place, as shares of the picture: float32 n 4, on the CPU.
 
-    Args:
-        sizes: height and width of each map, finest first.
-        height, width: of the picture, pixels.
+    `sizes` are height and width of each map, finest first; `height`, `width` those of the picture in pixels.
     """
     boxes = []
     for (rows, columns), stride, side in zip(sizes, STRIDES, MIN_SIZES, strict=True):
@@ -158,14 +151,9 @@ def decode_boxes(shifts: Tensor, priors: Tensor) -> Tensor:
 
 
 def suppress(boxes: Tensor, scores: Tensor, min_score: float = 0.05, max_overlap: float = 0.3, keep: int = 750) -> tuple[Tensor, Tensor]:
-    """The best boxes of one picture, best first, without those that overlap a better one too much.
+    """The best boxes n 4 (corners) of one picture by their scores n, without those that overlap a better one too much.
 
-    Args:
-        boxes: n 4, corners.
-        scores: n.
-
-    Returns:
-        At most `keep` boxes k 4 and their scores k, all above `min_score`.
+    At most `keep` boxes k 4, best first, and their scores k, all above `min_score`.
     """
     likely = scores > min_score
     boxes, scores = boxes[likely], scores[likely]

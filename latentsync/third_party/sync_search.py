@@ -20,17 +20,11 @@ _EPS = 1e-6  # added to each component of a difference before its length is take
 
 @dataclass(frozen=True)
 class Offset:
-    """What a search found.
+    """What a search found."""
 
-    Attributes:
-        offset: frames; +3 means that the sound of a frame comes three frames before its picture.
-        confidence: how much smaller the least distance is than the middle one; over 3 counts as in step, over 6 as good.
-        distances: mean distance at each shift, from the sound of `MAX_SHIFT` frames earlier to that of as many later: float64 [31].
-    """
-
-    offset: int
-    confidence: float
-    distances: np.ndarray
+    offset: int  # frames; +3 means that the sound of a frame comes three frames before its picture
+    confidence: float  # how much smaller the least distance is than the middle one; over 3 counts as in step, over 6 as good
+    distances: np.ndarray  # mean at each shift, from the sound of `MAX_SHIFT` frames earlier to as many later: float64 [31]
 
     @property
     def distance(self) -> float:
@@ -41,21 +35,20 @@ class Offset:
 class OffsetSearch:
     """Mean distances of windows that come piece by piece; keeps as many embeddings as the shifts reach."""
 
-    def __init__(self, vshift: int = MAX_SHIFT) -> None:
-        self.vshift = vshift
-        self._sums = torch.zeros(2 * vshift + 1, dtype=torch.float64)
+    def __init__(self) -> None:
+        self._sums = torch.zeros(2 * MAX_SHIFT + 1, dtype=torch.float64)
         self._count = 0
         self._video: Tensor | None = None  # n d: windows whose later sound is not known yet
-        self._audio: Tensor | None = None  # from `vshift` windows before the first of them on
+        self._audio: Tensor | None = None  # from `MAX_SHIFT` windows before the first of them on
 
     def add(self, video: Tensor, audio: Tensor) -> None:
         """Take the next windows: m d each, float, on one device."""
         if self._video is None or self._audio is None:
-            self._video, self._audio = video[:0], audio.new_zeros(self.vshift, audio.shape[1])
+            self._video, self._audio = video[:0], audio.new_zeros(MAX_SHIFT, audio.shape[1])
         self._video, self._audio = torch.cat([self._video, video]), torch.cat([self._audio, audio])
-        ready = len(self._audio) - 2 * self.vshift
+        ready = len(self._audio) - 2 * MAX_SHIFT
         if ready > 0:
-            self._sums += distance_sums(self._video[:ready], self._audio[: ready + 2 * self.vshift])
+            self._sums += distance_sums(self._video[:ready], self._audio[: ready + 2 * MAX_SHIFT])
             self._count += ready
             self._video, self._audio = self._video[ready:], self._audio[ready:]
 
@@ -65,25 +58,24 @@ class OffsetSearch:
             raise InputError("There is nothing whose offset could be searched: use a longer clip.")
         sums = self._sums
         if len(self._video):
-            silence = self._audio.new_zeros(self.vshift, self._audio.shape[1])
+            silence = self._audio.new_zeros(MAX_SHIFT, self._audio.shape[1])
             sums = sums + distance_sums(self._video, torch.cat([self._audio, silence]))
         return least_distance_offset((sums / (self._count + len(self._video))).numpy())
 
 
-def offset_of(video: Tensor, audio: Tensor, vshift: int = MAX_SHIFT) -> Offset:
+def offset_of(video: Tensor, audio: Tensor) -> Offset:
     """Offset of embeddings n d of pictures and n d of the sound at the same times; beyond its ends the sound counts as zeros.
 
-    Raises:
-        InputError: there are no embeddings.
+    Raises InputError where there are none.
     """
-    search = OffsetSearch(vshift)
+    search = OffsetSearch()
     if len(video):
         search.add(video, audio)
     return search.finish()
 
 
 def distance_sums(video: Tensor, audio: Tensor) -> Tensor:
-    """Distances of video n d to each row of audio (n + 2 vshift) d that a shift puts beside it, as sums over n: float64 [31] on the CPU."""
+    """Distances of video n d to each row of audio (n + 30) d that a shift puts beside it, as sums over n: float64 [31] on the CPU."""
     shifts = len(audio) - len(video) + 1
     distances = torch.stack([F.pairwise_distance(video, audio[j : j + len(video)], eps=_EPS) for j in range(shifts)])
     return distances.cpu().double().sum(1)
@@ -98,8 +90,7 @@ def least_distance_offset(distances: np.ndarray) -> Offset:
 def over_tracks(results: Sequence[Offset]) -> Offset:
     """Several tracks of one video as one result: the mean offset without its fraction, mean confidence and mean distances.
 
-    Raises:
-        InputError: there are no tracks.
+    Raises InputError where there are no tracks.
     """
     if not results:
         raise InputError("No face track of this video can be compared with its sound: use one that shows a face for at least two seconds.")

@@ -40,11 +40,7 @@ def column_count(num_samples: int) -> int:
 
 
 def mfcc(samples: MfccSamples) -> np.ndarray:
-    """The coefficients of a mono recording at 16 kHz: float64 13 t, the first of them the logarithm of the loudness.
-
-    Args:
-        samples: t, 16-bit numbers, or floats in [-1, 1] (the same numbers as shares of full scale).
-    """
+    """The coefficients of a mono recording at 16 kHz: float64 13 t, the first of them the logarithm of the loudness."""
     count = column_count(len(samples))
     return np.concatenate([_columns(samples, start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]).T
 

@@ -7,6 +7,7 @@ Written for this project from the paper. Parameter names and shapes are those of
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, RGB, VIDEO_FPS
 from latentsync.errors import InputError
-from latentsync.third_party.sync_search import MAX_SHIFT, Offset, OffsetSearch
+from latentsync.third_party.sync_search import Offset, OffsetSearch
 from latentsync.third_party.syncnet_mfcc import COEFFICIENTS, MfccSamples, column_count, mfcc
 from latentsync.weights import load_frozen
 
@@ -24,6 +25,7 @@ FRAMES = 5  # pictures of one window
 COLUMNS = 20  # columns of sound of one window: 0.2 seconds
 COLUMNS_PER_FRAME = 4
 SAMPLES_PER_FRAME = AUDIO_SAMPLE_RATE // VIDEO_FPS
+T = TypeVar("T")
 _HINT = "use syncnet_v2.model of the repository joonson/syncnet_python"
 
 
@@ -102,29 +104,23 @@ def _frames_needed(published: bool) -> int:
 class SyncNetEval:
     """Offset and confidence of pictures of one face and their sound, compared piece by piece: memory does not grow with the length."""
 
-    def __init__(self, network: SyncNetV2, batch_size: int = 20, max_shift: int = MAX_SHIFT) -> None:
+    def __init__(self, network: SyncNetV2, batch_size: int = 20) -> None:
         """Take a loaded network, on whatever device; `batch_size` windows are computed together."""
-        self.network = network
-        self.batch_size = batch_size
-        self.max_shift = max_shift
+        self.network, self.batch_size = network, batch_size
 
     @torch.inference_mode()
     def __call__(self, frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
-        """Compare each window of pictures with the sound around it.
+        """Compare each window of pictures with the sound around it. Raises InputError where there is less than one window.
 
         Args:
-            frames: uint8 h w 3, RGB, 25 a second, the crops of one face (`latentsync.third_party.face_tracks`); other sizes than
-                224 x 224 are resized.
+            frames: uint8 h w 3, RGB, 25 a second, the crops of one face (`face_tracks`); other sizes than 224 x 224 are resized.
             samples: the sound of these frames, mono at 16 kHz: 16-bit numbers or floats in [-1, 1].
             published: count windows as the published program does.
-
-        Raises:
-            InputError: there is less than one window.
         """
         columns = mfcc(samples).astype(np.float32)  # 13 t
         limit = sound_windows(len(samples), published)
-        search, start = OffsetSearch(self.max_shift), 0
-        for pictures in _runs(map(to_picture, frames), self.batch_size, _frames_needed(published) - 1):
+        search, start = OffsetSearch(), 0
+        for pictures in overlapping_runs(map(to_picture, frames), self.batch_size, _frames_needed(published) - 1):
             count = min(len(pictures) - _frames_needed(published) + 1, limit - start)
             if count <= 0:
                 break
@@ -156,13 +152,12 @@ def to_picture(frame: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray((frame if size == (SIDE, SIDE) else cv2.resize(frame, (SIDE, SIDE)))[..., ::-1])
 
 
-def _runs(frames: Iterator[np.ndarray], length: int, shared: int) -> Iterator[list[np.ndarray]]:
-    """Successive runs of `length` new frames, each begun by the last `shared` frames of the one before (the first run has as many)."""
-    run = list(islice(frames, shared))
-    while fresh := list(islice(frames, length)):
-        run = [*run, *fresh]
-        yield run
-        run = run[-shared:]
+def overlapping_runs(items: Iterator[T], length: int, shared: int) -> Iterator[list[T]]:
+    """Successive runs of `length` new items, each begun by the last `shared` of the one before (the first run has as many)."""
+    run = list(islice(items, shared))
+    while fresh := list(islice(items, length)):
+        yield (run := [*run, *fresh])
+        run = run[-shared:] if shared else []
 
 
 def load_syncnet_v2(path: Path | str) -> SyncNetV2:

@@ -109,17 +109,9 @@ class VideoMAE(nn.Module):
         return self.fc_norm.weight.dtype
 
     def forward(self, video: Tensor) -> Tensor:
-        """Features of videos.
+        """Features b d of videos b 3 f h w in [0, 1], h and w of the configured size.
 
-        Args:
-            video: b 3 f h w in [0, 1], h and w of the configured size. The network was made for f = `num_frames`; for another number
-                of frames the position table is interpolated along time.
-
-        Returns:
-            b d
-
-        Raises:
-            InputError: the video is shorter than one tubelet.
+        For another f than `num_frames` the position table is interpolated along time. Raises InputError under one tubelet.
         """
         x = self.patch_embed(video) + self.positions_of(video.shape[2])
         for block in self.blocks:
@@ -152,15 +144,9 @@ def position_table(length: int, width: int) -> Tensor:
 
 
 def load_videomae(config: VideoMAEConfig, path: Path | str, dtype: torch.dtype = torch.float32) -> VideoMAE:
-    """The network of a file, on the CPU, in evaluation mode and frozen; gradients reach its input.
+    """The network of a torch file, on the CPU, in evaluation mode and frozen; gradients reach its input.
 
-    Args:
-        config: sizes of the network.
-        path: a torch file with the weights under "model" or "module", or bare.
-        dtype: what the network computes in.
-
-    Raises:
-        WeightsError: the file is missing, unreadable, or holds another network.
+    Raises WeightsError: the file is missing, unreadable, or holds another network.
     """
     weights = read_state_dict(path)[0]
     head = weights.get("head.weight")

@@ -1,11 +1,10 @@
 """Audio features: Whisper's log-mel, its encoder's hidden states, and the window of each video frame."""
 
 import hashlib
-import re
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -28,18 +27,18 @@ PIECES_KEPT = 2  # a window may straddle two pieces
 OVERLAP_SHARE = 3  # neighbouring pieces share a third of the encoder's context
 BLEND_SHARE = 15  # ... and pass over into each other during a fifteenth of it, in the middle of what they share
 CONFIG = "config.json"  # of a folder in the layout of Hugging Face
-_NAMES = {  # of an encoder in transformers -> in openai-whisper
-    r"^embed_positions\.weight$": "positional_embedding",
-    r"^layer_norm\.": "ln_post.",
-    r"^layers\.": "blocks.",
-    r"\.self_attn\.q_proj\.": ".attn.query.",
-    r"\.self_attn\.k_proj\.": ".attn.key.",
-    r"\.self_attn\.v_proj\.": ".attn.value.",
-    r"\.self_attn\.out_proj\.": ".attn.out.",
-    r"\.self_attn_layer_norm\.": ".attn_ln.",
-    r"\.fc1\.": ".mlp.0.",
-    r"\.fc2\.": ".mlp.2.",
-    r"\.final_layer_norm\.": ".mlp_ln.",
+_NAMES = {  # of an encoder in transformers -> in openai-whisper, replaced in this order
+    "embed_positions.weight": "positional_embedding",
+    ".self_attn_layer_norm.": ".attn_ln.",
+    ".self_attn.q_proj.": ".attn.query.",
+    ".self_attn.k_proj.": ".attn.key.",
+    ".self_attn.v_proj.": ".attn.value.",
+    ".self_attn.out_proj.": ".attn.out.",
+    ".final_layer_norm.": ".mlp_ln.",
+    ".fc1.": ".mlp.0.",
+    ".fc2.": ".mlp.2.",
+    "layer_norm.": "ln_post.",
+    "layers.": "blocks.",
 }
 
 
@@ -52,12 +51,7 @@ class Samples(Protocol):
 
 
 class LogMel:
-    """Columns of the normalised log-mel spectrogram, 100 a second, each centred on its own sample.
-
-    Args:
-        samples: mono sound at 16 kHz, float in [-1, 1].
-        n_mels: number of mel bands.
-    """
+    """Columns of the normalised log-mel spectrogram, 100 a second, each centred on its own sample."""
 
     def __init__(self, samples: Samples, n_mels: int = 80) -> None:
         self.samples = samples
@@ -112,12 +106,8 @@ class PaddedSamples:
 def load_whisper_encoder(path: Path) -> AudioEncoder:
     """Whisper's encoder, in float32 and ready for inference.
 
-    Args:
-        path: a torch file {"dims": ten integers, "model_state_dict": every entry of the whole model}, or a folder in the layout of Hugging
-            Face (config.json and the weights), which is read by transformers; nothing is downloaded and no code in it is run.
-
-    Raises:
-        WeightsError: the file or folder is missing, unreadable, or not Whisper's.
+    `path` is a torch file {"dims": ten integers, "model_state_dict": every entry of the whole model}, or a folder in the layout of Hugging
+    Face (config.json and the weights), which is read by transformers; nothing is downloaded and no code in it is run. Raises WeightsError.
     """
     path = Path(path)
     encoder = _from_folder(path) if path.is_dir() else _from_file(path)
@@ -183,7 +173,7 @@ def _from_folder(folder: Path) -> AudioEncoder:
 
 def _name(key: str) -> str:
     for theirs, ours in _NAMES.items():
-        key = re.sub(theirs, ours, key)
+        key = key.replace(theirs, ours)
     return key
 
 
@@ -204,11 +194,9 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 class Audio2Feature(nn.Module):
-    """Whisper's encoder as a feature extractor.
+    """Whisper's encoder as a feature extractor; its context (1500 steps when published) sets the length of a piece.
 
-    Args:
-        encoder: the encoder alone; its context (1500 steps when published) sets the length of a piece.
-        feat_length: video frames of sound in a window before and after its own frame.
+    `feat_length`: video frames of sound in a window before and after its own frame.
     """
 
     def __init__(self, encoder: AudioEncoder, feat_length: tuple[int, int] = (2, 2)) -> None:
@@ -218,7 +206,6 @@ class Audio2Feature(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the encoder lives."""
         return self.encoder.positional_embedding.device
 
     @property
@@ -231,20 +218,11 @@ class Audio2Feature(nn.Module):
         """Width of one token."""
         return self.encoder.positional_embedding.shape[1]
 
-    @property
-    def tokens_per_window(self) -> int:
-        """Tokens in one window: positions times states."""
-        return 2 * (sum(self.feat_length) + 1) * (1 + len(self.encoder.blocks))
-
     @torch.no_grad()
     def encode(self, mel: torch.Tensor) -> torch.Tensor:
-        """States at every depth of one piece of log-mel.
+        """States at every depth of one piece of log-mel: float32 (t // 2, 1 + number of blocks, d), before the final norm.
 
-        Args:
-            mel: normalised log-mel (m, t), t at most twice the context; the rest is filled with 0.0 as in training.
-
-        Returns:
-            float32 (t // 2, 1 + number of blocks, d), before the final norm.
+        `mel`: normalised (m, t), t at most twice the context; the rest is filled with 0.0 as in training.
         """
         steps = mel.shape[1] // WHISPER_MEL_PER_STEP
         weight = self.encoder.conv1.weight
@@ -262,11 +240,7 @@ class Audio2Feature(nn.Module):
 
 
 def window_steps(start: int, stop: int, feat_length: tuple[int, int], num_steps: int, fps: Fraction = Fraction(VIDEO_FPS)) -> torch.Tensor:
-    """Encoder steps that the windows of video frames `start` to `stop` consist of (f p); the first and last step repeat beyond the ends.
-
-    Args:
-        feat_length: video frames of sound in a window before and after its own.
-    """
+    """Encoder steps that the windows of video frames `start` to `stop` consist of (f p); the first and last step repeat beyond the ends."""
     before, after = feat_length
     moments = torch.tensor([int(i * WHISPER_STEPS_PER_SECOND / fps) for i in range(start, stop)])
     return (moments[:, None] + torch.arange(-2 * before, 2 * after + 2)).clamp(0, num_steps - 1)
@@ -289,14 +263,10 @@ class AudioWindows:
         self.blend = extractor.context // BLEND_SHARE
         self.seam = self.stride + (overlap - self.blend) // 2  # step of a piece at which it begins to give way to the next
         self.num_pieces = 1 + max(0, -(-(self.num_steps - extractor.context) // self.stride))
-        self._pieces: OrderedDict[int, torch.Tensor] = OrderedDict()
+        self._piece = lru_cache(PIECES_KEPT)(self._encode_piece)
 
     def frames(self, start: int, stop: int) -> torch.Tensor:
-        """Windows of video frames `start` to `stop`.
-
-        Returns:
-            float32 (f, n, d) on the encoder's device. Frames before the first or after the last step repeat that step.
-        """
+        """Windows of video frames `start` to `stop`: float32 (f, n, d) on the encoder's device."""
         steps = window_steps(start, stop, self.extractor.feat_length, self.num_steps, self.fps)
         first = int(steps.min())
         states = self.features(first, int(steps.max()) + 1)
@@ -329,13 +299,8 @@ class AudioWindows:
         """How far piece `index` has given way to the next one at each step: 0 before its seam, 1 after it."""
         return ((steps - index * self.stride - self.seam + 1) / (self.blend + 1)).clamp(0, 1)
 
-    def _piece(self, index: int) -> torch.Tensor:
-        """States of one piece (t, l, d); the last few pieces are remembered."""
-        if index not in self._pieces:
-            while len(self._pieces) >= PIECES_KEPT:
-                self._pieces.popitem(last=False)
-            start = index * self.stride * WHISPER_MEL_PER_STEP
-            stop = min(start + self.extractor.context * WHISPER_MEL_PER_STEP, self.log_mel.num_columns)
-            self._pieces[index] = self.extractor.encode(self.log_mel.columns(start, stop).to(self.extractor.device))
-        self._pieces.move_to_end(index)
-        return self._pieces[index]
+    def _encode_piece(self, index: int) -> torch.Tensor:
+        """States of one piece (t, l, d)."""
+        start = index * self.stride * WHISPER_MEL_PER_STEP
+        stop = min(start + self.extractor.context * WHISPER_MEL_PER_STEP, self.log_mel.num_columns)
+        return self.extractor.encode(self.log_mel.columns(start, stop).to(self.extractor.device))

@@ -10,7 +10,7 @@ import ffmpeg
 import numpy as np
 
 from latentsync.constants import VIDEO_FPS
-from latentsync.media.probe import write_filters
+from latentsync.media.probe import tag_options, write_filters
 from latentsync.media.video_reader import VideoReader
 from preprocess.clip_writer import (
     COLOUR,
@@ -21,9 +21,9 @@ from preprocess.clip_writer import (
     SOUND,
     SourceRecording,
     clip_path,
-    colour_options,
     media_input,
     open_recording,
+    piece_facts,
     whole_sound,
     write_clip,
 )
@@ -66,9 +66,8 @@ class Affine:
         for number, span in enumerate(spans):
             target = clip_path(folder, clip.name, None if whole else number)
             self.write(source, recording, span, target)
-            frames, begins = span.stop - span.start, float(clip.facts.get("start") or 0.0) + span.start / VIDEO_FPS
-            facts = {"start": begins, "frames": frames, "duration": frames / VIDEO_FPS, "width": self.resolution, "height": self.resolution}
-            outcome.append(Kept(target, facts))
+            size = {"width": self.resolution, "height": self.resolution}
+            outcome.append(Kept(target, {**piece_facts(clip, span.start, span.stop), **size}))
         rest = plan.num_frames - sum(span.stop - span.start for span in spans)
         if rest >= LEAST_REST * VIDEO_FPS:
             why = f"{rest} of {plan.num_frames} frames of {clip.name} are in no stretch of {self.min_seconds:g} s with one face{gaps(plan)}"
@@ -81,7 +80,7 @@ class Affine:
         picture = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", video_size=(side, side), framerate=VIDEO_FPS)
         sound = media_input(recording.path, ss=f"{span.start / VIDEO_FPS:.6f}")
         options = {
-            **PICTURE, **SOUND, **colour_options(), "af": whole_sound(frames),
+            **PICTURE, **SOUND, **tag_options(COLOUR), "af": whole_sound(frames),
             "vf": write_filters(COLOUR, "yuv420p"), "force_key_frames": f"expr:lt(n,{HEAD_KEYS})",
         }  # fmt: skip
         write_clip(target, [picture["v:0"], sound[recording.sound]], options, self.aligned(source, span))
@@ -111,12 +110,10 @@ def gaps(plan: "FacePlan") -> str:
 
 
 def affine_settings(options: Options, checkpoints: Path) -> Settings:
-    """See `StepDefinition.settings`."""
     return {**detector_settings(options, checkpoints), **ENCODE_SETTINGS, "min_seconds": options["min_seconds"]}
 
 
 def open_affine(settings: Settings, checkpoints: Path, device: str) -> Affine:
-    """See `StepDefinition.open`."""
     detector = open_detector(settings, checkpoints, device)
     return Affine(detector, settings["resolution"], settings["min_seconds"], device)
 

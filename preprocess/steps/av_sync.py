@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,29 +17,21 @@ from preprocess.step import ClipFile, Kept, Options, Outcome, Rejected, Settings
 if TYPE_CHECKING:
     from latentsync.third_party.face_tracks import FaceTrack
     from latentsync.third_party.sync_search import Offset
-    from latentsync.third_party.syncnet_mfcc import MfccSamples
 
 SYNC_CONF_THRESHOLD = StepOption("sync_conf_threshold", float, 3.0, "least confidence of SyncNet v2")
 MAX_OFFSET = StepOption("max_offset", int, 6, "frames that mouth and sound may be apart; they are then put together")
-
-
-class Compare(Protocol):
-    """What tells offset and confidence of the crops of a face and their sound."""
-
-    def __call__(self, frames: Iterable[np.ndarray], samples: "MfccSamples", published: bool = False) -> "Offset":
-        """As `SyncNetEval`."""
 
 
 @dataclass(frozen=True)
 class AvSync:
     """SyncNet v2 on S3FD's tracks (Chung and Zisserman, Out of Time, 2016), counted as the published program counts.
 
-    An offset of +3 means that a sound is heard three frames before it is seen: the sound is then moved three frames later, so that the
-    first three frames, whose sound is not there, are dropped; with -3 the sound comes earlier and the last three frames are dropped.
+    An offset of +3 means that the sound is three frames ahead of the picture: it is moved three frames later, and the first three frames,
+    which have no sound then, are dropped; with -3 the sound is moved earlier and the last three frames are dropped.
     """
 
     find_tracks: "Callable[[Iterable[np.ndarray]], list[FaceTrack]]"  # of frames uint8 h w 3, RGB
-    compare: Compare
+    compare: "Callable[..., Offset]"  # of the crops of a face and their sound, see `SyncNetEval`
     min_confidence: float
     max_offset: int
 
@@ -61,28 +53,20 @@ class AvSync:
         if abs(found.offset) > self.max_offset:
             return [Rejected("out of sync", f"{clip.name} is {found.offset:+d} frames apart, over {self.max_offset}", facts)]
         target = clip_path(folder, clip.name)
-        frames = correct(clip.path, found.offset, target)
+        recording, later, earlier = open_recording(clip.path), max(found.offset, 0), max(-found.offset, 0)
+        stop = recording.frames_with_sound - earlier
+        cut(recording, later, stop, target, sound_start=earlier)
+        frames = stop - later
         return [Kept(target, {**facts, "frames": frames, "duration": frames / VIDEO_FPS})]
 
 
-def correct(path: Path, offset: int, target: Path) -> int:
-    """Write a clip with its sound moved by `offset` frames, later where that is positive; returns its number of frames."""
-    recording = open_recording(path)
-    picture, sound = max(offset, 0), max(-offset, 0)
-    stop = recording.heard_frames - sound
-    cut(recording, picture, stop, target, sound_start=sound)
-    return stop - picture
-
-
 def av_sync_settings(options: Options, checkpoints: Path) -> Settings:
-    """See `StepDefinition.settings`."""
     if not 0 <= options["max_offset"] <= 15:
         raise InputError(f"An offset of {options['max_offset']} frames cannot be found: SyncNet looks 15 frames either way.")
     return {"min_confidence": options["sync_conf_threshold"], "max_offset": options["max_offset"]}
 
 
 def open_av_sync(settings: Settings, checkpoints: Path, device: str) -> AvSync:
-    """See `StepDefinition.open`."""
     from latentsync.third_party.face_tracks import SyncNetDetector
     from latentsync.third_party.s3fd import load_s3fd
     from latentsync.third_party.syncnet_v2 import SyncNetEval, load_syncnet_v2

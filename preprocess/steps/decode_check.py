@@ -21,14 +21,6 @@ BROKEN, UNREADABLE, NO_PICTURE, NO_SOUND = "broken", "unreadable", "no picture",
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How far ffmpeg came, and what stopped it."""
-
-    seconds: float
-    problem: str | None
-
-
-@dataclass(frozen=True)
 class DecodeCheck:
     """Decodes the picture and the sound that the pipeline would use.
 
@@ -54,29 +46,26 @@ class DecodeCheck:
             raise LatentSyncError(str(error)) from None
         except InputError as error:
             return [Rejected(BROKEN, str(error))]
-        for stream, reason in ((info.video, NO_PICTURE), (info.audio, NO_SOUND)):
-            if stream is None:
-                return [Rejected(reason, f"{clip.source} has {reason}: the pipeline needs both")]
-        decoding = decode(info)
-        if decoding.problem is not None:
-            length = info.duration or 0.0
-            again = decode(info, MARGIN, length - 2 * MARGIN) if length > self.min_seconds + 2 * MARGIN else decoding
-            if again.problem is not None:
-                return [Rejected(BROKEN, f"{clip.source} cannot be decoded to its end: {again.problem}")]
-        missing = missing_seconds(info, decoding.seconds) if decoding.problem is None else 0.0
-        if missing:
+        if info.video is None or info.audio is None:
+            reason = NO_PICTURE if info.video is None else NO_SOUND
+            return [Rejected(reason, f"{clip.source} has {reason}: the pipeline needs both")]
+        seconds, problem = decode(info)
+        length = info.duration or 0.0
+        if problem is not None:
+            inner = (MARGIN, length - 2 * MARGIN)  # start and seconds
+            again = decode(info, *inner)[1] if inner[1] > self.min_seconds else problem
+            if again is not None:
+                return [Rejected(BROKEN, f"{clip.source} cannot be decoded to its end: {again}")]
+            seconds = length
+        elif missing := missing_seconds(info, seconds):
             return [Rejected(BROKEN, f"{clip.source} ends {missing:.1f} s before the length it promises")]
-        seconds = decoding.seconds if decoding.problem is None else info.duration or 0.0
-        facts = {**described(info), "duration": round(seconds, 3), "damaged_end": decoding.problem is not None}
+        facts = {
+            **{"width": info.video.width, "height": info.video.height, "fps": round(float(info.video.average_fps), 3)},
+            **{"codec": info.video.codec, "duration": round(seconds, 3), "damaged_end": problem is not None},
+        }
         if seconds < self.min_seconds:
             return [Rejected(f"shorter than {self.min_seconds:g} s", f"{clip.source} lasts {seconds:.2f} s", facts)]
         return [Kept(clip.path, facts)]
-
-
-def described(info: MediaInfo) -> dict[str, int | float | str]:
-    """What the file is, for the manifest."""
-    video = info.require_video()
-    return {"width": video.width, "height": video.height, "fps": round(float(video.average_fps), 3), "codec": video.codec}
 
 
 def missing_seconds(info: MediaInfo, seconds: float) -> float:
@@ -87,10 +76,11 @@ def missing_seconds(info: MediaInfo, seconds: float) -> float:
     return missing if missing > max(MARGIN, MAX_MISSING * info.duration) else 0.0
 
 
-def decode(info: MediaInfo, start: float | None = None, seconds: float | None = None) -> Decoding:
+def decode(info: MediaInfo, start: float | None = None, seconds: float | None = None) -> tuple[float, str | None]:
     """Decode a file, or a part of it, until the first picture or piece of sound that ffmpeg cannot make whole.
 
-    Raises LatentSyncError where that was not the file's fault.
+    Returns the seconds that were decoded and the problem that stopped it, None at the end. Raises LatentSyncError where that was not the
+    file's fault.
     """
     part: dict[str, object] = {} if start is None or seconds is None else {"ss": f"{start:.3f}", "t": f"{seconds:.3f}"}
     node = media_input(info.path, **part)
@@ -105,20 +95,18 @@ def decode(info: MediaInfo, start: float | None = None, seconds: float | None = 
             if key == "out_time_us" and value.lstrip("-").isdigit():
                 reached = max(reached, int(value) / 1e6)
         status = child.finish()
-    except BaseException:
+    finally:
         child.kill()
-        raise
     if status == 0:
-        return Decoding(reached, None)
+        return reached, None
     problem = child.reason().replace(f"{file_url(info.path)}: ", "")
     if status < 0 or DISK_FAILS in problem:
         why = f"ffmpeg was ended by signal {-status}" if status < 0 else problem
         raise LatentSyncError(f"{info.path} could not be decoded to see whether it is whole ({why}): look at the machine, then try again")
-    return Decoding(reached, problem)
+    return reached, problem
 
 
 def open_decode_check(settings: Settings, checkpoints: Path, device: str) -> DecodeCheck:
-    """See `StepDefinition.open`."""
     return DecodeCheck(**settings)
 
 

@@ -11,7 +11,7 @@ from preprocess.step import ClipFile, ClipProcessor, Kept, Options, Outcome, Set
 
 
 def resample(clip: ClipFile, folder: Path) -> Outcome:
-    """Sound and picture begin together with the first picture; what is heard before it is left out."""
+    """Sound and picture begin together with the first picture; sound before it is left out."""
     info = probe(clip.path)
     video, audio = info.require_video(), info.require_audio()
     source, target = media_input(clip.path, reinit_filter=0), clip_path(folder, clip.name)
@@ -24,9 +24,8 @@ def resample(clip: ClipFile, folder: Path) -> Outcome:
         raise
     except LatentSyncError as error:  # what ffmpeg stumbled over is this file
         raise InputError(str(error)) from None
-    made = open_recording(target)
-    result = probe(target).require_video()
-    return [Kept(target, {"frames": made.frames, "duration": made.frames / VIDEO_FPS, "width": result.width, "height": result.height})]
+    frames, result = open_recording(target).frames, probe(target).require_video()
+    return [Kept(target, {"frames": frames, "duration": frames / VIDEO_FPS, "width": result.width, "height": result.height})]
 
 
 def first_picture(info: MediaInfo) -> float:
@@ -54,12 +53,10 @@ def sound_filters(start: float) -> str:
 
 
 def resample_settings(options: Options, checkpoints: Path) -> Settings:
-    """See `StepDefinition.settings`."""
     return ENCODE_SETTINGS
 
 
 def open_resample(settings: Settings, checkpoints: Path, device: str) -> ClipProcessor:
-    """See `StepDefinition.open`."""
     return resample
 
 

@@ -1,33 +1,30 @@
 """Step 5: keeps clips that show one face, large enough, in nearly every frame."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError
 from latentsync.media.video_reader import VideoReader
-from preprocess.clip_writer import clip_path, place
-from preprocess.step import ClipFile, Kept, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
+from preprocess.clip_writer import keep
+from preprocess.step import ClipFile, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
 
 if TYPE_CHECKING:
     from latentsync.faces.detector import Face, FaceDetector
 
 RESOLUTION = StepOption("resolution", int, 256, "pixels a side of the faces that come out, and least size of those that go in")
 
-STRIDE = 5  # frames from one that is looked at to the next
-MAX_BAD = 0.05  # share of them that may show no face, several, or a small one
-
-View = Literal["good", "none", "several", "small"]
+STRIDE = 5  # every fifth frame is analysed
+MAX_BAD = 0.05  # share of these frames that may show no face, several, or a small one
 
 
 @dataclass(frozen=True)
 class HighResolution:
-    """Looks at every fifth frame with the detector of inference.
+    """Detects faces in every fifth frame with the detector of inference.
 
     A face counts from 24 pixels on, the width under which inference leaves a face alone; its size is the shorter side of its box.
     """
@@ -38,14 +35,23 @@ class HighResolution:
     def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
         """Keeps the file as it is, with the median size of its face."""
         found = [self.faces(frame) for frame in VideoReader(clip.path, fps=Fraction(VIDEO_FPS, STRIDE)).frames()]
-        sizes = [face_size(faces[0]) for faces in found if len(faces) == 1]
-        views = [view_of(faces, self.resolution) for faces in found]
+        sizes = [min(faces[0].width, faces[0].height) for faces in found if len(faces) == 1]
         facts = {"face_size": round(float(np.median(sizes))) if sizes else None, "most_faces": max(map(len, found))}
-        if len(views) - views.count("good") > MAX_BAD * len(views):
-            return [self.rejected(clip, views, sizes, facts)]
-        target = clip_path(folder, clip.name)
-        place(clip.path, target)
-        return [Kept(target, facts)]
+        small = f"face smaller than {self.resolution} px"
+        bad = {
+            "no face": sum(not faces for faces in found),
+            "several people": sum(len(faces) > 1 for faces in found),
+            small: sum(size < self.resolution for size in sizes),
+        }
+        if sum(bad.values()) > MAX_BAD * len(found):
+            reason = max(bad, key=lambda name: bad[name])  # the most frequent fault
+            numbers = {
+                "no face": "no face",
+                "several people": f"more than one face, at most {facts['most_faces']}",
+                small: f"a {small}: the smallest has {min(sizes, default=0):.0f} px, the median one {facts['face_size']} px",
+            }
+            return [Rejected(reason, f"{bad[reason]} of {len(found)} analysed frames of {clip.name} show {numbers[reason]}", facts)]
+        return [keep(clip, folder, facts)]
 
     def faces(self, frame: np.ndarray) -> "list[Face]":
         """The faces of a frame uint8 h w 3 that count, in its pixels."""
@@ -56,33 +62,6 @@ class HighResolution:
         scale = max(frame.shape[:2]) / max(picture.shape[:2])
         faces = [face.scaled(scale) for face in self.detector.detect(picture)]
         return [face for face in faces if is_plausible(face) and face.width >= MIN_WIDTH]
-
-    def rejected(self, clip: ClipFile, views: list[View], sizes: list[float], facts: dict[str, int | None]) -> Rejected:
-        """The most frequent fault is the reason."""
-        counts = {view: views.count(view) for view in ("none", "several", "small")}
-        worst = max(counts, key=lambda view: counts[view])
-        seen = f"in {counts[worst]} of {len(views)} frames that were looked at {clip.name}"
-        if worst == "none":
-            return Rejected("no face", f"{seen} shows no face", facts)
-        if worst == "several":
-            return Rejected("several people", f"{seen} shows more than one face, at most {facts['most_faces']}", facts)
-        smallest = f"the smallest has {min(sizes):.0f} px, the median one {facts['face_size']} px"
-        return Rejected(
-            f"face smaller than {self.resolution} px", f"{seen} shows a face smaller than {self.resolution} px: {smallest}", facts
-        )
-
-
-def face_size(face: "Face") -> float:
-    """Pixels of the shorter side of a face's box."""
-    return min(face.width, face.height)
-
-
-def view_of(faces: "Iterable[Face]", resolution: int) -> View:
-    """What one frame is good for."""
-    faces = list(faces)
-    if len(faces) != 1:
-        return "several" if faces else "none"
-    return "good" if face_size(faces[0]) >= resolution else "small"
 
 
 def detector_settings(options: Options, checkpoints: Path) -> Settings:
@@ -104,7 +83,6 @@ def open_detector(settings: Settings, checkpoints: Path, device: str) -> "FaceDe
 
 
 def open_high_resolution(settings: Settings, checkpoints: Path, device: str) -> HighResolution:
-    """See `StepDefinition.open`."""
     return HighResolution(open_detector(settings, checkpoints, device), settings["resolution"])
 
 

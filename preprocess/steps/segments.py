@@ -8,7 +8,7 @@ from pathlib import Path
 
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError
-from preprocess.clip_writer import clip_path, cut, open_recording
+from preprocess.clip_writer import clip_path, cut, open_recording, piece_facts
 from preprocess.step import ClipFile, Kept, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
 
 MIN_SECONDS = StepOption("min_seconds", float, 5.0, "shortest piece that a shot is cut into")
@@ -29,15 +29,14 @@ class Segments:
         """Pieces follow each other without a gap and begin at key frames where there is one in reach."""
         recording = open_recording(clip.path)
         shortest, longest = math.ceil(self.min_seconds * VIDEO_FPS - 1e-6), math.floor(self.max_seconds * VIDEO_FPS + 1e-6)
-        length = recording.heard_frames
+        length = recording.frames_with_sound
         if length < shortest:
             return [Rejected(f"shorter than {self.min_seconds:g} s", f"{clip.name} lasts {length / VIDEO_FPS:.2f} s")]
         outcome = []
         for number, (start, stop) in enumerate(pairwise(boundaries(length, shortest, longest, recording.keys))):
             target = clip_path(folder, clip.name, number)
             cut(recording, start, stop, target)
-            begins = float(clip.facts.get("start") or 0.0) + start / VIDEO_FPS
-            outcome.append(Kept(target, {"start": begins, "frames": stop - start, "duration": (stop - start) / VIDEO_FPS}))
+            outcome.append(Kept(target, piece_facts(clip, start, stop)))
         return outcome
 
 
@@ -58,7 +57,6 @@ def boundaries(length: int, shortest: int, longest: int, keys: Collection[int]) 
 
 
 def segments_settings(options: Options, checkpoints: Path) -> Settings:
-    """See `StepDefinition.settings`."""
     shortest, longest = options["min_seconds"], options["max_seconds"]
     if not 0 < 2 * shortest <= longest:
         lengths = f"{shortest:g} to {longest:g} s"
@@ -67,7 +65,6 @@ def segments_settings(options: Options, checkpoints: Path) -> Settings:
 
 
 def open_segments(settings: Settings, checkpoints: Path, device: str) -> Segments:
-    """See `StepDefinition.open`."""
     return Segments(**settings)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError
 from latentsync.media.probe import QUIET, Child, probe, read_exactly
-from preprocess.clip_writer import LEAST_REST, clip_path, cut, media_input, open_recording
+from preprocess.clip_writer import LEAST_REST, clip_path, cut, media_input, open_recording, piece_facts
 from preprocess.step import ClipFile, ClipProcessor, Kept, Outcome, Rejected, Settings, StepDefinition
 from preprocess.steps.decode_check import NO_SOUND
 
@@ -19,30 +19,24 @@ SOUND_ENDS = "sound ends before the picture"
 
 def split_shots(clip: ClipFile, folder: Path) -> Outcome:
     """Cuts and dissolves are found as in inference; the last shot ends where the sound does, and the picture after it is rejected."""
+    from latentsync.faces.tracking import shot_starts
+
     recording = open_recording(clip.path)
-    end = recording.heard_frames
-    starts = [frame for frame in starts_of(clip.path) if frame < end]
+    end = recording.frames_with_sound
+    shots = shot_starts(small_frames(clip.path))
+    if not shots:
+        raise InputError(f"{clip.path} holds no frame that can be decoded: make it again")
+    starts = [frame for frame in shots if frame < end]
     outcome: list[Kept | Rejected] = []
     for number, (start, stop) in enumerate(zip(starts, [*starts[1:], end], strict=True)):
         target = clip_path(folder, clip.name, number)
         cut(recording, start, stop, target)
-        facts = {"start": start / VIDEO_FPS, "frames": stop - start, "duration": (stop - start) / VIDEO_FPS}
-        outcome.append(Kept(target, facts))
+        outcome.append(Kept(target, piece_facts(clip, start, stop)))
     rest = (recording.frames - end) / VIDEO_FPS
     if outcome and rest >= LEAST_REST:
         why = f"the sound of {clip.source} ends at {end / VIDEO_FPS:.2f} s, {rest:.2f} s before its picture"
-        outcome.append(Rejected(SOUND_ENDS, why, {"start": end / VIDEO_FPS, "frames": recording.frames - end, "duration": rest}))
+        outcome.append(Rejected(SOUND_ENDS, why, piece_facts(clip, end, recording.frames)))
     return outcome or [Rejected(NO_SOUND, f"{clip.source} has no sound from its first picture on")]
-
-
-def starts_of(path: Path) -> list[int]:
-    """Frames with which shots begin, 0 among them. Raises InputError where nothing can be decoded."""
-    from latentsync.faces.tracking import shot_starts
-
-    starts = shot_starts(small_frames(path))
-    if not starts:
-        raise InputError(f"{path} holds no frame that can be decoded: make it again")
-    return starts
 
 
 def small_frames(path: Path) -> Iterator[np.ndarray]:
@@ -66,7 +60,6 @@ def small_frames(path: Path) -> Iterator[np.ndarray]:
 
 
 def open_shots(settings: Settings, checkpoints: Path, device: str) -> ClipProcessor:
-    """See `StepDefinition.open`."""
     return split_shots
 
 

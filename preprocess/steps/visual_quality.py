@@ -1,4 +1,4 @@
-"""Step 8: keeps clips that look good, by hyperIQA."""
+"""Step 8: keeps clips of high image quality, by hyperIQA."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import numpy as np
 
 from latentsync.errors import InputError
 from latentsync.media.video_reader import VideoReader
-from preprocess.clip_writer import clip_path, open_recording, place
-from preprocess.step import ClipFile, Kept, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
+from preprocess.clip_writer import keep, open_recording
+from preprocess.step import ClipFile, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
 from preprocess.steps.resolution import RESOLUTION
 
 QUALITY_THRESHOLD = StepOption("quality_threshold", float, 40.0, "least score of hyperIQA, 0 to 100")
@@ -35,13 +35,10 @@ class VisualQuality:
         facts = {"hyperiqa": round(score, 2)}
         if score < self.threshold:
             return [Rejected("low visual quality", f"{clip.name} has a score of {score:.1f}, under {self.threshold:g}", facts)]
-        target = clip_path(folder, clip.name)
-        place(clip.path, target)
-        return [Kept(target, facts)]
+        return [keep(clip, folder, facts)]
 
 
 def visual_quality_settings(options: Options, checkpoints: Path) -> Settings:
-    """See `StepDefinition.settings`."""
     from latentsync.third_party.hyperiqa import SIDE
 
     if options["resolution"] < SIDE:
@@ -50,7 +47,6 @@ def visual_quality_settings(options: Options, checkpoints: Path) -> Settings:
 
 
 def open_visual_quality(settings: Settings, checkpoints: Path, device: str) -> VisualQuality:
-    """See `StepDefinition.open`."""
     from latentsync.third_party.hyperiqa import load_hyperiqa
     from latentsync.weights import weights_path
 

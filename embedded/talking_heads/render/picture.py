@@ -112,7 +112,7 @@ def uphill(surface: Surface, corners: Corners, along_u: float, along_v: float) -
 
 @inlined
 def towards_viewer(normal: Vector, view: Vector) -> Vector:
-    """The normal, bent just enough to be seen: smooth normals and bumps may look away at the rim of a surface."""
+    """The normal, bent just enough to be seen: smooth normals and bumps may point away at the rim of a surface."""
     facing = dot(normal, view)
     return normal if facing >= 0.05 else unit(along(normal, view, 0.05 - facing))
 

@@ -30,9 +30,8 @@ MOTION = 2.0  # cm of room for what moves out of its place at rest
 _GOLDEN = 2.399963
 _COUNT = 16
 _TURN, _REACH = np.arange(_COUNT) * _GOLDEN, np.sqrt((np.arange(_COUNT) + 0.5) / _COUNT)
-DISC = np.stack([np.cos(_TURN) * _REACH, np.sin(_TURN) * _REACH], -1).astype(
-    np.float32
-)  # even spread over a disc, from its middle outwards
+# Even spread over a disc, from its middle outwards
+DISC = np.stack([np.cos(_TURN) * _REACH, np.sin(_TURN) * _REACH], -1).astype(np.float32)
 
 
 class ShadowMaps(NamedTuple):
@@ -234,7 +233,7 @@ def _smoothed(values: np.ndarray, faces: np.ndarray, rounds: int) -> np.ndarray:
 def bake_occlusion(mesh: Mesh, directions: int = 48) -> np.ndarray:
     """Share (float32 v, 0..1) of the light from all around that reaches each vertex, weighted by its cosine.
 
-    A vertex is looked at from a little above its surface, so that a flat or bulging surface sees everything.
+    The light is measured a little above the surface, so that a flat or bulging surface gets all of it.
     """
     owner = weld(mesh)
     normals = vertex_normals(mesh.vertices, mesh.faces, owner)

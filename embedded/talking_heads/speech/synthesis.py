@@ -90,7 +90,7 @@ def _rms(samples: np.ndarray, phone: Phone) -> float:
 
 
 def _resampled(samples: np.ndarray, rate: int, factor: float) -> tuple[np.ndarray, float]:
-    """Samples at AUDIO_SAMPLE_RATE with frequencies scaled by `factor`, and the factor by which times grow: exact, not just asked for."""
+    """Samples at AUDIO_SAMPLE_RATE with frequencies scaled by `factor`, and the exact factor by which times grow."""
     ratio = Fraction(AUDIO_SAMPLE_RATE / (rate * factor)).limit_denominator(1000)
     if ratio != 1:
         samples = resample_poly(samples, ratio.numerator, ratio.denominator)
@@ -196,20 +196,12 @@ def augment(samples: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         taken = with_noise(taken, rng, float(rng.uniform(8, 40)))
     if rng.random() < 0.6:  # an equaliser: shelves of bass and treble, and a peak
         (bass, treble, peak), (low, high, middle) = rng.uniform(-8, 8, 3), np.log2(rng.uniform([120, 2000, 300], [400, 5500, 5000]))
-        taken = _filtered(
-            taken,
-            lambda octave: (
-                10
-                ** (
-                    (
-                        bass / (1 + np.exp(3 * (octave - low)))
-                        + treble / (1 + np.exp(3 * (high - octave)))
-                        + peak * np.exp(-2 * (octave - middle) ** 2)
-                    )
-                    / 20
-                )
-            ),
-        )
+
+        def gain_of(octave: np.ndarray) -> np.ndarray:
+            shelves = bass / (1 + np.exp(3 * (octave - low))) + treble / (1 + np.exp(3 * (high - octave)))
+            return 10 ** ((shelves + peak * np.exp(-2 * (octave - middle) ** 2)) / 20)
+
+        taken = _filtered(taken, gain_of)
     if rng.random() < 0.12:  # a telephone
         low, high = np.log2(rng.uniform([200, 3000], [350, 3800]))
         taken = _filtered(taken, lambda octave: 1 / np.sqrt((1 + 2 ** (8 * (low - octave))) * (1 + 2 ** (8 * (octave - high)))))

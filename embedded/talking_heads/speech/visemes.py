@@ -13,7 +13,7 @@ the teeth.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,20 +81,16 @@ def _row(words: list[str], fill: float) -> np.ndarray:
 def _read_table() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     targets, dominance = {}, {}
     for line in _TABLE.strip().splitlines():
-        aim, _, insistence = line.partition("|")
+        aim, _, strength = line.partition("|")
         name, *words = aim.split()
-        general, *special = insistence.split()
+        general, *special = strength.split()
         targets[name], dominance[name] = _row(words, 0.0), _row(special, float(general))
     return targets, dominance
 
 
-def _read_phones() -> dict[str, tuple[str, ...]]:
-    entries = (entry.split() for line in _PHONES.strip().splitlines() for entry in line.split("|"))
-    return {phone: (viseme,) for viseme, *phones in entries for phone in phones} | _DIPHTHONGS
-
-
 TARGETS, DOMINANCE = _read_table()  # viseme -> float64 11
-PHONE_VISEMES = _read_phones()  # phone -> its visemes in turn
+_ENTRIES = (entry.split() for line in _PHONES.strip().splitlines() for entry in line.split("|"))
+PHONE_VISEMES = {phone: (viseme,) for viseme, *phones in _ENTRIES for phone in phones} | _DIPHTHONGS  # phone -> its visemes in turn
 
 _OVERSAMPLING = 8  # steps of computation in a frame; a frame is their mean, as an exposed picture is
 _RATE = VIDEO_FPS * _OVERSAMPLING  # steps a second
@@ -217,20 +213,25 @@ def _frame_around(time: float) -> tuple[float, float]:
     return frame / VIDEO_FPS, (frame + 1) / VIDEO_FPS
 
 
-def _contact(phone: Phone, times: np.ndarray, rise: float, fall: float) -> tuple[slice, np.ndarray]:
-    """The hold of a consonant's contact: most of the phone, and all of the frame that covers its middle."""
-    length = phone.end - phone.start
-    start, end = _frame_around(0.5 * (phone.start + phone.end))
-    return _hold(times, min(start, phone.start + 0.25 * length), max(end, phone.end - 0.3 * length), rise, fall)
+def _contacts(
+    movement: np.ndarray, phones: Sequence[Phone], times: np.ndarray, symbols: Sequence[str]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The part (t 11) of the movement around each of these consonants, and how strongly (t) its contact is held there.
+
+    It is held for most of the phone, and for all of the frame that covers its middle.
+    """
+    for phone in phones:
+        if phone.symbol in symbols:
+            length = phone.end - phone.start
+            start, end = _frame_around(0.5 * (phone.start + phone.end))
+            held = min(start, phone.start + 0.25 * length), max(end, phone.end - 0.3 * length)
+            where, hold = _hold(times, *held, _CONTACT_RISE, _CONTACT_FALL)
+            yield movement[where], hold
 
 
 def _close_lips(movement: np.ndarray, phones: Sequence[Phone], times: np.ndarray) -> None:
     """Lips meet in every p b m; the rest of the mouth gives way."""
-    for phone in phones:
-        if phone.symbol not in BILABIALS:
-            continue
-        where, hold = _contact(phone, times, _CONTACT_RISE, _CONTACT_FALL)
-        part = movement[where]
+    for part, hold in _contacts(movement, phones, times, BILABIALS):
         part[:, _CLOSURE] = np.maximum(part[:, _CLOSURE], hold)
         part[:, _JAW] *= 1 - 0.35 * hold
         part[:, [_UPPER, _LOWER]] *= 1 - 0.8 * hold[:, None]
@@ -239,11 +240,7 @@ def _close_lips(movement: np.ndarray, phones: Sequence[Phone], times: np.ndarray
 
 def _tuck_lips(movement: np.ndarray, phones: Sequence[Phone], times: np.ndarray) -> None:
     """The lower lip meets the upper teeth in every f v, and the upper lip stays off it."""
-    for phone in phones:
-        if phone.symbol not in LABIODENTALS:
-            continue
-        where, hold = _contact(phone, times, _CONTACT_RISE, _CONTACT_FALL)
-        part = movement[where]
+    for part, hold in _contacts(movement, phones, times, LABIODENTALS):
         part[:, _TUCK] = np.maximum(part[:, _TUCK], _FULL_TUCK * hold)
         part[:, _CLOSURE] *= 1 - hold
         part[:, _JAW] = np.minimum(part[:, _JAW], 1 - 0.75 * hold)

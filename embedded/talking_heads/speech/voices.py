@@ -133,7 +133,7 @@ def other_text(plan: ClipPlan, words: int) -> str:
     """At least `words` other words for the person of a plan: of the same split, about nothing that the plan's text is about."""
 
     def is_new(topic: str) -> bool:
-        told = topic in plan.text or any(word in plan.text for word in topic.split() if word.isalpha() and topic[-1] not in ".!?")
-        return split_of_topic(topic) == plan.split and not told
+        mentioned = topic in plan.text or any(word in plan.text for word in topic.split() if word.isalpha() and topic[-1] not in ".!?")
+        return split_of_topic(topic) == plan.split and not mentioned
 
     return draw_text(stream(plan.seed, "other words"), words, is_new)

@@ -1,4 +1,4 @@
-"""The look pass over synthetic pictures: following, losing, finding again, cuts, and how little it holds."""
+"""The analysis of synthetic pictures: following, losing, finding again, cuts, and how little it holds."""
 
 import weakref
 
@@ -8,7 +8,7 @@ import pytest
 from faces_fixtures import SquareDetector, draw
 
 from latentsync.faces.detector import Face, shrink
-from latentsync.faces.plan import look, plan_spans
+from latentsync.faces.plan import find_faces, plan_spans
 from latentsync.faces.tracking import shot_starts, with_cuts
 
 
@@ -24,25 +24,36 @@ def cuts_of(pictures: list[np.ndarray]) -> list[int]:
     return [index for index, (_, is_cut) in enumerate(answers) if is_cut]
 
 
-def test_cuts_are_found_where_they_are():
-    assert cuts_of([noise(0)] * 12 + [noise(1)] * 9 + [noise(2)] * 12) == [12, 21]
-
-
-def test_motion_fades_and_short_videos_have_no_cuts():
-    scene = np.tile(noise(0), (1, 2, 1))
-    assert cuts_of([scene[:, 3 * k : 3 * k + 320] for k in range(30)]) == []
-    assert cuts_of([(noise(0) * (1 - 0.02 * k)).astype(np.uint8) for k in range(30)]) == []
-    assert cuts_of([noise(0)]) == [] and cuts_of([]) == []
-
-
-def test_a_hard_cut_in_the_last_frame_counts():
-    assert cuts_of([np.zeros((90, 160, 3), np.uint8)] * 9 + [np.full((90, 160, 3), 255, np.uint8)]) == [9]
-
-
 def pan(count: int, seed: int = 0, step: int = 1) -> list[np.ndarray]:
     """A camera that moves over a scene."""
     scene = np.tile(noise(seed), (1, 2, 1))
     return [scene[:, step * k : step * k + 320] for k in range(count)]
+
+
+BLACK, WHITE = (np.full((180, 320, 3), grey, np.uint8) for grey in (0, 255))
+LIGHTS = (*[0] * 20, 220, 130, 60, 25, *[0] * 16)  # a flash that dies away
+
+
+@pytest.mark.parametrize(
+    ("pictures", "cuts"),
+    [
+        ([], []),
+        ([noise(0)], []),
+        ([noise(0)] * 12 + [noise(1)] * 9 + [noise(2)] * 12, [12, 21]),
+        ([BLACK] * 9 + [WHITE], [9]),  # in the last frame
+        (pan(30, step=3), []),
+        ([(noise(0) * (1 - 0.02 * k)).astype(np.uint8) for k in range(30)], []),
+        ([*pan(20), *[noise(1)] * 3, *pan(20)], [20, 23]),
+        ([*[noise(0) // 4] * 20, noise(1) // 2 + 128, *[noise(0) // 4] * 20], [20, 21]),  # brighter, and another picture
+        ([np.minimum(picture.astype(int) + light, 255).astype(np.uint8) for picture, light in zip(pan(40), LIGHTS, strict=True)], []),
+    ],
+)
+def test_cuts_are_found_where_they_are(pictures, cuts):
+    assert cuts_of(pictures) == cuts
+
+
+def test_a_flash_at_a_cut_hides_none():
+    assert cuts_of([*pan(20), WHITE, *pan(20, seed=1)])[-1] == 21
 
 
 @pytest.mark.parametrize("length", [1, 3])
@@ -52,21 +63,6 @@ def test_a_flash_and_a_dark_frame_are_no_cuts(length, light):
     for k in range(20, 20 + length):
         pictures[k] = np.clip(pictures[k] * light[0] + light[1], 0, 255).astype(np.uint8)
     assert cuts_of(pictures) == [] and shot_starts(iter(pictures)) == [0]
-
-
-def test_a_flash_that_dies_away_is_no_cut():
-    pictures = pan(40)
-    for k, light in enumerate((220, 130, 60, 25)):
-        pictures[20 + k] = np.minimum(pictures[20 + k].astype(int) + light, 255).astype(np.uint8)
-    assert cuts_of(pictures) == []
-
-
-def test_a_flash_at_a_cut_and_a_short_insert_are_cuts():
-    white = np.full((180, 320, 3), 255, np.uint8)
-    assert cuts_of([*pan(20), white, *pan(20, seed=1)])[-1] == 21
-    assert cuts_of([*pan(20), *[noise(1)] * 3, *pan(20)]) == [20, 23]
-    brighter = (noise(1) // 2 + 128).astype(np.uint8)
-    assert cuts_of([*[noise(0) // 4] * 20, brighter, *[noise(0) // 4] * 20]) == [20, 21]
 
 
 @pytest.mark.parametrize("length", [12, 25, 50])
@@ -129,7 +125,7 @@ def capped(x: int, y: int, turns: int) -> np.ndarray:
 @pytest.mark.parametrize("turns", [1, 2, 3])
 def test_turned_faces_are_found_by_a_detector_that_cannot_follow(turns):
     detector = CapDetector()
-    sightings = list(look([capped(40 + 2 * k, 60, turns) for k in range(20)], detector))
+    sightings = list(find_faces([capped(40 + 2 * k, 60, turns) for k in range(20)], detector))
     assert detector.detections == 4 + 19 and all(len(faces) == 1 for faces, _ in sightings)
     face = sightings[5][0][0]
     upright = face.turned(4 - turns, (320, 200) if turns == 2 else (200, 320))
@@ -139,38 +135,38 @@ def test_turned_faces_are_found_by_a_detector_that_cannot_follow(turns):
 
 def test_pictures_without_faces_are_seldom_searched_in_other_turns():
     detector = CapDetector()
-    assert not any(faces for faces, _ in look([noise(0) // 2] * 96, detector)) and detector.detections == 96 + 3 * 3
+    assert not any(faces for faces, _ in find_faces([noise(0) // 2] * 96, detector)) and detector.detections == 96 + 3 * 3
     detector = SquareDetector(stride=8)
-    assert not any(faces for faces, _ in look([noise(0) // 2] * 96, detector)) and detector.detections == 12 + 3 * 3
+    assert not any(faces for faces, _ in find_faces([noise(0) // 2] * 96, detector)) and detector.detections == 12 + 3 * 3
 
 
 def test_faces_are_followed_between_full_detections():
     places = [(20 + 4 * k, 60) for k in range(21)]
     detector = SquareDetector(stride=5)
-    sightings = list(look((draw([place]) for place in places), detector))
+    sightings = list(find_faces((draw([place]) for place in places), detector))
     assert [face.box[0] for faces, _ in sightings for face in faces] == [x for x, _ in places]
     assert detector.detections == 5 + 2 * 3  # frames 0, 5, 10, 15, 20; in frames 0 and 20 in the turned pictures, too
 
 
 def test_a_new_face_is_followed_back_to_where_it_came_in():
     frames = [[(20, 60)] + ([(200, 60)] if k >= 7 else []) for k in range(13)]
-    sightings = list(look(map(draw, frames), SquareDetector(stride=5)))
+    sightings = list(find_faces(map(draw, frames), SquareDetector(stride=5)))
     assert [len(faces) for faces, _ in sightings] == [1] * 7 + [2] * 6
 
 
 def test_a_lost_face_ends_at_once_and_a_jump_is_found_at_once():
     frames = [[(20, 60)]] * 7 + [[]] * 9 + [[(200, 60)]] * 6
-    sightings = list(look(map(draw, frames), SquareDetector(stride=5)))
+    sightings = list(find_faces(map(draw, frames), SquareDetector(stride=5)))
     assert [len(faces) for faces, _ in sightings] == [1] * 7 + [0] * 9 + [1] * 6
     jump = [[(20, 60)]] * 7 + [[(200, 60)]] * 7
-    sightings = list(look(map(draw, jump), SquareDetector(stride=5)))
+    sightings = list(find_faces(map(draw, jump), SquareDetector(stride=5)))
     assert [faces[0].box[0] for faces, _ in sightings] == [20] * 7 + [200] * 7
 
 
 def test_nothing_is_followed_across_a_cut():
     before, after = draw([(20, 60)], ground=30), draw([(24, 60)], ground=150)
     detector = SquareDetector(stride=50)
-    sightings = list(look([before] * 9 + [after] * 9, detector))
+    sightings = list(find_faces([before] * 9 + [after] * 9, detector))
     assert [index for index, (_, is_cut) in enumerate(sightings) if is_cut] == [9]
     assert detector.detections == 2 * 4 and [faces[0].box[0] for faces, _ in sightings] == [20] * 9 + [24] * 9
 
@@ -178,7 +174,7 @@ def test_nothing_is_followed_across_a_cut():
 def test_faces_come_in_pixels_of_the_frame():
     detector = SquareDetector(long_side=320)
     large = np.kron(draw([(40, 60)]), np.ones((2, 2, 1), np.uint8))
-    [(faces, _)] = list(look([large], detector))
+    [(faces, _)] = list(find_faces([large], detector))
     assert faces[0].box.tolist() == [80, 120, 200, 240]
 
 
