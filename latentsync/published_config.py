@@ -1,10 +1,10 @@
 """Keys of the YAML files published with 1.0, 1.5 and 1.6 that are read under another name, pinned to one value, or ignored."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any
 
 from latentsync.constants import ATTENTION_HEADS, AUDIO_SAMPLE_RATE, LATENT_CHANNELS, UNET_IN_CHANNELS, VIDEO_FPS
 from latentsync.errors import ConfigError
@@ -29,20 +29,13 @@ MASK_NAMES = ("mask", "mask2", "mask3", "mask4")
 FIX_MASK = "fix_mask"  # the way of 1.0 to name its one fixed mask
 
 
-class Renamed(NamedTuple):
-    """A published key that means the same as a current one."""
-
-    key: str  # the current one
-    read: Callable[[Any, str], Any] = lambda value, sentence: value  # published value, start of a complaint -> current value
-
-
 @dataclass(frozen=True)
 class PublishedKeys:
     """What one kind of published file says beyond the current keys; all by dotted name."""
 
     pinned: Mapping[str, tuple[Any, ...]]  # fixed by the method: accepted at these values, because nothing else is built here
     ignored: frozenset[str]  # nothing here reads them
-    renamed: Mapping[str, Renamed]
+    renamed: Mapping[str, str]  # published key -> the current one that means the same
     switches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # false makes these current keys 0
     foreign: Mapping[str, str] = field(default_factory=dict)  # start of a key of the other kind of file -> what to do
     pictures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # current key -> names it may have in place of a picture's path
@@ -57,11 +50,6 @@ def is_on(value: Any, sentence: str) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{sentence}, but it must be true or false")
     return value
-
-
-def precision(value: Any, sentence: str) -> str:
-    """The name of the precision that published training has with and without its switch."""
-    return "fp16" if is_on(value, sentence) else "no"
 
 
 NOT_PUBLISHED = PublishedKeys({}, frozenset(), {})  # of configurations that only this project has
@@ -111,18 +99,19 @@ IGNORED = (
     "run.enable_xformers_memory_efficient_attention",
     "run.max_train_epochs",
 )
-RENAMED = {"run.mixed_precision_training": Renamed("run.mixed_precision", precision)}
+PRECISION_SWITCH = "run.mixed_precision_training"  # true: fp16
+RENAMED = {PRECISION_SWITCH: "run.mixed_precision"}
 
 UNET_KEYS = PublishedKeys(
     UNET_PINNED,
     frozenset((*IGNORED, "data.audio_embeds_cache_dir", "model.sample_size")),
     {
         **RENAMED,
-        "data.mask_image_path": Renamed("data.mask"),
-        "run.perceptual_loss_weight": Renamed("run.loss_weights.lpips"),
-        "run.recon_loss_weight": Renamed("run.loss_weights.recon"),
-        "run.sync_loss_weight": Renamed("run.loss_weights.sync"),
-        "run.trepa_loss_weight": Renamed("run.loss_weights.trepa"),
+        "data.mask_image_path": "data.mask",
+        "run.perceptual_loss_weight": "run.loss_weights.lpips",
+        "run.recon_loss_weight": "run.loss_weights.recon",
+        "run.sync_loss_weight": "run.loss_weights.sync",
+        "run.trepa_loss_weight": "run.loss_weights.trepa",
     },
     {
         "run.pixel_space_supervise": ("run.loss_weights.sync", "run.loss_weights.lpips", "run.loss_weights.trepa"),
@@ -136,8 +125,8 @@ SYNCNET_KEYS = PublishedKeys(
     frozenset((*IGNORED, "ckpt.inference_ckpt_path")),
     {
         **RENAMED,
-        "data.gradient_accumulation_steps": Renamed("run.gradient_accumulation_steps"),
-        "data.num_val_samples": Renamed("run.num_val_clips"),
+        "data.gradient_accumulation_steps": "run.gradient_accumulation_steps",
+        "data.num_val_samples": "run.num_val_clips",
     },
     foreign=dict.fromkeys(
         ("model.block_out_channels", "model.cross_attention_dim", "model.use_motion_module", "data.syncnet_config_path"),
@@ -187,9 +176,10 @@ def translated(theirs: Mapping[str, Any], published: PublishedKeys, where: str) 
     """Published keys as current key -> (published key, current value); a switch that is off wins over a weight beside it."""
     found: dict[str, tuple[str, Any]] = {}
     for name, value in theirs.items():
+        if name == PRECISION_SWITCH:
+            value = "fp16" if is_on(value, f"{where}: '{name}' is {value!r}") else "no"
         if name in published.renamed:
-            entry = published.renamed[name]
-            found[entry.key] = (name, entry.read(value, f"{where}: '{name}' is {value!r}"))
+            found[published.renamed[name]] = (name, value)
     for name, keys in published.switches.items():
         if name in theirs and not is_on(theirs[name], f"{where}: '{name}' is {theirs[name]!r}"):
             found |= dict.fromkeys(keys, (name, 0.0))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentsync.cli import INTERRUPTED, run_command
-from latentsync.config import Config, SyncNetConfig
+from latentsync.config import Config, SyncNetConfig, dump_config
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
@@ -77,8 +77,6 @@ def train(
     """A training command; the exit code. `load` reads recipe and overrides; `build` makes the task, its last argument: show progress."""
 
     def work(parsed: argparse.Namespace) -> bool:
-        from latentsync.config import dump_config
-
         config = load(parsed.config_path, parsed.overrides)
         if parsed.print_config:
             print(dump_config(config), end="")
