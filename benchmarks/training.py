@@ -7,21 +7,21 @@ row runs in a process of its own, so that its peak is its own.
 """
 
 import argparse
-import json
 import resource
-import subprocess
-import sys
 import time
-from dataclasses import dataclass, replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
 
 from benchmarks.write_random_checkpoint import TINY_AUDIO_DIM, vae_config
-from latentsync.config import Config, SyncNetModelConfig, VideoMAEConfig, load_config
+from latentsync.config import Config, SyncNetModelConfig, load_config
 from latentsync.constants import VAE_FACTOR
 from latentsync.data.sampling import UNetBatch
+from latentsync.errors import first_line
 from latentsync.faces.mask import fixed_mask
 from latentsync.losses.lpips import LowerHalfLPIPS, empty_lpips
 from latentsync.losses.sync import SyncLoss
@@ -32,10 +32,9 @@ from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.third_party.videomae import VideoMAE
 from latentsync.training.trainer import half_precision, make_accelerator, make_optimizer
-from latentsync.training.unet import NoiseSampling, UNetStep, freeze
+from latentsync.training.unet import UNetStep, freeze
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "unet"
-TINY_WIDTHS, TINY_RESOLUTION = [64, 128, 256, 256], 64
 TINY_SYNCNET = SyncNetModelConfig()
 TINY_SYNCNET.audio_encoder.block_out_channels = [32, 32, 64, 64, 64, 64, 256]
 TINY_SYNCNET.visual_encoder.block_out_channels = [32, 32, 64, 64, 64, 64, 64, 256]
@@ -68,14 +67,10 @@ ROWS = (
 )
 
 
-def settings(row: BenchmarkRow, tiny: bool) -> Config:
-    """The configuration of a row."""
-    config = load_config(CONFIGS / f"{row.config}.yaml", row.overrides)
-    if tiny:
-        model = replace(config.model, block_out_channels=TINY_WIDTHS, layers_per_block=1, cross_attention_dim=TINY_AUDIO_DIM)
-        data = replace(config.data, resolution=TINY_RESOLUTION)
-        config = replace(config, model=model, data=data, videomae=VideoMAEConfig(width=64, depth=2, num_heads=4, hidden=128))
-    return config
+TINY = (
+    *("model.block_out_channels=[64,128,256,256]", "model.layers_per_block=1", f"model.cross_attention_dim={TINY_AUDIO_DIM}"),
+    *("data.resolution=64", "videomae.width=64", "videomae.depth=2", "videomae.num_heads=4", "videomae.hidden=128"),
+)
 
 
 def step_of(config: Config, tiny: bool, device: torch.device, dtype: torch.dtype) -> UNetStep:
@@ -98,7 +93,7 @@ def step_of(config: Config, tiny: bool, device: torch.device, dtype: torch.dtype
         network.gradient_checkpointing = config.run.enable_gradient_checkpointing
         networks["videomae"] = TREPALoss(network)
     mask = fixed_mask(config.data.resolution).to(device)
-    return UNetStep(codec, mask, weights=weights, seed=0, noise_sampling=NoiseSampling(), networks=networks)
+    return UNetStep(codec, mask, config.run, networks)
 
 
 def batch_of(config: Config, position: int, device: torch.device) -> UNetBatch:
@@ -120,9 +115,9 @@ def batch_of(config: Config, position: int, device: torch.device) -> UNetBatch:
     return batch.to(device)
 
 
-def measure(row: BenchmarkRow, tiny: bool, steps: int, device: str) -> dict[str, float | str]:
+def measure(row: BenchmarkRow, tiny: bool, steps: int, device: str) -> dict[str, float]:
     """Train a few steps; seconds a step, peak memory in GB."""
-    config = settings(row, tiny)
+    config = load_config(CONFIGS / f"{row.config}.yaml", row.overrides + (TINY if tiny else ()))
     accelerator = make_accelerator(config.run, device)
     unet = UNet3DConditionModel(config.model).to(memory_format=torch.channels_last)
     trained = freeze(unet, config.run.trainable_modules)
@@ -146,42 +141,30 @@ def measure(row: BenchmarkRow, tiny: bool, steps: int, device: str) -> dict[str,
         seconds.append(time.monotonic() - start)
     cuda = accelerator.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {
-        "seconds": sorted(seconds[1:])[steps // 2],
-        "peak_gb": peak / 1e9,
-        "trained_m": trained / 1e6,
-        "device": str(accelerator.device),
-    }
+    return {"seconds": sorted(seconds[1:])[steps // 2], "peak_gb": peak / 1e9, "trained_m": trained / 1e6}
 
 
-def main() -> int:
+def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Speed and memory of the denoiser's training.")
     parser.add_argument("--size", choices=("tiny", "full"), default="tiny", help="full wants a GPU of 24 GB or more (default: tiny)")
     parser.add_argument("--steps", type=int, default=5, help="measured after one step of warm-up (default: %(default)s)")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto")
     parser.add_argument("--only", nargs="+", help="rows whose name begins so")
-    parser.add_argument("--row", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     tiny = arguments.size == "tiny"
-    if arguments.row:
-        row = next(row for row in ROWS if row.name == arguments.row)
-        print(json.dumps(measure(row, tiny, arguments.steps, arguments.device)))
-        return 0
     print("| | seconds a step | peak memory, GB | trained, millions |\n|---|---|---|---|")
     for row in ROWS:
         if (tiny and row.full_only) or (arguments.only and not row.name.startswith(tuple(arguments.only))):
             continue
-        command = [sys.executable, "-m", "benchmarks.training", *sys.argv[1:], "--row", row.name]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["ended from outside"])[-1]
-            print(f"| {row.name} | failed: {reason} | | |", flush=True)
-            continue
-        found = json.loads(done.stdout.splitlines()[-1])
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a process of its own, so that its peak is its own
+            try:
+                found = pool.submit(measure, row, tiny, arguments.steps, arguments.device).result()
+            except Exception as error:  # noqa: BLE001 - a row that fails is a line of the table
+                print(f"| {row.name} | failed: {first_line(error)} | | |", flush=True)
+                continue
         print(f"| {row.name} | {found['seconds']:.3g} | {found['peak_gb']:.2f} | {found['trained_m']:.1f} |", flush=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -77,4 +77,4 @@ def run_command(
         logger.error("Unexpected failure (%s: %s)%s.", type(error).__name__, first_line(error), hint, exc_info=None if hint else error)
         return 1
     finally:
-        logger.setLevel(before)  # whoever called this as a function finds it as it was
+        logger.setLevel(before)  # a caller of this function finds it unchanged

@@ -1,15 +1,16 @@
 """Configurations of U-Net and SyncNet: the dataclasses, how YAML files and dotted overrides are read, and the checks."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from latentsync.constants import ATTENTION_HEADS, LATENT_CHANNELS, MAX_FRAMES, MOTION_NORM_GROUPS, RGB, SYNCNET_NORM_GROUPS, VAE_FACTOR
 from latentsync.errors import ConfigError
@@ -18,28 +19,10 @@ from latentsync.published_config import MASK_NAMES, SYNCNET_KEYS, UNET_KEYS, Pub
 logger = logging.getLogger(__name__)
 
 ConfigType = TypeVar("ConfigType")
-
-
-# Old spelling of a key -> the present one. The old one is read, with a logged line, for one release.
-OLD_KEYS = {
-    "data.counterfactual": "data.counterfactual_pairs",
-    "data.made": "data.generated",
-    "weights.mouth_reader": "weights.landmark_network",
-    "measures.reader": "measures.landmark_network",
-    "run.coarse_noise": "run.low_frequency_noise",
-    "run.noisy_share": "run.timestep_bias",
-    "run.noisy_weight": "run.x0_weighting",
-    "run.loss_weights.contrast": "run.loss_weights.infonce",
-    "run.loss_weights.reader": "run.loss_weights.landmark_feature",
-    "run.loss_weights.reader_motion": "run.loss_weights.temporal_feature",
-    "run.loss_weights.reader_points": "run.loss_weights.landmarks",
-}
 PRECISIONS = ("auto", "bf16", "fp16", "no")
 OPTIMIZERS = ("adamw", "adamw_8bit")
 SYNCNETS = ("stable", "wav2lip")
 LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine")
-
-
 LARGEST_SEED = 2**31 - 1  # leaves room for one seed for each process
 MAX_INFERENCE_STEPS = 1000  # steps of the schedule that the denoiser is trained on
 LEVELS = 4  # levels of the denoiser: three with attention, one without
@@ -158,9 +141,9 @@ class UNetRunConfig(RunConfig):
 
     loss_weights: dict[str, float] = field(
         default_factory=lambda: {
-            **{"recon": 1.0, "sync": 0.0, "lpips": 0.0, "trepa": 0.0},  # as published
-            "sync_source": 0.0,  # for counterfactual pairs
-            **{"landmark_feature": 0.0, "temporal_feature": 0.0, "landmarks": 0.0},  # of this project's landmark network
+            "recon": 1.0,
+            **dict.fromkeys(("sync", "lpips", "trepa"), 0.0),  # as published
+            **dict.fromkeys(("sync_source", "landmark_feature", "temporal_feature", "landmarks"), 0.0),  # of this project alone
         }
     )
     trainable_modules: list[str] = field(default_factory=list)  # parts of parameter names that are trained; empty: everything
@@ -210,18 +193,12 @@ class SyncNetModelConfig:
     network: str = "stable"  # or "wav2lip", the one of the paper's ablation: of fixed size, whatever the encoders below say
     audio_encoder: EncoderConfig = field(
         default_factory=lambda: EncoderConfig(
-            1,
-            [32, 64, 128, 256, 512, 1024, 2048],
-            [[2, 1], 2, 2, 1, 2, 2, [2, 3]],
-            [0, 0, 0, 1, 1, 0, 0],
+            1, [32, 64, 128, 256, 512, 1024, 2048], [[2, 1], 2, 2, 1, 2, 2, [2, 3]], [0, 0, 0, 1, 1, 0, 0]
         )
     )
     visual_encoder: EncoderConfig = field(
         default_factory=lambda: EncoderConfig(
-            48,
-            [64, 128, 256, 256, 512, 1024, 2048, 2048],
-            [[1, 2], 2, 2, 2, 2, 2, 2, 2],
-            [0, 0, 0, 0, 1, 1, 0, 0],
+            48, [64, 128, 256, 256, 512, 1024, 2048, 2048], [[1, 2], 2, 2, 2, 2, 2, 2, 2], [0, 0, 0, 0, 1, 1, 0, 0]
         )
     )
 
@@ -266,17 +243,9 @@ class SyncNetConfig:
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
-    """Read the configuration of a denoiser: a file of ours, or one published with versions 1.0, 1.5 or 1.6.
+    """Read the configuration of a denoiser, ours or published with versions 1.0, 1.5 or 1.6, and check it; see `read_config`.
 
-    Args:
-        path: the YAML file; relative paths in it are counted from its folder.
-        overrides: dotted settings that win over the file, such as "data.resolution=512"; paths in them are counted from the working folder.
-
-    Returns:
-        the checked configuration, with absolute paths. Whether they exist is not looked at: inference needs none of those for training.
-
-    Raises:
-        ConfigError: the file cannot be read, a key is unknown, a value has the wrong type or cannot be honoured.
+    Whether the paths in it exist is not checked: inference needs none of those for training. Raises ConfigError.
     """
     config, source = read_config(Config, UNET_KEYS, path, overrides)
     check_unet(config, source)
@@ -292,17 +261,8 @@ def load_syncnet_config(path: Path | str, overrides: Sequence[str] = ()) -> Sync
 
 def dump_config(config: Any) -> str:
     """A configuration, whichever its dataclass, as YAML that its loader reads back as the same."""
-    tree = OmegaConf.to_container(OmegaConf.structured(config))
-    return OmegaConf.to_yaml(OmegaConf.create(with_plain_paths(tree)))
-
-
-def with_plain_paths(value: Any) -> Any:
-    """Nested mappings and lists with their paths as strings."""
-    if isinstance(value, dict):
-        return {key: with_plain_paths(entry) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [with_plain_paths(entry) for entry in value]
-    return str(value) if isinstance(value, Path) else value
+    plain = json.loads(json.dumps(asdict(config), default=str))  # paths as strings
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
 @dataclass(frozen=True)
@@ -322,28 +282,20 @@ class Source:
 def read_config(
     kind: type[ConfigType], published: PublishedKeys, path: Path | str, overrides: Sequence[str] = ()
 ) -> tuple[ConfigType, Source]:
-    """Read a YAML file on top of the defaults of a dataclass, and overrides on top of that.
+    """Read a YAML file on top of the defaults of a dataclass of sections, and dotted overrides ("data.resolution=512") on top of that.
 
-    Args:
-        kind: the dataclass; its fields are sections, which are dataclasses too.
-        published: keys of published files that are not fields.
-        path: the YAML file; relative paths in it are counted from its folder.
-        overrides: dotted settings such as "data.resolution=512"; relative paths in them are counted from the working folder.
-
-    Returns:
-        the configuration with absolute paths, not checked yet, and where its values come from.
-
-    Raises:
-        ConfigError: the file cannot be read, a key is unknown, a value has the wrong type.
+    Relative paths are counted from the file's folder, in overrides from the working folder. `published` has the keys of published files
+    that are not fields. Gives the configuration with absolute paths, not checked yet, and where its values come from. Raises ConfigError.
     """
     path = Path(path)
     current = current_keys(kind)
     names = frozenset(current)
 
     def read(tree: dict[str, Any], folder: Path, where: str) -> tuple[dict[str, Any], list[str]]:
-        found, ignored = current_values(present_names(leaves(tree), names, where), names, published, where)
-        resolve_paths(found, current, folder, where)
-        resolve_pictures(found, published.pictures, folder)
+        found, ignored = current_values(leaves(tree), names, published, where)
+        for key, value in found.items():
+            if isinstance(value, str) and (current[key] == Path | None or key in published.pictures):
+                found[key] = resolved(key, value, published.pictures.get(key), folder, where)
         return found, ignored
 
     values, ignored = read(read_yaml(path, [entry.name for entry in fields(kind)]), path.absolute().parent, str(path))
@@ -358,20 +310,6 @@ def read_config(
         values |= changed
         source.overrides.update(dict.fromkeys(changed, override))
     return to_config(kind, values, source), source
-
-
-def present_names(entries: Sequence[tuple[str, Any]], names: frozenset[str], where: str) -> list[tuple[str, Any]]:
-    """(Dotted key, value) pairs with the old spellings of keys replaced, each with a logged line."""
-    written, found = {key for key, _ in entries}, []
-    for key, value in entries:
-        new = OLD_KEYS.get(key)
-        if new in names:
-            if new in written:
-                raise ConfigError(f"{where}: '{key}' is the old name of '{new}'; keep the new one alone")
-            logger.warning("%s: '%s' is called '%s' now; the old name is read for one more release", where, key, new)
-            key = new
-        found.append((key, value))
-    return found
 
 
 def current_keys(kind: type, prefix: str = "") -> dict[str, Any]:
@@ -397,7 +335,7 @@ def read_yaml(path: Path, sections: Sequence[str]) -> dict[str, Any]:
         tree = OmegaConf.to_container(loaded, resolve=True) if isinstance(loaded, DictConfig) else None
     except OSError as error:
         raise ConfigError(f"{path}: the configuration cannot be read ({error.strerror or 'not a YAML file'}); check the path") from error
-    except (YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: this is not a valid YAML file ({one_line(error)})") from error
     if not tree:
         raise ConfigError(f"{path}: the configuration holds no sections; it needs at least one of {', '.join(sections)}")
@@ -411,32 +349,25 @@ def read_override(override: str) -> dict[str, Any]:
         raise ConfigError(f"override '{override}': write it as section.key=value, such as data.resolution=512")
     try:
         return OmegaConf.to_container(OmegaConf.from_dotlist([override]), resolve=True)
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"override '{override}': {one_line(error)}") from error
 
 
-def resolve_paths(values: dict[str, Any], current: Mapping[str, Any], folder: Path, where: str) -> None:
-    """Make the paths among dotted `values` absolute, in place; an empty one is none, other types are left for `to_config` to refuse."""
-    for key, value in values.items():
-        if current[key] != Path | None or not isinstance(value, str):
-            continue
-        try:
-            values[key] = (folder / Path(value).expanduser()).resolve() if value else None
-        except (RuntimeError, ValueError, OSError) as error:
-            raise ConfigError(f"{where}: '{key}' is {value!r}, which is no path ({one_line(error)})") from error
+def resolved(key: str, value: str, pictures: tuple[str, ...] | None, folder: Path, where: str) -> Path | str | None:
+    """An absolute path; an empty one is none.
 
-
-def resolve_pictures(values: dict[str, Any], pictures: Mapping[str, tuple[str, ...]], folder: Path) -> None:
-    """Make the paths of pictures among dotted `values` absolute, in place; names that may stand for a picture, and other words, stay.
-
-    The path of a published picture, such as "some/folder/mask2.png", becomes its name where no such file is there.
+    Where names may stand for a picture, names and other words stay as they are, and a published picture's path, such as
+    "some/folder/mask2.png", becomes its name unless such a file is there.
     """
-    for key, names in pictures.items():
-        value = values.get(key)
-        if not isinstance(value, str) or value in names or not (Path(value).suffix or Path(value).name != value):
-            continue
-        path = (folder / Path(value).expanduser()).resolve()
-        values[key] = path.stem if path.stem in names and not path.is_file() else str(path)
+    if pictures is not None and (value in pictures or (Path(value).name == value and not Path(value).suffix)):
+        return value
+    try:
+        path = (folder / Path(value).expanduser()).resolve() if value else None
+    except (RuntimeError, ValueError, OSError) as error:
+        raise ConfigError(f"{where}: '{key}' is {value!r}, which is no path ({one_line(error)})") from error
+    if pictures is None:
+        return path
+    return path.stem if path.stem in pictures and not path.is_file() else str(path)
 
 
 def to_config(kind: type[ConfigType], values: Mapping[str, Any], source: Source) -> ConfigType:
@@ -477,8 +408,8 @@ def enforce(config: Any, rules: Sequence[Rule], source: Source) -> None:
 
 
 def at_least(least: int, section: str, values: Any, *names: str) -> list[Rule]:
-    """The rules for whole numbers of one section."""
-    return [Rule(f"{section}.{name}", getattr(values, name) >= least, f"{least} or more") for name in names]
+    """The rules for finite numbers of one section."""
+    return [Rule(f"{section}.{name}", least <= getattr(values, name) < inf, f"{least} or more") for name in names]
 
 
 def one_of(key: str, value: str, names: Sequence[str]) -> Rule:
@@ -500,28 +431,22 @@ def shared_rules(data: TrainingDataConfig, run: RunConfig, optimizer: OptimizerC
         Rule("run.loss_weights", sum(weights.values()) > 0, "more than 0 for one loss at least"),
         one_of("optimizer.name", optimizer.name, OPTIMIZERS),
         Rule("optimizer.lr", 0 < optimizer.lr < inf, "more than 0"),
-        Rule("optimizer.weight_decay", 0 <= optimizer.weight_decay < inf, "0 or more"),
         Rule("optimizer.max_grad_norm", optimizer.max_grad_norm > 0, "more than 0"),
         one_of("optimizer.lr_scheduler", optimizer.lr_scheduler, LR_SCHEDULERS),
-        *at_least(0, "optimizer", optimizer, "lr_warmup_steps"),
+        *at_least(0, "optimizer", optimizer, "weight_decay", "lr_warmup_steps"),
         *at_least(1, "ckpt", ckpt, "save_ckpt_steps", "keep_last"),
     ]
 
 
 def unet_training_rules(run: UNetRunConfig, videomae: VideoMAEConfig) -> list[Rule]:
     """What holds for the training of the denoiser besides."""
-    sizes = ("image_size", "patch_size", "num_frames", "tubelet_size", "width", "depth", "num_heads", "hidden")
     return [
-        *at_least(0, "run", run, "vae_slice_size"),
-        Rule("run.low_frequency_noise", 0 <= run.low_frequency_noise < inf, "0 for none, or more"),
+        *at_least(0, "run", run, "vae_slice_size", "low_frequency_noise", "mixed_noise_alpha", "guidance_scale"),
+        *at_least(1, "run", run, "x0_weighting", "mouth_weight"),
         Rule("run.timestep_bias", 0 <= run.timestep_bias <= 1, "a share between 0 and 1"),
-        Rule("run.x0_weighting", 1 <= run.x0_weighting < inf, "1 for none, or more"),
-        Rule("run.mouth_weight", 1 <= run.mouth_weight < inf, "1 for none, or more"),
-        Rule("run.mixed_noise_alpha", 0 <= run.mixed_noise_alpha < inf, "0 or more"),
         Rule("run.inference_steps", 1 <= run.inference_steps <= MAX_INFERENCE_STEPS, f"between 1 and {MAX_INFERENCE_STEPS}"),
-        Rule("run.guidance_scale", 0 <= run.guidance_scale < inf, "0 or more"),
-        Rule("run.paste", run.paste in ("face", "mask"), "face or mask"),
-        *at_least(1, "videomae", videomae, *sizes),
+        one_of("run.paste", run.paste, ("face", "mask")),
+        *at_least(1, "videomae", videomae, *(entry.name for entry in fields(videomae))),
         *multiple_of("videomae", videomae, "image_size", "patch_size"),
         *multiple_of("videomae", videomae, "num_frames", "tubelet_size"),
         *multiple_of("videomae", videomae, "width", "num_heads"),
@@ -549,20 +474,17 @@ def check_unet(config: Config, source: Source) -> None:
         Rule("data.num_frames", 1 <= data.num_frames <= MAX_FRAMES, f"between 1 and {MAX_FRAMES}"),
         Rule("data.audio_feat_length", len(around) == 2 and min(around) >= 0, "two whole numbers, 0 or more"),
         Rule("data.mask", data.mask in MASK_NAMES or Path(data.mask).is_absolute(), f"one of {', '.join(MASK_NAMES)}, or a picture's path"),
-        Rule("model.layers_per_block", model.layers_per_block >= 1, "1 or more"),
-        Rule("model.norm_num_groups", groups >= 1, "1 or more"),
-        Rule("model.cross_attention_dim", model.cross_attention_dim >= 1, "1 or more"),
+        *at_least(1, "model", model, "layers_per_block", "norm_num_groups", "cross_attention_dim"),
         Rule(
             "model.block_out_channels",
             len(widths) == LEVELS and min(widths) > 0 and groups >= 1 and not any(width % d for width in widths for d in divisors),
             f"{LEVELS} widths, each a multiple of {' and '.join(map(str, sorted(divisors)))}",
         ),
         Rule("data.audio_dropout", 0 <= data.audio_dropout <= 1, "a share between 0 and 1"),
-        *(
-            Rule(
-                f"data.{key}", getattr(data, key) or not getattr(data, other), f"set together with 'data.{other}', or both must be left out"
-            )
-            for key, other in (("val_audio_path", "val_video_path"), ("val_video_path", "val_audio_path"))
+        Rule(
+            "data.val_audio_path",
+            (data.val_audio_path is None) == (data.val_video_path is None),
+            "set together with 'data.val_video_path', or both must be left out",
         ),
         *shared_rules(data, config.run, config.optimizer, config.ckpt),
         *unet_training_rules(config.run, config.videomae),

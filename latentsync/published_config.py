@@ -1,22 +1,32 @@
 """Keys of the YAML files published with 1.0, 1.5 and 1.6 that are read under another name, pinned to one value, or ignored."""
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any
 
 from latentsync.constants import ATTENTION_HEADS, AUDIO_SAMPLE_RATE, LATENT_CHANNELS, UNET_IN_CHANNELS, VIDEO_FPS
 from latentsync.errors import ConfigError
 
+logger = logging.getLogger(__name__)
+
+# Spelling of the previous release -> the present key. It is read, with a logged line, for one release.
+OLD_KEYS = {
+    "data.counterfactual": "data.counterfactual_pairs",
+    "data.made": "data.generated",
+    "weights.mouth_reader": "weights.landmark_network",
+    "measures.reader": "measures.landmark_network",
+    "run.coarse_noise": "run.low_frequency_noise",
+    "run.noisy_share": "run.timestep_bias",
+    "run.noisy_weight": "run.x0_weighting",
+    "run.loss_weights.contrast": "run.loss_weights.infonce",
+    "run.loss_weights.reader": "run.loss_weights.landmark_feature",
+    "run.loss_weights.reader_motion": "run.loss_weights.temporal_feature",
+    "run.loss_weights.reader_points": "run.loss_weights.landmarks",
+}
 MASK_NAMES = ("mask", "mask2", "mask3", "mask4")
 FIX_MASK = "fix_mask"  # the way of 1.0 to name its one fixed mask
-
-
-class Renamed(NamedTuple):
-    """A published key that means the same as a current one."""
-
-    key: str  # the current one
-    read: Callable[[Any, str], Any] = lambda value, sentence: value  # published value, start of a complaint -> current value
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ class PublishedKeys:
 
     pinned: Mapping[str, tuple[Any, ...]]  # fixed by the method: accepted at these values, because nothing else is built here
     ignored: frozenset[str]  # nothing here reads them
-    renamed: Mapping[str, Renamed]
+    renamed: Mapping[str, str]  # published key -> the current one that means the same
     switches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # false makes these current keys 0
     foreign: Mapping[str, str] = field(default_factory=dict)  # start of a key of the other kind of file -> what to do
     pictures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # current key -> names it may have in place of a picture's path
@@ -40,11 +50,6 @@ def is_on(value: Any, sentence: str) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"{sentence}, but it must be true or false")
     return value
-
-
-def precision(value: Any, sentence: str) -> str:
-    """The name of the precision that published training has with and without its switch."""
-    return "fp16" if is_on(value, sentence) else "no"
 
 
 NOT_PUBLISHED = PublishedKeys({}, frozenset(), {})  # of configurations that only this project has
@@ -94,18 +99,19 @@ IGNORED = (
     "run.enable_xformers_memory_efficient_attention",
     "run.max_train_epochs",
 )
-RENAMED = {"run.mixed_precision_training": Renamed("run.mixed_precision", precision)}
+PRECISION_SWITCH = "run.mixed_precision_training"  # true: fp16
+RENAMED = {PRECISION_SWITCH: "run.mixed_precision"}
 
 UNET_KEYS = PublishedKeys(
     UNET_PINNED,
     frozenset((*IGNORED, "data.audio_embeds_cache_dir", "model.sample_size")),
     {
         **RENAMED,
-        "data.mask_image_path": Renamed("data.mask"),
-        "run.perceptual_loss_weight": Renamed("run.loss_weights.lpips"),
-        "run.recon_loss_weight": Renamed("run.loss_weights.recon"),
-        "run.sync_loss_weight": Renamed("run.loss_weights.sync"),
-        "run.trepa_loss_weight": Renamed("run.loss_weights.trepa"),
+        "data.mask_image_path": "data.mask",
+        "run.perceptual_loss_weight": "run.loss_weights.lpips",
+        "run.recon_loss_weight": "run.loss_weights.recon",
+        "run.sync_loss_weight": "run.loss_weights.sync",
+        "run.trepa_loss_weight": "run.loss_weights.trepa",
     },
     {
         "run.pixel_space_supervise": ("run.loss_weights.sync", "run.loss_weights.lpips", "run.loss_weights.trepa"),
@@ -119,8 +125,8 @@ SYNCNET_KEYS = PublishedKeys(
     frozenset((*IGNORED, "ckpt.inference_ckpt_path")),
     {
         **RENAMED,
-        "data.gradient_accumulation_steps": Renamed("run.gradient_accumulation_steps"),
-        "data.num_val_samples": Renamed("run.num_val_clips"),
+        "data.gradient_accumulation_steps": "run.gradient_accumulation_steps",
+        "data.num_val_samples": "run.num_val_clips",
     },
     foreign=dict.fromkeys(
         ("model.block_out_channels", "model.cross_attention_dim", "model.use_motion_module", "data.syncnet_config_path"),
@@ -132,27 +138,24 @@ SYNCNET_KEYS = PublishedKeys(
 def current_values(
     entries: Sequence[tuple[str, Any]], current: frozenset[str], published: PublishedKeys, where: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """Sort the entries of a YAML file.
+    """Sort the (dotted key, value) entries of a YAML file: the current keys with their values, and the ignored keys that were found.
 
-    Args:
-        entries: (dotted key, value) in file order.
-        current: dotted names of the keys that this code reads.
-        published: the other keys that such a file may have.
-        where: the file, for error messages.
-
-    Returns:
-        the current keys with their values, and the ignored keys that were found; both by dotted name.
-
-    Raises:
-        ConfigError: a key is unknown, has another value than the one it is pinned to, or says another thing than its current name.
+    `current` are the keys that this code reads. Raises ConfigError where a key is unknown, has another value than the one it is pinned to,
+    or contradicts its current name; `where` names the file.
     """
     known = current | published.known()
     values: dict[str, Any] = {}
     theirs: dict[str, Any] = {}
     ignored: list[str] = []
+    written = {key for key, _ in entries}
     for key, value in entries:
         if value is None and any(name.startswith(f"{key}.") for name in known):
             continue  # a section without entries
+        if (new := OLD_KEYS.get(key)) in current:
+            if new in written:
+                raise ConfigError(f"{where}: '{key}' is the old name of '{new}'; keep the new one alone")
+            logger.warning("%s: '%s' is called '%s' now; the old name is read for one more release", where, key, new)
+            key = new
         if key not in known:
             raise ConfigError(f"{where}: {unknown_key(key, known, published.foreign)}")
         if key in current:
@@ -172,9 +175,11 @@ def current_values(
 def translated(theirs: Mapping[str, Any], published: PublishedKeys, where: str) -> dict[str, tuple[str, Any]]:
     """Published keys as current key -> (published key, current value); a switch that is off wins over a weight beside it."""
     found: dict[str, tuple[str, Any]] = {}
-    for name, entry in published.renamed.items():
-        if name in theirs:
-            found[entry.key] = (name, entry.read(theirs[name], f"{where}: '{name}' is {theirs[name]!r}"))
+    for name, value in theirs.items():
+        if name == PRECISION_SWITCH:
+            value = "fp16" if is_on(value, f"{where}: '{name}' is {value!r}") else "no"
+        if name in published.renamed:
+            found[published.renamed[name]] = (name, value)
     for name, keys in published.switches.items():
         if name in theirs and not is_on(theirs[name], f"{where}: '{name}' is {theirs[name]!r}"):
             found |= dict.fromkeys(keys, (name, 0.0))

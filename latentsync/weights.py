@@ -35,7 +35,8 @@ _LORA = re.compile(r"lora[_.](A|B|up|down|embedding)|\.lora\.|\.hada_w|\.lokr_w"
 _ZIP_MAGIC = b"PK"  # of what `torch.save` has written since version 1.6
 _PICKLE_MAGIC = b"\x80"  # of what it wrote before
 _SAFETENSORS_HEADER = 100 << 20  # bytes: the format's limit of the JSON that follows its first eight bytes
-_MOST_JSON = 64 << 20  # bytes of a JSON file that is looked into for what it is
+_PROGRAM = "constants.pkl"  # in a ZIP archive: it is a TorchScript program
+_MOST_JSON = 64 << 20  # bytes of a JSON file that is parsed to tell what it is
 _NO_WEIGHTS = {  # beginning of a file, in lower case -> what it is and what to do
     b"version https://git-lfs": "is a Git LFS pointer in place of the file: run `git lfs pull` where it was cloned, or download it itself",
     b"<": "is a web page that was saved in place of the file: download it again, signed in where the site asks for that",
@@ -49,17 +50,8 @@ _UNREADABLE = (  # what torch and safetensors raise on files that are damaged or
 )
 
 
-def read_file(path: Path) -> Any:
-    """What safetensors or `torch.save` wrote into a file, on the CPU. Raises WeightsError, which says what the file is instead."""
-    try:
-        return _read(path)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(refusal(path, str(error))) from error
-    except _UNREADABLE as error:
-        raise WeightsError(refusal(path)) from error
-
-
 def _read(path: Path) -> Any:
+    """What safetensors or `torch.save` wrote into a file, on the CPU; raises one of `_UNREADABLE` or a pickle error."""
     with path.open("rb") as file:
         head = file.read(9)
     if is_safetensors(head):
@@ -67,28 +59,18 @@ def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":  # torch goes by the name of a path, so it gets an open file
         with path.open("rb") as file:
             return torch.load(file, map_location="cpu", weights_only=True)
-    if is_zipfile(path) and is_program(path):
+    if not is_zipfile(path):  # torch's older format
+        return torch.load(path, map_location="cpu", weights_only=True)
+    if _PROGRAM in names_in(path):  # torch would run it in place of reading it
         raise ValueError
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=_can_be_mapped(path))
-
-
-def _can_be_mapped(path: Path) -> bool:
-    """Whether tensors lie in a file as they are: not in torch's older format, and not in a compressed archive, whose bytes torch would take
-    for numbers."""
-    if not is_zipfile(path):
-        return False
-    with ZipFile(path) as archive:
-        return all(entry.compress_type == ZIP_STORED for entry in archive.infolist())
+    with ZipFile(path) as archive:  # of a compressed archive torch would take the bytes for numbers
+        can_be_mapped = all(entry.compress_type == ZIP_STORED for entry in archive.infolist())
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=can_be_mapped)
 
 
 def is_safetensors(head: bytes) -> bool:
     """Whether a file begins with the length of a JSON text and that text."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _SAFETENSORS_HEADER
-
-
-def is_program(path: Path) -> bool:
-    """Whether a ZIP archive is a TorchScript program, which torch would run in place of reading it."""
-    return "constants.pkl" in names_in(path)
 
 
 def names_in(archive: Path) -> set[str]:
@@ -97,8 +79,17 @@ def names_in(archive: Path) -> set[str]:
         return {name.rpartition("/")[2] for name in content.namelist()}
 
 
+def is_whole_archive(path: Path) -> bool:
+    """Whether a file is a ZIP archive, as torch writes them, and all of it is there; nothing in it is executed."""
+    try:
+        with ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (BadZipFile, EOFError, OSError):
+        return False
+
+
 def refusal(path: Path, reason: str = "") -> str:
-    """Why a file could not be read, judged by its size and its first bytes."""
+    """Why a file could not be read, going by its size and its first bytes."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -112,7 +103,7 @@ def refusal(path: Path, reason: str = "") -> str:
     if head.lstrip().startswith(b"{"):
         return f"{path} {_about_json(path)}."
     if is_zipfile(path):
-        if is_program(path):
+        if _PROGRAM in names_in(path):
             return f"{path} is a TorchScript program and no file of weights: name a file that `torch.save` or safetensors wrote."
         if "data.pkl" not in names_in(path):
             return f"{path} is a ZIP archive of other files: unpack it and name the file inside."
@@ -148,10 +139,8 @@ def weights_in(path: Path, checkpoint: Mapping[str, Any], part: tuple[str, ...],
             f"{path} holds a LoRA, which is a change to a network and not a network: merge it into the weights that it was trained on, "
             "and name the merged file."
         )
-    told: list[str] = []
-    average = _without_prefixes(average, part, told if not plain else [])
-    plain = _without_prefixes(plain, part, told)
-    notes += told
+    average = _without_prefixes(average, part, notes if not plain else [])
+    plain = _without_prefixes(plain, part, notes)
     if plain and average:
         same = plain.keys() == average.keys()
         taken = "the average is taken" if same else "the weights are taken, since the names of the average are others"
@@ -163,24 +152,21 @@ def weights_in(path: Path, checkpoint: Mapping[str, Any], part: tuple[str, ...],
 def _groups(content: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Named tensors inside nested dictionaries: plain weights and their moving average; either may be empty."""
     inner = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Mapping)}
-    average = next(filter(None, (_either(_groups(inner[key])) for key in _AVERAGES if key in inner)), {})
+    averages = [_groups(inner[key]) for key in _AVERAGES if key in inner]
+    average = next((plain or own for plain, own in averages if plain or own), {})
     for key in _WRAPPERS:
         plain, nested = _groups(inner[key]) if key in inner else ({}, {})
         if plain or nested:
             return plain, average or nested
-    named = {key: value for key, value in content.items() if _is_named_tensor(key, value)}
+    named = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not named:
-        others = [_either(_groups(value)) for key, value in inner.items() if key not in _AVERAGES and not _TRAINING_STATE.search(key)]
-        found = [group for group in others if group]
+        others = [_groups(value) for key, value in inner.items() if key not in _AVERAGES and not _TRAINING_STATE.search(key)]
+        found = [plain or own for plain, own in others if plain or own]
         return found[0] if len(found) == 1 else {}, average
     starts = tuple(f"{key}." for key in _AVERAGES)
     own = {key.split(".", 1)[1]: value for key, value in named.items() if key.startswith(starts)}
     plain = {key: value for key, value in named.items() if not key.startswith(starts)}
     return _without_counters(plain), average or _without_counters(own)
-
-
-def _either(groups: tuple[dict[str, Tensor], dict[str, Tensor]]) -> dict[str, Tensor]:
-    return groups[0] or groups[1]
 
 
 def _without_counters(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -199,16 +185,14 @@ def _without_prefixes(weights: dict[str, Tensor], part: tuple[str, ...], notes: 
     return {key.replace("._orig_mod.", "."): value for key, value in weights.items()}
 
 
-def _is_named_tensor(key: object, value: object) -> bool:
-    return isinstance(key, str) and isinstance(value, Tensor)
-
-
 CHECKPOINTS = Path("checkpoints")  # folder of all weight files, relative to the project's root
 FLAT_UNET = Path("latentsync_unet.pt")  # a denoiser in the published layout, relative to that folder; its version is not written there
 WHISPER_BY_WIDTH = {384: "whisper-tiny", 768: "whisper-small"}  # width of an audio token -> published audio encoder
 VERSIONS = ("1.6", "1.5", "1.0")  # published versions of the method, newest first
 _LATENTSYNC = {"1.6": "ByteDance/LatentSync-1.6", "1.5": "ByteDance/LatentSync-1.5", "1.0": "ByteDance/LatentSync"}
 _FAN = "https://www.adrianbulat.com/downloads/python-fan/"
+_WHISPER_SMALL = "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794"
+_BSD = "BSD-3-Clause"
 _INCEPTION = "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt"
 V10_MARK = ".audio_cross_attn."  # in names of version 1.0 alone; those of 1.5 and 1.6 are the same
 _BLOCK = 1 << 20  # bytes that are read at once
@@ -216,31 +200,18 @@ _BLOCK = 1 << 20  # bytes that are read at once
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file that a network is loaded from.
+    """One file that a network is loaded from."""
 
-    Attributes:
-        path: where it belongs, relative to the folder of weight files (`checkpoints/`).
-        repository: Hugging Face repository, or None where `source` is an address to download from.
-        source: file name inside the repository, or the address.
-        licence: what its authors allow.
-        purpose: what needs it, for the sentence a user reads.
-        sha256: checksum, or its first digits where only those are known; None where the authors give none.
-        required: False for files that the project works without.
-        training: True for files that only training, the making of its data, or evaluation needs.
-        flat: where it lies, relative to the same folder, after following the instructions of the published project.
-        spare: name of another file that is as good, in the same folder or repository.
-    """
-
-    path: Path
-    repository: str | None
-    source: str
+    path: Path  # where it belongs, relative to the folder of weight files (`checkpoints/`)
+    repository: str | None  # of Hugging Face, or None where `source` is an address to download from
+    source: str  # file name inside the repository, or the address
     licence: str
-    purpose: str
-    sha256: str | None = None
-    required: bool = True
-    training: bool = False
-    flat: Path | None = None
-    spare: str | None = None
+    purpose: str  # what needs it, for the sentence a user reads
+    sha256: str | None = None  # checksum, or its first digits where only those are known; None where the authors give none
+    required: bool = True  # False: the project works without
+    training: bool = False  # only training, data processing or evaluation needs it
+    flat: Path | None = None  # where it lies after following the instructions of the published project
+    spare: str | None = None  # another file that is as good, in the same folder or repository
 
     @property
     def origin(self) -> str:
@@ -248,95 +219,78 @@ class WeightFile:
         return self.source if self.repository is None else f"{self.source} of the Hugging Face repository {self.repository}"
 
 
-def _unet(version: str) -> WeightFile:
-    path = Path(f"latentsync-{version}/latentsync_unet.pt")
-    return WeightFile(path, _LATENTSYNC[version], path.name, "OpenRAIL++", f"the denoiser of version {version}", flat=FLAT_UNET)
+def _published(source: str, licence: str, purpose: str, **more: Any) -> WeightFile:
+    """A file of the newest published repository, in the same place there and here."""
+    return WeightFile(Path(source), _LATENTSYNC["1.6"], source, licence, purpose, **more)
 
 
-def _vae(name: str, spare: str | None = None) -> WeightFile:
+_TRAINING: dict[str, Any] = {"required": False, "training": True}
+
+
+def _measuring(name: str, licence: str, purpose: str) -> WeightFile:
+    return _published(f"auxiliary/{name}", licence, f"data processing and evaluation: {purpose}", **_TRAINING)
+
+
+def _of_unet(version: str, repository: str) -> WeightFile:
+    path = Path(f"latentsync-{version}") / FLAT_UNET
+    return WeightFile(path, repository, path.name, "OpenRAIL++", f"the denoiser of version {version}", flat=FLAT_UNET)
+
+
+def _of_vae(name: str, spare: str | None = None) -> WeightFile:
     return WeightFile(Path("sd-vae-ft-mse") / name, "stabilityai/sd-vae-ft-mse", name, "MIT", "pixels to latents and back", spare=spare)
 
 
-def _judge(name: str, licence: str, purpose: str) -> WeightFile:
-    """A network by which data are chosen and results are measured."""
-    source = f"auxiliary/{name}"
-    why = f"data processing and evaluation: {purpose}"
-    return WeightFile(Path(source), _LATENTSYNC["1.6"], source, licence, why, required=False, training=True)
-
-
-def _file_of(address: str, purpose: str, sha256: str | None = None, licence: str = "BSD-3-Clause", training: bool = False) -> WeightFile:
+def _of_address(address: str, licence: str, purpose: str, sha256: str | None = None, **more: Any) -> WeightFile:
     """A file that the project works without, from an address of its own."""
-    return WeightFile(
-        Path("auxiliary") / address.rsplit("/", 1)[1], None, address, licence, purpose, sha256, required=False, training=training
-    )
+    return WeightFile(Path("auxiliary") / address.rsplit("/", 1)[1], None, address, licence, purpose, sha256, required=False, **more)
 
 
 WEIGHTS: Mapping[str, WeightFile] = {
-    **{f"unet-{version}": _unet(version) for version in VERSIONS},
-    "whisper-tiny": WeightFile(
-        Path("whisper/tiny.pt"),
-        _LATENTSYNC["1.6"],
-        "whisper/tiny.pt",
-        "MIT",
-        "hearing the audio",
-    ),
+    **{f"unet-{version}": _of_unet(version, repository) for version, repository in _LATENTSYNC.items()},
+    "whisper-tiny": _published("whisper/tiny.pt", "MIT", "audio features"),
     "whisper-small": WeightFile(
         Path("whisper/small.pt"),
         None,
-        "https://openaipublic.azureedge.net/main/whisper/models/9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794/small.pt",
+        f"https://openaipublic.azureedge.net/main/whisper/models/{_WHISPER_SMALL}/small.pt",
         "MIT",
-        "hearing the audio, for networks trained with 768-wide audio tokens (OpenAI's own file)",
-        "9ecf779972d90ba49c06d968637d720dd632c55bbf19d441fb42bf17a411e794",
+        "audio features for networks trained with 768-wide audio tokens (OpenAI's own file)",
+        _WHISPER_SMALL,
         required=False,
     ),
-    "vae-config": _vae("config.json"),
-    "vae": _vae("diffusion_pytorch_model.safetensors", spare="diffusion_pytorch_model.bin"),
-    "s3fd": _file_of(
-        _FAN + "s3fd-619a316812.pth", "finding faces with face-alignment (without it the built-in detector is used)", "619a316812"
+    "vae-config": _of_vae("config.json"),
+    "vae": _of_vae("diffusion_pytorch_model.safetensors", spare="diffusion_pytorch_model.bin"),
+    "s3fd": _of_address(
+        _FAN + "s3fd-619a316812.pth", _BSD, "face detection with face-alignment (without it the built-in detector is used)", "619a316812"
     ),
-    "2dfan4": _file_of(_FAN + "2DFAN4-11f355bf06.pth.tar", "68 face landmarks with face-alignment (as above)", "11f355bf06"),
+    "2dfan4": _of_address(_FAN + "2DFAN4-11f355bf06.pth.tar", _BSD, "68 face landmarks with face-alignment (as above)", "11f355bf06"),
     "syncnet": WeightFile(
         Path("latentsync-1.6/stable_syncnet.pt"),
         _LATENTSYNC["1.6"],
         "stable_syncnet.pt",
         "OpenRAIL++",
-        "training with SyncNet's opinion of mouth and sound",
-        required=False,
-        training=True,
+        "training: the sync losses (SyncNet)",
         flat=Path("stable_syncnet.pt"),
+        **_TRAINING,
     ),
-    "vgg16": _file_of(
-        "https://download.pytorch.org/models/vgg16-397923af.pth", "training with LPIPS, how alike two faces look", "397923af", training=True
+    "vgg16": _of_address(
+        "https://download.pytorch.org/models/vgg16-397923af.pth", _BSD, "training: LPIPS (VGG-16)", "397923af", training=True
     ),
-    "videomae": WeightFile(
-        Path("auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth"),
-        _LATENTSYNC["1.6"],
-        "auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth",
-        "CC-BY-NC-4.0",
-        "training with TREPA, how alike two clips move (VideoMAE v2)",
-        required=False,
-        training=True,
-    ),
-    "sfd_face": _judge("sfd_face.pth", "MIT", "finding faces for SyncNet v2 (S3FD, of the repository joonson/syncnet_python)"),
-    "syncnet_v2": _judge("syncnet_v2.model", "MIT", "offset and confidence of mouth and sound (of the repository joonson/syncnet_python)"),
-    "hyperiqa": _judge("koniq_pretrained.pkl", "MIT", "judging how good a picture looks (hyperIQA, of the repository SSL92/hyperIQA)"),
-    "i3d": _judge("i3d_torchscript.pt", "Apache-2.0", "FVD, how alike two sets of videos are (I3D)"),
-    "inception": _file_of(_INCEPTION, "evaluation: FID, how alike two sets of faces are (Inception)", licence="Apache-2.0", training=True),
+    "videomae": _published("auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth", "CC-BY-NC-4.0", "training: TREPA (VideoMAE v2)", **_TRAINING),
+    "sfd_face": _measuring("sfd_face.pth", "MIT", "face detection for SyncNet v2 (S3FD, of the repository joonson/syncnet_python)"),
+    "syncnet_v2": _measuring("syncnet_v2.model", "MIT", "audio-visual offset and confidence (of the repository joonson/syncnet_python)"),
+    "hyperiqa": _measuring("koniq_pretrained.pkl", "MIT", "image quality (hyperIQA, of the repository SSL92/hyperIQA)"),
+    "i3d": _measuring("i3d_torchscript.pt", "Apache-2.0", "FVD (I3D)"),
+    "inception": _of_address(_INCEPTION, "Apache-2.0", "evaluation: FID (Inception)", training=True),
 }
 
 
-def select_weights(versions: Iterable[str] = VERSIONS) -> dict[str, WeightFile]:
-    """The table without the denoisers of versions that are not asked for."""
-    skipped = {f"unet-{version}" for version in VERSIONS} - {f"unet-{version}" for version in versions}
-    return {name: weight for name, weight in WEIGHTS.items() if name not in skipped}
-
-
 def missing_weights(checkpoints: Path = CHECKPOINTS, versions: Iterable[str] = VERSIONS) -> dict[str, str]:
-    """Name -> one line for each file that is not there: its place, what needs it, where it comes from."""
+    """Name -> one line for each file that is not there: its place, what needs it, where it comes from; of denoisers those `versions`."""
+    skipped = {f"unet-{version}" for version in VERSIONS} - {f"unet-{version}" for version in versions}
     return {
         name: f"{checkpoints / weight.path}: {'missing' if weight.required else 'optional'}, for {weight.purpose}; get {weight.origin}"
-        for name, weight in select_weights(versions).items()
-        if find_weights(name, checkpoints) is None
+        for name, weight in WEIGHTS.items()
+        if name not in skipped and find_weights(name, checkpoints) is None
     }
 
 
@@ -365,19 +319,16 @@ def weights_path(name: str, checkpoints: Path = CHECKPOINTS) -> Path:
 def stated_version(path: Path) -> str | None:
     """The published version that the folder of a denoiser names: ours (latentsync-1.5), or its repository's in a cache; else None."""
     folders = {path.parent.name.lower(), *(parent.name.lower() for parent in path.parents[2:3])}
-    known = {name: version for version, source in _LATENTSYNC.items() for name in (f"latentsync-{version}", _cache_folder(source))}
-    return next((version for name, version in known.items() if name in folders), None)
-
-
-def _cache_folder(repository: str) -> str:
-    """Of a repository, in the cache of huggingface_hub; in lower case."""
-    return f"models--{repository.replace('/', '--')}".lower()
+    for version, repository in _LATENTSYNC.items():
+        if folders & {f"latentsync-{version}", f"models--{repository.replace('/', '--')}".lower()}:
+            return version
+    return None
 
 
 def tell_version(path: Path) -> str:
     """The published version of a denoiser by the names in its file: 1.0, or else the newest, since 1.5 and 1.6 differ in values alone.
 
-    A file that cannot be read counts as the newest: whoever loads it is told what is wrong.
+    A file that cannot be read counts as the newest: loading it tells what is wrong.
     """
     try:
         names = weights_in(path, read_checkpoint(path), (), [])
@@ -387,11 +338,7 @@ def tell_version(path: Path) -> str:
 
 
 def check_sha256(path: Path, expected: str | None) -> None:
-    """Compare a file with its checksum (or the checksum's first digits); nothing is checked where none is known.
-
-    Raises:
-        WeightsError: the file is another one.
-    """
+    """Raises WeightsError where a file has another checksum (or first digits of it); nothing is checked where none is known."""
     if expected is None:
         return
     found = file_sha256(path)
@@ -414,13 +361,8 @@ def file_sha256(path: Path, hint: str = "check the path") -> str:
 def read_checkpoint(path: Path | str) -> dict[str, Any]:
     """A weight file as the dictionary that was saved, on the CPU; nothing in the file is ever executed.
 
-    Tensors of a zip-format torch file are memory-mapped, so that reading a large file costs little until a tensor is used.
-
-    Args:
-        path: a file that safetensors or `torch.save` wrote; its content tells which, whatever its name ends with.
-
-    Raises:
-        WeightsError: the file is missing, empty, cut short, no checkpoint, or holds more than tensors and plain values.
+    Its content tells whether safetensors or `torch.save` wrote it. Tensors of a zip-format torch file are memory-mapped, so that reading a
+    large file costs little until a tensor is used. Raises WeightsError where it is no whole checkpoint of tensors and plain values.
     """
     path = Path(path)
     if path.is_dir():
@@ -430,7 +372,10 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
         raise WeightsError(
             f"{path} does not exist: run `{command}` (with --training for training), which fetches it or says where to get it."
         )
-    checkpoint = read_file(path)
+    try:
+        checkpoint = _read(path)
+    except (pickle.UnpicklingError, *_UNREADABLE) as error:
+        raise WeightsError(refusal(path, str(error) if isinstance(error, pickle.UnpicklingError) else "")) from error
     if not isinstance(checkpoint, dict) or not checkpoint:
         raise WeightsError(f"{path} holds {type(checkpoint).__name__} data in place of named weights: name another file.")
     return checkpoint
@@ -446,8 +391,7 @@ def read_state_dict(path: Path | str, part: tuple[str, ...] = ()) -> tuple[dict[
     Args:
         part: prefixes of the network that is wanted, where a file holds several networks ("unet." beside "vae.").
 
-    Raises:
-        WeightsError: as `read_checkpoint`, and if the file holds something else than one network's named tensors.
+    Raises WeightsError: as `read_checkpoint`, and if the file holds something else than one network's named tensors.
     """
     checkpoint, notes = read_checkpoint(path), []
     weights, step = weights_in(Path(path), checkpoint, part, notes), checkpoint.get("global_step")
@@ -459,13 +403,8 @@ def read_state_dict(path: Path | str, part: tuple[str, ...] = ()) -> tuple[dict[
 def load_strict(module: nn.Module, state_dict: Mapping[str, torch.Tensor], path: Path | str, hint: str = "", assign: bool = False) -> None:
     """Load weights that must fit name by name and shape by shape.
 
-    Args:
-        path: the file the weights came from, for the message.
-        hint: what to do about a misfit; ends the sentence.
-        assign: put the tensors themselves into the module (for one built on the meta device) instead of copying their values.
-
-    Raises:
-        WeightsError: one sentence with the counts and first examples of missing, unexpected and misshaped entries.
+    `path` and `hint`, what to do about a misfit, are for the message. `assign` puts the tensors themselves into the module (built on the
+    meta device). Raises WeightsError: one sentence with the counts and first examples of missing, unexpected and misshaped entries.
     """
     wanted = module.state_dict()
     missing = [key for key in wanted if key not in state_dict]
@@ -486,13 +425,7 @@ def load_strict(module: nn.Module, state_dict: Mapping[str, torch.Tensor], path:
 def load_frozen(build: Callable[[], Network], path: Path | str, hint: str) -> Network:
     """A published network that is only used, not trained: float32 on the CPU, in evaluation mode, no weight of it trainable.
 
-    Args:
-        build: makes the network without weights.
-        path: a torch or safetensors file with the weights under "state_dict", or bare.
-        hint: what to do about a file that does not fit; ends the sentence.
-
-    Raises:
-        WeightsError: the file is missing, unreadable, or holds another network.
+    `build` makes it without weights; `hint` says what to do about a file that does not fit. Raises WeightsError.
     """
     weights, _ = read_state_dict(path)
     with torch.device("meta"):

@@ -1,43 +1,24 @@
 """Train the denoiser: `./train_unet.sh --unet_config_path configs/unet/stage1.yaml data.train_data_dir=CLIPS`."""
 
-import argparse
-import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.training import parse_arguments, run_training, start_training
+from latentsync.config import Config, load_config
+from scripts.training import parse_arguments, train
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
 
-    from latentsync.config import Config
     from latentsync.training.trainer import TrainingTask
-
-logger = logging.getLogger("latentsync")
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "unet" / "stage1.yaml"
 
 
-def work(parsed: argparse.Namespace) -> bool:
-    """Train; False where it was stopped before the end."""
-    from latentsync.config import dump_config, load_config
-
-    config = load_config(parsed.config_path, parsed.overrides)
-    if parsed.print_config:
-        print(dump_config(config), end="")
-        return True
-    from latentsync.training.trainer import make_accelerator
-
-    accelerator = make_accelerator(config.run, parsed.device)
-    return start_training(config, accelerator, lambda: build(config, accelerator, not parsed.quiet), parsed)
-
-
-def build(config: "Config", accelerator: "Accelerator", show_progress: bool) -> "TrainingTask":
+def build(config: Config, accelerator: "Accelerator", show_progress: bool) -> "TrainingTask":
     """Everything the training needs, the validation video included."""
-    from dataclasses import replace
-
     from latentsync.training.unet import build_unet, load_training_codec
     from scripts.validation_video import make_video_validator
 
@@ -50,7 +31,7 @@ def build(config: "Config", accelerator: "Accelerator", show_progress: bool) -> 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train the denoiser on a folder of processed clips (aligned faces, 25 frames a second, with sound)."
-    return run_training(work, parse_arguments("train_unet.sh", description, DEFAULT_CONFIG, arguments))
+    return train(parse_arguments("train_unet.sh", description, DEFAULT_CONFIG, arguments), load_config, build)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latentsync.cli import INTERRUPTED, run_command
+from latentsync.config import Config, SyncNetConfig, dump_config
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
 
-    from latentsync.config import Config, SyncNetConfig
     from latentsync.training.trainer import TrainingTask
 
 logger = logging.getLogger("latentsync")
@@ -38,7 +38,7 @@ def parse_arguments(command: str, description: str, default_config: Path, argume
 
 
 def start_training(
-    config: "Config | SyncNetConfig", accelerator: "Accelerator", build: "Callable[[], TrainingTask]", parsed: argparse.Namespace
+    config: Config | SyncNetConfig, accelerator: "Accelerator", build: "Callable[[], TrainingTask]", parsed: argparse.Namespace
 ) -> bool:
     """Build and train in the configuration's output folder; False where it was stopped before the end."""
     from latentsync.training.checkpoint import check_config, keep_config, output_lock
@@ -55,17 +55,7 @@ def start_training(
         task = build()
         if accelerator.is_main_process:
             keep_config(config, folder)
-        trainer = Trainer(
-            accelerator,
-            task,
-            config.run,
-            config.optimizer,
-            config.ckpt,
-            folder=folder,
-            batch_size=config.data.batch_size,
-            num_workers=config.data.num_workers,
-            show_progress=not parsed.quiet,
-        )
+        trainer = Trainer(accelerator, task, config, show_progress=not parsed.quiet)
         if parsed.dry_run:
             logger.info("Everything is there; %d steps would be trained", config.run.max_train_steps)
             return True
@@ -87,8 +77,6 @@ def train(
     """A training command; the exit code. `load` reads recipe and overrides; `build` makes the task, its last argument: show progress."""
 
     def work(parsed: argparse.Namespace) -> bool:
-        from latentsync.config import dump_config
-
         config = load(parsed.config_path, parsed.overrides)
         if parsed.print_config:
             print(dump_config(config), end="")

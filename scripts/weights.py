@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
 
 from latentsync.errors import LatentSyncError, WeightsError
 from latentsync.weights import (
@@ -16,6 +15,7 @@ from latentsync.weights import (
     WeightFile,
     check_sha256,
     find_weights,
+    is_whole_archive,
     load_strict,
     read_checkpoint,
     read_state_dict,
@@ -132,13 +132,8 @@ def network_loaders() -> Mapping[str, Callable[[Path], object]]:
 
 def try_archive(path: Path) -> None:
     """Test whether a TorchScript program is whole; nothing in it is executed. Raises WeightsError."""
-    try:
-        with ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except (BadZipFile, EOFError):
-        raise WeightsError(f"{path} is no TorchScript program, or is cut short: delete it and download it again.") from None
-    if damaged is not None:
-        raise WeightsError(f"{path} is damaged: delete it and download it again.")
+    if not is_whole_archive(path):
+        raise WeightsError(f"{path} is no TorchScript program, or is cut short or damaged: delete it and download it again.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from data_fixtures import CHANNELS, FRAMES, SIDE, catalog_of, make_folder, make_training_clip, write_truth
+from data_fixtures import CHANNELS, FRAMES, SIDE, catalog_of, make_folder, make_training_clip, same, write_truth
 from golden_recipe import GOLDEN
 from tiny_pipeline import seeded_codec
 
 from latentsync.data.cache import read_frames
 from latentsync.data.clip_index import Catalog, ClipInfo, read_mouth
-from latentsync.data.features import CachedWindow, Features, LatentStore, Mels
+from latentsync.data.features import Features, LatentStore, Mels
 from latentsync.data.sampling import FAILURES_IN_A_ROW, SampleIndex, choose_syncnet, choose_unet, collate, generator
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.data.unet_dataset import UNetDataset
@@ -43,10 +43,6 @@ def catalog(folder, cache):
 @pytest.fixture(scope="module")
 def features(cache):
     return Features(cache, GOLDEN / "whisper_reduced.pt")
-
-
-def same(one, other):
-    return all(torch.equal(value, vars(other)[name]) for name, value in vars(one).items() if isinstance(value, torch.Tensor))
 
 
 def test_a_syncnet_sample(catalog, cache):
@@ -98,8 +94,8 @@ def test_dropped_audio_is_zero_and_changes_nothing_else(catalog, cache, features
         return UNetDataset(catalog, Mels(cache), features, **SIZES, audio_dropout=dropout)
 
     whole, half, none = dataset(0.0), dataset(0.5), dataset(1.0)
-    heard = [bool(half[SampleIndex(position, 0)].audio.any()) for position in range(16)]
-    assert 3 < sum(heard) < 13
+    audible = [bool(half[SampleIndex(position, 0)].audio.any()) for position in range(16)]
+    assert 3 < sum(audible) < 13
     assert not none[2].audio.any() and whole[2].audio.any()
     assert torch.equal(none[2].faces, whole[2].faces)
 
@@ -195,7 +191,7 @@ def test_latents_are_those_the_autoencoder_would_give(catalog, cache, features, 
     other.fill(codec, Catalog(catalog.clips[:1]), mask)
     assert len(list(tmp_path.rglob("*.npy"))) == 3  # another autoencoder, another store
     with pytest.raises(InputError, match="no cached latents"):
-        other.moments(*[CachedWindow(catalog.clips[1].path, 0)] * 3, LENGTH)
+        other.moments(*[(catalog.clips[1].path, 0)] * 3, LENGTH)
     for content in (mask, 1 - mask):  # a picture as mask counts by its content
         LatentStore(tmp_path, SIDE, str(tmp_path / "own.png")).fill(codec, Catalog(catalog.clips[:1]), content)
     assert len(list(tmp_path.rglob("*.npy"))) == 5
@@ -223,8 +219,8 @@ def test_the_counterpart_is_painted_over(pairs, cache, features):
         assert torch.equal(sample.source[0], read_frames(source, window)) and torch.equal(sample.reference, sample.source)
         assert not torch.equal(sample.source, sample.faces)
         assert torch.equal(sample.audio[0], features.window(target, start, start + LENGTH))
-        heard = [mel_window(Mels(cache)(path), start, LENGTH) for path in (target, source)]
-        assert torch.equal(sample.mel[0], heard[0]) and torch.equal(sample.source_mel[0], heard[1]) and not torch.equal(*heard)
+        mels = [mel_window(Mels(cache)(path), start, LENGTH) for path in (target, source)]
+        assert torch.equal(sample.mel[0], mels[0]) and torch.equal(sample.source_mel[0], mels[1]) and not torch.equal(*mels)
     sample = dataset[SampleIndex(7, 2)]
     assert sample.source_mel.shape == sample.mel.shape and not sample.source_mel.any()
     published = UNetDataset(pairs, Mels(cache), features, **SIZES)[SampleIndex(7, 2)]

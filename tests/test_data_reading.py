@@ -34,13 +34,13 @@ def clip(tmp_path_factory):
 
 def test_frames_are_those_of_the_video_with_b_frames(tmp_path):
     path = encode_frames(tmp_path / "b.mp4", smooth_frames(60, 64, 64), "format=yuv420p", *B_FRAMES)
-    truth = torch.from_numpy(np.stack(list(VideoReader(path).frames()))).int()
+    real = torch.from_numpy(np.stack(list(VideoReader(path).frames()))).int()
     indices = [59, 58, 0, 1, 23, 24, 25, 11, 12, 13, 40, 40]
     for wanted in (range(60), range(17, 33), indices):
         frames = read_frames(path, wanted)
         assert frames.dtype == torch.uint8
-        assert (frames.int() - truth[list(wanted)]).abs().float().mean() < 3  # decord rounds down: up to two grey levels
-        nearest = [int((truth - frame.int()).abs().flatten(1).sum(1).argmin()) for frame in frames]
+        assert (frames.int() - real[list(wanted)]).abs().float().mean() < 3  # decord rounds down: up to two grey levels
+        nearest = [int((real - frame.int()).abs().flatten(1).sum(1).argmin()) for frame in frames]
         assert nearest == list(wanted)
     pieces = list(read_pieces(path, 50))
     assert max(len(piece) for piece in pieces) < 50

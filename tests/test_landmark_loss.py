@@ -90,7 +90,7 @@ def test_gradients_reach_the_generated_mouth_alone() -> None:
     assert real.grad is None and all(parameter.grad is None and not parameter.requires_grad for parameter in loss.parameters())
     lower = predicted.grad[..., FACE * 3 // 8 + 2 :, :]
     assert (lower.abs().sum((0, 2, 3, 4)) > 0).all() and lower.isfinite().all()
-    assert predicted.grad[..., : FACE * 3 // 8 - 2, :].abs().sum() == 0  # above the nose nothing is looked at
+    assert predicted.grad[..., : FACE * 3 // 8 - 2, :].abs().sum() == 0  # above the nose nothing counts
 
 
 def test_slices_change_nothing() -> None:
@@ -111,8 +111,6 @@ def test_the_denoiser_learns_from_it() -> None:
     assert all(loss > 0 for loss in losses.values())
     assert torch.autograd.grad(sum(losses.values()), tiny_unet().conv_out.weight)[0].abs().sum() > 0
     assert list(make_step({"temporal_feature": 1.0}, networks).wanted) == ["temporal_feature"]
-    with pytest.raises(ConfigError, match=r"loss_weights\.temporal_feature is 2\.0 but its network, landmark_network, was not given"):
-        make_step({"recon": 1.0, "temporal_feature": 2.0}, {})
 
 
 def test_the_sound_of_the_source_needs_pairs() -> None:
@@ -130,8 +128,8 @@ def test_it_is_loaded_where_it_has_a_weight(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"loss_weights\.temporal_feature has a weight, but weights\.landmark_network names no file"):
         load_loss_networks(config, accelerator)
     network = tiny_network()
-    torch.save(published(SIZES, network.state_dict(), 5), tmp_path / "reader.pt")
-    config.weights = replace(config.weights, landmark_network=tmp_path / "reader.pt")
+    torch.save(published(SIZES, network.state_dict(), 5), tmp_path / "landmarks.pt")
+    config.weights = replace(config.weights, landmark_network=tmp_path / "landmarks.pt")
     (loss,) = load_loss_networks(config, accelerator).values()
     assert loss.slice_size == config.run.vae_slice_size
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in loss.network.state_dict().items())

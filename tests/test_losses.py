@@ -1,6 +1,7 @@
 """The losses of generated clips against reference numbers: TREPA, LPIPS of the lower half, SyncNet."""
 
 import hashlib
+import math
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from test_videomae import case_network
 
 from latentsync.errors import InputError, WeightsError
 from latentsync.losses.lpips import LowerHalfLPIPS, empty_lpips, load_lpips
-from latentsync.losses.sync import SyncLoss, cosine_loss, lower_half, syncnet_frames
+from latentsync.losses.sync import TEMPERATURE, SyncLoss, accuracy, cosine_loss, infonce_loss, lower_half, syncnet_frames
 from latentsync.losses.trepa import TREPALoss
 from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 
@@ -106,7 +107,7 @@ def test_lpips_in_slices_is_the_same_on_the_way_back_too():
 
 
 def vgg_file(path, **changes):
-    """A file in the layout of torchvision, small where LPIPS does not look."""
+    """A file in the layout of torchvision, small where LPIPS needs nothing."""
     weights = {f"features.{key.partition('.')[2]}": value for key, value in seeded_lpips().network.net.state_dict().items()}
     torch.save({**weights, "classifier.0.weight": torch.zeros(2, 2), "classifier.0.bias": torch.zeros(2), **changes}, path)
     return path
@@ -189,3 +190,41 @@ def test_a_syncnet_of_latents_takes_latents_of_its_size_alone():
 def test_a_clip_of_another_length_is_refused():
     with pytest.raises(InputError, match="trained on 2 frames and the clips have 3"):
         tiny_sync()(torch.zeros(1, 3, 3, SIDE, SIDE), torch.zeros(1, 1, 80, 4))
+
+
+@pytest.mark.parametrize("name", ["syncnet_pixel16_tiny", "syncnet_pixel16_attn_tiny", "syncnet_latent16_tiny", "syncnet_pixel25_tiny"])
+def test_loss_equals_the_reference(name):
+    sidecar, tensors = load_case(name)
+    loss = cosine_loss(tensors["vision_embeds"], tensors["audio_embeds"], tensors["y"])
+    torch.testing.assert_close(loss, tensors["loss_per_item"].reshape(-1), **sidecar["tolerance"])
+    torch.testing.assert_close(loss.mean(), tensors["loss"].reshape(()), **sidecar["tolerance"])
+
+
+def test_identical_and_opposite_vectors_give_numbers():
+    torch.manual_seed(0)
+    vectors = torch.nn.functional.normalize(torch.rand(200, 64))
+    assert cosine_loss(vectors, vectors, torch.ones(200)).max() < 1e-5
+    assert torch.isfinite(cosine_loss(vectors, -vectors, torch.ones(200, 1))).all()
+
+
+def test_gradients_turn_vectors_towards_their_label():
+    visual = torch.tensor([[1.0, 0.2], [1.0, 0.2]], requires_grad=True)
+    audio = torch.tensor([[0.3, 1.0], [0.3, 1.0]])
+    cosine_loss(visual, audio, torch.tensor([1.0, 0.0])).sum().backward()
+    assert (visual.grad[0] * audio[0]).sum() < 0 < (visual.grad[1] * audio[1]).sum()
+
+
+def test_accuracy_counts_the_right_side():
+    visual, audio = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
+    assert accuracy(visual, audio, torch.tensor([1, 0, 0])).item() == pytest.approx(2 / 3)
+
+
+def test_infonce_counts_pairs_that_belong_together_against_all_others() -> None:
+    visual, label = torch.eye(4), torch.tensor([1.0, 1, 0, 1])
+    perfect, wrong = infonce_loss(visual, visual, label), infonce_loss(visual, visual.roll(1, 0), label)
+    assert perfect < 1e-4 and wrong == pytest.approx(1 / TEMPERATURE, rel=1e-3)
+    assert infonce_loss(visual[:, :1] * 0 + 1, torch.ones(4, 1), label) == pytest.approx(math.log(4), rel=1e-5)  # tells nothing apart
+    audio = visual.clone()
+    audio[2] = visual[0]  # a wrong pair's sound is as near as the right one
+    assert infonce_loss(visual, audio, label) == pytest.approx(math.log(2) / 6, abs=1e-4)
+    assert infonce_loss(visual, visual, torch.zeros(4)) == 0

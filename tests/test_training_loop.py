@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from training_fixtures import curve, history
 
-from latentsync.config import CkptConfig, OptimizerConfig, RunConfig
+from latentsync.config import CkptConfig, OptimizerConfig, RunConfig, TrainingDataConfig
 from latentsync.data.sampling import Batch, SampleIndex, whole
 from latentsync.errors import LatentSyncError, OutputError
 from latentsync.training.trainer import Trainer, TrainingTask, ValidationSum, Validator, make_accelerator, seed_everything
@@ -73,12 +74,12 @@ def trainer(
             clip_name=lambda clip: f"clip {clip}",
             validators=validators,
         ),
-        run,
-        optimizer or OptimizerConfig(lr=1e-3),
-        CkptConfig(save_ckpt_steps=save),
-        folder=folder,
-        batch_size=batch_size,
-        num_workers=workers,
+        SimpleNamespace(
+            data=TrainingDataConfig(train_output_dir=folder, batch_size=batch_size, num_workers=workers),
+            run=run,
+            optimizer=optimizer or OptimizerConfig(lr=1e-3),
+            ckpt=CkptConfig(save_ckpt_steps=save),
+        ),
         show_progress=False,
     )
 

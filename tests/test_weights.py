@@ -84,14 +84,6 @@ def test_content_tells_what_a_file_is(tmp_path, kind, step, name):
     assert found == step
 
 
-def test_safetensors_and_the_prefix_of_distributed_training(tmp_path, caplog):
-    save_file({"module.a": torch.ones(2), "module.b": torch.ones(1)}, tmp_path / "x.safetensors")
-    assert weights.read_state_dict(tmp_path / "x.safetensors")[0].keys() == {"a", "b"}
-    assert "taken off" in caplog.text
-    torch.save({"module.a": torch.ones(2), "b": torch.ones(1)}, tmp_path / "y.pt")
-    assert weights.read_state_dict(tmp_path / "y.pt")[0].keys() == {"module.a", "b"}
-
-
 OWN, MEAN = {"a.weight": torch.ones(2), "b.bias": torch.zeros(3)}, {"a.weight": torch.full((2,), 5.0), "b.bias": torch.ones(3)}
 MOMENTS = {"state": {0: {"exp_avg": torch.ones(2), "step": torch.tensor(3.0)}}, "param_groups": [{"lr": 1e-5, "params": [0]}]}
 
@@ -109,6 +101,8 @@ def behind(prefix, state):
         ({"netG": OWN, "optimizer_state_dict": MOMENTS}, OWN, ""),
         ({**OWN, "epoch": 3}, OWN, ""),
         ({"state_dict": behind("model.diffusion_model.", OWN)}, OWN, "'model.diffusion_model.'"),
+        (behind("module.", OWN), OWN, "taken off"),
+        ({"module.a": OWN["a.weight"], "b": OWN["b.bias"]}, {"module.a": OWN["a.weight"], "b": OWN["b.bias"]}, ""),
         (behind("module._orig_mod.", OWN), OWN, "'_orig_mod.'"),
         (behind("_orig_mod.module.", OWN), OWN, "'_orig_mod.'"),
         (behind("unet.", OWN), OWN, "'unet.'"),
@@ -221,15 +215,12 @@ def files(tmp_path_factory):
 @torch.no_grad()
 @pytest.mark.parametrize("stage", ["stage1", "stage2", "stage2_efficient", "v1.0"])
 def test_each_published_kind_loads(files, stage):
+    half = load_unet(unet_config(stage, tiny=True), files[stage], torch.bfloat16)
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
     model = load_unet(unet_config(stage, tiny=True), files[stage])
     out = model(torch.randn(1, 13, 2, 8, 8), 400, torch.randn(2, 50, 64))
     assert out.isfinite().all() and out.std() > 0.05
     assert not model.training
-
-
-def test_the_precision_is_an_argument(files):
-    model = load_unet(unet_config("stage1", tiny=True), files["stage1"], torch.bfloat16)
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
 def test_version_10_differs_in_names_alone(files):
@@ -386,7 +377,7 @@ def test_the_stand_in_is_never_taken_beside_a_denoiser(project):
     sentence = sentence_of(build.locate_models)
     assert "sd-vae-ft-mse" in sentence and "whisper/tiny.pt" in sentence and "latentsync_unet.pt" not in sentence
     (project / "checkpoints/latentsync_unet.pt").write_bytes(b"<html>not found</html>")
-    assert build.find_config(project).name == "stage2_512.yaml"  # whoever loads it is told that it is a web page
+    assert build.find_config(project).name == "stage2_512.yaml"  # loading it tells that it is a web page
     (project / "checkpoints/latentsync_unet.pt").unlink()
     assert build.find_config(project) == project / build.EMBEDDED
 

@@ -7,9 +7,9 @@ import torch
 from data_fixtures import make_folder
 from omegaconf import OmegaConf
 
+from benchmarks.overfit import write_random_vgg16
 from benchmarks.write_random_checkpoint import write_checkpoint
 from latentsync.config import load_config, load_syncnet_config
-from latentsync.losses.lpips import empty_lpips
 from latentsync.models.syncnet import make_syncnet
 from latentsync.third_party.videomae import VideoMAE
 
@@ -64,7 +64,7 @@ def unet_recipe(folder: Path) -> Path:
     syncnet_recipe(folder)
     network = make_syncnet(load_syncnet_config(folder / "syncnet.yaml").model)
     torch.save({"state_dict": network.state_dict()}, folder / "stable_syncnet.pt")
-    write_vgg16(folder / "vgg16.pth")
+    write_random_vgg16(folder / "vgg16.pth")
     recipe = {
         "data": {
             **{"resolution": 64, "num_frames": FRAMES, "batch_size": 1, "syncnet_config_path": "syncnet.yaml"},
@@ -87,14 +87,6 @@ def unet_recipe(folder: Path) -> Path:
     OmegaConf.save(OmegaConf.create(recipe), folder / "unet.yaml")
     torch.save({"model": VideoMAE(load_config(folder / "unet.yaml").videomae).state_dict()}, folder / "videomae.pth")
     return folder / "unet.yaml"
-
-
-def write_vgg16(path: Path) -> None:
-    """Random weights under the names of torchvision's file."""
-    names = {key: f"features.{key.partition('.')[2]}" for key in empty_lpips().net.state_dict()}
-    shapes = empty_lpips().net.state_dict()
-    generator = torch.Generator().manual_seed(0)
-    torch.save({new: torch.randn(shapes[old].shape, generator=generator) * 0.02 for old, new in names.items()}, path)
 
 
 def history(folder: Path) -> list[dict]:

@@ -74,14 +74,10 @@ def stamp(path: Path) -> str:
 
 
 class ClipCache:
-    """One array for each clip.
+    """One array for each clip, below `folder`; `kind` says what it is and with which settings it was computed.
 
     Entries are found by the clip's absolute path, its size and its time, so that clips of one name in two folders, or a clip that was
     written again, never share one. An entry appears whole or not at all; two processes that lack the same one both compute it.
-
-    Args:
-        folder: of all caches; created when something is kept.
-        kind: what the arrays are and with which settings they were computed; part of a file name.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:

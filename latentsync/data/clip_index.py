@@ -1,6 +1,7 @@
 """The index of training clips: which can be used, which cannot and why, counterfactual pairs, mouth channels."""
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -52,61 +53,42 @@ class Catalog:
     """All clips of a training, in an order that does not change."""
 
     clips: tuple[ClipInfo, ...]
-    rejected: dict[Path, str] = field(default_factory=dict)  # why, in words
+    rejected: dict[Path, str] = field(default_factory=dict)  # why: what many clips may share, and behind a colon the details
 
     def __len__(self) -> int:
-        """Number of clips."""
         return len(self.clips)
 
 
-class _Rejection(NamedTuple):
-    """Why a clip cannot be used."""
-
-    kind: str  # in words that many clips may share
-    reason: str  # in full
-
-
 def open_catalog(folder: Path | None, fileslist: Path | None, *, min_frames: int, cache_dir: Path, show_progress: bool = False) -> Catalog:
-    """Find clips in a folder and all folders below, and in a text file that names one clip a line.
+    """Find clips in a folder and all folders below, and in a text file that names one clip a line (see `read_paths`).
 
-    Each clip is opened once; what was found is kept in `cache_dir`, so that the next start is quick.
-
-    Args:
-        folder: of clips.
-        fileslist: paths relative to its own folder, or absolute, as `read_paths` reads them.
-        min_frames: shorter clips are rejected.
-        cache_dir: may be shared by processes that start together.
-
-    Raises:
-        InputError: neither is given, one is missing, or not one clip is left.
-        OutputError: `cache_dir` cannot be written.
+    Each clip is opened once; what was found is kept in `cache_dir`, which processes may share. Clips of fewer than `min_frames` frames are
+    rejected. Raises InputError where neither is given, one is missing, or no clip is left; OutputError where `cache_dir` cannot be written.
     """
     if folder is None and fileslist is None:
         raise InputError(
             "there is nothing to train on: give data.train_data_dir, a folder of clips, or data.train_fileslist, a list of them"
         )
-    rejected: dict[Path, _Rejection] = {}
-    found: dict[Path, None] = {}  # absolute paths, each once
-    for path in map(_absolute, walk_media(folder)) if folder is not None else ():
-        found[path] = None
+    rejected: dict[Path, str] = {}
+    found = dict.fromkeys(map(_absolute, walk_media(folder)) if folder is not None else ())  # each once
     for number, written in read_paths(fileslist) if fileslist is not None else ():
         path = _absolute(written)
         if path.is_file():
             found[path] = None
         else:
-            rejected.setdefault(path, _Rejection("named in the list but missing", f"is no file (line {number} of {fileslist})"))
+            rejected.setdefault(path, f"named in the list but missing: line {number} of {fileslist}")
     with _one_at_a_time(Path(cache_dir)):
         clips = _usable_clips(list(found), ClipRecords(cache_dir), min_frames, rejected, show_progress)
     where = " and ".join(str(place) for place in (folder, fileslist) if place is not None)
-    counts = Counter(rejection.kind for rejection in rejected.values())
+    counts = Counter(reason.partition(":")[0] for reason in rejected.values())
     summary = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(5))
     if not clips:
         raise InputError(f"{where} {'holds no clip' if not summary else f'holds no clip that can be used ({summary})'}: {_ADVICE}")
     if rejected:
         logger.warning("%s: %d of %d clips are left out: %s", where, len(rejected), len(clips) + len(rejected), summary)
-        for path, rejection in islice(rejected.items(), _LOGGED):
-            logger.info("%s is left out: it %s", path, rejection.reason)
-    return Catalog(tuple(clips), {path: rejection.reason for path, rejection in rejected.items()})
+        for path, reason in islice(rejected.items(), _LOGGED):
+            logger.info("%s is left out: %s", path, reason)
+    return Catalog(tuple(clips), rejected)
 
 
 def _absolute(path: Path) -> Path:
@@ -116,25 +98,16 @@ def _absolute(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _one_at_a_time(folder: Path) -> Iterator[None]:
-    """Let only one of the processes that share `folder` into the block, so that the others find its work done.
-
-    Where the system or the disk has no locks they do the same work side by side.
-    """
-    try:
-        import fcntl  # not on every system
-    except ImportError:
-        yield
-        return
+    """Let one of the processes that share `folder` into the block at a time; on a disk without locks all of them do the work."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            file: IO[bytes] = stack.enter_context((folder / f".{_FILE}.lock").open("ab"))
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(stack.enter_context((folder / f".{_FILE}.lock").open("ab")), fcntl.LOCK_EX)
         yield
 
 
 def _usable_clips(
-    paths: list[Path], records: "ClipRecords", min_frames: int, rejected: dict[Path, _Rejection], show_progress: bool
+    paths: list[Path], records: "ClipRecords", min_frames: int, rejected: dict[Path, str], show_progress: bool
 ) -> list[ClipInfo]:
     """The clips among `paths` that can be used; the others go to `rejected`."""
     clips: list[ClipInfo] = []
@@ -152,9 +125,8 @@ def _usable_clips(
                 records.add(opened)
             for path, recorded in known.items():
                 properties = opened[path][1] if recorded is None else recorded
-                rejection = _rejection(properties, min_frames)
-                if rejection:
-                    rejected[path] = rejection
+                if reason := _rejection(properties, min_frames):
+                    rejected[path] = reason
                 else:
                     frames, seconds = properties.usable_frames(), properties.seconds or 0.0
                     clips.append(ClipInfo(path, frames, seconds, properties.has_mouth, properties.width))
@@ -180,25 +152,22 @@ class ClipProperties:
         return min(self.frames, int((self.seconds or 0.0) * VIDEO_FPS + 1e-3))
 
 
-def _rejection(clip: ClipProperties, min_frames: int) -> _Rejection | None:
+def _rejection(clip: ClipProperties, min_frames: int) -> str | None:
     """Why a clip cannot be used, if it cannot."""
+    frames, begins = clip.usable_frames(), "after" if clip.lag > 0 else "before"
     if clip.problem:
-        return _Rejection("unreadable", clip.problem)
+        return f"unreadable: {clip.problem}"
     if clip.seconds is None:
-        return _Rejection("without sound", "has no sound")
+        return "without sound"
     if abs(clip.fps - VIDEO_FPS) > FPS_TOLERANCE:
-        return _Rejection(f"not at {VIDEO_FPS} frames a second", f"has {clip.fps:.2f} frames a second, not {VIDEO_FPS}")
+        return f"not at {VIDEO_FPS} frames a second: at {clip.fps:.2f}"
     if clip.width != clip.height:
-        return _Rejection("not square", f"shows {clip.width} x {clip.height} pixels: it is no aligned face")
-    frames = clip.usable_frames()
+        return f"not square: {clip.width} x {clip.height} pixels are no aligned face"
     if frames < LEAST_COVER * clip.frames:
-        return _Rejection("with too little sound", f"has {clip.seconds:.2f} s of sound beside {clip.frames / VIDEO_FPS:.2f} s of picture")
+        return f"with too little sound: {clip.seconds:.2f} s beside {clip.frames / VIDEO_FPS:.2f} s of picture"
     if abs(clip.lag) > LARGEST_LAG:
-        begins = f"begins {abs(clip.lag):.2f} s {'after' if clip.lag > 0 else 'before'} its picture"
-        return _Rejection("with sound out of step", f"has sound that {begins}")
-    if frames < min_frames:
-        return _Rejection(f"shorter than {min_frames} frames", f"is {frames} frames long, not {min_frames} or more")
-    return None
+        return f"with sound out of step: it begins {abs(clip.lag):.2f} s {begins} its picture"
+    return f"shorter than {min_frames} frames: {frames}" if frames < min_frames else None
 
 
 class ClipRecords:
@@ -216,10 +185,7 @@ class ClipRecords:
                     self._known[path] = (stamps, ClipProperties(**entry))
 
     def find(self, path: Path) -> ClipProperties | None:
-        """What is known of a clip as it is now, without opening it; None where it has not been opened, or has changed since.
-
-        InputError where it is gone.
-        """
+        """What is known of a clip as it is now, without opening it; None where it was not opened or has changed. Raises InputError."""
         try:
             check_readable(path)
         except InputError as error:  # not recorded: this may be mended while the file stays as it is
@@ -300,4 +266,4 @@ def counterpart_path(path: Path) -> Path:
 def find_counterparts(clips: Iterable[ClipInfo]) -> dict[Path, ClipInfo]:
     """Clip -> the other one of its counterfactual pair, for those that have one among the clips."""
     by_path = {clip.path: clip for clip in clips}
-    return {path: by_path[counterpart_path(path)] for path in by_path if counterpart_path(path) in by_path}
+    return {path: other for path in by_path if (other := by_path.get(counterpart_path(path))) is not None}

@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,17 +24,15 @@ from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder
 
 logger = logging.getLogger(__name__)
 
+Window = tuple[Path, int]  # a clip and the first of its frames that is read
+
 _MEL_KIND = "mel-1"
 _WHOLE, _MASKED = 0, 1  # of each face the latents of both are kept
 _PIECE = 1500  # encoder steps that are in memory in float32 at once
 
 
 class Mels:
-    """Mel spectrograms of clips.
-
-    Args:
-        cache_dir: where they are kept.
-    """
+    """Mel spectrograms of clips, kept in `cache_dir`."""
 
     def __init__(self, cache_dir: Path) -> None:
         self._cache = ClipCache(cache_dir, _MEL_KIND)
@@ -51,12 +50,8 @@ def audio_frames(mel: Tensor) -> int:
 class Features:
     """Whisper's features of clips: the same windows that inference computes, from states kept in float16.
 
-    It may be sent to another process; each process loads its own encoder when it first needs it.
-
-    Args:
-        cache_dir: where the states are kept.
-        encoder: Whisper's checkpoint, a file or a folder.
-        feat_length: video frames of sound in a window before and after its own frame.
+    It may be sent to another process; each process loads its own encoder when it first needs it. `feat_length` counts the video frames of
+    sound in a window before and after its own frame.
     """
 
     def __init__(self, cache_dir: Path, encoder: Path, feat_length: tuple[int, int] = (2, 2)) -> None:
@@ -102,22 +97,11 @@ def _mel(path: Path) -> np.ndarray:
     return log_mel(samples).float().numpy()
 
 
-class CachedWindow(NamedTuple):
-    """A clip and the first of its frames that is read."""
-
-    path: Path
-    start: int
-
-
 class LatentStore:
     """Moments (mean and log-variance, before any scale) of the posteriors of each face and of each masked face, in float16.
 
-    They are kept apart by autoencoder, mask and resolution. Filled before training; processes that are started afterwards read it.
-
-    Args:
-        cache_dir: where they are kept: 2 x 8 x 32 x 32 numbers, 32 KiB, for a frame of 256 pixels.
-        resolution: side of a face in pixels.
-        mask_name: of the mask that hides the mouth, or the path of its picture.
+    They are kept apart by autoencoder, mask and resolution: 2 x 8 x 32 x 32 numbers, 32 KiB, for a frame of 256 pixels. Filled before
+    training; processes that are started afterwards read it.
     """
 
     def __init__(self, cache_dir: Path, resolution: int, mask_name: str) -> None:
@@ -129,10 +113,7 @@ class LatentStore:
     ) -> None:
         """Encode this process's share of the clips, those that are there already left out; then all processes have to wait for all.
 
-        A clip that cannot be read is left out with a warning: in training the next one takes its place.
-
-        Raises:
-            OutputError: the disk is full.
+        A clip that cannot be read is left out with a warning: in training the next one takes its place. Raises OutputError.
         """
         self._cache = ClipCache(self.cache_dir, f"latents-{self.resolution}-{Path(self.mask_name).stem}-{_digest(codec, mask)}")
         share = catalog.clips[rank::world]
@@ -142,15 +123,8 @@ class LatentStore:
             except InputError as error:
                 logger.warning("%s", error)
 
-    def moments(self, target: CachedWindow, source: CachedWindow, reference: CachedWindow, length: int) -> Tensor:
-        """Moments of `length` frames of each: the target's, the source's with its mouth masked, the reference's.
-
-        Returns:
-            float32 f 3 8 h w.
-
-        Raises:
-            InputError: a clip was not encoded.
-        """
+    def moments(self, target: Window, source: Window, reference: Window, length: int) -> Tensor:
+        """The moments of `length` frames of target, masked source and reference: float32 f 3 8 h w. Raises InputError."""
         parts = [self._rows(*target, length)[:, _WHOLE], self._rows(*source, length)[:, _MASKED], self._rows(*reference, length)[:, _WHOLE]]
         return torch.from_numpy(np.stack(parts, axis=1)).float()
 
@@ -182,11 +156,8 @@ def _missing(path: Path) -> np.ndarray:
 def _digest(codec: LatentCodec, mask: Tensor) -> str:
     """Sixteen hexadecimal digits of the autoencoder's encoder and the mask."""
     digest = hashlib.blake2b(digest_size=8)
-    for name, value in [
-        *sorted(codec.vae.encoder.state_dict().items()),
-        *sorted(codec.vae.quant_conv.state_dict().items()),
-        ("mask", mask),
-    ]:
+    encoder = (sorted(module.state_dict().items()) for module in (codec.vae.encoder, codec.vae.quant_conv))
+    for name, value in (*chain.from_iterable(encoder), ("mask", mask)):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -4,10 +4,10 @@ import hashlib
 import os
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -27,12 +27,9 @@ def sample_generator(seed: int, position: int) -> torch.Generator:
 
 
 class Faces:
-    """Faces of clips by number.
+    """Faces of clips by number, at `resolution` pixels a side.
 
-    Args:
-        resolution: side of a face in pixels.
-        cache_dir: where decoded clips are kept (3 x resolution x resolution bytes a frame), for trainings that decoding holds up;
-            None: each sample decodes what it needs.
+    With a `cache_dir` decoded clips are kept there (3 x resolution x resolution bytes a frame), for trainings that decoding holds up.
     """
 
     def __init__(self, resolution: int, cache_dir: Path | None = None) -> None:
@@ -47,13 +44,8 @@ class Faces:
         return torch.from_numpy(kept[list(indices)])
 
     def _decode(self, clip: ClipInfo) -> np.ndarray:
-        """All faces of a clip, held in memory once: uint8 n h w 3."""
-        faces = np.empty((clip.frames, self.resolution, self.resolution, 3), np.uint8)
-        done = 0
-        for piece in read_pieces(clip.path, clip.frames):
-            faces[done : done + len(piece)] = resize_faces(piece, self.resolution)
-            done += len(piece)
-        return faces
+        """All faces of a clip: uint8 n h w 3."""
+        return np.concatenate([resize_faces(piece, self.resolution).numpy() for piece in read_pieces(clip.path, clip.frames)])
 
 
 class SampleIndex(NamedTuple):
@@ -72,15 +64,14 @@ class Batch:
     problems: list[str]  # clips that could not be read, so that the next one took their place: a sentence each
 
     def to(self: "BatchType", device: torch.device) -> "BatchType":
-        """The same on a device."""
-        moved = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved = {name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value for name, value in moved.items()}
-        return type(self)(**moved)
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in self.tensors().items()})
 
     def pin_memory(self: "BatchType") -> "BatchType":
         """The same in memory that a GPU copies from while it computes; the loader calls this."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return type(self)(**{name: value.pin_memory() if isinstance(value, Tensor) else value for name, value in values.items()})
+        return replace(self, **{name: value.pin_memory() for name, value in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
 
 BatchType = TypeVar("BatchType", bound=Batch)
@@ -106,14 +97,8 @@ class SyncNetBatch(Batch):
     faces: Tensor  # uint8 b f h w 3
     mel: Tensor  # float32 b 1 80 t
     label: Tensor  # float32 b: 1 where both belong together
-    mouth: Tensor | None = None  # float32 b f k: true mouth channels during the pictures, for clips that come with them
+    mouth: Tensor | None = None  # float32 b f k: known mouth channels during the pictures, for clips that come with them
     audio_mouth: Tensor | None = None  # float32 b f k: ... during the sound
-
-
-def stack(values: Sequence[Tensor | None]) -> Tensor | None:
-    """Tensors along a new first axis; None where any of them is missing."""
-    present = [value for value in values if value is not None]
-    return torch.stack(present) if len(present) == len(values) else None
 
 
 SAMPLES, EPOCHS = 0, 1  # purposes of random numbers: streams of different purposes never coincide
@@ -143,10 +128,9 @@ def generator(seed: int, position: int, purpose: int = SAMPLES) -> np.random.Gen
 def choose_unet(rng: np.random.Generator, frames: int, length: int) -> UNetChoice:
     """A target anywhere in the clip and, as its reference, any window of the clip that shares no frame with it.
 
-    Both have `length` frames. Given the target all references are equally likely, as if sampled again until one fits (LatentSync,
-    arXiv 2412.09262). Raises ValueError where the clip is shorter than UNET_LENGTHS windows.
+    Both have `length` frames; the clip has UNET_LENGTHS times as many at least. Given the target all references are equally likely, as if
+    sampled again until one fits (LatentSync, arXiv 2412.09262).
     """
-    _check_length(frames, length, UNET_LENGTHS)
     start = int(rng.integers(frames - length + 1))
     before = max(0, start - length + 1)  # references that end before the target begins
     after = max(0, frames - 2 * length - start + 1)
@@ -155,11 +139,7 @@ def choose_unet(rng: np.random.Generator, frames: int, length: int) -> UNetChoic
 
 
 def choose_syncnet(rng: np.random.Generator, frames: int, length: int) -> SyncNetChoice:
-    """Sound anywhere in the clip; with equal odds the pictures of the same moment or of any other one, which may overlap it.
-
-    Raises ValueError where the clip is shorter than SYNCNET_LENGTHS windows.
-    """
-    _check_length(frames, length, SYNCNET_LENGTHS)
+    """Sound anywhere in the clip; with equal odds the pictures of the same moment or of any other one, which may overlap it."""
     sound = int(rng.integers(frames - length + 1))
     other = int(rng.integers(frames - length))
     other += other >= sound
@@ -167,24 +147,11 @@ def choose_syncnet(rng: np.random.Generator, frames: int, length: int) -> SyncNe
     return SyncNetChoice(sound, sound if label else other, label)
 
 
-def _check_length(frames: int, length: int, lengths: int) -> None:
-    if frames < lengths * length:
-        raise ValueError(f"a clip of {frames} frames is shorter than {lengths} windows of {length}")
-
-
 FAILURES_IN_A_ROW = 20  # clips in a row that cannot be read before a training gives up
 
 
 class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
-    """Samples by `SampleIndex`: everything random in one comes from (seed, position), so it does not matter which process makes it.
-
-    Args:
-        catalog: the clips.
-        num_frames: of a sample.
-        resolution: side of a face in pixels.
-        seed: of everything random.
-        faces_cache: see `Faces`.
-    """
+    """Samples by `SampleIndex`: everything random in one comes from (seed, position), so it does not matter which process makes it."""
 
     def __init__(self, catalog: Catalog, *, num_frames: int, resolution: int, seed: int, faces_cache: Path | None = None) -> None:
         self.catalog = catalog
@@ -194,16 +161,10 @@ class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
         self._broken: dict[int, str] = {}  # clips that this process could not read
 
     def __len__(self) -> int:
-        """Number of clips."""
         return len(self.catalog.clips)
 
     def __getitem__(self, index: SampleIndex | int) -> BatchType:
-        """A sample, as a batch of one; a number alone is that clip at that position.
-
-        Raises:
-            InputError: FAILURES_IN_A_ROW clips in a row, or all there are, cannot be read.
-            OutputError: what is computed of a clip cannot be kept.
-        """
+        """A sample, as a batch of one; a number is that clip at that position. Raises InputError where many clips cannot be read."""
         if not isinstance(index, tuple) and not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} clips and this is number {index}")
         position, first = index if isinstance(index, tuple) else (index, index)
@@ -236,12 +197,11 @@ class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
 
 def collate(samples: Sequence[BatchType]) -> BatchType:
     """Batches of one to one batch."""
-    kind = type(samples[0])
-    joined: dict[str, Tensor | list[str] | None] = {"problems": [problem for sample in samples for problem in sample.problems]}
-    for name in (field.name for field in fields(kind) if field.name != "problems"):
-        values = stack([getattr(sample, name) for sample in samples])  # b 1 ...
-        joined[name] = None if values is None else values.flatten(0, 1)
-    return kind(**joined)  # type: ignore[arg-type]
+    joined: dict[str, Any] = {"problems": [problem for sample in samples for problem in sample.problems]}
+    for name in vars(samples[0]).keys() - {"problems"}:
+        values = [getattr(sample, name) for sample in samples]  # each 1 ...
+        joined[name] = None if any(value is None for value in values) else torch.cat(values)
+    return type(samples[0])(**joined)
 
 
 def whole(value: int) -> Tensor:
@@ -254,14 +214,11 @@ _AHEAD = 2  # batches that each loading process has ready
 
 
 class IndexSampler(Sampler[list[SampleIndex]]):
-    """The endless sequence of samples, cut into this process's batches.
+    """The endless sequence of samples, cut into this process's batches, from global batch `start` on.
 
     Position p is in epoch p // num_clips, in which every clip comes once, in a random order of (seed, epoch). Global batch g covers
     `world` batches of `batch_size` positions, of which process r takes the r-th; so the sequence does not depend on how many
     processes share it, and it can be entered anywhere.
-
-    Args:
-        start: the global batch to begin with.
     """
 
     def __init__(self, num_clips: int, *, seed: int, batch_size: int, rank: int = 0, world: int = 1, start: int = 0) -> None:
@@ -287,7 +244,7 @@ class IndexSampler(Sampler[list[SampleIndex]]):
 
 
 def make_loader(
-    dataset: ClipDataset[BatchType], sampler: Sampler[list[SampleIndex]], num_workers: int, pin_memory: bool = False
+    dataset: ClipDataset[BatchType], sampler: Iterable[list[SampleIndex]], num_workers: int, pin_memory: bool = False
 ) -> DataLoader[BatchType]:
     """Batches in the sampler's order, read ahead by `num_workers` processes; 0: read when they are asked for."""
     return DataLoader(
@@ -303,27 +260,12 @@ def make_loader(
     )
 
 
-class _FixedIndices(Sampler[list[SampleIndex]]):
-    """The same batches every time."""
-
-    def __init__(self, indices: list[SampleIndex], batch_size: int) -> None:
-        self.indices, self.batch_size = indices, batch_size
-
-    def __iter__(self) -> Iterator[list[SampleIndex]]:
-        """Batch after batch; the last may be short."""
-        yield from (self.indices[start : start + self.batch_size] for start in range(0, len(self.indices), self.batch_size))
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        return -(-len(self.indices) // self.batch_size)
-
-
 def fixed_batches(
     dataset: ClipDataset[BatchType], count: int, batch_size: int, rank: int = 0, world: int = 1, num_workers: int = 0
 ) -> DataLoader[BatchType]:
     """This process's share of `count` samples that are the same whenever they are iterated over: sample i is clip i % n at position i."""
     indices = [SampleIndex(position, position % len(dataset)) for position in range(rank, count, world)]
-    return make_loader(dataset, _FixedIndices(indices, batch_size), num_workers)
+    return make_loader(dataset, [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)], num_workers)
 
 
 def _begin_worker(_: int) -> None:

@@ -1,7 +1,7 @@
 """`SyncNetDataset`: frames beside the sound of the same moment, or of another one."""
 
-from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +17,7 @@ CACHED_CLIPS = 2000  # clips whose mouth channels a process keeps in memory, som
 
 
 class SyncNetDataset(ClipDataset[SyncNetBatch]):
-    """Samples for SyncNet (LatentSync, arXiv 2412.09262; the pairs are those of Wav2Lip, arXiv 2008.10010).
-
-    Args:
-        mels: gives the mel of a clip's sound, 80 t.
-        with_mouth: whether a sample has the true mouth channels, too.
-    """
+    """Samples for SyncNet (LatentSync, arXiv 2412.09262; the pairs are those of Wav2Lip, arXiv 2008.10010)."""
 
     def __init__(
         self,
@@ -40,14 +35,13 @@ class SyncNetDataset(ClipDataset[SyncNetBatch]):
         without = [clip.path for clip in catalog.clips if not clip.mouth]
         if with_mouth and without:
             raise InputError(
-                f"{len(without)} of {len(catalog)} clips come without true mouth channels, such as {without[0]}: "
+                f"{len(without)} of {len(catalog)} clips come without known mouth channels, such as {without[0]}: "
                 "set run.loss_weights.mouth=0, or train on rendered heads alone"
             )
         self.mels, self.with_mouth = mels, with_mouth
-        self._mouth_cache: OrderedDict[Path, Tensor] = OrderedDict()
+        self._read_mouth = lru_cache(CACHED_CLIPS)(read_mouth)  # parsing the text takes time
 
     def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SyncNetBatch:
-        """See `ClipDataset`."""
         mel, length = self.mels(clip.path), self.num_frames
         choice = choose_syncnet(rng, self.frames_of(clip, mel, SYNCNET_LENGTHS), length)
         faces = self.faces(clip, range(choice.pictures, choice.pictures + length))
@@ -67,11 +61,7 @@ class SyncNetDataset(ClipDataset[SyncNetBatch]):
         """Mouth channels of the windows that begin at `starts`: each 1 f k; None where they are not wanted."""
         if not self.with_mouth:
             return [None] * len(starts)
-        if clip.path not in self._mouth_cache:  # parsing the text takes time
-            while len(self._mouth_cache) >= CACHED_CLIPS:
-                self._mouth_cache.popitem(last=False)
-            self._mouth_cache[clip.path] = torch.from_numpy(read_mouth(clip.path))
-        values = self._mouth_cache[clip.path]  # n k
+        values = torch.from_numpy(self._read_mouth(clip.path))  # n k
         if len(values) < max(starts) + self.num_frames:
             raise InputError(f"{clip.path} comes with mouth channels of {len(values)} frames only: render this clip again")
         return [values[start : start + self.num_frames][None] for start in starts]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentsync.data.clip_index import Catalog, ClipInfo, find_counterparts
-from latentsync.data.features import CachedWindow, Features, LatentStore
+from latentsync.data.features import Features, LatentStore
 from latentsync.data.sampling import UNET_LENGTHS, ClipDataset, SampleIndex, UNetBatch, choose_unet, whole
 from latentsync.mel import mel_window
 
@@ -17,13 +17,10 @@ class UNetDataset(ClipDataset[UNetBatch]):
     """Samples for the denoiser (LatentSync, arXiv 2412.09262).
 
     Args:
-        mels: gives the mel of a clip's sound.
-        features: gives the denoiser's windows of it.
         audio_dropout: share of samples whose audio is zeros, so that guidance has a trained other half (arXiv 2207.12598).
         latents: gives the latents of the faces; None: the training encodes them itself.
         counterfactual_pairs: where a clip has a counterpart, the target is to be painted over the counterpart's mouth, and the
-            counterpart's same frames are the reference: as in use, where nothing in the pictures says what is said. Other clips are their
-            own source.
+            counterpart's same frames are the reference: nothing in the pictures says what is said. Other clips are their own source.
         with_faces: give the target's faces beside cached latents, too, for losses that compare faces.
     """
 
@@ -48,7 +45,6 @@ class UNetDataset(ClipDataset[UNetBatch]):
         self.counterparts = find_counterparts(catalog.clips) if counterfactual_pairs else {}
 
     def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> UNetBatch:
-        """See `ClipDataset`."""
         mel, length, counterpart = self.mels(clip.path), self.num_frames, self.counterparts.get(clip.path)
         frames, source_mel = self.frames_of(clip, mel, UNET_LENGTHS), None
         if counterpart is not None:
@@ -76,7 +72,7 @@ class UNetDataset(ClipDataset[UNetBatch]):
         length = self.num_frames
         target, other = range(start, start + length), range(reference, reference + length)
         if self.latents is not None:
-            windows = (CachedWindow(clip.path, start), CachedWindow(source.path, start), CachedWindow(source.path, reference))
+            windows = ((clip.path, start), (source.path, start), (source.path, reference))
             moments = {"moments": self.latents.moments(*windows, length)[None]}
             return moments | ({"faces": self.faces(clip, target)[None]} if self.with_faces else {})
         both = self.faces(source, [*target, *other])[None]

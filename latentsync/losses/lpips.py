@@ -41,8 +41,7 @@ class LowerHalfLPIPS(nn.Module):
 def load_lpips(path: Path | str, slice_size: int | None = None) -> LowerHalfLPIPS:
     """LPIPS with torchvision's file of VGG-16 (`features.N.*`, `classifier.N.*`), on the CPU; nothing is downloaded.
 
-    Raises:
-        WeightsError: the file is missing, unreadable, or holds another network.
+    Raises WeightsError: the file is missing, unreadable, or holds another network.
     """
     network = empty_lpips()
     names = {f"features.{key.partition('.')[2]}": key for key in network.net.state_dict()}  # features.5.bias -> slice2.5.bias

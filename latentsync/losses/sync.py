@@ -57,11 +57,7 @@ def syncnet_frames(frames: Tensor, lower: bool) -> Tensor:
 
 
 class SyncLoss(nn.Module):
-    """How badly generated mouths fit their sound, by a trained SyncNet. The network is frozen.
-
-    Attributes:
-        latent_space: it takes latents, not pixels.
-    """
+    """How badly generated mouths fit their sound, by a trained SyncNet. The network is frozen."""
 
     def __init__(self, network: SyncNet, *, resolution: int, num_frames: int, latent_space: bool, lower_half: bool) -> None:
         """The network and what it was trained on: side of the face in pixels, frames, latents or pixels, lower halves or all."""
@@ -76,13 +72,11 @@ class SyncLoss(nn.Module):
         """Two losses of generated frames, each one value for each sample, b: how badly they fit a sound, how well they fit another one.
 
         Args:
-            predicted: pixels b f 3 h w in [-1, 1], or latents b f 4 h/8 w/8 for a SyncNet of latents. Pixels of another size than
-                SyncNet's are resized (bicubic, without smoothing).
+            predicted: pixels b f 3 h w in [-1, 1], resized to SyncNet's size (bicubic); latents b f 4 h/8 w/8 for one of latents.
             mel: b 1 80 t, the sound of the same frames.
             other: b 1 80 t, a sound that they should not fit; None: the second loss is None.
 
-        Raises:
-            InputError: SyncNet was trained on another number of frames, or on latents of another size.
+        Raises InputError where SyncNet was trained on another number of frames, or on latents of another size.
         """
         side = predicted.shape[-1] * (VAE_FACTOR if self.latent_space else 1)
         self.check(predicted.shape[1], side)
@@ -118,10 +112,7 @@ class SyncLoss(nn.Module):
 
 
 def load_sync_loss(config_path: Path, weights: Path) -> SyncLoss:
-    """The loss with a trained SyncNet, on the CPU.
-
-    Raises ConfigError or WeightsError where configuration and weights do not belong together or cannot be read.
-    """
+    """The loss with a trained SyncNet, on the CPU. Raises ConfigError, WeightsError where configuration and weights do not fit."""
     config, network = load_syncnet(config_path, weights)
     data = config.data
     sizes = {"resolution": data.resolution, "num_frames": data.num_frames}

@@ -6,7 +6,6 @@ import logging
 import pickle
 import re
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,10 +17,11 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 
-from latentsync.config import OLD_KEYS, Config, SyncNetConfig, dump_config
+from latentsync.config import Config, SyncNetConfig, dump_config
 from latentsync.errors import ConfigError, LatentSyncError, OutputError, first_line
 from latentsync.media.files import STAGING_PREFIX, FolderLock, staged, write_json, write_text
-from latentsync.published_config import leaves
+from latentsync.published_config import OLD_KEYS, leaves
+from latentsync.weights import is_whole_archive
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +47,7 @@ class Position:
 
 
 class CheckpointStore:
-    """The checkpoints of one output folder.
-
-    Args:
-        folder: the output folder.
-        keep_last: published weights that are kept.
-    """
+    """The checkpoints of one output folder; of published weights the newest `keep_last` stay."""
 
     def __init__(self, folder: Path, keep_last: int) -> None:
         self.folder, self.keep_last = folder, keep_last
@@ -97,10 +92,7 @@ class CheckpointStore:
         return self.folder / "checkpoints" / f"checkpoint-{step:08d}.pt"
 
     def load(self, accelerator: Accelerator) -> Position:
-        """Go on from the newest state that can be read; where none is, the beginning.
-
-        Raises LatentSyncError where there are states and none can be read.
-        """
+        """Go on from the newest state that can be read, else from the start. Raises LatentSyncError where there are states and none can."""
         states = broadcast_object_list([self.states()])[0]
         for state in reversed(states):
             position, problem = _load(accelerator, state)
@@ -151,7 +143,7 @@ def _load(accelerator: Accelerator, state: Path) -> tuple[Position, str | None]:
     try:
         position = Position(**json.loads((state / _POSITION).read_text(encoding="utf-8")))
         random_states = sorted(state.glob("random_states_*.pkl"))
-        broken = [file.name for file in random_states if not _is_whole(file)]  # accelerate would pass over them
+        broken = [file.name for file in random_states if not is_whole_archive(file)]  # accelerate would pass over them
         if broken:
             return Position(), f"{broken[0]} is damaged"
         if len(random_states) != accelerator.num_processes and accelerator.is_main_process:
@@ -166,15 +158,6 @@ def _load(accelerator: Accelerator, state: Path) -> tuple[Position, str | None]:
     return position, None
 
 
-def _is_whole(file: Path) -> bool:
-    """Whether all of a file is there that torch wrote, which is a ZIP archive."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, OSError):
-        return False
-
-
 def save_weights(path: Path, published: Mapping[str, Any]) -> None:
     """A file in the published format, whole or not at all. Raises OutputError."""
     with staged(path) as temporary:
@@ -185,10 +168,7 @@ def save_weights(path: Path, published: Mapping[str, Any]) -> None:
 
 
 def check_config(config: Config | SyncNetConfig, folder: Path) -> None:
-    """Say what has changed in a configuration since a training began in this folder.
-
-    Raises ConfigError where the folder holds the training of another network.
-    """
+    """Log what has changed since a training began in this folder. Raises ConfigError where that trains another network."""
     path = folder / CONFIG_FILE
     before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
     if not isinstance(before, dict) or not (folder / "resume").is_dir():

@@ -1,47 +1,42 @@
 """Checks of training data before a training: where clips come from, what they show, whether one batch can be learnt, and what to change."""
 
 import hashlib
-import json
-import logging
 import math
 import os
 import re
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from scipy.stats import sem
+from torch import nn
 from tqdm import tqdm
 
 from latentsync.config import Config, SyncNetConfig
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.data.cache import read_pieces
-from latentsync.data.clip_index import Catalog, sidecar
+from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
 from latentsync.data.sampling import ClipDataset, SampleIndex, SyncNetBatch, collate
 from latentsync.errors import InputError
 from latentsync.faces.mask import to_pixels
 from latentsync.losses.sync import cosine_loss, syncnet_frames
 from latentsync.media.audio import AudioSamples
-from latentsync.media.files import read_table, read_text, written_path
+from latentsync.media.files import read_record
 from latentsync.mel import log_mel
-from latentsync.models.syncnet import EncoderSizes, StableSyncNet, SyncNet
+from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 from latentsync.training.syncnet import CHANCE, FEW_CLIPS, MOUTH, SMALL_BATCH
 
-logger = logging.getLogger(__name__)
-
 # Where clips come from
-MANIFESTS = ("manifest.csv", "manifest.jsonl")
-_TRUE = frozenset({"true", "yes", "1"})
 _SHOT = re.compile(r"[_\-. ]+(?:shot|seg|segment|scene|part|chunk|clip)[_\-. ]*\d+(?=[_\-. ]|$)", re.IGNORECASE)
 _LAST_NUMBER = re.compile(r"[_\-. ]+\d+$")
 _NO_NAMES = frozenset({"clip", "video", "person", "speaker", "face", "recording", "sample", "file"})  # before a number they name nobody
@@ -66,9 +61,9 @@ LEAST_STEPS = 60  # fewer do not show whether anything is learnt
 LEARNT = 0.1  # a loss this much below chance has left it
 _ENOUGH = 0.4  # a loss at which the answer is clear
 _TRIES = 8  # samples that are read for each one that is kept
-_SMALL_SIDE = 64  # pixels across of the small network's frames
-_WIDTHS = (32, 64, 96, 128)  # of the small network's blocks; the last one repeats
-_LR, _SMALL_LR = 1e-4, 1e-3
+_SMALL_SIDE = 64  # cells a side of what the small network is given
+_WIDTHS = (32, 64, 96, 128, 128, 128)  # of the small network's blocks, each of which halves its input
+_LR = 1e-3
 _RECENT = 5  # steps that the last loss is averaged over
 
 # What is worth a line
@@ -77,7 +72,7 @@ FEW_SOURCES = 50
 LARGE_SHARE = 0.2  # of all clips, from one source
 TELLING_CLIPS, TELLING_SOURCES = 100, 10  # from which a measured lag says something: clips of one recording share its timing
 MANY, MOST = 0.05, 0.3  # shares of clips from which a fault is worth a warning, or makes the data unfit
-APART = 1.5  # frames of offset from which sound and picture are apart
+APART = 1.5  # frames of lag from which sound and picture are apart
 STILL = 0.15  # grey levels: a mouth that moves less from frame to frame is a photograph
 CERTAIN, PLACED = 5.0, 7.0  # standard errors from which the measured lag, and the place of the mouth, are believed
 _MOUTH_X, _MOUTH_Y = (0.2, 0.8), (0.5, 0.95)  # where the mouth of an aligned face lies, shares of width and height
@@ -89,7 +84,6 @@ class ClipOrigin:
 
     source: str  # the person, where a sidecar names one; else the folder or the recording that the clip was cut from
     voice: str | None = None  # where a sidecar names one
-    offset: float | None = None  # frames by which sound and picture are known to be apart
     guessed: bool = False  # the source is taken from the file's name alone
 
 
@@ -108,32 +102,23 @@ class ClipMeasures:
 
 @dataclass
 class LagCorrelation:
-    """Correlation of movement with sound, lag by lag, summed over clips. A peak at lag k means that the sound comes k frames late."""
+    """Correlation of movement with sound, lag by lag, over clips. A peak at lag k means that the sound comes k frames late."""
 
-    clips: int = 0
-    cells: np.ndarray = field(default_factory=lambda: np.zeros((2 * LAGS + 1, GRID, GRID)))  # sums of correlations
-    mouth: np.ndarray = field(default_factory=lambda: np.zeros(2 * LAGS + 1))
-    mouth_squared: np.ndarray = field(default_factory=lambda: np.zeros(2 * LAGS + 1))
+    cells: np.ndarray = field(default_factory=lambda: np.zeros((2 * LAGS + 1, GRID, GRID)))  # sum over clips
+    mouths: list[np.ndarray] = field(default_factory=list)  # of each clip, at each lag
 
     def add(self, cells: np.ndarray, mouth: np.ndarray) -> None:
-        """One more clip."""
-        self.clips += 1
         self.cells += cells
-        self.mouth += mouth
-        self.mouth_squared += mouth**2
+        self.mouths.append(mouth)
 
     def lag(self) -> int:
         """Frames by which the sound of most clips comes late; negative: early."""
-        return int(self.mouth.argmax()) - LAGS
+        return int(np.mean(self.mouths, axis=0).argmax()) - LAGS if self.mouths else 0
 
     def certainty(self) -> float:
         """The correlation at that lag in units of its standard error over clips; 0 for fewer than 8 clips."""
-        if self.clips < 8:
-            return 0.0
-        best = int(self.mouth.argmax())
-        mean = self.mouth[best] / self.clips
-        variance = max(float(self.mouth_squared[best] / self.clips - mean**2), 1e-8)
-        return float(mean / np.sqrt(variance / self.clips))
+        values = [mouth[self.lag() + LAGS] for mouth in self.mouths]
+        return float(np.mean(values) / max(sem(values), 1e-5)) if len(values) >= 8 else 0.0
 
     def place(self) -> tuple[float, float]:
         """Where in the picture (x, y from 0 to 1) movement goes best with sound, at whatever lag."""
@@ -142,11 +127,11 @@ class LagCorrelation:
 
     def place_certainty(self) -> float:
         """The correlation at that place in units of what chance gives; the largest of so many is 4 or 5 by chance alone."""
-        return float(self.cells.max() / max(1, self.clips) * np.sqrt(self.clips * _INDEPENDENT))
+        return float(self.cells.max() * np.sqrt(_INDEPENDENT / max(1, len(self.mouths))))
 
 
 @dataclass
-class Side:
+class ExaminedSplit:
     """Clips that are trained on, or held out, with everything that is known about them."""
 
     name: str  # "training" or "held-out"
@@ -164,70 +149,51 @@ class Side:
         """Clips of each voice, as far as voices are known."""
         return Counter(origin.voice for origin in self.origins if origin.voice)
 
-    def offsets(self) -> list[float]:
-        """Known offsets, in frames."""
-        return [origin.offset for origin in self.origins if origin.offset is not None]
 
-
-def examine(name: str, catalog: Catalog, folder: Path | None, limit: int, show_progress: bool = False) -> Side:
-    """Everything that can be known about some clips; at most `limit` of them, evenly spread, are decoded.
-
-    Args:
-        folder: that the clips were searched in; sources are named by the folders below it.
-    """
+def examine(name: str, catalog: Catalog, folder: Path | None, limit: int, show_progress: bool = False) -> ExaminedSplit:
+    """Everything that can be known about some clips, found in `folder`; at most `limit` of them, evenly spread, are decoded."""
     paths = [clip.path for clip in catalog.clips]
     root = folder.absolute() if folder is not None else Path(os.path.commonpath([path.parent for path in paths]))
     chosen = [catalog.clips[place * len(paths) // limit] for place in range(limit)] if limit < len(paths) else catalog.clips
-    side = Side(name, catalog, read_origins(paths, root))
-    threads = min(8, os.cpu_count() or 1)
+    split = ExaminedSplit(name, catalog, read_origins(paths, root))
 
-    def measure(path: Path, frames: int) -> "tuple[ClipMeasures, _Correlations | None] | str":
+    def measure(clip: ClipInfo) -> "tuple[ClipMeasures, Correlations | None] | str":
         try:
-            return measure_clip(path, min(frames, MEASURED_FRAMES))
+            return measure_clip(clip.path, min(clip.frames, MEASURED_FRAMES))
         except InputError as error:
             return str(error)
 
-    with (
-        ThreadPoolExecutor(threads, thread_name_prefix="data check") as pool,
-        tqdm(total=len(chosen), desc="measuring", unit="clip", disable=None if show_progress else True, leave=False) as bar,
-    ):
-        for start in range(0, len(chosen), 8 * threads):  # a few are in memory at a time
-            some = chosen[start : start + 8 * threads]
-            for clip, found in zip(some, pool.map(lambda clip: measure(clip.path, clip.frames), some), strict=True):
-                bar.update()
-                if isinstance(found, str):
-                    side.broken[clip.path] = found
-                    continue
-                measures, correlations = found
-                side.measured.append(measures)
-                if correlations is not None:
-                    side.correlation.add(*correlations)
-    return side
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="data check") as pool:
+        results = tqdm(
+            pool.map(measure, chosen), "measuring", len(chosen), unit="clip", disable=None if show_progress else True, leave=False
+        )
+        for clip, found in zip(chosen, results, strict=True):
+            if isinstance(found, str):
+                split.broken[clip.path] = found
+                continue
+            measures, correlations = found
+            split.measured.append(measures)
+            if correlations is not None:
+                split.correlation.add(*correlations)
+    return split
 
 
 # Where clips come from
 
 
 def read_origins(clips: Sequence[Path], root: Path) -> list[ClipOrigin]:
-    """The origin of each clip, from the .json beside it, a manifest in its folder or one above, and its place below `root`."""
-    below = [_folders(clip, root) for clip in clips]
-    levels = zip(*below, strict=False) if len(clips) > 1 else ()
+    """The origin of each clip, from the .json beside it and its place below `root`."""
+    levels = zip(*(_folders(clip, root) for clip in clips), strict=False) if len(clips) > 1 else ()
     shared = sum(1 for _ in takewhile(lambda folders: len(set(folders)) == 1, levels))  # folders that all clips have in common
-    offsets = read_offsets(clips, root)
     origins = []
     for clip in clips:
-        try:
-            content = json.loads(sidecar(clip).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            content = {}
-        content = content if isinstance(content, dict) else {}
-        plan = content.get("plan") if isinstance(content.get("plan"), dict) else {}
+        plan = read_record(sidecar(clip)).get("plan")
+        plan = plan if isinstance(plan, dict) else {}
         source, guessed = (f"identity {plan['identity']}", False) if "identity" in plan else source_name(clip, root, shared)
-        voice, offset = plan.get("voice"), _offset(content)
+        voice = plan.get("voice")
         if isinstance(voice, dict):
             voice = "/".join(str(voice[key]) for key in ("engine", "name") if key in voice)
-        voice = voice if isinstance(voice, str) and voice else None
-        origins.append(ClipOrigin(source, voice, offsets.get(clip.absolute()) if offset is None else offset, guessed))
+        origins.append(ClipOrigin(source, voice if isinstance(voice, str) and voice else None, guessed))
     return origins
 
 
@@ -251,61 +217,13 @@ def _folders(clip: Path, root: Path) -> tuple[str, ...]:
     return clip.relative_to(root).parts[:-1] if clip.is_relative_to(root) else (clip.parent.name,)
 
 
-def read_offsets(clips: Sequence[Path], root: Path) -> dict[Path, float]:
-    """Offsets in frames from manifest.csv or manifest.jsonl, in a clip's folder or in one above it up to the one around `root`.
-
-    A row names a clip ("path" or "clip", relative to the manifest) and its "offset"; "corrected" says that the sound was shifted since.
-    Of several manifests the one nearest to the clips counts; rows that cannot be read are passed over with a warning.
-    """
-    whole, root = {clip.absolute() for clip in clips}, root.absolute()
-    names = Counter(clip.name for clip in whole)
-    by_name = {clip.name: clip for clip in whole if names[clip.name] == 1}
-    folders = {root, root.parent} | {clip.parent for clip in whole}
-    folders |= {folder for parent in list(folders) for folder in parent.parents if folder.is_relative_to(root)}
-    manifests = [folder / name for folder in folders for name in MANIFESTS if (folder / name).is_file()]
-    offsets: dict[Path, float] = {}
-    for manifest in sorted(manifests, key=lambda path: (len(path.parts), path)):
-        try:
-            lines = read_table(manifest) if manifest.suffix == ".csv" else filter(str.strip, read_text(manifest).split("\n"))
-            for line in lines:
-                row = json.loads(line) if isinstance(line, str) else line
-                entry, offset = (row.get("path") or row.get("clip"), _offset(row)) if isinstance(row, dict) else (None, None)
-                if not entry or offset is None:
-                    continue
-                place = written_path(manifest.parent, str(entry)).absolute()
-                clip = place if place in whole else by_name.get(place.name)
-                if clip is not None:
-                    offsets[clip] = offset
-        except (InputError, ValueError):
-            logger.warning("%s cannot be read to its end: the offsets in the rest of it are not known", manifest)
-    return offsets
-
-
-def _offset(entry: Mapping[str, Any]) -> float | None:
-    """The offset in a row or a sidecar, 0 where it was corrected since; None where there is none that is a number."""
-    value = entry.get("offset")
-    if not isinstance(value, int | float | str) or isinstance(value, bool):
-        return None
-    try:
-        offset = float(value)
-    except ValueError:
-        return None
-    if not math.isfinite(offset):
-        return None
-    return 0.0 if str(entry.get("corrected")).lower() in _TRUE else offset
-
-
 # What clips show
 
 
-class _Correlations(NamedTuple):
-    """Of one clip, for `LagCorrelation`."""
-
-    cells: np.ndarray
-    mouth: np.ndarray
+Correlations = tuple[np.ndarray, np.ndarray]  # of one clip, as `LagCorrelation.add` takes them
 
 
-def measure_clip(path: Path, frames: int) -> tuple[ClipMeasures, _Correlations | None]:
+def measure_clip(path: Path, frames: int) -> tuple[ClipMeasures, Correlations | None]:
     """Measure the first frames of a clip; no correlations where it is too short, silent or still. Raises InputError."""
     grey, height, width = [], 0, 0
     for piece in read_pieces(path, frames):
@@ -328,7 +246,7 @@ def measure_clip(path: Path, frames: int) -> tuple[ClipMeasures, _Correlations |
     audible = np.maximum(level[1 : both + 1], SILENCE_DB - 20)
     if both + 1 < _LEAST_FRAMES or audible.std() < 1 or cells.mean() < _NO_MOVEMENT:
         return measures, None
-    return measures, _Correlations(_correlations(cells[:both], audible), _correlations(mouth[:both], audible))
+    return measures, (_correlations(cells[:both], audible), _correlations(mouth[:both], audible))
 
 
 def _correlations(movement: np.ndarray, level: np.ndarray) -> np.ndarray:
@@ -345,15 +263,14 @@ def _correlations(movement: np.ndarray, level: np.ndarray) -> np.ndarray:
 def _difference_hash(values: np.ndarray, grid: tuple[int, int]) -> int:
     """One bit for each two neighbours in a row of a coarse picture of `values` (h w): which is larger."""
     small = cv2.resize(values.astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA)
-    bits = np.packbits(small[:, 1:] > small[:, :-1])
-    return int.from_bytes(bits.tobytes(), "big")
+    return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
 
 
-def duplicates(sides: Sequence[Side]) -> tuple[list[list[Path]], list[list[Path]]]:
-    """Over all sides: groups of equal files, and pairs of clips that look and sound the same otherwise. Raises InputError."""
-    exact = _exact_duplicates(dict.fromkeys(clip.path for side in sides for clip in side.catalog.clips))
+def duplicates(splits: Sequence[ExaminedSplit]) -> tuple[list[list[Path]], list[list[Path]]]:
+    """Over all splits: groups of equal files, and pairs of clips that show the same in another encoding. Raises InputError."""
+    exact = _exact_duplicates(dict.fromkeys(clip.path for split in splits for clip in split.catalog.clips))
     copies = {path for group in exact for path in group}
-    near = _near_duplicates({clip.path: clip for side in sides for clip in side.measured}.values())
+    near = _near_duplicates({clip.path: clip for split in splits for clip in split.measured}.values())
     return exact, [pair for pair in near if not copies.issuperset(pair)]
 
 
@@ -384,39 +301,25 @@ def _exact_duplicates(paths: Iterable[Path]) -> list[list[Path]]:
         for path in paths:
             sizes[path.stat().st_size].append(path)
         for path in (path for alike in sizes.values() if len(alike) > 1 for path in alike):
-            digest = hashlib.blake2b(digest_size=16)
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-            groups[digest.digest()].append(path)
+            groups[hashlib.blake2b(path.read_bytes()).digest()].append(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read any more ({error.strerror}): ask again when the clips lie still") from None
+        raise InputError(f"{path} cannot be read any more ({error.strerror}): run the check again when the clips do not change") from None
     return [group for group in groups.values() if len(group) > 1]
 
 
 # Whether one batch can be learnt
 
 
-@dataclass(frozen=True)
-class Overfit:
-    """How it went to train on one batch alone."""
+class Overfit(NamedTuple):
+    """How it went to train a small SyncNet on one batch alone."""
 
-    network: str  # what was trained, in words
     samples: int
     steps: int
     seconds: float
     first: float  # loss at the start
     last: float  # mean of the last few
-
-    @property
-    def learnt(self) -> bool:
-        """Whether the loss has left chance."""
-        return self.last < CHANCE - LEARNT
-
-    @property
-    def decided(self) -> bool:
-        """Whether it was tried long enough to tell."""
-        return self.learnt or self.steps >= LEAST_STEPS
+    learnt: bool  # the loss has left chance
+    decided: bool  # it was tried long enough to tell
 
 
 def balanced_batch(dataset: ClipDataset[SyncNetBatch], samples: int = SAMPLES) -> SyncNetBatch:
@@ -432,33 +335,18 @@ def balanced_batch(dataset: ClipDataset[SyncNetBatch], samples: int = SAMPLES) -
     return collate([*kept[0], *kept[1]])
 
 
-def overfit(
-    batch: SyncNetBatch, real: SyncNet | None, *, lower: bool, seconds: float, device: torch.device, show_progress: bool = False
-) -> Overfit:
-    """Train on one batch for `seconds` at most. Where there is no `real` network, or it is too slow here, a small one takes its place.
-
-    Args:
-        lower: SyncNet is shown the lower half of the face.
-    """
-    frames, mel, label = (value.to(device) for value in (syncnet_frames(to_pixels(batch.faces), lower), batch.mel, batch.label))
-    network, why = real, "the configured one takes latents"
-    if real is not None:
-        step = _time_a_step(real.to(device), frames, mel, label)
-        why = f"a step of the configured network takes about {step:.3g} s here"
-        if step * LEAST_STEPS > seconds:
-            network, why = None, f"{why}, too slow for {seconds:.0f} s"
-    if network is None:
-        frames = F.interpolate(frames, size=(_SMALL_SIDE * frames.shape[-2] // frames.shape[-1], _SMALL_SIDE), mode="area")
-        network = small_network(frames, mel).to(device)
-    millions = f"{sum(parameter.numel() for parameter in network.parameters()) / 1e6:.2g} M parameters"
-    small = f"a small network ({millions}, {_SMALL_SIDE} pixels across; {why})"
-    words = f"the configured network ({millions}; {why})" if network is real else small
-    optimizer = torch.optim.AdamW(network.parameters(), lr=_LR if network is real else _SMALL_LR)
-    network.train()
+def overfit(batch: SyncNetBatch, *, lower_half: bool, seconds: float, device: torch.device, show_progress: bool = False) -> Overfit:
+    """Train a small SyncNet on one batch, frames and mel at 64 x 64, for `seconds` at most: it learns every batch of sound data."""
+    size = (_SMALL_SIDE, _SMALL_SIDE)
+    frames = F.interpolate(syncnet_frames(to_pixels(batch.faces.to(device)), lower_half), size=size, mode="area")
+    mel, label = F.interpolate(batch.mel.to(device), size=size, mode="area"), batch.label.to(device)
+    encoders = (EncoderSizes(channels, _WIDTHS, [2] * len(_WIDTHS), [0] * len(_WIDTHS)) for channels in (1, frames.shape[1]))
+    network = StableSyncNet(*encoders).to(device).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=_LR)
     losses: deque[float] = deque(maxlen=_RECENT)
     first, steps, start = 0.0, 0, time.monotonic()
     with tqdm(desc="one batch", unit="step", disable=None if show_progress else True, leave=False) as bar:
-        while time.monotonic() - start < seconds:
+        while not losses or time.monotonic() - start < seconds:
             loss = cosine_loss(*network(frames, mel), label).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -471,36 +359,9 @@ def overfit(
             bar.set_postfix_str(f"loss {losses[-1]:.3f}")
             if max(losses) < _ENOUGH and len(losses) == _RECENT:
                 break
-    return Overfit(words, len(label), steps, time.monotonic() - start, first, sum(losses) / max(1, len(losses)))
-
-
-def small_network(frames: Tensor, mel: Tensor) -> StableSyncNet:
-    """A small SyncNet that fits inputs of these sizes: b (f c) h w and b 1 80 t."""
-    return StableSyncNet(_sizes(mel), _sizes(frames))
-
-
-def _sizes(example: Tensor) -> EncoderSizes:
-    """Blocks that halve a picture until one cell is left."""
-    height, width = example.shape[-2:]
-    factors: list[list[int]] = []
-    while height > 1 or width > 1:
-        factors.append([2 if height > 1 and height >= width // 2 else 1, 2 if width > 1 and width >= height // 2 else 1])
-        height, width = (size // factor for size, factor in zip((height, width), factors[-1], strict=True))
-    widths = [*_WIDTHS[: len(factors)], *[_WIDTHS[-1]] * (len(factors) - len(_WIDTHS))]
-    return EncoderSizes(example.shape[1], widths, factors, [0] * len(factors))
-
-
-def _time_a_step(network: nn.Module, frames: Tensor, mel: Tensor, label: Tensor) -> float:
-    """Seconds of one training step with the whole batch; on a processor from one with a few samples, on a GPU from the second one."""
-    samples = len(label) if frames.is_cuda else 2
-    seconds = 0.0
-    for _ in range(2 if frames.is_cuda else 1):
-        start = time.monotonic()
-        cosine_loss(*network(frames[:samples], mel[:samples]), label[:samples]).mean().backward()
-        if frames.is_cuda:
-            torch.cuda.synchronize()
-        seconds = time.monotonic() - start
-    return seconds * len(label) / min(samples, len(label))
+    last = fmean(losses)
+    learnt = last < CHANCE - LEARNT
+    return Overfit(len(label), steps, time.monotonic() - start, first, last, learnt, learnt or steps >= LEAST_STEPS)
 
 
 # What is worth a line
@@ -514,30 +375,27 @@ class Finding(NamedTuple):
     text: str
 
 
-def facts_of(side: Side) -> dict[str, Any]:
-    """Numbers about one side, for people and for a JSON file."""
-    clips, measured, correlation = side.catalog.clips, side.measured, side.correlation
-    seconds = sorted(clip.frames / VIDEO_FPS for clip in clips)
-    sources = side.sources()
+def facts_of(split: ExaminedSplit) -> dict[str, Any]:
+    """Numbers about the clips of a split, of plain types."""
+    clips, measured, correlation, sources = split.catalog.clips, split.measured, split.correlation, split.sources()
+    seconds = [clip.frames / VIDEO_FPS for clip in clips]
     largest, count = sources.most_common(1)[0]
-    reasons: dict[str, list[Path]] = {}  # why clips were rejected, numbers and names aside
-    for path, why in side.catalog.rejected.items():
-        plain = re.sub(r"\d+(?:[.,]\d+)?", "N", why.replace(str(path), "it"))
-        reasons.setdefault(re.sub(r"of \S*/\S+", "of the list", plain), []).append(path)
+    reasons: dict[str, list[Path]] = defaultdict(list)  # why clips were rejected, without the details
+    for path, why in split.catalog.rejected.items():
+        reasons[why.partition(":")[0]].append(path)
     commonest = sorted(reasons.items(), key=lambda entry: -len(entry[1]))
     return {
         "clips": len(clips),
         "hours": round(sum(seconds) / 3600, 3),
         "frames": sum(clip.frames for clip in clips),
-        "seconds": {"min": seconds[0], "median": median(seconds), "max": seconds[-1]},
+        "seconds": {"min": min(seconds), "median": median(seconds), "max": max(seconds)},
         "rejected": {why: {"clips": len(paths), "example": str(paths[0])} for why, paths in commonest},
         "sources": len(sources),
         "largest_source": {"name": largest, "share": round(count / len(clips), 3)},
-        "voices": len(side.voices()),
+        "voices": len(split.voices()),
         "with_mouth_channels": sum(clip.mouth for clip in clips),
-        "offsets": {f"{frames:+d}": number for frames, number in sorted(Counter(map(round, side.offsets())).items())},
-        "looked_at": len(measured),
-        "broken": {str(path): why for path, why in side.broken.items()},
+        "measured": len(measured),
+        "broken": {str(path): why for path, why in split.broken.items()},
         "sizes": dict(Counter(f"{clip.width}x{clip.height}" for clip in measured).most_common()),
         "silent_clips": sum(clip.silent > 0.5 for clip in measured),
         "silent_frames": round(sum(clip.silent for clip in measured) / max(1, len(measured)), 3),
@@ -545,18 +403,18 @@ def facts_of(side: Side) -> dict[str, Any]:
         "measured_lag": {
             "frames": correlation.lag(),
             "standard_errors": round(correlation.certainty(), 1),
-            "place": correlation.place(),
+            "place": list(correlation.place()),
         },
     }
 
 
-def findings(config: Config | SyncNetConfig, train: Side, held_out: Side | None, tried: Overfit | None) -> list[Finding]:
+def findings(config: Config | SyncNetConfig, train: ExaminedSplit, held_out: ExaminedSplit | None, tried: Overfit | None) -> list[Finding]:
     """Everything worth a line, the gravest first."""
-    sides = [train, *([held_out] if held_out else [])]
+    splits = [train, *([held_out] if held_out else [])]
     found = [*_amount(config, train), *_separation(train, held_out)]
-    for side in sides:
-        found += [*_known(side), *_lag(side), *_shown(config.data.resolution, side)]
-    found += [*_copies(sides), *_mouth(config, train), *_learning(tried)]
+    for split in splits:
+        found += [*_rejected(split), *_lag(split), *_shown(config.data.resolution, split)]
+    found += [*_copies(splits), *_mouth(config, train), *_learning(tried)]
     order = (SERIOUS, WARNING, NOTE, GOOD)
     return sorted((Finding(*line) for line in found), key=lambda finding: order.index(finding.gravity))
 
@@ -564,8 +422,13 @@ def findings(config: Config | SyncNetConfig, train: Side, held_out: Side | None,
 Lines = Iterator[tuple[str, str, str]]  # gravity, topic, text of a finding
 
 
-def _amount(config: Config | SyncNetConfig, train: Side) -> Lines:
-    clips, sources = len(train.catalog.clips), train.sources()
+def _by_share(share: float, many: float = MANY, most: float = math.inf) -> str:
+    """The gravity of a fault that so large a share of the clips has."""
+    return SERIOUS if share > most else WARNING if share > many else NOTE
+
+
+def _amount(config: Config | SyncNetConfig, train: ExaminedSplit) -> Lines:
+    clips, sources = len(train.catalog), train.sources()
     if clips < FEW_CLIPS:
         yield WARNING, "amount", f"{clips} clips are few, {FEW_CLIPS} and more are wanted: add clips, rendered heads for instance"
     if len(sources) < FEW_SOURCES:
@@ -581,15 +444,15 @@ def _amount(config: Config | SyncNetConfig, train: Side) -> Lines:
         yield WARNING, "batch", text
 
 
-def _separation(train: Side, held_out: Side | None) -> Lines:
+def _separation(train: ExaminedSplit, held_out: ExaminedSplit | None) -> Lines:
     if held_out is None:
         yield WARNING, "held out", "no held-out clips are named (data.val_data_dir): nothing will show whether learning generalises"
         return
     people = sorted(train.sources().keys() & held_out.sources().keys())
     voices = sorted(train.voices().keys() & held_out.voices().keys())
     if people:
-        text = f"{len(people)} of {len(held_out.sources())} held-out sources are trained on, too ({_some(people)}): move each to one side"
-        sure = set(people) - {origin.source for side in (train, held_out) for origin in side.origins if origin.guessed}
+        text = f"{len(people)} of {len(held_out.sources())} held-out sources are trained on, too ({_some(people)}): move each to one split"
+        sure = set(people) - {origin.source for split in (train, held_out) for origin in split.origins if origin.guessed}
         text = text if sure else f"going by the names of files, {text}, unless they show different people"
         yield SERIOUS if sure else WARNING, "leak", text
     if voices:
@@ -599,115 +462,101 @@ def _separation(train: Side, held_out: Side | None) -> Lines:
         yield GOOD, "leak", "training and held-out clips share no source"
 
 
-def _known(side: Side) -> Lines:
-    """Rejected clips, and known offsets."""
-    rejected = len(side.catalog.rejected) + len(side.broken)
-    if rejected:
-        share = rejected / (len(side.catalog.clips) + len(side.catalog.rejected))
-        text = f"{rejected} {side.name} files ({share:.0%}) cannot be used: see the reasons above"
-        yield SERIOUS if share > 0.5 else WARNING if share > MANY else NOTE, "rejected", text
-    offsets = side.offsets()
-    if not offsets:
-        text = f"no offsets of the {side.name} clips are known: neither a manifest nor files beside the clips hold them"
-        yield NOTE, "offsets", text
-        return
-    apart = sum(abs(offset) > APART for offset in offsets)
-    text = f"{apart} of {len(offsets)} {side.name} clips with a known offset are apart by 2 frames or more"
-    advice = "shift their sound by it (offset / 25 s), or mark them as corrected in the manifest"
-    yield (GOOD, "offsets", text) if apart <= MANY * len(offsets) else (SERIOUS, "offsets", f"{text}: {advice}")
+def _rejected(split: ExaminedSplit) -> Lines:
+    if rejected := len(split.catalog.rejected) + len(split.broken):
+        share = rejected / (len(split.catalog) + len(split.catalog.rejected))
+        text = f"{rejected} {split.name} files ({share:.0%}) cannot be used: see the reasons above"
+        yield _by_share(share, most=0.5), "rejected", text
 
 
-def _lag(side: Side) -> Lines:
+def _lag(split: ExaminedSplit) -> Lines:
     """Where, and how late, the picture moves with the sound."""
-    correlation, sources = side.correlation, len(side.sources())
-    (x, y), lag = correlation.place(), correlation.lag()
+    correlation, sources = split.correlation, len(split.sources())
+    (x, y), lag, clips = correlation.place(), correlation.lag(), len(correlation.mouths)
     if correlation.place_certainty() > PLACED and not (_MOUTH_X[0] <= x <= _MOUTH_X[1] and _MOUTH_Y[0] <= y <= _MOUTH_Y[1]):
         text = (
-            f"what moves with the sound in the {side.name} clips lies at {x:.0%} of the width and {y:.0%} of the height, where an aligned "
+            f"what moves with the sound in the {split.name} clips lies at {x:.0%} of the width and {y:.0%} of the height, where an aligned "
             "face has no mouth: align the faces with the data processing pipeline"
         )
         yield SERIOUS, "alignment", text
-    few = correlation.clips < TELLING_CLIPS or sources < TELLING_SOURCES
+    few = clips < TELLING_CLIPS or sources < TELLING_SOURCES
     where = f"{abs(lag)} frames {'late' if lag > 0 else 'early'}"
     if correlation.certainty() < CERTAIN:
         text = (
-            f"no movement with the sound was found in {correlation.clips} {side.name} clips: too few to tell, or faces that are not "
-            "aligned, or sound of somebody else"
+            f"no movement with the sound was found in {clips} {split.name} clips: too few to tell, or faces that are not aligned, or "
+            "sound of somebody else"
         )
         yield NOTE if few else WARNING, "lag", text
     elif abs(lag) < APART:
-        yield GOOD, "lag", f"mouths move with the sound in the {side.name} clips"
+        yield GOOD, "lag", f"mouths move with the sound in the {split.name} clips"
     elif few:
         text = (
-            f"movement in {correlation.clips} {side.name} clips of {sources} sources goes best with their sound {where}: that may be "
-            f"chance below {TELLING_CLIPS} clips or {TELLING_SOURCES} sources; eval/eval_sync_conf.sh measures the offset of each clip"
+            f"movement in {clips} {split.name} clips of {sources} sources goes best with their sound {where}: that may be chance below "
+            f"{TELLING_CLIPS} clips or {TELLING_SOURCES} sources; eval/eval_sync_conf.sh measures the offset of each clip"
         )
         yield NOTE, "lag", text
     else:
-        yield SERIOUS, "lag", f"the sound of the {side.name} clips comes about {where}: shift it by that much"
+        yield SERIOUS, "lag", f"the sound of the {split.name} clips comes about {where}: shift it by that much"
 
 
-def _shown(resolution: int, side: Side) -> Lines:
+def _shown(resolution: int, split: ExaminedSplit) -> Lines:
     """Silence, still mouths, and faces of another size than training wants."""
-    count = len(side.measured)
+    count = len(split.measured)
     for topic, faulty, text in (
-        ("silence", [clip.path for clip in side.measured if clip.silent > 0.5], "are silent for more than half of their frames"),
-        ("still", [clip.path for clip in side.measured if clip.movement < STILL], "show a mouth that never moves"),
+        ("silence", [clip.path for clip in split.measured if clip.silent > 0.5], "are silent for more than half of their frames"),
+        ("still", [clip.path for clip in split.measured if clip.movement < STILL], "show a mouth that never moves"),
     ):
         if faulty:
-            gravity = SERIOUS if len(faulty) > MOST * count else WARNING if len(faulty) > MANY * count else NOTE
-            yield gravity, topic, f"{len(faulty)} of {count} {side.name} clips {text} ({_some(faulty)}): leave them out"
-    sizes = [min(clip.width, clip.height) for clip in side.measured]
+            text = f"{len(faulty)} of {count} {split.name} clips {text} ({_some(faulty)}): leave them out"
+            yield _by_share(len(faulty) / count, most=MOST), topic, text
+    sizes = [min(clip.width, clip.height) for clip in split.measured]
     small, large = sum(size < resolution for size in sizes), sum(size > resolution for size in sizes)
     if small:
-        text = f"{small} of {count} {side.name} clips are smaller than data.resolution {resolution} and would be blown up"
-        yield WARNING if small > MANY * count else NOTE, "size", f"{text}: lower data.resolution, or leave them out"
+        text = f"{small} of {count} {split.name} clips are smaller than data.resolution {resolution} and would be blown up"
+        yield _by_share(small / count), "size", f"{text}: lower data.resolution, or leave them out"
     if large:
-        text = f"{large} of {count} {side.name} clips are larger than data.resolution {resolution}: each reading scales them down"
+        text = f"{large} of {count} {split.name} clips are larger than data.resolution {resolution}: each reading scales them down"
         yield NOTE, "size", text
 
 
-def _copies(sides: Sequence[Side]) -> Lines:
-    exact, near = duplicates(sides)
-    clips = sum(len(side.catalog.clips) for side in sides)
-    held = {clip.path for side in sides[1:] for clip in side.catalog.clips}
-    both = sorted(held.intersection(clip.path for clip in sides[0].catalog.clips))
+def _copies(splits: Sequence[ExaminedSplit]) -> Lines:
+    exact, near = duplicates(splits)
+    clips = sum(len(split.catalog) for split in splits)
+    held = {clip.path for split in splits[1:] for clip in split.catalog.clips}
+    both = sorted(held.intersection(clip.path for clip in splits[0].catalog.clips))
     across = [group for group in (*exact, *near) if 0 < sum(path in held for path in group) < len(group)]
     if both:
         text = f"{len(both)} clips are both trained on and held out ({_some(both)}): take them out of one of the two"
         yield SERIOUS, "leak", text
     if across:
-        text = f"{len(across)} clips are both trained on and held out, under two names ({_some(across[0])}): remove them on one side"
+        text = f"{len(across)} clips are both trained on and held out, under two names ({_some(across[0])}): remove them from one split"
         yield SERIOUS, "leak", text
     for words, some in (("exact copies of others", exact), ("the same clip as another one in another encoding", near)):
-        spare = sum(len(group) - 1 for group in some)
-        if spare:
-            text = f"{spare} clips are {words} (such as {_some(some[0])}): remove them"
-            yield WARNING if spare > 0.01 * clips else NOTE, "duplicates", text
+        if spare := sum(len(group) - 1 for group in some):
+            yield _by_share(spare / clips, many=0.01), "duplicates", f"{spare} clips are {words} (such as {_some(some[0])}): remove them"
 
 
-def _mouth(config: Config | SyncNetConfig, train: Side) -> Lines:
+def _mouth(config: Config | SyncNetConfig, train: ExaminedSplit) -> Lines:
     without = sum(not clip.mouth for clip in train.catalog.clips)
     weight = config.run.loss_weights.get(MOUTH, 0.0)
     if weight > 0 and without:
-        yield SERIOUS, "mouth", f"run.loss_weights.mouth is {weight:g} and {without} clips have no true mouth channels: set it to 0"
+        yield SERIOUS, "mouth", f"run.loss_weights.mouth is {weight:g} and {without} clips have no known mouth channels: set it to 0"
     if weight == 0 and not without and isinstance(config, SyncNetConfig):
-        yield NOTE, "mouth", "every clip comes with its true mouth channels: run.loss_weights.mouth=1 lets SyncNet leave chance sooner"
+        yield NOTE, "mouth", "every clip comes with its known mouth channels: run.loss_weights.mouth=1 lets SyncNet leave chance sooner"
 
 
 def _learning(tried: Overfit | None) -> Lines:
     if tried is None:
         return
-    told = f"{tried.network} on {tried.samples} samples: loss {tried.first:.3f} -> {tried.last:.3f} in {tried.steps} steps"
+    numbers = f"a small SyncNet on {tried.samples} samples: loss {tried.first:.3f} -> {tried.last:.3f} in {tried.steps} steps"
     if tried.learnt:
-        yield GOOD, "learning", f"one batch is learnt; {told}"
+        yield GOOD, "learning", f"one batch is learnt; {numbers}"
     elif not tried.decided:
-        yield NOTE, "learning", f"too few steps to tell whether one batch can be learnt; {told}: give more --seconds"
+        yield NOTE, "learning", f"too few steps to tell whether one batch can be learnt; {numbers}: give more --seconds"
     else:
-        text = f"one batch is not learnt, the loss stays near {CHANCE:.3f}; {told}: watch a few clips with their sound"
+        text = f"one batch is not learnt, the loss stays near {CHANCE:.3f}; {numbers}: watch a few clips with their sound"
         yield SERIOUS, "learning", text
 
 
 def _some(things: Sequence[object]) -> str:
-    shown = ", ".join(str(thing) for thing in things[:3])
-    return shown + (", ..." if len(things) > 3 else "")
+    return ", ".join(map(str, things[:3])) + (", ..." if len(things) > 3 else "")

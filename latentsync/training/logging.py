@@ -2,12 +2,13 @@
 
 import json
 import logging
-import os
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 from torch.utils.tensorboard import SummaryWriter
 
 from latentsync.errors import OutputError
@@ -34,13 +35,11 @@ class History:
     """The points of one output folder."""
 
     def __init__(self, folder: Path, step: int = 0) -> None:
-        """Open, forgetting what was measured after `step`: a training that goes on from there will measure it again.
-
-        Raises OutputError where the folder cannot be written.
-        """
+        """Open, without what was measured after `step`: a training that goes on from there measures it again. Raises OutputError."""
         self.path = folder / _FILE
         try:
-            self._forget_after(step)
+            with staged(self.path) as temporary, temporary.open("w", encoding="utf-8") as file:  # a last line that is cut short goes, too
+                file.writelines(json.dumps(point._asdict()) + "\n" for point in self.points() if point.step <= step)
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         except OSError as error:
             raise self._unwritable(error) from None
@@ -81,73 +80,11 @@ class History:
     def _unwritable(self, error: OSError) -> OutputError:
         return OutputError(f"{self.path} cannot be written ({error.strerror}): free some space and run the same command again")
 
-    def _forget_after(self, step: int) -> None:
-        if self._is_cut() or any(point.step > step for point in self.points()):
-            with staged(self.path) as temporary, temporary.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(point._asdict()) + "\n" for point in self.points() if point.step <= step)
 
-    def _is_cut(self) -> bool:
-        """Whether a crash left a last line without an end, which the next point would run into."""
-        if not self.path.is_file() or not self.path.stat().st_size:
-            return False
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
-
-
-class RunningMeans:
-    """Means of values over the steps since they were last taken; true when there are any."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._count = 0
-
-    def __bool__(self) -> bool:
-        return self._count > 0
-
-    def add(self, values: Mapping[str, float]) -> None:
-        """The values of one step."""
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
-
-    def take(self) -> dict[str, float]:
-        """The means; begins anew."""
-        means = {name: total / self._count for name, total in self._sums.items()}
-        self._sums, self._count = {}, 0
-        return means
-
-
-MOST_POINTS = 2000  # in one curve: more are averaged in neighbouring pairs, so that a long training needs no more memory
 SMOOTHING = 0.05  # share of a curve that its running mean covers
 CHANCE = {"sync": (np.log(2), "chance"), "accuracy": (0.5, "chance")}  # where a network that knows nothing stands
 PANEL = (5.0, 3.2)  # inches
 NOT_DRAWN = {"lr", "seconds", "waiting"}  # TensorBoard has them
-
-
-class Curve:
-    """Points of one value, thinned as they come."""
-
-    def __init__(self) -> None:
-        self.points: list[tuple[float, float]] = []  # step, value
-        self._stride, self._waiting = 1, []
-
-    def add(self, step: int, value: float) -> None:
-        """One more point; values that are no number are left out."""
-        if not np.isfinite(value):
-            return
-        self._waiting.append((step, value))
-        if len(self._waiting) == self._stride:
-            self.points.append(tuple(np.mean(self._waiting, axis=0)))
-            self._waiting = []
-        if len(self.points) > MOST_POINTS:
-            self.points = [tuple(np.mean(pair, axis=0)) for pair in zip(self.points[::2], self.points[1::2], strict=False)]
-            self._stride *= 2
-
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and values."""
-        steps, values = np.array(self.points).reshape(-1, 2).T
-        return steps, values
 
 
 def draw_chart(points: Iterable[HistoryPoint], path: Path) -> None:
@@ -155,14 +92,13 @@ def draw_chart(points: Iterable[HistoryPoint], path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, because importing it looks for a folder of settings
     from matplotlib.figure import Figure
 
-    curves: dict[str, dict[str, Curve]] = {}
+    curves: dict[str, dict[str, array]] = {}  # panel -> curve -> step, value, step, value, ...
     for point in points:
         for name, value in point.values.items():
             panel, _, bound = name.partition(":")  # "accuracy:low" and "accuracy:high" belong into the panel of "accuracy"
-            if panel in NOT_DRAWN:
-                continue
-            curves.setdefault(panel, {}).setdefault(f"{point.kind}:{bound}" if bound else point.kind, Curve()).add(point.step, value)
-    curves = {name: panel for name, panel in curves.items() if any(curve.points for curve in panel.values())}
+            if panel not in NOT_DRAWN and np.isfinite(value):
+                curve = f"{point.kind}:{bound}" if bound else point.kind
+                curves.setdefault(panel, {}).setdefault(curve, array("d")).extend((point.step, value))
     if not curves:
         return
     columns = min(3, len(curves))
@@ -170,24 +106,24 @@ def draw_chart(points: Iterable[HistoryPoint], path: Path) -> None:
     figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     for place, (name, panel) in enumerate(sorted(curves.items(), key=lambda item: (TRAINING not in item[1], item[0])), start=1):
-        _draw_panel(figure.add_subplot(rows, columns, place), name, panel)
+        lines = {curve: np.array(values).reshape(-1, 2).T for curve, values in panel.items()}
+        _draw_panel(figure.add_subplot(rows, columns, place), name, lines)
     with staged(path) as temporary:
         canvas.print_figure(temporary, dpi=110, format="png")
 
 
-def _draw_panel(axes: "Axes", name: str, panel: dict[str, Curve]) -> None:
-    if TRAINING in panel:
-        steps, values = panel[TRAINING].arrays()
+def _draw_panel(axes: "Axes", name: str, lines: Mapping[str, np.ndarray]) -> None:
+    """The curves of one value, each 2 n: steps, values."""
+    if TRAINING in lines:
+        steps, values = lines[TRAINING]
         axes.plot(steps, values, color="#9dbfe0", linewidth=0.8)
-        axes.plot(steps, running_mean(values), color="#1f5fa8", linewidth=1.6, label="training")
-    if VALIDATION in panel:
-        steps, values = panel[VALIDATION].arrays()
-        axes.plot(steps, values, color="#c8501e", linewidth=1.6, marker="o", markersize=3, label="validation")
-        bounds = [panel.get(f"{VALIDATION}:{bound}") for bound in ("low", "high")]
-        if all(bounds):
-            low, high = (bound.arrays()[1] for bound in bounds)
-            if len(low) == len(high) == len(steps):
-                axes.fill_between(steps, low, high, color="#c8501e", alpha=0.15, linewidth=0)
+        smooth = uniform_filter1d(values, 2 * int(len(values) * SMOOTHING / 2) + 1, mode="nearest")
+        axes.plot(steps, smooth, color="#1f5fa8", linewidth=1.6, label="training")
+    if VALIDATION in lines:
+        axes.plot(*lines[VALIDATION], color="#c8501e", linewidth=1.6, marker="o", markersize=3, label="validation")
+        low, high = (lines.get(f"{VALIDATION}:{bound}") for bound in ("low", "high"))
+        if low is not None and high is not None and low.shape == high.shape:
+            axes.fill_between(low[0], low[1], high[1], color="#c8501e", alpha=0.15, linewidth=0)
     if name in CHANCE:
         level, label = CHANCE[name]
         axes.axhline(level, color="#888888", linewidth=0.8, linestyle="--", label=label)
@@ -195,12 +131,3 @@ def _draw_panel(axes: "Axes", name: str, panel: dict[str, Curve]) -> None:
     axes.set_xlabel("step")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
-
-
-def running_mean(values: np.ndarray) -> np.ndarray:
-    """Mean of each value and its neighbours on both sides, fewer at the ends."""
-    reach = int(len(values) * SMOOTHING / 2)
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    place = np.arange(len(values))
-    low, high = np.maximum(place - reach, 0), np.minimum(place + reach + 1, len(values))
-    return (total[high] - total[low]) / (high - low)

@@ -3,7 +3,8 @@
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +27,8 @@ from latentsync.models.syncnet import SyncNet, make_syncnet
 from latentsync.models.vae import LatentCodec, load_vae
 from latentsync.training.logging import TRAINING, VALIDATION, History
 from latentsync.training.trainer import (
+    BatchValidator,
     Losses,
-    Problems,
     TrainingTask,
     ValidationSum,
     cache_folder,
@@ -64,15 +65,10 @@ class SyncNetOutput(NamedTuple):
 
 
 class SyncNetTrainee(nn.Module):
-    """SyncNet with, optionally, a linear layer from its embeddings to the true mouth channels; only SyncNet is published.
+    """SyncNet with, optionally, a linear layer from its embeddings to the known mouth channels; only SyncNet is published.
 
-    Both embeddings go through the same layer: both encoders learn to say the same thing in the same way, from where it is a short way to
-    embeddings that agree.
-
-    Args:
-        syncnet: the network.
-        mouth_scale: mean and standard deviation of each mouth channel (2 k); None for no such layer.
-        num_frames: frames in a sample.
+    Both embeddings go through the same layer, so that both encoders learn to code the mouth alike. `mouth_scale` has mean and standard
+    deviation of each mouth channel (2 k); None for no such layer.
     """
 
     def __init__(self, syncnet: SyncNet, mouth_scale: Tensor | None = None, num_frames: int = 16) -> None:
@@ -148,31 +144,15 @@ class SyncNetStep:
         return syncnet_frames(latents.float().unflatten(0, pixels.shape[:2]), self.lower_half)
 
 
-class SyncNetValidator:
-    """Loss and accuracy on fixed pairs of held-out clips.
-
-    Args:
-        step: gives the visual encoder's input.
-        batches: gives the same batches, this process's share, every time it is iterated over.
-    """
+class SyncNetValidator(BatchValidator):
+    """Cosine loss and accuracy, the share of pairs on the right side of 0.5."""
 
     name = "held-out pairs"
 
-    def __init__(self, step: SyncNetStep, batches: Iterable[SyncNetBatch]) -> None:
-        self.step, self.batches = step, batches
-        self._problems = Problems()
-
-    def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
-        """Cosine loss and the share of pairs on the right side of 0.5."""
-        loss = right = count = 0.0
-        device = next(model.parameters()).device
-        for batch in self.batches:
-            self._problems.tell(batch.problems)
-            batch = batch.to(device)
-            visual, audio, *_ = model(self.step.view(batch), batch.mel)
-            loss += float(cosine_loss(visual, audio, batch.label).sum())
-            right += float(accuracy(visual, audio, batch.label)) * len(batch.label)
-            count += len(batch.label)
+    def measure(self, model: nn.Module, batch: SyncNetBatch) -> dict[str, ValidationSum]:
+        visual, audio, *_ = model(self.step.view(batch), batch.mel)
+        loss, count = float(cosine_loss(visual, audio, batch.label).sum()), len(batch.label)
+        right = float(accuracy(visual, audio, batch.label)) * count
         return {SYNC: ValidationSum(loss, count), "accuracy": ValidationSum(right, count, is_share=True)}
 
 
@@ -199,7 +179,7 @@ class ChanceWatch:
         causes.append("sound that is not in step with the picture, or faces that are not aligned")
         return (
             f"After {step} steps the sync loss is {mean:.3f}, still at chance (0.693). Likely causes: {'; '.join(causes)}. "
-            "python -m scripts.check_training_data CONFIG looks into them."
+            "python -m scripts.check_training_data CONFIG checks them."
         )
 
 
@@ -216,23 +196,19 @@ def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[
 
 
 def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
-    """Everything that SyncNet's training needs.
-
-    Raises:
-        InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
-    """
+    """Everything that SyncNet's training needs. Raises InputError, ConfigError, WeightsError where clips or weights cannot be used."""
     data, run = config.data, config.run
     train, held_out = open_catalogs(data, SYNCNET_LENGTHS * data.num_frames, accelerator, show_progress, data.resolution)
-    mels = Mels(cache_folder(data))
-    faces = cache_folder(data) if data.cache_faces else None
     with_mouth = run.loss_weights.get(MOUTH, 0) > 0
-
-    def dataset(catalog: Catalog, with_mouth: bool = False) -> SyncNetDataset:
-        return SyncNetDataset(
-            catalog, mels, num_frames=data.num_frames, resolution=data.resolution, seed=run.seed, with_mouth=with_mouth, faces_cache=faces
-        )
-
-    training_set = dataset(train, with_mouth)
+    dataset = partial(
+        SyncNetDataset,
+        mels=Mels(cache_folder(data)),
+        num_frames=data.num_frames,
+        resolution=data.resolution,
+        seed=run.seed,
+        faces_cache=cache_folder(data) if data.cache_faces else None,
+    )
+    training_set = dataset(train, with_mouth=with_mouth)
     seed_everything(run, accelerator)
     check_sizes(config)
     network = make_syncnet(config.model)
@@ -256,7 +232,7 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
         clip_name=clip_namer(train),
         validators=validators,
         publishes_curves=True,
-        watches=[ChanceWatch(run.chance_steps, batch, len(train.clips))],
+        watch=ChanceWatch(run.chance_steps, batch, len(train.clips)),
     )
 
 

@@ -9,11 +9,13 @@ import logging
 import math
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
@@ -24,7 +26,7 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from scipy.stats import binomtest
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 import latentsync
@@ -33,7 +35,7 @@ from latentsync.data.clip_index import Catalog, open_catalog
 from latentsync.data.sampling import Batch, IndexSampler, make_loader
 from latentsync.errors import ConfigError, InputError, LatentSyncError, OutOfMemoryError, first_line
 from latentsync.training.checkpoint import KILLED, CheckpointStore, Position, loader_was_killed
-from latentsync.training.logging import TRAINING, VALIDATION, History, RunningMeans, draw_chart
+from latentsync.training.logging import TRAINING, VALIDATION, History, draw_chart
 from latentsync.weights import CHECKPOINTS, weights_path
 
 logger = logging.getLogger(__name__)
@@ -41,21 +43,26 @@ logger = logging.getLogger(__name__)
 CHART = "loss_chart.png"
 MAX_LOST_STEPS = 20  # steps without a finite loss, one after another, that loss scaling may take to find its scale
 MIN_SCALE = 1.0  # each step without a finite loss halves the scale of the loss; below this gradients in half precision become zeros
-STARVED = 0.3  # share of the time spent waiting for data above which the user is told
-STARVED_BATCHES = 50  # ... over so many batches, twice in a row: the first passes fill the caches
+STARVED = 0.3  # share of the time spent waiting for data above which the user is told ...
+STARVED_STEPS = 100  # ... averaged over about so many steps, and not before: the first passes fill the caches
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ROOT = Path(latentsync.__file__).resolve().parents[1]
 PROCESS_TIMEOUT = timedelta(hours=2)  # processes wait for each other so long: one of them may be filling a cache
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 Losses = dict[str, Tensor]  # loss -> its mean over the batch, a scalar
+# Network, batch -> losses. Everything random in it comes from the batch's positions, or from torch's global generator.
+TrainingStep = Callable[[nn.Module, Any], Losses]
 Publish = Callable[[Mapping[str, Tensor], int, History], dict[str, Any]]  # weights, step, history -> what the published file holds
 
 
-class TrainingStep(Protocol):
-    """One batch to its losses. Everything random in it comes from the batch's positions, or from torch's global generator."""
+class TrainingConfig(Protocol):
+    """What the configurations of all trainings have."""
 
-    def __call__(self, model: nn.Module, batch: Any) -> Losses: ...
+    data: TrainingDataConfig
+    run: RunConfig
+    optimizer: OptimizerConfig
+    ckpt: CkptConfig
 
 
 class ValidationSum(NamedTuple):
@@ -74,12 +81,6 @@ class Validator(Protocol):
     def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]: ...
 
 
-class Watch(Protocol):
-    """Is told the losses of every step; returns a sentence when there is something the user should know."""
-
-    def __call__(self, step: int, losses: Mapping[str, float]) -> str | None: ...
-
-
 @dataclass(frozen=True)
 class TrainingTask:
     """What is trained, and on what."""
@@ -91,47 +92,27 @@ class TrainingTask:
     publish: Publish
     clip_name: Callable[[int], str]  # index of a clip -> what to call it in a message
     validators: Sequence[Validator] = ()
-    watches: Sequence[Watch] = field(default_factory=tuple)
+    watch: Callable[[int, Mapping[str, float]], str | None] | None = None  # step, its losses -> advice for the user, if there is any
     prepare: Callable[[], None] = lambda: None  # what takes long and is needed before the first step; called on every process
     publishes_curves: bool = False  # the published file holds loss curves, and so is written anew after a validation
 
 
 class Trainer:
-    """A training in one output folder, on all processes of `accelerator`.
+    """A training in the output folder of its configuration, on all processes of `accelerator`."""
 
-    Args:
-        batch_size: samples in one pass of one process.
-        num_workers: loading processes of each training process.
-
-    Attributes:
-        position: where it stands.
-        history: what was measured so far; on the main process, while it trains.
-    """
-
-    def __init__(
-        self,
-        accelerator: Accelerator,
-        task: TrainingTask,
-        run: RunConfig,
-        optimizer: OptimizerConfig,
-        ckpt: CkptConfig,
-        *,
-        folder: Path,
-        batch_size: int,
-        num_workers: int,
-        show_progress: bool = True,
-    ) -> None:
-        self.accelerator, self.task, self.run = accelerator, task, run
-        self.optimizer_config, self.save_steps = optimizer, ckpt.save_ckpt_steps
-        self.folder, self.batch_size, self.num_workers = folder, batch_size, num_workers
+    def __init__(self, accelerator: Accelerator, task: TrainingTask, config: TrainingConfig, show_progress: bool = True) -> None:
+        run, optimizer, ckpt = config.run, config.optimizer, config.ckpt
+        self.accelerator, self.task, self.config, self.run = accelerator, task, config, run
+        self.folder, self.batch_size = output_folder(config.data), config.data.batch_size
         self.show_progress = show_progress and accelerator.is_main_process
-        self.store = CheckpointStore(folder, ckpt.keep_last)
+        self.store = CheckpointStore(self.folder, ckpt.keep_last)
         self.position = Position()
         self.history: History | None = None
-        self._means, self._lost_steps = RunningMeans(), 0
+        self._recent: list[dict[str, float]] = []  # values of the steps since the last point of the history
+        self._problems, self._lost_steps, self._waiting = Problems(), 0, 0.0
         self._saved: int | None = None  # step of the last checkpoint of this run
         if accelerator.state.deepspeed_plugin is not None:
-            accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = batch_size
+            accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = self.batch_size
         parameters = make_optimizer([parameter for parameter in task.model.parameters() if parameter.requires_grad], optimizer)
         schedule = get_scheduler(
             optimizer.lr_scheduler, parameters, num_warmup_steps=optimizer.lr_warmup_steps, num_training_steps=run.max_train_steps
@@ -142,12 +123,7 @@ class Trainer:
         accelerator.register_for_checkpointing(self.ema)
 
     def train(self) -> bool:
-        """Train to the last step; False where it was asked to stop before. Either way everything is saved.
-
-        Raises:
-            OutputError: something could not be written; the last checkpoint is whole.
-            LatentSyncError: a step failed.
-        """
+        """Train to the last step; False where it was asked to stop before. Either way everything is saved. Raises LatentSyncError."""
         total, stopped = self.run.max_train_steps, False
         self.task.prepare()
         self.position = self.store.load(self.accelerator)
@@ -160,14 +136,14 @@ class Trainer:
                     self.history = stack.enter_context(contextlib.closing(History(self.folder, self.position.step)))
                 received = stack.enter_context(stop_signals())
                 self._validate_if_due()
-                loader = self._make_loader() if self.position.step < total else None
+                batches = iter(self._make_loader() if self.position.step < total else ())
                 silent = None if self.show_progress else True
                 bar = stack.enter_context(tqdm(total=total, initial=self.position.step, unit="step", disable=silent))
                 while self.position.step < total and not stopped:
-                    losses, stopped = self._step(loader, received)
+                    losses, stopped = self._step(batches, received)
                     bar.set_postfix({name: f"{loss:.4g}" for name, loss in losses.items()}, refresh=False)
                     bar.update()
-                    if stopped or self.position.step % self.save_steps == 0 or self.position.step == total:
+                    if stopped or self.position.step % self.config.ckpt.save_ckpt_steps == 0 or self.position.step == total:
                         self._save()
                     if not stopped:
                         self._validate_if_due()
@@ -181,27 +157,38 @@ class Trainer:
 
     def _apply_settings(self) -> None:
         """What the configuration says wins over what a checkpoint remembers: learning rate, weight decay, passes a step."""
-        lr, weight_decay = self.optimizer_config.lr, self.optimizer_config.weight_decay
+        lr, weight_decay = self.config.optimizer.lr, self.config.optimizer.weight_decay
         schedule = getattr(self.schedule, "scheduler", self.schedule)
         schedule.base_lrs = [lr] * len(schedule.base_lrs)
         for group, share in zip(self.optimizer.param_groups, schedule.lr_lambdas, strict=True):
             group.update(lr=lr * share(schedule.last_epoch), initial_lr=lr, weight_decay=weight_decay)
         self.accelerator.step = 0  # checkpoints lie between two steps, whatever number of passes they had
 
-    def _make_loader(self) -> "BatchLoader":
+    def _make_loader(self) -> "DataLoader[Batch]":
         """Batches from the samples on that no process has seen; another number of processes than before may skip a few."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         start = -(-self.position.samples // (self.batch_size * world))  # batches
         sampler = IndexSampler(self.task.num_clips, seed=self.run.seed, batch_size=self.batch_size, rank=rank, world=world, start=start)
-        return BatchLoader(make_loader(self.task.dataset, sampler, self.num_workers, pin_memory=self.accelerator.device.type == "cuda"))
+        return make_loader(self.task.dataset, sampler, self.config.data.num_workers, self.accelerator.device.type == "cuda")
 
-    def _step(self, loader: "BatchLoader", received: Sequence[int]) -> tuple[dict[str, float], bool]:
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch, with a warning for each clip that cannot be read. Raises LatentSyncError where no clip can be read any more."""
+        try:
+            batch = next(batches)
+        except LatentSyncError as error:  # of a loading process: wrapped in its whole trace
+            raise type(error)(last_line(str(error))) from error
+        self._problems.tell(batch.problems)
+        return batch
+
+    def _step(self, batches: Iterator[Batch], received: Sequence[int]) -> tuple[dict[str, float], bool]:
         """One step of the optimizer: the losses over all processes, and whether any of them received a signal to stop."""
-        start, waited, passes = time.monotonic(), loader.waited, self.run.gradient_accumulation_steps
+        start, waited, passes = time.monotonic(), 0.0, self.run.gradient_accumulation_steps
         sums: dict[str, float] = {}
         clips: set[int] = set()
         for _ in range(passes):
-            batch = loader.next()
+            before = time.monotonic()
+            batch = self._next(batches)
+            waited += time.monotonic() - before
             clips.update(batch.clip.tolist())
             losses, grad_norm = self._forward_backward(batch)
             for name, loss in losses.items():
@@ -213,7 +200,11 @@ class Trainer:
         samples = self.batch_size * self.accelerator.num_processes * passes
         self.position = Position(self.position.step + 1, self.position.samples + samples)
         seconds = time.monotonic() - start
-        timing = {"seconds": seconds, "waiting": (loader.waited - waited) / max(seconds, 1e-9)}
+        timing = {"seconds": seconds, "waiting": waited / max(seconds, 1e-9)}
+        self._waiting += (timing["waiting"] - self._waiting) / STARVED_STEPS
+        if self._waiting > STARVED and self.position.step > STARVED_STEPS:
+            advice = "raise data.num_workers, or put data.cache_dir on a faster disk."
+            self._problems.tell([f"The training waits for data more than {STARVED:.0%} of the time: {advice}"])
         self._record(losses, timing if grad_norm is None else {"grad_norm": grad_norm, **timing})
         return losses, stopped > 0
 
@@ -227,7 +218,7 @@ class Trainer:
                     losses = self.task.step(self.model, batch.to(accelerator.device))
                 accelerator.backward(sum(self.run.loss_weights[name] * loss for name, loss in losses.items()))
                 if accelerator.sync_gradients:
-                    norm = accelerator.clip_grad_norm_(self.trained, self.optimizer_config.max_grad_norm)
+                    norm = accelerator.clip_grad_norm_(self.trained, self.config.optimizer.max_grad_norm)
                     grad_norm = None if norm is None else float(norm)  # an engine that clips by itself does not tell
                     if grad_norm is not None and not math.isfinite(grad_norm) and accelerator.scaler is None:
                         for parameter in self.trained:  # no loss scaling would catch this: the weights stay as they are
@@ -259,26 +250,31 @@ class Trainer:
             names = ", ".join(sorted({self.task.clip_name(clip) for clip in clips}))
             raise LatentSyncError(
                 f"Step {self.position.step + 1}: {', '.join(bad)} is no finite number any more (process "
-                f"{self.accelerator.process_index} saw {names}): lower optimizer.lr, or look at these clips; the same command goes on from "
+                f"{self.accelerator.process_index} saw {names}): lower optimizer.lr, or check these clips; the same command goes on from "
                 "the last checkpoint."
             )
 
     def _record(self, losses: dict[str, float], others: dict[str, float]) -> None:
-        """Add a step to the history, which gets the mean of every `log_steps`; say what the watches have to say."""
+        """Add a step to the history, which gets the mean of every `log_steps`; log the advice of the task's watch."""
         if self.history is None:
             return
         weighted = {"total": sum(self.run.loss_weights[name] * loss for name, loss in losses.items())} if len(losses) > 1 else {}
-        self._means.add(losses | weighted | others | {"lr": self.schedule.get_last_lr()[0]})
+        self._recent.append(losses | weighted | others | {"lr": self.schedule.get_last_lr()[0]})
         if self.position.step % self.run.log_steps == 0 or self.position.step == 1:
-            self.history.add(self.position.step, TRAINING, self._means.take())
-        for watch in self.task.watches:
-            if advice := watch(self.position.step, losses):
-                logger.warning("%s", advice)
+            self._log_means()
+        if self.task.watch is not None and (advice := self.task.watch(self.position.step, losses)):
+            logger.warning("%s", advice)
+
+    def _log_means(self) -> None:
+        """Add the means of the steps since the last point to the history."""
+        if self.history is not None and self._recent:
+            means = {name: fmean(values[name] for values in self._recent if name in values) for name in self._recent[0]}
+            self.history.add(self.position.step, TRAINING, means)
+            self._recent = []
 
     def _save(self) -> None:
         """Write a checkpoint; called on all processes."""
-        if self.history is not None and self._means:
-            self.history.add(self.position.step, TRAINING, self._means.take())
+        self._log_means()
         self.store.save(self.accelerator, self.position, self._published())
         self._saved = self.position.step
         self._draw()
@@ -318,10 +314,7 @@ class Trainer:
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer of a configuration (AdamW, arXiv 1711.05101, betas 0.9 and 0.999).
-
-    Raises InputError for 8 bits where the package bitsandbytes, or a CUDA device, is missing.
-    """
+    """AdamW (arXiv 1711.05101), betas 0.9 and 0.999. Raises InputError where 8 bits are asked for and bitsandbytes or CUDA is missing."""
     settings = {"lr": config.lr, "weight_decay": config.weight_decay}
     if config.name == "adamw":
         return torch.optim.AdamW(parameters, **settings)
@@ -380,10 +373,7 @@ class EMA:
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """While this context lasts, a polite kill, Ctrl-C and a closed terminal are only added to the list it gives.
-
-    A second Ctrl-C interrupts at once.
-    """
+    """While this context lasts, SIGTERM, Ctrl-C and SIGHUP are only added to the list it gives; a second Ctrl-C interrupts at once."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -413,44 +403,29 @@ class Problems:
                 logger.warning("%s", problem)
 
 
-class BatchLoader:
-    """Batches one by one, with warnings about clips that cannot be read and about waiting for data.
+class BatchValidator(ABC):
+    """A validation on held-out batches, which are the same every time; `batches` are this process's share of them."""
 
-    Attributes:
-        waited: seconds that the training has waited for batches.
-    """
+    name = "held-out clips"
 
-    def __init__(self, batches: Iterable[Batch]) -> None:
-        self._batches = iter(batches)
+    def __init__(self, step: Any, batches: Iterable[Batch]) -> None:
+        self.step, self.batches = step, batches
         self._problems = Problems()
-        self._count, self._starved = 0, 0  # batches; stretches of STARVED_BATCHES in a row that waited too long
-        self._mark = (time.monotonic(), 0.0)  # when the present stretch began, and how long had been waited by then
-        self.waited = 0.0
 
-    def next(self) -> Batch:
-        """The next batch.
+    def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
+        """What `measure` gives, summed over the batches."""
+        sums: dict[str, ValidationSum] = {}
+        device = next(model.parameters()).device
+        for batch in self.batches:
+            self._problems.tell(batch.problems)
+            for name, part in self.measure(model, batch.to(device)).items():
+                before = sums.get(name, ValidationSum(0.0, 0.0))
+                sums[name] = part._replace(total=before.total + part.total, count=before.count + part.count)
+        return sums
 
-        Raises:
-            LatentSyncError: no clip can be read any more.
-            RuntimeError: a loading process was ended, see `loader_was_killed`; this one may come up anywhere else, too.
-        """
-        before = time.monotonic()
-        try:
-            batch = next(self._batches)
-        except LatentSyncError as error:  # of a loading process: wrapped in its whole trace
-            raise type(error)(last_line(str(error))) from error
-        self.waited += time.monotonic() - before if self._count else 0.0  # the first batch waits for the processes to start
-        self._count += 1
-        self._problems.tell(batch.problems)
-        if self._count % STARVED_BATCHES == 0:
-            now, (begin, waited) = time.monotonic(), self._mark
-            share = (self.waited - waited) / max(now - begin, 1e-9)
-            self._mark = (now, self.waited)
-            self._starved = self._starved + 1 if share > STARVED else 0
-            if self._starved == 2:
-                advice = "raise data.num_workers, or put data.cache_dir on a faster disk."
-                self._problems.tell([f"The training waits for data more than {STARVED:.0%} of the time: {advice}"])
-        return batch
+    @abstractmethod
+    def measure(self, model: nn.Module, batch: Any) -> dict[str, ValidationSum]:
+        """Sums over one batch, by name."""
 
 
 def last_line(text: str) -> str:
@@ -503,13 +478,9 @@ def mean_over_processes(sums: Sequence[dict[str, ValidationSum] | None]) -> dict
 
 
 def make_accelerator(run: RunConfig, device: str = "auto") -> Accelerator:
-    """The processes and devices of a training, as `accelerate launch` made them, or this process alone.
+    """The processes and devices of a training, as `accelerate launch` made them, or this process alone; "cpu" leaves a GPU unused.
 
-    Args:
-        device: "cpu" keeps everything off a GPU that is there.
-
-    Raises:
-        ConfigError: the device cannot compute in the precision that was asked for.
+    Raises ConfigError where the device cannot compute in the precision that was asked for.
     """
     cpu = device == "cpu"
     cuda = torch.cuda.is_available() and not cpu
@@ -562,16 +533,11 @@ def default_weights(name: str) -> Path:
 def open_catalogs(
     data: TrainingDataConfig, min_frames: int, accelerator: Accelerator, show_progress: bool, resolution: int = 0
 ) -> tuple[Catalog, Catalog | None]:
-    """The clips to train on, and the held-out ones where there are any. The main process opens them first, the others read its notes.
+    """The clips to train on, and the held-out ones where there are any. The main process opens them first, the others read its records.
 
-    Warns of clips that have fewer than `resolution` pixels a side.
-
-    Raises:
-        ConfigError: no clips are named.
-        InputError: none of those named can be used, or a clip stands on both sides.
+    Warns of clips that have fewer than `resolution` pixels a side. Raises InputError where no clips are named or none
+    of them can be used, or one is in both splits.
     """
-    if data.train_data_dir is None and data.train_fileslist is None:
-        raise ConfigError("No clips to train on are named: set data.train_data_dir to a folder of clips, or data.train_fileslist.")
     open_clips = partial(open_catalog, min_frames=min_frames, cache_dir=cache_folder(data), show_progress=show_progress)
     with accelerator.main_process_first():
         train, held_out = open_clips(data.train_data_dir, data.train_fileslist), None

@@ -1,9 +1,9 @@
 """Training of the U-Net: noise, the table of losses, one step, and everything that a training is built of."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from latentsync.config import Config
+from latentsync.config import Config, UNetRunConfig
 from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
-from latentsync.data.clip_index import Catalog
 from latentsync.data.features import Features, LatentStore, Mels
 from latentsync.data.sampling import UNET_LENGTHS, UNetBatch, fixed_batches, sample_generator
 from latentsync.data.unet_dataset import UNetDataset
@@ -31,7 +30,7 @@ from latentsync.models.unet_weights import start_from_stable_diffusion
 from latentsync.models.vae import LatentCodec, load_vae, sample_latents
 from latentsync.training.logging import History
 from latentsync.training.trainer import (
-    Problems,
+    BatchValidator,
     TrainingTask,
     ValidationSum,
     Validator,
@@ -54,21 +53,6 @@ RECON = "recon"  # the loss of the noise itself; all others are those of LOSS_NE
 
 
 @dataclass(frozen=True)
-class NoiseSampling:
-    """How timesteps and noise are sampled; the defaults are the published ones.
-
-    Attributes:
-        alpha: weight of the noise that all frames share against each frame's own; None: all frames have the same noise.
-        low_frequency: standard deviation of `low_frequency_noise`, which is added where it is not 0.
-        timestep_bias: share of the samples that are taken from the noisiest quarter of the timesteps, besides those that fall there.
-    """
-
-    alpha: float | None = 1.0
-    low_frequency: float = 0.0
-    timestep_bias: float = 0.0
-
-
-@dataclass(frozen=True)
 class NoiseSamples:
     """Everything random in a step."""
 
@@ -77,32 +61,27 @@ class NoiseSamples:
     posterior: Tensor  # float32 b f 3 4 h/8 w/8: what the latents of target, masked target and reference are sampled with
 
     def to(self, device: torch.device) -> "NoiseSamples":
-        """The same on a device."""
         return NoiseSamples(*(value.to(device, non_blocking=True) for value in (self.timestep, self.noise, self.posterior)))
 
 
-def sample_noise(seed: int, positions: Sequence[int], frames: int, size: int, sampling: NoiseSampling, timesteps: int) -> NoiseSamples:
-    """Timesteps and noise of the samples at these positions of a training, on the CPU.
+def sample_noise(run: UNetRunConfig, positions: Sequence[int], frames: int, size: int, timesteps: int) -> NoiseSamples:
+    """Timesteps and noise of the samples at these positions of a training, on the CPU; `size` counts latent cells a side.
 
-    Each sample's come from (seed, position) alone, so that it does not matter which process meets it in which batch, or whether the
+    Each sample's come from (run.seed, position) alone, so that it does not matter which process meets it in which batch, or whether the
     training was stopped in between.
-
-    Args:
-        size: latent cells a side.
-        timesteps: length of the diffusion process.
     """
     samples = []
     for position in positions:
-        generator = sample_generator(seed, position)
+        generator = sample_generator(run.seed, position)
         timestep = torch.randint(timesteps, (1,), generator=generator)
-        if sampling.timestep_bias and float(torch.rand(1, generator=generator)) < sampling.timestep_bias:
+        if run.timestep_bias and float(torch.rand(1, generator=generator)) < run.timestep_bias:
             timestep = timesteps - 1 - timestep // NOISY_PART
         shared = torch.randn((1, LATENT_CHANNELS, 1, size, size), generator=generator)
         independent = torch.randn((1, LATENT_CHANNELS, frames, size, size), generator=generator)
-        noise = shared.expand_as(independent) if sampling.alpha is None else mixed_noise(shared, independent, sampling.alpha)
+        noise = mixed_noise(shared, independent, run.mixed_noise_alpha) if run.use_mixed_noise else shared.expand_as(independent)
         posterior = torch.randn((1, frames, ENCODED, LATENT_CHANNELS, size, size), generator=generator)
-        if sampling.low_frequency:
-            noise = noise + sampling.low_frequency * low_frequency_noise(generator, size)
+        if run.low_frequency_noise:
+            noise = noise + run.low_frequency_noise * low_frequency_noise(generator, size)
         samples.append((timestep, noise, posterior))
     return NoiseSamples(*(torch.cat(parts) for parts in zip(*samples, strict=True)))
 
@@ -119,11 +98,7 @@ def low_frequency_noise(generator: torch.Generator, size: int) -> Tensor:
 
 
 class GeneratedClip:
-    """What one prediction of the noise implies, b clips; decoded when a loss first asks for pixels.
-
-    Attributes:
-        latents: b f 4 h/8 w/8, float32.
-    """
+    """What one prediction of the noise implies: latents b f 4 h/8 w/8 in float32, decoded when a loss first asks for pixels."""
 
     def __init__(self, codec: LatentCodec, latents: Tensor) -> None:
         self.codec, self.latents = codec, latents
@@ -179,19 +154,12 @@ def build_sync(config: Config, path: Path, dtype: torch.dtype) -> SyncLoss:
 
 @dataclass(frozen=True)
 class LossNetwork:
-    """A frozen network and the losses that it gives.
+    """A frozen network and the losses that it gives."""
 
-    Attributes:
-        losses: keys of `run.loss_weights`.
-        build: configuration, file of the weights, precision of networks that are not trained -> the network, on the CPU.
-        compute: network, generated clips, batch -> its losses by name, each a scalar.
-        compares_faces: whether it is shown the target's faces, too.
-    """
-
-    losses: tuple[str, ...]
-    build: Callable[[Config, Path, torch.dtype], nn.Module]
-    compute: Callable[[Any, GeneratedClip, UNetBatch], dict[str, Tensor]]
-    compares_faces: bool = True
+    losses: tuple[str, ...]  # keys of `run.loss_weights`
+    build: Callable[[Config, Path, torch.dtype], nn.Module]  # file of its weights, precision of frozen networks -> network on the CPU
+    compute: Callable[[Any, GeneratedClip, UNetBatch], dict[str, Tensor]]  # network, generated clips, batch -> losses by name, scalars
+    compares_faces: bool = True  # whether it is shown the target's faces, too
 
 
 # Key of the network's file in `weights` -> its losses. A new loss is a file in latentsync/losses, an entry here, and its default weight in
@@ -224,50 +192,18 @@ class UNetStep:
     precision the denoiser is called in.
     """
 
-    def __init__(
-        self,
-        codec: LatentCodec,
-        mask: Tensor,
-        *,
-        weights: Mapping[str, float],
-        seed: int,
-        noise_sampling: NoiseSampling,
-        networks: Mapping[str, nn.Module],
-        x0_weighting: float = 1.0,
-        mouth_weight: float = 1.0,
-        use_reference: bool = True,
-    ) -> None:
-        """What the losses are made of.
-
-        Args:
-            codec: the autoencoder, frozen; it holds the activations of `codec.slice_size` faces at once.
-            mask: h w at the clips' resolution, 1 = keep, 0 = generate.
-            weights: loss -> weight; losses whose weight is not above 0 are not computed.
-            seed: of timesteps and noise.
-            noise_sampling: how timesteps and noise are sampled.
-            networks: those of `LOSS_NETWORKS` whose losses have a weight.
-            x0_weighting: see `x0_weights`.
-            mouth_weight: see `mouth_weights`.
-            use_reference: False shows zeros in the place of the reference.
-
-        Raises:
-            ConfigError: a loss is unknown or lacks its network, or no loss has a weight.
-        """
-        self.codec = codec.eval().requires_grad_(False)
-        self.mask = mask
-        self.seed = seed
-        self.noise_sampling = noise_sampling
-        self.x0_weighting, self.use_reference = x0_weighting, use_reference
-        self.cell_weights = mouth_weights(mask.shape[-1] // VAE_FACTOR, mouth_weight).to(mask.device)
-        self.networks = dict(networks)
-        self.wanted = wanted_losses(weights, networks)
+    def __init__(self, codec: LatentCodec, mask: Tensor, run: UNetRunConfig, networks: Mapping[str, nn.Module]) -> None:
+        """The mask is h w at the clips' resolution, 1 = keep; `networks` are those of `LOSS_NETWORKS` whose losses have a weight."""
+        self.codec, self.mask, self.run = codec.eval().requires_grad_(False), mask, run
+        self.networks, self.wanted = dict(networks), {name for name, weight in run.loss_weights.items() if weight > 0}
+        self.cell_weights = mouth_weights(mask.shape[-1] // VAE_FACTOR, run.mouth_weight).to(mask.device)
         self.scheduler = make_scheduler()
 
     def __call__(self, unet: Denoiser, batch: UNetBatch) -> dict[str, Tensor]:
         """Loss -> its scalar, for each loss of weight above 0; the batch lies on the denoiser's device."""
         frames, size = batch.audio.shape[1], self.mask.shape[-1] // VAE_FACTOR
         timesteps = self.scheduler.config.num_train_timesteps
-        samples = sample_noise(self.seed, batch.position.tolist(), frames, size, self.noise_sampling, timesteps)
+        samples = sample_noise(self.run, batch.position.tolist(), frames, size, timesteps)
         return self.losses(unet, batch, samples.to(batch.audio.device))
 
     def losses(self, unet: Denoiser, batch: UNetBatch, samples: NoiseSamples) -> dict[str, Tensor]:
@@ -280,19 +216,14 @@ class UNetStep:
         with torch.autocast(device, enabled=False):
             alphas_cumprod = self.scheduler.alphas_cumprod.to(epsilon.device)[samples.timestep]
             errors = (F.mse_loss(epsilon.float(), samples.noise, reduction="none") * self.cell_weights).flatten(1).mean(1)  # b
-            found = {RECON: (errors * x0_weights(alphas_cumprod, self.x0_weighting)).mean()}
+            found = {RECON: (errors * x0_weights(alphas_cumprod, self.run.x0_weighting)).mean()}
             generated = GeneratedClip(self.codec, one_step_x0(noisy, epsilon.float(), alphas_cumprod).transpose(1, 2))
             for name, network in self.networks.items():
                 found |= LOSS_NETWORKS[name].compute(network, generated, batch)
         return {name: found[name] for name in LOSSES if name in self.wanted}
 
     def encode(self, batch: UNetBatch, noise: Tensor) -> tuple[Tensor, Conditions]:
-        """The target's latents, b 4 f h/8 w/8, and what the denoiser is shown beside them; all float32.
-
-        Args:
-            batch: with cached moments the autoencoder is not called.
-            noise: see `NoiseSamples.posterior`.
-        """
+        """Latents of the target, b 4 f h/8 w/8, and its conditions, float32; `noise`: see `NoiseSamples.posterior`."""
         if batch.moments is not None:
             latents = sample_latents(batch.moments, noise)
         else:
@@ -302,7 +233,7 @@ class UNetStep:
             latents = sample_latents(self.codec.moments(pictures.flatten(0, 2)).unflatten(0, noise.shape[:3]), noise)
         target, masked, reference = latents.permute(2, 0, 3, 1, 4, 5)  # each b 4 f h/8 w/8
         mask = latent_mask(self.mask).to(target).expand_as(target[:, :1])
-        return target, Conditions(mask, masked, reference if self.use_reference else torch.zeros_like(reference))
+        return target, Conditions(mask, masked, reference if self.run.use_reference else torch.zeros_like(reference))
 
 
 def x0_weights(alphas_cumprod: Tensor, largest: float) -> Tensor:
@@ -314,41 +245,12 @@ def x0_weights(alphas_cumprod: Tensor, largest: float) -> Tensor:
     return ((1 - alphas_cumprod) / alphas_cumprod).clamp(1.0, largest)
 
 
-def wanted_losses(weights: Mapping[str, float], networks: Mapping[str, nn.Module]) -> frozenset[str]:
-    """Names of the losses to compute; ConfigError where they cannot be."""
-    unknown = [name for name in weights if name not in LOSSES]
-    if unknown:
-        raise ConfigError(f"run.loss_weights.{unknown[0]} is no loss of the denoiser: use {', '.join(LOSSES)}.")
-    wanted = frozenset(name for name, weight in weights.items() if weight > 0)
-    if not wanted:
-        raise ConfigError("run.loss_weights are all 0, so that nothing would be learnt: give one of them a weight.")
-    for network, entry in LOSS_NETWORKS.items():
-        if network not in networks and (lacking := wanted.intersection(entry.losses)):
-            name = min(lacking)
-            raise ConfigError(f"run.loss_weights.{name} is {weights[name]} but its network, {network}, was not given: set it to 0.")
-    return wanted
-
-
-class UNetValidator:
+class UNetValidator(BatchValidator):
     """The losses on fixed held-out clips, each with the noise it had at the validation before."""
 
-    name = "held-out clips"
-
-    def __init__(self, step: UNetStep, batches: Iterable[UNetBatch]) -> None:
-        self.step, self.batches = step, batches
-        self._problems = Problems()
-
-    def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
-        """Loss -> its sum over the clips, and their number."""
-        sums: dict[str, float] = {}
-        count = 0
-        device = next(model.parameters()).device
-        for batch in self.batches:
-            self._problems.tell(batch.problems)
-            for name, loss in self.step(model, batch.to(device)).items():
-                sums[name] = sums.get(name, 0.0) + float(loss) * len(batch.clip)
-            count += len(batch.clip)
-        return {name: ValidationSum(total, count) for name, total in sums.items()}
+    def measure(self, model: nn.Module, batch: UNetBatch) -> dict[str, ValidationSum]:
+        count = len(batch.clip)
+        return {name: ValidationSum(float(loss) * count, count) for name, loss in self.step(model, batch).items()}
 
 
 def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
@@ -357,36 +259,34 @@ def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[
 
 
 def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
-    """Everything that the denoiser's training needs, but for the validation video.
-
-    Raises:
-        InputError, ConfigError, WeightsError: clips or weights cannot be used, in one sentence.
-    """
-    data, run = config.data, config.run
+    """Everything that the denoiser's training needs but the validation video. Raises InputError, ConfigError, WeightsError."""
+    data, run, cache = config.data, config.run, cache_folder(config.data)
     rank, world = accelerator.process_index, accelerator.num_processes
     train, held_out = open_catalogs(data, UNET_LENGTHS * data.num_frames, accelerator, show_progress, data.resolution)
     mask = fixed_mask(data.resolution, data.mask).to(accelerator.device)
-    latents = LatentStore(cache_folder(data), data.resolution, data.mask) if data.cache_latents else None
-    make_dataset = dataset_maker(config, latents)
+    latents = LatentStore(cache, data.resolution, data.mask) if data.cache_latents else None
+    comparing = {name for entry in LOSS_NETWORKS.values() if entry.compares_faces for name in entry.losses}
+    dataset = partial(
+        UNetDataset,
+        mels=Mels(cache),
+        features=load_features(config, cache),
+        num_frames=data.num_frames,
+        resolution=data.resolution,
+        seed=run.seed,
+        latents=latents,
+        counterfactual_pairs=data.counterfactual_pairs,
+        with_faces=any(weight > 0 for name, weight in run.loss_weights.items() if name in comparing),
+        faces_cache=cache if data.cache_faces else None,
+    )
     seed_everything(run, accelerator)
     unet = start_unet(config)
     trained = freeze(unet, run.trainable_modules)
     unet.enable_gradient_checkpointing(run.enable_gradient_checkpointing)
     logger.info("Training %.1f of %.1f million parameters", trained / 1e6, sum(value.numel() for value in unet.parameters()) / 1e6)
-    step = UNetStep(
-        codec,
-        mask,
-        weights=run.loss_weights,
-        seed=run.seed,
-        noise_sampling=NoiseSampling(run.mixed_noise_alpha if run.use_mixed_noise else None, run.low_frequency_noise, run.timestep_bias),
-        networks=load_loss_networks(config, accelerator),
-        x0_weighting=run.x0_weighting,
-        mouth_weight=run.mouth_weight,
-        use_reference=run.use_reference,
-    )
+    step = UNetStep(codec, mask, run, load_loss_networks(config, accelerator))
     validators: list[Validator] = []
     if held_out is not None:
-        batches = fixed_batches(make_dataset(held_out, 0.0), run.num_val_clips, data.batch_size, rank, world, data.num_workers)
+        batches = fixed_batches(dataset(held_out), run.num_val_clips, data.batch_size, rank, world, data.num_workers)
         validators.append(UNetValidator(step, batches))
 
     def fill_latents() -> None:
@@ -398,8 +298,8 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
     return TrainingTask(
         model=unet,
         step=step,
-        dataset=make_dataset(train, data.audio_dropout),
-        num_clips=len(train.clips),
+        dataset=dataset(train, audio_dropout=data.audio_dropout),
+        num_clips=len(train),
         publish=publish,
         clip_name=clip_namer(train),
         validators=validators,
@@ -407,36 +307,16 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
     )
 
 
-def dataset_maker(config: Config, latents: LatentStore | None) -> Callable[[Catalog, float], UNetDataset]:
-    """(Clips, share of samples whose audio is dropped) -> their data set; all of them share one cache.
-
-    Raises ConfigError where the audio encoder is missing or of another width than the denoiser's audio tokens.
-    """
-    data, cache = config.data, cache_folder(config.data)
-    mels, features = Mels(cache), Features(cache, whisper_weights(config), tuple(data.audio_feat_length))
-    if features.width != config.model.cross_attention_dim:
+def load_features(config: Config, cache: Path) -> Features:
+    """The audio features. Raises ConfigError where the encoder is missing or of another width than the denoiser's audio tokens."""
+    path, width = whisper_weights(config), config.model.cross_attention_dim
+    features = Features(cache, path, tuple(config.data.audio_feat_length))
+    if features.width != width:
         raise ConfigError(
-            f"{whisper_weights(config)} gives audio tokens {features.width} wide and model.cross_attention_dim is "
-            f"{config.model.cross_attention_dim}: name another file in weights.whisper, or change the width."
+            f"{path} gives audio tokens {features.width} wide and model.cross_attention_dim is {width}: name another file in "
+            "weights.whisper, or change the width."
         )
-    compared = [name for entry in LOSS_NETWORKS.values() if entry.compares_faces for name in entry.losses]
-
-    def make_dataset(catalog: Catalog, audio_dropout: float) -> UNetDataset:
-        return UNetDataset(
-            catalog,
-            mels,
-            features,
-            num_frames=data.num_frames,
-            resolution=data.resolution,
-            seed=config.run.seed,
-            audio_dropout=audio_dropout,
-            latents=latents,
-            counterfactual_pairs=data.counterfactual_pairs,
-            with_faces=any(config.run.loss_weights.get(name, 0) > 0 for name in compared),
-            faces_cache=cache if data.cache_faces else None,
-        )
-
-    return make_dataset
+    return features
 
 
 def whisper_weights(config: Config) -> Path:
@@ -480,10 +360,7 @@ def start_unet(config: Config) -> UNet3DConditionModel:
 
 
 def freeze(model: nn.Module, trainable: Sequence[str]) -> int:
-    """Train only parameters whose name contains one of `trainable` (all, where it is empty); how many numbers that are.
-
-    Raises ConfigError where a part names nothing.
-    """
+    """Train parameters whose name contains one of `trainable` (all, where it is empty); their number. Raises ConfigError."""
     for part in trainable:
         if not any(part in name for name, _ in model.named_parameters()):
             raise ConfigError(f"run.trainable_modules holds '{part}', which is in no parameter's name: see the names in the checkpoint.")
@@ -493,10 +370,7 @@ def freeze(model: nn.Module, trainable: Sequence[str]) -> int:
 
 
 def load_loss_networks(config: Config, accelerator: Accelerator) -> dict[str, nn.Module]:
-    """The networks of `LOSS_NETWORKS` whose losses have a weight, on the training's device.
-
-    Raises ConfigError or WeightsError where one of them is not named or not there.
-    """
+    """Those of `LOSS_NETWORKS` whose losses have a weight, on the device. Raises ConfigError, WeightsError where one cannot be had."""
     networks: dict[str, nn.Module] = {}
     for name, entry in LOSS_NETWORKS.items():
         wanted = [loss for loss in entry.losses if config.run.loss_weights.get(loss, 0) > 0]

@@ -1,16 +1,18 @@
-"""The sequence of samples on any number of processes, and the processes that read ahead."""
+"""Which windows, which samples, which batches, on any number of processes; and the processes that read ahead."""
 
 import itertools
 import os
 import signal
+from collections import Counter
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from data_fixtures import SIDE, catalog_of, make_folder
+from data_fixtures import SIDE, catalog_of, make_folder, same
 
 from latentsync.data.features import Mels
-from latentsync.data.sampling import IndexSampler, fixed_batches, make_loader
+from latentsync.data.sampling import EPOCHS, IndexSampler, choose_syncnet, choose_unet, fixed_batches, generator, make_loader
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.errors import InputError
 
@@ -52,16 +54,12 @@ def dataset(tmp_path_factory):
     return SyncNetDataset(catalog_of(folder, folder.parent), Mels(folder.parent), num_frames=5, resolution=SIDE, seed=2)
 
 
-def equal(one, other):
-    return all(torch.equal(value, vars(other)[name]) for name, value in vars(one).items() if isinstance(value, torch.Tensor))
-
-
 def test_batches_are_the_same_with_any_number_of_processes(dataset):
     state = torch.get_rng_state()
     walks = [take(make_loader(dataset, IndexSampler(3, seed=2, batch_size=2), workers), 4) for workers in (0, 1, 2)]
     assert torch.equal(torch.get_rng_state(), state)  # and the global generator is left alone
     for batches in zip(*walks, strict=True):
-        assert all(equal(batches[0], batch) for batch in batches[1:])
+        assert all(same(batches[0], batch) for batch in batches[1:])
     assert [batch.position.tolist() for batch in walks[0]] == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
@@ -96,10 +94,47 @@ def test_fixed_samples_are_the_same_at_every_look_and_shared_fairly(dataset, wor
     positions = [[batch.position.tolist() for batch in share] for share in shares]
     assert sorted(np.concatenate([np.concatenate(share) for share in positions])) == [0, 1, 2, 3, 4]
     for share in shares:
-        assert all(equal(one, other) for one, other in zip(share, share, strict=True))
+        assert all(same(one, other) for one, other in zip(share, share, strict=True))
         assert all(batch.clip.tolist() == [position % 3 for position in batch.position.tolist()] for batch in share)
     assert [len(share) for share in shares] == {1: [3], 2: [2, 1], 3: [1, 1, 1]}[world]
 
 
 def test_fewer_fixed_samples_than_processes(dataset):
     assert list(fixed_batches(dataset, 1, 2, rank=1, world=2)) == []
+
+
+@pytest.mark.parametrize("frames", [12, 13, 20])
+def test_references_never_touch_the_target_and_all_pairs_occur(frames):
+    length, rng = 4, np.random.default_rng(0)
+    counts = Counter(choose_unet(rng, frames, length) for _ in range(20_000))
+    starts = range(frames - length + 1)
+    assert set(counts) == {(start, other) for start, other in product(starts, starts) if abs(start - other) >= length}
+
+
+def test_targets_are_uniform_and_references_uniform_beside_each():
+    frames, length, draws = 14, 4, 66_000
+    rng = np.random.default_rng(1)
+    counts = Counter(choose_unet(rng, frames, length) for _ in range(draws))
+    for start in range(frames - length + 1):
+        beside = [count for (first, _), count in counts.items() if first == start]
+        assert sum(beside) == pytest.approx(draws / 11, rel=0.08)
+        assert max(beside) < 1.3 * min(beside)
+
+
+@pytest.mark.parametrize("frames", [8, 9, 17])
+def test_wrong_pictures_are_never_the_right_ones_and_all_pairs_occur(frames):
+    length, draws, rng = 4, 20_000, np.random.default_rng(2)
+    choices = [choose_syncnet(rng, frames, length) for _ in range(draws)]
+    assert all((choice.sound == choice.pictures) == bool(choice.label) for choice in choices)
+    assert {choice[:2] for choice in choices} == set(product(range(frames - length + 1), repeat=2))
+    assert sum(choice.label for choice in choices) == pytest.approx(draws / 2, rel=0.05)
+    sounds = Counter(choice.sound for choice in choices)
+    assert min(sounds.values()) > 0.85 * draws / (frames - length + 1)
+
+
+def test_chance_hangs_on_seed_position_and_purpose_alone():
+    def numbers(*key):
+        return tuple(generator(*key).integers(1 << 30, size=4))
+
+    assert numbers(5, 9) == numbers(5, 9)
+    assert len({numbers(5, 9), numbers(5, 10), numbers(6, 9), numbers(9, 5), numbers(5, 9, EPOCHS)}) == 5
