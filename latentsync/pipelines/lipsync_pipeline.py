@@ -198,15 +198,9 @@ class LipsyncPipeline(DiffusionPipeline):
                 with timer("decode"):
                     return self.decode(latents)
 
-            def finite(group: Sequence[Clip]) -> Sequence[Tensor]:
-                faces = generate(group)
-                if not faces.isfinite().all():
-                    faces = self.in_float32(generate, group)
-                return faces
-
             for batch in batches(stream, options.batch_clips):
                 for group in same_length(batch):
-                    for clip, faces in zip(group, in_batches(finite, group), strict=True):
+                    for clip, faces in zip(group, in_batches(partial(self.finite, generate), group), strict=True):
                         with timer("composite"):
                             clip.frames = self.composite(clip, faces)
                 for frame in chain.from_iterable(clip.frames for clip in batch):
@@ -279,14 +273,15 @@ class LipsyncPipeline(DiffusionPipeline):
         pixels = self.vae.decode(rearrange(latents, "b c f h w -> (b f) c h w").to(self.vae.dtype))
         return rearrange(pixels.float(), "(b f) c h w -> b f c h w", b=len(latents))
 
-    def in_float32(self, generate: Callable[[Sequence[Clip]], Tensor], group: Sequence[Clip]) -> Tensor:
-        """Clips whose numbers were not finite, generated again in float32.
+    def finite(self, generate: Callable[[Sequence[Clip]], Tensor], group: Sequence[Clip]) -> Tensor:
+        """What `generate` makes of clips; where that is not finite, it is made again in float32.
 
         Raises:
             WeightsError: that does not help.
         """
+        faces = generate(group)
         where, dtype = f"frames {group[0].start}-{group[-1].stop - 1}", self.unet.dtype
-        if dtype != torch.float32:
+        if not faces.isfinite().all() and dtype != torch.float32:
             name = str(dtype).removeprefix("torch.")
             logger.warning("Numbers that are not finite came out in %s for %s: they are computed again in float32.", name, where)
             try:
@@ -294,9 +289,9 @@ class LipsyncPipeline(DiffusionPipeline):
                 faces = generate(group)
             finally:
                 self.vae.to(dtype), self.unet.to(dtype)
-            if faces.isfinite().all():
-                return faces
-        raise WeightsError(f"The networks gave numbers that are not finite for {where}: the weights may be damaged, load them anew.")
+        if not faces.isfinite().all():
+            raise WeightsError(f"The networks gave numbers that are not finite for {where}: the weights may be damaged, load them anew.")
+        return faces
 
     def blend(self, generated: Tensor, pixels: Tensor, keep: Tensor | None = None) -> Tensor:
         """The generated mouth inside the untouched rest of the aligned face; both (..., f, 3, h, w) in [-1, 1].
