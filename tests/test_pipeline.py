@@ -1,6 +1,7 @@
 """The six steps end to end against the published code's numbers, and what must hold for any clip."""
 
 import wave
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from latentsync.faces.alignment import warp_faces
 from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import FacePlan, SkippedRun, Span, plan_spans
 from latentsync.media.video_reader import source_index
+from latentsync.pipelines.build import compile_networks, resolve_dtype
 from latentsync.pipelines.face_cache import FaceCache
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.memory import BatchLimiter, is_out_of_memory
@@ -281,3 +283,33 @@ def test_a_video_is_analysed_and_encoded_once(speech: np.ndarray, one_step: np.n
     assert more == 4 and np.abs(again - one_step).max() <= 1
     cached, none = encoded(cache, TOTAL, anchors=[])  # a detector that finds nothing
     assert none == 0 and np.array_equal(cached, again)
+
+
+def test_automatic_precision_is_what_the_processor_is_fast_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capability, dtype in (("amx_bf16", torch.bfloat16), ("avx512_bf16", torch.bfloat16), ("avx2", torch.float32)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=capability: {name: True})
+        assert resolve_dtype("auto", torch.device("cpu")) == dtype
+    assert resolve_dtype("fp32", torch.device("cpu")) == torch.float32
+
+
+def test_only_whole_clips_run_compiled(
+    speech: np.ndarray, one_step: np.ndarray, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lengths: list[int] = []
+
+    def compiled(forward: Callable, dynamic: bool) -> Callable:
+        return lambda sample, *rest: lengths.append(sample.shape[2]) or forward(sample, *rest)
+
+    def no_compiler(*_: object) -> None:
+        raise RuntimeError("no compiler\nand much more")
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    pipeline = reference_pipeline()
+    compile_networks(pipeline)
+    assert np.abs(run(pipeline, speech, ONE_STEP).astype(int) - one_step).max() <= 1
+    assert {16} <= set(lengths) and 6 not in lengths  # 22 frames are a clip of 16 and one of 6
+    monkeypatch.setattr(torch, "compile", lambda forward, dynamic: no_compiler)
+    pipeline = reference_pipeline()
+    compile_networks(pipeline)
+    assert "cannot be compiled here (no compiler): going on without" in caplog.text
+    assert "forward" not in vars(pipeline.unet) and "forward" not in vars(pipeline.vae.vae.decoder)

@@ -4,14 +4,14 @@ import json
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from golden_recipe import load_case, seeded_state_dict, weights_sha256
 from safetensors.torch import load_file, save_file
 from test_unet import published_shapes
 
 from benchmarks.write_random_checkpoint import vae_config, write_vae
 from latentsync.errors import WeightsError
-from latentsync.models.vae import PUBLISHED, LatentCodec, load_vae
+from latentsync.models.vae import PUBLISHED, LatentCodec, load_tiny_vae, load_vae
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +181,20 @@ def test_a_wrong_folder_is_one_sentence(folder, damage, sentence):
     with pytest.raises(WeightsError, match=sentence) as caught:
         load_vae(folder)
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@torch.no_grad()
+def test_a_tiny_autoencoder_takes_the_place(tmp_path):
+    AutoencoderTiny(encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4).save_pretrained(tmp_path / "tiny")
+    codec, pixels, noise = load_tiny_vae(tmp_path / "tiny"), torch.rand(3, 3, 32, 32) * 2 - 1, torch.randn(3, 4, 4, 4)
+    latents = codec.encode(pixels, noise)
+    torch.testing.assert_close(latents, codec.vae.encode(pixels).latents, rtol=1e-4, atol=1e-4)  # no variance: the noise changes nothing
+    codec.slice_size = 2
+    torch.testing.assert_close(codec.encode(pixels, noise), latents, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(codec.decode(latents), codec.vae.decode(latents).sample, rtol=1e-4, atol=1e-4)
+    AutoencoderTiny(latent_channels=16, encoder_block_out_channels=(8,) * 4, decoder_block_out_channels=(8,) * 4).save_pretrained(
+        tmp_path / "x"
+    )
+    for folder, sentence in (("none", "holds no AutoencoderTiny"), ("x", "16 latent channels")):
+        with pytest.raises(WeightsError, match=sentence):
+            load_tiny_vae(tmp_path / folder)

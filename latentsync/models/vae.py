@@ -56,6 +56,11 @@ class LatentCodec(nn.Module):
         """Where the weights are."""
         return self.vae.device
 
+    @property
+    def first_width(self) -> int:
+        """Channels at the resolution of pixels."""
+        return self.vae.config.block_out_channels[0]
+
     def encode(self, pixels: Tensor, noise: Tensor) -> Tensor:
         """A sample of the posterior, as the method was trained on (never its mean).
 
@@ -84,6 +89,11 @@ class TinyLatentCodec(LatentCodec):
 
     It works on scaled latents and has no variance, so that a posterior is one point.
     """
+
+    @property
+    def first_width(self) -> int:
+        """As of `LatentCodec`."""
+        return self.vae.config.decoder_block_out_channels[-1]
 
     def moments(self, pixels: Tensor) -> Tensor:
         """As of `LatentCodec`, with the least log-variance there is."""

@@ -373,7 +373,8 @@ class LipsyncPipeline(DiffusionPipeline):
     def _announce(self, reader: VideoReader, plan: FacePlan, total: int, options: LipsyncOptions, seed: int) -> None:
         """One line on what is about to happen, and what it takes."""
         unet_frames = (2 if options.sampling.is_guided else 1) * options.batch_clips * self.num_frames
-        need = estimate_bytes(self.unet, self.vae, self.audio_encoder, resolution=self.resolution, unet_frames=unet_frames)
+        networks, is_cached = (self.unet, self.vae, self.audio_encoder), options.sampling.cache_interval > 1
+        need = estimate_bytes(*networks, resolution=self.resolution, unet_frames=unet_frames, is_cached=is_cached)
         covered = sum(span.stop - span.start for span in plan.spans)
         logger.info(
             "%d frames at %.5g fps, %dx%d; %s with a face over %d of %d source frames, at most %s at once; "

@@ -17,22 +17,27 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 UNET_VALUES_PER_CHANNEL = 30  # most values alive at once per latent cell, frame and channel of the first level; measured at full size
+CACHED_VALUES_PER_CHANNEL = 2  # the same of a `FeatureCache`, whatever its branch: the widest state has twice the channels
 VAE_VALUES_PER_CHANNEL = 10  # the same per decoded pixel and channel of the autoencoder's first level
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")  # in the messages of failures that have no type of their own
 
 
-def estimate_bytes(unet: UNet3DConditionModel, vae: LatentCodec, audio_encoder: nn.Module, *, resolution: int, unet_frames: int) -> int:
+def estimate_bytes(
+    unet: UNet3DConditionModel, vae: LatentCodec, audio_encoder: nn.Module, *, resolution: int, unet_frames: int, is_cached: bool = False
+) -> int:
     """Memory that generation needs, roughly: all weights and the larger of the two networks' activations.
 
     Args:
         resolution: side of a face in pixels.
         unet_frames: frames that go through the denoiser at once, guidance counted twice.
+        is_cached: features are kept between denoising steps.
     """
     tensors = (tensor for module in (unet, vae, audio_encoder) for tensor in (*module.parameters(), *module.buffers()))
     cells = unet_frames * (resolution // VAE_FACTOR) ** 2
     vae_pixels = (vae.slice_size or unet_frames) * resolution**2
-    unet_bytes = cells * unet.config.block_out_channels[0] * UNET_VALUES_PER_CHANNEL * unet.dtype.itemsize
-    vae_bytes = vae_pixels * vae.vae.config.block_out_channels[0] * VAE_VALUES_PER_CHANNEL * vae.dtype.itemsize
+    values = UNET_VALUES_PER_CHANNEL + CACHED_VALUES_PER_CHANNEL * is_cached
+    unet_bytes = cells * unet.config.block_out_channels[0] * values * unet.dtype.itemsize
+    vae_bytes = vae_pixels * vae.first_width * VAE_VALUES_PER_CHANNEL * vae.dtype.itemsize
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) + max(unet_bytes, vae_bytes)
 
 
