@@ -1,0 +1,246 @@
+"""What each lever of speed costs in quality: settings of the sampling loop on the same clips, against 50 steps of DDIM in float32.
+
+    python -m benchmarks.quality_of_speed PAIRS.csv --output_dir OUT [--face_mesh face_landmark.tflite] [--seconds 3]
+
+PAIRS.csv has the columns video_path and audio_path, relative to it; a sound that is a video shows how its own lips move. Faces, sound and
+the autoencoder's posteriors are computed once. For each setting: the peak signal-to-noise ratio and the structural similarity of the
+mouth box against the reference; offset and confidence of the embedded SyncNet; r, the correlation of the lips' opening with that of the
+sound's own video, by FaceMesh (needs the package ai-edge-litert; Apache-2.0, from the wheel mediapipe 0.10.21); seconds a clip. All but
+the reference run in the precision that --dtype auto takes. Writes results.md and results.png.
+"""
+
+import argparse
+import csv
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+import torch
+from skimage.metrics import structural_similarity
+from torch import Tensor
+
+from eval.metrics.sync import compare, load_sync_meter
+from latentsync.constants import AUDIO_SAMPLE_RATE, VAE_FACTOR, VIDEO_FPS
+from latentsync.diffusion import Conditions, Sampling, denoise, shared_noise
+from latentsync.faces.alignment import warp_faces
+from latentsync.faces.mask import to_pixels
+from latentsync.faces.plan import plan_spans
+from latentsync.media.audio import AudioSamples
+from latentsync.media.video_reader import VideoReader
+from latentsync.mel import log_mel
+from latentsync.pipelines.build import ROOT, build_pipeline, resolve_dtype
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+from latentsync.pipelines.options import QUALITIES, LipsyncOptions
+from latentsync.pipelines.timeline import clips
+
+SEED, STEPS_OF_REFERENCE = 1247, 50
+MOUTH = (slice(0.5, 0.875), slice(0.25, 0.75))  # rows and columns of the aligned face, as shares
+LIPS = ((13, 14), (82, 87), (312, 317))  # FaceMesh: upper and lower inner lip
+EYES = (33, 263)  # outer corners
+MESH_SIDE, MESH_REACH = 192, 1.5  # pixels of FaceMesh's input; its side over the larger side of the landmarks
+SETTINGS: dict[str, Sampling] = {  # each lever alone and together; the presets are added
+    "ddim 20, cache 3": Sampling(cache_interval=3),
+    "dpm++ 8": Sampling(8, sampler="dpm++"),
+    "dpm++ 6": Sampling(6, sampler="dpm++"),
+    "unipc 6": Sampling(6, sampler="unipc"),
+    "dpm++ 4": Sampling(4, sampler="dpm++"),
+    "dpm++ 3": Sampling(3, sampler="dpm++"),
+    "dpm++ 8, cache 2": Sampling(8, sampler="dpm++", cache_interval=2),
+    "dpm++ 8, cache 2, branch 1": Sampling(8, sampler="dpm++", cache_interval=2, cache_branch=1),
+    "dpm++ 6, guidance from 0.3": Sampling(6, sampler="dpm++", guidance_start=0.3),
+    "dpm++ 6, guidance to 0.5": Sampling(6, sampler="dpm++", guidance_stop=0.5),
+    "dpm++ 6, no guidance": Sampling(6, sampler="dpm++", guidance_stop=0.0),
+}
+
+
+@dataclass
+class PreparedClip:
+    """All that does not depend on the setting."""
+
+    conditions: Conditions
+    windows: Tensor  # 1 f n d
+    noise: Tensor  # 1 4 1 h w
+    pixels: Tensor  # f 3 R R
+
+
+@dataclass
+class PreparedVideo:
+    """A video with the sound it is given.
+
+    Attributes:
+        mel: 80 t, of the sound.
+        opening: of the lips in the sound's own video, a number a frame; None where it has none.
+    """
+
+    name: str
+    clips: list[PreparedClip]
+    mel: Tensor
+    opening: np.ndarray | None
+
+
+class FaceMesh:
+    """The opening of lips by FaceMesh, over the distance of the outer corners of the eyes."""
+
+    def __init__(self, path: Path) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._network = Interpreter(str(path), num_threads=1)
+        self._network.allocate_tensors()
+        self._input = self._network.get_input_details()[0]["index"]
+        self._output = next(o["index"] for o in self._network.get_output_details() if o["shape"][-1] == 1404)
+
+    def opening(self, faces: np.ndarray) -> np.ndarray:
+        """Aligned faces uint8 [f R R 3] -> [f]."""
+        points = None
+        found = []
+        for face in faces:
+            points = self._points(face, points)
+            gaps = [np.linalg.norm(points[a] - points[b]) for a, b in LIPS]
+            found.append(np.mean(gaps) / np.linalg.norm(points[EYES[0]] - points[EYES[1]]))
+        return np.array(found)
+
+    def _points(self, face: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        """Landmarks [468 2] in pixels of the face; the crop follows those of the frame before."""
+        for _ in range(1 if before is not None else 3):
+            low, high = (np.zeros(2), np.full(2, len(face))) if before is None else (before.min(0), before.max(0))
+            side = (MESH_REACH if before is not None else 1.0) * (high - low).max()
+            scale, corner = MESH_SIDE / side, (low + high) / 2 - side / 2
+            matrix = np.array([[scale, 0, -corner[0] * scale], [0, scale, -corner[1] * scale]])
+            crop = cv2.warpAffine(face, matrix, (MESH_SIDE, MESH_SIDE), borderMode=cv2.BORDER_REPLICATE)
+            self._network.set_tensor(self._input, (crop / 255).astype(np.float32)[None])
+            self._network.invoke()
+            before = self._network.get_tensor(self._output).reshape(468, 3)[:, :2] / scale + corner
+        return before
+
+
+def aligned(pipeline: LipsyncPipeline, reader: VideoReader, frames: int) -> tuple[np.ndarray, object]:
+    """Aligned faces of the first frames of a video, and the plan."""
+    plan = plan_spans(reader.frames(0, frames), pipeline.face_detector, pipeline.resolution, float(reader.fps))
+    span = plan.spans[0]
+    pictures = list(reader.frames(span.start, span.stop))
+    return warp_faces(pictures, span.matrices, pipeline.resolution, torch.device("cpu")).numpy(), plan
+
+
+@torch.no_grad()
+def prepare(pipeline: LipsyncPipeline, video: Path, sound: Path, frames: int, mesh: FaceMesh | None) -> PreparedVideo:
+    """Find and encode faces and sound."""
+    reader = VideoReader(video, Fraction(VIDEO_FPS))
+    _, plan = aligned(pipeline, reader, frames)
+    random = torch.Generator().manual_seed(SEED)
+    noise, prepared = shared_noise(pipeline.resolution // VAE_FACTOR, random), []
+    with AudioSamples(sound, AUDIO_SAMPLE_RATE) as samples, closing(reader.ping_pong(frames, plan.num_frames)) as stream:
+        windows = pipeline.audio_encoder.windows(samples, reader.fps)
+        for clip in clips(stream, plan, frames, pipeline.num_frames, pipeline.resolution // VAE_FACTOR, random):
+            if clip.matrices is not None and clip.stop == len(prepared) * pipeline.num_frames + len(clip.frames):
+                clip.faces = warp_faces(clip.frames, clip.matrices, pipeline.resolution, torch.device("cpu"))
+                audio = windows.frames(clip.start, clip.stop)[None]
+                prepared.append(PreparedClip(pipeline.encode_faces([clip]), audio, noise, to_pixels(clip.faces)))
+        mel = log_mel(samples[0 : frames * AUDIO_SAMPLE_RATE // VIDEO_FPS]).float()
+    own = sound.suffix in (".mp4", ".mpg", ".mkv", ".mov")
+    opening = mesh.opening(aligned(pipeline, VideoReader(sound, Fraction(VIDEO_FPS)), frames)[0]) if mesh and own else None
+    return PreparedVideo(f"{video.stem} {sound.stem}", prepared, mel, opening)
+
+
+@torch.no_grad()
+def generate(pipeline: LipsyncPipeline, video: PreparedVideo, sampling: Sampling) -> np.ndarray:
+    """Aligned faces uint8 [f R R 3]."""
+    faces = []
+    for clip in video.clips:
+        latents = denoise(
+            pipeline.unet, clip.noise.expand_as(clip.conditions.masked), clip.conditions, clip.windows, sampling, dtype=pipeline.unet.dtype
+        )
+        faces.append(pipeline.blend(pipeline.decode(latents)[0], clip.pixels))
+    pixels = torch.cat(faces).clamp(-1, 1)
+    return ((pixels + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def mouths(faces: np.ndarray) -> np.ndarray:
+    """The boxes of mouths of aligned faces [f R R 3]."""
+    rows, columns = (slice(*(round(share * faces.shape[1]) for share in (part.start, part.stop))) for part in MOUTH)
+    return faces[:, rows, columns]
+
+
+def correlation(a: np.ndarray, b: np.ndarray | None) -> float:
+    """Pearson's r of two rows of numbers, of which the longer one is cut."""
+    count = min(len(a), len(b)) if b is not None else 0
+    return float(np.corrcoef(a[:count], b[:count])[0, 1]) if count > 2 else np.nan
+
+
+def measured(
+    videos: Sequence[PreparedVideo], made: Sequence[np.ndarray], reference: Sequence[np.ndarray], mesh: FaceMesh | None
+) -> list[float]:
+    """Mean PSNR, least PSNR, SSIM, confidence, absolute offset, r."""
+    rows, meter = [], load_sync_meter(ROOT / "assets" / "embedded" / "syncnet.yaml", ROOT / "assets" / "embedded" / "syncnet.safetensors")
+    for video, faces, best in zip(videos, made, reference, strict=True):
+        ours, theirs = mouths(faces).astype(float), mouths(best).astype(float)
+        psnr = 10 * np.log10(255**2 / max(((ours - theirs) ** 2).mean(), 1e-6))
+        ssim = np.mean([structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in zip(ours, theirs, strict=True)])
+        sync = compare(meter.embed_faces(torch.from_numpy(faces)), meter.embed_audio(video.mel))
+        r = correlation(mesh.opening(faces), video.opening) if mesh else np.nan
+        rows.append([psnr, psnr, ssim, sync.confidence, abs(sync.offset), r])
+    table = np.array(rows)
+    means = np.nanmean(table, axis=0) if np.isfinite(table[:, 5]).any() else np.append(table[:, :5].mean(axis=0), np.nan)
+    means[1] = table[:, 1].min()
+    return means.tolist()
+
+
+def draw(results: dict[str, list[float]], path: Path) -> None:
+    """Speed against quality, a point a setting."""
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 6))
+    slowest = max(row[-1] for row in results.values())
+    for name, row in results.items():
+        axes.scatter(slowest / row[-1], row[0], color="tab:red" if name in QUALITIES else "tab:blue")
+        axes.annotate(name, (slowest / row[-1], row[0]), fontsize=8, xytext=(4, 3), textcoords="offset points")
+    axes.set(xscale="log", xlabel="speed of denoising, 50 steps of DDIM in float32 = 1", ylabel="PSNR of the mouth box against it, dB")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description="Measure what settings of the sampling loop cost in quality.")
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--face_mesh", type=Path)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--config", type=Path, help="the denoiser (default: as inference.sh)")
+    arguments = parser.parse_args()
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    mesh = FaceMesh(arguments.face_mesh) if arguments.face_mesh else None
+    pipeline = build_pipeline(arguments.config, device="cpu", dtype="fp32")
+    with arguments.pairs.open(newline="", encoding="utf-8") as file:
+        pairs = [[arguments.pairs.parent / row[name] for name in ("video_path", "audio_path")] for row in csv.DictReader(file)]
+    videos = [prepare(pipeline, *pair, round(arguments.seconds * VIDEO_FPS), mesh) for pair in pairs]
+    count, scale = sum(len(video.clips) for video in videos), pipeline.guidance_scale
+    presets = {name: LipsyncOptions(quality=name).completed(20, scale).sampling for name in QUALITIES}
+    settings = {"reference": Sampling(STEPS_OF_REFERENCE), **SETTINGS, **presets}
+    results: dict[str, list[float]] = {}
+    reference: list[np.ndarray] = []
+    automatic = resolve_dtype("auto", pipeline.unet.device)
+    for name, sampling in [*settings.items(), ("standard in float32", presets["standard"])]:
+        precision = torch.float32 if name == "reference" or name.endswith("float32") else automatic
+        pipeline.unet.to(precision), pipeline.vae.to(precision)
+        sampling = Sampling(**{**vars(sampling), "guidance_scale": scale})
+        start = time.perf_counter()
+        made = [generate(pipeline, video, sampling) for video in videos]
+        seconds = (time.perf_counter() - start) / count
+        reference = reference or made
+        results[name] = [*measured(videos, made, reference, mesh), seconds]
+        print(f"{name:30s} " + " ".join(f"{value:8.3f}" for value in results[name]), flush=True)
+    lines = ["| setting | mouth PSNR, dB | least | SSIM | confidence | offset | r of lip opening | seconds a clip |", "|---|" + "---|" * 7]
+    lines += [f"| {name} | " + " | ".join(f"{value:.3g}" for value in row) + " |" for name, row in results.items()]
+    (arguments.output_dir / "results.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    draw(results, arguments.output_dir / "results.png")
+
+
+if __name__ == "__main__":
+    main()
