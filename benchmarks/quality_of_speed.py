@@ -5,7 +5,7 @@
 PAIRS.csv has the columns video_path and audio_path, relative to it; a sound that is a video shows how its own lips move. Faces, sound and
 the autoencoder's posteriors are computed once. For each setting: the peak signal-to-noise ratio and the structural similarity of the
 mouth box against the reference; offset and confidence of the embedded SyncNet; r, the correlation of the lips' opening with that of the
-sound's own video, by FaceMesh (needs the package ai-edge-litert; Apache-2.0, from the wheel mediapipe 0.10.21); seconds a clip. All but
+sound's own video, by FaceMesh (needs the package ai-edge-litert; Apache-2.0, from the wheel mediapipe 0.10.21); seconds of the processor a clip. All but
 the reference run in the precision that --dtype auto takes. Writes results.md and results.png.
 """
 
@@ -222,21 +222,24 @@ def main() -> None:
     videos = [prepare(pipeline, *pair, round(arguments.seconds * VIDEO_FPS), mesh) for pair in pairs]
     count, scale = sum(len(video.clips) for video in videos), pipeline.guidance_scale
     presets = {name: LipsyncOptions(quality=name).completed(20, scale).sampling for name in QUALITIES}
-    settings = {"reference": Sampling(STEPS_OF_REFERENCE), **SETTINGS, **presets}
+    settings = {"reference": Sampling(STEPS_OF_REFERENCE), "standard in float32": presets["standard"], **SETTINGS, **presets}
     results: dict[str, list[float]] = {}
     reference: list[np.ndarray] = []
     automatic = resolve_dtype("auto", pipeline.unet.device)
-    for name, sampling in [*settings.items(), ("standard in float32", presets["standard"])]:
+    for name, sampling in settings.items():
         precision = torch.float32 if name == "reference" or name.endswith("float32") else automatic
         pipeline.unet.to(precision), pipeline.vae.to(precision)
         sampling = Sampling(**{**vars(sampling), "guidance_scale": scale})
-        start = time.perf_counter()
+        start = time.process_time()
         made = [generate(pipeline, video, sampling) for video in videos]
-        seconds = (time.perf_counter() - start) / count
+        seconds = (time.process_time() - start) / count
         reference = reference or made
         results[name] = [*measured(videos, made, reference, mesh), seconds]
         print(f"{name:30s} " + " ".join(f"{value:8.3f}" for value in results[name]), flush=True)
-    lines = ["| setting | mouth PSNR, dB | least | SSIM | confidence | offset | r of lip opening | seconds a clip |", "|---|" + "---|" * 7]
+    lines = [
+        "| setting | mouth PSNR, dB | least | SSIM | confidence | offset | r of lip opening | processor seconds a clip |",
+        "|---|" + "---|" * 7,
+    ]
     lines += [f"| {name} | " + " | ".join(f"{value:.3g}" for value in row) + " |" for name, row in results.items()]
     (arguments.output_dir / "results.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     draw(results, arguments.output_dir / "results.png")
