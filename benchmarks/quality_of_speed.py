@@ -5,7 +5,8 @@
 PAIRS.csv has the columns video_path and audio_path, relative to it; a sound that is a video shows how its own lips move. Faces, sound and
 the autoencoder's posteriors are computed once. For each setting: the peak signal-to-noise ratio and the structural similarity of the
 mouth box against the reference; offset and confidence of the embedded SyncNet; r, the correlation of the lips' opening with that of the
-sound's own video, by FaceMesh (needs the package ai-edge-litert; Apache-2.0, from the wheel mediapipe 0.10.21); seconds of the processor a clip. All but
+sound's own video, by FaceMesh (needs the package ai-edge-litert; Apache-2.0, from the wheel mediapipe 0.10.21); processor seconds a clip.
+All but
 the reference run in the precision that --dtype auto takes. Writes results.md and results.png.
 """
 

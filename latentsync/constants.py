@@ -2,7 +2,7 @@
 
 # Time
 VIDEO_FPS = 25  # frames a second: the rate the published networks were trained at
-AUDIO_SAMPLE_RATE = 16_000  # samples a second, mono: what Whisper and SyncNet hear
+AUDIO_SAMPLE_RATE = 16_000  # samples a second, mono: what Whisper and SyncNet take
 WHISPER_HOP_LENGTH = 160  # samples between two log-mel columns: 100 columns a second
 WHISPER_MEL_PER_STEP = 2  # log-mel columns in one encoder step (its second convolution has stride 2)
 WHISPER_STEPS_PER_SECOND = AUDIO_SAMPLE_RATE // (WHISPER_HOP_LENGTH * WHISPER_MEL_PER_STEP)  # 50
