@@ -6,9 +6,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from scipy import stats
-from torch import Tensor
 
 RESAMPLES, SEED = 2000, 0  # of the bootstrap
 TAIL = 2.5  # per cent beyond either end of an interval
@@ -70,13 +68,6 @@ def ratio(above: Sequence[float], below: Sequence[float] | None) -> Estimate | N
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
         return bootstrap(lambda chosen: top[chosen].sum() / bottom[chosen].sum(), len(top))
-
-
-def pearson(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's r along the last axis: [... n] -> [...]; 0 where either does not vary."""
-    first, second = (values.double() - values.double().mean(-1, keepdim=True) for values in (first, second))
-    lengths = first.norm(dim=-1) * second.norm(dim=-1)
-    return (first * second).sum(-1) / lengths.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def json_value(value: Any) -> Any:

@@ -21,21 +21,16 @@ from eval.metrics.image import (
     Lpips,
     Psnr,
     Ssim,
-    appearance_distance,
     identity_face,
     load_identity,
     luma,
-    make_appearance,
     mouth_box,
-    pixel_difference,
-    pixel_jitter,
     ssim_map,
 )
 from eval.metrics.seam import CODEC_NOISE, MARGIN, Seam, outside_crop
 from latentsync.errors import InputError
 from latentsync.faces.mask import fixed_mask
 from latentsync.losses.lpips import load_lpips
-from latentsync.models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
 
 ROWS, COLUMNS = mouth_box(SIDE)
 
@@ -209,30 +204,3 @@ def test_hyperiqa_scores_first_middle_and_last_frame(monkeypatch: pytest.MonkeyP
     assert measured(metric, *parts) == {"hyperiqa": [0, 3, 6]}
     with pytest.raises(InputError, match="no frame"):
         measured(metric)
-
-
-def test_pixels_count_inside_the_box_alone() -> None:
-    rows, columns = ROWS, COLUMNS
-    real, other = faces(), faces()
-    outside = torch.ones(SIDE, SIDE, dtype=torch.bool)
-    outside[rows, columns] = False
-    other[:, outside] = 255
-    assert pixel_difference(other, real) == (0, MOST_PSNR)
-    assert pixel_jitter(other) == pytest.approx(pixel_jitter(real))
-    other[:, rows, columns] += 20
-    found = pixel_difference(other, real)
-    assert found.l1 == pytest.approx(20)
-    assert found.psnr == pytest.approx(10 * np.log10(255**2 / 400))
-
-
-def test_features_of_the_landmark_network_stand_in_for_lpips() -> None:
-    torch.manual_seed(0)
-    appearance = make_appearance(LandmarkNetwork(LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)).eval(), None)
-    assert "standing in for LPIPS" in appearance.name
-    real, other = faces(20), faces(20, seed=1)
-    assert appearance_distance(appearance, real, real) == 0
-    far = appearance_distance(appearance, other, real)
-    assert far > 0.01
-    mixed = torch.cat([other[:5], real[5:]])
-    near = appearance_distance(appearance, mixed, real)
-    assert near == pytest.approx(appearance_distance(appearance, other[:5], real[:5]) / 4, rel=1e-3)  # a mean over frames

@@ -17,12 +17,8 @@ from eval.metrics.lips import (
     Silence,
     build_points,
     frame_levels,
-    landmark_distance,
-    landmark_jitter,
-    opening_follows,
     opening_in_silence,
     silent_and_spoken,
-    speech_range,
 )
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.detector import Face
@@ -161,40 +157,3 @@ def test_the_best_finder_that_is_there(tmp_path: Path) -> None:
         (tmp_path / "auxiliary" / name).write_bytes(b"no network")
     with pytest.raises(WeightsError, match="is not a checkpoint"):
         build_points(tmp_path)
-
-
-def points(frames: int = 10, seed: int = 0) -> Tensor:
-    return torch.rand(frames, POINTS, 2, generator=torch.Generator().manual_seed(seed))
-
-
-def test_landmark_distance() -> None:
-    assert landmark_distance(points(), points()) == 0
-    assert landmark_distance(points() + torch.tensor([0.03, -0.04]), points()) == pytest.approx(0.05, rel=1e-4)
-    half = points()
-    half[:5] += torch.tensor([0.0, 0.1])
-    assert landmark_distance(half, points()) == pytest.approx(0.05, rel=1e-4)
-
-
-def test_steady_movement_is_no_jitter() -> None:
-    still = points(1).expand(10, -1, -1)
-    moving = still + 0.01 * torch.arange(10)[:, None, None]
-    trembling = moving + 0.002 * torch.tensor([1.0, -1.0] * 5)[:, None, None] * torch.tensor([1.0, 0.0])
-    assert landmark_jitter(moving) == pytest.approx(0, abs=1e-6)
-    assert landmark_jitter(trembling) == pytest.approx(0.008, rel=1e-3)  # second differences of +a, -a, +a are 4 a
-    assert landmark_jitter(still[:2]) == 0
-
-
-def test_the_opening_follows_the_reference() -> None:
-    reference = torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert opening_follows((0.02 + 0.1 * reference).float(), reference) == pytest.approx(1, abs=1e-5)
-    assert opening_follows(-reference, reference) == pytest.approx(-1)
-    assert opening_follows(reference, torch.zeros(20)) is None
-
-
-def test_silence_is_a_share_of_the_speech_range() -> None:
-    found = speech_range(np.linspace(0.01, 0.11, 1001), np.array([0.015, 0.025]))
-    assert found is not None
-    assert (found.closed, found.high - found.low) == (pytest.approx(0.02), pytest.approx(0.09))
-    assert found.share(np.array([0.02, 0.029])) == pytest.approx([0, 0.1])
-    assert speech_range(np.linspace(0, 1, 9), np.array([])) is None
-    assert speech_range(np.ones(9), np.array([0.1])) is None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,10 +16,8 @@ from latentsync.constants import TEMPLATE_RESOLUTION
 from latentsync.errors import InputError
 from latentsync.faces.alignment import face_size
 from latentsync.faces.mask import HIDDEN, to_pixels
-from latentsync.losses.landmarks import LandmarkLoss
-from latentsync.losses.lpips import LowerHalfLPIPS, load_lpips
+from latentsync.losses.lpips import LowerHalfLPIPS
 from latentsync.media.video_reader import VideoReader
-from latentsync.models.landmark_network import LandmarkNetwork
 from latentsync.third_party.hyperiqa import SIDE, HyperNet, chosen_frames
 
 LARGEST = 255.0  # grey level
@@ -116,30 +114,14 @@ def decibels(error: float) -> float:
     return min(float(10 * np.log10(LARGEST**2 / error)), MOST_PSNR) if error > 0 else MOST_PSNR
 
 
-class Appearance(NamedTuple):
-    """A perceptual distance of mouths, and its name."""
-
-    name: str
-    distance: Callable[[Tensor, Tensor], Tensor]  # pixels 1 f 3 h w of both -> a scalar, a mean over frames
-
-
-def make_appearance(network: LandmarkNetwork, vgg16: Path | None, device: torch.device | str = "cpu") -> Appearance:
-    """LPIPS of the lower half where the file of VGG-16 is at hand, else the distance of the landmark network's features in its place.
-
-    Raises WeightsError where the file is there and no VGG-16.
-    """
-    if vgg16 is not None:
-        return Appearance("LPIPS (VGG-16, lower half)", load_lpips(vgg16).to(device))
-    loss = LandmarkLoss(network)
-    return Appearance("features of the landmark network, standing in for LPIPS", lambda seen, real: loss(seen, real).landmark_feature)
-
-
 @torch.no_grad()
-def appearance_distance(appearance: Appearance, faces: Tensor, reference: Tensor, device: torch.device | str = "cpu") -> float:
-    """Mean distance over the frames of aligned faces uint8 f h w 3."""
+def appearance_distance(
+    network: Callable[[Tensor, Tensor], Tensor], faces: Tensor, reference: Tensor, device: torch.device | str = "cpu"
+) -> float:
+    """Mean perceptual distance over the frames of aligned faces uint8 f h w 3, by a network of pixels 1 f 3 h w."""
     total = 0.0
     for pair in zip(faces.split(FACES_AT_ONCE), reference.split(FACES_AT_ONCE), strict=True):
-        total += len(pair[0]) * float(appearance.distance(*(to_pixels(part.to(device))[None] for part in pair)))
+        total += len(pair[0]) * float(network(*(to_pixels(part.to(device))[None] for part in pair)))
     return total / len(faces)
 
 
@@ -155,12 +137,12 @@ class Lpips(Metric):
     )
 
     def __init__(self, network: LowerHalfLPIPS, device: torch.device | str = "cpu") -> None:
-        self.appearance, self.device = Appearance(self.name, network), device
+        self.network, self.device = network, device
 
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
         """The mean distance of these frames, once for each of them: k 1."""
         count, same = len(chunk.faces), chunk.faces is chunk.source_faces  # the source beside itself
-        distance = 0.0 if same or not count else appearance_distance(self.appearance, chunk.faces, chunk.source_faces, self.device)
+        distance = 0.0 if same or not count else appearance_distance(self.network, chunk.faces, chunk.source_faces, self.device)
         return np.full((count, 1), distance)
 
 
@@ -259,21 +241,3 @@ class HyperIqa(Metric):
         video = VideoReader(case.video)
         frames = [frame for number in chosen_frames(len(rows)) for frame in video.frames(number, number + 1)]
         return {"hyperiqa": self.network.score(frames)}
-
-
-class PixelDifference(NamedTuple):
-    """How far the pixels of two mouths are apart."""
-
-    l1: float  # mean absolute difference, grey levels
-    psnr: float  # decibels, of the mean squared difference
-
-
-def pixel_difference(faces: Tensor, reference: Tensor) -> PixelDifference:
-    """Of the mouth boxes of aligned faces uint8 f h w 3."""
-    difference = mouths(faces) - mouths(reference)
-    return PixelDifference(float(difference.abs().mean()), decibels(float(difference.double().square().mean())))
-
-
-def pixel_jitter(faces: Tensor) -> float:
-    """Mean absolute second difference along time of the mouth boxes of uint8 f h w 3, grey levels; 0 for fewer than three frames."""
-    return float(mouths(faces).diff(n=2, dim=0).abs().mean()) if len(faces) > 2 else 0.0

@@ -1,8 +1,8 @@
-"""Lip landmarks: finders of mouth points; their distance, jitter and opening; opening in silence."""
+"""Lip landmarks: finders of mouth points, their distance, opening in silence."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +11,6 @@ from facenet_pytorch.models.mtcnn import ONet
 from scipy.ndimage import binary_erosion
 from torch import Tensor
 
-from eval.estimates import pearson
 from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, require_faces
 from eval.metrics.image import FACES_AT_ONCE, RECONSTRUCTION_ALONE
 from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
@@ -39,8 +38,6 @@ LOUD = 95  # percentile of the levels of frames that a sound's level is
 SPEECH_DB, SILENCE_DB = -15.0, -30.0  # levels of frames against it: of speech from here on, of silence up to here
 MARGIN = 3  # frames: lips move before a sound and after it, so silence begins and ends that much inside a pause
 FEWEST = 5  # frames of either
-CLOSED_CM = 0.02  # lips less far apart than this count as closed
-SPEECH_SHARES = (5, 95)  # percentiles of the opening between which speech moves the lips
 _BLOCK = 1 << 12  # frames whose levels are measured together
 
 
@@ -238,43 +235,8 @@ def opening_in_silence(numbers: Sequence[int] | np.ndarray, openings: Sequence[f
     return float(rest.mean() / speech.mean())
 
 
-class SpeechRange(NamedTuple):
-    """Readings of the opening between which lips move, in units of the face's side."""
-
-    closed: float  # mean reading of lips that truly are closed
-    low: float
-    high: float
-
-    def share(self, opening: np.ndarray) -> np.ndarray:
-        """Openings as shares of the range, 0 where lips are closed."""
-        return (opening - self.closed) / (self.high - self.low)
-
-
-def speech_range(openings: np.ndarray, closed: np.ndarray) -> SpeechRange | None:
-    """The range of pooled openings, and the reading of closed lips; None where lips were never closed, or nothing moved."""
-    if not len(closed) or not len(openings):
-        return None
-    low, high = np.percentile(openings, SPEECH_SHARES)
-    return SpeechRange(float(np.mean(closed)), float(low), float(high)) if high > low else None
-
-
 @torch.no_grad()
 def read_mouths(network: LandmarkNetwork, faces: Tensor) -> MouthLandmarks:
     """The mouths on aligned faces uint8 f h w 3, on the CPU; points float32 f 20 2 in units of the face's side."""
     device = next(network.parameters()).device
     return measure(torch.cat([network(to_pixels(part.to(device))).points.cpu() for part in faces.split(FACES_AT_ONCE)]))
-
-
-def landmark_distance(points: Tensor, reference: Tensor) -> float:
-    """LMD: mean distance of the points of two mouths, f 20 2 each, in their unit (Chen et al., ECCV 2018, without a normalisation)."""
-    return float((points - reference).norm(dim=-1).mean())
-
-
-def landmark_jitter(points: Tensor) -> float:
-    """Mean length of the second difference along time of points f 20 2; 0 for fewer than three frames."""
-    return float(points.diff(n=2, dim=0).norm(dim=-1).mean()) if len(points) > 2 else 0.0
-
-
-def opening_follows(gap: Tensor, reference: Tensor) -> float | None:
-    """Pearson's r of the measured and the reference opening along a clip, both n; None where the reference does not move."""
-    return float(pearson(gap, reference)) if float(reference.std(correction=0)) > 0 else None

@@ -16,14 +16,13 @@ from latentsync.constants import AUDIO_SAMPLE_RATE, LATENT_CHANNELS, TEMPLATE_RE
 from latentsync.data.cache import resize_faces
 from latentsync.data.clip_index import LARGEST_LAG
 from latentsync.data.features import audio_frames
-from latentsync.data.sampling import SYNCNET_LENGTHS, choose_syncnet
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.detector import FaceDetector, build_detector, shrink
 from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import Span, plan_spans
 from latentsync.faces.tracking import CUT_SIDE
-from latentsync.losses.sync import IN_SYNC, syncnet_frames
+from latentsync.losses.sync import syncnet_frames
 from latentsync.media.audio import AudioSamples
 from latentsync.media.probe import MediaInfo, probe
 from latentsync.media.video_reader import VideoReader
@@ -55,14 +54,6 @@ class SyncReading(NamedTuple):
     cosines: tuple[float, ...]  # mean cosine where the sound is moved by -MAX_SHIFT .. MAX_SHIFT frames
 
 
-class PairTally(NamedTuple):
-    """How often SyncNet classified pairs of one moment and of two rightly."""
-
-    pairs: int
-    right: int
-    right_shuffled: int  # ... had the labels been shuffled
-
-
 def compare(pictures: Tensor, audio: Tensor) -> SyncReading:
     """The reading of unit vectors, one for each window that begins at frame 0, 1, ...: of the pictures n d and of the sound m d.
 
@@ -81,20 +72,6 @@ def compare(pictures: Tensor, audio: Tensor) -> SyncReading:
     values = torch.stack(cosines).double()
     best = int(values.argmax())
     return SyncReading(MAX_SHIFT - best, float(values[best] - values.median()), tuple(values.tolist()))
-
-
-def pair_accuracy(pictures: Tensor, audio: Tensor, num_frames: int, pairs: int, rng: np.random.Generator) -> PairTally:
-    """Pairs drawn as in training from the windows of one clip, n d and m d: pictures beside the sound of the same or of another moment.
-
-    Raises InputError where the clip is shorter than training takes.
-    """
-    frames = min(len(pictures), len(audio)) + num_frames - 1
-    if frames < SYNCNET_LENGTHS * num_frames:
-        raise InputError(f"A clip of {frames} frames is shorter than {SYNCNET_LENGTHS} windows of {num_frames}: measure longer clips")
-    choices = [choose_syncnet(rng, frames, num_frames) for _ in range(pairs)]
-    cosines = torch.stack([pictures[choice.pictures] @ audio[choice.sound] for choice in choices])
-    in_sync, labels = (cosines > IN_SYNC).numpy(), np.array([choice.label for choice in choices], dtype=bool)
-    return PairTally(pairs, int((in_sync == labels).sum()), int((in_sync == rng.permutation(labels)).sum()))
 
 
 class SyncMeter:
