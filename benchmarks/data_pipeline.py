@@ -130,7 +130,6 @@ def memory(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data_pipeline", description="How fast and how large the data pipeline is.")
     parser.add_argument("--scratch", type=Path, help="folder for what is written and removed (default: the system's)")
     commands = parser.add_subparsers(required=True)

@@ -45,7 +45,6 @@ def rate(dataset: ClipDataset, workers: int, samples: int) -> tuple[float, float
 
 
 def main() -> None:
-    """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description="Samples a second of both data sets.")
     parser.add_argument("clips", type=Path, help="folder of processed clips")
     parser.add_argument("--whisper", type=Path, default=WHISPER_TINY, help="audio encoder (default %(default)s)")

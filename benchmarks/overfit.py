@@ -166,7 +166,6 @@ def recipe(arguments: argparse.Namespace, stage: RecipeStage) -> dict:
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(description="Prepare a training that learns a handful of clips by heart.")
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("videos", type=Path, nargs="+", help="videos of one person each; the first is the validation video, too")

@@ -76,7 +76,6 @@ def row(shift: int, found: Sequence[tuple[int, int] | None]) -> str:
 
 
 def main() -> None:
-    """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sync_offsets", description="Step av_sync on clips of known offsets.")
     parser.add_argument("folder", type=Path, metavar="CLIPS", help="folder of videos of aligned faces in sync with their sound")
     parser.add_argument("--syncnet_config", type=Path, required=True, help="configuration of a SyncNet of pixels")

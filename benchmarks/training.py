@@ -155,7 +155,6 @@ def measure(row: BenchmarkRow, tiny: bool, steps: int, device: str) -> dict[str,
 
 
 def main() -> int:
-    """The command."""
     parser = argparse.ArgumentParser(description="Speed and memory of the denoiser's training.")
     parser.add_argument("--size", choices=("tiny", "full"), default="tiny", help="full wants a GPU of 24 GB or more (default: tiny)")
     parser.add_argument("--steps", type=int, default=5, help="measured after one step of warm-up (default: %(default)s)")

@@ -124,7 +124,6 @@ def _renamed(state_dict: dict[str, Tensor], names: Mapping[str, str]) -> dict[st
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(description="Write seeded random weights in the published formats.")
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--stage", choices=STAGES, default="stage2", help="which denoiser (default: %(default)s)")

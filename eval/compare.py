@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from eval.estimates import NONE, json_value, markdown_table, mean
 from latentsync.cli import CODES, run_command
 from latentsync.errors import InputError
+from latentsync.media.files import check_target, write_json, write_text
 
 RESULTS = "results.json"
 HEADER = ("measure", "kind", "A", "B", "B - A [95 %]", "B better / worse / same", "n")
@@ -24,7 +26,6 @@ OLD_WORDS = {  # in results of older versions -> now
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m eval.compare",
         description="Compare two evaluations of the same pairs: mean differences with their 95 % intervals, and how often B is better.",
@@ -88,8 +89,6 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[list[dict[str, 
 
 def compare_column(a: Mapping[str, Any], b: Mapping[str, Any], measure: str, column: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
     """One number of one kind of case, B less A, over the videos that both have; None where there is none."""
-    from eval.estimates import mean
-
     names = [name for name, case in a["cases"].items() if case["kind"] == kind and name in b["cases"]]
     numbers = [[run["cases"][name]["measures"].get(measure, {}).get("generated") or {} for run in (a, b)] for name in names]
     pairs = np.array([[one.get(column["name"]) for one in both] for both in numbers], dtype=float).reshape(-1, 2)
@@ -109,8 +108,6 @@ def compare_column(a: Mapping[str, Any], b: Mapping[str, Any], measure: str, col
 
 def to_markdown(differences: Sequence[Mapping[str, Any]], notes: Sequence[str], names: tuple[str, str]) -> str:
     """The table."""
-    from eval.estimates import NONE, markdown_table
-
     rows = []
     for found in differences:
         column, low, high = found["column"], found["low"], found["high"]
@@ -131,10 +128,6 @@ def to_markdown(differences: Sequence[Mapping[str, Any]], notes: Sequence[str], 
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Do what the command line says."""
-    from eval.estimates import json_value
-    from latentsync.media.files import check_target, write_json, write_text
-
     if parsed.output is not None:
         check_target(parsed.output, [parsed.a, parsed.b])
     differences, notes = compare(read_results(parsed.a), read_results(parsed.b))
@@ -146,7 +139,6 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parsed = parse_arguments(arguments)
     return run_command(lambda: run(parsed), "eval", "nothing was written.", verbose=parsed.verbose)
 

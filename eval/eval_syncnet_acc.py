@@ -49,7 +49,6 @@ _NAMES = {
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="eval_syncnet_acc.sh",
         description="How often a trained SyncNet distinguishes pictures and sound of one moment from those of two, on clips with the "
@@ -274,7 +273,6 @@ def measure(parsed: argparse.Namespace, temporary: Path) -> tuple[Pairs, dict[st
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Do what the command line says."""
     for name, bound in {"pairs": 1, "offset_clips": 0, "offset_frames": 1, "batch_size": 1, "num_workers": 0}.items():
         if getattr(parsed, name) < bound:
             raise InputError(f"--{name} is {getattr(parsed, name)}: give {bound} or more")
@@ -293,7 +291,6 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
     return run_command(lambda: run(parsed), "eval", "nothing was written but the cache of what clips hold.", verbose=parsed.verbose)
 

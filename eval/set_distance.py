@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eval.estimates import Estimate, markdown_table
 from latentsync.cli import CODES, run_command
 from latentsync.errors import InputError, LatentSyncError, WeightsError, reason_of
+from latentsync.media.files import staged, walk_media, write_json, write_text
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     import torch
@@ -77,10 +79,8 @@ def load_metric(name: str, parsed: argparse.Namespace, checkpoints: Path, device
 
 
 def run(name: str, parsed: argparse.Namespace) -> None:
-    """Do what the command line says."""
     from eval.measure import FaceClips
     from latentsync.faces.detector import build_detector
-    from latentsync.media.files import walk_media, write_json, write_text
     from latentsync.pipelines.build import ROOT, resolve_device
     from latentsync.weights import CHECKPOINTS, file_sha256, weights_path
 
@@ -155,8 +155,6 @@ def to_json(metric: "SetMetric", sets: dict[str, VideoSet]) -> dict[str, Any]:
 
 def to_markdown(metric: "SetMetric", content: dict[str, Any]) -> str:
     """The table, by the content of the JSON file."""
-    from eval.estimates import Estimate, markdown_table
-
     digits, halves = metric.columns[0].digits, content["real_halves"]
     real, generated = ([str(content["sets"][side][key]) for key in ("videos", "features")] for side in SIDES)
     distance = Estimate(content["value"], *content["interval"], 0).text(digits)
@@ -176,8 +174,6 @@ def draw(content: dict[str, Any], path: Path) -> None:
     """Write both distances as points, with the interval. Raises OutputError."""
     from matplotlib.figure import Figure  # here, because importing it searches a folder of settings
 
-    from latentsync.media.files import staged
-
     figure = Figure(figsize=(6, 2), layout="constrained")
     axes = figure.add_subplot()
     value, (low, high) = content["value"], content["interval"]
@@ -192,6 +188,5 @@ def draw(content: dict[str, Any], path: Path) -> None:
 
 
 def main(name: str, arguments: Sequence[str] | None = None) -> int:
-    """Entry point of both commands."""
     parsed = parse_arguments(name, arguments)
     return run_command(lambda: run(name, parsed), "eval", "nothing was written.", verbose=parsed.verbose)

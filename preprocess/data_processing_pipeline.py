@@ -22,7 +22,6 @@ FILTERS = [step.name for step in STEPS if step.is_filter]
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="./data_processing_pipeline.sh",
         description="Make training clips of a folder of raw video: 25 fps, 16 kHz, one aligned face, mouth and sound in step. "
@@ -117,7 +116,6 @@ def executor_maker(arguments: argparse.Namespace) -> Callable[[Sequence[Step]], 
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """The work of the command."""
     check(arguments)
     output = arguments.output_dir or arguments.input_dir.resolve().parent
     if not arguments.report_only:
@@ -145,7 +143,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
     words = "the clips in work were not written, what was done before stays; the same command goes on from there."
     return run_command(lambda: run(parsed), "preprocess", words, quiet=parsed.quiet)

@@ -170,7 +170,6 @@ def _line(clip: Path, target: Path) -> bytes:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.file_list",
         description="Write the clips that came through a pipeline as lists for training and validation (data.train_fileslist).",
@@ -199,7 +198,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """The work of the command."""
     if not 0 <= arguments.val_share <= 1:
         raise InputError(f"--val_share {arguments.val_share:g}: give a share from 0 to 1")
     if arguments.val is not None and arguments.val.resolve() == arguments.output.resolve():
@@ -217,7 +215,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
     return run_command(lambda: run(parsed), "preprocess", "no list was written.")
 

@@ -146,7 +146,6 @@ class Manifest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the file."""
         self.connection.close()
 
     @contextlib.contextmanager
@@ -253,7 +252,6 @@ class Manifest:
         return None if row is None else int(row["parent"])
 
     def has(self, number: int) -> bool:
-        """Whether a row is there."""
         return self.one("SELECT 1 FROM clips WHERE id = ?", number) is not None
 
     def step_names(self) -> list[str]:

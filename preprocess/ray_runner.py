@@ -31,7 +31,6 @@ class RayWorker:
         return ray.get_runtime_context().get_node_id()
 
     def work(self, task: Task) -> Result:
-        """Do a task."""
         self._local.submit(task)
         while not (results := self._local.wait(0.5)):
             pass

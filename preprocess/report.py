@@ -101,12 +101,10 @@ class Histogram:
 
     @property
     def high(self) -> float:
-        """Where the last bin ends."""
         return self.low + len(self.kept) * self.width
 
     @property
     def top(self) -> int:
-        """Clips of the highest bin."""
         return max(map(sum, zip(self.kept, self.rejected, strict=True)))
 
 
@@ -211,7 +209,6 @@ def write_report(manifest: Manifest, target: Path, seed: int = 1) -> None:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.report",
         description="Print what a pipeline kept and rejected, and write a page with histograms and pictures; also while it runs.",
@@ -224,7 +221,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """The work of the command."""
     with read_manifest(arguments.manifest) as manifest:
         target = arguments.output or manifest.output / REPORT_NAME
         print(as_text(count_steps(manifest)))
@@ -237,7 +233,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
     return run_command(lambda: run(parsed), "preprocess", "no page was written.")
 

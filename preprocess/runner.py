@@ -490,7 +490,6 @@ class PipelineProgress:
         self._bar = tqdm(disable=not is_shown, bar_format="{desc}")
 
     def count(self, step: str, outcome: Outcome, is_first: bool) -> None:
-        """A step is through with a clip."""
         kept = sum(isinstance(result, Kept) for result in outcome)
         self.works += 1
         self._counts[step][0] += kept
@@ -517,7 +516,6 @@ class PipelineProgress:
 
     @property
     def seconds(self) -> float:
-        """Since the run began."""
         return time.monotonic() - self._start
 
     @property
@@ -527,7 +525,6 @@ class PipelineProgress:
         return min(1.0, (idle - start) / max(self.seconds * (psutil.cpu_count() or 1), 1e-9))
 
     def close(self) -> None:
-        """Leave the line as it is."""
         self._bar.close()
 
 

@@ -98,17 +98,14 @@ class Step:
 
     @property
     def name(self) -> str:
-        """What the manifest calls it."""
         return self.definition.name
 
     @property
     def folder(self) -> Path:
-        """Where it writes, absolute."""
         return self.output / self.folder_name
 
     @property
     def device(self) -> Literal["cpu", "gpu"]:
-        """What it works on."""
         return self.definition.device
 
     def open(self, device: str) -> ClipProcessor:

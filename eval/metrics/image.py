@@ -105,7 +105,6 @@ class Psnr(Metric):
         return torch.stack([part.double().mean((1, 2, 3)) for part in (squares, mouths(squares))], 1).numpy()
 
     def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
-        """The decibels of their means."""
         return {name: decibels(error) for name, error in super().of_video(case, rows).items()}
 
 
@@ -165,7 +164,6 @@ class Jitter(Metric):
         return boxes.diff(n=2, dim=1).abs().mean((2, 3, 4)).double().T.numpy()[numbers[2:] - numbers[:-2] == 2]
 
     def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
-        """Their ratio."""
         if not len(rows):
             raise InputError("No three successive frames show a face: measure longer videos")
         generated, source = rows.sum(0).tolist()

@@ -148,7 +148,6 @@ class Excerpt:
         self._samples, self._start, self._length = samples, start, max(0, stop - start)
 
     def __len__(self) -> int:
-        """Number of samples."""
         return self._length
 
     def __getitem__(self, part: slice) -> np.ndarray:
