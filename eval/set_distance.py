@@ -71,11 +71,11 @@ def load_metric(name: str, parsed: argparse.Namespace, checkpoints: Path, device
 
     if name == "fvd":
         weights = parsed.i3d or weights_path("i3d", checkpoints)
-        return Fvd(load_i3d(weights, device), parsed.windows, device), weights
+        return Fvd(load_i3d(weights, device=device), parsed.windows, device), weights
     if parsed.every < 1:
         raise InputError(f"--every is {parsed.every}: give 1 for all frames, 5 for five a second")
     weights = parsed.inception or weights_path("inception", checkpoints)
-    return Fid(load_inception(weights, device), parsed.every, device), weights
+    return Fid(load_inception(weights, device=device), parsed.every, device), weights
 
 
 def run(name: str, parsed: argparse.Namespace) -> None:

@@ -92,7 +92,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 def steps_without(skip: str) -> list[StepDefinition]:
     """The steps but for some, named with commas between. Raises InputError for those that cannot be left out."""
-    names = {name.strip() for name in skip.split(",") if name.strip()}
+    names = set(filter(None, map(str.strip, skip.split(","))))
     if unknown := sorted(names - set(FILTERS)):
         raise InputError(f"The step {unknown[0]!r} cannot be left out: name some of {', '.join(FILTERS)}.")
     return [step for step in STEPS if step.name not in names]
@@ -128,10 +128,7 @@ def run(arguments: argparse.Namespace) -> None:
             output=output,
             options={option.name: getattr(arguments, option.name) for option in options_of(STEPS)},
             checkpoints=arguments.checkpoints or ROOT / CHECKPOINTS,
-            limit=arguments.limit,
-            delete_broken=arguments.delete_broken,
-            remove_intermediate=arguments.remove_intermediate,
-            try_again=arguments.try_again,
+            **{name: getattr(arguments, name) for name in ("limit", "delete_broken", "remove_intermediate", "try_again")},
             arguments={name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()},
             show_progress=not arguments.quiet,
         )

@@ -274,18 +274,8 @@ def drop_stale(manifest: Manifest, steps: Sequence[Step]) -> None:
     valid = [f"{step.name}\0{step.digest}" for step in steps]
     stale = f"parent IS NOT NULL AND step || char(0) || digest NOT IN ({', '.join('?' * len(valid))})"
     counts = manifest.connection.execute(f"SELECT step, count(*) FROM clips WHERE {stale} GROUP BY step", valid).fetchall()
-    if counts:
-        known = manifest.connection.execute("SELECT name, settings FROM steps")
-        _log_changes({row["name"]: json.loads(row["settings"]) for row in known}, steps)
-    for row in _rows(manifest, stale, valid):
-        reopen(manifest, row["parent"])
-    for name, count in counts:
-        logger.info("%s: %d results of the settings before were removed", name, count)
-
-
-def _log_changes(known: dict[str, dict[str, Fact]], steps: Sequence[Step]) -> None:
-    """One line for each step that is new, gone, or has other settings than in the run before."""
-    for step in steps:
+    known = {row["name"]: json.loads(row["settings"]) for row in manifest.connection.execute("SELECT name, settings FROM steps")}
+    for step in steps if counts else ():
         before, now = known.pop(step.name, None), dict(step.settings)
         if before is None:
             logger.info("%s was not part of the run before: it works now, and the steps behind it work again", step.name)
@@ -293,8 +283,12 @@ def _log_changes(known: dict[str, dict[str, Fact]], steps: Sequence[Step]) -> No
             names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
             changes = ", ".join(f"{name} {before.get(name)} -> {now.get(name)}" for name in names)
             logger.info("%s has other settings than before (%s): it works again, and so do the steps behind it", step.name, changes)
-    for name in known:
+    for name in known if counts else ():
         logger.info("%s is no longer part of the run: the steps behind it work again", name)
+    for row in _rows(manifest, stale, valid):
+        reopen(manifest, row["parent"])
+    for name, count in counts:
+        logger.info("%s: %d results of the settings before were removed", name, count)
 
 
 def reopen_lost(manifest: Manifest, steps: Sequence[Step]) -> None:

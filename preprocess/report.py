@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
@@ -89,27 +90,11 @@ def as_text(counts: Sequence[StepCount]) -> str:
     return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]).rstrip() for line in lines)
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """How a fact is spread over the clips that ended at a step or came through."""
+def histograms(manifest: Manifest) -> list[dict[str, Any]]:
+    """Of each fact that has a column and more than one value: how it is spread over the clips that ended at a step or came through.
 
-    name: str
-    low: float
-    width: float  # of a bin
-    kept: list[int]
-    rejected: list[int]
-
-    @property
-    def high(self) -> float:
-        return self.low + len(self.kept) * self.width
-
-    @property
-    def top(self) -> int:
-        return max(map(sum, zip(self.kept, self.rejected, strict=True)))
-
-
-def histograms(manifest: Manifest) -> list[Histogram]:
-    """Of each fact that has a column and more than one value; a bin for each value where these are few whole numbers."""
+    A bin for each value where these are few whole numbers; `width` is that of a bin, `top` the clips of the highest one.
+    """
     names = manifest.step_names()
     last = names[-1] if names else RAW
     found = []
@@ -126,21 +111,16 @@ def histograms(manifest: Manifest) -> list[Histogram]:
         query = f'SELECT kept, min(CAST(("{column}" - ?) / ? AS INTEGER), ?) AS bin, count(*) FROM clips WHERE {ends} GROUP BY kept, bin'
         for kept, place, number in manifest.connection.execute(query, (low, width, bins - 1, last)):
             counts[bool(kept)][place] = number
-        found.append(Histogram(column, low, width, counts[1], counts[0]))
+        about = {"name": column, "low": low, "high": low + bins * width, "width": width}
+        found.append(about | {"kept": counts[1], "rejected": counts[0], "top": max(map(sum, zip(*counts, strict=True)))})
     return found
 
 
-@dataclass(frozen=True)
-class ShownClip:
-    """One clip in a report."""
+def choose_clips(manifest: Manifest, seed: int) -> dict[str, list[dict[str, str | None]]]:
+    """A few dozen clips by title: of what came through, of the lowest measures that came through, and of each frequent reason.
 
-    name: str
-    text: str  # why it was rejected, or its measures
-    picture: str | None  # data URI
-
-
-def choose_clips(manifest: Manifest, seed: int) -> dict[str, list[ShownClip]]:
-    """A few dozen clips by title: of what came through, of the lowest measures that came through, and of each frequent reason."""
+    Each with its name, its picture (a data URI) and as text why it was rejected, or its measures.
+    """
     names = manifest.step_names()
     if not names:
         return {}
@@ -161,19 +141,13 @@ def choose_clips(manifest: Manifest, seed: int) -> dict[str, list[ShownClip]]:
     return {title: [clips[row["id"]] for row in group] for title, group in rows.items() if group}
 
 
-def _shown(manifest: Manifest, row: sqlite3.Row) -> ShownClip:
+def _shown(manifest: Manifest, row: sqlite3.Row) -> dict[str, str | None]:
     measures = ", ".join(f"{name} {row[name]:.4g}" for name in manifest.columns if name != "frames" and row[name])
-    path = _picture_path(manifest, row["id"])
-    picture = None if path is None else thumbnail(path, (row["duration"] or 0.0) / 3)
-    return ShownClip(row["name"], row["why"] or measures, picture)
-
-
-def _picture_path(manifest: Manifest, number: int | None) -> Path | None:
-    """The clip's own file; that of the clip before where it has none, or it is gone."""
-    row = manifest.one("SELECT parent, path, made FROM clips WHERE id = ?", number)
-    while row is not None and (row["path"] is None or not manifest.path_of(row).is_file()):
-        row = manifest.one("SELECT parent, path, made FROM clips WHERE id = ?", row["parent"])
-    return None if row is None else manifest.path_of(row)
+    owner: sqlite3.Row | None = row
+    while owner is not None and (owner["path"] is None or not manifest.path_of(owner).is_file()):  # it has none, or it is gone
+        owner = manifest.one("SELECT parent, path, made FROM clips WHERE id = ?", owner["parent"])
+    picture = None if owner is None else thumbnail(manifest.path_of(owner), (row["duration"] or 0.0) / 3)
+    return {"name": row["name"], "text": row["why"] or measures, "picture": picture}
 
 
 def thumbnail(path: Path, at: float) -> str | None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -106,6 +106,7 @@ def distance_estimate(generated: Sequence[np.ndarray], real: Sequence[np.ndarray
 
 INCEPTION = f"the Inception of the original FID as TorchScript, {WEIGHTS['inception'].origin}"
 _INCEPTION_SWITCHES = {"return_features": True}
+load_inception = partial(load_torchscript, origin=INCEPTION, arguments=_INCEPTION_SWITCHES)
 
 
 class Fid(SetMetric):
@@ -132,17 +133,13 @@ class Fid(SetMetric):
         return check_features(self.network(pixels, **_INCEPTION_SWITCHES), len(faces), INCEPTION).numpy()
 
 
-def load_inception(path: Path | str, device: torch.device | str = "cpu") -> torch.nn.Module:
-    """Inception. Raises WeightsError: the file is missing, no TorchScript, or another network."""
-    return load_torchscript(path, INCEPTION, _INCEPTION_SWITCHES, device)
-
-
 Windows = Literal["one", "all"]
 WINDOW = 16  # frames of one input of I3D
 FIRST = 20  # frame at which the one window of a video begins
 SIDE = 224  # pixels of its pictures
 I3D = f"I3D trained on Kinetics-400 as TorchScript, {WEIGHTS['i3d'].origin}"
 _I3D_SWITCHES = {"rescale": False, "resize": False, "return_features": True}
+load_i3d = partial(load_torchscript, origin=I3D, arguments=_I3D_SWITCHES)
 _WHICH = {
     "one": f"frames {FIRST} to {FIRST + WINDOW - 1} of each video; a video that shows no face in one of them is left out",
     "all": f"every {WINDOW} successive frames of each video that show a face, without overlap: more features than LatentSync's one "
@@ -190,8 +187,3 @@ def face_box_picture(frame: np.ndarray, matrix: Tensor, resolution: int) -> np.n
         return None
     x0, y0, x1, y1 = box
     return cv2.resize(frame[y0:y1, x0:x1], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-
-
-def load_i3d(path: Path | str, device: torch.device | str = "cpu") -> torch.nn.Module:
-    """I3D. Raises WeightsError: the file is missing, no TorchScript, or another network."""
-    return load_torchscript(path, I3D, _I3D_SWITCHES, device)

@@ -1,7 +1,7 @@
 """Image quality of aligned faces and of frames: SSIM, PSNR, LPIPS, jitter, identity, hyperIQA."""
 
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import cv2
@@ -32,6 +32,7 @@ IDENTITY = (
     "a TorchScript file of a network like ArcFace (arXiv 1801.07698) that takes RGB faces b 3 112 112 in [-1, 1] and gives embeddings b d"
 )
 RECONSTRUCTION_ALONE = "Of reconstructions alone: with other words the mouth should differ."
+load_identity = partial(load_torchscript, origin=IDENTITY)
 
 
 def mouth_box(resolution: int) -> tuple[slice, slice]:
@@ -208,11 +209,6 @@ def identity_face(frame: np.ndarray, matrix: Tensor, resolution: int) -> Tensor:
     scale = FACE_SCALE / face_size(resolution)[0]
     whole = matrix.double().numpy() * scale + np.array([[0, 0, FACE_SHIFT[0]], [0, 0, FACE_SHIFT[1]]])
     return torch.from_numpy(cv2.warpAffine(frame, whole, (FACE_SIDE, FACE_SIDE), flags=cv2.INTER_LINEAR))
-
-
-def load_identity(path: Path | str, device: torch.device | str = "cpu") -> torch.nn.Module:
-    """A network of identities. Raises WeightsError: the file is missing, or no TorchScript."""
-    return load_torchscript(path, IDENTITY, device=device)
 
 
 class HyperIqa(Metric):

@@ -46,9 +46,7 @@ class PointFinder:
 
     name: str  # in words, for protocols
     has_lips = True  # whether they are the 20 points of outer and inner lips, and not two corners
-
-    def __init__(self) -> None:
-        self._last: list[tuple[Tensor, Tensor]] = []  # faces and points of two chunks
+    _last: Sequence[tuple[Tensor, Tensor]] = ()  # faces and points of two chunks
 
     def find(self, faces: Tensor) -> Tensor:
         """Aligned faces uint8 k R R 3 -> float32 k p 2: shares of the face's side, x before y; NaN where there is no mouth."""
@@ -69,7 +67,6 @@ class LandmarkPoints(PointFinder):
     name = "points 48 to 67 of face-alignment's 68 (2DFAN-4)"
 
     def __init__(self, detector: FaceDetector) -> None:
-        super().__init__()
         self.detector = detector
 
     def locate(self, faces: Tensor) -> Tensor:
@@ -91,7 +88,6 @@ class NetworkPoints(PointFinder):
     name = "the 20 points of this project's landmark network"
 
     def __init__(self, network: LandmarkNetwork) -> None:
-        super().__init__()
         self.network = network
 
     def locate(self, faces: Tensor) -> Tensor:
@@ -105,7 +101,6 @@ class CornerPoints(PointFinder):
     has_lips = False
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        super().__init__()
         self.device = torch.device(device)
         self.network = ONet().eval().requires_grad_(False).to(self.device)
 
@@ -114,7 +109,9 @@ class CornerPoints(PointFinder):
         if not len(faces):
             return torch.empty(0, 2, 2)
         size = face_size(TEMPLATE_RESOLUTION)
-        squares = corner_squares(size)
+        side, (x, y) = round(FACE_SIDE * size[1]), FACE_CENTRE
+        places = [(round(x * size[0] + (a - 0.5) * side), round(y * size[1] + (b - 0.5) * side)) for a, b in SHIFTS]
+        squares = np.array([(*place, side) for place in places])  # n 3, around the same place in every crop
         upright = [cv2.resize(face.numpy(), size, interpolation=cv2.INTER_AREA) for face in faces]  # in the proportions of the picture
         crops = np.stack([cut_square(face, square) for face in upright for square in squares])  # n 48 48 3
         inputs = (torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
@@ -124,13 +121,6 @@ class CornerPoints(PointFinder):
         corners = places.mean(axis=1)[:, CORNER_POINTS] / np.array(size)
         corners[scores[:, 1].reshape(len(faces), -1).mean(axis=1) < MIN_FOLLOW_SCORE] = np.nan
         return torch.from_numpy(corners.astype(np.float32))
-
-
-def corner_squares(size: tuple[int, int]) -> np.ndarray:
-    """Corner x, y and side of the squares that MTCNN is given, around the same place in every crop of (width, height); n 3."""
-    width, height = size
-    side, (x, y) = round(FACE_SIDE * height), FACE_CENTRE
-    return np.array([(round(x * width + (a - 0.5) * side), round(y * height + (b - 0.5) * side), side) for a, b in SHIFTS])
 
 
 def build_points(checkpoints: Path, network: Path | None = None, device: torch.device | str = "cpu") -> PointFinder:

@@ -24,7 +24,7 @@ from latentsync.faces.plan import Span, plan_spans
 from latentsync.faces.tracking import CUT_SIDE
 from latentsync.losses.sync import syncnet_frames
 from latentsync.media.audio import AudioSamples
-from latentsync.media.probe import MediaInfo, probe
+from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.mel import log_mel, mel_window
 from latentsync.models.syncnet import SyncNet, load_syncnet
@@ -168,17 +168,10 @@ def open_sound(video: Path, sound: Path | None = None) -> Iterator[MfccSamples]:
     with AudioSamples(video if sound is None else sound) as samples:
         if samples.is_silent:
             raise InputError(f"{samples.info.path} holds silence only: use a file with sound")
-        lead = round((lag(samples.info) if sound is None else 0.0) * AUDIO_SAMPLE_RATE)
+        starts = [stream and stream.start_time for stream in (samples.info.audio, samples.info.video)]
+        lag = starts[0] - starts[1] if sound is None and None not in starts else 0.0
+        lead = round(lag * AUDIO_SAMPLE_RATE) if abs(lag) > LARGEST_LAG else 0  # delays of codecs pretend less than a frame
         yield Excerpt(samples, -lead, len(samples))
-
-
-def lag(info: MediaInfo) -> float:
-    """Seconds by which the sound of a file begins after its picture; 0 for less than a frame, which delays of codecs pretend, too."""
-    starts = [stream and stream.start_time for stream in (info.audio, info.video)]
-    if starts[0] is None or starts[1] is None:
-        return 0.0
-    late = starts[0] - starts[1]
-    return late if abs(late) > LARGEST_LAG else 0.0
 
 
 def find_tracks(frames: Iterable[np.ndarray], detector: SyncNetDetector) -> list[FaceTrack]:
@@ -191,8 +184,7 @@ def find_tracks(frames: Iterable[np.ndarray], detector: SyncNetDetector) -> list
             cuts.update(cut.frame_num for cut in finder.process_frame(FrameTimecode(number, float(VIDEO_FPS)), small))
             yield frame
 
-    detections = list(detector.boxes(with_cuts_noted()))
-    return link_faces(detections, cuts)
+    return link_faces(list(detector.boxes(with_cuts_noted())), cuts)
 
 
 class SyncMetric(Metric):
