@@ -195,10 +195,7 @@ class ModelUnderTest:
 def find_model(
     named: Sequence[Path | None], overrides: Sequence[str], detector: str, device: str, dtype: str, options: LipsyncOptions
 ) -> ModelUnderTest:
-    """The model of four files (configuration, denoiser, autoencoder, audio encoder), each None for the default of inference.
-
-    Raises ConfigError, WeightsError, InputError.
-    """
+    """The model of four files (configuration, U-Net, VAE, Whisper; None: as inference). Raises ConfigError, WeightsError, InputError."""
     resolve_device(device)
     config, files = locate_models(*named, overrides=overrides)
     completed = options.completed(config.run.inference_steps, config.run.guidance_scale)

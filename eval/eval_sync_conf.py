@@ -82,10 +82,7 @@ def find_videos(place: Path) -> dict[str, Path]:
 
 
 def measure_videos(videos: dict[str, Path], metric: "SyncMetric", output_dir: Path) -> list[dict[str, Any]]:
-    """The numbers of each video, or the reason why it has none; what was measured before is not read again. Raises OutputError.
-
-    The record of a video lies in videos/NAME.json; that of another file, size, time or way of measuring does not count.
-    """
+    """The numbers of each video, or why it has none; what videos/NAME.json holds of the same file and settings stays. OutputError."""
     from latentsync.data.cache import stamp
 
     settings, rows = json.loads(json.dumps({"measure": metric.name, **metric.settings})), []

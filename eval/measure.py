@@ -55,10 +55,7 @@ class FaceClips:
         return self._last[1]
 
     def chunks(self, case: Case, warnings: list[str] | None = None) -> Iterator[Chunk]:
-        """The frames that both videos have; `warnings` receives a sentence where one is longer.
-
-        Raises InputError: see `plan`; also where the video cannot be decoded or is of another size.
-        """
+        """The frames that both videos have; `warnings` receives a sentence where one is longer. Raises InputError: no face, two sizes."""
         video, source = VideoReader(case.video), VideoReader(case.source)
         if (video.width, video.height) != (source.width, source.height):
             raise InputError(

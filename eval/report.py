@@ -127,10 +127,7 @@ class EvaluationResults:
 
 
 def write_report(results: EvaluationResults, folder: Path, clips: int) -> str:
-    """Write results.json, results.md, report.html and small videos of the worst cases, `clips` at most; the text of results.md.
-
-    Raises OutputError.
-    """
+    """Write results.json, results.md and report.html with videos of the worst `clips` cases; the text of results.md. Raises OutputError."""
     write_json(folder / "results.json", results.as_json())
     loader = FileSystemLoader(Path(__file__).parent)
     templates = Environment(loader=loader, autoescape=lambda name: name == PAGE, trim_blocks=True, lstrip_blocks=True)

@@ -37,10 +37,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def evaluate(config: "EvaluationConfig", limit: int | None, subject: "Subject", metrics: "LoadedMetrics") -> str:
-    """Evaluate a subject, one pair after another; the table. A failure of one pair does not stop the others.
-
-    Raises ConfigError, WeightsError, OutputError; InputError where no pair could be measured.
-    """
+    """Evaluate one pair after another; the table. Raises ConfigError, WeightsError, OutputError; InputError: no pair could be measured."""
     from eval.cases import find_videos, make_pairs
     from eval.measure import measure_pair, signatures_of
     from eval.report import EvaluationResults, write_report

@@ -61,10 +61,9 @@ class RawFile:
 
 
 def open_manifest(raw: Path, output: Path, columns: Iterable[str]) -> "Manifest":
-    """Open the manifest of an output folder to write; a new one where there is none.
+    """Open the manifest of an output folder to write; it is made, and missing `columns` of facts are added and filled.
 
-    `columns` are facts that have to have a column of their own; those that an older manifest lacks are added and filled. Raises InputError
-    where it is no manifest or that of another input folder than `raw`, OutputError where it cannot be written.
+    Raises InputError where it is no manifest or that of another input folder than `raw`, OutputError where it cannot be written.
     """
     path, relative = output / MANIFEST_NAME, Path(os.path.relpath(raw, output)).as_posix()
     connection = _connect(path, "mode=rwc")
@@ -309,10 +308,7 @@ def reopen_rejected(manifest: Manifest, reasons: Sequence[str]) -> None:
 
 
 def reopen(manifest: Manifest, number: int) -> None:
-    """Let the next step work again on the clip of a row; where its own file is gone, on the nearest clip before it that is there.
-
-    What was made of it is removed, files and rows.
-    """
+    """Let the next step work again on the clip of a row, or the nearest before it whose file is there; what was made of it is removed."""
     row = manifest.one("SELECT * FROM clips WHERE id = ?", number)
     while row is not None and row["made"] and not manifest.path_of(row).is_file():
         row = manifest.one("SELECT * FROM clips WHERE id = ?", row["parent"])

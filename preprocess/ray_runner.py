@@ -51,14 +51,9 @@ class _RaySlot:
 
 
 class RayExecutor(Executor):
-    """Actors of a Ray cluster; one whose machine goes away is replaced, and its clip is tried again.
+    """Actors of a Ray cluster at an address (None: started here); one whose machine goes away is replaced, and its clip is tried again.
 
-    Args:
-        steps: of the run.
-        workers: actors for steps that need the CPU, a processor each; 0: as many as the cluster has processors for.
-        gpu_workers: actors for steps with a network, sharing the cluster's GPUs; 0: one for each GPU. Without GPUs the other actors do all.
-        address: of the cluster, such as "auto"; None starts one on this machine.
-        timeout: seconds that a step may spend on one clip.
+    `workers` take a processor each (0: all of them), `gpu_workers` share the GPUs (0: one for each; without GPUs the others do all).
     """
 
     def __init__(self, steps: Sequence[Step], workers: int, gpu_workers: int, address: str | None, timeout: float) -> None:

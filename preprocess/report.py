@@ -91,10 +91,7 @@ def as_text(counts: Sequence[StepCount]) -> str:
 
 
 def histograms(manifest: Manifest) -> list[dict[str, Any]]:
-    """Of each fact that has a column and more than one value: how it is spread over the clips that ended at a step or came through.
-
-    A bin for each value where these are few whole numbers; `width` is that of a bin, `top` the clips of the highest one.
-    """
+    """Of each fact with a column and several values: its spread over clips that ended or came through; whole numbers get a bin each."""
     names = manifest.step_names()
     last = names[-1] if names else RAW
     found = []
@@ -117,10 +114,7 @@ def histograms(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def choose_clips(manifest: Manifest, seed: int) -> dict[str, list[dict[str, str | None]]]:
-    """A few dozen clips by title: of what came through, of the lowest measures that came through, and of each frequent reason.
-
-    Each with its name, its picture (a data URI) and as text why it was rejected, or its measures.
-    """
+    """Name, text and picture of a few dozen clips by title: of what came through, of the lowest measures, of each frequent reason."""
     names = manifest.step_names()
     if not names:
         return {}

@@ -93,10 +93,7 @@ class Result:
 
 
 class Executor(Protocol):
-    """Workers somewhere; called from one thread.
-
-    Workers may die and be replaced: for a while none may be free, and every task that was submitted still ends with a `Result`.
-    """
+    """Workers somewhere, called from one thread; those that die are replaced, and every task that was submitted ends with a `Result`."""
 
     def free(self, step: int) -> int:
         """How many tasks of a step could begin at once. Raises LatentSyncError where no worker for it can be started any more."""
@@ -115,16 +112,9 @@ class Executor(Protocol):
 
 
 class Run:
-    """One run of the pipeline.
+    """One run of the pipeline; memory does not grow with the number of clips, since those that wait are rows of the manifest.
 
-    Memory does not grow with the number of clips: those that wait are rows of the manifest. A step does not run ahead of the one behind
-    it by more than a few clips for each worker.
-
-    Args:
-        manifest: opened to write; it says what is done already.
-        steps: in order.
-        scan: the raw files, found as they are wanted; InputError at the first where the folder cannot be read.
-        config: options of the run.
+    The raw files of `scan` are found as they are wanted; InputError at the first where the folder cannot be read.
     """
 
     def __init__(self, manifest: Manifest, steps: Sequence[Step], scan: Iterator[RawFile], config: PipelineConfig) -> None:
@@ -148,10 +138,7 @@ class Run:
         self.manifest.end_run(self._number, ending, **numbers)
 
     def work(self, executor: Executor) -> None:
-        """Give work to an executor until nothing waits and nothing runs: every clip is kept or rejected then.
-
-        Raises LatentSyncError where a step cannot work at all, or no worker is left; what is recorded until then stays.
-        """
+        """Give out work until every clip is kept or rejected. LatentSyncError: a step cannot work at all, or no worker is left."""
         idle_since = time.monotonic()
         while True:
             self._scan_some()
@@ -278,11 +265,7 @@ class _Slot:
 class LocalExecutor(Executor):
     """Processes started by spawn, each when it is first needed; one that dies or is ended is replaced with the next task.
 
-    Args:
-        steps: of the run.
-        workers: processes for steps that need the CPU; where there are no `devices`, for all.
-        devices: a torch device for each process that steps with networks get.
-        timeout: seconds that a step may spend on one clip.
+    One process for each of `devices` does the steps with networks; where there are none, the `workers` do all steps.
     """
 
     def __init__(self, steps: Sequence[Step], workers: int, devices: Sequence[str], timeout: float) -> None:

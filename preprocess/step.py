@@ -119,10 +119,7 @@ def options_of(definitions: Iterable[StepDefinition]) -> list[StepOption]:
 
 
 def plan_steps(definitions: Sequence[StepDefinition], output: Path, options: Options, checkpoints: Path) -> list[Step]:
-    """The steps of a run below `output`; an option that is not given has its default.
-
-    Raises InputError where there are none, or for options that cannot be honoured.
-    """
+    """The steps of a run below `output`; missing options have their defaults. InputError: no step, or options that cannot be honoured."""
     if not definitions:
         raise InputError("No step is left to run: take something off --skip")
     values = {option.name: option.default for option in options_of(definitions)} | dict(options)

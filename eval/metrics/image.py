@@ -77,10 +77,7 @@ def luma(face: Tensor) -> np.ndarray:
 
 
 def ssim_map(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """SSIM (equation 13) of every whole window of two pictures float64 h w in [0, 255]; h - 10, w - 10.
-
-    Raises InputError where the pictures are smaller than a window.
-    """
+    """SSIM (equation 13) of all whole windows of pictures float64 h w in [0, 255]: h - 10, w - 10. InputError: smaller than a window."""
     if min(picture.shape) < SSIM_SIDE:
         raise InputError(
             f"SSIM takes windows of {SSIM_SIDE} pixels a side and the faces have {min(picture.shape)}: use a larger resolution"

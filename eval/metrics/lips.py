@@ -124,10 +124,7 @@ class CornerPoints(PointFinder):
 
 
 def build_points(checkpoints: Path, network: Path | None = None, device: torch.device | str = "cpu") -> PointFinder:
-    """The first that is there: face-alignment's files below `checkpoints`, the file of a landmark network, MTCNN.
-
-    Raises WeightsError where a file is there and cannot be used.
-    """
+    """The first that is there: face-alignment's files, a landmark network's, MTCNN. Raises WeightsError where they cannot be used."""
     boxes, landmarks = (checkpoints / WEIGHTS[name].path for name in ("s3fd", "2dfan4"))
     if boxes.is_file() and landmarks.is_file():
         from latentsync.faces.detector import FanDetector  # takes seconds to import
@@ -212,10 +209,7 @@ def silent_and_spoken(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def opening_in_silence(numbers: Sequence[int] | np.ndarray, openings: Sequence[float] | np.ndarray, levels: np.ndarray) -> float | None:
-    """Mean opening in silence over that in speech; None with too few frames of either, or lips that are never open in speech.
-
-    `numbers` are those of the frames whose opening is known, `levels` those of the sound in all frames.
-    """
+    """Mean opening in silence over that in speech, of frames with these `numbers`; `levels`: the sound in all frames. None: too few."""
     silent, spoken = silent_and_spoken(levels)
     numbers, openings = np.asarray(numbers), np.asarray(openings)
     known = numbers < len(levels)

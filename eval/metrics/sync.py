@@ -161,10 +161,7 @@ class Excerpt:
 
 @contextmanager
 def open_sound(video: Path, sound: Path | None = None) -> Iterator[MfccSamples]:
-    """The sound of a video from its first picture on, or that of another file from its beginning on.
-
-    Raises InputError where there is none, or only silence.
-    """
+    """The sound of a video from its first picture on, or all of another file. Raises InputError: there is none, or only silence."""
     with AudioSamples(video if sound is None else sound) as samples:
         if samples.is_silent:
             raise InputError(f"{samples.info.path} holds silence only: use a file with sound")
@@ -312,9 +309,6 @@ def load_sync_confidence(checkpoints: Path = CHECKPOINTS, device: torch.device |
 def load_stable_sync(
     config: Path, weights: Path, checkpoints: Path = CHECKPOINTS, device: torch.device | str = "cpu", detector: str = "auto"
 ) -> StableSync:
-    """The metric "stable_sync" by a SyncNet of pixels and the face detector of inference.
-
-    Raises ConfigError, WeightsError or InputError where they cannot be used.
-    """
+    """The metric "stable_sync" by a SyncNet of pixels. Raises ConfigError, WeightsError, InputError."""
     faces = build_detector(detector, *(weights_path(name, checkpoints) for name in ("s3fd", "2dfan4")), device)
     return StableSync(load_sync_meter(config, weights, device), faces, file_sha256(weights))

@@ -127,10 +127,7 @@ class LoadedMetrics:
 def load_metrics(
     settings: MeasuresConfig, device: str = "auto", detector: str = "auto", mask: str = "mask", checkpoints: Path = ROOT / CHECKPOINTS
 ) -> LoadedMetrics:
-    """The metrics that are asked for and whose files are there; for the arguments see `MetricSetup`.
-
-    Raises ConfigError for one that does not exist, WeightsError where a file cannot be used, InputError where none has its files.
-    """
+    """The metrics that are asked for and have their files. ConfigError: an unknown one; WeightsError: damaged files; InputError: none."""
     setup, loaded = MetricSetup(settings, resolve_device(device), detector, mask, checkpoints), LoadedMetrics()
     if unknown := [name for name in settings.names if name not in METRICS]:
         raise ConfigError(f"'measures.names' holds {unknown[0]!r}, but the measures are {', '.join(METRICS)}")

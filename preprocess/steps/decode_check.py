@@ -32,10 +32,7 @@ class DecodeCheck:
     min_seconds: float
 
     def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
-        """Keeps the file itself, with its length, size and rate as facts.
-
-        Raises LatentSyncError where the disk does not give the file, or ffmpeg was ended from outside.
-        """
+        """Keeps the file itself, with its length, size and rate as facts. LatentSyncError: the disk gives no file, or ffmpeg was ended."""
         try:
             check_readable(clip.path)
         except InputError as error:
@@ -77,11 +74,7 @@ def missing_seconds(info: MediaInfo, seconds: float) -> float:
 
 
 def decode(info: MediaInfo, start: float | None = None, seconds: float | None = None) -> tuple[float, str | None]:
-    """Decode a file, or a part of it, until the first picture or piece of sound that ffmpeg cannot make whole.
-
-    Returns the seconds that were decoded and the problem that stopped it, None at the end. Raises LatentSyncError where that was not the
-    file's fault.
-    """
+    """Decode a file, or a part, to the first error: seconds decoded, and the problem or None. LatentSyncError: not the file's fault."""
     part: dict[str, object] = {} if start is None or seconds is None else {"ss": f"{start:.3f}", "t": f"{seconds:.3f}"}
     node = media_input(info.path, **part)
     streams = [node[str(info.require_video().index)], node[str(info.require_audio().index)]]
