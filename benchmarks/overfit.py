@@ -11,20 +11,20 @@ on the same clip the old mouth comes back.
 """
 
 import argparse
+import itertools
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from benchmarks.write_random_checkpoint import TINY_AUDIO_DIM, WHISPER_MINUTE, vae_config, write_whisper
@@ -47,21 +47,19 @@ UNET = UNetConfig([32, 64, 128, 128], layers_per_block=1, norm_num_groups=32, cr
 VAE = vae_config(tiny=True) | {"block_out_channels": [16, 32, 64, 64], "norm_num_groups": 8}
 
 
-class RecipeStage(NamedTuple):
-    """What differs between the two trainings."""
-
-    name: str  # of its folder
-    steps: int
-    validation_steps: int
-    batch_size: int
-    lr: float
-    loss_weights: dict[str, float]
-    start: Path | None = None  # weights, relative to OUT_DIR
-
-
-NOISE = RecipeStage("noise", 700, 350, 2, 8e-4, {"recon": 1, "sync": 0, "lpips": 0, "trepa": 0})
-FIRST = Path(NOISE.name) / "checkpoints" / f"checkpoint-{NOISE.steps:08d}.pt"
-ALL_LOSSES = RecipeStage("all_losses", 300, 100, 1, 3e-4, {"recon": 1, "sync": 0.2, "lpips": 0.5, "trepa": 0}, FIRST)
+STAGES = {  # what differs between the two trainings, by the name of their folder; the second goes on from the first
+    "noise": {
+        "data": {"batch_size": 2},
+        "run": {"max_train_steps": 700, "validation_steps": 350, "loss_weights": {"recon": 1, "sync": 0, "lpips": 0, "trepa": 0}},
+        "optimizer": {"lr": 8e-4},
+    },
+    "all_losses": {
+        "data": {"batch_size": 1},
+        "run": {"max_train_steps": 300, "validation_steps": 100, "loss_weights": {"recon": 1, "sync": 0.2, "lpips": 0.5, "trepa": 0}},
+        "optimizer": {"lr": 3e-4},
+        "ckpt": {"resume_ckpt_path": "noise/checkpoints/checkpoint-00000700.pt"},
+    },
+}
 
 
 def cut_faces(video: Path, frames: int, target: Path) -> Tensor:
@@ -94,21 +92,14 @@ def write_random_vgg16(path: Path) -> None:
     torch.save({f"features.{key.partition('.')[2]}": value for key, value in weights.items()}, path)
 
 
-def until(deadline: float, name: str) -> Iterator[tuple[int, float]]:
-    """(step, share of the time that is gone) until a moment; logs the step now and then."""
-    start, step = time.monotonic(), 0
-    while (now := time.monotonic()) < deadline:
-        if step % 200 == 0:
-            logger.info("%s: step %d, %.0f s", name, step, now - start)
-        yield step, (now - start) / (deadline - start)
-        step += 1
-
-
-def train_vae(pixels: Tensor, deadline: float, generator: torch.Generator) -> LatentCodec:
+def train_vae(pixels: Tensor, seconds: float, generator: torch.Generator) -> LatentCodec:
     """An autoencoder of one clip whose latents have the variance that the method counts on."""
     vae = AutoencoderKL.from_config(VAE).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3)
-    for step, gone in until(deadline, "autoencoder"):
+    start = time.monotonic()
+    for step in itertools.count():
+        if (gone := (time.monotonic() - start) / seconds) >= 1:
+            break
         optimizer.param_groups[0]["lr"] = 2e-3 * min(1, (step + 1) / 50) * (1 - gone) + 1e-5
         batch = pixels[torch.randint(len(pixels), (4,), generator=generator)]
         posterior = vae.encode(batch).latent_dist
@@ -121,7 +112,8 @@ def train_vae(pixels: Tensor, deadline: float, generator: torch.Generator) -> La
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    logger.info("autoencoder: last loss %.4f", loss.item())
+        if step % 200 == 0:
+            logger.info("autoencoder: step %d, loss %.4f", step, loss.item())
     normalise_latents(vae.eval().requires_grad_(False), pixels)
     return LatentCodec(vae, slice_size=VAE_SLICE)
 
@@ -138,31 +130,30 @@ def normalise_latents(vae: AutoencoderKL, pixels: Tensor) -> None:
     before.bias[channels:] += 2 * factor.log()  # the logarithms of the variances
 
 
-def recipe(arguments: argparse.Namespace, stage: RecipeStage) -> dict:
+def recipe(arguments: argparse.Namespace, stage: str) -> DictConfig:
     """What the training command reads."""
     trained = arguments.syncnet_config is not None
-    return {
+    shared = {
         "data": {
             "resolution": RESOLUTION,
             "num_frames": load_syncnet_config(arguments.syncnet_config).data.num_frames if trained else NUM_FRAMES,
-            **{"train_data_dir": "clips", "val_data_dir": "same clips", "train_output_dir": stage.name},
-            **{"batch_size": stage.batch_size, "num_workers": 0, "cache_faces": True, "cache_latents": True},
+            **{"train_data_dir": "clips", "val_data_dir": "same clips", "train_output_dir": stage},
+            **{"num_workers": 0, "cache_faces": True, "cache_latents": True, "val_video_path": "video.mp4", "val_audio_path": "video.mp4"},
             **({"syncnet_config_path": str(arguments.syncnet_config.resolve())} if trained else {}),
-            **{"val_video_path": "video.mp4", "val_audio_path": "video.mp4"},
         },
         "model": asdict(UNET),
         "weights": {
             **{"vae": "vae", "whisper": "whisper/tiny.pt", "vgg16": str((arguments.vgg16 or arguments.out_dir / "vgg16.pth").resolve())},
             **({"syncnet": str(arguments.syncnet.resolve())} if trained else {}),
         },
-        "run": {
-            **{"max_train_steps": stage.steps, "validation_steps": stage.validation_steps, "num_val_clips": 12, "ema_decay": 0.99},
-            **{"loss_weights": stage.loss_weights, "guidance_scale": 1.0},
-            **{"enable_gradient_checkpointing": False, "vae_slice_size": 0},  # the clips are small
+        "run": {  # the clips are small
+            **{"num_val_clips": 12, "ema_decay": 0.99, "guidance_scale": 1.0},
+            **{"enable_gradient_checkpointing": False, "vae_slice_size": 0},
         },
-        "optimizer": {"lr": stage.lr, "lr_scheduler": "cosine", "lr_warmup_steps": 30},
-        "ckpt": {"save_ckpt_steps": 100, **({"resume_ckpt_path": str(stage.start)} if stage.start else {})},
+        "optimizer": {"lr_scheduler": "cosine", "lr_warmup_steps": 30},
+        "ckpt": {"save_ckpt_steps": 100},
     }
+    return OmegaConf.merge(shared, STAGES[stage])
 
 
 def main() -> None:
@@ -186,12 +177,12 @@ def main() -> None:
     faces = torch.cat([cut_faces(video, length, clips / f"{number}_{video.stem}.mp4") for number, video in enumerate(arguments.videos)])
     shutil.copytree(clips, arguments.out_dir / "same clips", dirs_exist_ok=True)  # the losses on them with the same noise every time
     write(VideoReader(first, Fraction(VIDEO_FPS)).frames(0, length), first, arguments.out_dir / "video.mp4")
-    codec = train_vae(to_pixels(faces), time.monotonic() + 60 * arguments.minutes, torch.Generator().manual_seed(0))
+    codec = train_vae(to_pixels(faces), 60 * arguments.minutes, torch.Generator().manual_seed(0))
     codec.vae.save_pretrained(arguments.out_dir / "vae")
     if arguments.vgg16 is None:
         write_random_vgg16(arguments.out_dir / "vgg16.pth")
-    for stage in (NOISE, ALL_LOSSES) if arguments.syncnet else (NOISE,):
-        OmegaConf.save(OmegaConf.create(recipe(arguments, stage)), arguments.out_dir / f"{stage.name}.yaml")
+    for stage in list(STAGES)[: 2 if arguments.syncnet else 1]:
+        OmegaConf.save(recipe(arguments, stage), arguments.out_dir / f"{stage}.yaml")
 
 
 if __name__ == "__main__":
