@@ -3,7 +3,6 @@
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +23,6 @@ logger = logging.getLogger("eval")
 RESOLUTION = 256  # pixels a side of the aligned faces
 SEED = 0  # of the halves of the real videos
 SIDES = ("real", "generated")
-
-
-@dataclass
-class VideoSet:
-    """The features of one folder of videos."""
-
-    features: list[np.ndarray] = field(default_factory=list)  # n d of each video that has any
-    failed: dict[str, str] = field(default_factory=dict)  # video -> why it could not be measured
 
 
 def parse_arguments(name: str, arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -92,12 +83,13 @@ def run(name: str, parsed: argparse.Namespace) -> None:
     metric, weights = load_metric(name, parsed, checkpoints, device)
     detector = build_detector(parsed.detector, *(weights_path(file, checkpoints) for file in ("s3fd", "2dfan4")), device)
     face_clips = FaceClips(detector, RESOLUTION)
-    sets = {side: features_of_videos(found, metric, face_clips) for side, found in videos.items()}
-    for side, part in sets.items():
-        if not part.features:
-            why = f", the last because: {list(part.failed.values())[-1]}" if part.failed else ""
-            raise InputError(f"Not one of {len(videos[side])} videos in {getattr(parsed, side)} could be measured{why}")
-    content = to_json(metric, sets) | {
+    features, failed = {}, {}
+    for side, found in videos.items():
+        features[side], failed[side] = features_of_videos(found, metric, face_clips)
+        if not features[side]:
+            why = f", the last because: {list(failed[side].values())[-1]}" if failed[side] else ""
+            raise InputError(f"Not one of {len(found)} videos in {getattr(parsed, side)} could be measured{why}")
+    content = to_json(metric, features, failed) | {
         "weights": {weights.name: file_sha256(weights)},
         "settings": {"detector": detector.name, **{side: str(getattr(parsed, side)) for side in SIDES}},
     }
@@ -109,11 +101,11 @@ def run(name: str, parsed: argparse.Namespace) -> None:
     print(table, end="")
 
 
-def features_of_videos(videos: Sequence[Path], metric: "SetMetric", face_clips: "FaceClips") -> VideoSet:
-    """The features of videos, each with the faces found in itself. Raises WeightsError: a network that is another."""
+def features_of_videos(videos: Sequence[Path], metric: "SetMetric", face_clips: "FaceClips") -> tuple[list[np.ndarray], dict[str, str]]:
+    """The features n d of videos by the faces found in each, and why others have none. Raises WeightsError: a network that is another."""
     from eval.metrics.base import Case
 
-    found = VideoSet()
+    features, failed = [], {}
     for number, path in enumerate(videos, 1):
         logger.info("%s (%d of %d)", path, number, len(videos))
         carried: list[Any] = []
@@ -123,30 +115,30 @@ def features_of_videos(videos: Sequence[Path], metric: "SetMetric", face_clips: 
             raise  # of every video alike
         except LatentSyncError as error:
             logger.warning("%s is left out: %s", path, error)
-            found.failed[str(path)] = reason_of(error)
+            failed[str(path)] = reason_of(error)
             continue
         if parts := list(filter(len, parts)):
-            found.features.append(np.concatenate(parts))
+            features.append(np.concatenate(parts))
         else:
-            found.failed[str(path)] = "it is too short, or shows no face in the frames that are measured"
-    return found
+            failed[str(path)] = "it is too short, or shows no face in the frames that are measured"
+    return features, failed
 
 
-def to_json(metric: "SetMetric", sets: dict[str, VideoSet]) -> dict[str, Any]:
+def to_json(metric: "SetMetric", features: dict[str, list[np.ndarray]], failed: dict[str, dict[str, str]]) -> dict[str, Any]:
     """The distance of both sets, and as a reference that of two halves of the real videos, drawn by seed; None of too few."""
     from eval.metrics.distribution import FEWEST, distance_estimate, set_distance
 
-    real, width = sets["real"].features, sets["real"].features[0].shape[1]
-    counts = {side: sum(map(len, part.features)) for side, part in sets.items()}
+    real, width = features["real"], features["real"][0].shape[1]
+    counts = {side: sum(map(len, part)) for side, part in features.items()}
     order = np.random.default_rng(SEED).permutation(len(real))
     halves = [[real[index] for index in part] for part in (order[::2], order[1::2])]
-    value, low, high, _ = distance_estimate(sets["generated"].features, real)
+    value, low, high, _ = distance_estimate(features["generated"], real)
     return {
         "measure": metric.name,
         "value": value,
         "interval": [low, high],
         "real_halves": None if any(sum(map(len, half)) < FEWEST for half in halves) else set_distance(*halves),
-        "sets": {side: {"videos": len(part.features), "features": counts[side], "failed": part.failed} for side, part in sets.items()},
+        "sets": {side: {"videos": len(features[side]), "features": counts[side], "failed": failed[side]} for side in SIDES},
         "features_width": width,
         "full_rank": min(counts.values()) > width,
         "protocol": metric.protocol,

@@ -57,16 +57,13 @@ class RayExecutor(Executor):
     """
 
     def __init__(self, steps: Sequence[Step], workers: int, gpu_workers: int, address: str | None, timeout: float) -> None:
-        self._steps, self._timeout = list(steps), timeout
         self._join(address)
         have = ray.cluster_resources()
         gpus = have.get("GPU", 0.0)
         gpu_workers = (gpu_workers or int(gpus)) if gpus else 0
         workers = workers or max(1, int(have.get("CPU", 1.0)) - gpu_workers)
         self._gpu_share = min(1.0, gpus / gpu_workers) if gpu_workers else 0.0
-        self._pools = {"cpu": [_RaySlot(False) for _ in range(workers)]}
-        self._pools["gpu"] = [_RaySlot(True) for _ in range(gpu_workers)] or self._pools["cpu"]
-        self._all = self._pools["cpu"] + (self._pools["gpu"] if gpu_workers else [])
+        super().__init__(steps, [_RaySlot(False) for _ in range(workers)], [_RaySlot(True) for _ in range(gpu_workers)], timeout)
         for slot in self._all:
             self._start(slot)
 
@@ -89,17 +86,12 @@ class RayExecutor(Executor):
         slot.actor = kind.remote(self._steps, "cuda:0" if slot.gpu else "cpu", self._timeout)  # an actor sees its own GPU alone
         slot.starting = slot.actor.ready.remote()
 
-    def free(self, step: int) -> int:
-        """How many tasks of a step could begin at once. Raises LatentSyncError where all actors for it die before they begin."""
-        self._check_started()
-        return sum(slot.task is None and slot.starting is None for slot in self._pools[self._steps[step].device])
-
-    def slots(self) -> int:
-        return len(self._all)
+    def _free(self, step: int) -> list[_RaySlot]:
+        self._check_started()  # LatentSyncError where all actors for it die before they begin
+        return [slot for slot in super()._free(step) if slot.starting is None]
 
     def submit(self, task: Task) -> None:
-        pool = self._pools[self._steps[task.step].device]
-        slot = next(slot for slot in pool if slot.task is None and slot.starting is None)
+        slot = self._free(task.step)[0]
         slot.task, slot.begun, slot.answer = task, time.monotonic(), slot.actor.work.remote(task)
 
     def wait(self, seconds: float) -> list[Result]:

@@ -16,7 +16,7 @@ from itertools import chain, islice
 from multiprocessing import connection as mpc
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import psutil
 from tqdm import tqdm
@@ -92,23 +92,37 @@ class Result:
     why: str = ""  # one sentence about the failure
 
 
-class Executor(Protocol):
+class Executor:
     """Workers somewhere, called from one thread; those that die are replaced, and every task that was submitted ends with a `Result`."""
+
+    def __init__(self, steps: Sequence[Step], cpu: list[Any], gpu: list[Any], timeout: float) -> None:
+        """Takes slots for steps that need the CPU, and for those with networks; where there are none of these, the first do all."""
+        self._steps, self._timeout = list(steps), timeout
+        self._pools, self._all = {"cpu": cpu, "gpu": gpu or cpu}, [*cpu, *gpu]
+
+    def _free(self, step: int) -> list[Any]:
+        """The slots that can begin a step."""
+        return [slot for slot in self._pools[self._steps[step].device] if slot.task is None]
 
     def free(self, step: int) -> int:
         """How many tasks of a step could begin at once. Raises LatentSyncError where no worker for it can be started any more."""
+        return len(self._free(step))
 
     def slots(self) -> int:
         """How many tasks can run at the same time."""
+        return len(self._all)
 
     def submit(self, task: Task) -> None:
         """Begin a task; a worker must be free."""
+        raise NotImplementedError
 
-    def wait(self, seconds: float) -> Sequence[Result]:
+    def wait(self, seconds: float) -> list[Result]:
         """Results of tasks that have ended; waits up to `seconds` for the first."""
+        raise NotImplementedError
 
     def close(self, at_once: bool) -> None:
         """End all workers; `at_once` interrupts running tasks, whose unfinished files are removed."""
+        raise NotImplementedError
 
 
 class Run:
@@ -269,20 +283,11 @@ class LocalExecutor(Executor):
     """
 
     def __init__(self, steps: Sequence[Step], workers: int, devices: Sequence[str], timeout: float) -> None:
-        self._steps, self._timeout = list(steps), timeout
+        super().__init__(steps, [_Slot("cpu") for _ in range(workers)], [_Slot(device) for device in devices], timeout)
         self._context = multiprocessing.get_context("spawn")
-        self._pools = {"cpu": [_Slot("cpu") for _ in range(workers)]}
-        self._pools["gpu"] = [_Slot(device) for device in devices] or self._pools["cpu"]
-        self._all = self._pools["cpu"] + (self._pools["gpu"] if devices else [])
-
-    def free(self, step: int) -> int:
-        return sum(slot.task is None for slot in self._pools[self._steps[step].device])
-
-    def slots(self) -> int:
-        return len(self._all)
 
     def submit(self, task: Task) -> None:
-        slot = next(slot for slot in self._pools[self._steps[task.step].device] if slot.task is None)
+        slot = self._free(task.step)[0]
         if slot.process is None or not slot.process.is_alive():
             self._start(slot)
         assert slot.pipe is not None

@@ -106,8 +106,6 @@ def test_silence_of_a_file(tmp_path: Path) -> None:
     parts = in_two(lambda part, start: chunk(talking[part], talking[part], start=start), 60)
     assert measured(Silence(Written()), *parts, of=of) == {"silence_open": pytest.approx(0.1)}
     assert measured(Silence(Written()), chunk(frozen, talking), of=of) == {"silence_open": pytest.approx(1)}
-    corners = CornerPoints.__new__(CornerPoints)  # without a network: it is not asked
-    assert measured(Silence(corners), chunk(frozen, talking), of=of) == {"silence_open": None}
     with pytest.raises(InputError, match="gone"):
         measured(Silence(Written()), chunk(frozen, frozen), of=case(audio=str(tmp_path / "gone.wav")))
 

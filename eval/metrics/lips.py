@@ -45,7 +45,6 @@ class PointFinder:
     """Finds the points of mouths, once where several metrics need those of the same faces."""
 
     name: str  # in words, for protocols
-    has_lips = True  # whether they are the 20 points of outer and inner lips, and not two corners
     _last: Sequence[tuple[Tensor, Tensor]] = ()  # faces and points of two chunks
 
     def find(self, faces: Tensor) -> Tensor:
@@ -98,7 +97,6 @@ class CornerPoints(PointFinder):
     """The mouth's corners by the last of MTCNN's networks, on squares around the place where alignment has put the face."""
 
     name = "the two corners of the mouth by MTCNN, since neither face-alignment's files nor a landmark network are here"
-    has_lips = False
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
@@ -157,16 +155,15 @@ class Lmd(Metric):
 
 
 class Silence(Metric):
-    """Whether the lips rest in pauses of the sound."""
+    """Whether the lips rest in pauses of the sound, by a finder of the 20 points of outer and inner lips."""
 
     name = "silence"
     columns = (Column("silence_open", better="low"),)
 
     def __init__(self, finder: PointFinder) -> None:
         self.finder = finder
-        known = finder.name if finder.has_lips else f"nothing, since two corners have no opening ({finder.name})"
         self.protocol = (
-            f"Mean opening of the inner lips in silence over that in speech, by {known}. The level of a frame is that of the sound's "
+            f"Mean opening of the inner lips in silence over that in speech, by {finder.name}. The level of a frame is that of the sound's "
             f"{SAMPLES} samples at {AUDIO_SAMPLE_RATE} Hz; speech is from {SPEECH_DB:.0f} dB of the {LOUD}th percentile of levels on, "
             f"silence up to {SILENCE_DB:.0f} dB and at least {MARGIN} frames away from anything louder. "
             f"None without {FEWEST} frames of either: 0 is a mouth that closes, 1 one that pays no attention."
@@ -174,15 +171,11 @@ class Silence(Metric):
 
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
         """Number of the frame and opening of its lips, for each face that shows them: n 2."""
-        if not self.finder.has_lips:
-            return np.empty((0, 2))
         openings = lip_gaps(self.finder.find(chunk.faces)).mean(-1).double().numpy()
         return np.stack([chunk.numbers, openings], 1)[np.isfinite(openings)]
 
     def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
         """Raises InputError where there is no sound, or no face."""
-        if not self.finder.has_lips:
-            return {"silence_open": None}
         numbers, openings = require_faces(rows).T
         return {"silence_open": opening_in_silence(numbers.astype(int), openings, frame_levels(case.audio))}
 
