@@ -70,15 +70,15 @@ def vae_config(tiny: bool = False) -> dict[str, Any]:
 def random_weights(like: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     """Weights of the given names and shapes: normal with variance 1 / fan-in, norms the identity, biases zero, tables as they must be."""
     generator = torch.Generator().manual_seed(seed)
-    return {key: _random_entry(key, value, generator) for key, value in like.items()}
-
-
-def _random_entry(key: str, value: Tensor, generator: torch.Generator) -> Tensor:
-    if key.endswith(".pe"):
-        return position_table(MAX_FRAMES, value.shape[-1])
-    if value.dim() > 1:
-        return torch.randn(value.shape, generator=generator) / math.sqrt(value[0].numel())
-    return torch.ones(value.shape) if key.endswith("weight") else torch.zeros(value.shape)
+    found = {}
+    for key, value in like.items():
+        if key.endswith(".pe"):
+            found[key] = position_table(MAX_FRAMES, value.shape[-1])
+        elif value.dim() > 1:
+            found[key] = torch.randn(value.shape, generator=generator) / math.sqrt(value[0].numel())
+        else:
+            found[key] = torch.ones(value.shape) if key.endswith("weight") else torch.zeros(value.shape)
+    return found
 
 
 def write_unet(path: Path, config: UNetConfig, seed: int = 0, version: str = "1.6") -> None:

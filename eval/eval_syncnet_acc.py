@@ -124,30 +124,23 @@ def measure_pairs(network: SyncNet, step: SyncNetStep, batches: Iterable[SyncNet
     return Pairs(cosines, labels, clips, loss / len(labels), list(problems))
 
 
-def read_offset(dataset: SyncNetDataset, place: int, meter: SyncMeter, most_frames: int) -> SyncReading:
-    """Offset and confidence of a clip, by its first frames. Raises InputError where it is too short or unreadable."""
-    clip, length = dataset.catalog.clips[place], dataset.num_frames
-    mel = dataset.mels(clip.path)
-    frames = min(clip.frames, audio_frames(mel), most_frames)
-    if frames < length + MAX_SHIFT:
-        raise InputError(f"{clip.path} is {frames} frames long and an offset needs {length + MAX_SHIFT}: measure longer clips")
-    audio = meter.embed_audio(mel[:, : window_start(frames - length) + window_length(length)])
-    return compare(meter.embed_faces(dataset.faces(clip, range(frames))), audio)
-
-
 def read_offsets(
     dataset: SyncNetDataset, meter: SyncMeter, parsed: argparse.Namespace, accelerator: Accelerator
 ) -> tuple[dict[str, SyncReading], dict[str, str]]:
-    """Offset and confidence of some clips, evenly spread, by path; and why others have none."""
-    found, failed, count = {}, {}, min(len(dataset), parsed.offset_clips)
-    places = [place * len(dataset) // count for place in range(count)]
-    for place in tqdm(places, desc="Offsets", unit="clip", disable=parsed.quiet or not places):
-        name = str(dataset.catalog.clips[place].path)
+    """Offset and confidence of some clips, evenly spread, by their first frames; and why others have none: too short, or unreadable."""
+    found, failed, count, length = {}, {}, min(len(dataset), parsed.offset_clips), dataset.num_frames
+    for place in tqdm(range(count), desc="Offsets", unit="clip", disable=parsed.quiet or not count):
+        clip = dataset.catalog.clips[place * len(dataset) // count]
         try:
+            mel = dataset.mels(clip.path)
+            frames = min(clip.frames, audio_frames(mel), parsed.offset_frames)
+            if frames < length + MAX_SHIFT:
+                raise InputError(f"{clip.path} is {frames} frames long and an offset needs {length + MAX_SHIFT}: measure longer clips")
             with accelerator.autocast():
-                found[name] = read_offset(dataset, place, meter, parsed.offset_frames)
+                audio = meter.embed_audio(mel[:, : window_start(frames - length) + window_length(length)])
+                found[str(clip.path)] = compare(meter.embed_faces(dataset.faces(clip, range(frames))), audio)
         except InputError as error:
-            failed[name] = str(error)
+            failed[str(clip.path)] = str(error)
     return found, failed
 
 

@@ -250,9 +250,6 @@ class Manifest:
         row = self.one("SELECT parent FROM clips WHERE made AND step = ? AND path = ? AND parent != ?", step.name, text, parent)
         return None if row is None else int(row["parent"])
 
-    def has(self, number: int) -> bool:
-        return self.one("SELECT 1 FROM clips WHERE id = ?", number) is not None
-
     def step_names(self) -> list[str]:
         """Steps of the newest run, in order."""
         return [row["name"] for row in self.connection.execute("SELECT name FROM steps ORDER BY position")]

@@ -206,7 +206,7 @@ class Run:
         """Record the result of a clip, or let it be tried again."""
         task, step = result.task, self.steps[result.task.step]
         self._running.remove(task.number)
-        if not self.manifest.has(task.number):  # an earlier clip is worked on again
+        if self.manifest.one("SELECT 1 FROM clips WHERE id = ?", task.number) is None:  # an earlier clip is worked on again
             return
         if result.failure is None:
             self._failing[task.step].clear()

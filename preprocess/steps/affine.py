@@ -60,7 +60,9 @@ class Affine:
         plan = plan_spans(source.frames(), self.detector, self.resolution, VIDEO_FPS)
         spans = [span for span in plan.spans if span.stop - span.start >= self.min_seconds * VIDEO_FPS]
         if not spans:
-            return [Rejected(NOT_FOLLOWED, why_not(clip, plan))]
+            longest = max((span.stop - span.start for span in plan.spans), default=0)
+            why = f"{clip.name} shows one face for at most {longest} of {plan.num_frames} frames in a row{gaps(plan)}"
+            return [Rejected(NOT_FOLLOWED, why)]
         whole = len(spans) == 1 and spans[0].stop - spans[0].start == plan.num_frames
         outcome: list[Kept | Rejected] = []
         for number, span in enumerate(spans):
@@ -95,12 +97,6 @@ class Affine:
         for start in range(0, len(matrices), BATCH):
             batch = list(islice(frames, BATCH))
             yield from warp_faces(batch, matrices[start : start + len(batch)], self.resolution, self.device).cpu().numpy()
-
-
-def why_not(clip: ClipFile, plan: "FacePlan") -> str:
-    """One sentence about a clip whose face is seen in too short stretches."""
-    longest = max((span.stop - span.start for span in plan.spans), default=0)
-    return f"{clip.name} shows one face for at most {longest} of {plan.num_frames} frames in a row{gaps(plan)}"
 
 
 def gaps(plan: "FacePlan") -> str:

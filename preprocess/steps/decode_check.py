@@ -49,8 +49,8 @@ class DecodeCheck:
         seconds, problem = decode(info)
         length = info.duration or 0.0
         if problem is not None:
-            inner = (MARGIN, length - 2 * MARGIN)  # start and seconds
-            again = decode(info, *inner)[1] if inner[1] > self.min_seconds else problem
+            inner = length - 2 * MARGIN  # seconds
+            again = decode(info, ss=f"{MARGIN:.3f}", t=f"{inner:.3f}")[1] if inner > self.min_seconds else problem
             if again is not None:
                 return [Rejected(BROKEN, f"{clip.source} cannot be decoded to its end: {again}")]
             seconds = length
@@ -73,9 +73,8 @@ def missing_seconds(info: MediaInfo, seconds: float) -> float:
     return missing if missing > max(MARGIN, MAX_MISSING * info.duration) else 0.0
 
 
-def decode(info: MediaInfo, start: float | None = None, seconds: float | None = None) -> tuple[float, str | None]:
+def decode(info: MediaInfo, **part: str) -> tuple[float, str | None]:
     """Decode a file, or a part, to the first error: seconds decoded, and the problem or None. LatentSyncError: not the file's fault."""
-    part: dict[str, object] = {} if start is None or seconds is None else {"ss": f"{start:.3f}", "t": f"{seconds:.3f}"}
     node = media_input(info.path, **part)
     streams = [node[str(info.require_video().index)], node[str(info.require_audio().index)]]
     arguments = ffmpeg.get_args(ffmpeg.output(*streams, "-", f="null"))
