@@ -44,7 +44,6 @@ def parse_arguments(name: str, arguments: Sequence[str] | None = None) -> argpar
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     if name == "fid":
         parser.add_argument("--inception", type=Path, help="Inception as TorchScript (default: that in checkpoints/)")
-        parser.add_argument("--every", type=int, default=1, metavar="N", help="take every Nth frame (default %(default)s)")
     else:
         parser.add_argument("--i3d", type=Path, help="I3D as TorchScript (default: i3d_torchscript.pt in checkpoints/)")
         windows = (
@@ -56,17 +55,15 @@ def parse_arguments(name: str, arguments: Sequence[str] | None = None) -> argpar
 
 
 def load_metric(name: str, parsed: argparse.Namespace, checkpoints: Path, device: "torch.device") -> "tuple[SetMetric, Path]":
-    """The metric of a command line, and the file of its network. Raises InputError, WeightsError."""
+    """The metric of a command line, and the file of its network. Raises WeightsError."""
     from eval.metrics.distribution import Fid, Fvd, load_i3d, load_inception
     from latentsync.weights import weights_path
 
     if name == "fvd":
         weights = parsed.i3d or weights_path("i3d", checkpoints)
         return Fvd(load_i3d(weights, device=device), parsed.windows, device), weights
-    if parsed.every < 1:
-        raise InputError(f"--every is {parsed.every}: give 1 for all frames, 5 for five a second")
     weights = parsed.inception or weights_path("inception", checkpoints)
-    return Fid(load_inception(weights, device=device), parsed.every, device), weights
+    return Fid(load_inception(weights, device=device), device), weights
 
 
 def run(name: str, parsed: argparse.Namespace) -> None:

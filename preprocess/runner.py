@@ -114,15 +114,12 @@ class Executor:
 
     def submit(self, task: Task) -> None:
         """Begin a task; a worker must be free."""
-        raise NotImplementedError
 
     def wait(self, seconds: float) -> list[Result]:
         """Results of tasks that have ended; waits up to `seconds` for the first."""
-        raise NotImplementedError
 
     def close(self, at_once: bool) -> None:
         """End all workers; `at_once` interrupts running tasks, whose unfinished files are removed."""
-        raise NotImplementedError
 
 
 class Run:

@@ -110,27 +110,26 @@ load_inception = partial(load_torchscript, origin=INCEPTION, arguments=_INCEPTIO
 
 
 class Fid(SetMetric):
-    """Frechet inception distance of faces (arXiv 1706.08500); of `every` frames one is taken, since neighbours hardly differ."""
+    """Frechet inception distance of faces (arXiv 1706.08500)."""
 
     name = "fid"
     columns = (Column("fid", better="low", digits=2),)
 
-    def __init__(self, network: torch.nn.Module, every: int = 1, device: torch.device | str = "cpu") -> None:
-        self.network, self.every, self.device = network, every, device
-        which = "all frames" if every == 1 else f"every {every}th frame, counted from the first,"
-        self.protocol = (
-            f"Frechet distance of the pooled features of Inception (TensorFlow's of 2015, as TorchScript, which resizes as the "
-            f"original does) of the aligned faces of {which} that show a face."
-        )
+    protocol = (
+        "Frechet distance of the pooled features of Inception (TensorFlow's of 2015, as TorchScript, which resizes as the original does) "
+        "of the aligned faces of all frames that show a face."
+    )
+
+    def __init__(self, network: torch.nn.Module, device: torch.device | str = "cpu") -> None:
+        self.network, self.device = network, device
 
     @torch.no_grad()
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
         """Features of the faces: n 2048."""
-        faces = chunk.faces[torch.from_numpy(chunk.numbers % self.every == 0)]  # n R R 3
-        if not len(faces):
+        if not len(chunk.faces):
             return np.empty((0, 0))
-        pixels = faces.permute(0, 3, 1, 2).to(self.device)  # n c h w, uint8
-        return check_features(self.network(pixels, **_INCEPTION_SWITCHES), len(faces), INCEPTION).numpy()
+        pixels = chunk.faces.permute(0, 3, 1, 2).to(self.device)  # n c h w, uint8
+        return check_features(self.network(pixels, **_INCEPTION_SWITCHES), len(pixels), INCEPTION).numpy()
 
 
 Windows = Literal["one", "all"]

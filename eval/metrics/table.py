@@ -91,7 +91,7 @@ METRICS: dict[str, tuple[Callable[[MetricSetup], Metric], Sequence[str]]] = {  #
     "hyperiqa": (lambda setup: HyperIqa(setup.load("hyperiqa", load_hyperiqa)), ["hyperiqa"]),
     "fvd": (lambda setup: Fvd(setup.load("i3d", load_i3d), "one", setup.device), ["i3d"]),
     "fvd_all": (lambda setup: Fvd(setup.load("i3d", load_i3d), "all", setup.device), ["i3d"]),
-    "fid": (lambda setup: Fid(setup.load("inception", load_inception), 1, setup.device), ["inception"]),
+    "fid": (lambda setup: Fid(setup.load("inception", load_inception), setup.device), ["inception"]),
 }
 
 
