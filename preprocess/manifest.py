@@ -79,13 +79,10 @@ def open_manifest(raw: Path, output: Path, columns: Iterable[str]) -> "Manifest"
                 connection.execute(f"UPDATE clips SET \"{name}\" = {value} WHERE {kind} IN ('integer', 'real')")
             connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", [("format", _FORMAT), ("input", relative)])
     except sqlite3.OperationalError as error:
-        connection.close()
         raise OutputError(f"cannot write {path}: {first_line(error)}") from None
     except sqlite3.DatabaseError as error:
-        connection.close()
         raise InputError(f"{path} is no manifest of this pipeline ({first_line(error)}): give another --output_dir") from None
     if (other := _input_of(connection, path)) != relative:
-        connection.close()
         raise InputError(f"{output} holds the clips of {(output / other).resolve()}, not of {raw}: give each input its own --output_dir")
     return Manifest(connection, raw, output)
 
@@ -100,7 +97,6 @@ def read_manifest(path: Path) -> "Manifest":
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:  # SQLite cannot put its index of what was written last (-shm) beside it
-        connection.close()
         connection = _connect(path, "mode=ro&immutable=1")
         log = path.with_name(f"{path.name}-wal")
         if log.is_file() and log.stat().st_size:
@@ -125,24 +121,19 @@ def _input_of(connection: sqlite3.Connection, path: Path) -> str:
     try:
         about = dict(map(tuple, connection.execute("SELECT key, value FROM meta")))
     except sqlite3.DatabaseError as error:
-        connection.close()
         raise InputError(f"{path} is no manifest of this pipeline ({first_line(error)}): name another file") from None
     if about.get("format") != _FORMAT:
-        connection.close()
         raise InputError(f"{path} was written by another version of this pipeline: give another --output_dir")
     return about["input"]
 
 
-class Manifest:
+class Manifest(contextlib.AbstractContextManager):
     """The rows of one output folder; one process writes, any number may read. `raw` is the input folder."""
 
     def __init__(self, connection: sqlite3.Connection, raw: Path, output: Path) -> None:
         self.connection, self.raw, self.output = connection, raw, output
         names = [row["name"] for row in connection.execute("PRAGMA table_info (clips)")]
         self.columns = [name for name in names if name not in _ROW]  # facts that have a column of their own
-
-    def __enter__(self) -> "Manifest":
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.connection.close()

@@ -57,14 +57,12 @@ def test_the_list_is_fixed_once_it_is_written(videos: Path, tmp_path: Path) -> N
 
 
 def test_nothing_to_measure_is_said(videos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no video"):
-        find_videos(tmp_path)
-    with pytest.raises(InputError, match="does not exist"):
-        find_videos(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="Not one of 1"):
-        make_pairs([videos / "broken.mp4"], ["cross"], 0)
-    with pytest.raises(InputError, match="no sound"):
-        make_pairs([videos / "mute.mp4"], ["reconstruction"], 0)
+    for place, words in ((tmp_path, "holds no video"), (tmp_path / "nowhere", "does not exist")):
+        with pytest.raises(InputError, match=words):
+            find_videos(place)
+    for name, kind, words in (("broken.mp4", "cross", "Not one of 1"), ("mute.mp4", "reconstruction", "no sound")):
+        with pytest.raises(InputError, match=words):
+            make_pairs([videos / name], [kind], 0)
 
 
 def test_videos_are_generated_once_and_failures_are_named(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,7 +14,6 @@ from eval.measure import MetricRun
 from eval.metrics.image import (
     FACE_SIDE,
     MOST_PSNR,
-    HyperIqa,
     Identity,
     Jitter,
     Lpips,
@@ -188,19 +186,3 @@ def test_faces_for_identity_are_upright_and_whole() -> None:
     assert found.shape == (FACE_SIDE, FACE_SIDE)
     y, x = np.unravel_index(found.argmax(), found.shape)
     assert abs(x - 38.3) < 3 and abs(y - 51.7) < 3  # the left eye of ArcFace's template
-
-
-def test_hyperiqa_scores_first_middle_and_last_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Source:
-        def __init__(self, path: Path) -> None:
-            assert path == Path("generated.mp4")
-
-        def frames(self, start: int, stop: int) -> list[np.ndarray]:
-            return [np.full((8, 8, 3), number, np.uint8) for number in range(start, stop)]
-
-    monkeypatch.setattr("eval.metrics.image.VideoReader", Source)
-    metric = HyperIqa(SimpleNamespace(score=lambda frames: [int(frame[0, 0, 0]) for frame in frames]))
-    parts = in_two(lambda part, start: chunk(faces(7)[part], faces(7)[part], start=start), 7)
-    assert measured(metric, *parts) == {"hyperiqa": [0, 3, 6]}
-    with pytest.raises(InputError, match="no frame"):
-        measured(metric)

@@ -32,12 +32,7 @@ class Written(PointFinder):
 
     name = "what is written in the picture"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = 0
-
     def locate(self, faces: Tensor) -> Tensor:
-        self.asked += 1
         values = faces[:, 0, :3, 0].float() / 256  # k: x, opening, whether there is a mouth
         points = torch.zeros(len(faces), POINTS, 2)
         points[..., 0] = values[:, :1]
@@ -108,18 +103,6 @@ def test_silence_of_a_file(tmp_path: Path) -> None:
     assert measured(Silence(Written()), chunk(frozen, talking), of=of) == {"silence_open": pytest.approx(1)}
     with pytest.raises(InputError, match="gone"):
         measured(Silence(Written()), chunk(frozen, frozen), of=case(audio=str(tmp_path / "gone.wav")))
-
-
-def test_points_of_the_same_faces_are_found_once() -> None:
-    finder = Written()
-    first, second, third = (mouths([value]) for value in (10, 20, 30))
-    for _ in range(3):
-        assert float(finder.find(first)[0, 0, 0]) == 10 / 256
-        assert float(finder.find(second)[0, 0, 0]) == 20 / 256
-    assert finder.asked == 2
-    finder.find(third)
-    assert float(finder.find(first)[0, 0, 0]) == 10 / 256  # forgotten by then, found anew
-    assert finder.asked == 4
 
 
 def test_landmarks_are_shares_of_the_face() -> None:

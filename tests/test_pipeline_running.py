@@ -12,7 +12,7 @@ import pytest
 from pipeline_steps import endings, make_raw, rows, start, tree, wait_for
 
 from latentsync.errors import InputError, LatentSyncError
-from preprocess.pipeline import gpu_devices, run_pipeline
+from preprocess.pipeline import run_pipeline
 from preprocess.runner import LocalExecutor, PipelineConfig, descendants
 from preprocess.step import StepDefinition, plan_steps
 
@@ -136,16 +136,6 @@ def test_steps_with_networks_get_their_own_processes_and_devices() -> None:
     assert [apart.free(k) for k in range(3)] == [3, 3, 2] and apart.slots() == 5
     together = LocalExecutor(steps, 3, [], 1.0)
     assert [together.free(k) for k in range(3)] == [3, 3, 3] and together.slots() == 3
-
-
-def test_gpus_are_given_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert gpu_devices(0) == ["cuda:0", "cuda:1"]
-    assert gpu_devices(3) == ["cuda:0", "cuda:1", "cuda:0"]
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert gpu_devices(3) == []
 
 
 def test_missing_weights_are_named_with_the_way_around(tmp_path: Path) -> None:
