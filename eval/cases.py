@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,8 @@ def draw_others(has_sound: dict[Path, bool], seed: int) -> dict[Path, Path]:
 
 def free_name(wanted: str, taken: Collection[str]) -> str:
     """A name that is not taken: the one that is wanted, or it with the first number that is free."""
-    name, number = wanted, 1
-    while name in taken:
-        number += 1
-        name = f"{wanted}_{number}"
-    return name
+    names = chain([wanted], (f"{wanted}_{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def checksums(paths: Mapping[str, Path]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import torch
 from golden_recipe import load_case
 from picture_fakes import FRAME, TinyArcFace, TinyI3d, TinyInception, chunk, random_pictures, rows_of, write_script
 
+from eval.eval_fvd import main
 from eval.metrics.base import Chunk
 from eval.metrics.distribution import (
     FIRST,
@@ -28,7 +29,6 @@ from eval.metrics.distribution import (
     merged,
     set_distance,
 )
-from eval.set_distance import main
 from latentsync.errors import InputError, WeightsError
 
 

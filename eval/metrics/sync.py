@@ -1,6 +1,6 @@
 """Sync confidence and offset: SyncNet v2 (as published) and a SyncNet of this project."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -85,15 +85,11 @@ class SyncMeter:
     @torch.no_grad()
     def embed_faces(self, faces: Tensor) -> Tensor:
         """Aligned faces uint8 f h w 3 -> unit vectors float32 n d of all windows, on the CPU. Raises InputError: not one window."""
-        self._require(len(faces), "pictures")
+        starts = self._starts(len(faces), "pictures")
         frames = to_pixels(resize_faces(faces, self.resolution))  # f c h w
         frames = frames if self.codec is None else self._encode(frames, self.codec)
-
-        def embed(starts: list[int]) -> Tensor:
-            windows = torch.stack([frames[start : start + self.num_frames] for start in starts]).to(self.device)  # b f c h w
-            return self.network.embed_frames(syncnet_frames(windows, self.lower_half))
-
-        return self._all_windows(len(faces), embed)
+        windows = [frames[start : start + self.num_frames] for start in starts]
+        return _in_batches(windows, lambda part: self.network.embed_frames(syncnet_frames(part.to(self.device), self.lower_half)))
 
     def _encode(self, pixels: Tensor, codec: LatentCodec) -> Tensor:
         """Pixels f 3 h w -> latents f 4 h w."""
@@ -105,22 +101,20 @@ class SyncMeter:
     @torch.no_grad()
     def embed_audio(self, mel: Tensor) -> Tensor:
         """A clip's mel 80 t -> unit vectors float32 m d of all windows, on the CPU. Raises InputError: not one window."""
-        self._require(frames := audio_frames(mel), "sound")
+        windows = [mel_window(mel, start, self.num_frames) for start in self._starts(audio_frames(mel), "sound")]  # 1 80 t each
+        return _in_batches(windows, lambda part: self.network.embed_audio(part.float().to(self.device)))
 
-        def embed(starts: list[int]) -> Tensor:
-            windows = torch.stack([mel_window(mel, start, self.num_frames) for start in starts])  # b 1 80 t
-            return self.network.embed_audio(windows.float().to(self.device))
-
-        return self._all_windows(frames, embed)
-
-    def _require(self, frames: int, what: str) -> None:
+    def _starts(self, frames: int, what: str) -> range:
+        """The first frames of all windows."""
         if frames < self.num_frames:
             raise InputError(f"A clip has {what} for {frames} frames and SyncNet takes {self.num_frames}: measure longer clips")
+        return range(frames - self.num_frames + 1)
 
-    def _all_windows(self, frames: int, embed: Callable[[list[int]], Tensor]) -> Tensor:
-        """Embeddings of the windows that begin at each of the frames, a few at once."""
-        starts = torch.arange(frames - self.num_frames + 1).split(WINDOWS_AT_ONCE)
-        return torch.cat([embed(part.tolist()).float().cpu() for part in starts])
+
+def _in_batches(windows: Sequence[Tensor], embed: Callable[[Tensor], Tensor]) -> Tensor:
+    """Embeddings of windows, a few at once."""
+    parts = (torch.stack(windows[start : start + WINDOWS_AT_ONCE]) for start in range(0, len(windows), WINDOWS_AT_ONCE))
+    return torch.cat([embed(part).float().cpu() for part in parts])
 
 
 def load_sync_meter(config_path: Path, weights: Path, device: torch.device | str = "cpu") -> SyncMeter:
