@@ -19,7 +19,7 @@ from embedded.landmarks import pearson, read_labels
 from eval.estimates import NONE, Estimate, bootstrap, json_value, markdown_table, mean, ratio, share
 from eval.inference_videos import add_model_arguments
 from eval.metrics.image import appearance_distance, decibels, mouths
-from eval.metrics.lips import read_mouths
+from eval.metrics.lips import NetworkPoints
 from eval.metrics.sync import SyncMeter, SyncReading, compare
 from latentsync.cli import run_command
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
@@ -34,7 +34,7 @@ from latentsync.media.audio import read_audio
 from latentsync.media.files import read_record, staged, walk_media, write_json, write_text
 from latentsync.media.video_reader import VideoReader
 from latentsync.mel import log_mel
-from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork
+from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, MouthLandmarks, measure
 
 if TYPE_CHECKING:
     from eval.cases import GeneratedVideos
@@ -145,6 +145,11 @@ def pixel_difference(faces: Tensor, reference: Tensor) -> PixelDifference:
 def pixel_jitter(faces: Tensor) -> float:
     """Mean absolute second difference along time of the mouth boxes of uint8 f h w 3, grey levels; 0 for fewer than three frames."""
     return float(mouths(faces).diff(n=2, dim=0).abs().mean()) if len(faces) > 2 else 0.0
+
+
+def read_mouths(network: LandmarkNetwork, faces: Tensor) -> MouthLandmarks:
+    """The mouths on aligned faces uint8 f h w 3, on the CPU; points float32 f 20 2 in units of the face's side."""
+    return measure(NetworkPoints(network).locate(faces))
 
 
 def landmark_distance(points: Tensor, reference: Tensor) -> float:

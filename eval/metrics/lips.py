@@ -18,15 +18,7 @@ from latentsync.faces.alignment import face_size, one_thread
 from latentsync.faces.detector import MIN_FOLLOW_SCORE, SHIFTS, FaceDetector, cut_square, from_squares
 from latentsync.faces.mask import to_pixels
 from latentsync.media.audio import FULL_SCALE, SILENCE, AudioSamples
-from latentsync.models.landmark_network import (
-    FIRST_POINT,
-    POINTS,
-    LandmarkNetwork,
-    MouthLandmarks,
-    lip_gaps,
-    load_landmark_network,
-    measure,
-)
+from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, lip_gaps, load_landmark_network
 from latentsync.weights import WEIGHTS
 
 LAST_POINT = FIRST_POINT + POINTS
@@ -89,8 +81,12 @@ class NetworkPoints(PointFinder):
     def __init__(self, network: LandmarkNetwork) -> None:
         self.network = network
 
+    @torch.no_grad()
     def locate(self, faces: Tensor) -> Tensor:
-        return read_mouths(self.network, faces).points if len(faces) else torch.empty(0, POINTS, 2)
+        if not len(faces):
+            return torch.empty(0, POINTS, 2)
+        device = next(self.network.parameters()).device
+        return torch.cat([self.network(to_pixels(part.to(device))).points.cpu() for part in faces.split(FACES_AT_ONCE)])
 
 
 class CornerPoints(PointFinder):
@@ -210,10 +206,3 @@ def opening_in_silence(numbers: Sequence[int] | np.ndarray, openings: Sequence[f
     if min(len(rest), len(speech)) < FEWEST or not speech.mean() > 0:
         return None
     return float(rest.mean() / speech.mean())
-
-
-@torch.no_grad()
-def read_mouths(network: LandmarkNetwork, faces: Tensor) -> MouthLandmarks:
-    """The mouths on aligned faces uint8 f h w 3, on the CPU; points float32 f 20 2 in units of the face's side."""
-    device = next(network.parameters()).device
-    return measure(torch.cat([network(to_pixels(part.to(device))).points.cpu() for part in faces.split(FACES_AT_ONCE)]))
