@@ -13,7 +13,7 @@ import numpy as np
 from eval.estimates import NONE, json_value, markdown_table, mean
 from latentsync.cli import CODES, run_command
 from latentsync.errors import InputError
-from latentsync.media.files import check_target, write_json, write_text
+from latentsync.media.files import check_target, read_record, write_json, write_text
 
 RESULTS = "results.json"
 HEADER = ("measure", "kind", "A", "B", "B - A [95 %]", "B better / worse / same", "n")
@@ -41,12 +41,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def read_results(place: Path) -> dict[str, Any]:
     """The results of an evaluation, those of older versions in the words of this one. Raises InputError."""
     path = place / RESULTS if place.is_dir() else place
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{path} cannot be read as results of an evaluation: name the folder that eval.run wrote") from None
-    if not isinstance(content, dict) or not {"pairs", "measures", "cases"} <= content.keys():
-        raise InputError(f"{path} holds no results of eval.run: name the folder that it wrote")
+    content = read_record(path)
+    if not {"pairs", "measures", "cases"} <= content.keys():
+        raise InputError(f"{path} is no file of results of eval.run: name the folder that it wrote")
     if any("made" in result for case in content["cases"].values() for result in case["measures"].values()):
         content |= with_new_words({key: content.get(key, []) for key in ("measures", "stand_ins")})
         for case in content["cases"].values():

@@ -20,7 +20,6 @@ from tqdm import tqdm
 from eval.estimates import NONE, SEED, Estimate, bootstrap, markdown_table, ratio, share
 from eval.metrics.sync import SyncMeter, SyncReading, compare
 from latentsync.cli import CODES, run_command
-from latentsync.config import SyncNetConfig
 from latentsync.data.clip_index import open_catalog
 from latentsync.data.features import Mels, audio_frames
 from latentsync.data.sampling import SYNCNET_LENGTHS, SyncNetBatch, fixed_batches
@@ -201,18 +200,6 @@ def draw(pairs: Pairs, content: Mapping[str, Any], path: Path) -> None:
         figure.savefig(temporary, dpi=110, format="png")
 
 
-def open_data(config: SyncNetConfig, parsed: argparse.Namespace, cache: Path) -> SyncNetDataset:
-    """The clips, cut into samples as in training; `cache` keeps what is computed once for each of them. Raises InputError."""
-    data, seed = config.data, config.run.seed if parsed.seed is None else parsed.seed
-    catalog = open_catalog(
-        *(parsed.data_dir, parsed.fileslist),
-        min_frames=SYNCNET_LENGTHS * data.num_frames,
-        cache_dir=cache,
-        show_progress=not parsed.quiet,
-    )
-    return SyncNetDataset(catalog, Mels(cache), num_frames=data.num_frames, resolution=data.resolution, seed=seed)
-
-
 def measure(parsed: argparse.Namespace, temporary: Path) -> tuple[Pairs, dict[str, Any]]:
     """Load, measure pairs and offsets: the pairs, and what goes into the JSON file. Raises InputError, ConfigError, WeightsError."""
     config, network = load_syncnet(parsed.config, parsed.checkpoint)
@@ -223,7 +210,10 @@ def measure(parsed: argparse.Namespace, temporary: Path) -> tuple[Pairs, dict[st
         logger.warning("%s", remarks[0].strip("*"))
     codec = load_codec(config, accelerator) if data.latent_space else None
     network = network.to(accelerator.device).eval().requires_grad_(False)
-    dataset = open_data(config, parsed, data.cache_dir or (parsed.output_dir / "cache" if parsed.output_dir is not None else temporary))
+    cache = data.cache_dir or (parsed.output_dir / "cache" if parsed.output_dir is not None else temporary)
+    shortest, seed = SYNCNET_LENGTHS * data.num_frames, config.run.seed if parsed.seed is None else parsed.seed
+    catalog = open_catalog(parsed.data_dir, parsed.fileslist, min_frames=shortest, cache_dir=cache, show_progress=not parsed.quiet)
+    dataset = SyncNetDataset(catalog, Mels(cache), num_frames=data.num_frames, resolution=data.resolution, seed=seed)
     step = SyncNetStep({}, lower_half=data.lower_half, codec=codec, seed=dataset.seed)
     batches = fixed_batches(dataset, parsed.pairs, parsed.batch_size, num_workers=parsed.num_workers)
     with tqdm(total=parsed.pairs, desc="Pairs", unit="pair", disable=parsed.quiet) as bar:

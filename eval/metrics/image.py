@@ -184,6 +184,7 @@ class Identity(Metric):
             "mouth lie where ArcFace wants them on average."
         )
 
+    @torch.no_grad()
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
         """Cosines: k 1."""
         if not len(chunk.matrices):
@@ -191,14 +192,10 @@ class Identity(Metric):
         resolution, embeddings = chunk.faces.shape[1], []
         for frames in (chunk.frames, chunk.source_frames):
             pairs = zip(frames[chunk.has_face], chunk.matrices, strict=True)
-            embeddings.append(self.embed(torch.stack([identity_face(*pair, resolution) for pair in pairs])))
+            faces = torch.stack([identity_face(*pair, resolution) for pair in pairs])  # k 112 112 3
+            pixels = (faces.permute(0, 3, 1, 2).to(self.device).float() - 127.5) / 127.5
+            embeddings.append(F.normalize(check_features(self.network(pixels), len(faces), IDENTITY), dim=-1))
         return (embeddings[0] * embeddings[1]).sum(1, keepdim=True).numpy()
-
-    @torch.no_grad()
-    def embed(self, faces: Tensor) -> Tensor:
-        """Unit vectors float64 n d of faces uint8 n 112 112 3."""
-        pixels = (faces.permute(0, 3, 1, 2).to(self.device).float() - 127.5) / 127.5
-        return F.normalize(check_features(self.network(pixels), len(faces), IDENTITY), dim=-1)
 
 
 def identity_face(frame: np.ndarray, matrix: Tensor, resolution: int) -> Tensor:
