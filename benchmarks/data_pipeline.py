@@ -95,7 +95,6 @@ def tree_memory(pid: int) -> float:
 
 
 def speed(arguments: argparse.Namespace) -> None:
-    """A table of steps for each run, and one of the runs."""
     rows = []
     with TemporaryDirectory(prefix="latentsync-", dir=arguments.scratch) as scratch:
         weights, raw = Path(scratch) / "checkpoints", Path(scratch) / "raw"
@@ -114,7 +113,6 @@ def speed(arguments: argparse.Namespace) -> None:
 
 
 def memory(arguments: argparse.Namespace) -> None:
-    """A table of memory by the number of clips."""
     print(HEADER)
     for count in arguments.clips:
         with TemporaryDirectory(prefix="latentsync-", dir=arguments.scratch) as scratch:

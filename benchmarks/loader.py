@@ -25,7 +25,6 @@ WHISPER_TINY = CHECKPOINTS / WEIGHTS[WHISPER_BY_WIDTH[384]].path
 
 
 def make_dataset(name: str, catalog: Catalog, cache: Path, arguments: argparse.Namespace) -> ClipDataset:
-    """One of the two data sets, with its caches in a folder."""
     sizes = {"num_frames": arguments.num_frames, "resolution": arguments.resolution, "seed": SEED}
     if name == "syncnet":
         return SyncNetDataset(catalog, Mels(cache), **sizes)

@@ -131,7 +131,6 @@ def normalise_latents(vae: AutoencoderKL, pixels: Tensor) -> None:
 
 
 def recipe(arguments: argparse.Namespace, stage: str) -> DictConfig:
-    """What the training command reads."""
     trained = arguments.syncnet_config is not None
     shared = {
         "data": {

@@ -47,7 +47,6 @@ def compare_by(meter: SyncMeter, frames: Iterable[np.ndarray], samples: MfccSamp
 
 
 def as_clip(path: Path) -> ClipFile:
-    """A file as a step is given it."""
     return ClipFile(path, path.name, path.name)
 
 

@@ -60,7 +60,6 @@ ROWS = {  # name -> a configuration in configs/unet, and what wins over it; thos
 
 
 def settings(row: str, tiny: bool) -> Config:
-    """The configuration of a row."""
     name, *overrides = ROWS[row]
     config = load_config(CONFIGS / f"{name}.yaml", overrides)
     if tiny:
@@ -94,7 +93,6 @@ def step_of(config: Config, tiny: bool, device: torch.device, dtype: torch.dtype
 
 
 def batch_of(config: Config, position: int, device: torch.device) -> UNetBatch:
-    """One random clip."""
     frames, side = config.data.num_frames, config.data.resolution
     generator = torch.Generator().manual_seed(position)
     faces = torch.randint(256, (2, 1, frames, side, side, 3), generator=generator, dtype=torch.uint8)

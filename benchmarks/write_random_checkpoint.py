@@ -111,7 +111,6 @@ def write_vae(folder: Path, config: dict[str, Any], seed: int = 0) -> None:
 
 
 def write_checkpoint(out_dir: Path, stage: str = "stage2", tiny: bool = False, seed: int = 0) -> None:
-    """Everything that inference loads, in one folder."""
     write_unet(out_dir / "latentsync_unet.pt", unet_config(stage, tiny), seed, "1.0" if stage == "v1.0" else "1.6")
     write_whisper(out_dir / "whisper" / "tiny.pt", WHISPER_MINUTE if tiny else WHISPER_TINY, seed)
     write_vae(out_dir / "sd-vae-ft-mse", vae_config(tiny), seed)

@@ -186,7 +186,6 @@ class ModelUnderTest:
         return pipeline
 
     def videos(self, folder: Path) -> GeneratedVideos:
-        """Its videos, kept in a folder."""
         return GeneratedVideos(folder, {"weights": self.weights, "settings": self.settings()}, self.build, self.options)
 
 

@@ -104,7 +104,6 @@ def compare_column(a: Mapping[str, Any], b: Mapping[str, Any], measure: str, col
 
 
 def to_markdown(differences: Sequence[Mapping[str, Any]], notes: Sequence[str], names: tuple[str, str]) -> str:
-    """The table."""
     rows = []
     for found in differences:
         column, low, high = found["column"], found["low"], found["high"]

@@ -53,7 +53,6 @@ def add_options(group: Any, **defaults: Any) -> None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model under test, as in inference."""
     group = parser.add_argument_group("the model")
     group.add_argument("--unet_config_path", type=Path, help="YAML of the denoiser (default: as inference.sh)")
     group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights")

@@ -59,7 +59,6 @@ class EvaluationResults:
 
     @cached_property
     def rows(self) -> list[SummaryRow]:
-        """The table."""
         kinds = {case.name: case.kind for case in self.cases}
         return [row for metric in self.metrics.metrics for row in rows_of(metric, kinds, self.results[metric.name])]
 
@@ -70,11 +69,9 @@ class EvaluationResults:
 
     @property
     def single(self) -> list[Metric]:
-        """The metrics of each video by itself."""
         return [metric for metric in self.metrics.metrics if not isinstance(metric, SetMetric)]
 
     def notes(self) -> list[str]:
-        """What a reader of the table has to know."""
         asked = len(self.cases) + len(self.failed)
         notes = [
             f"{len(self.cases)} of {asked} videos measured. In brackets: 95 % intervals, the bootstrap over videos; for sets of videos "
@@ -92,7 +89,6 @@ class EvaluationResults:
         return [*notes, *(f"{case}: {warning}" for case, found in self.warnings.items() for warning in found)]
 
     def as_json(self) -> dict[str, Any]:
-        """All numbers and all that they depend on."""
         digests = self.pairs.checksums
         cases = {
             case.name: {
@@ -145,7 +141,6 @@ def write_report(results: EvaluationResults, folder: Path, clips: int) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of what computed the numbers."""
     found = {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
     for package in PACKAGES:
         with suppress(metadata.PackageNotFoundError):

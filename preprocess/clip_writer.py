@@ -117,7 +117,6 @@ class SourceRecording:
 
     @property
     def frames_with_sound(self) -> int:
-        """Frames that have both picture and sound."""
         return min(self.frames, self.samples // SAMPLES_PER_FRAME)
 
 

@@ -80,7 +80,6 @@ def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse numbers out of range. Raises InputError."""
     for name, least in {"workers": 0, "gpu_workers": 0, "per_gpu_num_workers": 0, "limit": 1}.items():
         if (count := getattr(arguments, name)) is not None and count < least:
             raise InputError(f"--{name} {count}: give a number from {least}")

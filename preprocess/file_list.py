@@ -68,7 +68,6 @@ class Split:
         return int.from_bytes(digest, "big") / 2**64
 
     def is_val(self, source: str) -> bool:
-        """Whether the clips of a raw file are for validation."""
         return self.draw(self.group(source)) < self.share
 
 

@@ -190,7 +190,6 @@ class Manifest(contextlib.AbstractContextManager):
         return changed
 
     def count_raw(self) -> int:
-        """Files of the input folder that were found so far."""
         return int(self.connection.execute("SELECT count(*) FROM clips WHERE parent IS NULL").fetchone()[0])
 
     def last_raw(self, limit: int) -> int | None:
@@ -242,7 +241,6 @@ class Manifest(contextlib.AbstractContextManager):
         return None if row is None else int(row["parent"])
 
     def step_names(self) -> list[str]:
-        """Steps of the newest run, in order."""
         return [row["name"] for row in self.connection.execute("SELECT name FROM steps ORDER BY position")]
 
 

@@ -27,7 +27,6 @@ class RayWorker:
         self._local = LocalExecutor(steps, workers=0 if devices else 1, devices=devices, timeout=timeout)
 
     def ready(self) -> str:
-        """The node's identifier, once the actor has started."""
         return ray.get_runtime_context().get_node_id()
 
     def work(self, task: Task) -> Result:

@@ -45,7 +45,6 @@ class StepCount:
 
     @property
     def rejected(self) -> int:
-        """Clips, or parts of clips, that ended here."""
         return sum(self.reasons.values())
 
     @property
@@ -54,7 +53,6 @@ class StepCount:
         return self.hours_in * 3600 / self.seconds if self.seconds else 0.0
 
     def cells(self) -> list[str]:
-        """Its row of a table with `_HEADS`."""
         numbers = [str(self.clips_in), str(self.kept), str(self.rejected), f"{self.hours_in:.2f}", f"{self.hours_out:.2f}"]
         return [self.name, *numbers, f"{self.seconds / 3600:.2f}", f"{self.speed:.2f}" if self.seconds else ""]
 
@@ -81,7 +79,6 @@ def count_steps(manifest: Manifest) -> list[StepCount]:
 
 
 def as_text(counts: Sequence[StepCount]) -> str:
-    """The numbers as a table for the terminal."""
     lines: list[Sequence[str]] = [_HEADS]
     for count in counts:
         lines.append(count.cells())

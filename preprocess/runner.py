@@ -101,7 +101,6 @@ class Executor:
         self._pools, self._all = {"cpu": cpu, "gpu": gpu or cpu}, [*cpu, *gpu]
 
     def _free(self, step: int) -> list[Any]:
-        """The slots that can begin a step."""
         return [slot for slot in self._pools[self._steps[step].device] if slot.task is None]
 
     def free(self, step: int) -> int:
@@ -142,7 +141,6 @@ class Run:
         self._progress = PipelineProgress([step.name for step in steps], config.show_progress)
 
     def close(self, ending: str) -> None:
-        """Note in the manifest how the run ended."""
         progress = self._progress
         progress.close()
         numbers = {"seconds": progress.seconds, "works": progress.works, "raw_hours": progress.raw_hours, "cpu_idle": progress.cpu_idle}
@@ -168,7 +166,6 @@ class Run:
             self._progress.show()
 
     def _scan_some(self) -> None:
-        """Add some more raw files to the manifest."""
         if not self._scanning:
             return
         room = _SCAN_AT_ONCE
@@ -196,7 +193,6 @@ class Run:
                 executor.submit(Task(number, k, clip))
 
     def _next(self, k: int) -> tuple[int, ClipFile] | None:
-        """Row and file of the next clip for a step."""
         return self.manifest.next_waiting(self._sources[k], self._running, self._last_raw if k == 0 else None)
 
     def _finish(self, result: Result) -> None:
@@ -439,7 +435,6 @@ def _end_with_the_parent() -> None:
 
 
 def descendants(pid: int) -> list[psutil.Process]:
-    """Processes that a process started, and those started by them."""
     with contextlib.suppress(psutil.Error):
         return psutil.Process(pid).children(recursive=True)
     return []
@@ -483,7 +478,6 @@ class PipelineProgress:
             self.raw_hours += sum(float(result.facts.get("duration") or 0.0) for result in outcome) / 3600
 
     def show(self) -> None:
-        """Write the line, if it is time."""
         if self._bar.disable or time.monotonic() - self._shown_at < self._every:
             return
         self._shown_at = time.monotonic()

@@ -105,14 +105,12 @@ class SyncMeter:
         return _in_batches(windows, lambda part: self.network.embed_audio(part.float().to(self.device)))
 
     def _starts(self, frames: int, what: str) -> range:
-        """The first frames of all windows."""
         if frames < self.num_frames:
             raise InputError(f"A clip has {what} for {frames} frames and SyncNet takes {self.num_frames}: measure longer clips")
         return range(frames - self.num_frames + 1)
 
 
 def _in_batches(windows: Sequence[Tensor], embed: Callable[[Tensor], Tensor]) -> Tensor:
-    """Embeddings of windows, a few at once."""
     parts = (torch.stack(windows[start : start + WINDOWS_AT_ONCE]) for start in range(0, len(windows), WINDOWS_AT_ONCE))
     return torch.cat([embed(part).float().cpu() for part in parts])
 
@@ -190,7 +188,6 @@ class SyncMetric(Metric):
         return self.by_column(self.measure(case.video, None if probe(case.video).has_audio else case.audio))
 
     def by_column(self, result: SyncResult) -> dict[str, float]:
-        """The numbers of a result."""
         values = (result.confidence, result.offset, result.best)
         return {column.name: float(value) for column, value in zip(self.columns, values, strict=True)}
 

@@ -46,7 +46,6 @@ class MetricSetup:
 
     @property
     def has_landmarks(self) -> bool:
-        """Whether face-alignment's files are there."""
         return not any(map(self.missing, LANDMARKS))
 
     def file(self, name: str) -> Path | None:
@@ -68,7 +67,6 @@ class MetricSetup:
         return found or (LANDMARKS if name == "lips" else ())
 
     def load(self, name: str, load: Callable[..., Any]) -> Any:
-        """The network of a file that is there, on the device."""
         return load(self.file(name)).to(self.device)
 
 

@@ -73,7 +73,6 @@ def detector_settings(options: Options, checkpoints: Path) -> Settings:
 
 
 def open_detector(settings: Settings, checkpoints: Path, device: str) -> "FaceDetector":
-    """The detector that the settings name, on a torch device."""
     from latentsync.faces.detector import build_detector
     from latentsync.weights import weights_path
 
