@@ -20,7 +20,7 @@ from latentsync.errors import InputError, WeightsError
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.detector import FaceDetector, build_detector, shrink
 from latentsync.faces.mask import to_pixels
-from latentsync.faces.plan import Span, plan_spans
+from latentsync.faces.plan import plan_spans
 from latentsync.faces.tracking import CUT_SIDE
 from latentsync.losses.sync import syncnet_frames
 from latentsync.media.audio import AudioSamples
@@ -266,7 +266,10 @@ class StableSync(SyncMetric):
         audio, readings, frames = self.meter.embed_audio(mel), [], 0
         for span in spans:
             beside = audio[span.start : span.stop - self.meter.num_frames + 1]
-            pictures = torch.cat([beside[:0], *self._embed(source, span)])
+            placed = zip(source.frames(span.start, span.stop), torch.from_numpy(span.matrices), strict=False)
+            faces = (warp_faces([frame], matrix[None], TEMPLATE_RESOLUTION)[0] for frame, matrix in placed)
+            runs = overlapping_runs(faces, FACES_HELD, self.meter.num_frames - 1)
+            pictures = torch.cat([beside[:0], *(self.meter.embed_faces(torch.stack(run)) for run in runs)])
             if min(len(pictures), len(beside)) > MAX_SHIFT:
                 readings.append(compare(pictures, beside))
                 frames += span.stop - span.start
@@ -275,13 +278,6 @@ class StableSync(SyncMetric):
         offset, confidence = (np.mean([getattr(reading, name) for reading in readings]) for name in ("offset", "confidence"))
         best = float(np.mean([max(reading.cosines) for reading in readings]))
         return SyncResult(int(offset), float(confidence), best, len(readings), frames)
-
-    def _embed(self, source: VideoReader, span: Span) -> Iterator[Tensor]:
-        """Embeddings of the windows of a span, piece by piece: n d."""
-        placed = zip(source.frames(span.start, span.stop), torch.from_numpy(span.matrices), strict=False)
-        faces = (warp_faces([frame], matrix[None], TEMPLATE_RESOLUTION)[0] for frame, matrix in placed)
-        for run in overlapping_runs(faces, FACES_HELD, self.meter.num_frames - 1):
-            yield self.meter.embed_faces(torch.stack(run))
 
 
 def load_sync_confidence(checkpoints: Path = CHECKPOINTS, device: torch.device | str = "cpu", published: bool = False) -> SyncConfidence:
