@@ -67,13 +67,12 @@ def main() -> None:
     parser.add_argument("--syncnet_config", type=Path, required=True, help="configuration of a SyncNet of pixels")
     parser.add_argument("--syncnet", type=Path, required=True, help="its weights")
     parser.add_argument("--clips", type=int, default=8, help="how many (default %(default)s)")
-    parser.add_argument("--min_confidence", type=float, default=0.0, help="cosine under which a clip is rejected (default %(default)s)")
     arguments = parser.parse_args()
     found = sorted(walk_media(arguments.folder))[: arguments.clips]
     if not found:
         raise InputError(f"{arguments.folder} holds no clips: name a folder of rendered clips")
     meter = load_sync_meter(arguments.syncnet_config, arguments.syncnet)
-    step = AvSync(whole_picture, partial(compare_by, meter), arguments.min_confidence, MARGIN + 1)
+    step = AvSync(whole_picture, partial(compare_by, meter), 0.0, MARGIN + 1)
     print("shift  clips  kept  found right  1 off at most  0 when asked again")
     with TemporaryDirectory(prefix="latentsync-") as name:
         folder = Path(name)

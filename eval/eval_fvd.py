@@ -15,8 +15,6 @@ from latentsync.errors import InputError, LatentSyncError, WeightsError, reason_
 from latentsync.media.files import staged, walk_media, write_json, write_text
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
-    import torch
-
     from eval.measure import FaceClips
     from eval.metrics.base import SetMetric
 
@@ -47,28 +45,15 @@ def parse_arguments(name: str, arguments: Sequence[str] | None = None) -> argpar
         parser.add_argument("--inception", type=Path, help="Inception as TorchScript (default: that in checkpoints/)")
     else:
         parser.add_argument("--i3d", type=Path, help="I3D as TorchScript (default: i3d_torchscript.pt in checkpoints/)")
-        windows = (
-            "one (default): frames 20 to 35 of each video, as LatentSync measures; all: every 16 frames, for a covariance of full rank"
-        )
+        windows = "one (default): frames 20 to 35 of each video, as LatentSync measures; all: every 16 frames, for full rank"
         parser.add_argument("--windows", choices=("one", "all"), default="one", help=windows)
     parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
     return parser.parse_args(arguments)
 
 
-def load_metric(name: str, parsed: argparse.Namespace, checkpoints: Path, device: "torch.device") -> "tuple[SetMetric, Path]":
-    """The metric of a command line, and the file of its network. Raises WeightsError."""
-    from eval.metrics.distribution import Fid, Fvd, load_i3d, load_inception
-    from latentsync.weights import weights_path
-
-    if name == "fvd":
-        weights = parsed.i3d or weights_path("i3d", checkpoints)
-        return Fvd(load_i3d(weights, device=device), parsed.windows, device), weights
-    weights = parsed.inception or weights_path("inception", checkpoints)
-    return Fid(load_inception(weights, device=device), device), weights
-
-
 def run(name: str, parsed: argparse.Namespace) -> None:
     from eval.measure import FaceClips
+    from eval.metrics.distribution import Fid, Fvd, load_i3d, load_inception
     from latentsync.faces.detector import build_detector
     from latentsync.pipelines.build import ROOT, resolve_device
     from latentsync.weights import CHECKPOINTS, file_sha256, weights_path
@@ -78,7 +63,12 @@ def run(name: str, parsed: argparse.Namespace) -> None:
         if not found:
             raise InputError(f"{getattr(parsed, side)} holds no video: name a folder of videos with --{side}")
     device, checkpoints = resolve_device(parsed.device), parsed.checkpoints or ROOT / CHECKPOINTS
-    metric, weights = load_metric(name, parsed, checkpoints, device)
+    if name == "fvd":
+        weights = parsed.i3d or weights_path("i3d", checkpoints)
+        metric: SetMetric = Fvd(load_i3d(weights, device=device), parsed.windows, device)
+    else:
+        weights = parsed.inception or weights_path("inception", checkpoints)
+        metric = Fid(load_inception(weights, device=device), device)
     detector = build_detector(parsed.detector, *(weights_path(file, checkpoints) for file in ("s3fd", "2dfan4")), device)
     face_clips = FaceClips(detector, RESOLUTION)
     features, failed = {}, {}
