@@ -84,8 +84,7 @@ def write(frames: Iterable[np.ndarray], sound: Path, target: Path) -> None:
 
 def write_random_vgg16(path: Path) -> None:
     """Random weights under the names of torchvision's file, at the scale that keeps activations as large as they are."""
-    shapes = {key: value.shape for key, value in empty_lpips().net.state_dict().items()}
-    weights = {key: torch.zeros(shape) for key, shape in shapes.items()}
+    weights = {key: torch.zeros(value.shape) for key, value in empty_lpips().net.state_dict().items()}
     for value in weights.values():
         if value.dim() > 1:
             torch.nn.init.kaiming_normal_(value)
