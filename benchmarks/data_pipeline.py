@@ -3,11 +3,9 @@
     python -m benchmarks.data_pipeline speed RAW_DIR [--runs local:1 local:2 ray:2] [--copies 1]
     python -m benchmarks.data_pipeline memory CLIP [--clips 100 1000]
 
-`speed` takes a folder of raw video through all eight steps from nothing, once for each run, EXECUTOR:WORKERS. Weights that are not
-there (`python -m scripts.weights list`) are random and of full size, and the detector of step 7 finds one face in every picture, so that
-every clip goes to the end: the work is that of real weights, the scores mean nothing, and both thresholds are far down. `memory` copies
-one short clip under many names and skips the steps with networks but the alignment. Each run is a process tree of its own; its memory is
-the largest sum of what its processes hold (shared pages counted once).
+`speed` takes a folder of raw video through all steps, once for each run, EXECUTOR:WORKERS. Steps 7 and 8 have random weights of full
+size; step 7 finds one face in every picture and no threshold applies, so that every clip goes to the end. `memory` copies one short clip
+under many names and skips these steps. Memory is the largest sum of what the processes of a run hold (shared pages counted once).
 """
 
 import argparse
@@ -97,7 +95,6 @@ def tree_memory(pid: int) -> float:
 
 
 def speed(arguments: argparse.Namespace) -> None:
-    """A table of steps for each run, and one of the runs."""
     rows = []
     with TemporaryDirectory(prefix="latentsync-", dir=arguments.scratch) as scratch:
         weights, raw = Path(scratch) / "checkpoints", Path(scratch) / "raw"
@@ -116,7 +113,6 @@ def speed(arguments: argparse.Namespace) -> None:
 
 
 def memory(arguments: argparse.Namespace) -> None:
-    """A table of memory by the number of clips."""
     print(HEADER)
     for count in arguments.clips:
         with TemporaryDirectory(prefix="latentsync-", dir=arguments.scratch) as scratch:
@@ -130,7 +126,6 @@ def memory(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data_pipeline", description="How fast and how large the data pipeline is.")
     parser.add_argument("--scratch", type=Path, help="folder for what is written and removed (default: the system's)")
     commands = parser.add_subparsers(required=True)

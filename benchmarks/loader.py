@@ -25,7 +25,6 @@ WHISPER_TINY = CHECKPOINTS / WEIGHTS[WHISPER_BY_WIDTH[384]].path
 
 
 def make_dataset(name: str, catalog: Catalog, cache: Path, arguments: argparse.Namespace) -> ClipDataset:
-    """One of the two data sets, with its caches in a folder."""
     sizes = {"num_frames": arguments.num_frames, "resolution": arguments.resolution, "seed": SEED}
     if name == "syncnet":
         return SyncNetDataset(catalog, Mels(cache), **sizes)
@@ -45,7 +44,6 @@ def rate(dataset: ClipDataset, workers: int, samples: int) -> tuple[float, float
 
 
 def main() -> None:
-    """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description="Samples a second of both data sets.")
     parser.add_argument("clips", type=Path, help="folder of processed clips")
     parser.add_argument("--whisper", type=Path, default=WHISPER_TINY, help="audio encoder (default %(default)s)")

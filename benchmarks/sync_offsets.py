@@ -7,7 +7,7 @@ and the whole picture that of S3FD's boxes.
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,54 +47,41 @@ def compare_by(meter: SyncMeter, frames: Iterable[np.ndarray], samples: MfccSamp
 
 
 def as_clip(path: Path) -> ClipFile:
-    """A file as a step is given it."""
     return ClipFile(path, path.name, path.name)
 
 
-def moved(clip: Path, shift: int, folder: Path) -> Path:
-    """A clip without its ends, whose sound comes `shift` frames too early."""
-    recording, target = open_recording(clip), folder / f"{clip.stem} {shift:+d}.mp4"
-    cut(recording, MARGIN, recording.frames_with_sound - MARGIN, target, sound_start=MARGIN + shift)
-    return target
-
-
 def offsets(clip: Path, step: AvSync, shift: int, folder: Path) -> tuple[int, int] | None:
-    """The offset that the step found, and the one that its result has; None where it rejected the clip."""
-    (outcome,) = step(as_clip(moved(clip, shift, folder)), folder / "synced")
+    """What the step finds in a clip whose sound comes `shift` frames too early, and in its own result; None where it rejected the clip."""
+    recording, moved = open_recording(clip), folder / f"{clip.stem} {shift:+d}.mp4"
+    cut(recording, MARGIN, recording.frames_with_sound - MARGIN, moved, sound_start=MARGIN + shift)
+    (outcome,) = step(as_clip(moved), folder / "synced")
     if not isinstance(outcome, Kept):
         return None
     (again,) = step(as_clip(outcome.path), folder / "again")
     return int(outcome.facts["offset"] or 0), int(again.facts["offset"] or 0)
 
 
-def row(shift: int, found: Sequence[tuple[int, int] | None]) -> str:
-    """One line of the table."""
-    kept = [pair for pair in found if pair is not None]
-    right, near = (sum(abs(first - shift) <= reach for first, _ in kept) for reach in (0, 1))
-    again = sum(second == 0 for _, second in kept)
-    return f"{shift:+5d}  {len(found):5d}  {len(kept):4d}  {right:11d}  {near:13d}  {again:18d}"
-
-
 def main() -> None:
-    """Measure and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sync_offsets", description="Step av_sync on clips of known offsets.")
     parser.add_argument("folder", type=Path, metavar="CLIPS", help="folder of videos of aligned faces in sync with their sound")
     parser.add_argument("--syncnet_config", type=Path, required=True, help="configuration of a SyncNet of pixels")
     parser.add_argument("--syncnet", type=Path, required=True, help="its weights")
     parser.add_argument("--clips", type=int, default=8, help="how many (default %(default)s)")
-    parser.add_argument("--min_confidence", type=float, default=0.0, help="cosine under which a clip is rejected (default %(default)s)")
     arguments = parser.parse_args()
     found = sorted(walk_media(arguments.folder))[: arguments.clips]
     if not found:
         raise InputError(f"{arguments.folder} holds no clips: name a folder of rendered clips")
     meter = load_sync_meter(arguments.syncnet_config, arguments.syncnet)
-    step = AvSync(whole_picture, partial(compare_by, meter), arguments.min_confidence, MARGIN + 1)
+    step = AvSync(whole_picture, partial(compare_by, meter), 0.0, MARGIN + 1)
     print("shift  clips  kept  found right  1 off at most  0 when asked again")
     with TemporaryDirectory(prefix="latentsync-") as name:
         folder = Path(name)
         plain = [result.path for path in found for result in resample(as_clip(path), folder / "plain") if isinstance(result, Kept)]
         for shift in SHIFTS:
-            print(row(shift, [offsets(clip, step, shift, folder) for clip in plain]), flush=True)
+            kept = [pair for clip in plain if (pair := offsets(clip, step, shift, folder)) is not None]
+            right, near = (sum(abs(first - shift) <= reach for first, _ in kept) for reach in (0, 1))
+            again = sum(second == 0 for _, second in kept)
+            print(f"{shift:+5d}  {len(plain):5d}  {len(kept):4d}  {right:11d}  {near:13d}  {again:18d}", flush=True)
 
 
 if __name__ == "__main__":

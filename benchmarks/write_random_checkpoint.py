@@ -70,15 +70,15 @@ def vae_config(tiny: bool = False) -> dict[str, Any]:
 def random_weights(like: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     """Weights of the given names and shapes: normal with variance 1 / fan-in, norms the identity, biases zero, tables as they must be."""
     generator = torch.Generator().manual_seed(seed)
-    return {key: _random_entry(key, value, generator) for key, value in like.items()}
-
-
-def _random_entry(key: str, value: Tensor, generator: torch.Generator) -> Tensor:
-    if key.endswith(".pe"):
-        return position_table(MAX_FRAMES, value.shape[-1])
-    if value.dim() > 1:
-        return torch.randn(value.shape, generator=generator) / math.sqrt(value[0].numel())
-    return torch.ones(value.shape) if key.endswith("weight") else torch.zeros(value.shape)
+    found = {}
+    for key, value in like.items():
+        if key.endswith(".pe"):
+            found[key] = position_table(MAX_FRAMES, value.shape[-1])
+        elif value.dim() > 1:
+            found[key] = torch.randn(value.shape, generator=generator) / math.sqrt(value[0].numel())
+        else:
+            found[key] = torch.ones(value.shape) if key.endswith("weight") else torch.zeros(value.shape)
+    return found
 
 
 def write_unet(path: Path, config: UNetConfig, seed: int = 0, version: str = "1.6") -> None:
@@ -111,7 +111,6 @@ def write_vae(folder: Path, config: dict[str, Any], seed: int = 0) -> None:
 
 
 def write_checkpoint(out_dir: Path, stage: str = "stage2", tiny: bool = False, seed: int = 0) -> None:
-    """Everything that inference loads, in one folder."""
     write_unet(out_dir / "latentsync_unet.pt", unet_config(stage, tiny), seed, "1.0" if stage == "v1.0" else "1.6")
     write_whisper(out_dir / "whisper" / "tiny.pt", WHISPER_MINUTE if tiny else WHISPER_TINY, seed)
     write_vae(out_dir / "sd-vae-ft-mse", vae_config(tiny), seed)
@@ -124,7 +123,6 @@ def _renamed(state_dict: dict[str, Tensor], names: Mapping[str, str]) -> dict[st
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(description="Write seeded random weights in the published formats.")
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("--stage", choices=STAGES, default="stage2", help="which denoiser (default: %(default)s)")

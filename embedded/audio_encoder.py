@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from whisper.audio import log_mel_spectrogram
 from whisper.model import ModelDimensions, Whisper
 
-from eval.estimates import pearson
+from embedded.landmarks import pearson
 from latentsync.config import (
     CkptConfig,
     OptimizerConfig,

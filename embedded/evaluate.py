@@ -6,38 +6,35 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from scipy.io import wavfile
 from torch import Tensor
 
-from embedded.landmarks import read_labels
+from embedded.landmarks import pearson, read_labels
 from eval.estimates import NONE, Estimate, bootstrap, json_value, markdown_table, mean, ratio, share
 from eval.inference_videos import add_model_arguments
-from eval.metrics.image import Appearance, appearance_distance, pixel_difference, pixel_jitter
-from eval.metrics.lips import (
-    CLOSED_CM,
-    SPEECH_SHARES,
-    SpeechRange,
-    landmark_distance,
-    landmark_jitter,
-    opening_follows,
-    read_mouths,
-    speech_range,
-)
-from eval.metrics.sync import PairTally, SyncMeter, SyncReading, compare, pair_accuracy
+from eval.metrics.image import appearance_distance, decibels, mouths
+from eval.metrics.lips import NetworkPoints
+from eval.metrics.sync import SyncMeter, SyncReading, compare
 from latentsync.cli import run_command
+from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.data.clip_index import PAIR_SUFFIX, counterpart_path
-from latentsync.data.sampling import generator
+from latentsync.data.sampling import SYNCNET_LENGTHS, choose_syncnet, generator
 from latentsync.errors import ConfigError, InputError, OutputError, WeightsError
 from latentsync.faces.alignment import align_known, on_face, warp_faces
+from latentsync.losses.landmarks import LandmarkLoss
+from latentsync.losses.lpips import load_lpips
+from latentsync.losses.sync import IN_SYNC
 from latentsync.media.audio import read_audio
-from latentsync.media.files import staged, walk_media, write_json, write_text
+from latentsync.media.files import read_record, staged, walk_media, write_json, write_text
 from latentsync.media.video_reader import VideoReader
 from latentsync.mel import log_mel
-from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork
+from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, MouthLandmarks, measure
 
 if TYPE_CHECKING:
     from eval.cases import GeneratedVideos
@@ -92,6 +89,124 @@ def clip_mel(clip: Path) -> Tensor:
     if not len(samples):
         raise InputError(f"{clip} holds no sound: render it again")
     return log_mel(samples).float()
+
+
+# Single measures
+
+CLOSED_CM = 0.02  # lips less far apart than this count as closed
+SPEECH_SHARES = (5, 95)  # percentiles of the opening between which speech moves the lips
+
+
+def generate_silent(videos: "GeneratedVideos", name: str, video: Path, frames: int) -> Path:
+    """A video of so many frames with silence. Raises like `GeneratedVideos.generate`."""
+    with TemporaryDirectory(prefix="latentsync-") as folder:
+        audio = Path(folder) / "silence.wav"
+        wavfile.write(audio, AUDIO_SAMPLE_RATE, np.zeros(frames * AUDIO_SAMPLE_RATE // VIDEO_FPS, np.int16))
+        return videos.generate(name, video, audio)
+
+
+def generated_share(videos: "GeneratedVideos", name: str) -> float:
+    """Share of a kept video's frames whose mouth was generated."""
+    note = read_record(videos.folder / f"{name}.json")
+    return note.get("generated", 0) / max(1, note.get("frames", 1))
+
+
+class Appearance(NamedTuple):
+    """A perceptual distance of mouths, and its name."""
+
+    name: str
+    distance: Callable[[Tensor, Tensor], Tensor]  # pixels 1 f 3 h w of both -> a scalar, a mean over frames
+
+
+def make_appearance(network: LandmarkNetwork, vgg16: Path | None, device: torch.device | str = "cpu") -> Appearance:
+    """LPIPS of the lower half where the file of VGG-16 is at hand, else the distance of the landmark network's features in its place.
+
+    Raises WeightsError where the file is there and no VGG-16.
+    """
+    if vgg16 is not None:
+        return Appearance("LPIPS (VGG-16, lower half)", load_lpips(vgg16).to(device))
+    loss = LandmarkLoss(network)
+    return Appearance("features of the landmark network, standing in for LPIPS", lambda seen, real: loss(seen, real).landmark_feature)
+
+
+class PixelDifference(NamedTuple):
+    """How far the pixels of two mouths are apart."""
+
+    l1: float  # mean absolute difference, grey levels
+    psnr: float  # decibels, of the mean squared difference
+
+
+def pixel_difference(faces: Tensor, reference: Tensor) -> PixelDifference:
+    """Of the mouth boxes of aligned faces uint8 f h w 3."""
+    difference = mouths(faces) - mouths(reference)
+    return PixelDifference(float(difference.abs().mean()), decibels(float(difference.double().square().mean())))
+
+
+def pixel_jitter(faces: Tensor) -> float:
+    """Mean absolute second difference along time of the mouth boxes of uint8 f h w 3, grey levels; 0 for fewer than three frames."""
+    return float(mouths(faces).diff(n=2, dim=0).abs().mean()) if len(faces) > 2 else 0.0
+
+
+def read_mouths(network: LandmarkNetwork, faces: Tensor) -> MouthLandmarks:
+    """The mouths on aligned faces uint8 f h w 3, on the CPU; points float32 f 20 2 in units of the face's side."""
+    return measure(NetworkPoints(network).locate(faces))
+
+
+def landmark_distance(points: Tensor, reference: Tensor) -> float:
+    """LMD: mean distance of the points of two mouths, f 20 2 each, in their unit (Chen et al., ECCV 2018, without a normalisation)."""
+    return float((points - reference).norm(dim=-1).mean())
+
+
+def landmark_jitter(points: Tensor) -> float:
+    """Mean length of the second difference along time of points f 20 2; 0 for fewer than three frames."""
+    return float(points.diff(n=2, dim=0).norm(dim=-1).mean()) if len(points) > 2 else 0.0
+
+
+def opening_follows(gap: Tensor, reference: Tensor) -> float | None:
+    """Pearson's r of the measured and the reference opening along a clip, both n; None where the reference does not move."""
+    return float(pearson(gap, reference)) if float(reference.std(correction=0)) > 0 else None
+
+
+class SpeechRange(NamedTuple):
+    """Readings of the opening between which lips move, in units of the face's side."""
+
+    closed: float  # mean reading of lips that truly are closed
+    low: float
+    high: float
+
+    def share(self, opening: np.ndarray) -> np.ndarray:
+        """Openings as shares of the range, 0 where lips are closed."""
+        return (opening - self.closed) / (self.high - self.low)
+
+
+def speech_range(openings: np.ndarray, closed: np.ndarray) -> SpeechRange | None:
+    """The range of pooled openings, and the reading of closed lips; None where lips were never closed, or nothing moved."""
+    if not len(closed) or not len(openings):
+        return None
+    low, high = np.percentile(openings, SPEECH_SHARES)
+    return SpeechRange(float(np.mean(closed)), float(low), float(high)) if high > low else None
+
+
+class PairTally(NamedTuple):
+    """How often SyncNet classified pairs of one moment and of two rightly."""
+
+    pairs: int
+    right: int
+    right_shuffled: int  # ... had the labels been shuffled
+
+
+def pair_accuracy(pictures: Tensor, audio: Tensor, num_frames: int, pairs: int, rng: np.random.Generator) -> PairTally:
+    """Pairs drawn as in training from the windows of one clip, n d and m d: pictures beside the sound of the same or of another moment.
+
+    Raises InputError where the clip is shorter than training takes.
+    """
+    frames = min(len(pictures), len(audio)) + num_frames - 1
+    if frames < SYNCNET_LENGTHS * num_frames:
+        raise InputError(f"A clip of {frames} frames is shorter than {SYNCNET_LENGTHS} windows of {num_frames}: measure longer clips")
+    choices = [choose_syncnet(rng, frames, num_frames) for _ in range(pairs)]
+    cosines = torch.stack([pictures[choice.pictures] @ audio[choice.sound] for choice in choices])
+    in_sync, labels = (cosines > IN_SYNC).numpy(), np.array([choice.label for choice in choices], dtype=bool)
+    return PairTally(pairs, int((in_sync == labels).sum()), int((in_sync == rng.permutation(labels)).sum()))
 
 
 # Measurement
@@ -168,20 +283,20 @@ class HeadsMeter:
         faces, mels = self.faces(pair, generated), (clip_mel(pair.video), clip_mel(pair.reference))
         syncnet, syncnet_pairs = measure_sync(self.syncnet, faces, *mels, number)
         second, second_pairs = ({}, None) if self.second_syncnet is None else measure_sync(self.second_syncnet, faces, *mels, number)
-        mouths = {name: read_mouths(self.landmark_network, part) for name, part in faces.items()}
-        true_faces, true_mouths = faces["reference"], mouths["reference"]
+        landmarks = {name: read_mouths(self.landmark_network, part) for name, part in faces.items()}
+        true_faces, true_mouths = faces["reference"], landmarks["reference"]
         old, new, frames = read_labels(pair.video), read_labels(pair.reference), len(true_faces)
         gap, points = new.lip_gap[:frames], mouth_points(new.landmarks[:frames], self._matrices(pair), self.resolution)
         videos = {}
         for name, part in faces.items():
-            mouth, pixels = mouths[name], pixel_difference(part, true_faces)
+            mouth, pixels = landmarks[name], pixel_difference(part, true_faces)
             videos[name] = VideoMeasures(
                 syncnet=syncnet[name],
                 second_syncnet=second.get(name),
                 opening=mouth.gap.tolist(),
                 opening_r=opening_follows(mouth.gap, gap),
                 lmd=landmark_distance(mouth.points, true_mouths.points),
-                appearance=appearance_distance(self.appearance, part, true_faces, self.device),
+                appearance=appearance_distance(self.appearance.distance, part, true_faces, self.device),
                 l1=pixels.l1,
                 psnr=pixels.psnr,
                 landmark_jitter=landmark_jitter(mouth.points),
@@ -500,7 +615,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def open_meter(parsed: argparse.Namespace, resolution: int, vgg16: Path | None) -> HeadsMeter:
     """The networks that measure. Raises InputError, ConfigError, WeightsError."""
-    from eval.metrics.image import make_appearance
     from eval.metrics.sync import load_sync_meter
     from latentsync.models.landmark_network import load_landmark_network
     from latentsync.pipelines.build import resolve_device
@@ -521,9 +635,9 @@ def measure_all(
         logger.info("%s (%d of %d)", pair.name, number + 1, len(pairs))
         try:
             generated = videos.generate(pair.name, pair.video, pair.reference)
-            measured.append(meter.measure(pair, number, generated, videos.generated_share(pair.name)))
+            measured.append(meter.measure(pair, number, generated, generated_share(videos, pair.name)))
             if len(silence) < silent:
-                generated = videos.generate_silent(f"{pair.name}_silence", pair.video, len(read_labels(pair.video).landmarks))
+                generated = generate_silent(videos, f"{pair.name}_silence", pair.video, len(read_labels(pair.video).landmarks))
                 silence.append(meter.measure_silence(pair, generated))
         except (ConfigError, WeightsError):
             raise  # of every clip alike

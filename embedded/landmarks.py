@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from eval.estimates import pearson
 from latentsync.config import CkptConfig, OptimizerConfig, Rule, RunConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
 from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
 from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, fixed_batches, whole
@@ -358,6 +357,13 @@ def measures(predicted: Tensor, true: Tensor) -> dict[str, ValidationSum]:
             float(pearson(mouths.gap.flatten(), reference.gap.flatten())) * reference.gap.numel(), reference.gap.numel()
         ),
     }
+
+
+def pearson(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson's r along the last axis: [... n] -> [...]; 0 where either does not vary."""
+    first, second = (values.double() - values.double().mean(-1, keepdim=True) for values in (first, second))
+    lengths = first.norm(dim=-1) * second.norm(dim=-1)
+    return (first * second).sum(-1) / lengths.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def tally(values: Tensor) -> ValidationSum:

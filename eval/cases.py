@@ -1,30 +1,26 @@
 """The videos of an evaluation: pairs of video and sound, the model under test, the videos it generates."""
 
 import json
-import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.io import wavfile
 
 from eval.metrics.base import Kind
 from latentsync.config import Config
-from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
-from latentsync.errors import ConfigError, InputError, LatentSyncError, OutputError
-from latentsync.faces.detector import FaceDetector, build_detector
+from latentsync.errors import ConfigError, InputError, LatentSyncError
 from latentsync.media.files import read_paths, read_record, walk_media, write_json
 from latentsync.media.probe import probe
-from latentsync.pipelines.build import EMBEDDED, ModelFiles, build_pipeline, locate_models, resolve_device
+from latentsync.pipelines.build import ModelFiles, build_pipeline, locate_models, resolve_device
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.weights import file_sha256
 
 KINDS: tuple[Kind, ...] = ("reconstruction", "cross")
-SILENCE = "silence"  # in the place of a sound's checksum
 
 
 @dataclass(frozen=True)
@@ -104,79 +100,50 @@ def make_pairs(videos: Sequence[Path], kinds: Sequence[Kind], seed: int) -> Pair
 def draw_others(has_sound: dict[Path, bool], seed: int) -> dict[Path, Path]:
     """Video -> another one whose sound it gets; those for which there is no other with sound are left out."""
     ring = [list(has_sound)[place] for place in np.random.default_rng(seed).permutation(len(has_sound))]
-    others = {}
-    for place, video in enumerate(ring):
-        others[video] = next((other for other in (*ring[place + 1 :], *ring[:place]) if has_sound[other]), None)
-    return {video: other for video, other in others.items() if other is not None}
+    nexts = {video: (*ring[place + 1 :], *ring[:place]) for place, video in enumerate(ring)}
+    return {video: next(filter(has_sound.get, others)) for video, others in nexts.items() if any(map(has_sound.get, others))}
 
 
 def free_name(wanted: str, taken: Collection[str]) -> str:
     """A name that is not taken: the one that is wanted, or it with the first number that is free."""
-    name, number = wanted, 1
-    while name in taken:
-        number += 1
-        name = f"{wanted}_{number}"
-    return name
+    names = chain([wanted], (f"{wanted}_{number}" for number in count(2)))
+    return next(name for name in names if name not in taken)
 
 
 def checksums(paths: Mapping[str, Path]) -> dict[str, str]:
     """The checksums of files, and of the files of folders, by name."""
-    files = {name: sorted(path.iterdir()) if path.is_dir() else [path] for name, path in paths.items()}
-    return {
-        name if len(found) == 1 else f"{name}/{path.name}": file_sha256(path)
-        for name, found in files.items()
-        for path in found
-        if path.is_file()
-    }
+    found = {}
+    for name, path in paths.items():
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        found |= {name if len(files) == 1 else f"{name}/{file.name}": file_sha256(file) for file in files if file.is_file()}
+    return found
 
 
+@dataclass
 class GeneratedVideos:
-    """Generates videos, or finds them generated, each with a .json of its name that appears after it.
+    """Generates videos, or finds them generated, each with a .json of its name that appears after it."""
 
-    `recipe` is everything that decides how a video turns out but its inputs; `build` makes the pipeline for the first one.
-    """
-
-    def __init__(
-        self, folder: Path, recipe: Mapping[str, Any], build: Callable[[], LipsyncPipeline], options: LipsyncOptions | None = None
-    ) -> None:
-        self.folder, self.recipe, self._build = folder, dict(recipe), build
-        self.options = options or LipsyncOptions(length="video", overwrite=True)
+    folder: Path
+    recipe: Mapping[str, Any]  # everything that decides how a video turns out but its inputs
+    build: Callable[[], LipsyncPipeline]  # called for the first video that is generated
+    options: LipsyncOptions = field(default_factory=lambda: LipsyncOptions(length="video", overwrite=True))
 
     @cached_property
     def pipeline(self) -> LipsyncPipeline:
-        """One for all videos."""
-        return self._build()
+        return self.build()
 
-    def generate(self, name: str, video: Path, audio: Path, checksum: str | None = None) -> Path:
-        """The video with other words; `checksum` is that of the sound, where it is known.
-
-        Raises as `LipsyncPipeline`, and ConfigError for the video of another recipe.
-        """
+    def generate(self, name: str, video: Path, audio: Path) -> Path:
+        """The video with other words. Raises as `LipsyncPipeline`, and ConfigError for the video of another recipe."""
         path, note = self.folder / f"{name}.mp4", self.folder / f"{name}.json"
-        wanted = {"recipe": self.recipe, "video": file_sha256(video), "sound": checksum or file_sha256(audio)}
+        wanted = {"recipe": self.recipe, "video": file_sha256(video), "sound": file_sha256(audio)}
         if path.is_file() and note.is_file():
             if {key: read_record(note).get(key) for key in wanted} != wanted:
                 raise ConfigError(f"{path} was generated by other weights, settings or clips: name another --output_dir, or delete it")
             return path
-        try:
-            note.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot write into {self.folder}: {error.strerror}") from None
+        note.unlink(missing_ok=True)
         result = self.pipeline(video, audio, path, self.options)
         write_json(note, {**wanted, "frames": result.frames, "generated": result.generated, "warnings": list(result.warnings)})
         return path
-
-    def generate_silent(self, name: str, video: Path, frames: int) -> Path:
-        """A video of so many frames with silence. Raises like `generate`."""
-        with tempfile.TemporaryDirectory(prefix="latentsync-") as folder:
-            audio = Path(folder) / "silence.wav"
-            wavfile.write(audio, AUDIO_SAMPLE_RATE, np.zeros(frames * AUDIO_SAMPLE_RATE // VIDEO_FPS, np.int16))
-            return self.generate(name, video, audio, SILENCE)
-
-    def generated_share(self, name: str) -> float:
-        """Share of a kept video's frames whose mouth was generated."""
-        note = read_record(self.folder / f"{name}.json")
-        return note.get("generated", 0) / max(1, note.get("frames", 1))
 
 
 @dataclass(frozen=True)
@@ -198,18 +165,13 @@ class ModelUnderTest:
         files = {"unet": self.files.unet, "vae": self.files.vae, "whisper": self.files.whisper}
         return checksums({**files, "mask": mask} if mask.is_absolute() else files)
 
-    @property
-    def is_embedded(self) -> bool:
-        """Whether it is the small model that comes with the project."""
-        return self.files.config.parts[-len(EMBEDDED.parts) :] == EMBEDDED.parts
-
     def settings(self) -> dict[str, Any]:
         """What decides, beside weights and inputs, how a video turns out."""
         data, options = self.config.data, ("seed", "face", "length", "batch_clips")
         return {
             **asdict(self.options.sampling),
             **{name: getattr(self.options, name) for name in options},
-            **{"detector": self.detector, "dtype": self.dtype},
+            **{name: getattr(self, name) for name in ("detector", "dtype")},
             **{name: getattr(data, name) for name in ("resolution", "num_frames", "mask")},
             "audio_feat_length": list(data.audio_feat_length),
         }
@@ -224,21 +186,13 @@ class ModelUnderTest:
         return pipeline
 
     def videos(self, folder: Path) -> GeneratedVideos:
-        """Its videos, kept in a folder."""
         return GeneratedVideos(folder, {"weights": self.weights, "settings": self.settings()}, self.build, self.options)
-
-    def face_detector(self) -> FaceDetector:
-        """The one it finds faces with. Raises WeightsError."""
-        return build_detector(self.detector, self.files.face_boxes, self.files.face_landmarks, resolve_device(self.device))
 
 
 def find_model(
     named: Sequence[Path | None], overrides: Sequence[str], detector: str, device: str, dtype: str, options: LipsyncOptions
 ) -> ModelUnderTest:
-    """The model of four files (configuration, denoiser, autoencoder, audio encoder), each None for the default of inference.
-
-    Raises ConfigError, WeightsError, InputError.
-    """
+    """The model of four files (configuration, U-Net, VAE, Whisper; None: as inference). Raises ConfigError, WeightsError, InputError."""
     resolve_device(device)
     config, files = locate_models(*named, overrides=overrides)
     completed = options.completed(config.run.inference_steps, config.run.guidance_scale)

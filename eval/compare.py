@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from eval.estimates import NONE, json_value, markdown_table, mean
 from latentsync.cli import CODES, run_command
 from latentsync.errors import InputError
+from latentsync.media.files import check_target, read_record, write_json, write_text
 
 RESULTS = "results.json"
 HEADER = ("measure", "kind", "A", "B", "B - A [95 %]", "B better / worse / same", "n")
@@ -24,7 +26,6 @@ OLD_WORDS = {  # in results of older versions -> now
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m eval.compare",
         description="Compare two evaluations of the same pairs: mean differences with their 95 % intervals, and how often B is better.",
@@ -40,12 +41,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def read_results(place: Path) -> dict[str, Any]:
     """The results of an evaluation, those of older versions in the words of this one. Raises InputError."""
     path = place / RESULTS if place.is_dir() else place
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"{path} cannot be read as results of an evaluation: name the folder that eval.run wrote") from None
-    if not isinstance(content, dict) or not {"pairs", "measures", "cases"} <= content.keys():
-        raise InputError(f"{path} holds no results of eval.run: name the folder that it wrote")
+    content = read_record(path)
+    if not {"pairs", "measures", "cases"} <= content.keys():
+        raise InputError(f"{path} is no file of results of eval.run: name the folder that it wrote")
     if any("made" in result for case in content["cases"].values() for result in case["measures"].values()):
         content |= with_new_words({key: content.get(key, []) for key in ("measures", "stand_ins")})
         for case in content["cases"].values():
@@ -88,8 +86,6 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[list[dict[str, 
 
 def compare_column(a: Mapping[str, Any], b: Mapping[str, Any], measure: str, column: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
     """One number of one kind of case, B less A, over the videos that both have; None where there is none."""
-    from eval.estimates import mean
-
     names = [name for name, case in a["cases"].items() if case["kind"] == kind and name in b["cases"]]
     numbers = [[run["cases"][name]["measures"].get(measure, {}).get("generated") or {} for run in (a, b)] for name in names]
     pairs = np.array([[one.get(column["name"]) for one in both] for both in numbers], dtype=float).reshape(-1, 2)
@@ -108,9 +104,6 @@ def compare_column(a: Mapping[str, Any], b: Mapping[str, Any], measure: str, col
 
 
 def to_markdown(differences: Sequence[Mapping[str, Any]], notes: Sequence[str], names: tuple[str, str]) -> str:
-    """The table."""
-    from eval.estimates import NONE, markdown_table
-
     rows = []
     for found in differences:
         column, low, high = found["column"], found["low"], found["high"]
@@ -131,10 +124,6 @@ def to_markdown(differences: Sequence[Mapping[str, Any]], notes: Sequence[str], 
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Do what the command line says."""
-    from eval.estimates import json_value
-    from latentsync.media.files import check_target, write_json, write_text
-
     if parsed.output is not None:
         check_target(parsed.output, [parsed.a, parsed.b])
     differences, notes = compare(read_results(parsed.a), read_results(parsed.b))
@@ -146,7 +135,6 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parsed = parse_arguments(arguments)
     return run_command(lambda: run(parsed), "eval", "nothing was written.", verbose=parsed.verbose)
 

@@ -6,9 +6,6 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from scipy import stats
-from torch import Tensor
 
 RESAMPLES, SEED = 2000, 0  # of the bootstrap
 TAIL = 2.5  # per cent beyond either end of an interval
@@ -32,27 +29,24 @@ class Estimate(NamedTuple):
 
 def share(hits: Sequence[bool]) -> Estimate | None:
     """The share of hits with Wilson's score interval (1927); None of nothing."""
+    from scipy.stats import binomtest  # takes a second to import, which a command's --help should not
+
     if not hits:
         return None
-    found = stats.binomtest(sum(map(bool, hits)), len(hits))
+    found = binomtest(sum(map(bool, hits)), len(hits))
     return Estimate(found.statistic, *map(float, found.proportion_ci(method="wilson")), len(hits))
 
 
 def bootstrap(statistic: Callable[[np.ndarray], float], clips: int) -> Estimate | None:
     """A statistic of the clips with these indices, with the interval of resampled clips (Efron 1979); None of nothing, or no number."""
+    from scipy import stats  # as above
+
     if clips == 0 or not np.isfinite(value := float(statistic(np.arange(clips)))):
         return None
     if clips == 1:
         return Estimate(value, None, None, 1)
-    resampled = stats.bootstrap(
-        (np.arange(clips),),
-        statistic,
-        n_resamples=RESAMPLES,
-        batch=100,
-        vectorized=False,
-        method="percentile",
-        rng=np.random.default_rng(SEED),
-    ).bootstrap_distribution
+    how = {"n_resamples": RESAMPLES, "batch": 100, "vectorized": False, "method": "percentile", "rng": np.random.default_rng(SEED)}
+    resampled = stats.bootstrap((np.arange(clips),), statistic, **how).bootstrap_distribution
     low, high = np.percentile(resampled[np.isfinite(resampled)], (TAIL, 100 - TAIL))  # resamples without a number do not count
     return Estimate(value, float(low), float(high), clips)
 
@@ -72,13 +66,6 @@ def ratio(above: Sequence[float], below: Sequence[float] | None) -> Estimate | N
         return bootstrap(lambda chosen: top[chosen].sum() / bottom[chosen].sum(), len(top))
 
 
-def pearson(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's r along the last axis: [... n] -> [...]; 0 where either does not vary."""
-    first, second = (values.double() - values.double().mean(-1, keepdim=True) for values in (first, second))
-    lengths = first.norm(dim=-1) * second.norm(dim=-1)
-    return (first * second).sum(-1) / lengths.clamp(min=torch.finfo(torch.float32).tiny)
-
-
 def json_value(value: Any) -> Any:
     """A value for JSON: named fields become dictionaries, numbers are rounded, what is no number becomes None."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -89,9 +76,7 @@ def json_value(value: Any) -> Any:
         return {key: json_value(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [json_value(part) for part in value]
-    if isinstance(value, float):
-        return round(float(value), DIGITS) if math.isfinite(value) else None
-    return value
+    return value if not isinstance(value, float) else round(float(value), DIGITS) if math.isfinite(value) else None
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

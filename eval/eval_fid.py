@@ -2,7 +2,7 @@
 
 import sys
 
-from eval.set_distance import main
+from eval.eval_fvd import main
 
 if __name__ == "__main__":
     sys.exit(main("fid"))

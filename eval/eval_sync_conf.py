@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eval.estimates import NONE, Estimate, markdown_table, mean
 from latentsync.cli import CODES, TEMP_DIR, accept_published, run_command
 from latentsync.errors import InputError, StalledError, WeightsError
+from latentsync.media.files import FolderLock, read_record, staged, walk_media, write_json, write_text
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from eval.metrics.sync import SyncMetric
@@ -24,7 +26,6 @@ WITHOUT_EFFECT = {"--initial_model": "SyncNet v2 is auxiliary/syncnet_v2.model i
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="eval_sync_conf.sh",
         description="How well picture and sound of videos fit, each with its own sound: SyncNet v2 on the faces that S3FD follows. "
@@ -72,8 +73,6 @@ def open_metric(parsed: argparse.Namespace) -> "SyncMetric":
 
 def find_videos(place: Path) -> dict[str, Path]:
     """Videos by the name they have in the table. Raises InputError where there is none."""
-    from latentsync.media.files import walk_media
-
     if place.is_file():
         return {place.name: place}
     found = {str(path.relative_to(place)): path for path in walk_media(place)}
@@ -83,12 +82,8 @@ def find_videos(place: Path) -> dict[str, Path]:
 
 
 def measure_videos(videos: dict[str, Path], metric: "SyncMetric", output_dir: Path) -> list[dict[str, Any]]:
-    """The numbers of each video, or the reason why it has none; what was measured before is not read again. Raises OutputError.
-
-    The record of a video lies in videos/NAME.json; that of another file, size, time or way of measuring does not count.
-    """
+    """The numbers of each video, or why it has none; what videos/NAME.json holds of the same file and settings stays. OutputError."""
     from latentsync.data.cache import stamp
-    from latentsync.media.files import read_record, write_json
 
     settings, rows = json.loads(json.dumps({"measure": metric.name, **metric.settings})), []
     for number, (name, path) in enumerate(videos.items(), 1):
@@ -117,8 +112,6 @@ def measure_videos(videos: dict[str, Path], metric: "SyncMetric", output_dir: Pa
 
 def to_json(metric: "SyncMetric", videos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The rows of the videos with their means and medians."""
-    from eval.estimates import mean
-
     measured, summary = [video for video in videos if "reason" not in video], {}
     for name in (column.name for column in metric.columns) if measured else ():
         values = [video[name] for video in measured]
@@ -133,8 +126,6 @@ def to_json(metric: "SyncMetric", videos: Sequence[Mapping[str, Any]]) -> dict[s
 
 def to_markdown(metric: "SyncMetric", content: Mapping[str, Any]) -> str:
     """The table: a row for each video, the means of all of them, what was left out and why."""
-    from eval.estimates import NONE, Estimate, markdown_table
-
     header, cells, means, medians = ["video"], [[video["video"]] for video in content["videos"]], ["**mean [95 %]**"], ["**median**"]
     for column in metric.columns:
         header.append(column.name + (f" ({column.unit})" if column.unit else ""))
@@ -162,7 +153,6 @@ def draw(metric: "SyncMetric", videos: Sequence[Mapping[str, Any]], path: Path) 
     """Write a picture (PNG) with the histograms of confidences and of offsets. Raises OutputError."""
     from matplotlib.figure import Figure  # here, because importing it searches a folder of settings
 
-    from latentsync.media.files import staged
     from latentsync.third_party.sync_search import MAX_SHIFT
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
@@ -184,9 +174,6 @@ def draw(metric: "SyncMetric", videos: Sequence[Mapping[str, Any]], path: Path) 
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Do what the command line says."""
-    from latentsync.media.files import FolderLock, write_json, write_text
-
     videos = find_videos(parsed.video)
     metric = open_metric(parsed)
     if metric.warning is not None:
@@ -206,7 +193,6 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
     again = "with --output_dir the same command goes on with the video that was interrupted."
     return run_command(lambda: run(parsed), "eval", again, verbose=parsed.verbose)

@@ -20,7 +20,6 @@ from tqdm import tqdm
 from eval.estimates import NONE, SEED, Estimate, bootstrap, markdown_table, ratio, share
 from eval.metrics.sync import SyncMeter, SyncReading, compare
 from latentsync.cli import CODES, run_command
-from latentsync.config import SyncNetConfig
 from latentsync.data.clip_index import open_catalog
 from latentsync.data.features import Mels, audio_frames
 from latentsync.data.sampling import SYNCNET_LENGTHS, SyncNetBatch, fixed_batches
@@ -49,7 +48,6 @@ _NAMES = {
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="eval_syncnet_acc.sh",
         description="How often a trained SyncNet distinguishes pictures and sound of one moment from those of two, on clips with the "
@@ -125,30 +123,23 @@ def measure_pairs(network: SyncNet, step: SyncNetStep, batches: Iterable[SyncNet
     return Pairs(cosines, labels, clips, loss / len(labels), list(problems))
 
 
-def read_offset(dataset: SyncNetDataset, place: int, meter: SyncMeter, most_frames: int) -> SyncReading:
-    """Offset and confidence of a clip, by its first frames. Raises InputError where it is too short or unreadable."""
-    clip, length = dataset.catalog.clips[place], dataset.num_frames
-    mel = dataset.mels(clip.path)
-    frames = min(clip.frames, audio_frames(mel), most_frames)
-    if frames < length + MAX_SHIFT:
-        raise InputError(f"{clip.path} is {frames} frames long and an offset needs {length + MAX_SHIFT}: measure longer clips")
-    audio = meter.embed_audio(mel[:, : window_start(frames - length) + window_length(length)])
-    return compare(meter.embed_faces(dataset.faces(clip, range(frames))), audio)
-
-
 def read_offsets(
     dataset: SyncNetDataset, meter: SyncMeter, parsed: argparse.Namespace, accelerator: Accelerator
 ) -> tuple[dict[str, SyncReading], dict[str, str]]:
-    """Offset and confidence of some clips, evenly spread, by path; and why others have none."""
-    found, failed, count = {}, {}, min(len(dataset), parsed.offset_clips)
-    places = [place * len(dataset) // count for place in range(count)]
-    for place in tqdm(places, desc="Offsets", unit="clip", disable=parsed.quiet or not places):
-        name = str(dataset.catalog.clips[place].path)
+    """Offset and confidence of some clips, evenly spread, by their first frames; and why others have none: too short, or unreadable."""
+    found, failed, count, length = {}, {}, min(len(dataset), parsed.offset_clips), dataset.num_frames
+    for place in tqdm(range(count), desc="Offsets", unit="clip", disable=parsed.quiet or not count):
+        clip = dataset.catalog.clips[place * len(dataset) // count]
         try:
+            mel = dataset.mels(clip.path)
+            frames = min(clip.frames, audio_frames(mel), parsed.offset_frames)
+            if frames < length + MAX_SHIFT:
+                raise InputError(f"{clip.path} is {frames} frames long and an offset needs {length + MAX_SHIFT}: measure longer clips")
             with accelerator.autocast():
-                found[name] = read_offset(dataset, place, meter, parsed.offset_frames)
+                audio = meter.embed_audio(mel[:, : window_start(frames - length) + window_length(length)])
+                found[str(clip.path)] = compare(meter.embed_faces(dataset.faces(clip, range(frames))), audio)
         except InputError as error:
-            failed[name] = str(error)
+            failed[str(clip.path)] = str(error)
     return found, failed
 
 
@@ -209,18 +200,6 @@ def draw(pairs: Pairs, content: Mapping[str, Any], path: Path) -> None:
         figure.savefig(temporary, dpi=110, format="png")
 
 
-def open_data(config: SyncNetConfig, parsed: argparse.Namespace, cache: Path) -> SyncNetDataset:
-    """The clips, cut into samples as in training; `cache` keeps what is computed once for each of them. Raises InputError."""
-    data, seed = config.data, config.run.seed if parsed.seed is None else parsed.seed
-    catalog = open_catalog(
-        *(parsed.data_dir, parsed.fileslist),
-        min_frames=SYNCNET_LENGTHS * data.num_frames,
-        cache_dir=cache,
-        show_progress=not parsed.quiet,
-    )
-    return SyncNetDataset(catalog, Mels(cache), num_frames=data.num_frames, resolution=data.resolution, seed=seed)
-
-
 def measure(parsed: argparse.Namespace, temporary: Path) -> tuple[Pairs, dict[str, Any]]:
     """Load, measure pairs and offsets: the pairs, and what goes into the JSON file. Raises InputError, ConfigError, WeightsError."""
     config, network = load_syncnet(parsed.config, parsed.checkpoint)
@@ -231,7 +210,10 @@ def measure(parsed: argparse.Namespace, temporary: Path) -> tuple[Pairs, dict[st
         logger.warning("%s", remarks[0].strip("*"))
     codec = load_codec(config, accelerator) if data.latent_space else None
     network = network.to(accelerator.device).eval().requires_grad_(False)
-    dataset = open_data(config, parsed, data.cache_dir or (parsed.output_dir / "cache" if parsed.output_dir is not None else temporary))
+    cache = data.cache_dir or (parsed.output_dir / "cache" if parsed.output_dir is not None else temporary)
+    shortest, seed = SYNCNET_LENGTHS * data.num_frames, config.run.seed if parsed.seed is None else parsed.seed
+    catalog = open_catalog(parsed.data_dir, parsed.fileslist, min_frames=shortest, cache_dir=cache, show_progress=not parsed.quiet)
+    dataset = SyncNetDataset(catalog, Mels(cache), num_frames=data.num_frames, resolution=data.resolution, seed=seed)
     step = SyncNetStep({}, lower_half=data.lower_half, codec=codec, seed=dataset.seed)
     batches = fixed_batches(dataset, parsed.pairs, parsed.batch_size, num_workers=parsed.num_workers)
     with tqdm(total=parsed.pairs, desc="Pairs", unit="pair", disable=parsed.quiet) as bar:
@@ -274,7 +256,6 @@ def measure(parsed: argparse.Namespace, temporary: Path) -> tuple[Pairs, dict[st
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Do what the command line says."""
     for name, bound in {"pairs": 1, "offset_clips": 0, "offset_frames": 1, "batch_size": 1, "num_workers": 0}.items():
         if getattr(parsed, name) < bound:
             raise InputError(f"--{name} is {getattr(parsed, name)}: give {bound} or more")
@@ -293,7 +274,6 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
     return run_command(lambda: run(parsed), "eval", "nothing was written but the cache of what clips hold.", verbose=parsed.verbose)
 

@@ -21,7 +21,6 @@ COLUMNS = ("video_path", "audio_path")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m eval.inference_videos",
         description="Give many videos other words with one loading of the model.",
@@ -54,7 +53,6 @@ def add_options(group: Any, **defaults: Any) -> None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The model under test, as in inference."""
     group = parser.add_argument_group("the model")
     group.add_argument("--unet_config_path", type=Path, help="YAML of the denoiser (default: as inference.sh)")
     group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights")
@@ -128,7 +126,6 @@ def generate_all(pairs: "Sequence[Pair]", videos: "GeneratedVideos") -> dict[str
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Do what the command line says; the exit code."""
     from eval.cases import find_model
     from latentsync.pipelines.options import LipsyncOptions
 
@@ -144,7 +141,6 @@ def run(parsed: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parsed = parse_arguments(arguments)
     return run_command(lambda: run(parsed), "eval", "the same command goes on with the video that was interrupted.", verbose=parsed.verbose)
 

@@ -25,7 +25,7 @@ from latentsync.faces.plan import FacePlan, plan_spans
 from latentsync.faces.selection import FaceChoice
 from latentsync.media.files import read_record, staged, write_json
 from latentsync.media.video_reader import VideoReader
-from latentsync.pipelines.build import ROOT, resolve_device
+from latentsync.pipelines.build import EMBEDDED, ROOT, resolve_device
 from latentsync.weights import CHECKPOINTS, file_sha256, weights_path
 
 logger = logging.getLogger(__name__)
@@ -55,10 +55,7 @@ class FaceClips:
         return self._last[1]
 
     def chunks(self, case: Case, warnings: list[str] | None = None) -> Iterator[Chunk]:
-        """The frames that both videos have; `warnings` receives a sentence where one is longer.
-
-        Raises InputError: see `plan`; also where the video cannot be decoded or is of another size.
-        """
+        """The frames that both videos have; `warnings` receives a sentence where one is longer. Raises InputError: no face, two sizes."""
         video, source = VideoReader(case.video), VideoReader(case.source)
         if (video.width, video.height) != (source.width, source.height):
             raise InputError(
@@ -99,9 +96,8 @@ class MetricResult:
     """What a metric found of a case, and of the source in its place: `Numbers`, or features n d of a metric of sets."""
 
     generated: Any  # None where `failed` says why there is nothing
-    reference: Any  # None where `reference_failed` says why
+    reference: Any  # None where it could not be measured
     failed: str | None = None
-    reference_failed: str | None = None
     sure: bool = True  # whether another try would find the same
 
 
@@ -115,7 +111,6 @@ class MetricRun:
         self._silent = metric.reconstructions_only and case.kind != "reconstruction"
 
     def add(self, chunk: Chunk) -> None:
-        """The next frames."""
         if self.failed is None and not self._silent:
             self._rows += filter(len, [self._attempt(lambda: self.metric.of_chunk(chunk, self._carried), ())])
 
@@ -145,10 +140,12 @@ def measure_case(case: Case, clips: FaceClips, metrics: Sequence[Metric], warnin
         for generated_run, reference_run in runs.values():
             generated_run.add(chunk)
             reference_run.add(reference)
-    return {
-        name: MetricResult(one.finish(), other.finish(), one.failed, other.failed, one.sure and other.sure)
-        for name, (one, other) in runs.items()
-    }
+    found = {}
+    for metric, (one, other) in zip(metrics, runs.values(), strict=True):
+        generated, reference = one.finish(), other.finish()
+        failed = one.failed or (other.failed if isinstance(metric, SetMetric) else None)  # a set needs both
+        found[metric.name] = MetricResult(generated, reference, failed, one.sure and other.sure)
+    return found
 
 
 class CaseRecord:
@@ -176,33 +173,30 @@ class CaseRecord:
         """Keep what was found. Raises OutputError."""
         self.warnings = list(warnings)
         for metric in metrics:
-            result, signature = results[metric.name], {"signature": signatures[metric.name]}
-            if not isinstance(metric, SetMetric):
-                self._entries[metric.name] = signature | json_value(result)
-                continue
-            failed = result.failed or result.reference_failed
-            self._entries[metric.name] = signature | {"failed": failed, "sure": result.sure}
-            if failed is None:
-                with staged(self._place(metric)) as temporary:
-                    try:
-                        np.savez(temporary, generated=result.generated, reference=result.reference)
-                    except OSError as error:
-                        raise OutputError(f"cannot write {self._place(metric)}: {error}") from None
+            result = results[metric.name]
+            if isinstance(metric, SetMetric):
+                if result.failed is None:
+                    with staged(self._place(metric)) as temporary:
+                        try:
+                            np.savez(temporary, generated=result.generated, reference=result.reference)
+                        except OSError as error:
+                            raise OutputError(f"cannot write {self._place(metric)}: {error}") from None
+                result = replace(result, generated=None, reference=None)
+            self._entries[metric.name] = {"signature": signatures[metric.name], **json_value(result)}
         write_json(self.path, {"inputs": self.inputs, "warnings": self.warnings, "measures": self._entries})
 
     def result(self, metric: Metric) -> MetricResult:
         """What a metric found. Raises OutputError where a file of features was damaged."""
-        entry = {key: value for key, value in self._entries[metric.name].items() if key != "signature"}
-        if not isinstance(metric, SetMetric):
-            return MetricResult(**entry)
-        if entry["failed"] is not None:
-            return MetricResult(None, None, entry["failed"], entry["failed"], entry["sure"])
+        entry = self._entries[metric.name]
+        found = MetricResult(*(entry.get(key) for key in ("generated", "reference", "failed", "sure")))
+        if not isinstance(metric, SetMetric) or found.failed is not None:
+            return found
         try:
             with np.load(self._place(metric)) as arrays:
                 generated, reference = (arrays[name] for name in arrays.files)  # older versions gave them other names
         except (OSError, ValueError, KeyError) as error:
             raise OutputError(f"{self._place(metric)} cannot be read ({error}): delete it and run the same command again") from None
-        return MetricResult(generated, reference)
+        return replace(found, generated=generated, reference=reference)
 
     def _place(self, metric: Metric) -> Path:
         return self._features / metric.name / f"{self.path.stem}.npz"
@@ -280,17 +274,17 @@ class Subject:
 def open_subject(config: EvaluationConfig, folder: Path) -> Subject:
     """The model under test, or the videos that were generated elsewhere. Raises ConfigError, WeightsError, InputError."""
     model, options, resolution = config.model, options_of(config.inference), config.measures.resolution
-    if (place := config.data.generated) is not None:
-        if not place.is_dir():
-            raise InputError(f"{place} is no folder of videos (data.generated): check the path")
-        boxes, landmarks = (weights_path(name, ROOT / CHECKPOINTS) for name in ("s3fd", "2dfan4"))
-        detector = build_detector(model.detector, boxes, landmarks, resolve_device(model.device))
-        faces = FaceClips(detector, resolution, options.face)
+    if (place := config.data.generated) is not None and not place.is_dir():
+        raise InputError(f"{place} is no folder of videos (data.generated): check the path")
+    boxes, landmarks = (weights_path(name, ROOT / CHECKPOINTS) for name in ("s3fd", "2dfan4"))
+    faces = FaceClips(build_detector(model.detector, boxes, landmarks, resolve_device(model.device)), resolution, options.face)
+    if place is not None:
         return Subject(lambda pair: find_generated(place, pair), {"generated": str(place)}, {}, faces)
     named = (model.config, model.unet, model.vae, model.whisper)
     found = find_model(named, model.overrides, model.detector, model.device, model.dtype, options)
-    videos, faces = found.videos(folder / "generated"), FaceClips(found.face_detector(), resolution, options.face)
-    stand_ins = ("The model is the small one that comes with the project and has seen rendered faces only.",) if found.is_embedded else ()
+    is_embedded = found.files.config.parts[-len(EMBEDDED.parts) :] == EMBEDDED.parts
+    stand_ins = ("The model is the small one that comes with the project and has seen rendered faces only.",) if is_embedded else ()
+    videos = found.videos(folder / "generated")
     return Subject(lambda pair: videos.generate(pair.name, pair.source, pair.audio), found.settings(), found.weights, faces, stand_ins)
 
 

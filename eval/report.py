@@ -59,7 +59,6 @@ class EvaluationResults:
 
     @cached_property
     def rows(self) -> list[SummaryRow]:
-        """The table."""
         kinds = {case.name: case.kind for case in self.cases}
         return [row for metric in self.metrics.metrics for row in rows_of(metric, kinds, self.results[metric.name])]
 
@@ -70,11 +69,9 @@ class EvaluationResults:
 
     @property
     def single(self) -> list[Metric]:
-        """The metrics of each video by itself."""
         return [metric for metric in self.metrics.metrics if not isinstance(metric, SetMetric)]
 
     def notes(self) -> list[str]:
-        """What a reader of the table has to know."""
         asked = len(self.cases) + len(self.failed)
         notes = [
             f"{len(self.cases)} of {asked} videos measured. In brackets: 95 % intervals, the bootstrap over videos; for sets of videos "
@@ -92,7 +89,6 @@ class EvaluationResults:
         return [*notes, *(f"{case}: {warning}" for case, found in self.warnings.items() for warning in found)]
 
     def as_json(self) -> dict[str, Any]:
-        """All numbers and all that they depend on."""
         digests = self.pairs.checksums
         cases = {
             case.name: {
@@ -127,10 +123,7 @@ class EvaluationResults:
 
 
 def write_report(results: EvaluationResults, folder: Path, clips: int) -> str:
-    """Write results.json, results.md, report.html and small videos of the worst cases, `clips` at most; the text of results.md.
-
-    Raises OutputError.
-    """
+    """Write results.json, results.md and report.html with videos of the worst `clips` cases; the text of results.md. Raises OutputError."""
     write_json(folder / "results.json", results.as_json())
     loader = FileSystemLoader(Path(__file__).parent)
     templates = Environment(loader=loader, autoescape=lambda name: name == PAGE, trim_blocks=True, lstrip_blocks=True)
@@ -148,7 +141,6 @@ def write_report(results: EvaluationResults, folder: Path, clips: int) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of what computed the numbers."""
     found = {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
     for package in PACKAGES:
         with suppress(metadata.PackageNotFoundError):

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentsync.cli import CODES, run_command
+from latentsync.config import dump_config
 from latentsync.errors import ConfigError, InputError, OutputError, WeightsError, reason_of
+from latentsync.media.files import FolderLock
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from eval.config import EvaluationConfig
@@ -20,7 +22,6 @@ BUSY = "is in use by another evaluation: wait for it, or name another folder for
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m eval.run",
         description="Generate videos of a fixed list of pairs, measure each by every metric whose weights are there, beside its source. "
@@ -36,10 +37,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def evaluate(config: "EvaluationConfig", limit: int | None, subject: "Subject", metrics: "LoadedMetrics") -> str:
-    """Evaluate a subject, one pair after another; the table. A failure of one pair does not stop the others.
-
-    Raises ConfigError, WeightsError, OutputError; InputError where no pair could be measured.
-    """
+    """Evaluate one pair after another; the table. Raises ConfigError, WeightsError, OutputError; InputError: no pair could be measured."""
     from eval.cases import find_videos, make_pairs
     from eval.measure import measure_pair, signatures_of
     from eval.report import EvaluationResults, write_report
@@ -81,12 +79,9 @@ def evaluate(config: "EvaluationConfig", limit: int | None, subject: "Subject", 
 
 
 def run(parsed: argparse.Namespace) -> None:
-    """Do what the command line says."""
     from eval.config import load_evaluation_config
     from eval.measure import open_subject
     from eval.metrics.table import load_metrics
-    from latentsync.config import dump_config
-    from latentsync.media.files import FolderLock
 
     config = load_evaluation_config(parsed.config, parsed.overrides)
     if parsed.print_config:
@@ -101,7 +96,6 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point."""
     parsed = parse_arguments(arguments)
     return run_command(lambda: run(parsed), "eval", "the same command goes on with the pair that was interrupted.", verbose=parsed.verbose)
 

@@ -46,16 +46,9 @@ def whole_sound(frames: int) -> str:
 
 
 def write_clip(target: Path, streams: Iterable[Any], options: dict[str, Any], frames: Iterable[np.ndarray] = ()) -> None:
-    """Have ffmpeg write `target`, whole or not at all.
+    """Have ffmpeg write `target` whole or not at all: streams (picture before sound); `frames` uint8 h w 3 go to its standard input.
 
-    Args:
-        streams: of ffmpeg inputs, picture before sound.
-        options: of the output, besides those of every clip.
-        frames: uint8 h w 3 each, given to its standard input.
-
-    Raises:
-        OutputError: the disk is full or the folder cannot be written.
-        LatentSyncError: ffmpeg gave up.
+    Raises OutputError where the disk is full or the folder cannot be written, LatentSyncError where ffmpeg gave up.
     """
     with staged(target) as temporary:
         node = ffmpeg.output(*streams, file_url(temporary), **_PLAIN, **options)
@@ -88,10 +81,7 @@ def place(source: Path, target: Path) -> None:
 
 
 def clip_path(folder: Path, name: str, number: int | None = None) -> Path:
-    """Where a step writes the clip that it made of the clip `name`, or the piece `number` of it; always .mp4.
-
-    Different names stay different: an ending other than .mp4 is kept before the new one, a missing one is replaced.
-    """
+    """Where a step writes the clip `name`, or the piece `number` of it: .mp4, and different for talk.mp4, talk.mkv and talk."""
     stem = name.removesuffix(".mp4")
     if stem == name or Path(stem).suffix.lower() in VIDEO_EXTENSIONS:  # talk.mkv beside talk.mp4
         stem = name if Path(name).suffix else f"{name}.raw"
@@ -127,7 +117,6 @@ class SourceRecording:
 
     @property
     def frames_with_sound(self) -> int:
-        """Frames that have both picture and sound."""
         return min(self.frames, self.samples // SAMPLES_PER_FRAME)
 
 
@@ -148,10 +137,9 @@ def open_recording(path: Path) -> SourceRecording:
 
 
 def cut(recording: SourceRecording, start: int, stop: int, target: Path, sound_start: int | None = None) -> None:
-    """Write the frames start..stop (half open) and their sound, or the sound from frame `sound_start` on.
+    """Write the frames start..stop (half open) and their sound, or the sound from frame `sound_start` on, then silence if need be.
 
-    Sound that is missing at the end is silence. A cut that leaves everything as it is becomes a second name of the same file.
-    Raises OutputError, LatentSyncError.
+    A cut that leaves everything as it is becomes a second name of the same file. Raises OutputError, LatentSyncError.
     """
     count, sound_start = stop - start, start if sound_start is None else sound_start
     if (start, stop, sound_start) == (0, recording.frames, 0) and recording.samples == count * SAMPLES_PER_FRAME:

@@ -22,7 +22,6 @@ FILTERS = [step.name for step in STEPS if step.is_filter]
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="./data_processing_pipeline.sh",
         description="Make training clips of a folder of raw video: 25 fps, 16 kHz, one aligned face, mouth and sound in step. "
@@ -81,7 +80,6 @@ def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse numbers out of range. Raises InputError."""
     for name, least in {"workers": 0, "gpu_workers": 0, "per_gpu_num_workers": 0, "limit": 1}.items():
         if (count := getattr(arguments, name)) is not None and count < least:
             raise InputError(f"--{name} {count}: give a number from {least}")
@@ -93,7 +91,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 def steps_without(skip: str) -> list[StepDefinition]:
     """The steps but for some, named with commas between. Raises InputError for those that cannot be left out."""
-    names = {name.strip() for name in skip.split(",") if name.strip()}
+    names = set(filter(None, map(str.strip, skip.split(","))))
     if unknown := sorted(names - set(FILTERS)):
         raise InputError(f"The step {unknown[0]!r} cannot be left out: name some of {', '.join(FILTERS)}.")
     return [step for step in STEPS if step.name not in names]
@@ -117,7 +115,6 @@ def executor_maker(arguments: argparse.Namespace) -> Callable[[Sequence[Step]], 
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """The work of the command."""
     check(arguments)
     output = arguments.output_dir or arguments.input_dir.resolve().parent
     if not arguments.report_only:
@@ -130,10 +127,7 @@ def run(arguments: argparse.Namespace) -> None:
             output=output,
             options={option.name: getattr(arguments, option.name) for option in options_of(STEPS)},
             checkpoints=arguments.checkpoints or ROOT / CHECKPOINTS,
-            limit=arguments.limit,
-            delete_broken=arguments.delete_broken,
-            remove_intermediate=arguments.remove_intermediate,
-            try_again=arguments.try_again,
+            **{name: getattr(arguments, name) for name in ("limit", "delete_broken", "remove_intermediate", "try_again")},
             arguments={name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()},
             show_progress=not arguments.quiet,
         )
@@ -145,7 +139,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
     words = "the clips in work were not written, what was done before stays; the same command goes on from there."
     return run_command(lambda: run(parsed), "preprocess", words, quiet=parsed.quiet)

@@ -25,20 +25,15 @@ _GROUPINGS = {"file": "(.+)", "folder": "^([^/]+)/"}  # --group_by -> pattern of
 _GROUPING_HELP = "write 'file', 'folder', or a pattern such as '(speaker[0-9]+)_'"
 _LAST_NUMBER = re.compile(r"[_\-. ]+\d+$")
 _COMMON_NAMES = frozenset({"", "clip", "video", "person", "speaker", "face", "recording", "sample", "file"})  # that name no speaker
+Condition = tuple[str, str, tuple[float | str | bool, ...]]  # a fact, a condition on it as SQL, and the parameters of that
 _LARGE = 0.8  # share of all clips in one group that is worth a warning
 
 
-@dataclass(frozen=True)
-class Condition:
-    """One condition on a fact, as SQL; a clip without the fact, or with another kind of value, does not fulfil it."""
-
-    fact: str
-    clause: str
-    parameters: tuple[float | str | bool, ...]
-
-
 def read_condition(text: str) -> Condition:
-    """Read "fact sign value", such as "confidence>=4". Raises InputError."""
+    """Read "fact sign value", such as "confidence>=4"; a clip without the fact, or with another kind of value, does not fulfil it.
+
+    Raises InputError.
+    """
     match = _CONDITION.match(text)
     if match is None:
         raise InputError(f"--where {text!r} is no comparison: write a fact, a sign and a value, such as 'confidence>=4'")
@@ -47,7 +42,7 @@ def read_condition(text: str) -> Condition:
     with contextlib.suppress(ValueError):
         found = float({"true": "1", "false": "0"}.get(value.lower(), value))
     clause = f"json_extract(facts, ?) {sign} ? AND (typeof(json_extract(facts, ?)) = 'text') = ?"
-    return Condition(fact, clause, (f'$."{fact}"', found, f'$."{fact}"', isinstance(found, str)))
+    return fact, clause, (f'$."{fact}"', found, f'$."{fact}"', isinstance(found, str))
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,6 @@ class Split:
         return int.from_bytes(digest, "big") / 2**64
 
     def is_val(self, source: str) -> bool:
-        """Whether the clips of a raw file are for validation."""
         return self.draw(self.group(source)) < self.share
 
 
@@ -104,11 +98,11 @@ def chosen_clips(manifest: Manifest, conditions: Sequence[Condition]) -> Iterato
     if conditions:
         query = "SELECT DISTINCT fact.key FROM clips, json_each(clips.facts) AS fact WHERE clips.step = ? AND clips.kept"
         known = {row[0] for row in manifest.connection.execute(query, (names[-1],))}
-        unknown = next((condition.fact for condition in conditions if known and condition.fact not in known), None)
+        unknown = next((fact for fact, *_ in conditions if known and fact not in known), None)
         if unknown is not None:
             raise InputError(f"--where names {unknown!r}, and no clip has such a fact: choose from {', '.join(sorted(known))}")
-    clauses = " AND ".join(["step = ?", "kept", *(condition.clause for condition in conditions)])
-    values = [names[-1], *(value for condition in conditions for value in condition.parameters)]
+    clauses = " AND ".join(["step = ?", "kept", *(clause for _, clause, _ in conditions)])
+    values = [names[-1], *(value for _, _, parameters in conditions for value in parameters)]
     for row in manifest.connection.execute(f"SELECT * FROM clips WHERE {clauses} ORDER BY source, name", values):
         yield row["source"], manifest.path_of(row)
 
@@ -170,7 +164,6 @@ def _line(clip: Path, target: Path) -> bytes:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.file_list",
         description="Write the clips that came through a pipeline as lists for training and validation (data.train_fileslist).",
@@ -199,7 +192,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """The work of the command."""
     if not 0 <= arguments.val_share <= 1:
         raise InputError(f"--val_share {arguments.val_share:g}: give a share from 0 to 1")
     if arguments.val is not None and arguments.val.resolve() == arguments.output.resolve():
@@ -217,7 +209,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
     return run_command(lambda: run(parsed), "preprocess", "no list was written.")
 

@@ -61,10 +61,9 @@ class RawFile:
 
 
 def open_manifest(raw: Path, output: Path, columns: Iterable[str]) -> "Manifest":
-    """Open the manifest of an output folder to write; a new one where there is none.
+    """Open the manifest of an output folder to write; it is made, and missing `columns` of facts are added and filled.
 
-    `columns` are facts that have to have a column of their own; those that an older manifest lacks are added and filled. Raises InputError
-    where it is no manifest or that of another input folder than `raw`, OutputError where it cannot be written.
+    Raises InputError where it is no manifest or that of another input folder than `raw`, OutputError where it cannot be written.
     """
     path, relative = output / MANIFEST_NAME, Path(os.path.relpath(raw, output)).as_posix()
     connection = _connect(path, "mode=rwc")
@@ -80,13 +79,10 @@ def open_manifest(raw: Path, output: Path, columns: Iterable[str]) -> "Manifest"
                 connection.execute(f"UPDATE clips SET \"{name}\" = {value} WHERE {kind} IN ('integer', 'real')")
             connection.executemany("INSERT OR IGNORE INTO meta VALUES (?, ?)", [("format", _FORMAT), ("input", relative)])
     except sqlite3.OperationalError as error:
-        connection.close()
         raise OutputError(f"cannot write {path}: {first_line(error)}") from None
     except sqlite3.DatabaseError as error:
-        connection.close()
         raise InputError(f"{path} is no manifest of this pipeline ({first_line(error)}): give another --output_dir") from None
     if (other := _input_of(connection, path)) != relative:
-        connection.close()
         raise InputError(f"{output} holds the clips of {(output / other).resolve()}, not of {raw}: give each input its own --output_dir")
     return Manifest(connection, raw, output)
 
@@ -101,7 +97,6 @@ def read_manifest(path: Path) -> "Manifest":
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:  # SQLite cannot put its index of what was written last (-shm) beside it
-        connection.close()
         connection = _connect(path, "mode=ro&immutable=1")
         log = path.with_name(f"{path.name}-wal")
         if log.is_file() and log.stat().st_size:
@@ -126,15 +121,13 @@ def _input_of(connection: sqlite3.Connection, path: Path) -> str:
     try:
         about = dict(map(tuple, connection.execute("SELECT key, value FROM meta")))
     except sqlite3.DatabaseError as error:
-        connection.close()
         raise InputError(f"{path} is no manifest of this pipeline ({first_line(error)}): name another file") from None
     if about.get("format") != _FORMAT:
-        connection.close()
         raise InputError(f"{path} was written by another version of this pipeline: give another --output_dir")
     return about["input"]
 
 
-class Manifest:
+class Manifest(contextlib.AbstractContextManager):
     """The rows of one output folder; one process writes, any number may read. `raw` is the input folder."""
 
     def __init__(self, connection: sqlite3.Connection, raw: Path, output: Path) -> None:
@@ -142,11 +135,7 @@ class Manifest:
         names = [row["name"] for row in connection.execute("PRAGMA table_info (clips)")]
         self.columns = [name for name in names if name not in _ROW]  # facts that have a column of their own
 
-    def __enter__(self) -> "Manifest":
-        return self
-
     def __exit__(self, *_: object) -> None:
-        """Close the file."""
         self.connection.close()
 
     @contextlib.contextmanager
@@ -201,7 +190,6 @@ class Manifest:
         return changed
 
     def count_raw(self) -> int:
-        """Files of the input folder that were found so far."""
         return int(self.connection.execute("SELECT count(*) FROM clips WHERE parent IS NULL").fetchone()[0])
 
     def last_raw(self, limit: int) -> int | None:
@@ -252,12 +240,7 @@ class Manifest:
         row = self.one("SELECT parent FROM clips WHERE made AND step = ? AND path = ? AND parent != ?", step.name, text, parent)
         return None if row is None else int(row["parent"])
 
-    def has(self, number: int) -> bool:
-        """Whether a row is there."""
-        return self.one("SELECT 1 FROM clips WHERE id = ?", number) is not None
-
     def step_names(self) -> list[str]:
-        """Steps of the newest run, in order."""
         return [row["name"] for row in self.connection.execute("SELECT name FROM steps ORDER BY position")]
 
 
@@ -276,18 +259,8 @@ def drop_stale(manifest: Manifest, steps: Sequence[Step]) -> None:
     valid = [f"{step.name}\0{step.digest}" for step in steps]
     stale = f"parent IS NOT NULL AND step || char(0) || digest NOT IN ({', '.join('?' * len(valid))})"
     counts = manifest.connection.execute(f"SELECT step, count(*) FROM clips WHERE {stale} GROUP BY step", valid).fetchall()
-    if counts:
-        known = manifest.connection.execute("SELECT name, settings FROM steps")
-        _log_changes({row["name"]: json.loads(row["settings"]) for row in known}, steps)
-    for row in _rows(manifest, stale, valid):
-        reopen(manifest, row["parent"])
-    for name, count in counts:
-        logger.info("%s: %d results of the settings before were removed", name, count)
-
-
-def _log_changes(known: dict[str, dict[str, Fact]], steps: Sequence[Step]) -> None:
-    """One line for each step that is new, gone, or has other settings than in the run before."""
-    for step in steps:
+    known = {row["name"]: json.loads(row["settings"]) for row in manifest.connection.execute("SELECT name, settings FROM steps")}
+    for step in steps if counts else ():
         before, now = known.pop(step.name, None), dict(step.settings)
         if before is None:
             logger.info("%s was not part of the run before: it works now, and the steps behind it work again", step.name)
@@ -295,8 +268,12 @@ def _log_changes(known: dict[str, dict[str, Fact]], steps: Sequence[Step]) -> No
             names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
             changes = ", ".join(f"{name} {before.get(name)} -> {now.get(name)}" for name in names)
             logger.info("%s has other settings than before (%s): it works again, and so do the steps behind it", step.name, changes)
-    for name in known:
+    for name in known if counts else ():
         logger.info("%s is no longer part of the run: the steps behind it work again", name)
+    for row in _rows(manifest, stale, valid):
+        reopen(manifest, row["parent"])
+    for name, count in counts:
+        logger.info("%s: %d results of the settings before were removed", name, count)
 
 
 def reopen_lost(manifest: Manifest, steps: Sequence[Step]) -> None:
@@ -317,10 +294,7 @@ def reopen_rejected(manifest: Manifest, reasons: Sequence[str]) -> None:
 
 
 def reopen(manifest: Manifest, number: int) -> None:
-    """Let the next step work again on the clip of a row; where its own file is gone, on the nearest clip before it that is there.
-
-    What was made of it is removed, files and rows.
-    """
+    """Let the next step work again on the clip of a row, or the nearest before it whose file is there; what was made of it is removed."""
     row = manifest.one("SELECT * FROM clips WHERE id = ?", number)
     while row is not None and row["made"] and not manifest.path_of(row).is_file():
         row = manifest.one("SELECT * FROM clips WHERE id = ?", row["parent"])

@@ -28,11 +28,7 @@ NO_MEDIA = frozenset(  # endings of files that are no video for certain: passed 
 def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]], Executor]) -> None:
     """Process what is not done yet; the results, the manifest among them, lie in the output folder.
 
-    Raises:
-        InputError: the folders or options cannot be used, or another run is at work in them.
-        WeightsError: a step lacks its weights.
-        OutputError: the disk is full, or cannot be written.
-        LatentSyncError: a step cannot work at all.
+    Raises InputError (folders, options, another run), WeightsError, OutputError; LatentSyncError where a step cannot work at all.
     """
     raw, output = config.input.resolve(), config.output.resolve()
     steps = plan_steps(config.steps, output, config.options, config.checkpoints.resolve())

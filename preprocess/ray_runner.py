@@ -27,11 +27,9 @@ class RayWorker:
         self._local = LocalExecutor(steps, workers=0 if devices else 1, devices=devices, timeout=timeout)
 
     def ready(self) -> str:
-        """The node's identifier, once the actor has started."""
         return ray.get_runtime_context().get_node_id()
 
     def work(self, task: Task) -> Result:
-        """Do a task."""
         self._local.submit(task)
         while not (results := self._local.wait(0.5)):
             pass
@@ -52,27 +50,19 @@ class _RaySlot:
 
 
 class RayExecutor(Executor):
-    """Actors of a Ray cluster; one whose machine goes away is replaced, and its clip is tried again.
+    """Actors of a Ray cluster at an address (None: started here); one whose machine goes away is replaced, and its clip is tried again.
 
-    Args:
-        steps: of the run.
-        workers: actors for steps that need the CPU, a processor each; 0: as many as the cluster has processors for.
-        gpu_workers: actors for steps with a network, sharing the cluster's GPUs; 0: one for each GPU. Without GPUs the other actors do all.
-        address: of the cluster, such as "auto"; None starts one on this machine.
-        timeout: seconds that a step may spend on one clip.
+    `workers` take a processor each (0: all of them), `gpu_workers` share the GPUs (0: one for each; without GPUs the others do all).
     """
 
     def __init__(self, steps: Sequence[Step], workers: int, gpu_workers: int, address: str | None, timeout: float) -> None:
-        self._steps, self._timeout = list(steps), timeout
         self._join(address)
         have = ray.cluster_resources()
         gpus = have.get("GPU", 0.0)
         gpu_workers = (gpu_workers or int(gpus)) if gpus else 0
         workers = workers or max(1, int(have.get("CPU", 1.0)) - gpu_workers)
         self._gpu_share = min(1.0, gpus / gpu_workers) if gpu_workers else 0.0
-        self._pools = {"cpu": [_RaySlot(False) for _ in range(workers)]}
-        self._pools["gpu"] = [_RaySlot(True) for _ in range(gpu_workers)] or self._pools["cpu"]
-        self._all = self._pools["cpu"] + (self._pools["gpu"] if gpu_workers else [])
+        super().__init__(steps, [_RaySlot(False) for _ in range(workers)], [_RaySlot(True) for _ in range(gpu_workers)], timeout)
         for slot in self._all:
             self._start(slot)
 
@@ -95,17 +85,12 @@ class RayExecutor(Executor):
         slot.actor = kind.remote(self._steps, "cuda:0" if slot.gpu else "cpu", self._timeout)  # an actor sees its own GPU alone
         slot.starting = slot.actor.ready.remote()
 
-    def free(self, step: int) -> int:
-        """How many tasks of a step could begin at once. Raises LatentSyncError where all actors for it die before they begin."""
-        self._check_started()
-        return sum(slot.task is None and slot.starting is None for slot in self._pools[self._steps[step].device])
-
-    def slots(self) -> int:
-        return len(self._all)
+    def _free(self, step: int) -> list[_RaySlot]:
+        self._check_started()  # LatentSyncError where all actors for it die before they begin
+        return [slot for slot in super()._free(step) if slot.starting is None]
 
     def submit(self, task: Task) -> None:
-        pool = self._pools[self._steps[task.step].device]
-        slot = next(slot for slot in pool if slot.task is None and slot.starting is None)
+        slot = self._free(task.step)[0]
         slot.task, slot.begun, slot.answer = task, time.monotonic(), slot.actor.work.remote(task)
 
     def wait(self, seconds: float) -> list[Result]:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
@@ -44,7 +45,6 @@ class StepCount:
 
     @property
     def rejected(self) -> int:
-        """Clips, or parts of clips, that ended here."""
         return sum(self.reasons.values())
 
     @property
@@ -53,7 +53,6 @@ class StepCount:
         return self.hours_in * 3600 / self.seconds if self.seconds else 0.0
 
     def cells(self) -> list[str]:
-        """Its row of a table with `_HEADS`."""
         numbers = [str(self.clips_in), str(self.kept), str(self.rejected), f"{self.hours_in:.2f}", f"{self.hours_out:.2f}"]
         return [self.name, *numbers, f"{self.seconds / 3600:.2f}", f"{self.speed:.2f}" if self.seconds else ""]
 
@@ -80,7 +79,6 @@ def count_steps(manifest: Manifest) -> list[StepCount]:
 
 
 def as_text(counts: Sequence[StepCount]) -> str:
-    """The numbers as a table for the terminal."""
     lines: list[Sequence[str]] = [_HEADS]
     for count in counts:
         lines.append(count.cells())
@@ -89,29 +87,8 @@ def as_text(counts: Sequence[StepCount]) -> str:
     return "\n".join("  ".join([line[0].ljust(first), *map(str.rjust, line[1:], others)]).rstrip() for line in lines)
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """How a fact is spread over the clips that ended at a step or came through."""
-
-    name: str
-    low: float
-    width: float  # of a bin
-    kept: list[int]
-    rejected: list[int]
-
-    @property
-    def high(self) -> float:
-        """Where the last bin ends."""
-        return self.low + len(self.kept) * self.width
-
-    @property
-    def top(self) -> int:
-        """Clips of the highest bin."""
-        return max(map(sum, zip(self.kept, self.rejected, strict=True)))
-
-
-def histograms(manifest: Manifest) -> list[Histogram]:
-    """Of each fact that has a column and more than one value; a bin for each value where these are few whole numbers."""
+def histograms(manifest: Manifest) -> list[dict[str, Any]]:
+    """Of each fact with a column and several values: its spread over clips that ended or came through; whole numbers get a bin each."""
     names = manifest.step_names()
     last = names[-1] if names else RAW
     found = []
@@ -128,21 +105,13 @@ def histograms(manifest: Manifest) -> list[Histogram]:
         query = f'SELECT kept, min(CAST(("{column}" - ?) / ? AS INTEGER), ?) AS bin, count(*) FROM clips WHERE {ends} GROUP BY kept, bin'
         for kept, place, number in manifest.connection.execute(query, (low, width, bins - 1, last)):
             counts[bool(kept)][place] = number
-        found.append(Histogram(column, low, width, counts[1], counts[0]))
+        about = {"name": column, "low": low, "high": low + bins * width, "width": width}
+        found.append(about | {"kept": counts[1], "rejected": counts[0], "top": max(map(sum, zip(*counts, strict=True)))})
     return found
 
 
-@dataclass(frozen=True)
-class ShownClip:
-    """One clip in a report."""
-
-    name: str
-    text: str  # why it was rejected, or its measures
-    picture: str | None  # data URI
-
-
-def choose_clips(manifest: Manifest, seed: int) -> dict[str, list[ShownClip]]:
-    """A few dozen clips by title: of what came through, of the lowest measures that came through, and of each frequent reason."""
+def choose_clips(manifest: Manifest, seed: int) -> dict[str, list[dict[str, str | None]]]:
+    """Name, text and picture of a few dozen clips by title: of what came through, of the lowest measures, of each frequent reason."""
     names = manifest.step_names()
     if not names:
         return {}
@@ -163,19 +132,13 @@ def choose_clips(manifest: Manifest, seed: int) -> dict[str, list[ShownClip]]:
     return {title: [clips[row["id"]] for row in group] for title, group in rows.items() if group}
 
 
-def _shown(manifest: Manifest, row: sqlite3.Row) -> ShownClip:
+def _shown(manifest: Manifest, row: sqlite3.Row) -> dict[str, str | None]:
     measures = ", ".join(f"{name} {row[name]:.4g}" for name in manifest.columns if name != "frames" and row[name])
-    path = _picture_path(manifest, row["id"])
-    picture = None if path is None else thumbnail(path, (row["duration"] or 0.0) / 3)
-    return ShownClip(row["name"], row["why"] or measures, picture)
-
-
-def _picture_path(manifest: Manifest, number: int | None) -> Path | None:
-    """The clip's own file; that of the clip before where it has none, or it is gone."""
-    row = manifest.one("SELECT parent, path, made FROM clips WHERE id = ?", number)
-    while row is not None and (row["path"] is None or not manifest.path_of(row).is_file()):
-        row = manifest.one("SELECT parent, path, made FROM clips WHERE id = ?", row["parent"])
-    return None if row is None else manifest.path_of(row)
+    owner: sqlite3.Row | None = row
+    while owner is not None and (owner["path"] is None or not manifest.path_of(owner).is_file()):  # it has none, or it is gone
+        owner = manifest.one("SELECT parent, path, made FROM clips WHERE id = ?", owner["parent"])
+    picture = None if owner is None else thumbnail(manifest.path_of(owner), (row["duration"] or 0.0) / 3)
+    return {"name": row["name"], "text": row["why"] or measures, "picture": picture}
 
 
 def thumbnail(path: Path, at: float) -> str | None:
@@ -211,7 +174,6 @@ def write_report(manifest: Manifest, target: Path, seed: int = 1) -> None:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.report",
         description="Print what a pipeline kept and rejected, and write a page with histograms and pictures; also while it runs.",
@@ -224,7 +186,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """The work of the command."""
     with read_manifest(arguments.manifest) as manifest:
         target = arguments.output or manifest.output / REPORT_NAME
         print(as_text(count_steps(manifest)))
@@ -237,7 +198,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point; the exit code."""
     parsed = parse_arguments(arguments)
     return run_command(lambda: run(parsed), "preprocess", "no page was written.")
 

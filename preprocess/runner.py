@@ -16,7 +16,7 @@ from itertools import chain, islice
 from multiprocessing import connection as mpc
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import psutil
 from tqdm import tqdm
@@ -92,22 +92,29 @@ class Result:
     why: str = ""  # one sentence about the failure
 
 
-class Executor(Protocol):
-    """Workers somewhere; called from one thread.
+class Executor:
+    """Workers somewhere, called from one thread; those that die are replaced, and every task that was submitted ends with a `Result`."""
 
-    Workers may die and be replaced: for a while none may be free, and every task that was submitted still ends with a `Result`.
-    """
+    def __init__(self, steps: Sequence[Step], cpu: list[Any], gpu: list[Any], timeout: float) -> None:
+        """Takes slots for steps that need the CPU, and for those with networks; where there are none of these, the first do all."""
+        self._steps, self._timeout = list(steps), timeout
+        self._pools, self._all = {"cpu": cpu, "gpu": gpu or cpu}, [*cpu, *gpu]
+
+    def _free(self, step: int) -> list[Any]:
+        return [slot for slot in self._pools[self._steps[step].device] if slot.task is None]
 
     def free(self, step: int) -> int:
         """How many tasks of a step could begin at once. Raises LatentSyncError where no worker for it can be started any more."""
+        return len(self._free(step))
 
     def slots(self) -> int:
         """How many tasks can run at the same time."""
+        return len(self._all)
 
     def submit(self, task: Task) -> None:
         """Begin a task; a worker must be free."""
 
-    def wait(self, seconds: float) -> Sequence[Result]:
+    def wait(self, seconds: float) -> list[Result]:
         """Results of tasks that have ended; waits up to `seconds` for the first."""
 
     def close(self, at_once: bool) -> None:
@@ -115,16 +122,9 @@ class Executor(Protocol):
 
 
 class Run:
-    """One run of the pipeline.
+    """One run of the pipeline; memory does not grow with the number of clips, since those that wait are rows of the manifest.
 
-    Memory does not grow with the number of clips: those that wait are rows of the manifest. A step does not run ahead of the one behind
-    it by more than a few clips for each worker.
-
-    Args:
-        manifest: opened to write; it says what is done already.
-        steps: in order.
-        scan: the raw files, found as they are wanted; InputError at the first where the folder cannot be read.
-        config: options of the run.
+    The raw files of `scan` are found as they are wanted; InputError at the first where the folder cannot be read.
     """
 
     def __init__(self, manifest: Manifest, steps: Sequence[Step], scan: Iterator[RawFile], config: PipelineConfig) -> None:
@@ -141,17 +141,13 @@ class Run:
         self._progress = PipelineProgress([step.name for step in steps], config.show_progress)
 
     def close(self, ending: str) -> None:
-        """Note in the manifest how the run ended."""
         progress = self._progress
         progress.close()
         numbers = {"seconds": progress.seconds, "works": progress.works, "raw_hours": progress.raw_hours, "cpu_idle": progress.cpu_idle}
         self.manifest.end_run(self._number, ending, **numbers)
 
     def work(self, executor: Executor) -> None:
-        """Give work to an executor until nothing waits and nothing runs: every clip is kept or rejected then.
-
-        Raises LatentSyncError where a step cannot work at all, or no worker is left; what is recorded until then stays.
-        """
+        """Give out work until every clip is kept or rejected. LatentSyncError: a step cannot work at all, or no worker is left."""
         idle_since = time.monotonic()
         while True:
             self._scan_some()
@@ -170,7 +166,6 @@ class Run:
             self._progress.show()
 
     def _scan_some(self) -> None:
-        """Add some more raw files to the manifest."""
         if not self._scanning:
             return
         room = _SCAN_AT_ONCE
@@ -198,14 +193,13 @@ class Run:
                 executor.submit(Task(number, k, clip))
 
     def _next(self, k: int) -> tuple[int, ClipFile] | None:
-        """Row and file of the next clip for a step."""
         return self.manifest.next_waiting(self._sources[k], self._running, self._last_raw if k == 0 else None)
 
     def _finish(self, result: Result) -> None:
         """Record the result of a clip, or let it be tried again."""
         task, step = result.task, self.steps[result.task.step]
         self._running.remove(task.number)
-        if not self.manifest.has(task.number):  # an earlier clip is worked on again
+        if self.manifest.one("SELECT 1 FROM clips WHERE id = ?", task.number) is None:  # an earlier clip is worked on again
             return
         if result.failure is None:
             self._failing[task.step].clear()
@@ -278,28 +272,15 @@ class _Slot:
 class LocalExecutor(Executor):
     """Processes started by spawn, each when it is first needed; one that dies or is ended is replaced with the next task.
 
-    Args:
-        steps: of the run.
-        workers: processes for steps that need the CPU; where there are no `devices`, for all.
-        devices: a torch device for each process that steps with networks get.
-        timeout: seconds that a step may spend on one clip.
+    One process for each of `devices` does the steps with networks; where there are none, the `workers` do all steps.
     """
 
     def __init__(self, steps: Sequence[Step], workers: int, devices: Sequence[str], timeout: float) -> None:
-        self._steps, self._timeout = list(steps), timeout
+        super().__init__(steps, [_Slot("cpu") for _ in range(workers)], [_Slot(device) for device in devices], timeout)
         self._context = multiprocessing.get_context("spawn")
-        self._pools = {"cpu": [_Slot("cpu") for _ in range(workers)]}
-        self._pools["gpu"] = [_Slot(device) for device in devices] or self._pools["cpu"]
-        self._all = self._pools["cpu"] + (self._pools["gpu"] if devices else [])
-
-    def free(self, step: int) -> int:
-        return sum(slot.task is None for slot in self._pools[self._steps[step].device])
-
-    def slots(self) -> int:
-        return len(self._all)
 
     def submit(self, task: Task) -> None:
-        slot = next(slot for slot in self._pools[self._steps[task.step].device] if slot.task is None)
+        slot = self._free(task.step)[0]
         if slot.process is None or not slot.process.is_alive():
             self._start(slot)
         assert slot.pipe is not None
@@ -454,7 +435,6 @@ def _end_with_the_parent() -> None:
 
 
 def descendants(pid: int) -> list[psutil.Process]:
-    """Processes that a process started, and those started by them."""
     with contextlib.suppress(psutil.Error):
         return psutil.Process(pid).children(recursive=True)
     return []
@@ -490,7 +470,6 @@ class PipelineProgress:
         self._bar = tqdm(disable=not is_shown, bar_format="{desc}")
 
     def count(self, step: str, outcome: Outcome, is_first: bool) -> None:
-        """A step is through with a clip."""
         kept = sum(isinstance(result, Kept) for result in outcome)
         self.works += 1
         self._counts[step][0] += kept
@@ -499,7 +478,6 @@ class PipelineProgress:
             self.raw_hours += sum(float(result.facts.get("duration") or 0.0) for result in outcome) / 3600
 
     def show(self) -> None:
-        """Write the line, if it is time."""
         if self._bar.disable or time.monotonic() - self._shown_at < self._every:
             return
         self._shown_at = time.monotonic()
@@ -517,7 +495,6 @@ class PipelineProgress:
 
     @property
     def seconds(self) -> float:
-        """Since the run began."""
         return time.monotonic() - self._start
 
     @property
@@ -527,7 +504,6 @@ class PipelineProgress:
         return min(1.0, (idle - start) / max(self.seconds * (psutil.cpu_count() or 1), 1e-9))
 
     def close(self) -> None:
-        """Leave the line as it is."""
         self._bar.close()
 
 

@@ -98,17 +98,14 @@ class Step:
 
     @property
     def name(self) -> str:
-        """What the manifest calls it."""
         return self.definition.name
 
     @property
     def folder(self) -> Path:
-        """Where it writes, absolute."""
         return self.output / self.folder_name
 
     @property
     def device(self) -> Literal["cpu", "gpu"]:
-        """What it works on."""
         return self.definition.device
 
     def open(self, device: str) -> ClipProcessor:
@@ -122,10 +119,7 @@ def options_of(definitions: Iterable[StepDefinition]) -> list[StepOption]:
 
 
 def plan_steps(definitions: Sequence[StepDefinition], output: Path, options: Options, checkpoints: Path) -> list[Step]:
-    """The steps of a run below `output`; an option that is not given has its default.
-
-    Raises InputError where there are none, or for options that cannot be honoured.
-    """
+    """The steps of a run below `output`; missing options have their defaults. InputError: no step, or options that cannot be honoured."""
     if not definitions:
         raise InputError("No step is left to run: take something off --skip")
     values = {option.name: option.default for option in options_of(definitions)} | dict(options)

@@ -1,4 +1,4 @@
-"""Lists of pairs, drawn by seed or read from a file; videos generated of them."""
+"""Lists of pairs, drawn by seed or read from a file; videos generated of them; which metrics have their files."""
 
 from pathlib import Path
 
@@ -7,9 +7,13 @@ from evaluation_fixtures import Copier, write_clip
 from media_fixtures import make_clip, make_sound
 
 from eval.cases import GeneratedVideos, Pair, draw_others, find_videos, make_pairs
+from eval.config import MeasuresConfig
 from eval.inference_videos import generate_all, match_pairs, read_pairs
-from latentsync.errors import ConfigError, InputError
+from eval.metrics.table import load_metrics
+from latentsync.errors import ConfigError, InputError, WeightsError
+from latentsync.weights import WEIGHTS
 
+WITHOUT_FILES = ["ssim", "psnr", "lmd", "seam", "jitter"]
 PICTURE, SOUND = "color=gray:size=32x32:rate=25:duration=0.2", "sine=duration=0.2"
 
 
@@ -57,14 +61,12 @@ def test_the_list_is_fixed_once_it_is_written(videos: Path, tmp_path: Path) -> N
 
 
 def test_nothing_to_measure_is_said(videos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no video"):
-        find_videos(tmp_path)
-    with pytest.raises(InputError, match="does not exist"):
-        find_videos(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="Not one of 1"):
-        make_pairs([videos / "broken.mp4"], ["cross"], 0)
-    with pytest.raises(InputError, match="no sound"):
-        make_pairs([videos / "mute.mp4"], ["reconstruction"], 0)
+    for place, words in ((tmp_path, "holds no video"), (tmp_path / "nowhere", "does not exist")):
+        with pytest.raises(InputError, match=words):
+            find_videos(place)
+    for name, kind, words in (("broken.mp4", "cross", "Not one of 1"), ("mute.mp4", "reconstruction", "no sound")):
+        with pytest.raises(InputError, match=words):
+            make_pairs([videos / name], [kind], 0)
 
 
 def test_videos_are_generated_once_and_failures_are_named(tmp_path: Path) -> None:
@@ -109,3 +111,33 @@ def test_a_wrong_list_is_refused(tmp_path: Path, content: str, words: str) -> No
     (tmp_path / "pairs.csv").write_text(content)
     with pytest.raises(InputError, match=words):
         read_pairs(tmp_path / "pairs.csv")
+
+
+def test_what_is_missing_is_named_with_place_and_source(tmp_path: Path) -> None:
+    found = load_metrics(MeasuresConfig(), "cpu", checkpoints=tmp_path)
+    assert [measure.name for measure in found.metrics] == WITHOUT_FILES
+    names = [column.name for measure in found.metrics for column in measure.columns]
+    assert len(names) == len(set(names)) and all(len(measure.protocol) > 40 for measure in found.metrics)
+    missing = found.missing
+    assert missing.keys() == {"sync", "stable_sync", "lpips", "silence", "identity", "hyperiqa", "fvd", "fvd_all", "fid"}
+    for name in ("syncnet_v2", "sfd_face"):
+        assert str(tmp_path / WEIGHTS[name].path) in missing["sync"]
+    assert "ByteDance/LatentSync-1.6" in missing["sync"] and str(tmp_path / WEIGHTS["i3d"].path) in missing["fvd"]
+    assert "measures.identity" in missing["identity"] and "measures.syncnet" in missing["stable_sync"]
+    assert len(found.stand_ins) == 1 and "MTCNN" in found.stand_ins[0]
+
+
+def test_measures_are_chosen_by_name(tmp_path: Path) -> None:
+    found = load_metrics(MeasuresConfig(names=["psnr", "fid"]), "cpu", checkpoints=tmp_path)
+    assert [measure.name for measure in found.metrics] == ["psnr"] and list(found.missing) == ["fid"]
+    with pytest.raises(ConfigError, match=r"but the measures are .*fid$"):
+        load_metrics(MeasuresConfig(names=["fidd"]), "cpu", checkpoints=tmp_path)
+    with pytest.raises(InputError, match="Nothing can be measured"):
+        load_metrics(MeasuresConfig(names=["fid"]), "cpu", checkpoints=tmp_path)
+
+
+def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
+    (tmp_path / WEIGHTS["i3d"].path).parent.mkdir()
+    (tmp_path / WEIGHTS["i3d"].path).write_bytes(b"something else")
+    with pytest.raises(WeightsError, match="i3d_torchscript"):
+        load_metrics(MeasuresConfig(names=["fvd"]), "cpu", checkpoints=tmp_path)

@@ -1,4 +1,4 @@
-"""Frechet distances of known Gaussians and their interval; which frames FVD and FID take; both commands."""
+"""Frechet distances of known Gaussians; which frames FVD and FID take; both commands; intervals of known values, tables."""
 
 import json
 import logging
@@ -11,6 +11,8 @@ import torch
 from golden_recipe import load_case
 from picture_fakes import FRAME, TinyArcFace, TinyI3d, TinyInception, chunk, random_pictures, rows_of, write_script
 
+from eval.estimates import bootstrap, markdown_table, mean, ratio, share
+from eval.eval_fvd import main
 from eval.metrics.base import Chunk
 from eval.metrics.distribution import (
     FIRST,
@@ -28,7 +30,6 @@ from eval.metrics.distribution import (
     merged,
     set_distance,
 )
-from eval.set_distance import main
 from latentsync.errors import InputError, WeightsError
 
 
@@ -75,7 +76,6 @@ def test_fid_measures_every_face(tmp_path: Path) -> None:
     network = load_inception(write_script(tmp_path / "inception.pt", TinyInception()))
     seen = np.arange(10) % 2 == 0
     assert rows_of(Fid(network), grey(10, seen=seen))[:, 0].tolist() == [0, 2, 4, 6, 8]
-    assert rows_of(Fid(network, every=4), grey(10), grey(10, 10))[:, 0].tolist() == [0, 4, 8, 12, 16]
     assert len(rows_of(Fid(network), grey(3, seen=np.zeros(3, bool)))) == 0
 
 
@@ -130,13 +130,12 @@ def test_the_command_of_fvd(folders: list[str], tmp_path: Path, capsys: pytest.C
 
 def test_the_command_of_fid(folders: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     script = write_script(tmp_path / "inception.pt", TinyInception())
-    assert main("fid", [*folders, "--inception", str(script), "--every", "5"]) == 0
+    assert main("fid", [*folders, "--inception", str(script)]) == 0
     result = json.loads((tmp_path / "out/fid.json").read_text())
-    assert result["sets"]["real"]["features"] == 3 * 8 and result["full_rank"] and result["value"] > 3 * 40**2
-    assert main("fid", [*folders, "--inception", str(script), "--every", "0"]) == 2
+    assert result["sets"]["real"]["features"] == 3 * 40 and result["full_rank"] and result["value"] > 3 * 40**2
     assert main("fid", [*folders, "--inception", str(tmp_path / "gone.pt")]) == 2
     assert main("fid", [*folders, "--inception", str(script), "--made", str(tmp_path / "out")]) == 2
-    assert "--every is 0" in caplog.text and "gone.pt does not exist" in caplog.text and "holds no video" in caplog.text
+    assert "gone.pt does not exist" in caplog.text and "holds no video" in caplog.text
 
 
 def exact(mean: list[float], covariance: np.ndarray) -> Gaussian:
@@ -196,3 +195,31 @@ def test_the_interval_holds_the_known_distance() -> None:
     assert hits >= 16
     assert distance_estimate(generated[:1], real)[1:] == (None, None, 1)
     assert distance_estimate([*generated, np.zeros((0, 0))], real).count == 20
+
+
+def test_intervals() -> None:
+    found = share([True] * 8 + [False] * 2)
+    assert found == (0.8, pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4), 10)  # Wilson 1927
+    assert share([True] * 10) == (1, pytest.approx(0.7225, abs=1e-4), 1, 10)
+    values = np.random.default_rng(1).normal(5, 1, 100)
+    low, high = mean(values.tolist())[1:3]
+    assert low == pytest.approx(values.mean() - 0.196, abs=0.05)
+    assert high == pytest.approx(values.mean() + 0.196, abs=0.05)
+
+
+def test_ratios_are_of_means_and_paired() -> None:
+    assert ratio([1.0, 3.0], [2.0, 2.0])[0] == 1
+    below = np.arange(1.0, 30.0)
+    assert ratio((below / 4).tolist(), below.tolist()) == (0.25, pytest.approx(0.25), pytest.approx(0.25), 29)
+    assert mean([1.0, None, 2.0])[0] == 1.5
+
+
+def test_what_was_not_measured_has_no_value() -> None:
+    assert share([]) is None and mean([]) is None and mean([None]) is None
+    assert ratio([1.0], [0.0]) is None
+    assert mean([2.0]) == (2.0, None, None, 1)
+    assert bootstrap(lambda chosen: float("nan"), 3) is None
+
+
+def test_cells_cannot_break_a_table() -> None:
+    assert markdown_table(("a", "b"), [("x|y", "1\n2")]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 2 |"

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -15,27 +14,21 @@ from eval.measure import MetricRun
 from eval.metrics.image import (
     FACE_SIDE,
     MOST_PSNR,
-    HyperIqa,
     Identity,
     Jitter,
     Lpips,
     Psnr,
     Ssim,
-    appearance_distance,
     identity_face,
     load_identity,
     luma,
-    make_appearance,
     mouth_box,
-    pixel_difference,
-    pixel_jitter,
     ssim_map,
 )
 from eval.metrics.seam import CODEC_NOISE, MARGIN, Seam, outside_crop
 from latentsync.errors import InputError
 from latentsync.faces.mask import fixed_mask
 from latentsync.losses.lpips import load_lpips
-from latentsync.models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig
 
 ROWS, COLUMNS = mouth_box(SIDE)
 
@@ -193,46 +186,3 @@ def test_faces_for_identity_are_upright_and_whole() -> None:
     assert found.shape == (FACE_SIDE, FACE_SIDE)
     y, x = np.unravel_index(found.argmax(), found.shape)
     assert abs(x - 38.3) < 3 and abs(y - 51.7) < 3  # the left eye of ArcFace's template
-
-
-def test_hyperiqa_scores_first_middle_and_last_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Source:
-        def __init__(self, path: Path) -> None:
-            assert path == Path("generated.mp4")
-
-        def frames(self, start: int, stop: int) -> list[np.ndarray]:
-            return [np.full((8, 8, 3), number, np.uint8) for number in range(start, stop)]
-
-    monkeypatch.setattr("eval.metrics.image.VideoReader", Source)
-    metric = HyperIqa(SimpleNamespace(score=lambda frames: [int(frame[0, 0, 0]) for frame in frames]))
-    parts = in_two(lambda part, start: chunk(faces(7)[part], faces(7)[part], start=start), 7)
-    assert measured(metric, *parts) == {"hyperiqa": [0, 3, 6]}
-    with pytest.raises(InputError, match="no frame"):
-        measured(metric)
-
-
-def test_pixels_count_inside_the_box_alone() -> None:
-    rows, columns = ROWS, COLUMNS
-    real, other = faces(), faces()
-    outside = torch.ones(SIDE, SIDE, dtype=torch.bool)
-    outside[rows, columns] = False
-    other[:, outside] = 255
-    assert pixel_difference(other, real) == (0, MOST_PSNR)
-    assert pixel_jitter(other) == pytest.approx(pixel_jitter(real))
-    other[:, rows, columns] += 20
-    found = pixel_difference(other, real)
-    assert found.l1 == pytest.approx(20)
-    assert found.psnr == pytest.approx(10 * np.log10(255**2 / 400))
-
-
-def test_features_of_the_landmark_network_stand_in_for_lpips() -> None:
-    torch.manual_seed(0)
-    appearance = make_appearance(LandmarkNetwork(LandmarkNetworkConfig([8, 8, 16, 16], 4, 16)).eval(), None)
-    assert "standing in for LPIPS" in appearance.name
-    real, other = faces(20), faces(20, seed=1)
-    assert appearance_distance(appearance, real, real) == 0
-    far = appearance_distance(appearance, other, real)
-    assert far > 0.01
-    mixed = torch.cat([other[:5], real[5:]])
-    near = appearance_distance(appearance, mixed, real)
-    assert near == pytest.approx(appearance_distance(appearance, other[:5], real[:5]) / 4, rel=1e-3)  # a mean over frames

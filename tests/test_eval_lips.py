@@ -17,12 +17,8 @@ from eval.metrics.lips import (
     Silence,
     build_points,
     frame_levels,
-    landmark_distance,
-    landmark_jitter,
-    opening_follows,
     opening_in_silence,
     silent_and_spoken,
-    speech_range,
 )
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.detector import Face
@@ -36,12 +32,7 @@ class Written(PointFinder):
 
     name = "what is written in the picture"
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = 0
-
     def locate(self, faces: Tensor) -> Tensor:
-        self.asked += 1
         values = faces[:, 0, :3, 0].float() / 256  # k: x, opening, whether there is a mouth
         points = torch.zeros(len(faces), POINTS, 2)
         points[..., 0] = values[:, :1]
@@ -110,22 +101,8 @@ def test_silence_of_a_file(tmp_path: Path) -> None:
     parts = in_two(lambda part, start: chunk(talking[part], talking[part], start=start), 60)
     assert measured(Silence(Written()), *parts, of=of) == {"silence_open": pytest.approx(0.1)}
     assert measured(Silence(Written()), chunk(frozen, talking), of=of) == {"silence_open": pytest.approx(1)}
-    corners = CornerPoints.__new__(CornerPoints)  # without a network: it is not asked
-    assert measured(Silence(corners), chunk(frozen, talking), of=of) == {"silence_open": None}
     with pytest.raises(InputError, match="gone"):
         measured(Silence(Written()), chunk(frozen, frozen), of=case(audio=str(tmp_path / "gone.wav")))
-
-
-def test_points_of_the_same_faces_are_found_once() -> None:
-    finder = Written()
-    first, second, third = (mouths([value]) for value in (10, 20, 30))
-    for _ in range(3):
-        assert float(finder.find(first)[0, 0, 0]) == 10 / 256
-        assert float(finder.find(second)[0, 0, 0]) == 20 / 256
-    assert finder.asked == 2
-    finder.find(third)
-    assert float(finder.find(first)[0, 0, 0]) == 10 / 256  # forgotten by then, found anew
-    assert finder.asked == 4
 
 
 def test_landmarks_are_shares_of_the_face() -> None:
@@ -161,40 +138,3 @@ def test_the_best_finder_that_is_there(tmp_path: Path) -> None:
         (tmp_path / "auxiliary" / name).write_bytes(b"no network")
     with pytest.raises(WeightsError, match="is not a checkpoint"):
         build_points(tmp_path)
-
-
-def points(frames: int = 10, seed: int = 0) -> Tensor:
-    return torch.rand(frames, POINTS, 2, generator=torch.Generator().manual_seed(seed))
-
-
-def test_landmark_distance() -> None:
-    assert landmark_distance(points(), points()) == 0
-    assert landmark_distance(points() + torch.tensor([0.03, -0.04]), points()) == pytest.approx(0.05, rel=1e-4)
-    half = points()
-    half[:5] += torch.tensor([0.0, 0.1])
-    assert landmark_distance(half, points()) == pytest.approx(0.05, rel=1e-4)
-
-
-def test_steady_movement_is_no_jitter() -> None:
-    still = points(1).expand(10, -1, -1)
-    moving = still + 0.01 * torch.arange(10)[:, None, None]
-    trembling = moving + 0.002 * torch.tensor([1.0, -1.0] * 5)[:, None, None] * torch.tensor([1.0, 0.0])
-    assert landmark_jitter(moving) == pytest.approx(0, abs=1e-6)
-    assert landmark_jitter(trembling) == pytest.approx(0.008, rel=1e-3)  # second differences of +a, -a, +a are 4 a
-    assert landmark_jitter(still[:2]) == 0
-
-
-def test_the_opening_follows_the_reference() -> None:
-    reference = torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert opening_follows((0.02 + 0.1 * reference).float(), reference) == pytest.approx(1, abs=1e-5)
-    assert opening_follows(-reference, reference) == pytest.approx(-1)
-    assert opening_follows(reference, torch.zeros(20)) is None
-
-
-def test_silence_is_a_share_of_the_speech_range() -> None:
-    found = speech_range(np.linspace(0.01, 0.11, 1001), np.array([0.015, 0.025]))
-    assert found is not None
-    assert (found.closed, found.high - found.low) == (pytest.approx(0.02), pytest.approx(0.09))
-    assert found.share(np.array([0.02, 0.029])) == pytest.approx([0, 0.1])
-    assert speech_range(np.linspace(0, 1, 9), np.array([])) is None
-    assert speech_range(np.ones(9), np.array([0.1])) is None

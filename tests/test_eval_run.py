@@ -58,10 +58,8 @@ def test_everything_is_measured_beside_the_source(first: Path) -> None:
     error = rows["grey_error", "reconstruction"]
     assert error["generated"]["count"] == 2 and 0 < error["generated"]["value"] < 3 and error["reference"]["value"] == 0
     assert error["generated"]["low"] <= error["generated"]["value"] <= error["generated"]["high"]
-    assert (
-        rows["grey_set", "reconstruction"]["generated"]["value"] < 1
-        and abs(rows["grey_set", "reconstruction"]["reference"]["value"]) < 1e-6
-    )
+    sets = rows["grey_set", "reconstruction"]
+    assert sets["generated"]["value"] < 1 and abs(sets["reference"]["value"]) < 1e-6
     assert found["missing"] == [{"measure": "sharpness", "why": "checkpoints/sharp.pth is missing: get it from its authors."}]
     assert found["stand_ins"] == ["A copier."] and found["versions"]["torch"]
 

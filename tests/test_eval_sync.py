@@ -11,10 +11,9 @@ from steps_fixtures import encode, levels, number_of, striped
 from torch import Tensor
 
 from eval.metrics.base import Case
-from eval.metrics.sync import Excerpt, SyncConfidence, find_tracks, lag, open_sound
+from eval.metrics.sync import Excerpt, SyncConfidence, find_tracks, open_sound
 from latentsync.errors import InputError
 from latentsync.media.audio import read_audio
-from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.third_party.face_tracks import SyncNetDetector, track_crops
 from latentsync.third_party.s3fd import S3FD
@@ -87,7 +86,6 @@ def test_no_face_is_followed_across_a_cut() -> None:
 def test_sound_is_placed_by_the_clock_of_the_file(tmp_path: Path) -> None:
     path, late = numbered(tmp_path / "a.mkv"), tmp_path / "late.mkv"
     run_ffmpeg("-i", path, "-itsoffset", "0.2", "-i", path, "-map", "0:v", "-map", "1:a", "-c", "copy", late)
-    assert lag(probe(path)) == 0 and lag(probe(late)) == pytest.approx(0.2, abs=2e-3)
     assert SyncConfidence(WHOLE, Numbers()).measure(late).offset == -5
     with open_sound(late) as samples:
         assert len(samples) == pytest.approx(COUNT * 640 + 3200, abs=20) and not samples[:3000].any() and samples[3400:].all()
@@ -103,18 +101,13 @@ def test_excerpts_reach_beyond_their_recording() -> None:
 
 
 def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
-    path = numbered(tmp_path / "a.mp4", count=40, heard=40)
-    with pytest.raises(InputError, match="no face that S3FD follows"):
-        SyncConfidence(WHOLE, Numbers()).measure(path)
-    mute, silent, brief = tmp_path / "mute.mp4", tmp_path / "silent.mp4", numbered(tmp_path / "brief.mp4", heard=3)
-    run_ffmpeg("-i", path, "-c", "copy", "-an", mute)
-    with pytest.raises(InputError, match="no audio track"):
-        SyncConfidence(WHOLE, Numbers()).measure(mute)
-    encode(silent, [striped(1, HEIGHT, WIDTH)] * 60, levels([0] * 60))
-    with pytest.raises(InputError, match="silence only"):
-        SyncConfidence(WHOLE, Numbers()).measure(silent)
-    with pytest.raises(InputError, match="too little sound"):
-        SyncConfidence(WHOLE, Numbers()).measure(brief)
+    short, brief = numbered(tmp_path / "a.mp4", count=40, heard=40), numbered(tmp_path / "brief.mp4", heard=3)
+    mute, silent = tmp_path / "mute.mp4", encode(tmp_path / "silent.mp4", [striped(1, HEIGHT, WIDTH)] * 60, levels([0] * 60))
+    run_ffmpeg("-i", short, "-c", "copy", "-an", mute)
+    words = {short: "no face that S3FD follows", mute: "no audio track", silent: "silence only", brief: "too little sound"}
+    for path, sentence in words.items():
+        with pytest.raises(InputError, match=sentence):
+            SyncConfidence(WHOLE, Numbers()).measure(path)
 
 
 def test_real_networks_fit_together(tmp_path: Path) -> None:
@@ -122,10 +115,9 @@ def test_real_networks_fit_together(tmp_path: Path) -> None:
     path = numbered(tmp_path / "a.mp4", count=52, heard=9)
     found = SyncConfidence(WHOLE, SyncNetEval(SyncNetV2().eval())).measure(path)
     assert abs(found.offset) <= 15 and found.best > 0 and found.frames == 52
+    path = numbered(tmp_path / "b.mp4", count=9, heard=9)
     with pytest.raises(InputError, match="no face"):
-        SyncConfidence(SyncNetDetector(S3FD().eval()), SyncNetEval(SyncNetV2().eval())).measure(
-            numbered(tmp_path / "b.mp4", count=9, heard=9)
-        )
+        SyncConfidence(SyncNetDetector(S3FD().eval()), SyncNetEval(SyncNetV2().eval())).measure(path)
 
 
 def test_the_measure_reads_the_file_of_its_case(tmp_path: Path) -> None:

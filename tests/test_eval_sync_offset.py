@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eval.metrics.sync import SyncMeter, compare, pair_accuracy
+from eval.metrics.sync import SyncMeter, compare
 from latentsync.errors import InputError
 from latentsync.mel import BANDS, window_length, window_start
 from latentsync.models.syncnet import SyncNet
@@ -105,20 +105,8 @@ def test_faces_of_another_size_are_brought_to_the_networks(meter: SyncMeter) -> 
     assert compare(meter.embed_faces(large), meter.embed_audio(mel_of(levels))).offset == 0
 
 
-def test_pairs_that_belong_together_are_classified(meter: SyncMeter) -> None:
-    levels = moments(60)
-    pictures, audio = meter.embed_faces(faces_of(levels)), meter.embed_audio(mel_of(levels))
-    tally = pair_accuracy(pictures, audio, FRAMES, 400, np.random.default_rng(3))
-    assert tally.pairs == 400 and tally.right > 380
-    assert 160 < tally.right_shuffled < 240
-    blind = pair_accuracy(pictures, audio.flip(0), FRAMES, 400, np.random.default_rng(3))
-    assert 160 < blind.right < 240
-
-
 def test_clips_without_a_window_are_refused(meter: SyncMeter) -> None:
     with pytest.raises(InputError, match="pictures for 2 frames"):
         meter.embed_faces(faces_of(moments(2)))
     with pytest.raises(InputError, match="sound for 2 frames"):
         meter.embed_audio(mel_of(moments(2)))
-    with pytest.raises(InputError, match="shorter than 2 windows"):
-        pair_accuracy(directions(2), directions(2), FRAMES, 4, np.random.default_rng(0))

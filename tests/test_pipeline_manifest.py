@@ -16,7 +16,7 @@ from pipeline_steps import endings, rows, tree
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.files import STAGING_PREFIX
 from preprocess import runner as running
-from preprocess.manifest import read_manifest
+from preprocess.manifest import plain_facts, read_manifest
 from preprocess.pipeline import find_raw_files, run_pipeline
 from preprocess.runner import PipelineConfig, Result, Task, process_clip
 from preprocess.step import Step, StepDefinition
@@ -86,8 +86,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_run_leaves_a_row_for_each_clip_at_each_step(folder: Path) -> None:
-    run(folder)
+def test_a_run_leaves_a_row_for_each_clip_at_each_step_and_a_second_one_does_nothing(folder: Path) -> None:
+    assert [name.split()[0] for name in run(folder)[:4]] == ["check", "copy", "cut", "check"]  # later steps come first
     assert set(tree(folder / "copied")) == {"a.mp4", "b/a.mp4", "b/a.mkv.mp4", "-d 'é\".mov.mp4", "half.mp4"}
     assert tree(folder / "cut")["b/a.mkv_1.mp4"] == "b/a.mkvcp1"
     found = rows(folder, "source, step, name, path, kept, reason, why, duration, frames, seconds")
@@ -99,13 +99,8 @@ def test_a_run_leaves_a_row_for_each_clip_at_each_step(folder: Path) -> None:
         ("half.mp4", "raw", "half.mp4", "half.mp4", 1, None, None, None, None, 0.0),
     ]
     assert ("broken.mp4", "check", "broken") in [(row[0], row[1], row[5]) for row in found]
-
-
-def test_a_second_run_does_nothing(folder: Path) -> None:
-    run(folder)
     before = rows(folder, "*")
-    assert run(folder) == []
-    assert rows(folder, "*") == before
+    assert run(folder) == [] and rows(folder, "*") == before
 
 
 @pytest.mark.parametrize("stop_after", (0, 3, 8, 14))
@@ -113,17 +108,10 @@ def test_a_run_that_was_cut_short_goes_on(folder: Path, tmp_path: Path, stop_aft
     done = run(folder)
     whole, files = rows(folder), tree(folder / "cut")
     other = tmp_path / "other"
-    (folder / "raw").rename(other / "raw") if other.mkdir() is None else None
-    first = run(other, stop_after=stop_after)
-    second = run(other)
-    assert len(first) == stop_after
-    assert sorted(first + second) == sorted(done), "a clip was worked on twice, or not at all"
-    assert rows(other) == whole
-    assert tree(other / "cut") == files
-
-
-def test_later_steps_come_first(folder: Path) -> None:
-    assert [name.split()[0] for name in run(folder)[:4]] == ["check", "copy", "cut", "check"]
+    shutil.copytree(folder / "raw", other / "raw")
+    first, second = run(other, stop_after=stop_after), run(other)
+    assert len(first) == stop_after and sorted(first + second) == sorted(done), "a clip was worked on twice, or not at all"
+    assert rows(other) == whole and tree(other / "cut") == files
 
 
 def test_a_changed_setting_redoes_that_step_and_those_behind_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -174,11 +162,7 @@ def test_intermediate_files_can_go_at_once_and_raw_files_never_do(folder: Path) 
 def test_broken_files_are_removed_only_on_request(folder: Path) -> None:
     run(folder)
     assert (folder / "raw" / "broken.mp4").exists()
-    run(
-        folder,
-        [pipeline_steps.step("check", pipeline_steps.check, "again")],
-        delete_broken=True,
-    )
+    run(folder, [pipeline_steps.step("check", pipeline_steps.check, "again")], delete_broken=True)
     names = set(tree(folder / "raw"))
     assert "broken.mp4" not in names and len(names) == 7
 
@@ -229,8 +213,6 @@ def test_the_manifest_can_be_read_while_it_is_written_and_keeps_odd_numbers(fold
     with read_manifest(folder) as reader, sqlite3.connect(folder / "manifest.sqlite") as writer:
         writer.execute("BEGIN IMMEDIATE")
         assert reader.count_raw() == 6
-    from preprocess.manifest import plain_facts
-
     plain = plain_facts({"a": np.float32(0.5), "b": np.int64(3), "c": float("nan"), "d": True, "e": None})  # type: ignore[dict-item]
     assert json.loads(json.dumps(plain)) == {"a": 0.5, "b": 3, "c": None, "d": True, "e": None}
 

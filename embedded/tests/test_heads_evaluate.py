@@ -21,6 +21,7 @@ from embedded.evaluate import (
     VIDEOS,
     Aim,
     PairMeasures,
+    PairTally,
     RenderedPair,
     SilenceMeasures,
     SyncMeasures,
@@ -28,15 +29,26 @@ from embedded.evaluate import (
     VideoMeasures,
     aligned_faces,
     find_pairs,
+    generate_silent,
+    generated_share,
+    landmark_distance,
+    landmark_jitter,
     main,
+    make_appearance,
     make_rows,
     measure_all,
     mouth_points,
+    opening_follows,
+    pair_accuracy,
+    pixel_difference,
+    pixel_jitter,
+    speech_range,
 )
 from embedded.landmarks import read_labels
 from eval.cases import GeneratedVideos
 from eval.estimates import mean, share
-from eval.metrics.sync import PairTally, SyncReading
+from eval.metrics.image import MOST_PSNR, appearance_distance, mouth_box
+from eval.metrics.sync import SyncReading
 from latentsync.config import load_syncnet_config
 from latentsync.errors import ConfigError, InputError
 from latentsync.faces.alignment import align_known, face_size
@@ -167,10 +179,10 @@ def test_videos_are_generated_once_and_for_one_sound(folder: Path, tmp_path: Pat
     (pair,), videos = find_pairs(folder / "clips"), GeneratedVideos(tmp_path, {"unet": "1"}, lambda: copy)
     paths = [videos.generate("a/b", pair.video, pair.reference) for _ in range(2)]
     assert paths == [tmp_path / "a" / "b.mp4"] * 2 and paths[0].is_file() and len(seconds) == 1
-    assert videos.generated_share("a/b") == 0.5
+    assert generated_share(videos, "a/b") == 0.5
     paths[0].with_suffix(".json").unlink()  # as if it was stopped before the video was whole
     videos.generate("a/b", pair.video, pair.reference)
-    videos.generate_silent("a/c", pair.video, 50)
+    generate_silent(videos, "a/c", pair.video, 50)
     assert len(seconds) == 3 and seconds[-1] == 2.0
     for other, sound in ((GeneratedVideos(tmp_path, {"unet": "2"}, lambda: copy), pair.reference), (videos, pair.video)):
         with pytest.raises(ConfigError, match="name another --output_dir"):
@@ -178,7 +190,10 @@ def test_videos_are_generated_once_and_for_one_sound(folder: Path, tmp_path: Pat
     assert len(seconds) == 3
 
 
-def test_a_clip_that_cannot_be_measured_is_named(folder: Path, caplog) -> None:
+def test_a_clip_that_cannot_be_measured_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    monkeypatch.setattr("embedded.evaluate.generate_silent", lambda *_: None)
+    monkeypatch.setattr("embedded.evaluate.generated_share", lambda *_: 1.0)
+
     def measure(pair: RenderedPair, number: int, generated: Path, share: float) -> str:
         if number == 1:
             raise InputError("no face")
@@ -186,7 +201,7 @@ def test_a_clip_that_cannot_be_measured_is_named(folder: Path, caplog) -> None:
 
     (pair,) = find_pairs(folder / "clips")
     pairs = [replace(pair, name=name) for name in ("one", "two", "three")]
-    videos = SimpleNamespace(generate=lambda *_: None, generate_silent=lambda *_: None, generated_share=lambda _: 1.0)
+    videos = SimpleNamespace(generate=lambda *_: None)
     meter = SimpleNamespace(measure=measure, measure_silence=lambda pair, _: f"silent {pair.name}")
     assert measure_all(pairs, 1, videos, meter) == (["one", "three"], ["silent one"], {"two": "no face"})
     assert "two is left out: no face" in caplog.messages
@@ -286,3 +301,60 @@ def test_rows_without_a_second_syncnet_and_without_silence_stay_empty() -> None:
     rows = make_rows(pairs(False), [], "features")
     empty = [row.name for row in rows if row.measured is None]
     assert len(empty) == 7 and all("second SyncNet" in name or "silence" in name for name in empty)
+
+
+def test_distance_and_jitter_of_landmarks() -> None:
+    still = torch.rand(10, 20, 2, generator=torch.Generator().manual_seed(0))[:1].expand(10, -1, -1)
+    assert landmark_distance(still, still) == 0
+    assert landmark_distance(still + torch.tensor([0.03, -0.04]), still) == pytest.approx(0.05, rel=1e-4)
+    moving = still + 0.01 * torch.arange(10)[:, None, None]
+    trembling = moving + 0.002 * torch.tensor([1.0, -1.0] * 5)[:, None, None] * torch.tensor([1.0, 0.0])
+    assert landmark_jitter(moving) == pytest.approx(0, abs=1e-6) and landmark_jitter(still[:2]) == 0
+    assert landmark_jitter(trembling) == pytest.approx(0.008, rel=1e-3)  # second differences of +a, -a, +a are 4 a
+
+
+def test_the_opening_follows_the_reference() -> None:
+    reference = torch.rand(20, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert opening_follows((0.02 + 0.1 * reference).float(), reference) == pytest.approx(1, abs=1e-5)
+    assert opening_follows(-reference, reference) == pytest.approx(-1)
+    assert opening_follows(reference, torch.zeros(20)) is None
+
+
+def test_silence_is_a_share_of_the_speech_range() -> None:
+    found = speech_range(np.linspace(0.01, 0.11, 1001), np.array([0.015, 0.025]))
+    assert (found.closed, found.high - found.low) == (pytest.approx(0.02), pytest.approx(0.09))
+    assert found.share(np.array([0.02, 0.029])) == pytest.approx([0, 0.1])
+    assert speech_range(np.linspace(0, 1, 9), np.array([])) is speech_range(np.ones(9), np.array([0.1])) is None
+
+
+def faces(count: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(256, (count, SIDE, SIDE, 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def test_pixels_count_inside_the_mouth_box_alone() -> None:
+    rows, columns = mouth_box(SIDE)
+    real = faces(6).clamp(max=235)
+    other = torch.full_like(real, 255)
+    other[:, rows, columns] = real[:, rows, columns]
+    assert pixel_difference(other, real) == (0, MOST_PSNR) and pixel_jitter(other) == pytest.approx(pixel_jitter(real))
+    other[:, rows, columns] += 20
+    assert pixel_difference(other, real) == (pytest.approx(20), pytest.approx(10 * np.log10(255**2 / 400)))
+
+
+def test_features_of_the_landmark_network_stand_in_for_lpips() -> None:
+    torch.manual_seed(0)
+    name, distance = make_appearance(LandmarkNetwork(SIZES).eval(), None)
+    assert "standing in for LPIPS" in name
+    real, other = faces(20), faces(20, seed=1)
+    assert appearance_distance(distance, real, real) == 0 and appearance_distance(distance, other, real) > 0.01
+    near = appearance_distance(distance, torch.cat([other[:5], real[5:]]), real)
+    assert near == pytest.approx(appearance_distance(distance, other[:5], real[:5]) / 4, rel=1e-3)  # a mean over frames
+
+
+def test_pairs_that_belong_together_are_classified() -> None:
+    moments = torch.nn.functional.normalize(torch.rand(60, 16, generator=torch.Generator().manual_seed(0)) ** 6, dim=1)
+    tally = pair_accuracy(moments, moments, 3, 400, np.random.default_rng(3))
+    assert tally.pairs == 400 and tally.right > 340 and 160 < tally.right_shuffled < 240
+    assert 160 < pair_accuracy(moments, moments.flip(0), 3, 400, np.random.default_rng(3)).right < 240
+    with pytest.raises(InputError, match="shorter than 2 windows"):
+        pair_accuracy(moments[:2], moments[:2], 3, 4, np.random.default_rng(0))

@@ -24,12 +24,12 @@ from embedded.landmarks import (
     mirror,
     mouth_scale,
     occlude,
+    pearson,
     read_points,
     recolour,
     shrink,
     transform,
 )
-from eval.estimates import pearson
 from latentsync.data.sampling import collate
 from latentsync.errors import ConfigError, InputError, WeightsError
 from latentsync.faces.mask import to_pixels

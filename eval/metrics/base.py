@@ -100,10 +100,7 @@ def require_faces(rows: np.ndarray) -> np.ndarray:
 
 
 def load_torchscript(path: Path | str, origin: str, arguments: Iterable[str] = (), device: torch.device | str = "cpu") -> torch.nn.Module:
-    """A published TorchScript network in evaluation mode, whose `forward` must know the `arguments`.
-
-    Raises WeightsError, which ends with its `origin`: the file is missing, no TorchScript, or holds another network.
-    """
+    """A published TorchScript network whose `forward` knows the `arguments`. Raises WeightsError, which ends with its `origin`."""
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path} does not exist: get {origin}")

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -106,35 +106,30 @@ def distance_estimate(generated: Sequence[np.ndarray], real: Sequence[np.ndarray
 
 INCEPTION = f"the Inception of the original FID as TorchScript, {WEIGHTS['inception'].origin}"
 _INCEPTION_SWITCHES = {"return_features": True}
+load_inception = partial(load_torchscript, origin=INCEPTION, arguments=_INCEPTION_SWITCHES)
 
 
 class Fid(SetMetric):
-    """Frechet inception distance of faces (arXiv 1706.08500); of `every` frames one is taken, since neighbours hardly differ."""
+    """Frechet inception distance of faces (arXiv 1706.08500)."""
 
     name = "fid"
     columns = (Column("fid", better="low", digits=2),)
 
-    def __init__(self, network: torch.nn.Module, every: int = 1, device: torch.device | str = "cpu") -> None:
-        self.network, self.every, self.device = network, every, device
-        which = "all frames" if every == 1 else f"every {every}th frame, counted from the first,"
-        self.protocol = (
-            f"Frechet distance of the pooled features of Inception (TensorFlow's of 2015, as TorchScript, which resizes as the "
-            f"original does) of the aligned faces of {which} that show a face."
-        )
+    protocol = (
+        "Frechet distance of the pooled features of Inception (TensorFlow's of 2015, as TorchScript, which resizes as the original does) "
+        "of the aligned faces of all frames that show a face."
+    )
+
+    def __init__(self, network: torch.nn.Module, device: torch.device | str = "cpu") -> None:
+        self.network, self.device = network, device
 
     @torch.no_grad()
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
         """Features of the faces: n 2048."""
-        faces = chunk.faces[torch.from_numpy(chunk.numbers % self.every == 0)]  # n R R 3
-        if not len(faces):
+        if not len(chunk.faces):
             return np.empty((0, 0))
-        pixels = faces.permute(0, 3, 1, 2).to(self.device)  # n c h w, uint8
-        return check_features(self.network(pixels, **_INCEPTION_SWITCHES), len(faces), INCEPTION).numpy()
-
-
-def load_inception(path: Path | str, device: torch.device | str = "cpu") -> torch.nn.Module:
-    """Inception. Raises WeightsError: the file is missing, no TorchScript, or another network."""
-    return load_torchscript(path, INCEPTION, _INCEPTION_SWITCHES, device)
+        pixels = chunk.faces.permute(0, 3, 1, 2).to(self.device)  # n c h w, uint8
+        return check_features(self.network(pixels, **_INCEPTION_SWITCHES), len(pixels), INCEPTION).numpy()
 
 
 Windows = Literal["one", "all"]
@@ -143,6 +138,7 @@ FIRST = 20  # frame at which the one window of a video begins
 SIDE = 224  # pixels of its pictures
 I3D = f"I3D trained on Kinetics-400 as TorchScript, {WEIGHTS['i3d'].origin}"
 _I3D_SWITCHES = {"rescale": False, "resize": False, "return_features": True}
+load_i3d = partial(load_torchscript, origin=I3D, arguments=_I3D_SWITCHES)
 _WHICH = {
     "one": f"frames {FIRST} to {FIRST + WINDOW - 1} of each video; a video that shows no face in one of them is left out",
     "all": f"every {WINDOW} successive frames of each video that show a face, without overlap: more features than LatentSync's one "
@@ -190,8 +186,3 @@ def face_box_picture(frame: np.ndarray, matrix: Tensor, resolution: int) -> np.n
         return None
     x0, y0, x1, y1 = box
     return cv2.resize(frame[y0:y1, x0:x1], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-
-
-def load_i3d(path: Path | str, device: torch.device | str = "cpu") -> torch.nn.Module:
-    """I3D. Raises WeightsError: the file is missing, no TorchScript, or another network."""
-    return load_torchscript(path, I3D, _I3D_SWITCHES, device)

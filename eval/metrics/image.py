@@ -1,8 +1,8 @@
 """Image quality of aligned faces and of frames: SSIM, PSNR, LPIPS, jitter, identity, hyperIQA."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,10 +16,8 @@ from latentsync.constants import TEMPLATE_RESOLUTION
 from latentsync.errors import InputError
 from latentsync.faces.alignment import face_size
 from latentsync.faces.mask import HIDDEN, to_pixels
-from latentsync.losses.landmarks import LandmarkLoss
-from latentsync.losses.lpips import LowerHalfLPIPS, load_lpips
+from latentsync.losses.lpips import LowerHalfLPIPS
 from latentsync.media.video_reader import VideoReader
-from latentsync.models.landmark_network import LandmarkNetwork
 from latentsync.third_party.hyperiqa import SIDE, HyperNet, chosen_frames
 
 LARGEST = 255.0  # grey level
@@ -34,6 +32,7 @@ IDENTITY = (
     "a TorchScript file of a network like ArcFace (arXiv 1801.07698) that takes RGB faces b 3 112 112 in [-1, 1] and gives embeddings b d"
 )
 RECONSTRUCTION_ALONE = "Of reconstructions alone: with other words the mouth should differ."
+load_identity = partial(load_torchscript, origin=IDENTITY)
 
 
 def mouth_box(resolution: int) -> tuple[slice, slice]:
@@ -78,10 +77,7 @@ def luma(face: Tensor) -> np.ndarray:
 
 
 def ssim_map(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """SSIM (equation 13) of every whole window of two pictures float64 h w in [0, 255]; h - 10, w - 10.
-
-    Raises InputError where the pictures are smaller than a window.
-    """
+    """SSIM (equation 13) of all whole windows of pictures float64 h w in [0, 255]: h - 10, w - 10. InputError: smaller than a window."""
     if min(picture.shape) < SSIM_SIDE:
         raise InputError(
             f"SSIM takes windows of {SSIM_SIDE} pixels a side and the faces have {min(picture.shape)}: use a larger resolution"
@@ -107,7 +103,6 @@ class Psnr(Metric):
         return torch.stack([part.double().mean((1, 2, 3)) for part in (squares, mouths(squares))], 1).numpy()
 
     def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
-        """The decibels of their means."""
         return {name: decibels(error) for name, error in super().of_video(case, rows).items()}
 
 
@@ -116,30 +111,14 @@ def decibels(error: float) -> float:
     return min(float(10 * np.log10(LARGEST**2 / error)), MOST_PSNR) if error > 0 else MOST_PSNR
 
 
-class Appearance(NamedTuple):
-    """A perceptual distance of mouths, and its name."""
-
-    name: str
-    distance: Callable[[Tensor, Tensor], Tensor]  # pixels 1 f 3 h w of both -> a scalar, a mean over frames
-
-
-def make_appearance(network: LandmarkNetwork, vgg16: Path | None, device: torch.device | str = "cpu") -> Appearance:
-    """LPIPS of the lower half where the file of VGG-16 is at hand, else the distance of the landmark network's features in its place.
-
-    Raises WeightsError where the file is there and no VGG-16.
-    """
-    if vgg16 is not None:
-        return Appearance("LPIPS (VGG-16, lower half)", load_lpips(vgg16).to(device))
-    loss = LandmarkLoss(network)
-    return Appearance("features of the landmark network, standing in for LPIPS", lambda seen, real: loss(seen, real).landmark_feature)
-
-
 @torch.no_grad()
-def appearance_distance(appearance: Appearance, faces: Tensor, reference: Tensor, device: torch.device | str = "cpu") -> float:
-    """Mean distance over the frames of aligned faces uint8 f h w 3."""
+def appearance_distance(
+    network: Callable[[Tensor, Tensor], Tensor], faces: Tensor, reference: Tensor, device: torch.device | str = "cpu"
+) -> float:
+    """Mean perceptual distance over the frames of aligned faces uint8 f h w 3, by a network of pixels 1 f 3 h w."""
     total = 0.0
     for pair in zip(faces.split(FACES_AT_ONCE), reference.split(FACES_AT_ONCE), strict=True):
-        total += len(pair[0]) * float(appearance.distance(*(to_pixels(part.to(device))[None] for part in pair)))
+        total += len(pair[0]) * float(network(*(to_pixels(part.to(device))[None] for part in pair)))
     return total / len(faces)
 
 
@@ -155,12 +134,12 @@ class Lpips(Metric):
     )
 
     def __init__(self, network: LowerHalfLPIPS, device: torch.device | str = "cpu") -> None:
-        self.appearance, self.device = Appearance(self.name, network), device
+        self.network, self.device = network, device
 
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
         """The mean distance of these frames, once for each of them: k 1."""
         count, same = len(chunk.faces), chunk.faces is chunk.source_faces  # the source beside itself
-        distance = 0.0 if same or not count else appearance_distance(self.appearance, chunk.faces, chunk.source_faces, self.device)
+        distance = 0.0 if same or not count else appearance_distance(self.network, chunk.faces, chunk.source_faces, self.device)
         return np.full((count, 1), distance)
 
 
@@ -183,7 +162,6 @@ class Jitter(Metric):
         return boxes.diff(n=2, dim=1).abs().mean((2, 3, 4)).double().T.numpy()[numbers[2:] - numbers[:-2] == 2]
 
     def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
-        """Their ratio."""
         if not len(rows):
             raise InputError("No three successive frames show a face: measure longer videos")
         generated, source = rows.sum(0).tolist()
@@ -206,6 +184,7 @@ class Identity(Metric):
             "mouth lie where ArcFace wants them on average."
         )
 
+    @torch.no_grad()
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
         """Cosines: k 1."""
         if not len(chunk.matrices):
@@ -213,14 +192,10 @@ class Identity(Metric):
         resolution, embeddings = chunk.faces.shape[1], []
         for frames in (chunk.frames, chunk.source_frames):
             pairs = zip(frames[chunk.has_face], chunk.matrices, strict=True)
-            embeddings.append(self.embed(torch.stack([identity_face(*pair, resolution) for pair in pairs])))
+            faces = torch.stack([identity_face(*pair, resolution) for pair in pairs])  # k 112 112 3
+            pixels = (faces.permute(0, 3, 1, 2).to(self.device).float() - 127.5) / 127.5
+            embeddings.append(F.normalize(check_features(self.network(pixels), len(faces), IDENTITY), dim=-1))
         return (embeddings[0] * embeddings[1]).sum(1, keepdim=True).numpy()
-
-    @torch.no_grad()
-    def embed(self, faces: Tensor) -> Tensor:
-        """Unit vectors float64 n d of faces uint8 n 112 112 3."""
-        pixels = (faces.permute(0, 3, 1, 2).to(self.device).float() - 127.5) / 127.5
-        return F.normalize(check_features(self.network(pixels), len(faces), IDENTITY), dim=-1)
 
 
 def identity_face(frame: np.ndarray, matrix: Tensor, resolution: int) -> Tensor:
@@ -228,11 +203,6 @@ def identity_face(frame: np.ndarray, matrix: Tensor, resolution: int) -> Tensor:
     scale = FACE_SCALE / face_size(resolution)[0]
     whole = matrix.double().numpy() * scale + np.array([[0, 0, FACE_SHIFT[0]], [0, 0, FACE_SHIFT[1]]])
     return torch.from_numpy(cv2.warpAffine(frame, whole, (FACE_SIDE, FACE_SIDE), flags=cv2.INTER_LINEAR))
-
-
-def load_identity(path: Path | str, device: torch.device | str = "cpu") -> torch.nn.Module:
-    """A network of identities. Raises WeightsError: the file is missing, or no TorchScript."""
-    return load_torchscript(path, IDENTITY, device=device)
 
 
 class HyperIqa(Metric):
@@ -259,21 +229,3 @@ class HyperIqa(Metric):
         video = VideoReader(case.video)
         frames = [frame for number in chosen_frames(len(rows)) for frame in video.frames(number, number + 1)]
         return {"hyperiqa": self.network.score(frames)}
-
-
-class PixelDifference(NamedTuple):
-    """How far the pixels of two mouths are apart."""
-
-    l1: float  # mean absolute difference, grey levels
-    psnr: float  # decibels, of the mean squared difference
-
-
-def pixel_difference(faces: Tensor, reference: Tensor) -> PixelDifference:
-    """Of the mouth boxes of aligned faces uint8 f h w 3."""
-    difference = mouths(faces) - mouths(reference)
-    return PixelDifference(float(difference.abs().mean()), decibels(float(difference.double().square().mean())))
-
-
-def pixel_jitter(faces: Tensor) -> float:
-    """Mean absolute second difference along time of the mouth boxes of uint8 f h w 3, grey levels; 0 for fewer than three frames."""
-    return float(mouths(faces).diff(n=2, dim=0).abs().mean()) if len(faces) > 2 else 0.0

@@ -1,8 +1,8 @@
-"""Lip landmarks: finders of mouth points; their distance, jitter and opening; opening in silence."""
+"""Lip landmarks: finders of mouth points, their distance, opening in silence."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +11,6 @@ from facenet_pytorch.models.mtcnn import ONet
 from scipy.ndimage import binary_erosion
 from torch import Tensor
 
-from eval.estimates import pearson
 from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, require_faces
 from eval.metrics.image import FACES_AT_ONCE, RECONSTRUCTION_ALONE
 from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
@@ -19,15 +18,7 @@ from latentsync.faces.alignment import face_size, one_thread
 from latentsync.faces.detector import MIN_FOLLOW_SCORE, SHIFTS, FaceDetector, cut_square, from_squares
 from latentsync.faces.mask import to_pixels
 from latentsync.media.audio import FULL_SCALE, SILENCE, AudioSamples
-from latentsync.models.landmark_network import (
-    FIRST_POINT,
-    POINTS,
-    LandmarkNetwork,
-    MouthLandmarks,
-    lip_gaps,
-    load_landmark_network,
-    measure,
-)
+from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, lip_gaps, load_landmark_network
 from latentsync.weights import WEIGHTS
 
 LAST_POINT = FIRST_POINT + POINTS
@@ -39,8 +30,6 @@ LOUD = 95  # percentile of the levels of frames that a sound's level is
 SPEECH_DB, SILENCE_DB = -15.0, -30.0  # levels of frames against it: of speech from here on, of silence up to here
 MARGIN = 3  # frames: lips move before a sound and after it, so silence begins and ends that much inside a pause
 FEWEST = 5  # frames of either
-CLOSED_CM = 0.02  # lips less far apart than this count as closed
-SPEECH_SHARES = (5, 95)  # percentiles of the opening between which speech moves the lips
 _BLOCK = 1 << 12  # frames whose levels are measured together
 
 
@@ -48,10 +37,7 @@ class PointFinder:
     """Finds the points of mouths, once where several metrics need those of the same faces."""
 
     name: str  # in words, for protocols
-    has_lips = True  # whether they are the 20 points of outer and inner lips, and not two corners
-
-    def __init__(self) -> None:
-        self._last: list[tuple[Tensor, Tensor]] = []  # faces and points of two chunks
+    _last: Sequence[tuple[Tensor, Tensor]] = ()  # faces and points of two chunks
 
     def find(self, faces: Tensor) -> Tensor:
         """Aligned faces uint8 k R R 3 -> float32 k p 2: shares of the face's side, x before y; NaN where there is no mouth."""
@@ -72,7 +58,6 @@ class LandmarkPoints(PointFinder):
     name = "points 48 to 67 of face-alignment's 68 (2DFAN-4)"
 
     def __init__(self, detector: FaceDetector) -> None:
-        super().__init__()
         self.detector = detector
 
     def locate(self, faces: Tensor) -> Tensor:
@@ -94,21 +79,22 @@ class NetworkPoints(PointFinder):
     name = "the 20 points of this project's landmark network"
 
     def __init__(self, network: LandmarkNetwork) -> None:
-        super().__init__()
         self.network = network
 
+    @torch.no_grad()
     def locate(self, faces: Tensor) -> Tensor:
-        return read_mouths(self.network, faces).points if len(faces) else torch.empty(0, POINTS, 2)
+        if not len(faces):
+            return torch.empty(0, POINTS, 2)
+        device = next(self.network.parameters()).device
+        return torch.cat([self.network(to_pixels(part.to(device))).points.cpu() for part in faces.split(FACES_AT_ONCE)])
 
 
 class CornerPoints(PointFinder):
     """The mouth's corners by the last of MTCNN's networks, on squares around the place where alignment has put the face."""
 
     name = "the two corners of the mouth by MTCNN, since neither face-alignment's files nor a landmark network are here"
-    has_lips = False
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        super().__init__()
         self.device = torch.device(device)
         self.network = ONet().eval().requires_grad_(False).to(self.device)
 
@@ -117,7 +103,9 @@ class CornerPoints(PointFinder):
         if not len(faces):
             return torch.empty(0, 2, 2)
         size = face_size(TEMPLATE_RESOLUTION)
-        squares = corner_squares(size)
+        side, (x, y) = round(FACE_SIDE * size[1]), FACE_CENTRE
+        places = [(round(x * size[0] + (a - 0.5) * side), round(y * size[1] + (b - 0.5) * side)) for a, b in SHIFTS]
+        squares = np.array([(*place, side) for place in places])  # n 3, around the same place in every crop
         upright = [cv2.resize(face.numpy(), size, interpolation=cv2.INTER_AREA) for face in faces]  # in the proportions of the picture
         crops = np.stack([cut_square(face, square) for face in upright for square in squares])  # n 48 48 3
         inputs = (torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
@@ -129,18 +117,8 @@ class CornerPoints(PointFinder):
         return torch.from_numpy(corners.astype(np.float32))
 
 
-def corner_squares(size: tuple[int, int]) -> np.ndarray:
-    """Corner x, y and side of the squares that MTCNN is given, around the same place in every crop of (width, height); n 3."""
-    width, height = size
-    side, (x, y) = round(FACE_SIDE * height), FACE_CENTRE
-    return np.array([(round(x * width + (a - 0.5) * side), round(y * height + (b - 0.5) * side), side) for a, b in SHIFTS])
-
-
 def build_points(checkpoints: Path, network: Path | None = None, device: torch.device | str = "cpu") -> PointFinder:
-    """The first that is there: face-alignment's files below `checkpoints`, the file of a landmark network, MTCNN.
-
-    Raises WeightsError where a file is there and cannot be used.
-    """
+    """The first that is there: face-alignment's files, a landmark network's, MTCNN. Raises WeightsError where they cannot be used."""
     boxes, landmarks = (checkpoints / WEIGHTS[name].path for name in ("s3fd", "2dfan4"))
     if boxes.is_file() and landmarks.is_file():
         from latentsync.faces.detector import FanDetector  # takes seconds to import
@@ -173,16 +151,15 @@ class Lmd(Metric):
 
 
 class Silence(Metric):
-    """Whether the lips rest in pauses of the sound."""
+    """Whether the lips rest in pauses of the sound, by a finder of the 20 points of outer and inner lips."""
 
     name = "silence"
     columns = (Column("silence_open", better="low"),)
 
     def __init__(self, finder: PointFinder) -> None:
         self.finder = finder
-        known = finder.name if finder.has_lips else f"nothing, since two corners have no opening ({finder.name})"
         self.protocol = (
-            f"Mean opening of the inner lips in silence over that in speech, by {known}. The level of a frame is that of the sound's "
+            f"Mean opening of the inner lips in silence over that in speech, by {finder.name}. The level of a frame is that of the sound's "
             f"{SAMPLES} samples at {AUDIO_SAMPLE_RATE} Hz; speech is from {SPEECH_DB:.0f} dB of the {LOUD}th percentile of levels on, "
             f"silence up to {SILENCE_DB:.0f} dB and at least {MARGIN} frames away from anything louder. "
             f"None without {FEWEST} frames of either: 0 is a mouth that closes, 1 one that pays no attention."
@@ -190,15 +167,11 @@ class Silence(Metric):
 
     def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
         """Number of the frame and opening of its lips, for each face that shows them: n 2."""
-        if not self.finder.has_lips:
-            return np.empty((0, 2))
         openings = lip_gaps(self.finder.find(chunk.faces)).mean(-1).double().numpy()
         return np.stack([chunk.numbers, openings], 1)[np.isfinite(openings)]
 
     def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
         """Raises InputError where there is no sound, or no face."""
-        if not self.finder.has_lips:
-            return {"silence_open": None}
         numbers, openings = require_faces(rows).T
         return {"silence_open": opening_in_silence(numbers.astype(int), openings, frame_levels(case.audio))}
 
@@ -225,10 +198,7 @@ def silent_and_spoken(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def opening_in_silence(numbers: Sequence[int] | np.ndarray, openings: Sequence[float] | np.ndarray, levels: np.ndarray) -> float | None:
-    """Mean opening in silence over that in speech; None with too few frames of either, or lips that are never open in speech.
-
-    `numbers` are those of the frames whose opening is known, `levels` those of the sound in all frames.
-    """
+    """Mean opening in silence over that in speech, of frames with these `numbers`; `levels`: the sound in all frames. None: too few."""
     silent, spoken = silent_and_spoken(levels)
     numbers, openings = np.asarray(numbers), np.asarray(openings)
     known = numbers < len(levels)
@@ -236,45 +206,3 @@ def opening_in_silence(numbers: Sequence[int] | np.ndarray, openings: Sequence[f
     if min(len(rest), len(speech)) < FEWEST or not speech.mean() > 0:
         return None
     return float(rest.mean() / speech.mean())
-
-
-class SpeechRange(NamedTuple):
-    """Readings of the opening between which lips move, in units of the face's side."""
-
-    closed: float  # mean reading of lips that truly are closed
-    low: float
-    high: float
-
-    def share(self, opening: np.ndarray) -> np.ndarray:
-        """Openings as shares of the range, 0 where lips are closed."""
-        return (opening - self.closed) / (self.high - self.low)
-
-
-def speech_range(openings: np.ndarray, closed: np.ndarray) -> SpeechRange | None:
-    """The range of pooled openings, and the reading of closed lips; None where lips were never closed, or nothing moved."""
-    if not len(closed) or not len(openings):
-        return None
-    low, high = np.percentile(openings, SPEECH_SHARES)
-    return SpeechRange(float(np.mean(closed)), float(low), float(high)) if high > low else None
-
-
-@torch.no_grad()
-def read_mouths(network: LandmarkNetwork, faces: Tensor) -> MouthLandmarks:
-    """The mouths on aligned faces uint8 f h w 3, on the CPU; points float32 f 20 2 in units of the face's side."""
-    device = next(network.parameters()).device
-    return measure(torch.cat([network(to_pixels(part.to(device))).points.cpu() for part in faces.split(FACES_AT_ONCE)]))
-
-
-def landmark_distance(points: Tensor, reference: Tensor) -> float:
-    """LMD: mean distance of the points of two mouths, f 20 2 each, in their unit (Chen et al., ECCV 2018, without a normalisation)."""
-    return float((points - reference).norm(dim=-1).mean())
-
-
-def landmark_jitter(points: Tensor) -> float:
-    """Mean length of the second difference along time of points f 20 2; 0 for fewer than three frames."""
-    return float(points.diff(n=2, dim=0).norm(dim=-1).mean()) if len(points) > 2 else 0.0
-
-
-def opening_follows(gap: Tensor, reference: Tensor) -> float | None:
-    """Pearson's r of the measured and the reference opening along a clip, both n; None where the reference does not move."""
-    return float(pearson(gap, reference)) if float(reference.std(correction=0)) > 0 else None

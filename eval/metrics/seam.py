@@ -52,7 +52,6 @@ class Seam(Metric):
         return sums[None]
 
     def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
-        """Means over all pixels."""
         outside, changed, pixels, kept, face_pixels = rows.sum(0).tolist()
         return {
             "seam_outside": outside / pixels if pixels else None,

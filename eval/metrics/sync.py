@@ -1,6 +1,6 @@
 """Sync confidence and offset: SyncNet v2 (as published) and a SyncNet of this project."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -16,16 +16,15 @@ from latentsync.constants import AUDIO_SAMPLE_RATE, LATENT_CHANNELS, TEMPLATE_RE
 from latentsync.data.cache import resize_faces
 from latentsync.data.clip_index import LARGEST_LAG
 from latentsync.data.features import audio_frames
-from latentsync.data.sampling import SYNCNET_LENGTHS, choose_syncnet
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.detector import FaceDetector, build_detector, shrink
 from latentsync.faces.mask import to_pixels
-from latentsync.faces.plan import Span, plan_spans
+from latentsync.faces.plan import plan_spans
 from latentsync.faces.tracking import CUT_SIDE
-from latentsync.losses.sync import IN_SYNC, syncnet_frames
+from latentsync.losses.sync import syncnet_frames
 from latentsync.media.audio import AudioSamples
-from latentsync.media.probe import MediaInfo, probe
+from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.mel import log_mel, mel_window
 from latentsync.models.syncnet import SyncNet, load_syncnet
@@ -55,14 +54,6 @@ class SyncReading(NamedTuple):
     cosines: tuple[float, ...]  # mean cosine where the sound is moved by -MAX_SHIFT .. MAX_SHIFT frames
 
 
-class PairTally(NamedTuple):
-    """How often SyncNet classified pairs of one moment and of two rightly."""
-
-    pairs: int
-    right: int
-    right_shuffled: int  # ... had the labels been shuffled
-
-
 def compare(pictures: Tensor, audio: Tensor) -> SyncReading:
     """The reading of unit vectors, one for each window that begins at frame 0, 1, ...: of the pictures n d and of the sound m d.
 
@@ -83,20 +74,6 @@ def compare(pictures: Tensor, audio: Tensor) -> SyncReading:
     return SyncReading(MAX_SHIFT - best, float(values[best] - values.median()), tuple(values.tolist()))
 
 
-def pair_accuracy(pictures: Tensor, audio: Tensor, num_frames: int, pairs: int, rng: np.random.Generator) -> PairTally:
-    """Pairs drawn as in training from the windows of one clip, n d and m d: pictures beside the sound of the same or of another moment.
-
-    Raises InputError where the clip is shorter than training takes.
-    """
-    frames = min(len(pictures), len(audio)) + num_frames - 1
-    if frames < SYNCNET_LENGTHS * num_frames:
-        raise InputError(f"A clip of {frames} frames is shorter than {SYNCNET_LENGTHS} windows of {num_frames}: measure longer clips")
-    choices = [choose_syncnet(rng, frames, num_frames) for _ in range(pairs)]
-    cosines = torch.stack([pictures[choice.pictures] @ audio[choice.sound] for choice in choices])
-    in_sync, labels = (cosines > IN_SYNC).numpy(), np.array([choice.label for choice in choices], dtype=bool)
-    return PairTally(pairs, int((in_sync == labels).sum()), int((in_sync == rng.permutation(labels)).sum()))
-
-
 class SyncMeter:
     """Embeddings of whole clips, window by window, by a trained SyncNet; one of latents comes with the autoencoder `codec`."""
 
@@ -108,15 +85,11 @@ class SyncMeter:
     @torch.no_grad()
     def embed_faces(self, faces: Tensor) -> Tensor:
         """Aligned faces uint8 f h w 3 -> unit vectors float32 n d of all windows, on the CPU. Raises InputError: not one window."""
-        self._require(len(faces), "pictures")
+        starts = self._starts(len(faces), "pictures")
         frames = to_pixels(resize_faces(faces, self.resolution))  # f c h w
         frames = frames if self.codec is None else self._encode(frames, self.codec)
-
-        def embed(starts: list[int]) -> Tensor:
-            windows = torch.stack([frames[start : start + self.num_frames] for start in starts]).to(self.device)  # b f c h w
-            return self.network.embed_frames(syncnet_frames(windows, self.lower_half))
-
-        return self._all_windows(len(faces), embed)
+        windows = [frames[start : start + self.num_frames] for start in starts]
+        return _in_batches(windows, lambda part: self.network.embed_frames(syncnet_frames(part.to(self.device), self.lower_half)))
 
     def _encode(self, pixels: Tensor, codec: LatentCodec) -> Tensor:
         """Pixels f 3 h w -> latents f 4 h w."""
@@ -128,22 +101,18 @@ class SyncMeter:
     @torch.no_grad()
     def embed_audio(self, mel: Tensor) -> Tensor:
         """A clip's mel 80 t -> unit vectors float32 m d of all windows, on the CPU. Raises InputError: not one window."""
-        self._require(frames := audio_frames(mel), "sound")
+        windows = [mel_window(mel, start, self.num_frames) for start in self._starts(audio_frames(mel), "sound")]  # 1 80 t each
+        return _in_batches(windows, lambda part: self.network.embed_audio(part.float().to(self.device)))
 
-        def embed(starts: list[int]) -> Tensor:
-            windows = torch.stack([mel_window(mel, start, self.num_frames) for start in starts])  # b 1 80 t
-            return self.network.embed_audio(windows.float().to(self.device))
-
-        return self._all_windows(frames, embed)
-
-    def _require(self, frames: int, what: str) -> None:
+    def _starts(self, frames: int, what: str) -> range:
         if frames < self.num_frames:
             raise InputError(f"A clip has {what} for {frames} frames and SyncNet takes {self.num_frames}: measure longer clips")
+        return range(frames - self.num_frames + 1)
 
-    def _all_windows(self, frames: int, embed: Callable[[list[int]], Tensor]) -> Tensor:
-        """Embeddings of the windows that begin at each of the frames, a few at once."""
-        starts = torch.arange(frames - self.num_frames + 1).split(WINDOWS_AT_ONCE)
-        return torch.cat([embed(part.tolist()).float().cpu() for part in starts])
+
+def _in_batches(windows: Sequence[Tensor], embed: Callable[[Tensor], Tensor]) -> Tensor:
+    parts = (torch.stack(windows[start : start + WINDOWS_AT_ONCE]) for start in range(0, len(windows), WINDOWS_AT_ONCE))
+    return torch.cat([embed(part).float().cpu() for part in parts])
 
 
 def load_sync_meter(config_path: Path, weights: Path, device: torch.device | str = "cpu") -> SyncMeter:
@@ -171,7 +140,6 @@ class Excerpt:
         self._samples, self._start, self._length = samples, start, max(0, stop - start)
 
     def __len__(self) -> int:
-        """Number of samples."""
         return self._length
 
     def __getitem__(self, part: slice) -> np.ndarray:
@@ -185,24 +153,14 @@ class Excerpt:
 
 @contextmanager
 def open_sound(video: Path, sound: Path | None = None) -> Iterator[MfccSamples]:
-    """The sound of a video from its first picture on, or that of another file from its beginning on.
-
-    Raises InputError where there is none, or only silence.
-    """
+    """The sound of a video from its first picture on, or all of another file. Raises InputError: there is none, or only silence."""
     with AudioSamples(video if sound is None else sound) as samples:
         if samples.is_silent:
             raise InputError(f"{samples.info.path} holds silence only: use a file with sound")
-        lead = round((lag(samples.info) if sound is None else 0.0) * AUDIO_SAMPLE_RATE)
+        starts = [stream and stream.start_time for stream in (samples.info.audio, samples.info.video)]
+        lag = starts[0] - starts[1] if sound is None and None not in starts else 0.0
+        lead = round(lag * AUDIO_SAMPLE_RATE) if abs(lag) > LARGEST_LAG else 0  # delays of codecs pretend less than a frame
         yield Excerpt(samples, -lead, len(samples))
-
-
-def lag(info: MediaInfo) -> float:
-    """Seconds by which the sound of a file begins after its picture; 0 for less than a frame, which delays of codecs pretend, too."""
-    starts = [stream and stream.start_time for stream in (info.audio, info.video)]
-    if starts[0] is None or starts[1] is None:
-        return 0.0
-    late = starts[0] - starts[1]
-    return late if abs(late) > LARGEST_LAG else 0.0
 
 
 def find_tracks(frames: Iterable[np.ndarray], detector: SyncNetDetector) -> list[FaceTrack]:
@@ -215,8 +173,7 @@ def find_tracks(frames: Iterable[np.ndarray], detector: SyncNetDetector) -> list
             cuts.update(cut.frame_num for cut in finder.process_frame(FrameTimecode(number, float(VIDEO_FPS)), small))
             yield frame
 
-    detections = list(detector.boxes(with_cuts_noted()))
-    return link_faces(detections, cuts)
+    return link_faces(list(detector.boxes(with_cuts_noted())), cuts)
 
 
 class SyncMetric(Metric):
@@ -231,7 +188,6 @@ class SyncMetric(Metric):
         return self.by_column(self.measure(case.video, None if probe(case.video).has_audio else case.audio))
 
     def by_column(self, result: SyncResult) -> dict[str, float]:
-        """The numbers of a result."""
         values = (result.confidence, result.offset, result.best)
         return {column.name: float(value) for column, value in zip(self.columns, values, strict=True)}
 
@@ -310,7 +266,10 @@ class StableSync(SyncMetric):
         audio, readings, frames = self.meter.embed_audio(mel), [], 0
         for span in spans:
             beside = audio[span.start : span.stop - self.meter.num_frames + 1]
-            pictures = torch.cat([beside[:0], *self._embed(source, span)])
+            placed = zip(source.frames(span.start, span.stop), torch.from_numpy(span.matrices), strict=False)
+            faces = (warp_faces([frame], matrix[None], TEMPLATE_RESOLUTION)[0] for frame, matrix in placed)
+            runs = overlapping_runs(faces, FACES_HELD, self.meter.num_frames - 1)
+            pictures = torch.cat([beside[:0], *(self.meter.embed_faces(torch.stack(run)) for run in runs)])
             if min(len(pictures), len(beside)) > MAX_SHIFT:
                 readings.append(compare(pictures, beside))
                 frames += span.stop - span.start
@@ -319,13 +278,6 @@ class StableSync(SyncMetric):
         offset, confidence = (np.mean([getattr(reading, name) for reading in readings]) for name in ("offset", "confidence"))
         best = float(np.mean([max(reading.cosines) for reading in readings]))
         return SyncResult(int(offset), float(confidence), best, len(readings), frames)
-
-    def _embed(self, source: VideoReader, span: Span) -> Iterator[Tensor]:
-        """Embeddings of the windows of a span, piece by piece: n d."""
-        placed = zip(source.frames(span.start, span.stop), torch.from_numpy(span.matrices), strict=False)
-        faces = (warp_faces([frame], matrix[None], TEMPLATE_RESOLUTION)[0] for frame, matrix in placed)
-        for run in overlapping_runs(faces, FACES_HELD, self.meter.num_frames - 1):
-            yield self.meter.embed_faces(torch.stack(run))
 
 
 def load_sync_confidence(checkpoints: Path = CHECKPOINTS, device: torch.device | str = "cpu", published: bool = False) -> SyncConfidence:
@@ -344,9 +296,6 @@ def load_sync_confidence(checkpoints: Path = CHECKPOINTS, device: torch.device |
 def load_stable_sync(
     config: Path, weights: Path, checkpoints: Path = CHECKPOINTS, device: torch.device | str = "cpu", detector: str = "auto"
 ) -> StableSync:
-    """The metric "stable_sync" by a SyncNet of pixels and the face detector of inference.
-
-    Raises ConfigError, WeightsError or InputError where they cannot be used.
-    """
+    """The metric "stable_sync" by a SyncNet of pixels. Raises ConfigError, WeightsError, InputError."""
     faces = build_detector(detector, *(weights_path(name, checkpoints) for name in ("s3fd", "2dfan4")), device)
     return StableSync(load_sync_meter(config, weights, device), faces, file_sha256(weights))

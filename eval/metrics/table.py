@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -29,20 +29,6 @@ NAMED_ONLY = {  # files that lie nowhere by themselves -> how they are named
 }
 
 
-class NeededFile(NamedTuple):
-    """A file that a metric is loaded from."""
-
-    path: Path | None  # None: it has to be named
-    origin: str  # where it comes from, or how it is named
-
-    @property
-    def missing(self) -> str:
-        """What is missing, and what to do; empty where the file is there."""
-        if self.path is None:
-            return f"it has no file unless {self.origin}."
-        return "" if self.path.is_file() else f"{self.path} is not there: put it there, from {self.origin}."
-
-
 @dataclass(frozen=True)
 class MetricSetup:
     """What metrics are built from."""
@@ -60,57 +46,50 @@ class MetricSetup:
 
     @property
     def has_landmarks(self) -> bool:
-        """Whether face-alignment's files are there."""
-        return not any(self.file(name).missing for name in LANDMARKS)
+        return not any(map(self.missing, LANDMARKS))
 
-    def file(self, name: str) -> NeededFile:
-        """A file of the table of weights, or one that the configuration names."""
-        named = getattr(self.settings, name, None)
-        if name in NAMED_ONLY:
-            return NeededFile(named, NAMED_ONLY[name])
-        return NeededFile(named or weights_path(name, self.checkpoints), WEIGHTS[name].origin)
+    def file(self, name: str) -> Path | None:
+        """A file that the configuration names, or of the table of weights; None of those that have to be named and are not."""
+        return getattr(self.settings, name, None) or (None if name in NAMED_ONLY else weights_path(name, self.checkpoints))
 
-    def files(self, name: str) -> list[NeededFile]:
+    def missing(self, name: str) -> str:
+        """What is missing, and what to do; empty where the file is there."""
+        if (path := self.file(name)) is None:
+            return f"it has no file unless {NAMED_ONLY[name]}."
+        origin = NAMED_ONLY.get(name) or WEIGHTS[name].origin
+        return "" if path.is_file() else f"{path} is not there: put it there, from {origin}."
+
+    def names(self, name: str) -> Sequence[str]:
         """One file, or those behind "points" (what `points` takes, none for MTCNN) and "lips" (the same, but MTCNN has no lips)."""
         if name not in ("points", "lips"):
-            return [self.file(name)]
-        names = LANDMARKS if self.has_landmarks else ("landmark_network",) if self.settings.landmark_network is not None else ()
-        return [self.file(part) for part in names or (LANDMARKS if name == "lips" else ())]
+            return [name]
+        found = LANDMARKS if self.has_landmarks else ("landmark_network",) if self.settings.landmark_network is not None else ()
+        return found or (LANDMARKS if name == "lips" else ())
 
     def load(self, name: str, load: Callable[..., Any]) -> Any:
-        """The network of a file that is there, on the device."""
-        return load(self.file(name).path).to(self.device)
+        return load(self.file(name)).to(self.device)
 
 
-class MetricEntry(NamedTuple):
-    """A metric that could be built."""
-
-    build: Callable[[MetricSetup], Metric]
-    files: Sequence[str] = ()  # names for `MetricSetup.files`
-
-
-METRICS = {  # in the order of tables
-    "sync": MetricEntry(lambda setup: load_sync_confidence(setup.checkpoints, setup.device), SYNC_WEIGHTS),
-    "stable_sync": MetricEntry(
+METRICS: dict[str, tuple[Callable[[MetricSetup], Metric], Sequence[str]]] = {  # builder, files; in the order of tables
+    "sync": (lambda setup: load_sync_confidence(setup.checkpoints, setup.device), SYNC_WEIGHTS),
+    "stable_sync": (
         lambda setup: load_stable_sync(
             setup.settings.syncnet_config, setup.settings.syncnet, setup.checkpoints, setup.device, setup.detector
         ),
-        ("syncnet",),
+        ["syncnet"],
     ),
-    "ssim": MetricEntry(lambda setup: Ssim()),
-    "psnr": MetricEntry(lambda setup: Psnr()),
-    "lpips": MetricEntry(lambda setup: Lpips(setup.load("vgg16", load_lpips), setup.device), ("vgg16",)),
-    "lmd": MetricEntry(lambda setup: Lmd(setup.points), ("points",)),
-    "silence": MetricEntry(lambda setup: Silence(setup.points), ("lips",)),
-    "seam": MetricEntry(lambda setup: Seam(setup.mask)),
-    "jitter": MetricEntry(lambda setup: Jitter()),
-    "identity": MetricEntry(
-        lambda setup: Identity(setup.load("identity", load_identity), setup.settings.identity.name, setup.device), ("identity",)
-    ),
-    "hyperiqa": MetricEntry(lambda setup: HyperIqa(setup.load("hyperiqa", load_hyperiqa)), ("hyperiqa",)),
-    "fvd": MetricEntry(lambda setup: Fvd(setup.load("i3d", load_i3d), "one", setup.device), ("i3d",)),
-    "fvd_all": MetricEntry(lambda setup: Fvd(setup.load("i3d", load_i3d), "all", setup.device), ("i3d",)),
-    "fid": MetricEntry(lambda setup: Fid(setup.load("inception", load_inception), 1, setup.device), ("inception",)),
+    "ssim": (lambda setup: Ssim(), ()),
+    "psnr": (lambda setup: Psnr(), ()),
+    "lpips": (lambda setup: Lpips(setup.load("vgg16", load_lpips), setup.device), ["vgg16"]),
+    "lmd": (lambda setup: Lmd(setup.points), ["points"]),
+    "silence": (lambda setup: Silence(setup.points), ["lips"]),
+    "seam": (lambda setup: Seam(setup.mask), ()),
+    "jitter": (lambda setup: Jitter(), ()),
+    "identity": (lambda setup: Identity(setup.load("identity", load_identity), setup.settings.identity.name, setup.device), ["identity"]),
+    "hyperiqa": (lambda setup: HyperIqa(setup.load("hyperiqa", load_hyperiqa)), ["hyperiqa"]),
+    "fvd": (lambda setup: Fvd(setup.load("i3d", load_i3d), "one", setup.device), ["i3d"]),
+    "fvd_all": (lambda setup: Fvd(setup.load("i3d", load_i3d), "all", setup.device), ["i3d"]),
+    "fid": (lambda setup: Fid(setup.load("inception", load_inception), setup.device), ["inception"]),
 }
 
 
@@ -127,22 +106,20 @@ class LoadedMetrics:
 def load_metrics(
     settings: MeasuresConfig, device: str = "auto", detector: str = "auto", mask: str = "mask", checkpoints: Path = ROOT / CHECKPOINTS
 ) -> LoadedMetrics:
-    """The metrics that are asked for and whose files are there; for the arguments see `MetricSetup`.
-
-    Raises ConfigError for one that does not exist, WeightsError where a file cannot be used, InputError where none has its files.
-    """
+    """The metrics that are asked for and have their files. ConfigError: an unknown one; WeightsError: damaged files; InputError: none."""
     setup, loaded = MetricSetup(settings, resolve_device(device), detector, mask, checkpoints), LoadedMetrics()
     if unknown := [name for name in settings.names if name not in METRICS]:
         raise ConfigError(f"'measures.names' holds {unknown[0]!r}, but the measures are {', '.join(METRICS)}")
     for name in settings.names or METRICS:
-        files = [file for part in METRICS[name].files for file in setup.files(part)]
-        if missing := " ".join(filter(None, (file.missing for file in files))):
+        build, needed = METRICS[name]
+        files = [file for part in needed for file in setup.names(part)]
+        if missing := " ".join(filter(None, map(setup.missing, files))):
             loaded.missing[name] = missing
             continue
-        metric = METRICS[name].build(setup)
+        metric = build(setup)
         loaded.metrics.append(metric)
         loaded.stand_ins.extend([metric.warning] if metric.warning else [])
-        loaded.weights[name] = {file.path.name: file_sha256(file.path) for file in files if file.path is not None}
+        loaded.weights[name] = {path.name: file_sha256(path) for path in map(setup.file, files)}
     loaded.metrics.sort(key=lambda metric: isinstance(metric, SetMetric))
     if {"lmd", "silence"} & loaded.weights.keys() and not setup.has_landmarks:
         loaded.stand_ins.append(

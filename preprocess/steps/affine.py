@@ -1,13 +1,11 @@
 """Step 6: faces aligned exactly as in inference, square, with their sound."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ffmpeg
-import numpy as np
 
 from latentsync.constants import VIDEO_FPS
 from latentsync.media.probe import tag_options, write_filters
@@ -60,7 +58,9 @@ class Affine:
         plan = plan_spans(source.frames(), self.detector, self.resolution, VIDEO_FPS)
         spans = [span for span in plan.spans if span.stop - span.start >= self.min_seconds * VIDEO_FPS]
         if not spans:
-            return [Rejected(NOT_FOLLOWED, why_not(clip, plan))]
+            longest = max((span.stop - span.start for span in plan.spans), default=0)
+            why = f"{clip.name} shows one face for at most {longest} of {plan.num_frames} frames in a row{gaps(plan)}"
+            return [Rejected(NOT_FOLLOWED, why)]
         whole = len(spans) == 1 and spans[0].stop - spans[0].start == plan.num_frames
         outcome: list[Kept | Rejected] = []
         for number, span in enumerate(spans):
@@ -76,31 +76,21 @@ class Affine:
 
     def write(self, source: VideoReader, recording: SourceRecording, span: "Span", target: Path) -> None:
         """One span as a clip; its first frames are key frames, so that later steps may drop them without another encode."""
-        side, frames = self.resolution, span.stop - span.start
-        picture = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", video_size=(side, side), framerate=VIDEO_FPS)
-        sound = media_input(recording.path, ss=f"{span.start / VIDEO_FPS:.6f}")
-        options = {
-            **PICTURE, **SOUND, **tag_options(COLOUR), "af": whole_sound(frames),
-            "vf": write_filters(COLOUR, "yuv420p"), "force_key_frames": f"expr:lt(n,{HEAD_KEYS})",
-        }  # fmt: skip
-        write_clip(target, [picture["v:0"], sound[recording.sound]], options, self.aligned(source, span))
-
-    def aligned(self, source: VideoReader, span: "Span") -> Iterator[np.ndarray]:
-        """The faces of a span: uint8 R R 3 each."""
         import torch
 
         from latentsync.faces.alignment import warp_faces
 
+        side = self.resolution
+        picture = ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", video_size=(side, side), framerate=VIDEO_FPS)
+        sound = media_input(recording.path, ss=f"{span.start / VIDEO_FPS:.6f}")
+        options = {
+            **PICTURE, **SOUND, **tag_options(COLOUR), "af": whole_sound(span.stop - span.start),
+            "vf": write_filters(COLOUR, "yuv420p"), "force_key_frames": f"expr:lt(n,{HEAD_KEYS})",
+        }  # fmt: skip
         frames, matrices = source.frames(span.start, span.stop), torch.from_numpy(span.matrices)
-        for start in range(0, len(matrices), BATCH):
-            batch = list(islice(frames, BATCH))
-            yield from warp_faces(batch, matrices[start : start + len(batch)], self.resolution, self.device).cpu().numpy()
-
-
-def why_not(clip: ClipFile, plan: "FacePlan") -> str:
-    """One sentence about a clip whose face is seen in too short stretches."""
-    longest = max((span.stop - span.start for span in plan.spans), default=0)
-    return f"{clip.name} shows one face for at most {longest} of {plan.num_frames} frames in a row{gaps(plan)}"
+        batches = ((list(islice(frames, BATCH)), matrices[start : start + BATCH]) for start in range(0, len(matrices), BATCH))
+        faces = (face for batch in batches for face in warp_faces(*batch, self.resolution, self.device).cpu().numpy())  # uint8 R R 3
+        write_clip(target, [picture["v:0"], sound[recording.sound]], options, faces)
 
 
 def gaps(plan: "FacePlan") -> str:

@@ -32,10 +32,7 @@ class DecodeCheck:
     min_seconds: float
 
     def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
-        """Keeps the file itself, with its length, size and rate as facts.
-
-        Raises LatentSyncError where the disk does not give the file, or ffmpeg was ended from outside.
-        """
+        """Keeps the file itself, with its length, size and rate as facts. LatentSyncError: the disk gives no file, or ffmpeg was ended."""
         try:
             check_readable(clip.path)
         except InputError as error:
@@ -52,8 +49,8 @@ class DecodeCheck:
         seconds, problem = decode(info)
         length = info.duration or 0.0
         if problem is not None:
-            inner = (MARGIN, length - 2 * MARGIN)  # start and seconds
-            again = decode(info, *inner)[1] if inner[1] > self.min_seconds else problem
+            inner = length - 2 * MARGIN  # seconds
+            again = decode(info, ss=f"{MARGIN:.3f}", t=f"{inner:.3f}")[1] if inner > self.min_seconds else problem
             if again is not None:
                 return [Rejected(BROKEN, f"{clip.source} cannot be decoded to its end: {again}")]
             seconds = length
@@ -76,13 +73,8 @@ def missing_seconds(info: MediaInfo, seconds: float) -> float:
     return missing if missing > max(MARGIN, MAX_MISSING * info.duration) else 0.0
 
 
-def decode(info: MediaInfo, start: float | None = None, seconds: float | None = None) -> tuple[float, str | None]:
-    """Decode a file, or a part of it, until the first picture or piece of sound that ffmpeg cannot make whole.
-
-    Returns the seconds that were decoded and the problem that stopped it, None at the end. Raises LatentSyncError where that was not the
-    file's fault.
-    """
-    part: dict[str, object] = {} if start is None or seconds is None else {"ss": f"{start:.3f}", "t": f"{seconds:.3f}"}
+def decode(info: MediaInfo, **part: str) -> tuple[float, str | None]:
+    """Decode a file, or a part, to the first error: seconds decoded, and the problem or None. LatentSyncError: not the file's fault."""
     node = media_input(info.path, **part)
     streams = [node[str(info.require_video().index)], node[str(info.require_audio().index)]]
     arguments = ffmpeg.get_args(ffmpeg.output(*streams, "-", f="null"))

@@ -5,7 +5,7 @@ from pathlib import Path
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.errors import InputError, LatentSyncError, OutputError
 from latentsync.media.audio import AudioSamples
-from latentsync.media.probe import NEW_SPACE, Colour, MediaInfo, VideoStream, probe, tag_options
+from latentsync.media.probe import NEW_SPACE, Colour, VideoStream, probe, tag_options
 from preprocess.clip_writer import ENCODE_SETTINGS, PICTURE, SOUND, clip_path, media_input, open_recording, write_clip
 from preprocess.step import ClipFile, ClipProcessor, Kept, Options, Outcome, Settings, StepDefinition
 
@@ -16,8 +16,10 @@ def resample(clip: ClipFile, folder: Path) -> Outcome:
     video, audio = info.require_video(), info.require_audio()
     source, target = media_input(clip.path, reinit_filter=0), clip_path(folder, clip.name)
     colour = Colour("tv", NEW_SPACE, video.colour.primaries, video.colour.transfer)
-    with AudioSamples(clip.path) as samples:
-        filters = {"vf": picture_filters(video, first_picture(info)), "af": samples.mix + sound_filters(first_picture(info))}
+    start = 0.0 if video.start_time is None else video.start_time - info.start_time  # seconds to its first picture
+    with AudioSamples(clip.path) as samples:  # holes in the clock of the sound are filled with silence
+        sound = f"{samples.mix}asetpts=PTS-{start:.6f}/TB,aresample={AUDIO_SAMPLE_RATE}:async=1:first_pts=0"
+    filters = {"vf": picture_filters(video, start), "af": sound}
     try:
         write_clip(target, [source[str(video.index)], source[str(audio.index)]], {**PICTURE, **SOUND, **filters, **tag_options(colour)})
     except OutputError:
@@ -26,12 +28,6 @@ def resample(clip: ClipFile, folder: Path) -> Outcome:
         raise InputError(str(error)) from None
     frames, result = open_recording(target).frames, probe(target).require_video()
     return [Kept(target, {"frames": frames, "duration": frames / VIDEO_FPS, "width": result.width, "height": result.height})]
-
-
-def first_picture(info: MediaInfo) -> float:
-    """Seconds from the beginning of the file to its first picture."""
-    start = info.require_video().start_time
-    return 0.0 if start is None else start - info.start_time
 
 
 def picture_filters(video: VideoStream, start: float) -> str:
@@ -45,11 +41,6 @@ def picture_filters(video: VideoStream, start: float) -> str:
         f"crop={width - width % 2}:{height - height % 2}:0:0,setsar=1,format=yuv420p",
     ]
     return ",".join(steps)
-
-
-def sound_filters(start: float) -> str:
-    """ffmpeg filters from decoded sound to sound that begins at `start`, holes in its clock filled with silence."""
-    return f"asetpts=PTS-{start:.6f}/TB,aresample={AUDIO_SAMPLE_RATE}:async=1:first_pts=0"
 
 
 def resample_settings(options: Options, checkpoints: Path) -> Settings:

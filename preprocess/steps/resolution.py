@@ -38,19 +38,17 @@ class HighResolution:
         sizes = [min(faces[0].width, faces[0].height) for faces in found if len(faces) == 1]
         facts = {"face_size": round(float(np.median(sizes))) if sizes else None, "most_faces": max(map(len, found))}
         small = f"face smaller than {self.resolution} px"
-        bad = {
-            "no face": sum(not faces for faces in found),
-            "several people": sum(len(faces) > 1 for faces in found),
-            small: sum(size < self.resolution for size in sizes),
+        faults = {  # reason -> how many frames, and what they show
+            "no face": (sum(not faces for faces in found), "no face"),
+            "several people": (sum(len(faces) > 1 for faces in found), f"more than one face, at most {facts['most_faces']}"),
+            small: (
+                sum(size < self.resolution for size in sizes),
+                f"a {small}: the smallest has {min(sizes, default=0):.0f} px, the median one {facts['face_size']} px",
+            ),
         }
-        if sum(bad.values()) > MAX_BAD * len(found):
-            reason = max(bad, key=lambda name: bad[name])  # the most frequent fault
-            numbers = {
-                "no face": "no face",
-                "several people": f"more than one face, at most {facts['most_faces']}",
-                small: f"a {small}: the smallest has {min(sizes, default=0):.0f} px, the median one {facts['face_size']} px",
-            }
-            return [Rejected(reason, f"{bad[reason]} of {len(found)} analysed frames of {clip.name} show {numbers[reason]}", facts)]
+        if sum(count for count, _ in faults.values()) > MAX_BAD * len(found):
+            reason, (count, shown) = max(faults.items(), key=lambda fault: fault[1][0])
+            return [Rejected(reason, f"{count} of {len(found)} analysed frames of {clip.name} show {shown}", facts)]
         return [keep(clip, folder, facts)]
 
     def faces(self, frame: np.ndarray) -> "list[Face]":
@@ -75,7 +73,6 @@ def detector_settings(options: Options, checkpoints: Path) -> Settings:
 
 
 def open_detector(settings: Settings, checkpoints: Path, device: str) -> "FaceDetector":
-    """The detector that the settings name, on a torch device."""
     from latentsync.faces.detector import build_detector
     from latentsync.weights import weights_path
 

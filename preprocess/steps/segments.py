@@ -17,10 +17,7 @@ MAX_SECONDS = StepOption("max_seconds", float, 10.0, "longest piece, at least tw
 
 @dataclass(frozen=True)
 class Segments:
-    """Cuts a shot of length L into ceil(L / max_seconds) pieces, as equal as key frames allow: nothing of it is lost.
-
-    Shots shorter than `min_seconds` are rejected. `max_seconds` is at least twice `min_seconds`, so that no piece is shorter.
-    """
+    """Cuts a shot of length L into ceil(L / max_seconds) pieces, as equal as key frames allow; one under `min_seconds` is rejected."""
 
     min_seconds: float
     max_seconds: float
@@ -43,8 +40,7 @@ class Segments:
 def boundaries(length: int, shortest: int, longest: int, keys: Collection[int]) -> list[int]:
     """Where pieces of `length` frames begin and end: 0, ..., length.
 
-    Each inner one is the key frame nearest to equal shares of what is left, or the exact share where no key frame leaves all
-    pieces between `shortest` and `longest` frames.
+    Each inner one is the key frame nearest to equal shares of what is left, or the exact share where no key frame is in reach.
     """
     edges, count = [0], math.ceil(length / longest)
     for left in range(count - 1, 0, -1):  # pieces after this boundary
