@@ -1,10 +1,11 @@
 """Training of the small audio encoder: configuration, speech data, step."""
 
+import argparse
 import json
 import logging
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from whisper.audio import log_mel_spectrogram
 from whisper.model import ModelDimensions, Whisper
 
 from eval.estimates import pearson
+from latentsync.cli import run_training, training_arguments
 from latentsync.config import (
     CkptConfig,
     OptimizerConfig,
@@ -28,6 +30,7 @@ from latentsync.config import (
     RunConfig,
     TrainingDataConfig,
     at_least,
+    dump_config,
     enforce,
     multiple_of,
     read_config,
@@ -35,16 +38,24 @@ from latentsync.config import (
 )
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS, WHISPER_HOP_LENGTH, WHISPER_MEL_PER_STEP, WHISPER_STEPS_PER_SECOND
 from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
-from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, fixed_batches, whole
+from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, whole
 from latentsync.errors import ConfigError, InputError, WeightsError
 from latentsync.media.audio import FULL_SCALE
 from latentsync.media.files import walk_media
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training.logging import History
 from latentsync.training.syncnet import mouth_scale
-from latentsync.training.trainer import Losses, Problems, TrainingTask, ValidationSum, clip_namer, seed_everything, start_weights
+from latentsync.training.trainer import (
+    BatchValidator,
+    Losses,
+    TrainingTask,
+    ValidationSum,
+    held_out_batches,
+    seed_everything,
+    start_weights,
+    train,
+)
 from latentsync.weights import read_checkpoint
-from scripts.training import parse_arguments, train
 
 logger = logging.getLogger(__name__)
 
@@ -477,25 +488,18 @@ def mean_squares(states: Sequence[Tensor], phones: Tensor) -> list[Tensor]:
     return [state[there].float().square().mean() for state in states]
 
 
-class AudioEncoderValidator:
-    """Phone accuracy and mouth correlation on held-out recordings, the same batches every time, this process's share."""
+class AudioEncoderValidator(BatchValidator):
+    """Phone accuracy and mouth correlation on held-out recordings."""
 
     name = "held-out voices"
 
-    def __init__(self, batches: Iterable[SpeechBatch]) -> None:
-        self.batches = batches
-        self._problems = Problems()
-
     def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
         """Both losses; accuracy of the phones; correlation of the mouth; and the mean square of the largest states."""
-        device = next(model.parameters()).device
         sums: dict[str, float] = {}
         count = 0
         guesses: list[list[Tensor]] = [[] for _ in range(1 + model.dims.n_audio_layer)]
         references: list[Tensor] = []
-        for batch in self.batches:
-            self._problems.tell(batch.problems)
-            batch = batch.to(device)
+        for batch in self.batches_for(model):
             output, there = model(batch.mel), batch.phones != UNLABELLED
             logits, phones, size = output.phones[there].float(), batch.phones[there], int(there.sum())
             values = {
@@ -533,11 +537,11 @@ def mouth_measures(guesses: Sequence[Tensor], reference: Tensor) -> dict[str, Va
 BANDS = 80  # of the log-mel: as in Whisper's smaller models
 
 
-def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator) -> TrainingTask:
+def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
     """Everything that the audio encoder's training needs. Raises InputError, ConfigError, WeightsError."""
     data, run, context = config.data, config.run, config.model.n_audio_ctx
-    train, held_out = open_speech(data)
-    vocabulary = read_vocabulary(train.clips[0].path)
+    trained, held_out = open_speech(data)
+    vocabulary = read_vocabulary(trained.clips[0].path)
 
     def dataset(catalog: Catalog, is_varied: bool) -> SpeechDataset:
         return SpeechDataset(catalog, vocabulary, context=context, seed=run.seed, is_varied=is_varied)
@@ -552,14 +556,10 @@ def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator) ->
         n_text_head=config.model.n_audio_head,
         n_text_layer=0,  # a decoder without blocks
     )
-    trainee = AudioEncoderTrainee(dims, mouth_scale(train))
+    trainee = AudioEncoderTrainee(dims, mouth_scale(trained))
     if (start := start_weights(config.ckpt, data)) is not None:
         load_start(trainee, start)
-    validators = []
-    if held_out is not None:
-        rank, world = accelerator.process_index, accelerator.num_processes
-        batches = fixed_batches(dataset(held_out, False), run.num_val_clips, data.batch_size, rank, world, data.num_workers)
-        validators.append(AudioEncoderValidator(batches))
+    held_out_data = None if held_out is None else held_out_batches(dataset(held_out, False), config, accelerator)
 
     def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
         own = {name: value.half() for name, value in weights.items() if name.startswith(_PUBLISHED)}
@@ -568,11 +568,9 @@ def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator) ->
     return TrainingTask(
         model=trainee,
         step=AudioEncoderStep(run.loss_weights),
-        dataset=dataset(train, True),
-        num_clips=len(train),
+        dataset=dataset(trained, True),
         publish=publish,
-        clip_name=clip_namer(train),
-        validators=validators,
+        validators=[] if held_out_data is None else [AudioEncoderValidator(held_out_data)],
     )
 
 
@@ -609,11 +607,19 @@ def load_start(trainee: AudioEncoderTrainee, path: Path) -> None:
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "audio_encoder.yaml"
 
 
+def run(parsed: argparse.Namespace) -> bool:
+    """Train, or print the recipe; False where the training was stopped before its end."""
+    config = load_audio_encoder_config(parsed.config_path, parsed.overrides)
+    if parsed.print_config:
+        print(dump_config(config), end="")
+        return True
+    return train(config, build_audio_encoder, parsed)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train an audio encoder of Whisper's architecture on speech whose phones and mouth movements are known."
-    parsed = parse_arguments("python -m embedded.audio_encoder", description, DEFAULT_CONFIG, arguments)
-    return train(parsed, load_audio_encoder_config, lambda config, accelerator, _: build_audio_encoder(config, accelerator))
+    return run_training(run, training_arguments("python -m embedded.audio_encoder", description, DEFAULT_CONFIG, arguments))
 
 
 if __name__ == "__main__":

@@ -20,11 +20,23 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from embedded.pack import write_weights
-from latentsync.config import CkptConfig, OptimizerConfig, Rule, RunConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
+from latentsync.cli import run_training, training_arguments
+from latentsync.config import (
+    CkptConfig,
+    OptimizerConfig,
+    Rule,
+    RunConfig,
+    TrainingDataConfig,
+    at_least,
+    dump_config,
+    enforce,
+    read_config,
+    shared_rules,
+)
 from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, RGB, VAE_FACTOR
 from latentsync.data.cache import open_video, resize_faces
 from latentsync.data.clip_index import Catalog, ClipInfo
-from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, fixed_batches, sample_generator, whole
+from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, sample_generator, whole
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.mask import fixed_mask, masked_pixels, to_pixels
 from latentsync.media.files import walk_media, write_json
@@ -32,18 +44,18 @@ from latentsync.models.vae import WEIGHT_NAMES
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training.logging import History
 from latentsync.training.trainer import (
+    BatchValidator,
     Losses,
-    Problems,
     TrainingTask,
     ValidationSum,
     cache_folder,
-    clip_namer,
+    held_out_batches,
     open_catalogs,
     seed_everything,
     start_weights,
+    train,
 )
 from latentsync.weights import load_strict, read_checkpoint, read_state_dict
-from scripts.training import parse_arguments, run_training, train
 
 logger = logging.getLogger("latentsync")
 
@@ -459,30 +471,22 @@ def discriminator_loss(outputs: DiscriminatorOutputs) -> Tensor:
     return F.relu(1 - outputs.real[-1]).mean() + F.relu(1 + outputs.decoded[-1]).mean()
 
 
-class AutoencoderValidator:
+class AutoencoderValidator(BatchValidator):
     """Reconstruction of whole held-out faces from the means of their posteriors, in full precision."""
 
     name = "held-out faces"
 
-    def __init__(self, batches: Iterable[PictureBatch]) -> None:
-        """`batches` gives the same batches, this process's share, every time it is iterated over."""
-        self.batches = batches
-        self._problems = Problems()
-
-    def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
+    def measure(self, model: nn.Module, batch: PictureBatch) -> dict[str, ValidationSum]:
         """Mean difference, and peak signal-to-noise ratio in decibels of face and mouth, each the mean over pictures."""
-        sums, count = {"l1": 0.0, "psnr": 0.0, "psnr_mouth": 0.0}, 0
-        vae = model.vae
-        for batch in self.batches:
-            self._problems.tell(batch.problems)
-            pixels = batch_pixels(batch.to(vae.device))
-            with torch.autocast(pixels.device.type, enabled=False):
-                decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
-            sums["l1"] += float((decoded - pixels).abs().mean((1, 2, 3)).sum())
-            sums["psnr"] += float(psnr(decoded, pixels).sum())
-            sums["psnr_mouth"] += float(psnr(mouth_of(decoded), mouth_of(pixels)).sum())
-            count += len(pixels)
-        return {name: ValidationSum(total, count) for name, total in sums.items()}
+        pixels, vae = batch_pixels(batch), model.vae
+        with torch.autocast(pixels.device.type, enabled=False):
+            decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
+        found = {
+            "l1": (decoded - pixels).abs().mean((1, 2, 3)),
+            "psnr": psnr(decoded, pixels),
+            "psnr_mouth": psnr(mouth_of(decoded), mouth_of(pixels)),
+        }
+        return {name: ValidationSum(float(values.sum()), len(pixels)) for name, values in found.items()}
 
 
 def psnr(ours: Tensor, theirs: Tensor) -> Tensor:
@@ -509,7 +513,7 @@ _HINT = "use a checkpoint of this training with the same model.block_out_channel
 def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
     """Everything that the autoencoder's training needs. Raises InputError, ConfigError, WeightsError."""
     data, run = config.data, config.run
-    train, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress, data.resolution)
+    trained, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress, data.resolution)
     cache = cache_folder(data) if data.cache_faces else None
     seed_everything(run, accelerator)
     sizes = autoencoder_sizes(config)
@@ -523,8 +527,7 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
     if held_out is not None:  # one whole face of each clip
         whole_faces = replace(data, num_frames=1, crop=data.resolution, general_share=0.0, masked_share=0.0)
         faces = PictureDataset(held_out, whole_faces, seed=run.seed, varied=False)
-        rank, world = accelerator.process_index, accelerator.num_processes
-        validators = [AutoencoderValidator(fixed_batches(faces, run.num_val_clips, SLICE, rank, world, data.num_workers))]
+        validators = [AutoencoderValidator(held_out_batches(faces, config, accelerator, SLICE))]
 
     def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
         state_dict = {name.removeprefix(_NETWORK): value for name, value in weights.items() if name.startswith(_NETWORK)}
@@ -535,10 +538,8 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
         step=AutoencoderStep(
             run.loss_weights, seed=run.seed, discriminator_start=run.discriminator_start * samples, discriminator_ramp=RAMP_STEPS * samples
         ),
-        dataset=PictureDataset(train, data, seed=run.seed, faces_cache=cache),
-        num_clips=len(train.clips),
+        dataset=PictureDataset(trained, data, seed=run.seed, faces_cache=cache),
         publish=publish,
-        clip_name=clip_namer(train),
         validators=validators,
     )
 
@@ -633,6 +634,15 @@ def export_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def run(parsed: argparse.Namespace) -> bool:
+    """Train, or print the recipe; False where the training was stopped before its end."""
+    config = load_autoencoder_config(parsed.config_path, parsed.overrides)
+    if parsed.print_config:
+        print(dump_config(config), end="")
+        return True
+    return train(config, build_autoencoder, parsed)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -642,7 +652,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Train a small autoencoder on a folder of processed clips (aligned faces, 25 frames a second, with sound). "
         "With --export CHECKPOINT FOLDER --clips CLIPS: write a trained one as a folder for weights.vae."
     )
-    return train(parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments), load_autoencoder_config, build_autoencoder)
+    return run_training(run, training_arguments(COMMAND, description, DEFAULT_CONFIG, arguments))
 
 
 if __name__ == "__main__":

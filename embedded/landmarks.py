@@ -1,5 +1,6 @@
 """Training of the landmark network: configuration, augmentation, data, step."""
 
+import argparse
 import json
 import logging
 import math
@@ -18,9 +19,21 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from eval.estimates import pearson
-from latentsync.config import CkptConfig, OptimizerConfig, Rule, RunConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
+from latentsync.cli import run_training, training_arguments
+from latentsync.config import (
+    CkptConfig,
+    OptimizerConfig,
+    Rule,
+    RunConfig,
+    TrainingDataConfig,
+    at_least,
+    dump_config,
+    enforce,
+    read_config,
+    shared_rules,
+)
 from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
-from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, fixed_batches, whole
+from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, whole
 from latentsync.errors import InputError
 from latentsync.faces.mask import to_pixels
 from latentsync.models.landmark_network import (
@@ -40,18 +53,18 @@ from latentsync.models.landmark_network import (
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training.logging import History
 from latentsync.training.trainer import (
+    BatchValidator,
     Losses,
-    Problems,
     TrainingTask,
     ValidationSum,
     cache_folder,
-    clip_namer,
+    held_out_batches,
     open_catalogs,
     seed_everything,
     start_weights,
+    train,
 )
 from latentsync.weights import load_strict, read_state_dict
-from scripts.training import parse_arguments, train
 
 logger = logging.getLogger(__name__)
 
@@ -317,8 +330,8 @@ def distance(predicted: Tensor, true: Tensor, deviation: Tensor) -> Tensor:
     return F.smooth_l1_loss(predicted / deviation, true / deviation, beta=BEND)
 
 
-class LandmarkValidator:
-    """Errors of the points and of the gap between the lips on the same batches every time, this process's share.
+class LandmarkValidator(BatchValidator):
+    """Errors of the points and of the gap between the lips.
 
     `point_error`: mean distance of the points in units of the face's side; `point_error_of_mouth`: in units of the mouth's width;
     `gap_error`: mean error of the gap in units of the face's side; `gap_r`: Pearson's r of the gap within a clip, mean over clips;
@@ -326,18 +339,16 @@ class LandmarkValidator:
     """
 
     def __init__(self, batches: Iterable[LandmarkBatch], degraded: bool = False) -> None:
-        self.batches, self.degraded = batches, degraded
+        super().__init__(batches)
+        self.degraded = degraded
         self.name = "held-out faces, degraded" if degraded else "held-out faces"
-        self._problems = Problems()
 
     def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
         """The measures."""
-        device = next(model.parameters()).device
         predicted, true = [], []
-        for batch in self.batches:
-            self._problems.tell(batch.problems)
-            predicted.append(model(to_pixels(batch.faces.to(device)).flatten(0, 1)).points.unflatten(0, batch.points.shape[:2]).cpu())
-            true.append(batch.points)
+        for batch in self.batches_for(model):
+            predicted.append(model(to_pixels(batch.faces).flatten(0, 1)).points.unflatten(0, batch.points.shape[:2]).cpu())
+            true.append(batch.points.cpu())
         found = measures(torch.cat(predicted), torch.cat(true)) if predicted else {}
         return {f"{name}_degraded": found[name] for name in WHEN_DEGRADED if name in found} if self.degraded else found
 
@@ -376,10 +387,10 @@ CLIPS_AT_ONCE = 4  # held-out clips in one pass
 def build_landmarks(config: LandmarkConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
     """Everything that the training of the landmark network needs. Raises InputError, ConfigError, WeightsError."""
     data, run = config.data, config.run
-    train, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress)
+    trained, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress)
     faces = cache_folder(data) if data.cache_faces else None
     seed_everything(run, accelerator)
-    scale = mouth_scale(train)
+    scale = mouth_scale(trained)
     network = LandmarkNetwork(config.model, scale.mean, scale.deviation.points)
     if (start := start_weights(config.ckpt, data)) is not None:
         load_strict(network, read_state_dict(start)[0], start, "name the sizes that it was trained with")
@@ -390,9 +401,7 @@ def build_landmarks(config: LandmarkConfig, accelerator: Accelerator, show_progr
             dataset = LandmarkDataset(
                 held_out, num_frames=FRAMES_COMPARED, seed=run.seed, drawn=False, degraded=degraded, faces_cache=faces
             )
-            rank, world = accelerator.process_index, accelerator.num_processes
-            batches = fixed_batches(dataset, run.num_val_clips, CLIPS_AT_ONCE, rank, world, data.num_workers)
-            validators.append(LandmarkValidator(batches, degraded))
+            validators.append(LandmarkValidator(held_out_batches(dataset, config, accelerator, CLIPS_AT_ONCE), degraded))
 
     def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
         return published(config.model, dict(weights), step)
@@ -400,10 +409,8 @@ def build_landmarks(config: LandmarkConfig, accelerator: Accelerator, show_progr
     return TrainingTask(
         model=network,
         step=LandmarkStep(scale, run.loss_weights),
-        dataset=LandmarkDataset(train, num_frames=data.num_frames, seed=run.seed, faces_cache=faces),
-        num_clips=len(train.clips),
+        dataset=LandmarkDataset(trained, num_frames=data.num_frames, seed=run.seed, faces_cache=faces),
         publish=publish,
-        clip_name=clip_namer(train),
         validators=validators,
     )
 
@@ -421,11 +428,19 @@ def mouth_scale(catalog: Catalog) -> MouthScale:
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "landmarks.yaml"
 
 
+def run(parsed: argparse.Namespace) -> bool:
+    """Train, or print the recipe; False where the training was stopped before its end."""
+    config = load_landmark_config(parsed.config_path, parsed.overrides)
+    if parsed.print_config:
+        print(dump_config(config), end="")
+        return True
+    return train(config, build_landmarks, parsed)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train a network that finds the landmarks of the mouth on aligned faces, on rendered clips."
-    parsed = parse_arguments("python -m embedded.landmarks", description, DEFAULT_CONFIG, arguments)
-    return train(parsed, load_landmark_config, build_landmarks)
+    return run_training(run, training_arguments("python -m embedded.landmarks", description, DEFAULT_CONFIG, arguments))
 
 
 if __name__ == "__main__":

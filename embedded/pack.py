@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from latentsync.cli import run_training
 from latentsync.errors import InputError, OutputError
 from latentsync.media.files import STAGING_PREFIX, staged, write_text
-from scripts.training import run_training
 
 if TYPE_CHECKING:
     import torch

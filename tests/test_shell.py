@@ -250,7 +250,7 @@ def test_options_of_the_published_commands_are_accepted(
     words = line.split() + (["--input_dir", "raw"] if module.startswith("preprocess") else [])
     if hasattr(command, "DEFAULT_CONFIG"):  # the commands of training share a parser
         found: list[Namespace] = []
-        monkeypatch.setattr(command, "train", lambda parsed, load, build: found.append(parsed))
+        monkeypatch.setattr(command, "run", lambda parsed: found.append(parsed))
         command.main(words)
         (parsed,) = found
     else:

@@ -19,10 +19,12 @@ from training_fixtures import FRAMES, LEARNING_RATE, curve, history, newest_weig
 from latentsync.config import load_config
 from latentsync.data import features as sound
 from latentsync.data.sampling import SyncNetBatch
+from latentsync.media.files import FolderLock
 from latentsync.media.probe import probe
 from latentsync.media.video_writer import VideoWriter
 from latentsync.models.unet_weights import load_unet
 from latentsync.training.syncnet import SyncNetStep
+from latentsync.training.trainer import LOCK_FILE
 from scripts import train_syncnet, train_unet
 
 ROOT = Path(__file__).parents[1]
@@ -217,9 +219,7 @@ def test_a_killed_loading_process_is_one_sentence(recipe: Path, caplog: pytest.L
 
 
 def test_a_folder_in_use_is_left_alone(whole: Path, recipe: Path, caplog: pytest.LogCaptureFixture) -> None:
-    from latentsync.training.checkpoint import output_lock
-
-    with output_lock(whole):
+    with FolderLock(whole, LOCK_FILE, "is in use"):
         assert run(recipe, whole) == 2
     assert "in use" in caplog.records[-1].getMessage()
 

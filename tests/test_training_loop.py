@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from training_fixtures import curve, history
 
 from latentsync.config import CkptConfig, OptimizerConfig, RunConfig, TrainingDataConfig
+from latentsync.data.clip_index import Catalog, ClipInfo
 from latentsync.data.sampling import Batch, SampleIndex, whole
 from latentsync.errors import LatentSyncError, OutputError
 from latentsync.training.trainer import Trainer, TrainingTask, ValidationSum, Validator, make_accelerator, seed_everything
@@ -33,6 +34,8 @@ class Numbers(Batch):
 
 class NumbersDataset(Dataset[Numbers]):
     """Samples that tell their position."""
+
+    catalog = Catalog(tuple(ClipInfo(Path(f"clip {number}"), 75, 3.0) for number in range(CLIPS)))
 
     def __len__(self) -> int:
         return CLIPS
@@ -69,9 +72,7 @@ def trainer(
             model=nn.Linear(4, 1),
             step=step,
             dataset=NumbersDataset(),
-            num_clips=CLIPS,
             publish=lambda weights, number, history: {"state_dict": dict(weights), "global_step": number},
-            clip_name=lambda clip: f"clip {clip}",
             validators=validators,
         ),
         SimpleNamespace(

@@ -10,13 +10,13 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from benchmarks.write_random_checkpoint import vae_config
-from latentsync.config import OptimizerConfig, RunConfig, SyncNetConfig, load_syncnet_config
+from latentsync.config import OptimizerConfig, RunConfig, SyncNetConfig, dump_config
 from latentsync.data.sampling import SyncNetBatch
 from latentsync.errors import ConfigError, InputError
 from latentsync.losses.sync import syncnet_frames
 from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 from latentsync.models.vae import LatentCodec
-from latentsync.training.checkpoint import CheckpointStore, check_config, keep_config
+from latentsync.training.checkpoint import CONFIG_FILE, CheckpointStore, check_config
 from latentsync.training.logging import TRAINING, VALIDATION, History, HistoryPoint, draw_chart
 from latentsync.training.syncnet import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
 from latentsync.training.trainer import EMA, ValidationSum, last_line, make_accelerator, make_optimizer, mean_over_processes
@@ -108,8 +108,7 @@ def test_chance_is_told_once_with_its_likely_cause() -> None:
 
 
 def test_a_folder_keeps_its_recipe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    keep_config(SyncNetConfig(), tmp_path)
-    assert load_syncnet_config(tmp_path / "config.yaml") == SyncNetConfig()
+    (tmp_path / CONFIG_FILE).write_text(dump_config(SyncNetConfig()))
     (tmp_path / "resume").mkdir()
     changed = SyncNetConfig()
     changed.run.validation_steps = 7
@@ -123,7 +122,7 @@ def test_a_folder_keeps_its_recipe(tmp_path: Path, caplog: pytest.LogCaptureFixt
     heavier.run.loss_weights["mouth"] = 1.0
     with pytest.raises(ConfigError, match=r"another run\.loss_weights\.mouth"):
         check_config(heavier, tmp_path)
-    keep_config(heavier, tmp_path)
+    (tmp_path / CONFIG_FILE).write_text(dump_config(heavier))
     heavier.run.loss_weights["mouth"] = 0.5
     check_config(heavier, tmp_path)
 

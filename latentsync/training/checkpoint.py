@@ -17,9 +17,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 
-from latentsync.config import Config, SyncNetConfig, dump_config
+from latentsync.config import dump_config
 from latentsync.errors import ConfigError, LatentSyncError, OutputError, first_line
-from latentsync.media.files import STAGING_PREFIX, FolderLock, staged, write_json, write_text
+from latentsync.media.files import STAGING_PREFIX, staged, write_json
 from latentsync.published_config import OLD_KEYS, leaves
 from latentsync.weights import is_whole_archive
 
@@ -167,7 +167,7 @@ def save_weights(path: Path, published: Mapping[str, Any]) -> None:
             raise OutputError(f"cannot write {path}: {first_line(error)}") from None
 
 
-def check_config(config: Config | SyncNetConfig, folder: Path) -> None:
+def check_config(config: Any, folder: Path) -> None:
     """Log what has changed since a training began in this folder. Raises ConfigError where that trains another network."""
     path = folder / CONFIG_FILE
     before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -183,16 +183,6 @@ def check_config(config: Config | SyncNetConfig, folder: Path) -> None:
         )
     if changed:
         logger.info("Changed since the last start: %s", ", ".join(changed))
-
-
-def keep_config(config: Config | SyncNetConfig, folder: Path) -> None:
-    """Write the configuration into an output folder. Raises OutputError."""
-    write_text(folder / CONFIG_FILE, dump_config(config))
-
-
-def output_lock(folder: Path) -> FolderLock:
-    """Keeps a second training out of an output folder."""
-    return FolderLock(folder, ".training-lock", "is in use by another training: wait for it, or set another data.train_output_dir")
 
 
 def loader_was_killed(error: BaseException) -> bool:
