@@ -52,10 +52,6 @@ class CheckpointStore:
     def __init__(self, folder: Path, keep_last: int) -> None:
         self.folder, self.keep_last = folder, keep_last
 
-    def weights(self) -> list[Path]:
-        """Files of published weights, oldest first."""
-        return sorted((self.folder / "checkpoints").glob("checkpoint-*.pt"))
-
     def states(self) -> list[Path]:
         """Folders to go on from, oldest first; each is whole."""
         return sorted(path for path in (self.folder / "resume").glob("step-*") if re.fullmatch(r"step-\d+", path.name))
@@ -74,7 +70,7 @@ class CheckpointStore:
             accelerator.save_state(str(unfinished), safe_serialization=True)
             if accelerator.is_main_process:
                 write_json(unfinished / _POSITION, asdict(position))
-                save_weights(self._weights_of(position.step), published)
+                self._write(position.step, published)
         with self._agreed(accelerator, unfinished):
             if accelerator.is_main_process:
                 if state.exists():  # the same step again
@@ -86,10 +82,11 @@ class CheckpointStore:
         """Write the published file of a step anew; called by all processes. Raises OutputError; the file before is whole then."""
         with self._agreed(accelerator):
             if accelerator.is_main_process:
-                save_weights(self._weights_of(step), published)
+                self._write(step, published)
 
-    def _weights_of(self, step: int) -> Path:
-        return self.folder / "checkpoints" / f"checkpoint-{step:08d}.pt"
+    def _write(self, step: int, published: Mapping[str, Any]) -> None:
+        with staged(self.folder / "checkpoints" / f"checkpoint-{step:08d}.pt") as temporary:
+            torch.save(dict(published), temporary)
 
     def load(self, accelerator: Accelerator) -> Position:
         """Go on from the newest state that can be read, else from the start. Raises LatentSyncError where there are states and none can."""
@@ -118,8 +115,7 @@ class CheckpointStore:
             if isinstance(error, torch.OutOfMemoryError) or loader_was_killed(error):
                 raise
             problem = str(getattr(error, "strerror", None) or error)
-        problems = gather_object([problem])
-        reason = next((text for text in problems if text), None)
+        reason = next((text for text in gather_object([problem]) if text), None)
         if reason is None:
             return
         if accelerator.is_main_process and unfinished is not None:
@@ -134,7 +130,7 @@ class CheckpointStore:
             shutil.rmtree(state)
         for unfinished in (self.folder / "resume").glob(f"{STAGING_PREFIX}*"):  # of a process that was killed: the folder is locked
             shutil.rmtree(unfinished, ignore_errors=True)
-        for file in self.weights()[: -self.keep_last]:
+        for file in sorted((self.folder / "checkpoints").glob("checkpoint-*.pt"))[: -self.keep_last]:
             file.unlink()
 
 
@@ -156,15 +152,6 @@ def _load(accelerator: Accelerator, state: Path) -> tuple[Position, str | None]:
     except _READ_FAILED as error:
         return Position(), first_line(error)
     return position, None
-
-
-def save_weights(path: Path, published: Mapping[str, Any]) -> None:
-    """A file in the published format, whole or not at all. Raises OutputError."""
-    with staged(path) as temporary:
-        try:
-            torch.save(dict(published), temporary)
-        except _WRITE_FAILED as error:
-            raise OutputError(f"cannot write {path}: {first_line(error)}") from None
 
 
 def check_config(config: Any, folder: Path) -> None:
