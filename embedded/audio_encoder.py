@@ -24,10 +24,9 @@ from whisper.model import ModelDimensions, Whisper
 from eval.estimates import pearson
 from latentsync.cli import run_training, training_arguments
 from latentsync.config import (
-    CkptConfig,
-    OptimizerConfig,
     Rule,
     RunConfig,
+    TrainingConfig,
     TrainingDataConfig,
     at_least,
     dump_config,
@@ -39,7 +38,7 @@ from latentsync.config import (
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS, WHISPER_HOP_LENGTH, WHISPER_MEL_PER_STEP, WHISPER_STEPS_PER_SECOND
 from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
 from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, whole
-from latentsync.errors import ConfigError, InputError, WeightsError
+from latentsync.errors import InputError, WeightsError
 from latentsync.media.audio import FULL_SCALE
 from latentsync.media.files import walk_media
 from latentsync.published_config import NOT_PUBLISHED
@@ -51,6 +50,7 @@ from latentsync.training.trainer import (
     TrainingTask,
     ValidationSum,
     held_out_batches,
+    open_catalogs,
     seed_everything,
     start_weights,
     train,
@@ -87,14 +87,12 @@ class AudioEncoderRunConfig(RunConfig):
 
 
 @dataclass
-class AudioEncoderConfig:
+class AudioEncoderConfig(TrainingConfig):
     """One audio encoder and how it is trained."""
 
     data: AudioEncoderDataConfig = field(default_factory=AudioEncoderDataConfig)
     model: AudioEncoderModelConfig = field(default_factory=AudioEncoderModelConfig)
     run: AudioEncoderRunConfig = field(default_factory=AudioEncoderRunConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ckpt: CkptConfig = field(default_factory=CkptConfig)
 
 
 def load_audio_encoder_config(path: Path | str, overrides: Sequence[str] = ()) -> AudioEncoderConfig:
@@ -111,7 +109,7 @@ def load_audio_encoder_config(path: Path | str, overrides: Sequence[str] = ()) -
             Rule(f"data.{name}", not getattr(data, name), unused)
             for name in ("train_fileslist", "val_fileslist", "cache_dir", "cache_faces")
         ),
-        *shared_rules(data, config.run, config.optimizer, config.ckpt),
+        *shared_rules(config),
     ]
     enforce(config, rules, source)
     return config
@@ -289,11 +287,13 @@ class Vocabulary:
     channels: tuple[str, ...]  # of the mouth
 
 
-def open_recordings(folder: Path) -> Catalog:
+def open_recordings(folder: Path | None, *_: object, **__: object) -> Catalog:
     """All recordings of a folder and the folders below: .wav files (16 kHz, mono, 16 bit) with their .json beside them.
 
-    Raises InputError where there is none.
+    Raises InputError where there is none. What else `open_catalog` takes has no meaning here.
     """
+    if folder is None:
+        raise InputError("there is nothing to train on: give data.train_data_dir, a folder of recordings")
     clips, rejected = [], {}
     for path in walk_media(folder, (".wav",)):
         try:
@@ -540,7 +540,7 @@ BANDS = 80  # of the log-mel: as in Whisper's smaller models
 def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
     """Everything that the audio encoder's training needs. Raises InputError, ConfigError, WeightsError."""
     data, run, context = config.data, config.run, config.model.n_audio_ctx
-    trained, held_out = open_speech(data)
+    trained, held_out = open_catalogs(data, 0, accelerator, show_progress, open_clips=open_recordings)
     vocabulary = read_vocabulary(trained.clips[0].path)
 
     def dataset(catalog: Catalog, is_varied: bool) -> SpeechDataset:
@@ -572,26 +572,6 @@ def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator, sh
         publish=publish,
         validators=[] if held_out_data is None else [AudioEncoderValidator(held_out_data)],
     )
-
-
-def open_speech(data: AudioEncoderDataConfig) -> tuple[Catalog, Catalog | None]:
-    """The recordings to train on, and the held-out ones where there are any.
-
-    Raises ConfigError where none are named, InputError where none can be used or one stands on both sides.
-    """
-    if data.train_data_dir is None:
-        raise ConfigError("No speech to train on is named: set data.train_data_dir to a folder of recordings.")
-    train = open_recordings(data.train_data_dir)
-    if data.val_data_dir is None:
-        logger.warning("No held-out speech is named (data.val_data_dir): nothing will show how well it does on other voices.")
-        return train, None
-    held_out = open_recordings(data.val_data_dir)
-    common = {clip.path for clip in train.clips} & {clip.path for clip in held_out.clips}
-    if common:
-        raise InputError(
-            f"{len(common)} recordings, such as {min(common)}, are both trained on and held out: take them out of one of the two."
-        )
-    return train, held_out
 
 
 def load_start(trainee: AudioEncoderTrainee, path: Path) -> None:

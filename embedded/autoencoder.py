@@ -22,10 +22,9 @@ from torch.func import functional_call
 from embedded.pack import write_weights
 from latentsync.cli import run_training, training_arguments
 from latentsync.config import (
-    CkptConfig,
-    OptimizerConfig,
     Rule,
     RunConfig,
+    TrainingConfig,
     TrainingDataConfig,
     at_least,
     dump_config,
@@ -97,14 +96,12 @@ class AutoencoderRunConfig(RunConfig):
 
 
 @dataclass
-class AutoencoderConfig:
+class AutoencoderConfig(TrainingConfig):
     """One autoencoder and how it is trained."""
 
     data: AutoencoderDataConfig = field(default_factory=AutoencoderDataConfig)
     model: AutoencoderModelConfig = field(default_factory=AutoencoderModelConfig)
     run: AutoencoderRunConfig = field(default_factory=AutoencoderRunConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ckpt: CkptConfig = field(default_factory=CkptConfig)
 
 
 def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> AutoencoderConfig:
@@ -130,7 +127,7 @@ def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> 
                 len(widths) == LEVELS and groups >= 1 and all(width > 0 and width % groups == 0 for width in widths),
                 f"{LEVELS} widths, each a multiple of model.norm_num_groups, which is {groups}",
             ),
-            *shared_rules(data, run, config.optimizer, config.ckpt),
+            *shared_rules(config),
             Rule(
                 "run.loss_weights.discriminator",
                 run.loss_weights["discriminator"] > 0 or not uses_discriminator(run),

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from eval.estimates import pearson
 from latentsync.cli import run_training, training_arguments
 from latentsync.config import (
-    CkptConfig,
-    OptimizerConfig,
     Rule,
     RunConfig,
+    TrainingConfig,
     TrainingDataConfig,
     at_least,
     dump_config,
@@ -85,14 +84,12 @@ class LandmarkRunConfig(RunConfig):
 
 
 @dataclass
-class LandmarkConfig:
+class LandmarkConfig(TrainingConfig):
     """The landmark network and its training."""
 
     data: LandmarkDataConfig = field(default_factory=LandmarkDataConfig)
     model: LandmarkNetworkConfig = field(default_factory=LandmarkNetworkConfig)
     run: LandmarkRunConfig = field(default_factory=LandmarkRunConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ckpt: CkptConfig = field(default_factory=CkptConfig)
 
 
 def load_landmark_config(path: Path | str, overrides: Sequence[str] = ()) -> LandmarkConfig:
@@ -107,7 +104,7 @@ def load_landmark_config(path: Path | str, overrides: Sequence[str] = ()) -> Lan
             f"{LANDMARK_STAGES} widths, each a multiple of {LANDMARK_NORM_GROUPS}",
         ),
         *at_least(1, "model", config.model, "head_channels", "hidden"),
-        *shared_rules(config.data, config.run, config.optimizer, config.ckpt),
+        *shared_rules(config),
     ]
     enforce(config, rules, source)
     return config

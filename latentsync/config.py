@@ -81,6 +81,16 @@ class CkptConfig:
 
 
 @dataclass
+class TrainingConfig:
+    """What the configurations of all trainings have."""
+
+    data: TrainingDataConfig = field(default_factory=TrainingDataConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ckpt: CkptConfig = field(default_factory=CkptConfig)
+
+
+@dataclass
 class UNetConfig:
     """Sizes of the denoiser; everything else about it is fixed by the method."""
 
@@ -163,7 +173,7 @@ class UNetRunConfig(RunConfig):
 
 
 @dataclass
-class Config:
+class Config(TrainingConfig):
     """One configuration of the method: clips, denoiser, weight files, and how the denoiser is trained."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -171,8 +181,6 @@ class Config:
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     videomae: VideoMAEConfig = field(default_factory=VideoMAEConfig)
     run: UNetRunConfig = field(default_factory=UNetRunConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ckpt: CkptConfig = field(default_factory=CkptConfig)
 
 
 @dataclass
@@ -231,15 +239,13 @@ class SyncNetRunConfig(RunConfig):
 
 
 @dataclass
-class SyncNetConfig:
+class SyncNetConfig(TrainingConfig):
     """One SyncNet and how it is trained."""
 
     data: SyncNetDataConfig = field(default_factory=SyncNetDataConfig)
     model: SyncNetModelConfig = field(default_factory=SyncNetModelConfig)
     weights: SyncNetWeightsConfig = field(default_factory=SyncNetWeightsConfig)
     run: SyncNetRunConfig = field(default_factory=SyncNetRunConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ckpt: CkptConfig = field(default_factory=CkptConfig)
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -417,8 +423,9 @@ def one_of(key: str, value: str, names: Sequence[str]) -> Rule:
     return Rule(key, value in names, f"one of {', '.join(names)}")
 
 
-def shared_rules(data: TrainingDataConfig, run: RunConfig, optimizer: OptimizerConfig, ckpt: CkptConfig) -> list[Rule]:
+def shared_rules(config: TrainingConfig) -> list[Rule]:
     """What holds for every training."""
+    data, run, optimizer, ckpt = config.data, config.run, config.optimizer, config.ckpt
     weights = run.loss_weights
     return [
         *at_least(1, "data", data, "batch_size"),
@@ -470,7 +477,7 @@ def unet_rules(config: Config) -> list[Rule]:
             (data.val_audio_path is None) == (data.val_video_path is None),
             "set together with 'data.val_video_path', or both must be left out",
         ),
-        *shared_rules(data, run, config.optimizer, config.ckpt),
+        *shared_rules(config),
         *at_least(0, "run", run, "vae_slice_size", "low_frequency_noise", "mixed_noise_alpha", "guidance_scale"),
         *at_least(1, "run", run, "x0_weighting", "mouth_weight"),
         Rule("run.timestep_bias", 0 <= run.timestep_bias <= 1, "a share between 0 and 1"),
@@ -514,7 +521,7 @@ def syncnet_rules(config: SyncNetConfig) -> list[Rule]:
     return [
         Rule("data.resolution", data.resolution > 0 and data.resolution % VAE_FACTOR == 0, f"a multiple of {VAE_FACTOR}"),
         *at_least(1, "data", data, "num_frames"),
-        *shared_rules(data, config.run, config.optimizer, config.ckpt),
+        *shared_rules(config),
         *at_least(1, "run", config.run, "chance_steps"),
         one_of("model.network", config.model.network, SYNCNETS),
         *(wav2lip if config.model.network == "wav2lip" else sizes),

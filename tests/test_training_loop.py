@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from training_fixtures import curve, history
 
-from latentsync.config import CkptConfig, OptimizerConfig, RunConfig, TrainingDataConfig
+from latentsync.config import CkptConfig, OptimizerConfig, RunConfig, TrainingConfig, TrainingDataConfig
 from latentsync.data.clip_index import Catalog, ClipInfo
 from latentsync.data.sampling import Batch, SampleIndex, whole
 from latentsync.errors import LatentSyncError, OutputError
@@ -75,7 +74,7 @@ def trainer(
             publish=lambda weights, number, history: {"state_dict": dict(weights), "global_step": number},
             validators=validators,
         ),
-        SimpleNamespace(
+        TrainingConfig(
             data=TrainingDataConfig(train_output_dir=folder, batch_size=batch_size, num_workers=workers),
             run=run,
             optimizer=optimizer or OptimizerConfig(lr=1e-3),

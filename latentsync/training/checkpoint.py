@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 
-from latentsync.config import dump_config
+from latentsync.config import TrainingConfig, dump_config
 from latentsync.errors import ConfigError, LatentSyncError, OutputError, first_line
 from latentsync.media.files import STAGING_PREFIX, staged, write_json
 from latentsync.published_config import OLD_KEYS, leaves
@@ -154,7 +154,7 @@ def _load(accelerator: Accelerator, state: Path) -> tuple[Position, str | None]:
     return position, None
 
 
-def check_config(config: Any, folder: Path) -> None:
+def check_config(config: TrainingConfig, folder: Path) -> None:
     """Log what has changed since a training began in this folder. Raises ConfigError where that trains another network."""
     path = folder / CONFIG_FILE
     before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None

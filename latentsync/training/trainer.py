@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import latentsync
-from latentsync.config import CkptConfig, OptimizerConfig, RunConfig, TrainingDataConfig, dump_config
+from latentsync.config import CkptConfig, OptimizerConfig, RunConfig, TrainingConfig, TrainingDataConfig, dump_config
 from latentsync.data.clip_index import Catalog, open_catalog
 from latentsync.data.sampling import Batch, ClipDataset, IndexSampler, fixed_batches, make_loader
 from latentsync.errors import ConfigError, InputError, LatentSyncError, OutOfMemoryError, first_line
@@ -57,15 +57,6 @@ Losses = dict[str, Tensor]  # loss -> its mean over the batch, a scalar
 # Network, batch -> losses. Everything random in it comes from the batch's positions, or from torch's global generator.
 TrainingStep = Callable[[nn.Module, Any], Losses]
 Publish = Callable[[Mapping[str, Tensor], int, History], dict[str, Any]]  # weights, step, history -> what the published file holds
-
-
-class TrainingConfig(Protocol):
-    """What the configurations of all trainings have."""
-
-    data: TrainingDataConfig
-    run: RunConfig
-    optimizer: OptimizerConfig
-    ckpt: CkptConfig
 
 
 def train(config: TrainingConfig, build: "Callable[[Any, Accelerator, bool], TrainingTask]", options: argparse.Namespace) -> bool:
@@ -571,14 +562,19 @@ def load_codec(config: Any, accelerator: Accelerator, slice_size: int | None = V
 
 
 def open_catalogs(
-    data: TrainingDataConfig, min_frames: int, accelerator: Accelerator, show_progress: bool, resolution: int = 0
+    data: TrainingDataConfig,
+    min_frames: int,
+    accelerator: Accelerator,
+    show_progress: bool,
+    resolution: int = 0,
+    open_clips: Callable[..., Catalog] = open_catalog,
 ) -> tuple[Catalog, Catalog | None]:
     """The clips to train on, and the held-out ones where there are any. The main process opens them first, the others read its records.
 
     Warns of clips that have fewer than `resolution` pixels a side. Raises InputError where no clips are named or none
     of them can be used, or one is in both splits.
     """
-    open_clips = partial(open_catalog, min_frames=min_frames, cache_dir=cache_folder(data), show_progress=show_progress)
+    open_clips = partial(open_clips, min_frames=min_frames, cache_dir=cache_folder(data), show_progress=show_progress)
     with accelerator.main_process_first():
         train, held_out = open_clips(data.train_data_dir, data.train_fileslist), None
         if data.val_data_dir is None and data.val_fileslist is None:
