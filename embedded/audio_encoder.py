@@ -37,7 +37,7 @@ from latentsync.config import (
 )
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS, WHISPER_HOP_LENGTH, WHISPER_MEL_PER_STEP, WHISPER_STEPS_PER_SECOND
 from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
-from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, whole
+from latentsync.data.sampling import Batch, ClipDataset
 from latentsync.errors import InputError, WeightsError
 from latentsync.media.audio import FULL_SCALE
 from latentsync.media.files import walk_media
@@ -366,12 +366,13 @@ def _read_wave(path: Path) -> np.ndarray:
 class SpeechDataset(ClipDataset[SpeechBatch]):
     """Segments as long as the encoder's context (20 ms steps): joined, augmented excerpts where `is_varied`, else one recording's start."""
 
+    batch_type = SpeechBatch
+
     def __init__(self, catalog: Catalog, vocabulary: Vocabulary, *, context: int, seed: int, is_varied: bool) -> None:
         super().__init__(catalog, num_frames=1, resolution=_NO_PICTURES, seed=seed)
         self.vocabulary, self.context, self.is_varied = vocabulary, context, is_varied
 
-    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SpeechBatch:
-        """See `ClipDataset`."""
+    def sample(self, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> dict[str, Tensor | None]:
         first = read_recording(clip.path, self.vocabulary)
         if self.is_varied:
             segment = random_segment(rng, self._recordings(first, rng, problems), self.context)
@@ -379,8 +380,7 @@ class SpeechDataset(ClipDataset[SpeechBatch]):
         else:
             segment = first_segment(first, self.context)
             mel = whisper_mel(segment.samples)
-        mel, phones, mouth = pad_segment(mel, segment, self.context)
-        return SpeechBatch(whole(index.position), whole(index.clip), problems, mel[None], phones[None], mouth[None])
+        return dict(zip(("mel", "phones", "mouth"), pad_segment(mel, segment, self.context), strict=True))
 
     def _recordings(self, first: Recording, rng: np.random.Generator, problems: list[str]) -> Iterator[Recording]:
         """The first recording and then, without end, others by chance; the first again in place of one that cannot be read."""

@@ -35,7 +35,7 @@ from latentsync.config import (
 from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, RGB, VAE_FACTOR
 from latentsync.data.cache import open_video, resize_faces
 from latentsync.data.clip_index import Catalog, ClipInfo
-from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, sample_generator, whole
+from latentsync.data.sampling import Batch, ClipDataset, sample_generator
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.mask import fixed_mask, masked_pixels, to_pixels
 from latentsync.media.files import walk_media, write_json
@@ -262,6 +262,8 @@ class PictureBatch(Batch):
 class PictureDataset(ClipDataset[PictureBatch]):
     """Some pictures of one clip a sample, each cropped and, where `varied`, mirrored, blurred and recoloured on its own."""
 
+    batch_type = PictureBatch
+
     def __init__(
         self, catalog: Catalog, data: AutoencoderDataConfig, *, seed: int, varied: bool = True, faces_cache: Path | None = None
     ) -> None:
@@ -271,15 +273,14 @@ class PictureDataset(ClipDataset[PictureBatch]):
         self.weight = np.ones((data.resolution, data.resolution), np.float32)
         self.weight[lip_box(data.resolution)] = data.mouth_weight
 
-    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> PictureBatch:
-        """See `ClipDataset`."""
+    def sample(self, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> dict[str, Tensor | None]:
         general = rng.random(self.num_frames) < self.data.general_share
         frames = np.sort(rng.choice(clip.frames, self.num_frames, replace=False))[~general]
         faces = iter(self.faces(clip, frames.tolist()).numpy() if len(frames) else ())
         ones = np.ones((2, self.data.crop, self.data.crop), np.float32)  # all shown, each pixel of weight 1
         parts = [(dead_leaves(rng, self.data.crop), *ones) if is_general else self._crop(next(faces), rng) for is_general in general]
-        pictures, keep, weight = (torch.from_numpy(np.stack(part))[None] for part in zip(*parts, strict=True))
-        return PictureBatch(whole(index.position), whole(index.clip), problems, pictures, keep, weight)
+        stacked = (torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
+        return dict(zip(("pictures", "keep", "weight"), stacked, strict=True))
 
     def _crop(self, face: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Part of a face [h w 3], which of it is shown [h w], and how much each pixel counts [h w]."""

@@ -32,7 +32,7 @@ from latentsync.config import (
     shared_rules,
 )
 from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
-from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, whole
+from latentsync.data.sampling import Batch, ClipDataset
 from latentsync.errors import InputError
 from latentsync.faces.mask import to_pixels
 from latentsync.models.landmark_network import (
@@ -232,14 +232,15 @@ class LandmarkDataset(ClipDataset[LandmarkBatch]):
         degraded: whether faces are augmented, see `degrade`.
     """
 
+    batch_type = LandmarkBatch
+
     def __init__(
         self, catalog: Catalog, *, num_frames: int, seed: int, drawn: bool = True, degraded: bool = True, faces_cache: Path | None = None
     ) -> None:
         super().__init__(catalog, num_frames=num_frames, resolution=LANDMARK_SIDE, seed=seed, faces_cache=faces_cache)
         self.drawn, self.degraded = drawn, degraded
 
-    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> LandmarkBatch:
-        """See `ClipDataset`."""
+    def sample(self, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> dict[str, Tensor | None]:
         points = read_points(clip.path)
         frames = min(clip.frames, len(points))
         spread = np.linspace(0, frames - 1, self.num_frames).round().astype(int)
@@ -248,9 +249,7 @@ class LandmarkDataset(ClipDataset[LandmarkBatch]):
         if self.degraded:
             pairs = [degrade(*pair, rng) for pair in zip(faces, points, strict=True)]
             faces, points = (np.stack(values) for values in zip(*pairs, strict=True))
-        return LandmarkBatch(
-            whole(index.position), whole(index.clip), problems, torch.from_numpy(faces)[None], torch.from_numpy(points)[None]
-        )
+        return {"faces": torch.from_numpy(faces), "points": torch.from_numpy(points)}
 
 
 class RenderedLabels(NamedTuple):
@@ -306,7 +305,7 @@ class MouthScale(NamedTuple):
 
 
 class LandmarkStep:
-    """Smooth L1 of the points, and of the gap between the lips and the width of the mouth."""
+    """Smooth L1, in standard deviations, of the points, and of the gap between the lips and the width of the mouth."""
 
     def __init__(self, scale: MouthScale, weights: Mapping[str, float]) -> None:
         self.deviation = scale.deviation
@@ -316,15 +315,12 @@ class LandmarkStep:
         """The losses of a batch, each a scalar."""
         predicted = model(to_pixels(batch.faces).flatten(0, 1))
         true = measure(batch.points.flatten(0, 1))
-        points, gap, width = (distance(*values) for values in zip(predicted, true, self.deviation, strict=True))
+        points, gap, width = (
+            F.smooth_l1_loss(found / deviation.to(known), known / deviation.to(known), beta=BEND)
+            for found, known, deviation in zip(predicted, true, self.deviation, strict=True)
+        )
         losses = {LANDMARKS: points, OPENING: (gap + width) / 2}
         return {name: loss for name, loss in losses.items() if name in self.wanted}
-
-
-def distance(predicted: Tensor, true: Tensor, deviation: Tensor) -> Tensor:
-    """Smooth L1 in standard deviations, a scalar."""
-    deviation = deviation.to(true)
-    return F.smooth_l1_loss(predicted / deviation, true / deviation, beta=BEND)
 
 
 class LandmarkValidator(BatchValidator):

@@ -17,7 +17,7 @@ from training_fixtures import curve, history
 
 from latentsync.config import CkptConfig, OptimizerConfig, RunConfig, TrainingConfig, TrainingDataConfig
 from latentsync.data.clip_index import Catalog, ClipInfo
-from latentsync.data.sampling import Batch, SampleIndex, whole
+from latentsync.data.sampling import Batch, SampleIndex
 from latentsync.errors import LatentSyncError, OutputError
 from latentsync.training.trainer import Trainer, TrainingTask, ValidationSum, Validator, make_accelerator, seed_everything
 
@@ -40,7 +40,7 @@ class NumbersDataset(Dataset[Numbers]):
         return CLIPS
 
     def __getitem__(self, turn: SampleIndex) -> Numbers:
-        return Numbers(whole(turn.position), whole(turn.clip), [], torch.full((1, 4), 1.0 + turn.position % 7))
+        return Numbers(torch.tensor([turn.position]), torch.tensor([turn.clip]), [], torch.full((1, 4), 1.0 + turn.position % 7))
 
 
 def loss(model: nn.Module, batch: Numbers) -> dict[str, Tensor]:
