@@ -78,17 +78,15 @@ CERTAIN, PLACED = 5.0, 7.0  # standard errors from which the measured lag, and t
 _MOUTH_X, _MOUTH_Y = (0.2, 0.8), (0.5, 0.95)  # where the mouth of an aligned face lies, shares of width and height
 
 
-@dataclass(frozen=True)
-class ClipOrigin:
+class ClipOrigin(NamedTuple):
     """Where a clip comes from."""
 
-    source: str  # the person, where a sidecar names one; else the folder or the recording that the clip was cut from
+    source: str  # the person, where a sidecar names one; else the folder or the recording that it was cut from
     voice: str | None = None  # where a sidecar names one
     guessed: bool = False  # the source is taken from the file's name alone
 
 
-@dataclass(frozen=True)
-class ClipMeasures:
+class ClipMeasures(NamedTuple):
     """What one clip shows."""
 
     path: Path
@@ -126,7 +124,7 @@ class LagCorrelation:
         return (float(column) + 0.5) / GRID, (float(row) + 0.5) / GRID
 
     def place_certainty(self) -> float:
-        """The correlation at that place in units of what chance gives; the largest of so many is 4 or 5 by chance alone."""
+        """The correlation at that place in units of what chance gives; of so many the largest is 4 or 5 by chance."""
         return float(self.cells.max() * np.sqrt(_INDEPENDENT / max(1, len(self.mouths))))
 
 
@@ -142,11 +140,9 @@ class ExaminedSplit:
     correlation: LagCorrelation = field(default_factory=LagCorrelation)
 
     def sources(self) -> Counter[str]:
-        """Clips of each source."""
         return Counter(origin.source for origin in self.origins)
 
     def voices(self) -> Counter[str]:
-        """Clips of each voice, as far as voices are known."""
         return Counter(origin.voice for origin in self.origins if origin.voice)
 
 
@@ -157,21 +153,20 @@ def examine(name: str, catalog: Catalog, folder: Path | None, limit: int, show_p
     chosen = [catalog.clips[place * len(paths) // limit] for place in range(limit)] if limit < len(paths) else catalog.clips
     split = ExaminedSplit(name, catalog, read_origins(paths, root))
 
-    def measure(clip: ClipInfo) -> "tuple[ClipMeasures, Correlations | None] | str":
+    def measure(clip: ClipInfo) -> "tuple[ClipMeasures | None, Correlations | None, str | None]":
         try:
-            return measure_clip(clip.path, min(clip.frames, MEASURED_FRAMES))
+            return *measure_clip(clip.path, min(clip.frames, MEASURED_FRAMES)), None
         except InputError as error:
-            return str(error)
+            return None, None, str(error)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="data check") as pool:
         results = tqdm(
             pool.map(measure, chosen), "measuring", len(chosen), unit="clip", disable=None if show_progress else True, leave=False
         )
-        for clip, found in zip(chosen, results, strict=True):
-            if isinstance(found, str):
-                split.broken[clip.path] = found
+        for clip, (measures, correlations, problem) in zip(chosen, results, strict=True):
+            if problem is not None:
+                split.broken[clip.path] = problem
                 continue
-            measures, correlations = found
             split.measured.append(measures)
             if correlations is not None:
                 split.correlation.add(*correlations)
@@ -294,16 +289,14 @@ def _near_duplicates(clips: Iterable[ClipMeasures]) -> list[list[Path]]:
 
 def _exact_duplicates(paths: Iterable[Path]) -> list[list[Path]]:
     """Groups of files with the same bytes; only files of equal size are read."""
-    sizes: dict[int, list[Path]] = defaultdict(list)
     groups: dict[bytes, list[Path]] = defaultdict(list)
-    path = None
     try:
-        for path in paths:
-            sizes[path.stat().st_size].append(path)
-        for path in (path for alike in sizes.values() if len(alike) > 1 for path in alike):
+        sizes = {path: path.stat().st_size for path in paths}
+        counts = Counter(sizes.values())
+        for path in (path for path, size in sizes.items() if counts[size] > 1):
             groups[hashlib.blake2b(path.read_bytes()).digest()].append(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read any more ({error.strerror}): run the check again when the clips do not change") from None
+        raise InputError(f"{error.filename} cannot be read any more ({error.strerror}): run the check again when no clip changes") from None
     return [group for group in groups.values() if len(group) > 1]
 
 
