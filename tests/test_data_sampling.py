@@ -97,9 +97,6 @@ def test_fixed_samples_are_the_same_at_every_look_and_shared_fairly(dataset, wor
         assert all(same(one, other) for one, other in zip(share, share, strict=True))
         assert all(batch.clip.tolist() == [position % 3 for position in batch.position.tolist()] for batch in share)
     assert [len(share) for share in shares] == {1: [3], 2: [2, 1], 3: [1, 1, 1]}[world]
-
-
-def test_fewer_fixed_samples_than_processes(dataset):
     assert list(fixed_batches(dataset, 1, 2, rank=1, world=2)) == []
 
 

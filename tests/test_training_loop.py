@@ -180,14 +180,6 @@ def test_a_signal_during_the_first_validation_saves(tmp_path: Path) -> None:
     assert (tmp_path / "resume" / "step-00000001").is_dir()
 
 
-def test_a_loading_process_that_dies_during_a_step(tmp_path: Path) -> None:
-    def step(model: nn.Module, batch: Numbers) -> dict[str, Tensor]:
-        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")  # as torch raises it anywhere
-
-    with pytest.raises(LatentSyncError, match=r"lower data\.num_workers"):
-        trainer(tmp_path, steps=2, step=step).train()
-
-
 def test_accumulated_passes_equal_one_batch(tmp_path: Path) -> None:
     found = []
     for folder, sizes in ((tmp_path / "passes", {"passes": 2}), (tmp_path / "batch", {"batch_size": 2})):
