@@ -1,6 +1,5 @@
 """Training of the small audio encoder: configuration, speech data, step."""
 
-import argparse
 import json
 import logging
 import struct
@@ -22,19 +21,7 @@ from whisper.audio import log_mel_spectrogram
 from whisper.model import ModelDimensions, Whisper
 
 from eval.estimates import pearson
-from latentsync.cli import run_training, training_arguments
-from latentsync.config import (
-    Rule,
-    RunConfig,
-    TrainingConfig,
-    TrainingDataConfig,
-    at_least,
-    dump_config,
-    enforce,
-    multiple_of,
-    read_config,
-    shared_rules,
-)
+from latentsync.config import Rule, RunConfig, TrainingConfig, TrainingDataConfig, at_least, enforce, multiple_of, read_config, shared_rules
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS, WHISPER_HOP_LENGTH, WHISPER_MEL_PER_STEP, WHISPER_STEPS_PER_SECOND
 from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
 from latentsync.data.sampling import Batch, ClipDataset
@@ -53,9 +40,9 @@ from latentsync.training.trainer import (
     open_catalogs,
     seed_everything,
     start_weights,
-    train,
 )
 from latentsync.weights import read_checkpoint
+from scripts.train_unet import parse_arguments, train_command
 
 logger = logging.getLogger(__name__)
 
@@ -587,19 +574,14 @@ def load_start(trainee: AudioEncoderTrainee, path: Path) -> None:
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "audio_encoder.yaml"
 
 
-def run(parsed: argparse.Namespace) -> bool:
-    """Train, or print the recipe; False where the training was stopped before its end."""
-    config = load_audio_encoder_config(parsed.config_path, parsed.overrides)
-    if parsed.print_config:
-        print(dump_config(config), end="")
-        return True
-    return train(config, build_audio_encoder, parsed)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train an audio encoder of Whisper's architecture on speech whose phones and mouth movements are known."
-    return run_training(run, training_arguments("python -m embedded.audio_encoder", description, DEFAULT_CONFIG, arguments))
+    return train_command(
+        parse_arguments("python -m embedded.audio_encoder", description, DEFAULT_CONFIG, arguments),
+        load_audio_encoder_config,
+        build_audio_encoder,
+    )
 
 
 if __name__ == "__main__":

@@ -20,18 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from embedded.pack import write_weights
-from latentsync.cli import run_training, training_arguments
-from latentsync.config import (
-    Rule,
-    RunConfig,
-    TrainingConfig,
-    TrainingDataConfig,
-    at_least,
-    dump_config,
-    enforce,
-    read_config,
-    shared_rules,
-)
+from latentsync.config import Rule, RunConfig, TrainingConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
 from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, RGB, VAE_FACTOR
 from latentsync.data.cache import open_video, resize_faces
 from latentsync.data.clip_index import Catalog, ClipInfo
@@ -52,9 +41,9 @@ from latentsync.training.trainer import (
     open_catalogs,
     seed_everything,
     start_weights,
-    train,
 )
 from latentsync.weights import load_strict, read_checkpoint, read_state_dict
+from scripts.train_unet import parse_arguments, run_training, train_command
 
 logger = logging.getLogger("latentsync")
 
@@ -632,25 +621,18 @@ def export_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def run(parsed: argparse.Namespace) -> bool:
-    """Train, or print the recipe; False where the training was stopped before its end."""
-    config = load_autoencoder_config(parsed.config_path, parsed.overrides)
-    if parsed.print_config:
-        print(dump_config(config), end="")
-        return True
-    return train(config, build_autoencoder, parsed)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if "--export" in arguments:
-        return run_training(export, export_arguments(arguments))
+        parsed = export_arguments(arguments)
+        return run_training(lambda: export(parsed), parsed)
     description = (
         "Train a small autoencoder on a folder of processed clips (aligned faces, 25 frames a second, with sound). "
         "With --export CHECKPOINT FOLDER --clips CLIPS: write a trained one as a folder for weights.vae."
     )
-    return run_training(run, training_arguments(COMMAND, description, DEFAULT_CONFIG, arguments))
+    parsed = parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments)
+    return train_command(parsed, load_autoencoder_config, build_autoencoder)
 
 
 if __name__ == "__main__":

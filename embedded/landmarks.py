@@ -1,6 +1,5 @@
 """Training of the landmark network: configuration, augmentation, data, step."""
 
-import argparse
 import json
 import logging
 import math
@@ -19,18 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from eval.estimates import pearson
-from latentsync.cli import run_training, training_arguments
-from latentsync.config import (
-    Rule,
-    RunConfig,
-    TrainingConfig,
-    TrainingDataConfig,
-    at_least,
-    dump_config,
-    enforce,
-    read_config,
-    shared_rules,
-)
+from latentsync.config import Rule, RunConfig, TrainingConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
 from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
 from latentsync.data.sampling import Batch, ClipDataset
 from latentsync.errors import InputError
@@ -61,9 +49,9 @@ from latentsync.training.trainer import (
     open_catalogs,
     seed_everything,
     start_weights,
-    train,
 )
 from latentsync.weights import load_strict, read_state_dict
+from scripts.train_unet import parse_arguments, train_command
 
 logger = logging.getLogger(__name__)
 
@@ -421,19 +409,12 @@ def mouth_scale(catalog: Catalog) -> MouthScale:
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "landmarks.yaml"
 
 
-def run(parsed: argparse.Namespace) -> bool:
-    """Train, or print the recipe; False where the training was stopped before its end."""
-    config = load_landmark_config(parsed.config_path, parsed.overrides)
-    if parsed.print_config:
-        print(dump_config(config), end="")
-        return True
-    return train(config, build_landmarks, parsed)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train a network that finds the landmarks of the mouth on aligned faces, on rendered clips."
-    return run_training(run, training_arguments("python -m embedded.landmarks", description, DEFAULT_CONFIG, arguments))
+    return train_command(
+        parse_arguments("python -m embedded.landmarks", description, DEFAULT_CONFIG, arguments), load_landmark_config, build_landmarks
+    )
 
 
 if __name__ == "__main__":

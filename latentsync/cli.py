@@ -3,8 +3,7 @@
 import argparse
 import logging
 import signal
-from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from latentsync.errors import LatentSyncError, first_line
@@ -36,32 +35,6 @@ def accept_published(parser: argparse.ArgumentParser, reasons: Mapping[str, str]
     group = parser.add_argument_group("options of the published command without effect here")
     for option, reason in reasons.items():
         group.add_argument(option, action=_WithoutEffect, nargs=0 if option in flags else None, help=reason)
-
-
-def training_arguments(command: str, description: str, default_config: Path, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line of a training; wrong usage ends the program with code 2."""
-    parser = argparse.ArgumentParser(
-        prog=command,
-        description=description,
-        epilog="The same command goes on where it stopped. Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 stopped and saved.",
-    )
-    parser.add_argument("--config_path", "--unet_config_path", type=Path, default=default_config, help="YAML recipe (default %(default)s)")
-    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu keeps everything off a GPU that is there")
-    parser.add_argument("--print_config", action="store_true", help="print the recipe with all overrides and stop")
-    parser.add_argument("--dry_run", action="store_true", help="load and check everything, then stop before the first step")
-    parser.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress bars")
-    parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings that win over the recipe, such as data.train_data_dir=clips run.seed=7"
-    )
-    return parser.parse_intermixed_args(arguments)  # options and settings in any order
-
-
-def run_training(work: Callable[[argparse.Namespace], bool], parsed: argparse.Namespace) -> int:
-    """Do the work of a command line; the exit code. `work` says whether it came to its end, and handles signals itself."""
-    again = "the same command goes on from the last checkpoint."
-    quiet, verbose = parsed.quiet, parsed.verbose
-    return run_command(lambda: 0 if work(parsed) else INTERRUPTED, "latentsync", again, quiet=quiet, verbose=verbose, signals=False)
 
 
 def run_command(

@@ -22,15 +22,7 @@ from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec, sample_latents
 from latentsync.third_party.videomae import VideoMAE
 from latentsync.training import unet as unet_step
-from latentsync.training.unet import (
-    LOSSES,
-    NoiseSamples,
-    UNetStep,
-    decode_slices,
-    low_frequency_noise,
-    sample_noise,
-    x0_weights,
-)
+from latentsync.training.unet import LOSSES, NoiseSamples, UNetStep, decode_slices, low_frequency_noise, sample_noise, x0_weights
 
 WEIGHTS = {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0}
 CASE, NUMBERS = load_case("train_step_v16")

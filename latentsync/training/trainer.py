@@ -64,7 +64,7 @@ def train(config: TrainingConfig, build: "Callable[[Any, Accelerator, bool], Tra
 
     Args:
         build: makes the task of the configuration; its last argument says whether to show progress.
-        options: of the command line, see `latentsync.cli.training_arguments`.
+        options: of the command line: device, dry_run, quiet.
     """
     accelerator, folder = make_accelerator(config.run, options.device), output_folder(config.data)
     is_main = accelerator.is_main_process
