@@ -456,17 +456,13 @@ class AudioEncoderStep:
         if PHONE in self.names:
             losses[PHONE] = F.cross_entropy(output.phones.flatten(0, 1).float(), batch.phones.flatten(), ignore_index=UNLABELLED)
         if MOUTH in self.names:
-            losses[MOUTH] = torch.stack(mouth_errors(output, owner.standardised(batch.mouth))).mean()
+            mouth = owner.standardised(batch.mouth)  # b t k; NaN: unknown
+            known = ~mouth.isnan().any(-1)  # b t
+            losses[MOUTH] = torch.stack([F.mse_loss(guess[known].float(), mouth[known]) for guess in output.mouths]).mean()
         if SCALE in self.names:
             outgrown = [(square - 1).clamp(min=0) for square in mean_squares(output.states, batch.phones)]
             losses[SCALE] = torch.stack(outgrown).mean()
         return losses
-
-
-def mouth_errors(output: AudioEncoderOutput, mouth: Tensor) -> list[Tensor]:
-    """Mean squared error of each depth's prediction of the mouth (b t k, standardised; NaN: unknown)."""
-    known = ~mouth.isnan().any(-1)  # b t
-    return [F.mse_loss(guess[known].float(), mouth[known]) for guess in output.mouths]
 
 
 def mean_squares(states: Sequence[Tensor], phones: Tensor) -> list[Tensor]:

@@ -610,29 +610,24 @@ COMMAND = "python -m embedded.autoencoder"
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "autoencoder.yaml"
 
 
-def export_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line of an export; wrong usage ends the program with code 2."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if "--export" not in arguments:
+        description = (
+            "Train a small autoencoder on a folder of processed clips (aligned faces, 25 frames a second, with sound). "
+            "With --export CHECKPOINT FOLDER --clips CLIPS: write a trained one as a folder for weights.vae."
+        )
+        parsed = parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments)
+        return train_command(parsed, load_autoencoder_config, build_autoencoder)
     parser = argparse.ArgumentParser(prog=COMMAND, description="Write a trained autoencoder as a folder in the layout of diffusers.")
     parser.add_argument("--export", nargs=2, type=Path, metavar=("CHECKPOINT", "FOLDER"), required=True, help="what is written, and where")
     parser.add_argument("--clips", type=Path, required=True, help="aligned faces; their latents will have mean 0 and variance 1")
     parser.add_argument("--half", action="store_true", help="store weights in 16 bits")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
     parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if "--export" in arguments:
-        parsed = export_arguments(arguments)
-        return run_training(lambda: export(parsed), parsed)
-    description = (
-        "Train a small autoencoder on a folder of processed clips (aligned faces, 25 frames a second, with sound). "
-        "With --export CHECKPOINT FOLDER --clips CLIPS: write a trained one as a folder for weights.vae."
-    )
-    parsed = parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments)
-    return train_command(parsed, load_autoencoder_config, build_autoencoder)
+    parsed = parser.parse_args(arguments)
+    return run_training(lambda: export(parsed), parsed)
 
 
 if __name__ == "__main__":
