@@ -25,7 +25,7 @@ from tqdm import tqdm
 from latentsync.config import Config, SyncNetConfig
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.data.cache import read_pieces
-from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
+from latentsync.data.clip_index import Catalog, ClipInfo, open_catalog, sidecar
 from latentsync.data.sampling import ClipDataset, SampleIndex, SyncNetBatch, collate
 from latentsync.errors import InputError
 from latentsync.faces.mask import to_pixels
@@ -146,8 +146,11 @@ class ExaminedSplit:
         return Counter(origin.voice for origin in self.origins if origin.voice)
 
 
-def examine(name: str, catalog: Catalog, folder: Path | None, limit: int, show_progress: bool = False) -> ExaminedSplit:
-    """Everything that can be known about some clips, found in `folder`; at most `limit` of them, evenly spread, are decoded."""
+def examine(
+    name: str, folder: Path | None, fileslist: Path | None, *, min_frames: int, cache_dir: Path, limit: int, show_progress: bool = False
+) -> ExaminedSplit:
+    """Everything that can be known about clips, see `open_catalog`; at most `limit` of them, evenly spread, are decoded."""
+    catalog = open_catalog(folder, fileslist, min_frames=min_frames, cache_dir=cache_dir, show_progress=show_progress)
     paths = [clip.path for clip in catalog.clips]
     root = folder.absolute() if folder is not None else Path(os.path.commonpath([path.parent for path in paths]))
     chosen = [catalog.clips[place * len(paths) // limit] for place in range(limit)] if limit < len(paths) else catalog.clips
