@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-import cv2
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -17,7 +16,7 @@ from latentsync.losses.sync import syncnet_frames
 from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 from latentsync.models.vae import LatentCodec
 from latentsync.training.checkpoint import CONFIG_FILE, CheckpointStore, check_config
-from latentsync.training.logging import TRAINING, VALIDATION, History, HistoryPoint, draw_chart
+from latentsync.training.logging import TRAINING, VALIDATION, History
 from latentsync.training.syncnet import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
 from latentsync.training.trainer import EMA, ValidationSum, last_line, make_accelerator, make_optimizer, mean_over_processes
 from latentsync.training.unet import freeze
@@ -36,19 +35,6 @@ def test_history_forgets_what_will_be_measured_again(tmp_path: Path) -> None:
     again = History(tmp_path, step=2)
     assert [(point.step, point.kind) for point in again.points()] == [(1, TRAINING), (2, TRAINING), (2, VALIDATION)]
     assert again.was_validated(2) and not again.was_validated(3)
-
-
-def test_a_chart_has_a_panel_for_each_value(tmp_path: Path) -> None:
-    points = [HistoryPoint(step, TRAINING, {"sync": 0.7 - step / 100, "lr": 1.0}) for step in range(20)]
-    points += [
-        HistoryPoint(step, VALIDATION, {"sync": 0.7, "accuracy": 0.5, "accuracy:low": 0.4, "accuracy:high": 0.6}) for step in (0, 10)
-    ]
-    draw_chart(points, tmp_path / "two.png")
-    draw_chart(points[:20], tmp_path / "one.png")
-    two, one = (cv2.imread(str(tmp_path / name)) for name in ("two.png", "one.png"))
-    assert two.shape[1] == pytest.approx(2 * one.shape[1], abs=3) and two.std() > 10
-    draw_chart([], tmp_path / "none.png")
-    assert not (tmp_path / "none.png").exists()
 
 
 def test_shares_of_processes_are_mean_over_processes() -> None:
