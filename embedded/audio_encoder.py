@@ -274,10 +274,10 @@ class Vocabulary:
     channels: tuple[str, ...]  # of the mouth
 
 
-def open_recordings(folder: Path | None, *_: object, **__: object) -> Catalog:
+def open_recordings(folder: Path | None) -> Catalog:
     """All recordings of a folder and the folders below: .wav files (16 kHz, mono, 16 bit) with their .json beside them.
 
-    Raises InputError where there is none. What else `open_catalog` takes has no meaning here.
+    Raises InputError where there is none.
     """
     if folder is None:
         raise InputError("there is nothing to train on: give data.train_data_dir, a folder of recordings")
@@ -523,7 +523,7 @@ BANDS = 80  # of the log-mel: as in Whisper's smaller models
 def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
     """Everything that the audio encoder's training needs. Raises InputError, ConfigError, WeightsError."""
     data, run, context = config.data, config.run, config.model.n_audio_ctx
-    trained, held_out = open_catalogs(data, 0, accelerator, show_progress, open_clips=open_recordings)
+    trained, held_out = open_catalogs(data, 0, accelerator, show_progress, open_clips=lambda folder, *_, **__: open_recordings(folder))
     vocabulary = read_vocabulary(trained.clips[0].path)
 
     def dataset(catalog: Catalog, is_varied: bool) -> SpeechDataset:

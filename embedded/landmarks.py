@@ -346,9 +346,7 @@ def measures(predicted: Tensor, true: Tensor) -> dict[str, ValidationSum]:
         "gap_error": tally((mouths.gap - reference.gap).abs()),
         "gap_r": tally(pearson(mouths.gap[moving], reference.gap[moving])),
         "gap_r_middle": tally(middle),
-        "gap_r_people": ValidationSum(
-            float(pearson(mouths.gap.flatten(), reference.gap.flatten())) * reference.gap.numel(), reference.gap.numel()
-        ),
+        "gap_r_people": tally(pearson(mouths.gap.flatten(), reference.gap.flatten()).expand_as(reference.gap)),
     }
 
 

@@ -567,7 +567,7 @@ def open_catalogs(
     accelerator: Accelerator,
     show_progress: bool,
     resolution: int = 0,
-    open_clips: Callable[..., Catalog] = open_catalog,
+    open_clips: Callable[..., Catalog] = open_catalog,  # takes what that takes
 ) -> tuple[Catalog, Catalog | None]:
     """The clips to train on, and the held-out ones where there are any. The main process opens them first, the others read its records.
 
