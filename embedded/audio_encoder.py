@@ -4,7 +4,7 @@ import json
 import logging
 import struct
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,30 +21,28 @@ from whisper.audio import log_mel_spectrogram
 from whisper.model import ModelDimensions, Whisper
 
 from embedded.landmarks import pearson
-from latentsync.config import (
-    CkptConfig,
-    OptimizerConfig,
-    Rule,
-    RunConfig,
-    TrainingDataConfig,
-    at_least,
-    enforce,
-    multiple_of,
-    read_config,
-    shared_rules,
-)
+from latentsync.config import Rule, RunConfig, TrainingConfig, TrainingDataConfig, at_least, enforce, multiple_of, read_config, shared_rules
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS, WHISPER_HOP_LENGTH, WHISPER_MEL_PER_STEP, WHISPER_STEPS_PER_SECOND
 from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
-from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, fixed_batches, whole
-from latentsync.errors import ConfigError, InputError, WeightsError
+from latentsync.data.sampling import Batch, ClipDataset
+from latentsync.errors import InputError, WeightsError
 from latentsync.media.audio import FULL_SCALE
 from latentsync.media.files import walk_media
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training.logging import History
 from latentsync.training.syncnet import mouth_scale
-from latentsync.training.trainer import Losses, Problems, TrainingTask, ValidationSum, clip_namer, seed_everything, start_weights
+from latentsync.training.trainer import (
+    BatchValidator,
+    Losses,
+    TrainingTask,
+    ValidationSum,
+    held_out_batches,
+    open_catalogs,
+    seed_everything,
+    start_weights,
+)
 from latentsync.weights import read_checkpoint
-from scripts.training import parse_arguments, train
+from scripts.train_unet import parse_arguments, train_command
 
 logger = logging.getLogger(__name__)
 
@@ -76,14 +74,12 @@ class AudioEncoderRunConfig(RunConfig):
 
 
 @dataclass
-class AudioEncoderConfig:
+class AudioEncoderConfig(TrainingConfig):
     """One audio encoder and how it is trained."""
 
     data: AudioEncoderDataConfig = field(default_factory=AudioEncoderDataConfig)
     model: AudioEncoderModelConfig = field(default_factory=AudioEncoderModelConfig)
     run: AudioEncoderRunConfig = field(default_factory=AudioEncoderRunConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ckpt: CkptConfig = field(default_factory=CkptConfig)
 
 
 def load_audio_encoder_config(path: Path | str, overrides: Sequence[str] = ()) -> AudioEncoderConfig:
@@ -100,7 +96,7 @@ def load_audio_encoder_config(path: Path | str, overrides: Sequence[str] = ()) -
             Rule(f"data.{name}", not getattr(data, name), unused)
             for name in ("train_fileslist", "val_fileslist", "cache_dir", "cache_faces")
         ),
-        *shared_rules(data, config.run, config.optimizer, config.ckpt),
+        *shared_rules(config),
     ]
     enforce(config, rules, source)
     return config
@@ -278,11 +274,13 @@ class Vocabulary:
     channels: tuple[str, ...]  # of the mouth
 
 
-def open_recordings(folder: Path) -> Catalog:
+def open_recordings(folder: Path | None) -> Catalog:
     """All recordings of a folder and the folders below: .wav files (16 kHz, mono, 16 bit) with their .json beside them.
 
     Raises InputError where there is none.
     """
+    if folder is None:
+        raise InputError("there is nothing to train on: give data.train_data_dir, a folder of recordings")
     clips, rejected = [], {}
     for path in walk_media(folder, (".wav",)):
         try:
@@ -355,12 +353,13 @@ def _read_wave(path: Path) -> np.ndarray:
 class SpeechDataset(ClipDataset[SpeechBatch]):
     """Segments as long as the encoder's context (20 ms steps): joined, augmented excerpts where `is_varied`, else one recording's start."""
 
+    batch_type = SpeechBatch
+
     def __init__(self, catalog: Catalog, vocabulary: Vocabulary, *, context: int, seed: int, is_varied: bool) -> None:
         super().__init__(catalog, num_frames=1, resolution=_NO_PICTURES, seed=seed)
         self.vocabulary, self.context, self.is_varied = vocabulary, context, is_varied
 
-    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SpeechBatch:
-        """See `ClipDataset`."""
+    def sample(self, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> dict[str, Tensor | None]:
         first = read_recording(clip.path, self.vocabulary)
         if self.is_varied:
             segment = random_segment(rng, self._recordings(first, rng, problems), self.context)
@@ -368,8 +367,7 @@ class SpeechDataset(ClipDataset[SpeechBatch]):
         else:
             segment = first_segment(first, self.context)
             mel = whisper_mel(segment.samples)
-        mel, phones, mouth = pad_segment(mel, segment, self.context)
-        return SpeechBatch(whole(index.position), whole(index.clip), problems, mel[None], phones[None], mouth[None])
+        return dict(zip(("mel", "phones", "mouth"), pad_segment(mel, segment, self.context), strict=True))
 
     def _recordings(self, first: Recording, rng: np.random.Generator, problems: list[str]) -> Iterator[Recording]:
         """The first recording and then, without end, others by chance; the first again in place of one that cannot be read."""
@@ -458,17 +456,13 @@ class AudioEncoderStep:
         if PHONE in self.names:
             losses[PHONE] = F.cross_entropy(output.phones.flatten(0, 1).float(), batch.phones.flatten(), ignore_index=UNLABELLED)
         if MOUTH in self.names:
-            losses[MOUTH] = torch.stack(mouth_errors(output, owner.standardised(batch.mouth))).mean()
+            mouth = owner.standardised(batch.mouth)  # b t k; NaN: unknown
+            known = ~mouth.isnan().any(-1)  # b t
+            losses[MOUTH] = torch.stack([F.mse_loss(guess[known].float(), mouth[known]) for guess in output.mouths]).mean()
         if SCALE in self.names:
             outgrown = [(square - 1).clamp(min=0) for square in mean_squares(output.states, batch.phones)]
             losses[SCALE] = torch.stack(outgrown).mean()
         return losses
-
-
-def mouth_errors(output: AudioEncoderOutput, mouth: Tensor) -> list[Tensor]:
-    """Mean squared error of each depth's prediction of the mouth (b t k, standardised; NaN: unknown)."""
-    known = ~mouth.isnan().any(-1)  # b t
-    return [F.mse_loss(guess[known].float(), mouth[known]) for guess in output.mouths]
 
 
 def mean_squares(states: Sequence[Tensor], phones: Tensor) -> list[Tensor]:
@@ -477,25 +471,18 @@ def mean_squares(states: Sequence[Tensor], phones: Tensor) -> list[Tensor]:
     return [state[there].float().square().mean() for state in states]
 
 
-class AudioEncoderValidator:
-    """Phone accuracy and mouth correlation on held-out recordings, the same batches every time, this process's share."""
+class AudioEncoderValidator(BatchValidator):
+    """Phone accuracy and mouth correlation on held-out recordings."""
 
     name = "held-out voices"
 
-    def __init__(self, batches: Iterable[SpeechBatch]) -> None:
-        self.batches = batches
-        self._problems = Problems()
-
     def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
         """Both losses; accuracy of the phones; correlation of the mouth; and the mean square of the largest states."""
-        device = next(model.parameters()).device
         sums: dict[str, float] = {}
         count = 0
         guesses: list[list[Tensor]] = [[] for _ in range(1 + model.dims.n_audio_layer)]
         references: list[Tensor] = []
-        for batch in self.batches:
-            self._problems.tell(batch.problems)
-            batch = batch.to(device)
+        for batch in self.batches_for(model):
             output, there = model(batch.mel), batch.phones != UNLABELLED
             logits, phones, size = output.phones[there].float(), batch.phones[there], int(there.sum())
             values = {
@@ -533,11 +520,11 @@ def mouth_measures(guesses: Sequence[Tensor], reference: Tensor) -> dict[str, Va
 BANDS = 80  # of the log-mel: as in Whisper's smaller models
 
 
-def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator) -> TrainingTask:
+def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
     """Everything that the audio encoder's training needs. Raises InputError, ConfigError, WeightsError."""
     data, run, context = config.data, config.run, config.model.n_audio_ctx
-    train, held_out = open_speech(data)
-    vocabulary = read_vocabulary(train.clips[0].path)
+    trained, held_out = open_catalogs(data, 0, accelerator, show_progress, open_clips=lambda folder, *_, **__: open_recordings(folder))
+    vocabulary = read_vocabulary(trained.clips[0].path)
 
     def dataset(catalog: Catalog, is_varied: bool) -> SpeechDataset:
         return SpeechDataset(catalog, vocabulary, context=context, seed=run.seed, is_varied=is_varied)
@@ -552,14 +539,10 @@ def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator) ->
         n_text_head=config.model.n_audio_head,
         n_text_layer=0,  # a decoder without blocks
     )
-    trainee = AudioEncoderTrainee(dims, mouth_scale(train))
+    trainee = AudioEncoderTrainee(dims, mouth_scale(trained))
     if (start := start_weights(config.ckpt, data)) is not None:
         load_start(trainee, start)
-    validators = []
-    if held_out is not None:
-        rank, world = accelerator.process_index, accelerator.num_processes
-        batches = fixed_batches(dataset(held_out, False), run.num_val_clips, data.batch_size, rank, world, data.num_workers)
-        validators.append(AudioEncoderValidator(batches))
+    held_out_data = None if held_out is None else held_out_batches(dataset(held_out, False), config, accelerator)
 
     def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
         own = {name: value.half() for name, value in weights.items() if name.startswith(_PUBLISHED)}
@@ -568,32 +551,10 @@ def build_audio_encoder(config: AudioEncoderConfig, accelerator: Accelerator) ->
     return TrainingTask(
         model=trainee,
         step=AudioEncoderStep(run.loss_weights),
-        dataset=dataset(train, True),
-        num_clips=len(train),
+        dataset=dataset(trained, True),
         publish=publish,
-        clip_name=clip_namer(train),
-        validators=validators,
+        validators=[] if held_out_data is None else [AudioEncoderValidator(held_out_data)],
     )
-
-
-def open_speech(data: AudioEncoderDataConfig) -> tuple[Catalog, Catalog | None]:
-    """The recordings to train on, and the held-out ones where there are any.
-
-    Raises ConfigError where none are named, InputError where none can be used or one stands on both sides.
-    """
-    if data.train_data_dir is None:
-        raise ConfigError("No speech to train on is named: set data.train_data_dir to a folder of recordings.")
-    train = open_recordings(data.train_data_dir)
-    if data.val_data_dir is None:
-        logger.warning("No held-out speech is named (data.val_data_dir): nothing will show how well it does on other voices.")
-        return train, None
-    held_out = open_recordings(data.val_data_dir)
-    common = {clip.path for clip in train.clips} & {clip.path for clip in held_out.clips}
-    if common:
-        raise InputError(
-            f"{len(common)} recordings, such as {min(common)}, are both trained on and held out: take them out of one of the two."
-        )
-    return train, held_out
 
 
 def load_start(trainee: AudioEncoderTrainee, path: Path) -> None:
@@ -612,8 +573,11 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "audio_encoder.ya
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train an audio encoder of Whisper's architecture on speech whose phones and mouth movements are known."
-    parsed = parse_arguments("python -m embedded.audio_encoder", description, DEFAULT_CONFIG, arguments)
-    return train(parsed, load_audio_encoder_config, lambda config, accelerator, _: build_audio_encoder(config, accelerator))
+    return train_command(
+        parse_arguments("python -m embedded.audio_encoder", description, DEFAULT_CONFIG, arguments),
+        load_audio_encoder_config,
+        build_audio_encoder,
+    )
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from embedded.pack import write_weights
-from latentsync.config import CkptConfig, OptimizerConfig, Rule, RunConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
+from latentsync.config import Rule, RunConfig, TrainingConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
 from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, RGB, VAE_FACTOR
 from latentsync.data.cache import open_video, resize_faces
 from latentsync.data.clip_index import Catalog, ClipInfo
-from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, fixed_batches, sample_generator, whole
+from latentsync.data.sampling import Batch, ClipDataset, sample_generator
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.mask import fixed_mask, masked_pixels, to_pixels
 from latentsync.media.files import walk_media, write_json
@@ -32,18 +32,18 @@ from latentsync.models.vae import WEIGHT_NAMES
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training.logging import History
 from latentsync.training.trainer import (
+    BatchValidator,
     Losses,
-    Problems,
     TrainingTask,
     ValidationSum,
     cache_folder,
-    clip_namer,
+    held_out_batches,
     open_catalogs,
     seed_everything,
     start_weights,
 )
 from latentsync.weights import load_strict, read_checkpoint, read_state_dict
-from scripts.training import parse_arguments, run_training, train
+from scripts.train_unet import parse_arguments, run_training, train_command
 
 logger = logging.getLogger("latentsync")
 
@@ -85,14 +85,12 @@ class AutoencoderRunConfig(RunConfig):
 
 
 @dataclass
-class AutoencoderConfig:
+class AutoencoderConfig(TrainingConfig):
     """One autoencoder and how it is trained."""
 
     data: AutoencoderDataConfig = field(default_factory=AutoencoderDataConfig)
     model: AutoencoderModelConfig = field(default_factory=AutoencoderModelConfig)
     run: AutoencoderRunConfig = field(default_factory=AutoencoderRunConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ckpt: CkptConfig = field(default_factory=CkptConfig)
 
 
 def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> AutoencoderConfig:
@@ -118,7 +116,7 @@ def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> 
                 len(widths) == LEVELS and groups >= 1 and all(width > 0 and width % groups == 0 for width in widths),
                 f"{LEVELS} widths, each a multiple of model.norm_num_groups, which is {groups}",
             ),
-            *shared_rules(data, run, config.optimizer, config.ckpt),
+            *shared_rules(config),
             Rule(
                 "run.loss_weights.discriminator",
                 run.loss_weights["discriminator"] > 0 or not uses_discriminator(run),
@@ -253,6 +251,8 @@ class PictureBatch(Batch):
 class PictureDataset(ClipDataset[PictureBatch]):
     """Some pictures of one clip a sample, each cropped and, where `varied`, mirrored, blurred and recoloured on its own."""
 
+    batch_type = PictureBatch
+
     def __init__(
         self, catalog: Catalog, data: AutoencoderDataConfig, *, seed: int, varied: bool = True, faces_cache: Path | None = None
     ) -> None:
@@ -262,15 +262,14 @@ class PictureDataset(ClipDataset[PictureBatch]):
         self.weight = np.ones((data.resolution, data.resolution), np.float32)
         self.weight[lip_box(data.resolution)] = data.mouth_weight
 
-    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> PictureBatch:
-        """See `ClipDataset`."""
+    def sample(self, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> dict[str, Tensor | None]:
         general = rng.random(self.num_frames) < self.data.general_share
         frames = np.sort(rng.choice(clip.frames, self.num_frames, replace=False))[~general]
         faces = iter(self.faces(clip, frames.tolist()).numpy() if len(frames) else ())
         ones = np.ones((2, self.data.crop, self.data.crop), np.float32)  # all shown, each pixel of weight 1
         parts = [(dead_leaves(rng, self.data.crop), *ones) if is_general else self._crop(next(faces), rng) for is_general in general]
-        pictures, keep, weight = (torch.from_numpy(np.stack(part))[None] for part in zip(*parts, strict=True))
-        return PictureBatch(whole(index.position), whole(index.clip), problems, pictures, keep, weight)
+        stacked = (torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
+        return dict(zip(("pictures", "keep", "weight"), stacked, strict=True))
 
     def _crop(self, face: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Part of a face [h w 3], which of it is shown [h w], and how much each pixel counts [h w]."""
@@ -459,30 +458,22 @@ def discriminator_loss(outputs: DiscriminatorOutputs) -> Tensor:
     return F.relu(1 - outputs.real[-1]).mean() + F.relu(1 + outputs.decoded[-1]).mean()
 
 
-class AutoencoderValidator:
+class AutoencoderValidator(BatchValidator):
     """Reconstruction of whole held-out faces from the means of their posteriors, in full precision."""
 
     name = "held-out faces"
 
-    def __init__(self, batches: Iterable[PictureBatch]) -> None:
-        """`batches` gives the same batches, this process's share, every time it is iterated over."""
-        self.batches = batches
-        self._problems = Problems()
-
-    def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
+    def measure(self, model: nn.Module, batch: PictureBatch) -> dict[str, ValidationSum]:
         """Mean difference, and peak signal-to-noise ratio in decibels of face and mouth, each the mean over pictures."""
-        sums, count = {"l1": 0.0, "psnr": 0.0, "psnr_mouth": 0.0}, 0
-        vae = model.vae
-        for batch in self.batches:
-            self._problems.tell(batch.problems)
-            pixels = batch_pixels(batch.to(vae.device))
-            with torch.autocast(pixels.device.type, enabled=False):
-                decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
-            sums["l1"] += float((decoded - pixels).abs().mean((1, 2, 3)).sum())
-            sums["psnr"] += float(psnr(decoded, pixels).sum())
-            sums["psnr_mouth"] += float(psnr(mouth_of(decoded), mouth_of(pixels)).sum())
-            count += len(pixels)
-        return {name: ValidationSum(total, count) for name, total in sums.items()}
+        pixels, vae = batch_pixels(batch), model.vae
+        with torch.autocast(pixels.device.type, enabled=False):
+            decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
+        found = {
+            "l1": (decoded - pixels).abs().mean((1, 2, 3)),
+            "psnr": psnr(decoded, pixels),
+            "psnr_mouth": psnr(mouth_of(decoded), mouth_of(pixels)),
+        }
+        return {name: ValidationSum(float(values.sum()), len(pixels)) for name, values in found.items()}
 
 
 def psnr(ours: Tensor, theirs: Tensor) -> Tensor:
@@ -509,7 +500,7 @@ _HINT = "use a checkpoint of this training with the same model.block_out_channel
 def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
     """Everything that the autoencoder's training needs. Raises InputError, ConfigError, WeightsError."""
     data, run = config.data, config.run
-    train, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress, data.resolution)
+    trained, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress, data.resolution)
     cache = cache_folder(data) if data.cache_faces else None
     seed_everything(run, accelerator)
     sizes = autoencoder_sizes(config)
@@ -523,8 +514,7 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
     if held_out is not None:  # one whole face of each clip
         whole_faces = replace(data, num_frames=1, crop=data.resolution, general_share=0.0, masked_share=0.0)
         faces = PictureDataset(held_out, whole_faces, seed=run.seed, varied=False)
-        rank, world = accelerator.process_index, accelerator.num_processes
-        validators = [AutoencoderValidator(fixed_batches(faces, run.num_val_clips, SLICE, rank, world, data.num_workers))]
+        validators = [AutoencoderValidator(held_out_batches(faces, config, accelerator, SLICE))]
 
     def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
         state_dict = {name.removeprefix(_NETWORK): value for name, value in weights.items() if name.startswith(_NETWORK)}
@@ -535,10 +525,8 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
         step=AutoencoderStep(
             run.loss_weights, seed=run.seed, discriminator_start=run.discriminator_start * samples, discriminator_ramp=RAMP_STEPS * samples
         ),
-        dataset=PictureDataset(train, data, seed=run.seed, faces_cache=cache),
-        num_clips=len(train.clips),
+        dataset=PictureDataset(trained, data, seed=run.seed, faces_cache=cache),
         publish=publish,
-        clip_name=clip_namer(train),
         validators=validators,
     )
 
@@ -622,27 +610,24 @@ COMMAND = "python -m embedded.autoencoder"
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "autoencoder.yaml"
 
 
-def export_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line of an export; wrong usage ends the program with code 2."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if "--export" not in arguments:
+        description = (
+            "Train a small autoencoder on a folder of processed clips (aligned faces, 25 frames a second, with sound). "
+            "With --export CHECKPOINT FOLDER --clips CLIPS: write a trained one as a folder for weights.vae."
+        )
+        parsed = parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments)
+        return train_command(parsed, load_autoencoder_config, build_autoencoder)
     parser = argparse.ArgumentParser(prog=COMMAND, description="Write a trained autoencoder as a folder in the layout of diffusers.")
     parser.add_argument("--export", nargs=2, type=Path, metavar=("CHECKPOINT", "FOLDER"), required=True, help="what is written, and where")
     parser.add_argument("--clips", type=Path, required=True, help="aligned faces; their latents will have mean 0 and variance 1")
     parser.add_argument("--half", action="store_true", help="store weights in 16 bits")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
     parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if "--export" in arguments:
-        return run_training(export, export_arguments(arguments))
-    description = (
-        "Train a small autoencoder on a folder of processed clips (aligned faces, 25 frames a second, with sound). "
-        "With --export CHECKPOINT FOLDER --clips CLIPS: write a trained one as a folder for weights.vae."
-    )
-    return train(parse_arguments(COMMAND, description, DEFAULT_CONFIG, arguments), load_autoencoder_config, build_autoencoder)
+    parsed = parser.parse_args(arguments)
+    return run_training(lambda: export(parsed), parsed)
 
 
 if __name__ == "__main__":

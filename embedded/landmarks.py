@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from latentsync.config import CkptConfig, OptimizerConfig, Rule, RunConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
+from latentsync.config import Rule, RunConfig, TrainingConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
 from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
-from latentsync.data.sampling import Batch, ClipDataset, SampleIndex, fixed_batches, whole
+from latentsync.data.sampling import Batch, ClipDataset
 from latentsync.errors import InputError
 from latentsync.faces.mask import to_pixels
 from latentsync.models.landmark_network import (
@@ -39,18 +39,18 @@ from latentsync.models.landmark_network import (
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training.logging import History
 from latentsync.training.trainer import (
+    BatchValidator,
     Losses,
-    Problems,
     TrainingTask,
     ValidationSum,
     cache_folder,
-    clip_namer,
+    held_out_batches,
     open_catalogs,
     seed_everything,
     start_weights,
 )
 from latentsync.weights import load_strict, read_state_dict
-from scripts.training import parse_arguments, train
+from scripts.train_unet import parse_arguments, train_command
 
 logger = logging.getLogger(__name__)
 
@@ -71,14 +71,12 @@ class LandmarkRunConfig(RunConfig):
 
 
 @dataclass
-class LandmarkConfig:
+class LandmarkConfig(TrainingConfig):
     """The landmark network and its training."""
 
     data: LandmarkDataConfig = field(default_factory=LandmarkDataConfig)
     model: LandmarkNetworkConfig = field(default_factory=LandmarkNetworkConfig)
     run: LandmarkRunConfig = field(default_factory=LandmarkRunConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ckpt: CkptConfig = field(default_factory=CkptConfig)
 
 
 def load_landmark_config(path: Path | str, overrides: Sequence[str] = ()) -> LandmarkConfig:
@@ -93,7 +91,7 @@ def load_landmark_config(path: Path | str, overrides: Sequence[str] = ()) -> Lan
             f"{LANDMARK_STAGES} widths, each a multiple of {LANDMARK_NORM_GROUPS}",
         ),
         *at_least(1, "model", config.model, "head_channels", "hidden"),
-        *shared_rules(config.data, config.run, config.optimizer, config.ckpt),
+        *shared_rules(config),
     ]
     enforce(config, rules, source)
     return config
@@ -221,14 +219,15 @@ class LandmarkDataset(ClipDataset[LandmarkBatch]):
         degraded: whether faces are augmented, see `degrade`.
     """
 
+    batch_type = LandmarkBatch
+
     def __init__(
         self, catalog: Catalog, *, num_frames: int, seed: int, drawn: bool = True, degraded: bool = True, faces_cache: Path | None = None
     ) -> None:
         super().__init__(catalog, num_frames=num_frames, resolution=LANDMARK_SIDE, seed=seed, faces_cache=faces_cache)
         self.drawn, self.degraded = drawn, degraded
 
-    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> LandmarkBatch:
-        """See `ClipDataset`."""
+    def sample(self, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> dict[str, Tensor | None]:
         points = read_points(clip.path)
         frames = min(clip.frames, len(points))
         spread = np.linspace(0, frames - 1, self.num_frames).round().astype(int)
@@ -237,9 +236,7 @@ class LandmarkDataset(ClipDataset[LandmarkBatch]):
         if self.degraded:
             pairs = [degrade(*pair, rng) for pair in zip(faces, points, strict=True)]
             faces, points = (np.stack(values) for values in zip(*pairs, strict=True))
-        return LandmarkBatch(
-            whole(index.position), whole(index.clip), problems, torch.from_numpy(faces)[None], torch.from_numpy(points)[None]
-        )
+        return {"faces": torch.from_numpy(faces), "points": torch.from_numpy(points)}
 
 
 class RenderedLabels(NamedTuple):
@@ -295,7 +292,7 @@ class MouthScale(NamedTuple):
 
 
 class LandmarkStep:
-    """Smooth L1 of the points, and of the gap between the lips and the width of the mouth."""
+    """Smooth L1, in standard deviations, of the points, and of the gap between the lips and the width of the mouth."""
 
     def __init__(self, scale: MouthScale, weights: Mapping[str, float]) -> None:
         self.deviation = scale.deviation
@@ -305,19 +302,16 @@ class LandmarkStep:
         """The losses of a batch, each a scalar."""
         predicted = model(to_pixels(batch.faces).flatten(0, 1))
         true = measure(batch.points.flatten(0, 1))
-        points, gap, width = (distance(*values) for values in zip(predicted, true, self.deviation, strict=True))
+        points, gap, width = (
+            F.smooth_l1_loss(found / deviation.to(known), known / deviation.to(known), beta=BEND)
+            for found, known, deviation in zip(predicted, true, self.deviation, strict=True)
+        )
         losses = {LANDMARKS: points, OPENING: (gap + width) / 2}
         return {name: loss for name, loss in losses.items() if name in self.wanted}
 
 
-def distance(predicted: Tensor, true: Tensor, deviation: Tensor) -> Tensor:
-    """Smooth L1 in standard deviations, a scalar."""
-    deviation = deviation.to(true)
-    return F.smooth_l1_loss(predicted / deviation, true / deviation, beta=BEND)
-
-
-class LandmarkValidator:
-    """Errors of the points and of the gap between the lips on the same batches every time, this process's share.
+class LandmarkValidator(BatchValidator):
+    """Errors of the points and of the gap between the lips.
 
     `point_error`: mean distance of the points in units of the face's side; `point_error_of_mouth`: in units of the mouth's width;
     `gap_error`: mean error of the gap in units of the face's side; `gap_r`: Pearson's r of the gap within a clip, mean over clips;
@@ -325,18 +319,16 @@ class LandmarkValidator:
     """
 
     def __init__(self, batches: Iterable[LandmarkBatch], degraded: bool = False) -> None:
-        self.batches, self.degraded = batches, degraded
+        super().__init__(batches)
+        self.degraded = degraded
         self.name = "held-out faces, degraded" if degraded else "held-out faces"
-        self._problems = Problems()
 
     def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
         """The measures."""
-        device = next(model.parameters()).device
         predicted, true = [], []
-        for batch in self.batches:
-            self._problems.tell(batch.problems)
-            predicted.append(model(to_pixels(batch.faces.to(device)).flatten(0, 1)).points.unflatten(0, batch.points.shape[:2]).cpu())
-            true.append(batch.points)
+        for batch in self.batches_for(model):
+            predicted.append(model(to_pixels(batch.faces).flatten(0, 1)).points.unflatten(0, batch.points.shape[:2]).cpu())
+            true.append(batch.points.cpu())
         found = measures(torch.cat(predicted), torch.cat(true)) if predicted else {}
         return {f"{name}_degraded": found[name] for name in WHEN_DEGRADED if name in found} if self.degraded else found
 
@@ -353,9 +345,7 @@ def measures(predicted: Tensor, true: Tensor) -> dict[str, ValidationSum]:
         "gap_error": tally((mouths.gap - reference.gap).abs()),
         "gap_r": tally(pearson(mouths.gap[moving], reference.gap[moving])),
         "gap_r_middle": tally(middle),
-        "gap_r_people": ValidationSum(
-            float(pearson(mouths.gap.flatten(), reference.gap.flatten())) * reference.gap.numel(), reference.gap.numel()
-        ),
+        "gap_r_people": tally(pearson(mouths.gap.flatten(), reference.gap.flatten()).expand_as(reference.gap)),
     }
 
 
@@ -382,10 +372,10 @@ CLIPS_AT_ONCE = 4  # held-out clips in one pass
 def build_landmarks(config: LandmarkConfig, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
     """Everything that the training of the landmark network needs. Raises InputError, ConfigError, WeightsError."""
     data, run = config.data, config.run
-    train, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress)
+    trained, held_out = open_catalogs(data, data.num_frames, accelerator, show_progress)
     faces = cache_folder(data) if data.cache_faces else None
     seed_everything(run, accelerator)
-    scale = mouth_scale(train)
+    scale = mouth_scale(trained)
     network = LandmarkNetwork(config.model, scale.mean, scale.deviation.points)
     if (start := start_weights(config.ckpt, data)) is not None:
         load_strict(network, read_state_dict(start)[0], start, "name the sizes that it was trained with")
@@ -396,9 +386,7 @@ def build_landmarks(config: LandmarkConfig, accelerator: Accelerator, show_progr
             dataset = LandmarkDataset(
                 held_out, num_frames=FRAMES_COMPARED, seed=run.seed, drawn=False, degraded=degraded, faces_cache=faces
             )
-            rank, world = accelerator.process_index, accelerator.num_processes
-            batches = fixed_batches(dataset, run.num_val_clips, CLIPS_AT_ONCE, rank, world, data.num_workers)
-            validators.append(LandmarkValidator(batches, degraded))
+            validators.append(LandmarkValidator(held_out_batches(dataset, config, accelerator, CLIPS_AT_ONCE), degraded))
 
     def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
         return published(config.model, dict(weights), step)
@@ -406,10 +394,8 @@ def build_landmarks(config: LandmarkConfig, accelerator: Accelerator, show_progr
     return TrainingTask(
         model=network,
         step=LandmarkStep(scale, run.loss_weights),
-        dataset=LandmarkDataset(train, num_frames=data.num_frames, seed=run.seed, faces_cache=faces),
-        num_clips=len(train.clips),
+        dataset=LandmarkDataset(trained, num_frames=data.num_frames, seed=run.seed, faces_cache=faces),
         publish=publish,
-        clip_name=clip_namer(train),
         validators=validators,
     )
 
@@ -430,8 +416,9 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "landmarks.yaml"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train a network that finds the landmarks of the mouth on aligned faces, on rendered clips."
-    parsed = parse_arguments("python -m embedded.landmarks", description, DEFAULT_CONFIG, arguments)
-    return train(parsed, load_landmark_config, build_landmarks)
+    return train_command(
+        parse_arguments("python -m embedded.landmarks", description, DEFAULT_CONFIG, arguments), load_landmark_config, build_landmarks
+    )
 
 
 if __name__ == "__main__":

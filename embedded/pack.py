@@ -13,7 +13,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from latentsync.errors import InputError, OutputError
 from latentsync.media.files import STAGING_PREFIX, staged, write_text
-from scripts.training import run_training
+from scripts.train_unet import run_training
 
 if TYPE_CHECKING:
     import torch
@@ -141,7 +141,8 @@ def check(folder: Path, target: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
-    return run_training(work, parse_arguments(arguments))
+    parsed = parse_arguments(arguments)
+    return run_training(lambda: work(parsed), parsed)
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ from latentsync.media.files import check_target, staged, write_json, write_text
 from latentsync.mel import window_length, window_start
 from latentsync.models.syncnet import SyncNet, load_syncnet
 from latentsync.third_party.sync_search import MAX_SHIFT
-from latentsync.training.syncnet import SyncNetStep, load_codec
-from latentsync.training.trainer import make_accelerator
+from latentsync.training.syncnet import SyncNetStep
+from latentsync.training.trainer import load_codec, make_accelerator
 from latentsync.weights import file_sha256
 
 logger = logging.getLogger("eval")

@@ -81,6 +81,16 @@ class CkptConfig:
 
 
 @dataclass
+class TrainingConfig:
+    """What the configurations of all trainings have."""
+
+    data: TrainingDataConfig = field(default_factory=TrainingDataConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ckpt: CkptConfig = field(default_factory=CkptConfig)
+
+
+@dataclass
 class UNetConfig:
     """Sizes of the denoiser; everything else about it is fixed by the method."""
 
@@ -163,7 +173,7 @@ class UNetRunConfig(RunConfig):
 
 
 @dataclass
-class Config:
+class Config(TrainingConfig):
     """One configuration of the method: clips, denoiser, weight files, and how the denoiser is trained."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -171,8 +181,6 @@ class Config:
     weights: WeightsConfig = field(default_factory=WeightsConfig)
     videomae: VideoMAEConfig = field(default_factory=VideoMAEConfig)
     run: UNetRunConfig = field(default_factory=UNetRunConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ckpt: CkptConfig = field(default_factory=CkptConfig)
 
 
 @dataclass
@@ -231,15 +239,13 @@ class SyncNetRunConfig(RunConfig):
 
 
 @dataclass
-class SyncNetConfig:
+class SyncNetConfig(TrainingConfig):
     """One SyncNet and how it is trained."""
 
     data: SyncNetDataConfig = field(default_factory=SyncNetDataConfig)
     model: SyncNetModelConfig = field(default_factory=SyncNetModelConfig)
     weights: SyncNetWeightsConfig = field(default_factory=SyncNetWeightsConfig)
     run: SyncNetRunConfig = field(default_factory=SyncNetRunConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    ckpt: CkptConfig = field(default_factory=CkptConfig)
 
 
 def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
@@ -248,14 +254,14 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> Config:
     Whether the paths in it exist is not checked: inference needs none of those for training. Raises ConfigError.
     """
     config, source = read_config(Config, UNET_KEYS, path, overrides)
-    check_unet(config, source)
+    enforce(config, unet_rules(config), source)
     return config
 
 
 def load_syncnet_config(path: Path | str, overrides: Sequence[str] = ()) -> SyncNetConfig:
     """Read the configuration of a SyncNet, ours or published; like `load_config`."""
     config, source = read_config(SyncNetConfig, SYNCNET_KEYS, path, overrides)
-    check_syncnet(config, source)
+    enforce(config, syncnet_rules(config), source)
     return config
 
 
@@ -417,8 +423,9 @@ def one_of(key: str, value: str, names: Sequence[str]) -> Rule:
     return Rule(key, value in names, f"one of {', '.join(names)}")
 
 
-def shared_rules(data: TrainingDataConfig, run: RunConfig, optimizer: OptimizerConfig, ckpt: CkptConfig) -> list[Rule]:
+def shared_rules(config: TrainingConfig) -> list[Rule]:
     """What holds for every training."""
+    data, run, optimizer, ckpt = config.data, config.run, config.optimizer, config.ckpt
     weights = run.loss_weights
     return [
         *at_least(1, "data", data, "batch_size"),
@@ -438,34 +445,18 @@ def shared_rules(data: TrainingDataConfig, run: RunConfig, optimizer: OptimizerC
     ]
 
 
-def unet_training_rules(run: UNetRunConfig, videomae: VideoMAEConfig) -> list[Rule]:
-    """What holds for the training of the denoiser besides."""
-    return [
-        *at_least(0, "run", run, "vae_slice_size", "low_frequency_noise", "mixed_noise_alpha", "guidance_scale"),
-        *at_least(1, "run", run, "x0_weighting", "mouth_weight"),
-        Rule("run.timestep_bias", 0 <= run.timestep_bias <= 1, "a share between 0 and 1"),
-        Rule("run.inference_steps", 1 <= run.inference_steps <= MAX_INFERENCE_STEPS, f"between 1 and {MAX_INFERENCE_STEPS}"),
-        one_of("run.paste", run.paste, ("face", "mask")),
-        *at_least(1, "videomae", videomae, *(entry.name for entry in fields(videomae))),
-        *multiple_of("videomae", videomae, "image_size", "patch_size"),
-        *multiple_of("videomae", videomae, "num_frames", "tubelet_size"),
-        *multiple_of("videomae", videomae, "width", "num_heads"),
-    ]
-
-
 def multiple_of(section: str, values: Any, name: str, part: str) -> list[Rule]:
     """The rule for a size that is divided by another one; a part that is no size has a rule of its own."""
     whole, size = getattr(values, name), getattr(values, part)
     return [Rule(f"{section}.{name}", size < 1 or whole % size == 0, f"a multiple of {section}.{part}, which is {size}")]
 
 
-def check_unet(config: Config, source: Source) -> None:
-    """Refuse values that no network, picture or training can have; `source` is named in the ConfigError."""
-    data, model = config.data, config.model
-    widths, groups = model.block_out_channels, model.norm_num_groups
-    around = data.audio_feat_length
+def unet_rules(config: Config) -> list[Rule]:
+    """What holds for the denoiser and its training."""
+    data, model, run, videomae = config.data, config.model, config.run, config.videomae
+    widths, groups, around = model.block_out_channels, model.norm_num_groups, data.audio_feat_length
     divisors = {ATTENTION_HEADS, groups} | ({MOTION_NORM_GROUPS} if model.use_motion_module else set())
-    rules = [
+    return [
         Rule(
             "data.resolution",
             data.resolution >= MIN_RESOLUTION and data.resolution % VAE_FACTOR == 0,
@@ -486,14 +477,21 @@ def check_unet(config: Config, source: Source) -> None:
             (data.val_audio_path is None) == (data.val_video_path is None),
             "set together with 'data.val_video_path', or both must be left out",
         ),
-        *shared_rules(data, config.run, config.optimizer, config.ckpt),
-        *unet_training_rules(config.run, config.videomae),
+        *shared_rules(config),
+        *at_least(0, "run", run, "vae_slice_size", "low_frequency_noise", "mixed_noise_alpha", "guidance_scale"),
+        *at_least(1, "run", run, "x0_weighting", "mouth_weight"),
+        Rule("run.timestep_bias", 0 <= run.timestep_bias <= 1, "a share between 0 and 1"),
+        Rule("run.inference_steps", 1 <= run.inference_steps <= MAX_INFERENCE_STEPS, f"between 1 and {MAX_INFERENCE_STEPS}"),
+        one_of("run.paste", run.paste, ("face", "mask")),
+        *at_least(1, "videomae", videomae, *(entry.name for entry in fields(videomae))),
+        *multiple_of("videomae", videomae, "image_size", "patch_size"),
+        *multiple_of("videomae", videomae, "num_frames", "tubelet_size"),
+        *multiple_of("videomae", videomae, "width", "num_heads"),
     ]
-    enforce(config, rules, source)
 
 
-def check_syncnet(config: SyncNetConfig, source: Source) -> None:
-    """Refuse values that no SyncNet can have; that its blocks shrink the picture to one cell is left to the network."""
+def syncnet_rules(config: SyncNetConfig) -> list[Rule]:
+    """What holds for SyncNet and its training; that its blocks shrink the picture to one cell is left to the network."""
     data, audio, visual = config.data, config.model.audio_encoder, config.model.visual_encoder
     each, kind = (LATENT_CHANNELS, "a latent") if data.latent_space else (RGB, "an RGB picture")
     channels = each * data.num_frames
@@ -512,31 +510,31 @@ def check_syncnet(config: SyncNetConfig, source: Source) -> None:
             f"a list that ends like model.audio_encoder.block_out_channels, with {audio.block_out_channels[-1:]}",
         ),
     ]
-    rules = [
-        Rule("data.resolution", data.resolution > 0 and data.resolution % VAE_FACTOR == 0, f"a multiple of {VAE_FACTOR}"),
-        *at_least(1, "data", data, "num_frames"),
-        *shared_rules(data, config.run, config.optimizer, config.ckpt),
-        *at_least(1, "run", config.run, "chance_steps"),
-        one_of("model.network", config.model.network, SYNCNETS),
-        *(wav2lip_rules(data) if config.model.network == "wav2lip" else sizes),
-    ]
-    enforce(config, rules, source)
-
-
-def wav2lip_rules(data: SyncNetDataConfig) -> list[Rule]:
-    """What the SyncNet of fixed size takes."""
     why = "because model.network is wav2lip"
-    return [
+    wav2lip = [
         Rule("data.num_frames", data.num_frames == 5, f"5, {why}"),
         Rule("data.resolution", data.resolution == 256, f"256, {why}"),
         Rule("data.latent_space", not data.latent_space, f"false, {why}"),
         Rule("data.lower_half", data.lower_half, f"true, {why}"),
         Rule("data.batch_size", data.batch_size >= 2, f"2 or more, {why} and has batch norms"),
     ]
+    return [
+        Rule("data.resolution", data.resolution > 0 and data.resolution % VAE_FACTOR == 0, f"a multiple of {VAE_FACTOR}"),
+        *at_least(1, "data", data, "num_frames"),
+        *shared_rules(config),
+        *at_least(1, "run", config.run, "chance_steps"),
+        one_of("model.network", config.model.network, SYNCNETS),
+        *(wav2lip if config.model.network == "wav2lip" else sizes),
+    ]
 
 
 def encoder_rules(section: str, encoder: EncoderConfig) -> list[Rule]:
     """What holds for either encoder of SyncNet."""
+
+    def is_factor(factor: Any) -> bool:
+        pair = factor if isinstance(factor, list) else [factor, factor]
+        return len(pair) == 2 and all(type(number) is int and number >= 1 for number in pair)
+
     widths = encoder.block_out_channels
     as_many = f"a list as long as {section}.block_out_channels, {len(widths)}"
     return [
@@ -557,9 +555,3 @@ def encoder_rules(section: str, encoder: EncoderConfig) -> list[Rule]:
         ),
         Rule(f"{section}.dropout", 0 <= encoder.dropout < 1, "0 for none, or less than 1"),
     ]
-
-
-def is_factor(factor: Any) -> bool:
-    """Whether this is a factor by which a block makes its input smaller: a number, or one for height and one for width."""
-    pair = factor if isinstance(factor, list) else [factor, factor]
-    return len(pair) == 2 and all(type(number) is int and number >= 1 for number in pair)

@@ -40,10 +40,6 @@ class PublishedKeys:
     foreign: Mapping[str, str] = field(default_factory=dict)  # start of a key of the other kind of file -> what to do
     pictures: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # current key -> names it may have in place of a picture's path
 
-    def known(self) -> frozenset[str]:
-        """Every key that is accepted beyond the current ones."""
-        return frozenset((*self.pinned, *self.ignored, *self.renamed, *self.switches))
-
 
 def is_on(value: Any, sentence: str) -> bool:
     """A switch."""
@@ -143,7 +139,7 @@ def current_values(
     `current` are the keys that this code reads. Raises ConfigError where a key is unknown, has another value than the one it is pinned to,
     or contradicts its current name; `where` names the file.
     """
-    known = current | published.known()
+    known = current.union(published.pinned, published.ignored, published.renamed, published.switches)
     values: dict[str, Any] = {}
     theirs: dict[str, Any] = {}
     ignored: list[str] = []

@@ -17,7 +17,7 @@ from latentsync.media.files import check_target, write_json
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from latentsync.data.clip_index import Catalog
-    from latentsync.training.data_check import ExaminedSplit, Overfit
+    from latentsync.training.data_check import Overfit
 
 UNFIT = 1  # something serious was found
 
@@ -46,7 +46,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the checks; the exit code."""
-    from latentsync.training.data_check import SERIOUS, facts_of, findings
+    from latentsync.data.sampling import SYNCNET_LENGTHS, UNET_LENGTHS
+    from latentsync.training import data_check
     from latentsync.training.trainer import cache_folder
 
     if arguments.clips < 1 or not 0 < arguments.seconds < math.inf:
@@ -54,14 +55,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         check_target(arguments.json, [arguments.config])
     config, syncnet = read_configs(arguments.config, arguments.overrides)
+    data = config.data
+    least = data.num_frames * (SYNCNET_LENGTHS if isinstance(config, SyncNetConfig) else UNET_LENGTHS)
     with TemporaryDirectory(prefix="latentsync-") as spare:
-        keeps = config.data.cache_dir is not None or config.data.train_output_dir is not None
-        cache = cache_folder(config.data) if keeps else Path(spare)
-        train, held_out = examine_clips(config, cache, arguments.clips, not arguments.quiet)
+        cache = Path(spare) if data.cache_dir is None and data.train_output_dir is None else cache_folder(data)
+        how = {"min_frames": least, "cache_dir": cache, "limit": arguments.clips, "show_progress": not arguments.quiet}
+        train = data_check.examine("training", data.train_data_dir, data.train_fileslist, **how)
+        held_out = None
+        if data.val_data_dir is not None or data.val_fileslist is not None:
+            held_out = data_check.examine("held-out", data.val_data_dir, data.val_fileslist, **how)
         tried = None if arguments.no_overfit else try_to_learn(syncnet, train.catalog, cache, arguments)
-    facts = {split.name: facts_of(split) for split in (train, held_out) if split is not None}
-    found = findings(config, train, held_out, tried)
-    serious = any(finding.gravity == SERIOUS for finding in found)
+    facts = {split.name: data_check.facts_of(split) for split in (train, held_out) if split is not None}
+    found = data_check.findings(config, train, held_out, tried)
+    serious = any(finding.gravity == data_check.SERIOUS for finding in found)
     print(yaml.safe_dump(facts, sort_keys=False, allow_unicode=True, width=math.inf))
     for finding in found:
         print(f"{finding.gravity:>8}  {finding.topic}: {finding.text}")
@@ -82,27 +88,6 @@ def read_configs(path: Path, overrides: Sequence[str]) -> tuple[Config | SyncNet
     unet = load_config(path, overrides)
     where = unet.data.syncnet_config_path
     return unet, SyncNetConfig() if where is None else load_syncnet_config(where)
-
-
-def examine_clips(
-    config: Config | SyncNetConfig, cache: Path, limit: int, show_progress: bool
-) -> "tuple[ExaminedSplit, ExaminedSplit | None]":
-    """Open and measure the clips that are trained on, and the held-out ones. Raises InputError."""
-    from latentsync.data.clip_index import open_catalog
-    from latentsync.data.sampling import SYNCNET_LENGTHS, UNET_LENGTHS
-    from latentsync.training.data_check import examine
-
-    data = config.data
-    frames = data.num_frames * (SYNCNET_LENGTHS if isinstance(config, SyncNetConfig) else UNET_LENGTHS)
-
-    def split(name: str, folder: Path | None, listed: Path | None) -> "ExaminedSplit":
-        catalog = open_catalog(folder, listed, min_frames=frames, cache_dir=cache, show_progress=show_progress)
-        return examine(name, catalog, folder, limit, show_progress)
-
-    train = split("training", data.train_data_dir, data.train_fileslist)
-    if data.val_data_dir is None and data.val_fileslist is None:
-        return train, None
-    return train, split("held-out", data.val_data_dir, data.val_fileslist)
 
 
 def try_to_learn(syncnet: SyncNetConfig, catalog: "Catalog", cache: Path, arguments: argparse.Namespace) -> "Overfit":

@@ -71,23 +71,18 @@ def download(names: Sequence[str], checkpoints: Path) -> None:
         shutil.rmtree(checkpoints / PARTIAL, ignore_errors=True)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of a download."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch what is asked for and not there, and say what is left; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.download_weights", description="Fetch the weight files that are missing, or say where to get them."
+    )
     parser.add_argument(
         "--versions", nargs="+", choices=VERSIONS, default=VERSIONS[:1], help="versions of the denoiser (default: the newest, %(default)s)"
     )
     parser.add_argument("--names", nargs="+", choices=WEIGHTS, help="only these files")
     parser.add_argument("--training", action="store_true", help="also what training, data processing and evaluation need")
-    add_folder_argument(parser)
-
-
-def add_folder_argument(parser: argparse.ArgumentParser) -> None:
-    """The option for the folder of weight files."""
     parser.add_argument("--checkpoints", type=Path, default=ROOT / CHECKPOINTS, help="folder of weight files (default: %(default)s)")
-
-
-def run(args: argparse.Namespace) -> int:
-    """Fetch what is asked for and not there, and say what is left; the exit code."""
+    args = parser.parse_args(arguments)
     versions = VERSIONS if args.names else args.versions
     missing = missing_weights(args.checkpoints, versions)
     asked = args.names or [name for name, weight in WEIGHTS.items() if not weight.training and name not in ON_REQUEST]
@@ -101,13 +96,6 @@ def run(args: argparse.Namespace) -> int:
     left = [missing[name] for name in wanted if name in missing]
     print("\n".join(["These files are not there:", *left]) if left else "All weight files that were asked for are there.")
     return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(description="Fetch the weight files that are missing, or say where to get them.")
-    add_arguments(parser)
-    return run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentsync.config import SyncNetConfig, load_syncnet_config
-from scripts.training import parse_arguments, train
+from scripts.train_unet import parse_arguments, train_command
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
@@ -26,7 +26,7 @@ def build(config: SyncNetConfig, accelerator: "Accelerator", show_progress: bool
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train SyncNet on a folder of processed clips (aligned faces, 25 frames a second, with sound)."
-    return train(parse_arguments("train_syncnet.sh", description, DEFAULT_CONFIG, arguments), load_syncnet_config, build)
+    return train_command(parse_arguments("train_syncnet.sh", description, DEFAULT_CONFIG, arguments), load_syncnet_config, build)
 
 
 if __name__ == "__main__":

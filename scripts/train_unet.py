@@ -1,13 +1,17 @@
-"""Train the denoiser: `./train_unet.sh --unet_config_path configs/unet/stage1.yaml data.train_data_dir=CLIPS`."""
+"""Train the denoiser: `./train_unet.sh --unet_config_path configs/unet/stage1.yaml data.train_data_dir=CLIPS`.
 
+Other training commands share `train_command`.
+"""
+
+import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from latentsync.config import Config, load_config
-from scripts.training import parse_arguments, train
+from latentsync.cli import INTERRUPTED, run_command
+from latentsync.config import Config, dump_config, load_config
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from accelerate import Accelerator
@@ -19,10 +23,11 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "unet" / "sta
 
 def build(config: Config, accelerator: "Accelerator", show_progress: bool) -> "TrainingTask":
     """Everything the training needs, the validation video included."""
-    from latentsync.training.unet import build_unet, load_training_codec
+    from latentsync.training.trainer import load_codec
+    from latentsync.training.unet import build_unet
     from scripts.validation_video import make_video_validator
 
-    codec = load_training_codec(config, accelerator)
+    codec = load_codec(config, accelerator, config.run.vae_slice_size or None)
     task = build_unet(config, codec, accelerator, show_progress)
     video = make_video_validator(config, codec, accelerator)
     return task if video is None else replace(task, validators=[*task.validators, video])
@@ -31,7 +36,52 @@ def build(config: Config, accelerator: "Accelerator", show_progress: bool) -> "T
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit code."""
     description = "Train the denoiser on a folder of processed clips (aligned faces, 25 frames a second, with sound)."
-    return train(parse_arguments("train_unet.sh", description, DEFAULT_CONFIG, arguments), load_config, build)
+    return train_command(parse_arguments("train_unet.sh", description, DEFAULT_CONFIG, arguments), load_config, build)
+
+
+def parse_arguments(command: str, description: str, default_config: Path, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line of a training; wrong usage ends the program with code 2."""
+    parser = argparse.ArgumentParser(
+        prog=command,
+        description=description,
+        epilog="The same command goes on where it stopped. Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 stopped and saved.",
+    )
+    parser.add_argument("--config_path", "--unet_config_path", type=Path, default=default_config, help="YAML recipe (default %(default)s)")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu keeps everything off a GPU that is there")
+    parser.add_argument("--print_config", action="store_true", help="print the recipe with all overrides and stop")
+    parser.add_argument("--dry_run", action="store_true", help="load and check everything, then stop before the first step")
+    parser.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress bars")
+    parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that win over the recipe, such as data.train_data_dir=clips run.seed=7"
+    )
+    return parser.parse_intermixed_args(arguments)  # options and settings in any order
+
+
+def train_command(
+    parsed: argparse.Namespace,
+    load: Callable[[Path, Sequence[str]], Any],
+    build: "Callable[[Any, Accelerator, bool], TrainingTask]",
+) -> int:
+    """A training command; the exit code. `load` reads recipe and overrides; `build` makes the task, its last argument: show progress."""
+
+    def work() -> bool:
+        config = load(parsed.config_path, parsed.overrides)
+        if parsed.print_config:
+            print(dump_config(config), end="")
+            return True
+        from latentsync.training.trainer import train
+
+        return train(config, build, parsed)
+
+    return run_training(work, parsed)
+
+
+def run_training(work: Callable[[], bool], parsed: argparse.Namespace) -> int:
+    """Do the work of a command line; the exit code. `work` says whether it came to its end, and handles signals itself."""
+    again = "the same command goes on from the last checkpoint."
+    quiet, verbose = parsed.quiet, parsed.verbose
+    return run_command(lambda: 0 if work() else INTERRUPTED, "latentsync", again, quiet=quiet, verbose=verbose, signals=False)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ logger = logging.getLogger("latentsync")
 
 
 class VideoValidator:
-    """Writes `validation/step-00001000.mp4`; nothing is measured. The main process alone does it."""
+    """Writes `validation/step-00001000.mp4`, in the main process alone; nothing is measured."""
 
     name = "video"
 
@@ -40,18 +40,9 @@ class VideoValidator:
         if not self.accelerator.is_main_process:
             return {}
         data, run = self.config.data, self.config.run
-        pipeline = LipsyncPipeline(
-            self.codec,
-            self._encoder,
-            model,
-            self._detector,
-            resolution=data.resolution,
-            num_frames=data.num_frames,
-            mask_name=data.mask,
-            paste=run.paste,
-            match_skin=run.match_skin,
-            use_reference=run.use_reference,
-        )
+        sizes = {"resolution": data.resolution, "num_frames": data.num_frames, "mask_name": data.mask}
+        ways = {"paste": run.paste, "match_skin": run.match_skin, "use_reference": run.use_reference}
+        pipeline = LipsyncPipeline(self.codec, self._encoder, model, self._detector, **sizes, **ways)
         pipeline.set_progress_bar_config(disable=True)
         options = LipsyncOptions(inference_steps=run.inference_steps, guidance_scale=run.guidance_scale, seed=run.seed)
         target = self.folder / f"step-{step:08d}.mp4"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from latentsync.errors import LatentSyncError, WeightsError
 from latentsync.weights import (
+    CHECKPOINTS,
     FLAT_UNET,
     VERSIONS,
     WEIGHTS,
@@ -20,10 +21,9 @@ from latentsync.weights import (
     read_checkpoint,
     read_state_dict,
 )
-from scripts.download_weights import add_arguments, add_folder_argument
-from scripts.download_weights import run as download
+from scripts import download_weights
 
-MEGABYTE = 1e6
+ROOT = Path(__file__).resolve().parents[1]
 ASSUMED = "assumed: the file does not say its version"
 TORCHSCRIPT = {"i3d", "inception"}
 
@@ -43,11 +43,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     for name, words in about.items():
         command = commands.add_parser(name, help=words, description=words)
         command.add_argument("names", nargs="*", metavar="NAME", help=f"only these: {', '.join(WEIGHTS)}")
-        add_folder_argument(command)
-    words = "fetch the files that are missing, or say where to get them (the same as scripts.download_weights)"
-    add_arguments(commands.add_parser("download", help=words, description=words))
+        command.add_argument("--checkpoints", type=Path, default=ROOT / CHECKPOINTS, help="folder of weight files (default: %(default)s)")
+    commands.add_parser("download", help="fetch the files that are missing, or say where to get them: scripts.download_weights")
     parsed = parser.parse_args(arguments)
-    unknown = [name for name in getattr(parsed, "names", None) or () if name not in WEIGHTS]
+    unknown = [name for name in parsed.names if name not in WEIGHTS]
     if unknown:
         parser.error(f"there is no weight file {unknown[0]!r}: the files are {', '.join(WEIGHTS)}")
     return parsed
@@ -65,7 +64,7 @@ def list_files(files: Mapping[str, WeightFile], checkpoints: Path) -> str:
     for name, weight in files.items():
         path = find_weights(name, checkpoints)
         there = "yes" if path else "no" if weight.required else "no (optional)"
-        size = f"{path.stat().st_size / MEGABYTE:.1f} MB" if path else "-"
+        size = f"{path.stat().st_size / 1e6:.1f} MB" if path else "-"
         note = f" ({ASSUMED})" if path == checkpoints / FLAT_UNET and name == f"unet-{VERSIONS[0]}" else ""
         rows.append((name, there, size, str(path or checkpoints / weight.path), weight.purpose + note))
     return in_columns(rows)
@@ -99,15 +98,14 @@ def network_loaders() -> Mapping[str, Callable[[Path], object]]:
     from latentsync.models.unet import UNet3DConditionModel
     from latentsync.models.unet_weights import UNET_PARTS, refuse_misfits, with_current_names, with_own_tables
     from latentsync.models.vae import load_vae
-    from latentsync.pipelines.build import CONFIGS, ROOT
+    from latentsync.pipelines.build import CONFIGS
     from latentsync.third_party.hyperiqa import load_hyperiqa
     from latentsync.third_party.s3fd import load_s3fd
     from latentsync.third_party.syncnet_v2 import load_syncnet_v2
     from latentsync.third_party.videomae import load_videomae
     from latentsync.whisper.audio2feature import load_whisper_encoder
 
-    def load_unet(version: str, path: Path) -> None:
-        """Without reading the values: they stay mapped."""
+    def load_unet(version: str, path: Path) -> None:  # without reading the values: they stay mapped
         config = load_config(ROOT / "configs" / "unet" / CONFIGS[version]).model
         state_dict = with_own_tables(with_current_names(read_state_dict(path, UNET_PARTS)[0]))
         refuse_misfits(config, state_dict, path)
@@ -139,9 +137,10 @@ def try_archive(path: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["download"]:
+        return download_weights.main(arguments[1:])
     parsed = parse_arguments(arguments)
-    if parsed.command == "download":
-        return download(parsed)
     files = {name: WEIGHTS[name] for name in parsed.names or WEIGHTS}
     if parsed.command == "check":
         return check_files(files, parsed.checkpoints, parsed.names)

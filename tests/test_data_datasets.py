@@ -82,11 +82,8 @@ def test_a_unet_sample(catalog, cache, features):
         assert torch.equal(sample.mel[0], mel_window(mels(path), start, LENGTH))
         assert sample.mel.shape == (1, 1, 80, window_length(LENGTH))
         assert sample.moments is None
-
-
-def test_faces_come_at_the_resolution(catalog, cache, features):
-    sample = UNetDataset(catalog, Mels(cache), features, num_frames=LENGTH, resolution=32, seed=1)[0]
-    assert sample.faces.shape == sample.reference.shape == (1, LENGTH, 32, 32, 3)
+    small = UNetDataset(catalog, mels, features, **{**SIZES, "resolution": 32})[0]
+    assert small.faces.shape == small.reference.shape == (1, LENGTH, 32, 32, 3)
 
 
 def test_dropped_audio_is_zero_and_changes_nothing_else(catalog, cache, features):
@@ -156,8 +153,6 @@ def test_batches_hold_their_samples_in_order(catalog, cache):
     assert batch.mouth.shape == (3, LENGTH, CHANNELS)
     assert torch.equal(batch.mel[1], samples[1].mel[0])
     assert batch.problems == ["a sentence"]
-    without = collate([SyncNetDataset(catalog, Mels(cache), **SIZES)[0]])
-    assert without.mouth is None
 
 
 @torch.no_grad()

@@ -97,27 +97,18 @@ def test_fixed_samples_are_the_same_at_every_look_and_shared_fairly(dataset, wor
         assert all(same(one, other) for one, other in zip(share, share, strict=True))
         assert all(batch.clip.tolist() == [position % 3 for position in batch.position.tolist()] for batch in share)
     assert [len(share) for share in shares] == {1: [3], 2: [2, 1], 3: [1, 1, 1]}[world]
-
-
-def test_fewer_fixed_samples_than_processes(dataset):
     assert list(fixed_batches(dataset, 1, 2, rank=1, world=2)) == []
 
 
-@pytest.mark.parametrize("frames", [12, 13, 20])
-def test_references_never_touch_the_target_and_all_pairs_occur(frames):
-    length, rng = 4, np.random.default_rng(0)
-    counts = Counter(choose_unet(rng, frames, length) for _ in range(20_000))
+@pytest.mark.parametrize("frames", [12, 14])
+def test_references_never_touch_the_target_all_pairs_occur_and_all_of_a_target_are_equally_likely(frames):
+    length, draws, rng = 4, 66_000, np.random.default_rng(1)
+    counts = Counter(choose_unet(rng, frames, length) for _ in range(draws))
     starts = range(frames - length + 1)
     assert set(counts) == {(start, other) for start, other in product(starts, starts) if abs(start - other) >= length}
-
-
-def test_targets_are_uniform_and_references_uniform_beside_each():
-    frames, length, draws = 14, 4, 66_000
-    rng = np.random.default_rng(1)
-    counts = Counter(choose_unet(rng, frames, length) for _ in range(draws))
-    for start in range(frames - length + 1):
+    for start in starts:
         beside = [count for (first, _), count in counts.items() if first == start]
-        assert sum(beside) == pytest.approx(draws / 11, rel=0.08)
+        assert sum(beside) == pytest.approx(draws / len(starts), rel=0.08)
         assert max(beside) < 1.3 * min(beside)
 
 

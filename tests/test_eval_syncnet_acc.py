@@ -50,7 +50,7 @@ def test_from_clips_to_a_table(folder: Path, tmp_path: Path, capsys: pytest.Capt
     dataset = SyncNetDataset(
         catalog_of(clips, tmp_path / "c"), Mels(tmp_path / "c"), num_frames=FRAMES, resolution=64, seed=config.run.seed
     )
-    validator = SyncNetValidator(SyncNetStep({}, lower_half=True), fixed_batches(dataset, 7, 7))
+    validator = SyncNetValidator(fixed_batches(dataset, 7, 7), SyncNetStep({}, lower_half=True))
     with torch.no_grad():
         tallies = validator(SyncNetTrainee(network.eval()), 0)
     assert found["loss"] == pytest.approx(tallies["sync"].total / 7, abs=1e-5)

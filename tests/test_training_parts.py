@@ -3,21 +3,20 @@
 import logging
 from pathlib import Path
 
-import cv2
 import pytest
 import torch
 from diffusers import AutoencoderKL
 from torch import nn
 
 from benchmarks.write_random_checkpoint import vae_config
-from latentsync.config import OptimizerConfig, RunConfig, SyncNetConfig, load_syncnet_config
+from latentsync.config import OptimizerConfig, RunConfig, SyncNetConfig, dump_config
 from latentsync.data.sampling import SyncNetBatch
 from latentsync.errors import ConfigError, InputError
 from latentsync.losses.sync import syncnet_frames
 from latentsync.models.syncnet import EncoderSizes, StableSyncNet
 from latentsync.models.vae import LatentCodec
-from latentsync.training.checkpoint import CheckpointStore, check_config, keep_config
-from latentsync.training.logging import TRAINING, VALIDATION, History, HistoryPoint, draw_chart
+from latentsync.training.checkpoint import CONFIG_FILE, CheckpointStore, check_config
+from latentsync.training.logging import TRAINING, VALIDATION, History
 from latentsync.training.syncnet import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
 from latentsync.training.trainer import EMA, ValidationSum, last_line, make_accelerator, make_optimizer, mean_over_processes
 from latentsync.training.unet import freeze
@@ -36,19 +35,6 @@ def test_history_forgets_what_will_be_measured_again(tmp_path: Path) -> None:
     again = History(tmp_path, step=2)
     assert [(point.step, point.kind) for point in again.points()] == [(1, TRAINING), (2, TRAINING), (2, VALIDATION)]
     assert again.was_validated(2) and not again.was_validated(3)
-
-
-def test_a_chart_has_a_panel_for_each_value(tmp_path: Path) -> None:
-    points = [HistoryPoint(step, TRAINING, {"sync": 0.7 - step / 100, "lr": 1.0}) for step in range(20)]
-    points += [
-        HistoryPoint(step, VALIDATION, {"sync": 0.7, "accuracy": 0.5, "accuracy:low": 0.4, "accuracy:high": 0.6}) for step in (0, 10)
-    ]
-    draw_chart(points, tmp_path / "two.png")
-    draw_chart(points[:20], tmp_path / "one.png")
-    two, one = (cv2.imread(str(tmp_path / name)) for name in ("two.png", "one.png"))
-    assert two.shape[1] == pytest.approx(2 * one.shape[1], abs=3) and two.std() > 10
-    draw_chart([], tmp_path / "none.png")
-    assert not (tmp_path / "none.png").exists()
 
 
 def test_shares_of_processes_are_mean_over_processes() -> None:
@@ -108,8 +94,7 @@ def test_chance_is_told_once_with_its_likely_cause() -> None:
 
 
 def test_a_folder_keeps_its_recipe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    keep_config(SyncNetConfig(), tmp_path)
-    assert load_syncnet_config(tmp_path / "config.yaml") == SyncNetConfig()
+    (tmp_path / CONFIG_FILE).write_text(dump_config(SyncNetConfig()))
     (tmp_path / "resume").mkdir()
     changed = SyncNetConfig()
     changed.run.validation_steps = 7
@@ -123,7 +108,7 @@ def test_a_folder_keeps_its_recipe(tmp_path: Path, caplog: pytest.LogCaptureFixt
     heavier.run.loss_weights["mouth"] = 1.0
     with pytest.raises(ConfigError, match=r"another run\.loss_weights\.mouth"):
         check_config(heavier, tmp_path)
-    keep_config(heavier, tmp_path)
+    (tmp_path / CONFIG_FILE).write_text(dump_config(heavier))
     heavier.run.loss_weights["mouth"] = 0.5
     check_config(heavier, tmp_path)
 

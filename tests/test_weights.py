@@ -12,15 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmarks.write_random_checkpoint import (
-    WHISPER_MINUTE,
-    random_weights,
-    unet_config,
-    vae_config,
-    write_unet,
-    write_vae,
-    write_whisper,
-)
+from benchmarks.write_random_checkpoint import WHISPER_MINUTE, random_weights, unet_config, vae_config, write_unet, write_vae, write_whisper
 from latentsync import weights
 from latentsync.app import models as app_models
 from latentsync.config import UNetConfig

@@ -93,19 +93,21 @@ class ClipCache:
     def get(self, path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
         """The array of a clip, mapped into memory (what is written into it stays private); computed where it is missing or damaged.
 
-        Raises:
-            InputError: the clip is gone, or what was computed of it is no finite number somewhere; and what `compute` raises.
-            OutputError: the entry cannot be written.
+        Raises InputError where the clip is gone or a value is not finite, OutputError where the entry cannot be written.
         """
         place = self.place(path)
         found = self._load(place)
         if found is None:
             values = compute()
             if not np.isfinite(values).all():
-                raise InputError(
-                    f"{path} gives numbers that are not finite ({self.kind}): check this clip, and whether the weights are whole"
-                )
-            self._save(place, values)
+                reason = f"gives numbers that are not finite ({self.kind})"
+                raise InputError(f"{path} {reason}: check this clip, and whether the weights are whole")
+            try:
+                with staged(place) as temporary, temporary.open("wb") as file:
+                    np.save(file, np.ascontiguousarray(values), allow_pickle=False)
+            except OSError as error:
+                why = (error.strerror or str(error)).lower()
+                raise OutputError(f"cannot write {place} ({why}): free some space, or give data.cache_dir another disk") from None
             found = self._load(place)
         if found is None:
             raise OutputError(f"{place} cannot be read back: the disk of data.cache_dir looks damaged, name another folder")
@@ -113,18 +115,7 @@ class ClipCache:
 
     @staticmethod
     def _load(place: Path) -> np.ndarray | None:
-        """An entry; None where there is none or what is there is no whole array."""
         try:
             return np.load(place, mmap_mode="c", allow_pickle=False)
         except (OSError, ValueError, EOFError):
             return None
-
-    @staticmethod
-    def _save(place: Path, values: np.ndarray) -> None:
-        with staged(place) as temporary:
-            try:
-                with temporary.open("wb") as file:
-                    np.save(file, np.ascontiguousarray(values), allow_pickle=False)
-            except OSError as error:
-                why = (error.strerror or str(error)).lower()
-                raise OutputError(f"cannot write {place} ({why}): free some space, or give data.cache_dir another disk") from None

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from latentsync.constants import VIDEO_FPS
 from latentsync.data.cache import open_video, stamp
 from latentsync.errors import InputError, OutputError
-from latentsync.media.files import check_readable, read_paths, walk_media
+from latentsync.media.files import check_readable, read_paths, read_record, walk_media
 from latentsync.media.probe import PROBE_SECONDS, probe
 
 logger = logging.getLogger(__name__)
@@ -121,10 +121,9 @@ def _usable_clips(
             known = dict(zip(some, pool.map(records.find, some), strict=True))
             unknown = [path for path, properties in known.items() if properties is None]
             opened = dict(zip(unknown, pool.map(read_with_stamps, unknown), strict=True))
-            if opened:
-                records.add(opened)
+            records.add(opened)
             for path, recorded in known.items():
-                properties = opened[path][1] if recorded is None else recorded
+                properties = recorded or opened[path][1]
                 if reason := _rejection(properties, min_frames):
                     rejected[path] = reason
                 else:
@@ -195,6 +194,8 @@ class ClipRecords:
 
     def add(self, found: dict[Path, tuple[str, ClipProperties]]) -> None:
         """Record more, in one write. Raises OutputError."""
+        if not found:
+            return
         lines = [json.dumps({"path": str(path), "stamps": stamps} | asdict(properties)) for path, (stamps, properties) in found.items()]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -233,11 +234,9 @@ def read_properties(path: Path) -> ClipProperties:
         return ClipProperties(problem=str(error).removeprefix(f"{path} "))
     seconds = None if audio is None else audio.duration or info.duration or 0.0
     lag = 0.0 if audio is None else (audio.start_time or 0.0) - (video.start_time or 0.0)
-    try:
-        mouth = json.loads(sidecar(path).read_text(encoding="utf-8"))["mouth"]["values"]
-    except (OSError, ValueError, LookupError, TypeError):
-        mouth = None
-    return ClipProperties(frames, fps, video.width, video.height, seconds, lag, bool(mouth))
+    mouth = read_record(sidecar(path)).get("mouth")
+    has_mouth = isinstance(mouth, dict) and bool(mouth.get("values"))
+    return ClipProperties(frames, fps, video.width, video.height, seconds, lag, has_mouth)
 
 
 def sidecar(path: Path) -> Path:
@@ -258,7 +257,7 @@ def read_mouth(clip: Path) -> np.ndarray:
 
 
 def counterpart_path(path: Path) -> Path:
-    """Where the other clip of a counterfactual pair lies, whichever of the two this is."""
+    """Path of the other clip of a counterfactual pair, whichever of the two this is."""
     stem = path.stem.removesuffix(PAIR_SUFFIX) if path.stem.endswith(PAIR_SUFFIX) else path.stem + PAIR_SUFFIX
     return path.with_name(stem + path.suffix)
 

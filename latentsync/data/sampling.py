@@ -26,28 +26,6 @@ def sample_generator(seed: int, position: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
 
-class Faces:
-    """Faces of clips by number, at `resolution` pixels a side.
-
-    With a `cache_dir` decoded clips are kept there (3 x resolution x resolution bytes a frame), for trainings that decoding holds up.
-    """
-
-    def __init__(self, resolution: int, cache_dir: Path | None = None) -> None:
-        self.resolution = resolution
-        self._cache = None if cache_dir is None else ClipCache(cache_dir, f"faces-{resolution}")
-
-    def __call__(self, clip: ClipInfo, indices: Sequence[int]) -> Tensor:
-        """Frames in this order: uint8 f h w 3, RGB. Raises InputError where one cannot be decoded."""
-        if self._cache is None:
-            return resize_faces(read_frames(clip.path, indices), self.resolution)
-        kept = self._cache.get(clip.path, lambda: self._decode(clip))
-        return torch.from_numpy(kept[list(indices)])
-
-    def _decode(self, clip: ClipInfo) -> np.ndarray:
-        """All faces of a clip: uint8 n h w 3."""
-        return np.concatenate([resize_faces(piece, self.resolution).numpy() for piece in read_pieces(clip.path, clip.frames)])
-
-
 class SampleIndex(NamedTuple):
     """One entry of the endless sequence of samples that a training sees."""
 
@@ -151,13 +129,16 @@ FAILURES_IN_A_ROW = 20  # clips in a row that cannot be read before a training g
 
 
 class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
-    """Samples by `SampleIndex`: everything random in one comes from (seed, position), so it does not matter which process makes it."""
+    """Samples by `SampleIndex`: everything random in one comes from (seed, position), so it does not matter which process makes it.
+
+    In the folder `faces_cache` decoded clips are kept (3 x resolution x resolution bytes a frame), for trainings that decoding holds up.
+    """
+
+    batch_type: type[BatchType]
 
     def __init__(self, catalog: Catalog, *, num_frames: int, resolution: int, seed: int, faces_cache: Path | None = None) -> None:
-        self.catalog = catalog
-        self.num_frames = num_frames
-        self.faces = Faces(resolution, faces_cache)
-        self.seed = seed
+        self.catalog, self.num_frames, self.resolution, self.seed = catalog, num_frames, resolution, seed
+        self._faces = None if faces_cache is None else ClipCache(faces_cache, f"faces-{resolution}")
         self._broken: dict[int, str] = {}  # clips that this process could not read
 
     def __len__(self) -> int:
@@ -174,7 +155,11 @@ class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
             if clip in self._broken:
                 continue
             try:
-                return self.sample(SampleIndex(position, clip), self.catalog.clips[clip], generator(self.seed, position), problems)
+                tensors = self.sample(self.catalog.clips[clip], generator(self.seed, position), problems)
+                tensors |= {"position": torch.tensor(position), "clip": torch.tensor(clip)}
+                return self.batch_type(
+                    problems=problems, **{name: None if value is None else value[None] for name, value in tensors.items()}
+                )
             except InputError as error:
                 self._broken[clip] = f"{error}"
                 problems.append(f"{error} (the next clip takes its place)")
@@ -182,8 +167,18 @@ class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
         raise InputError(f"{attempts} clips in a row cannot be read, the last because: {last}")
 
     @abstractmethod
-    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> BatchType:
-        """A batch of one from this very clip. Raises InputError."""
+    def sample(self, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> dict[str, Tensor | None]:
+        """The tensors of one sample from this very clip, by their names in the batch, without its first axis. Raises InputError."""
+
+    def faces(self, clip: ClipInfo, indices: Sequence[int]) -> Tensor:
+        """Frames of a clip in this order: uint8 f h w 3, RGB. Raises InputError where one cannot be decoded."""
+        if self._faces is None:
+            return resize_faces(read_frames(clip.path, indices), self.resolution)
+
+        def decode() -> np.ndarray:
+            return np.concatenate([resize_faces(piece, self.resolution).numpy() for piece in read_pieces(clip.path, clip.frames)])
+
+        return torch.from_numpy(self._faces.get(clip.path, decode)[list(indices)])
 
     def frames_of(self, clip: ClipInfo, mel: Tensor, lengths: int) -> int:
         """Frames of a clip to choose windows from, given the mel of its sound. InputError where `lengths` windows do not fit."""
@@ -202,11 +197,6 @@ def collate(samples: Sequence[BatchType]) -> BatchType:
         values = [getattr(sample, name) for sample in samples]  # each 1 ...
         joined[name] = None if any(value is None for value in values) else torch.cat(values)
     return type(samples[0])(**joined)
-
-
-def whole(value: int) -> Tensor:
-    """A whole number as a batch of one: int64 1."""
-    return torch.tensor([value])
 
 
 _EPOCHS_KEPT = 2  # a batch may straddle two epochs

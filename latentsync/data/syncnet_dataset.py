@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latentsync.data.clip_index import Catalog, ClipInfo, read_mouth
-from latentsync.data.sampling import SYNCNET_LENGTHS, ClipDataset, SampleIndex, SyncNetBatch, choose_syncnet, whole
+from latentsync.data.sampling import SYNCNET_LENGTHS, ClipDataset, SyncNetBatch, choose_syncnet
 from latentsync.errors import InputError
 from latentsync.mel import mel_window
 
@@ -18,6 +18,8 @@ CACHED_CLIPS = 2000  # clips whose mouth channels a process keeps in memory, som
 
 class SyncNetDataset(ClipDataset[SyncNetBatch]):
     """Samples for SyncNet (LatentSync, arXiv 2412.09262; the pairs are those of Wav2Lip, arXiv 2008.10010)."""
+
+    batch_type = SyncNetBatch
 
     def __init__(
         self,
@@ -41,27 +43,15 @@ class SyncNetDataset(ClipDataset[SyncNetBatch]):
         self.mels, self.with_mouth = mels, with_mouth
         self._read_mouth = lru_cache(CACHED_CLIPS)(read_mouth)  # parsing the text takes time
 
-    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> SyncNetBatch:
+    def sample(self, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> dict[str, Tensor | None]:
         mel, length = self.mels(clip.path), self.num_frames
         choice = choose_syncnet(rng, self.frames_of(clip, mel, SYNCNET_LENGTHS), length)
         faces = self.faces(clip, range(choice.pictures, choice.pictures + length))
-        visual_mouth, audio_mouth = self._mouths(clip, choice.pictures, choice.sound)
-        return SyncNetBatch(
-            position=whole(index.position),
-            clip=whole(index.clip),
-            problems=problems,
-            faces=faces[None],
-            mel=mel_window(mel, choice.sound, length)[None].clone(),
-            label=torch.tensor([float(choice.label)]),
-            mouth=visual_mouth,
-            audio_mouth=audio_mouth,
-        )
-
-    def _mouths(self, clip: ClipInfo, *starts: int) -> list[Tensor | None]:
-        """Mouth channels of the windows that begin at `starts`: each 1 f k; None where they are not wanted."""
+        sample = {"faces": faces, "mel": mel_window(mel, choice.sound, length).clone(), "label": torch.tensor(float(choice.label))}
         if not self.with_mouth:
-            return [None] * len(starts)
+            return sample
         values = torch.from_numpy(self._read_mouth(clip.path))  # n k
-        if len(values) < max(starts) + self.num_frames:
+        if len(values) < max(choice.pictures, choice.sound) + length:
             raise InputError(f"{clip.path} comes with mouth channels of {len(values)} frames only: render this clip again")
-        return [values[start : start + self.num_frames][None] for start in starts]
+        mouth, audio_mouth = (values[start : start + length] for start in (choice.pictures, choice.sound))
+        return {**sample, "mouth": mouth, "audio_mouth": audio_mouth}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from latentsync.data.clip_index import Catalog, ClipInfo, find_counterparts
 from latentsync.data.features import Features, LatentStore
-from latentsync.data.sampling import UNET_LENGTHS, ClipDataset, SampleIndex, UNetBatch, choose_unet, whole
+from latentsync.data.sampling import UNET_LENGTHS, ClipDataset, UNetBatch, choose_unet
 from latentsync.mel import mel_window
 
 
@@ -23,6 +23,8 @@ class UNetDataset(ClipDataset[UNetBatch]):
             counterpart's same frames are the reference: nothing in the pictures says what is said. Other clips are their own source.
         with_faces: give the target's faces beside cached latents, too, for losses that compare faces.
     """
+
+    batch_type = UNetBatch
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class UNetDataset(ClipDataset[UNetBatch]):
         self.audio_dropout, self.with_faces, self.counterfactual_pairs = audio_dropout, with_faces, counterfactual_pairs
         self.counterparts = find_counterparts(catalog.clips) if counterfactual_pairs else {}
 
-    def sample(self, index: SampleIndex, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> UNetBatch:
+    def sample(self, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> dict[str, Tensor | None]:
         mel, length, counterpart = self.mels(clip.path), self.num_frames, self.counterparts.get(clip.path)
         frames, source_mel = self.frames_of(clip, mel, UNET_LENGTHS), None
         if counterpart is not None:
@@ -54,28 +56,21 @@ class UNetDataset(ClipDataset[UNetBatch]):
         reference = reference if counterpart is None else start
         dropped = rng.random() < self.audio_dropout
         audio = self.features.window(clip.path, start, start + length)
-        target_mel = mel_window(mel, start, length)[None].clone()
+        target_mel = mel_window(mel, start, length).clone()
         if self.counterfactual_pairs:
-            source_mel = torch.zeros_like(target_mel) if source_mel is None else mel_window(source_mel, start, length)[None].clone()
-        return UNetBatch(
-            position=whole(index.position),
-            clip=whole(index.clip),
-            problems=problems,
-            audio=(torch.zeros_like(audio) if dropped else audio)[None],
-            mel=target_mel,
-            source_mel=source_mel,
-            **self._pictures(clip, counterpart or clip, start, reference),
-        )
+            source_mel = torch.zeros_like(target_mel) if source_mel is None else mel_window(source_mel, start, length).clone()
+        sound = {"audio": torch.zeros_like(audio) if dropped else audio, "mel": target_mel, "source_mel": source_mel}
+        return sound | self._pictures(clip, counterpart or clip, start, reference)
 
     def _pictures(self, clip: ClipInfo, source: ClipInfo, start: int, reference: int) -> dict[str, Tensor]:
-        """The latents, or the faces, of a sample, by their names in the batch: 1 f ... each."""
+        """The latents, or the faces, of a sample, by their names in the batch: f ... each."""
         length = self.num_frames
         target, other = range(start, start + length), range(reference, reference + length)
         if self.latents is not None:
             windows = ((clip.path, start), (source.path, start), (source.path, reference))
-            moments = {"moments": self.latents.moments(*windows, length)[None]}
-            return moments | ({"faces": self.faces(clip, target)[None]} if self.with_faces else {})
-        both = self.faces(source, [*target, *other])[None]
+            moments = {"moments": self.latents.moments(*windows, length)}
+            return moments | ({"faces": self.faces(clip, target)} if self.with_faces else {})
+        both = self.faces(source, [*target, *other])
         if not self.counterfactual_pairs:
-            return {"faces": both[:, :length], "reference": both[:, length:]}
-        return {"faces": self.faces(clip, target)[None], "source": both[:, :length], "reference": both[:, length:]}
+            return {"faces": both[:length], "reference": both[length:]}
+        return {"faces": self.faces(clip, target), "source": both[:length], "reference": both[length:]}

@@ -81,7 +81,10 @@ class SyncLoss(nn.Module):
         side = predicted.shape[-1] * (VAE_FACTOR if self.latent_space else 1)
         self.check(predicted.shape[1], side)
         dtype = next(self.network.parameters()).dtype
-        frames = syncnet_frames(self._resized(predicted), self._lower_half)
+        if predicted.shape[-2:] != (self._side, self._side):
+            resized = F.interpolate(predicted.float().flatten(0, 1), size=(self._side,) * 2, mode="bicubic", align_corners=False)
+            predicted = resized.unflatten(0, predicted.shape[:2])
+        frames = syncnet_frames(predicted, self._lower_half)
         visual, audio = self.network(frames.to(dtype), mel.to(dtype))
         fits = torch.ones(len(visual), device=visual.device)
         misfit = cosine_loss(visual, audio, fits)
@@ -101,14 +104,6 @@ class SyncLoss(nn.Module):
                 f"SyncNet was trained on latents of faces of {self._side * VAE_FACTOR} pixels and these are of {resolution}: "
                 "change data.resolution, or name another SyncNet in data.syncnet_config_path."
             )
-
-    def _resized(self, predicted: Tensor) -> Tensor:
-        """b f c h w at SyncNet's size."""
-        size = (self._side, self._side)
-        if predicted.shape[-2:] == size:
-            return predicted
-        frames = F.interpolate(predicted.float().flatten(0, 1), size=size, mode="bicubic", align_corners=False)
-        return frames.unflatten(0, predicted.shape[:2])
 
 
 def load_sync_loss(config_path: Path, weights: Path) -> SyncLoss:

@@ -17,9 +17,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
 
-from latentsync.config import Config, SyncNetConfig, dump_config
+from latentsync.config import TrainingConfig, dump_config
 from latentsync.errors import ConfigError, LatentSyncError, OutputError, first_line
-from latentsync.media.files import STAGING_PREFIX, FolderLock, staged, write_json, write_text
+from latentsync.media.files import STAGING_PREFIX, staged, write_json
 from latentsync.published_config import OLD_KEYS, leaves
 from latentsync.weights import is_whole_archive
 
@@ -52,10 +52,6 @@ class CheckpointStore:
     def __init__(self, folder: Path, keep_last: int) -> None:
         self.folder, self.keep_last = folder, keep_last
 
-    def weights(self) -> list[Path]:
-        """Files of published weights, oldest first."""
-        return sorted((self.folder / "checkpoints").glob("checkpoint-*.pt"))
-
     def states(self) -> list[Path]:
         """Folders to go on from, oldest first; each is whole."""
         return sorted(path for path in (self.folder / "resume").glob("step-*") if re.fullmatch(r"step-\d+", path.name))
@@ -74,7 +70,7 @@ class CheckpointStore:
             accelerator.save_state(str(unfinished), safe_serialization=True)
             if accelerator.is_main_process:
                 write_json(unfinished / _POSITION, asdict(position))
-                save_weights(self._weights_of(position.step), published)
+                self._write(position.step, published)
         with self._agreed(accelerator, unfinished):
             if accelerator.is_main_process:
                 if state.exists():  # the same step again
@@ -86,10 +82,11 @@ class CheckpointStore:
         """Write the published file of a step anew; called by all processes. Raises OutputError; the file before is whole then."""
         with self._agreed(accelerator):
             if accelerator.is_main_process:
-                save_weights(self._weights_of(step), published)
+                self._write(step, published)
 
-    def _weights_of(self, step: int) -> Path:
-        return self.folder / "checkpoints" / f"checkpoint-{step:08d}.pt"
+    def _write(self, step: int, published: Mapping[str, Any]) -> None:
+        with staged(self.folder / "checkpoints" / f"checkpoint-{step:08d}.pt") as temporary:
+            torch.save(dict(published), temporary)
 
     def load(self, accelerator: Accelerator) -> Position:
         """Go on from the newest state that can be read, else from the start. Raises LatentSyncError where there are states and none can."""
@@ -118,8 +115,7 @@ class CheckpointStore:
             if isinstance(error, torch.OutOfMemoryError) or loader_was_killed(error):
                 raise
             problem = str(getattr(error, "strerror", None) or error)
-        problems = gather_object([problem])
-        reason = next((text for text in problems if text), None)
+        reason = next((text for text in gather_object([problem]) if text), None)
         if reason is None:
             return
         if accelerator.is_main_process and unfinished is not None:
@@ -134,7 +130,7 @@ class CheckpointStore:
             shutil.rmtree(state)
         for unfinished in (self.folder / "resume").glob(f"{STAGING_PREFIX}*"):  # of a process that was killed: the folder is locked
             shutil.rmtree(unfinished, ignore_errors=True)
-        for file in self.weights()[: -self.keep_last]:
+        for file in sorted((self.folder / "checkpoints").glob("checkpoint-*.pt"))[: -self.keep_last]:
             file.unlink()
 
 
@@ -158,16 +154,7 @@ def _load(accelerator: Accelerator, state: Path) -> tuple[Position, str | None]:
     return position, None
 
 
-def save_weights(path: Path, published: Mapping[str, Any]) -> None:
-    """A file in the published format, whole or not at all. Raises OutputError."""
-    with staged(path) as temporary:
-        try:
-            torch.save(dict(published), temporary)
-        except _WRITE_FAILED as error:
-            raise OutputError(f"cannot write {path}: {first_line(error)}") from None
-
-
-def check_config(config: Config | SyncNetConfig, folder: Path) -> None:
+def check_config(config: TrainingConfig, folder: Path) -> None:
     """Log what has changed since a training began in this folder. Raises ConfigError where that trains another network."""
     path = folder / CONFIG_FILE
     before = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
@@ -183,16 +170,6 @@ def check_config(config: Config | SyncNetConfig, folder: Path) -> None:
         )
     if changed:
         logger.info("Changed since the last start: %s", ", ".join(changed))
-
-
-def keep_config(config: Config | SyncNetConfig, folder: Path) -> None:
-    """Write the configuration into an output folder. Raises OutputError."""
-    write_text(folder / CONFIG_FILE, dump_config(config))
-
-
-def output_lock(folder: Path) -> FolderLock:
-    """Keeps a second training out of an output folder."""
-    return FolderLock(folder, ".training-lock", "is in use by another training: wait for it, or set another data.train_output_dir")
 
 
 def loader_was_killed(error: BaseException) -> bool:

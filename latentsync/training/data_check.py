@@ -25,7 +25,7 @@ from tqdm import tqdm
 from latentsync.config import Config, SyncNetConfig
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.data.cache import read_pieces
-from latentsync.data.clip_index import Catalog, ClipInfo, sidecar
+from latentsync.data.clip_index import Catalog, ClipInfo, open_catalog, sidecar
 from latentsync.data.sampling import ClipDataset, SampleIndex, SyncNetBatch, collate
 from latentsync.errors import InputError
 from latentsync.faces.mask import to_pixels
@@ -78,17 +78,15 @@ CERTAIN, PLACED = 5.0, 7.0  # standard errors from which the measured lag, and t
 _MOUTH_X, _MOUTH_Y = (0.2, 0.8), (0.5, 0.95)  # where the mouth of an aligned face lies, shares of width and height
 
 
-@dataclass(frozen=True)
-class ClipOrigin:
+class ClipOrigin(NamedTuple):
     """Where a clip comes from."""
 
-    source: str  # the person, where a sidecar names one; else the folder or the recording that the clip was cut from
+    source: str  # the person, where a sidecar names one; else the folder or the recording that it was cut from
     voice: str | None = None  # where a sidecar names one
     guessed: bool = False  # the source is taken from the file's name alone
 
 
-@dataclass(frozen=True)
-class ClipMeasures:
+class ClipMeasures(NamedTuple):
     """What one clip shows."""
 
     path: Path
@@ -126,7 +124,7 @@ class LagCorrelation:
         return (float(column) + 0.5) / GRID, (float(row) + 0.5) / GRID
 
     def place_certainty(self) -> float:
-        """The correlation at that place in units of what chance gives; the largest of so many is 4 or 5 by chance alone."""
+        """The correlation at that place in units of what chance gives; of so many the largest is 4 or 5 by chance."""
         return float(self.cells.max() * np.sqrt(_INDEPENDENT / max(1, len(self.mouths))))
 
 
@@ -142,36 +140,36 @@ class ExaminedSplit:
     correlation: LagCorrelation = field(default_factory=LagCorrelation)
 
     def sources(self) -> Counter[str]:
-        """Clips of each source."""
         return Counter(origin.source for origin in self.origins)
 
     def voices(self) -> Counter[str]:
-        """Clips of each voice, as far as voices are known."""
         return Counter(origin.voice for origin in self.origins if origin.voice)
 
 
-def examine(name: str, catalog: Catalog, folder: Path | None, limit: int, show_progress: bool = False) -> ExaminedSplit:
-    """Everything that can be known about some clips, found in `folder`; at most `limit` of them, evenly spread, are decoded."""
+def examine(
+    name: str, folder: Path | None, fileslist: Path | None, *, min_frames: int, cache_dir: Path, limit: int, show_progress: bool = False
+) -> ExaminedSplit:
+    """Everything that can be known about clips, see `open_catalog`; at most `limit` of them, evenly spread, are decoded."""
+    catalog = open_catalog(folder, fileslist, min_frames=min_frames, cache_dir=cache_dir, show_progress=show_progress)
     paths = [clip.path for clip in catalog.clips]
     root = folder.absolute() if folder is not None else Path(os.path.commonpath([path.parent for path in paths]))
     chosen = [catalog.clips[place * len(paths) // limit] for place in range(limit)] if limit < len(paths) else catalog.clips
     split = ExaminedSplit(name, catalog, read_origins(paths, root))
 
-    def measure(clip: ClipInfo) -> "tuple[ClipMeasures, Correlations | None] | str":
+    def measure(clip: ClipInfo) -> "tuple[ClipMeasures | None, Correlations | None, str | None]":
         try:
-            return measure_clip(clip.path, min(clip.frames, MEASURED_FRAMES))
+            return *measure_clip(clip.path, min(clip.frames, MEASURED_FRAMES)), None
         except InputError as error:
-            return str(error)
+            return None, None, str(error)
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="data check") as pool:
         results = tqdm(
             pool.map(measure, chosen), "measuring", len(chosen), unit="clip", disable=None if show_progress else True, leave=False
         )
-        for clip, found in zip(chosen, results, strict=True):
-            if isinstance(found, str):
-                split.broken[clip.path] = found
+        for clip, (measures, correlations, problem) in zip(chosen, results, strict=True):
+            if problem is not None:
+                split.broken[clip.path] = problem
                 continue
-            measures, correlations = found
             split.measured.append(measures)
             if correlations is not None:
                 split.correlation.add(*correlations)
@@ -294,16 +292,14 @@ def _near_duplicates(clips: Iterable[ClipMeasures]) -> list[list[Path]]:
 
 def _exact_duplicates(paths: Iterable[Path]) -> list[list[Path]]:
     """Groups of files with the same bytes; only files of equal size are read."""
-    sizes: dict[int, list[Path]] = defaultdict(list)
     groups: dict[bytes, list[Path]] = defaultdict(list)
-    path = None
     try:
-        for path in paths:
-            sizes[path.stat().st_size].append(path)
-        for path in (path for alike in sizes.values() if len(alike) > 1 for path in alike):
+        sizes = {path: path.stat().st_size for path in paths}
+        counts = Counter(sizes.values())
+        for path in (path for path, size in sizes.items() if counts[size] > 1):
             groups[hashlib.blake2b(path.read_bytes()).digest()].append(path)
     except OSError as error:
-        raise InputError(f"{path} cannot be read any more ({error.strerror}): run the check again when the clips do not change") from None
+        raise InputError(f"{error.filename} cannot be read any more ({error.strerror}): run the check again when no clip changes") from None
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -17,14 +17,14 @@ from latentsync.config import SyncNetConfig
 from latentsync.constants import LATENT_CHANNELS, RGB, VAE_FACTOR
 from latentsync.data.clip_index import Catalog, read_mouth
 from latentsync.data.features import Mels
-from latentsync.data.sampling import SYNCNET_LENGTHS, SyncNetBatch, fixed_batches, sample_generator
+from latentsync.data.sampling import SYNCNET_LENGTHS, SyncNetBatch, sample_generator
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.errors import ConfigError, InputError, first_line
 from latentsync.faces.mask import to_pixels
 from latentsync.losses.sync import accuracy, cosine_loss, infonce_loss, syncnet_frames
 from latentsync.mel import BANDS, window_length
 from latentsync.models.syncnet import SyncNet, make_syncnet
-from latentsync.models.vae import LatentCodec, load_vae
+from latentsync.models.vae import LatentCodec
 from latentsync.training.logging import TRAINING, VALIDATION, History
 from latentsync.training.trainer import (
     BatchValidator,
@@ -32,9 +32,8 @@ from latentsync.training.trainer import (
     TrainingTask,
     ValidationSum,
     cache_folder,
-    clip_namer,
-    default_weights,
-    half_precision,
+    held_out_batches,
+    load_codec,
     open_catalogs,
     seed_everything,
     start_weights,
@@ -49,7 +48,6 @@ RECENT = 200  # steps whose mean loss is compared with chance
 FEW_CLIPS, SMALL_BATCH = 1000, 128  # below these it learns late, or never begins to
 SCALE_CLIPS = 64  # clips whose mouths say how much each channel varies
 MIN_DEVIATION = 1e-2  # channels that hardly move are not blown up
-VAE_SLICE = 64  # faces that go through the autoencoder at once
 SYNC, INFONCE, MOUTH = "sync", "infonce", "mouth"
 _NETWORK = "syncnet."  # prefix of the published weights among the trainee's
 _HINT = "name the configuration that it was trained with"
@@ -217,22 +215,16 @@ def build_syncnet(config: SyncNetConfig, accelerator: Accelerator, show_progress
         load_strict(network, read_state_dict(start)[0], start, _HINT)
     codec = load_codec(config, accelerator) if data.latent_space else None
     step = SyncNetStep(run.loss_weights, lower_half=data.lower_half, codec=codec, seed=run.seed)
-    validators = []
-    if held_out is not None:
-        rank, world = accelerator.process_index, accelerator.num_processes
-        batches = fixed_batches(dataset(held_out), run.num_val_clips, data.batch_size, rank, world, data.num_workers)
-        validators.append(SyncNetValidator(step, batches))
+    validators = [] if held_out is None else [SyncNetValidator(held_out_batches(dataset(held_out), config, accelerator), step)]
     batch = data.batch_size * run.gradient_accumulation_steps * accelerator.num_processes
     return TrainingTask(
         model=trainee,
         step=step,
         dataset=training_set,
-        num_clips=len(train.clips),
         publish=publish,
-        clip_name=clip_namer(train),
         validators=validators,
         publishes_curves=True,
-        watch=ChanceWatch(run.chance_steps, batch, len(train.clips)),
+        watch=ChanceWatch(run.chance_steps, batch, len(train)),
     )
 
 
@@ -250,13 +242,6 @@ def check_sizes(config: SyncNetConfig) -> None:
             f"SyncNet's blocks (model) do not fit {data.num_frames} faces of {data.resolution} pixels: {first_line(error)}; change "
             "data.resolution, data.num_frames or the factors."
         ) from None
-
-
-def load_codec(config: SyncNetConfig, accelerator: Accelerator) -> LatentCodec:
-    """The autoencoder for a SyncNet of latents."""
-    codec = load_vae(config.weights.vae or default_weights("vae").parent, half_precision(accelerator)).to(accelerator.device)
-    codec.slice_size = VAE_SLICE
-    return codec
 
 
 def mouth_scale(catalog: Catalog) -> torch.Tensor:

@@ -4,12 +4,12 @@ To resume a training, run the same command again: it goes on from the newest che
 and weights as a training that was never stopped.
 """
 
+import argparse
 import contextlib
 import logging
 import math
 import signal
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,21 +26,23 @@ from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from scipy.stats import binomtest
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import latentsync
-from latentsync.config import CkptConfig, OptimizerConfig, RunConfig, TrainingDataConfig
+from latentsync.config import CkptConfig, OptimizerConfig, RunConfig, TrainingConfig, TrainingDataConfig, dump_config
 from latentsync.data.clip_index import Catalog, open_catalog
-from latentsync.data.sampling import Batch, IndexSampler, make_loader
+from latentsync.data.sampling import Batch, ClipDataset, IndexSampler, fixed_batches, make_loader
 from latentsync.errors import ConfigError, InputError, LatentSyncError, OutOfMemoryError, first_line
-from latentsync.training.checkpoint import KILLED, CheckpointStore, Position, loader_was_killed
+from latentsync.media.files import FolderLock, write_text
+from latentsync.models.vae import LatentCodec, load_vae
+from latentsync.training.checkpoint import CONFIG_FILE, KILLED, CheckpointStore, Position, check_config, loader_was_killed
 from latentsync.training.logging import TRAINING, VALIDATION, History, draw_chart
 from latentsync.weights import CHECKPOINTS, weights_path
 
 logger = logging.getLogger(__name__)
 
-CHART = "loss_chart.png"
+CHART, LOCK_FILE = "loss_chart.png", ".training-lock"
 MAX_LOST_STEPS = 20  # steps without a finite loss, one after another, that loss scaling may take to find its scale
 MIN_SCALE = 1.0  # each step without a finite loss halves the scale of the loss; below this gradients in half precision become zeros
 STARVED = 0.3  # share of the time spent waiting for data above which the user is told ...
@@ -49,6 +51,7 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ROOT = Path(latentsync.__file__).resolve().parents[1]
 PROCESS_TIMEOUT = timedelta(hours=2)  # processes wait for each other so long: one of them may be filling a cache
 HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+VAE_SLICE = 64  # faces that go through the autoencoder at once
 
 Losses = dict[str, Tensor]  # loss -> its mean over the batch, a scalar
 # Network, batch -> losses. Everything random in it comes from the batch's positions, or from torch's global generator.
@@ -56,13 +59,31 @@ TrainingStep = Callable[[nn.Module, Any], Losses]
 Publish = Callable[[Mapping[str, Tensor], int, History], dict[str, Any]]  # weights, step, history -> what the published file holds
 
 
-class TrainingConfig(Protocol):
-    """What the configurations of all trainings have."""
+def train(config: TrainingConfig, build: "Callable[[Any, Accelerator, bool], TrainingTask]", options: argparse.Namespace) -> bool:
+    """Build and train in the output folder of a configuration; False where it was stopped before the end. Raises LatentSyncError.
 
-    data: TrainingDataConfig
-    run: RunConfig
-    optimizer: OptimizerConfig
-    ckpt: CkptConfig
+    Args:
+        build: makes the task of the configuration; its last argument says whether to show progress.
+        options: of the command line: device, dry_run, quiet.
+    """
+    accelerator, folder = make_accelerator(config.run, options.device), output_folder(config.data)
+    is_main = accelerator.is_main_process
+    if not is_main:
+        logging.getLogger("latentsync").setLevel(logging.ERROR)
+        for name in ("latentsync.training.trainer", "latentsync.data.features"):  # clips that only this process reads
+            logging.getLogger(name).setLevel(logging.WARNING)
+    in_use = "is in use by another training: wait for it, or set another data.train_output_dir"
+    with FolderLock(folder, LOCK_FILE, in_use) if is_main else contextlib.nullcontext():
+        if is_main:
+            check_config(config, folder)
+        task = build(config, accelerator, not options.quiet)
+        if is_main:
+            write_text(folder / CONFIG_FILE, dump_config(config))
+        trainer = Trainer(accelerator, task, config, show_progress=not options.quiet)
+        if options.dry_run:
+            logger.info("Everything is there; %d steps would be trained", config.run.max_train_steps)
+            return True
+        return trainer.train()
 
 
 class ValidationSum(NamedTuple):
@@ -87,10 +108,8 @@ class TrainingTask:
 
     model: nn.Module  # parameters that shall not be trained have requires_grad off
     step: TrainingStep
-    dataset: "Dataset[Batch]"  # indexed by `SampleIndex`
-    num_clips: int
+    dataset: "ClipDataset[Any]"
     publish: Publish
-    clip_name: Callable[[int], str]  # index of a clip -> what to call it in a message
     validators: Sequence[Validator] = ()
     watch: Callable[[int, Mapping[str, float]], str | None] | None = None  # step, its losses -> advice for the user, if there is any
     prepare: Callable[[], None] = lambda: None  # what takes long and is needed before the first step; called on every process
@@ -168,7 +187,7 @@ class Trainer:
         """Batches from the samples on that no process has seen; another number of processes than before may skip a few."""
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         start = -(-self.position.samples // (self.batch_size * world))  # batches
-        sampler = IndexSampler(self.task.num_clips, seed=self.run.seed, batch_size=self.batch_size, rank=rank, world=world, start=start)
+        sampler = IndexSampler(len(self.task.dataset), seed=self.run.seed, batch_size=self.batch_size, rank=rank, world=world, start=start)
         return make_loader(self.task.dataset, sampler, self.config.data.num_workers, self.accelerator.device.type == "cuda")
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
@@ -247,7 +266,7 @@ class Trainer:
         self._lost_steps = self._lost_steps + 1 if bad else 0
         scaler = self.accelerator.scaler
         if bad and (scaler is None or self._lost_steps > MAX_LOST_STEPS or scaler.get_scale() < MIN_SCALE):
-            names = ", ".join(sorted({self.task.clip_name(clip) for clip in clips}))
+            names = ", ".join(sorted(str(self.task.dataset.catalog.clips[clip].path) for clip in clips))
             raise LatentSyncError(
                 f"Step {self.position.step + 1}: {', '.join(bad)} is no finite number any more (process "
                 f"{self.accelerator.process_index} saw {names}): lower optimizer.lr, or check these clips; the same command goes on from "
@@ -403,29 +422,34 @@ class Problems:
                 logger.warning("%s", problem)
 
 
-class BatchValidator(ABC):
+class BatchValidator:
     """A validation on held-out batches, which are the same every time; `batches` are this process's share of them."""
 
     name = "held-out clips"
 
-    def __init__(self, step: Any, batches: Iterable[Batch]) -> None:
-        self.step, self.batches = step, batches
+    def __init__(self, batches: Iterable[Batch], step: Any = None) -> None:
+        self.batches, self.step = batches, step
         self._problems = Problems()
+
+    def batches_for(self, model: nn.Module) -> Iterator[Any]:
+        """The batches on the network's device, with a warning for each clip that cannot be read."""
+        device = next(model.parameters()).device
+        for batch in self.batches:
+            self._problems.tell(batch.problems)
+            yield batch.to(device)
 
     def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
         """What `measure` gives, summed over the batches."""
         sums: dict[str, ValidationSum] = {}
-        device = next(model.parameters()).device
-        for batch in self.batches:
-            self._problems.tell(batch.problems)
-            for name, part in self.measure(model, batch.to(device)).items():
+        for batch in self.batches_for(model):
+            for name, part in self.measure(model, batch).items():
                 before = sums.get(name, ValidationSum(0.0, 0.0))
                 sums[name] = part._replace(total=before.total + part.total, count=before.count + part.count)
         return sums
 
-    @abstractmethod
     def measure(self, model: nn.Module, batch: Any) -> dict[str, ValidationSum]:
-        """Sums over one batch, by name."""
+        """Sums over one batch, by name; not used by a validator whose measures are no sums over batches."""
+        raise NotImplementedError
 
 
 def last_line(text: str) -> str:
@@ -530,15 +554,27 @@ def default_weights(name: str) -> Path:
     return weights_path(name, ROOT / CHECKPOINTS)
 
 
+def load_codec(config: Any, accelerator: Accelerator, slice_size: int | None = VAE_SLICE) -> LatentCodec:
+    """The autoencoder of `config.weights.vae`, on the training's device."""
+    codec = load_vae(config.weights.vae or default_weights("vae").parent, half_precision(accelerator)).to(accelerator.device)
+    codec.slice_size = slice_size
+    return codec
+
+
 def open_catalogs(
-    data: TrainingDataConfig, min_frames: int, accelerator: Accelerator, show_progress: bool, resolution: int = 0
+    data: TrainingDataConfig,
+    min_frames: int,
+    accelerator: Accelerator,
+    show_progress: bool,
+    resolution: int = 0,
+    open_clips: Callable[..., Catalog] = open_catalog,  # takes what that takes
 ) -> tuple[Catalog, Catalog | None]:
     """The clips to train on, and the held-out ones where there are any. The main process opens them first, the others read its records.
 
     Warns of clips that have fewer than `resolution` pixels a side. Raises InputError where no clips are named or none
     of them can be used, or one is in both splits.
     """
-    open_clips = partial(open_catalog, min_frames=min_frames, cache_dir=cache_folder(data), show_progress=show_progress)
+    open_clips = partial(open_clips, min_frames=min_frames, cache_dir=cache_folder(data), show_progress=show_progress)
     with accelerator.main_process_first():
         train, held_out = open_clips(data.train_data_dir, data.train_fileslist), None
         if data.val_data_dir is None and data.val_fileslist is None:
@@ -557,6 +593,9 @@ def open_catalogs(
     return train, held_out
 
 
-def clip_namer(catalog: Catalog) -> Callable[[int], str]:
-    """Index of a clip -> its path, for messages."""
-    return lambda index: str(catalog.clips[index].path)
+def held_out_batches(
+    dataset: "ClipDataset[Any]", config: TrainingConfig, accelerator: Accelerator, batch_size: int | None = None
+) -> "DataLoader[Any]":
+    """This process's share of the samples of a validation."""
+    rank, world, data = accelerator.process_index, accelerator.num_processes, config.data
+    return fixed_batches(dataset, config.run.num_val_clips, batch_size or data.batch_size, rank, world, data.num_workers)

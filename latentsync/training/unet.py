@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from latentsync.config import Config, UNetRunConfig
 from latentsync.constants import LATENT_CHANNELS, VAE_FACTOR
 from latentsync.data.features import Features, LatentStore, Mels
-from latentsync.data.sampling import UNET_LENGTHS, UNetBatch, fixed_batches, sample_generator
+from latentsync.data.sampling import UNET_LENGTHS, UNetBatch, sample_generator
 from latentsync.data.unet_dataset import UNetDataset
 from latentsync.diffusion import Conditions, Denoiser, make_scheduler, mixed_noise, one_step_x0, unet_input
 from latentsync.errors import ConfigError
@@ -27,17 +27,16 @@ from latentsync.losses.sync import SyncLoss, load_sync_loss
 from latentsync.losses.trepa import load_trepa
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import start_from_stable_diffusion
-from latentsync.models.vae import LatentCodec, load_vae, sample_latents
+from latentsync.models.vae import LatentCodec, sample_latents
 from latentsync.training.logging import History
 from latentsync.training.trainer import (
     BatchValidator,
     TrainingTask,
     ValidationSum,
-    Validator,
     cache_folder,
-    clip_namer,
     default_weights,
     half_precision,
+    held_out_batches,
     open_catalogs,
     seed_everything,
     start_weights,
@@ -261,7 +260,6 @@ def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[
 def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, show_progress: bool = True) -> TrainingTask:
     """Everything that the denoiser's training needs but the validation video. Raises InputError, ConfigError, WeightsError."""
     data, run, cache = config.data, config.run, cache_folder(config.data)
-    rank, world = accelerator.process_index, accelerator.num_processes
     train, held_out = open_catalogs(data, UNET_LENGTHS * data.num_frames, accelerator, show_progress, data.resolution)
     mask = fixed_mask(data.resolution, data.mask).to(accelerator.device)
     latents = LatentStore(cache, data.resolution, data.mask) if data.cache_latents else None
@@ -284,12 +282,10 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
     unet.enable_gradient_checkpointing(run.enable_gradient_checkpointing)
     logger.info("Training %.1f of %.1f million parameters", trained / 1e6, sum(value.numel() for value in unet.parameters()) / 1e6)
     step = UNetStep(codec, mask, run, load_loss_networks(config, accelerator))
-    validators: list[Validator] = []
-    if held_out is not None:
-        batches = fixed_batches(dataset(held_out), run.num_val_clips, data.batch_size, rank, world, data.num_workers)
-        validators.append(UNetValidator(step, batches))
+    validators = [] if held_out is None else [UNetValidator(held_out_batches(dataset(held_out), config, accelerator), step)]
 
     def fill_latents() -> None:
+        rank, world = accelerator.process_index, accelerator.num_processes
         for catalog in (train, held_out):
             if latents is not None and catalog is not None:
                 latents.fill(codec, catalog, mask, rank, world, show_progress=show_progress)
@@ -299,9 +295,7 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
         model=unet,
         step=step,
         dataset=dataset(train, audio_dropout=data.audio_dropout),
-        num_clips=len(train),
         publish=publish,
-        clip_name=clip_namer(train),
         validators=validators,
         prepare=fill_latents,
     )
@@ -328,13 +322,6 @@ def whisper_weights(config: Config) -> Path:
     if not path.exists():
         raise ConfigError(f"The audio encoder {path} is missing: run `python -m scripts.download_weights`, or set weights.whisper.")
     return path
-
-
-def load_training_codec(config: Config, accelerator: Accelerator) -> LatentCodec:
-    """The autoencoder, on the training's device."""
-    codec = load_vae(config.weights.vae or default_weights("vae").parent, half_precision(accelerator)).to(accelerator.device)
-    codec.slice_size = config.run.vae_slice_size or None
-    return codec
 
 
 def start_unet(config: Config) -> UNet3DConditionModel:
