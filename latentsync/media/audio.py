@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 
@@ -39,6 +39,14 @@ _LEVEL_BLOCK = 2000  # samples of each channel that are compared together
 _CANCELLED = 0.1  # a mix of less than this share of the louder channel's power has cancelled
 _CANCELLED_SHARE = 1 / 3  # of the blocks that are not silent
 _FAINT = 1e-4  # a centre channel of less than this share of the loudest channel's power holds no words
+
+
+class Samples(Protocol):
+    """Mono samples, sliced on demand: an array, or `AudioSamples`."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: slice, /) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)

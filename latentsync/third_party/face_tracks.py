@@ -10,7 +10,9 @@ from itertools import islice
 
 import cv2
 import numpy as np
+import torch
 from scipy.signal import medfilt
+from torchvision.ops import box_iou
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.third_party.s3fd import S3FD
@@ -78,9 +80,9 @@ def link_faces(detections: Iterable[np.ndarray], cuts: Collection[int] = ()) -> 
         live = [chain for chain in live if frame - _last(chain) <= reach]
         free = list(np.asarray(boxes, np.float64)[:, :4])
         for chain in live:  # the oldest first takes the box that overlaps its last one most
-            shares = [overlap(chain[_last(chain)], box) for box in free]
-            if shares and max(shares) > MIN_OVERLAP:
-                chain[frame] = free.pop(int(np.argmax(shares)))
+            shares = box_iou(torch.from_numpy(chain[_last(chain)][None]), torch.from_numpy(np.reshape(free, (-1, 4))))[0]
+            if free and shares.max() > MIN_OVERLAP:
+                chain[frame] = free.pop(int(shares.argmax()))
         live += [{frame: box} for box in free]
     return sorted(tracks + _finish(live), key=lambda track: track.start)
 
@@ -98,14 +100,6 @@ def _finish(chains: list[Chain]) -> list[FaceTrack]:
         if len(chain) > MIN_DETECTIONS and (boxes[:, 2:] - boxes[:, :2]).mean(0).max() > MIN_SIDE:
             tracks.append(FaceTrack(int(every[0]), boxes))
     return tracks
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
-    sides = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
-    common = sides.prod()
-    union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common
-    return float(common / union) if union > 0 else 0.0
 
 
 def crop_path(boxes: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.vgg import make_layers
 from torchvision.ops import nms
 
 from latentsync.weights import load_frozen
@@ -24,8 +25,6 @@ VARIANCES = (0.1, 0.2)  # of the shifts of middles, and of the logarithms of siz
 MAX_CANDIDATES = 5000  # best boxes of one picture that go through suppression
 MIN_SIDE = 32  # pixels: smaller pictures leave nothing after five halvings
 
-_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # of VGG-16, between its five halvings
-_CEIL = 2  # the halving that keeps an odd last row
 _SOURCES = (256, 512, 512, 1024, 512, 256)  # channels of the six maps
 _BACKGROUNDS = 3  # scores for "no face" of the finest map, the largest of which counts
 _ENDS = (16, 23, 30, 35)  # where the first four maps leave the layers of VGG-16
@@ -84,21 +83,18 @@ class S3FD(nn.Module):
         priors = prior_boxes([loc.shape[2:] for loc, _ in heads], pixels.shape[2], pixels.shape[3]).to(pixels.device)
         shifts = torch.cat([loc.float().flatten(2).transpose(1, 2) for loc, _ in heads], 1)  # b n 4
         scores = torch.cat([torch.cat([c[:, :-1].amax(1, keepdim=True), c[:, -1:]], 1).float().flatten(2) for _, c in heads], 2)  # b 2 n
-        return decode_boxes(shifts, priors), scores.softmax(1)[:, 1]
+        middle = priors[:, :2] + shifts[..., :2] * VARIANCES[0] * priors[:, 2:]
+        half = priors[:, 2:] * (shifts[..., 2:] * VARIANCES[1]).exp() / 2
+        return torch.cat([middle - half, middle + half], -1), scores.softmax(1)[:, 1]
 
     @torch.inference_mode()
     def detect(
         self, frames: np.ndarray | Sequence[np.ndarray], scale: float = 0.25, threshold: float = 0.9, max_overlap: float = 0.1
     ) -> list[np.ndarray]:
-        """The faces of pictures uint8 n h w 3, RGB, of one size, in one batch.
+        """The faces of pictures uint8 n h w 3, RGB, of one size, in one batch: float32 k 5 of each, best first.
 
-        Args:
-            scale: the pictures are shrunk by this factor (yet not below `MIN_SIDE` pixels a side).
-            threshold: least probability of a face.
-            max_overlap: boxes that overlap a better one by more than this share are dropped.
-
-        Returns:
-            For each picture its faces, best first: float32 k 5, x0 y0 x1 y1 in pixels of the picture, and the probability.
+        x0 y0 x1 y1 in pixels of the picture, then the probability, over `threshold`. Pictures are resized by `scale`, but not below
+        `MIN_SIDE` pixels a side; boxes that overlap a better one by more than `max_overlap` are dropped.
         """
         if len(frames) == 0:
             return []
@@ -120,15 +116,9 @@ class S3FD(nn.Module):
 
 def _vgg() -> nn.Sequential:
     """The layers of VGG-16 up to its fifth halving, and its two fully connected layers as convolutions, the first of them dilated."""
-    layers: list[nn.Module] = []
-    channels = 3
-    for block, widths in enumerate(_WIDTHS):
-        for width in widths:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            channels = width
-        layers.append(nn.MaxPool2d(2, 2, ceil_mode=block == _CEIL))
-    layers += [nn.Conv2d(channels, 1024, 3, padding=6, dilation=6), nn.ReLU(), nn.Conv2d(1024, 1024, 1), nn.ReLU()]
-    return nn.Sequential(*layers)
+    layers = make_layers([64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"])
+    layers[16].ceil_mode = True  # the third halving keeps an odd last row
+    return nn.Sequential(*layers, nn.Conv2d(512, 1024, 3, padding=6, dilation=6), nn.ReLU(), nn.Conv2d(1024, 1024, 1), nn.ReLU())
 
 
 def prior_boxes(sizes: Sequence[Sequence[int]], height: int, width: int) -> Tensor:
@@ -141,13 +131,6 @@ def prior_boxes(sizes: Sequence[Sequence[int]], height: int, width: int) -> Tens
         y, x = np.mgrid[:rows, :columns].reshape(2, -1) + 0.5
         boxes.append(np.stack([x * stride / width, y * stride / height, np.full(len(x), side / width), np.full(len(x), side / height)], 1))
     return torch.from_numpy(np.concatenate(boxes).astype(np.float32))
-
-
-def decode_boxes(shifts: Tensor, priors: Tensor) -> Tensor:
-    """Shifts b n 4 of prior boxes n 4 (middle, size) -> boxes b n 4 as corners x0 y0 x1 y1."""
-    middle = priors[:, :2] + shifts[..., :2] * VARIANCES[0] * priors[:, 2:]
-    half = priors[:, 2:] * (shifts[..., 2:] * VARIANCES[1]).exp() / 2
-    return torch.cat([middle - half, middle + half], -1)
 
 
 def suppress(boxes: Tensor, scores: Tensor, min_score: float = 0.05, max_overlap: float = 0.3, keep: int = 750) -> tuple[Tensor, Tensor]:

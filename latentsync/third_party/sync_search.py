@@ -53,25 +53,16 @@ class OffsetSearch:
             self._video, self._audio = self._video[ready:], self._audio[ready:]
 
     def finish(self) -> Offset:
-        """The result, once all windows were added; raises InputError when there were none."""
+        """The result, once all windows were added; beyond its ends the sound counts as zeros. Raises InputError without windows."""
         if self._video is None or self._audio is None:
             raise InputError("There is nothing whose offset could be searched: use a longer clip.")
         sums = self._sums
         if len(self._video):
             silence = self._audio.new_zeros(MAX_SHIFT, self._audio.shape[1])
             sums = sums + distance_sums(self._video, torch.cat([self._audio, silence]))
-        return least_distance_offset((sums / (self._count + len(self._video))).numpy())
-
-
-def offset_of(video: Tensor, audio: Tensor) -> Offset:
-    """Offset of embeddings n d of pictures and n d of the sound at the same times; beyond its ends the sound counts as zeros.
-
-    Raises InputError where there are none.
-    """
-    search = OffsetSearch()
-    if len(video):
-        search.add(video, audio)
-    return search.finish()
+        distances = (sums / (self._count + len(self._video))).numpy()
+        confidence = np.sort(distances)[MAX_SHIFT] - distances.min()
+        return Offset(MAX_SHIFT - int(distances.argmin()), float(confidence), distances)
 
 
 def distance_sums(video: Tensor, audio: Tensor) -> Tensor:
@@ -79,12 +70,6 @@ def distance_sums(video: Tensor, audio: Tensor) -> Tensor:
     shifts = len(audio) - len(video) + 1
     distances = torch.stack([F.pairwise_distance(video, audio[j : j + len(video)], eps=_EPS) for j in range(shifts)])
     return distances.cpu().double().sum(1)
-
-
-def least_distance_offset(distances: np.ndarray) -> Offset:
-    """The offset of the least of mean distances, one for each shift."""
-    confidence = np.sort(distances)[(len(distances) - 1) // 2] - distances.min()
-    return Offset(len(distances) // 2 - int(distances.argmin()), float(confidence), distances)
 
 
 def over_tracks(results: Sequence[Offset]) -> Offset:

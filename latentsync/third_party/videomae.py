@@ -5,6 +5,7 @@ for this project from the papers (the transformer: arXiv 2010.11929; tubelets: a
 of the published file vit_g_hybrid_pt_1200e_ssv2_ft.pth, whose weights are licensed CC-BY-NC 4.0.
 """
 
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -54,19 +55,6 @@ class VideoMAEAttention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-class VideoMAEFeedForward(nn.Module):
-    """Two linear layers around a GELU."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """b n d -> b n d."""
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class Block(nn.Module):
     """One layer of the transformer: attention, then feed-forward, each on normalised tokens and added to them."""
 
@@ -75,7 +63,8 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.attn = VideoMAEAttention(config.width, config.num_heads)
         self.norm2 = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.mlp = VideoMAEFeedForward(config.width, config.hidden)
+        layers = {"fc1": nn.Linear(config.width, config.hidden), "gelu": nn.GELU(), "fc2": nn.Linear(config.hidden, config.width)}
+        self.mlp = nn.Sequential(OrderedDict(layers))
 
     def forward(self, x: Tensor) -> Tensor:
         """b n d -> b n d."""
@@ -114,12 +103,10 @@ class VideoMAE(nn.Module):
         For another f than `num_frames` the position table is interpolated along time. Raises InputError under one tubelet.
         """
         x = self.patch_embed(video) + self.positions_of(video.shape[2])
+        recomputes = self.gradient_checkpointing and torch.is_grad_enabled() and x.requires_grad
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if self._saves(x) else block(x)
+            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if recomputes else block(x)
         return self.fc_norm(x.mean(dim=1))
-
-    def _saves(self, x: Tensor) -> bool:
-        return self.gradient_checkpointing and torch.is_grad_enabled() and x.requires_grad
 
     def positions_of(self, frames: int) -> Tensor:
         """The position table for a number of frames: 1 (f' h' w') d."""
@@ -127,10 +114,8 @@ class VideoMAE(nn.Module):
         if steps == self.grid[0]:
             return self.positions
         if steps == 0:
-            raise InputError(
-                f"A clip of {frames} frames is too short for TREPA, which sees {self.config.tubelet_size} frames as one: "
-                "raise data.num_frames."
-            )
+            size = self.config.tubelet_size
+            raise InputError(f"A clip of {frames} frames is too short for TREPA, which sees {size} frames as one: raise data.num_frames.")
         volume = self.positions.transpose(1, 2).unflatten(2, self.grid)  # 1 d f' h' w'
         return F.interpolate(volume, size=(steps, *self.grid[1:]), mode="trilinear", align_corners=False).flatten(2).transpose(1, 2)
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from whisper.model import AudioEncoder, ModelDimensions, Whisper
 
 from latentsync.constants import VIDEO_FPS, WHISPER_HOP_LENGTH, WHISPER_MEL_PER_STEP, WHISPER_STEPS_PER_SECOND
 from latentsync.errors import WeightsError
+from latentsync.media.audio import Samples
 from latentsync.weights import file_sha256, load_strict, read_checkpoint
 
 COLUMNS_PER_PASS = 6000  # one minute of sound at a time while the loudest moment is sought
@@ -42,21 +42,13 @@ _NAMES = {  # of an encoder in transformers -> in openai-whisper, replaced in th
 }
 
 
-class Samples(Protocol):
-    """Mono samples in [-1, 1] at 16 kHz, sliced on demand: an array, or a file mapped into memory."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, key: slice) -> np.ndarray: ...
-
-
 class LogMel:
     """Columns of the normalised log-mel spectrogram, 100 a second, each centred on its own sample."""
 
     def __init__(self, samples: Samples, n_mels: int = 80) -> None:
-        self.samples = samples
+        self.samples = PaddedSamples(samples, N_FFT)  # sound shorter than one transform is padded to it
         self.n_mels = n_mels
-        self.num_columns = max(len(samples), N_FFT) // WHISPER_HOP_LENGTH  # sound shorter than one transform is padded to it
+        self.num_columns = len(self.samples) // WHISPER_HOP_LENGTH
         starts = range(0, self.num_columns, COLUMNS_PER_PASS)
         self.loudest = max(float(self._log_power(start, min(start + COLUMNS_PER_PASS, self.num_columns)).max()) for start in starts)
 
@@ -75,16 +67,11 @@ class LogMel:
     def _samples_around(self, first: int, last: int) -> torch.Tensor:
         """The samples that columns centred on `first` to `last` see; the recording is mirrored at its ends."""
         half, total = N_FFT // 2, len(self.samples)
-        if total < N_FFT:
-            short = np.zeros(N_FFT, dtype=np.float32)
-            short[:total] = self.samples[0:total]
-            return F.pad(torch.from_numpy(short)[None], (half, half), mode="reflect")[0, first : last + N_FFT]
         low, high = max(first - half, 0), min(last + half, total)
         missing = max(half - first, 0), max(last + half - total, 0)
         reach = max(*missing, 1) + 1  # mirroring needs one sample more than it adds
         low, high = min(low, total - reach), max(high, reach)
-        samples = torch.from_numpy(np.asarray(self.samples[low:high], dtype=np.float32))
-        return F.pad(samples[None], missing, mode="reflect")[0]
+        return F.pad(torch.from_numpy(self.samples[low:high])[None], missing, mode="reflect")[0]
 
 
 class PaddedSamples:
@@ -167,14 +154,11 @@ def _from_folder(folder: Path) -> AudioEncoder:
     config = model.config
     sizes = (config.num_mel_bins, config.max_source_positions, config.d_model, config.encoder_attention_heads, config.encoder_layers)
     encoder = AudioEncoder(*sizes)
-    load_strict(encoder, {_name(key): value for key, value in model.encoder.state_dict().items()}, folder, advice)
-    return encoder
-
-
-def _name(key: str) -> str:
+    weights = model.encoder.state_dict()
     for theirs, ours in _NAMES.items():
-        key = key.replace(theirs, ours)
-    return key
+        weights = {key.replace(theirs, ours): value for key, value in weights.items()}
+    load_strict(encoder, weights, folder, advice)
+    return encoder
 
 
 @contextmanager
