@@ -1,6 +1,5 @@
 """Face detectors: MTCNN (weights in its package) and face-alignment (68 landmarks), and the choice between them."""
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -261,7 +260,7 @@ class FanDetector:
 
     def __init__(self, boxes_path: Path, landmarks_path: Path, device: torch.device | str = "cpu") -> None:
         """Raises WeightsError when a file is missing or does not hold the network it is named for."""
-        with own_cudnn_flags():
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):  # the library switches this on for the whole program
             self._networks: Any = LocalFaceAlignment(boxes_path, landmarks_path, str(device))
 
     def detect(self, picture: np.ndarray) -> list[Face]:
@@ -271,7 +270,7 @@ class FanDetector:
         """
         small = shrink(picture, BOX_SIDE)
         scale = max(picture.shape[:2]) / max(small.shape[:2])
-        with own_cudnn_flags():
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):
             found = self._networks.face_detector.detect_from_image(np.ascontiguousarray(small))
             boxes = [np.array([*(np.asarray(box[:4]) * scale), box[4]]) for box in found if box[2] > box[0] and box[3] > box[1]]
             if not boxes:
@@ -283,11 +282,6 @@ class FanDetector:
             Face(box[:4].astype(np.float32), score, anchors_from_landmarks(points), np.asarray(points, np.float64))
             for box, score, points in zip(boxes, scores, landmarks, strict=True)
         ]
-
-
-def own_cudnn_flags() -> AbstractContextManager[None]:
-    """The library switches cuDNN's benchmark mode on for the whole program; what it does inside is undone at the end."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=True)
 
 
 NAMES = ("auto", "mtcnn", "face-alignment")
