@@ -8,7 +8,7 @@ import pytest
 from faces_fixtures import SquareDetector, draw
 
 from latentsync.faces.detector import Face, shrink
-from latentsync.faces.plan import find_faces, plan_spans
+from latentsync.faces.plan import find_faces, plan_sightings, plan_spans
 from latentsync.faces.tracking import shot_starts, with_cuts
 
 
@@ -180,8 +180,8 @@ def test_faces_come_in_pixels_of_the_frame():
 
 def test_a_plan_from_pictures_reports_progress():
     seen: list[int] = []
-    frames = [draw([(20, 60)])] * 10 + [draw([])] * 12
-    plan = plan_spans(iter(frames), SquareDetector(), 256, 25.0, progress=seen.append)
+    sightings = find_faces([draw([(20, 60)])] * 10 + [draw([])] * 12, SquareDetector())
+    plan = plan_sightings(sightings, "none", 256, 25.0, progress=seen.append)
     assert [(span.start, span.stop) for span in plan.spans] == [(0, 10)] and plan.skipped[0].reason == "no face"
     assert seen == list(range(1, 23))
 

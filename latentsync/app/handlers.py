@@ -25,7 +25,6 @@ NOBODY: dict[str, list] = {"people": [], "chosen": []}
 
 
 def toast(error: LatentSyncError | str) -> gr.Error:
-    """A failure as Gradio shows it."""
     return gr.Error(str(error), duration=TOAST_SECONDS, title="This did not work", print_exception=False)
 
 
@@ -118,7 +117,6 @@ class Handlers:
             self.job_queue.cancel(job)  # does nothing after the end
 
     def failure(self, job: QueuedJob) -> str:
-        """Why a job failed."""
         names = {path: path.name for path in (job.request.video, job.request.audio)}
         return without_paths(job.error or "", names | {job.folder / "": ""})
 
@@ -133,11 +131,9 @@ class Handlers:
         except LatentSyncError as error:
             gr.Warning(without_paths(str(error), {path: path.name}), title="About this video", duration=TOAST_SECONDS)
             return NOBODY
-        people = [
-            {"image": data_address(person.picture), "label": f"Person {number}", "point": person.points}
-            for number, person in enumerate(found, start=1)
-        ]
-        return {"people": people, "chosen": []}
+        people = enumerate(found, start=1)
+        buttons = [{"image": data_address(picture), "label": f"Person {number}", "point": points} for number, (picture, points) in people]
+        return {"people": buttons, "chosen": []}
 
     def copy_example(self, video: Path, audio: Path, owner: str) -> tuple[str, str]:
         """Copies of an example for a session to call its own."""
@@ -146,12 +142,10 @@ class Handlers:
         return shutil.copy(video, folder), shutil.copy(audio, folder)
 
     def forget(self, owner: str) -> None:
-        """Stop a session's jobs and remove its files."""
         self.job_queue.cancel_owner(owner)
         self.sessions.end(owner)
 
     def remove_leftovers(self) -> None:
-        """Remove old files that no job needs."""
         needed = [path for job in self.job_queue.jobs() for path in (job.request.video, job.request.audio, job.folder)]
         self.sessions.remove_old(KEPT_SECONDS, {path.resolve() for path in needed})
 

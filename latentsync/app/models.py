@@ -28,8 +28,6 @@ NOTES = {
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """One model that can be loaded."""
-
     key: str  # its short name, which the API takes
     title: str  # its name for a person
     note: str  # what to expect of it, in plain words
@@ -112,7 +110,6 @@ class ModelCache:
                 self._swap(self.choice(key))
             self._users += 1
             pipeline = self._pipeline
-        assert pipeline is not None
         try:
             yield pipeline
         finally:

@@ -54,7 +54,6 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 
 
 def make_theme() -> Base:
-    """The theme of the page; `style.css` does the rest."""
     accent = Color(
         *("#f3f2ff", "#e7e5ff", "#d2ceff", "#b3acff", "#9184fb", "#7560ef", "#6246dc", "#5136ba", "#432f97", "#392b79", "#221950"),
         name="iris",
@@ -92,7 +91,6 @@ def make_theme() -> Base:
 
 
 def read_static(name: str) -> str:
-    """A text file of the folder `static`."""
     return (STATIC / name).read_text(encoding="utf-8")
 
 
@@ -126,7 +124,6 @@ def strip_of(result: LipsyncResult) -> tuple[list[tuple[float, str, str]], str]:
 def result_view(job: QueuedJob, title: str) -> str:
     """The result: player, strip of time, report, download; `title` is the model's."""
     result = job.result
-    assert result is not None
     original, address = (f"gradio_api/file={quote(str(path))}" for path in (job.comparison_video, result.output_path))
     tall = result.height > result.width
     sentences, small_print = describe_result(result), describe_work(result, title)
@@ -148,7 +145,6 @@ def option_input(name: str, **settings: Any) -> gr.components.Component:
 
 
 def api_input(name: str) -> gr.components.Component:
-    """The API's input of an option."""
     kind, default = OPTION_TYPES[name], getattr(LipsyncOptions, name)
     if kind is bool:
         return gr.Checkbox(default, label=name)
@@ -169,7 +165,6 @@ class Page:
         self._handlers, self._cache, self._examples = handlers, handlers.job_queue.model_cache, examples
 
     def build(self) -> gr.Blocks:
-        """The whole page, its events and the API."""
         with gr.Blocks(title="LatentSync", analytics_enabled=False) as page:
             html(view("header"))
             with gr.Row(elem_classes="ls-main", equal_height=False):
@@ -223,7 +218,6 @@ class Page:
         return video, audio, people
 
     def _model(self) -> tuple[gr.Dropdown, gr.HTML]:
-        """Which model, and what to expect of it."""
         choices = [(choice.title, key) for key, choice in self._cache.choices.items()]
         key = self._cache.default.key
         model = gr.Dropdown(choices, value=key, label="Model", elem_id="model", interactive=len(choices) > 1, filterable=False)

@@ -315,9 +315,7 @@ def erode_pooled(mask: Tensor, side: int) -> Tensor:
 
 def blur_shifts(mask: Tensor, radius: int) -> Tensor:
     """`blur_opencv` of masks [... h w] on any device, one axis after the other."""
-    taps = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-(taps**2) / (2 * gaussian_sigma(radius) ** 2))
-    weights = (weights / weights.sum()).float().to(mask.device)
+    weights = torch.from_numpy(cv2.getGaussianKernel(2 * radius + 1, gaussian_sigma(radius))[:, 0]).float().to(mask.device)
     for dim in (-2, -1):
         length = mask.shape[dim]
         index = torch.from_numpy(np.pad(np.arange(length), radius, mode="reflect")).to(mask.device)

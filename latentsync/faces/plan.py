@@ -208,14 +208,12 @@ def plan_spans(
     resolution: int,
     fps: float,
     choice: FaceChoice | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> FacePlan:
     """Which of the frames uint8 [h w 3] RGB, read in order, get a new mouth, with which transform, and why others do not.
 
-    `progress` is called with the number of frames read. Holds a handful of shrunken pictures, whatever the length.
-    Raises InputError when `choice` names a face that is not there.
+    Holds a handful of shrunken pictures, whatever the length. Raises InputError when `choice` names a face that is not there.
     """
-    return plan_sightings(find_faces(frames, detector), detector.smoothing, resolution, fps, choice, progress)
+    return plan_sightings(find_faces(frames, detector), detector.smoothing, resolution, fps, choice)
 
 
 def plan_sightings(
@@ -226,7 +224,7 @@ def plan_sightings(
     choice: FaceChoice | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FacePlan:
-    """The same from what was found in the frames."""
+    """`plan_spans` of what was found in the frames; `progress` is called with the number of frames so far."""
     builder = PlanBuilder(resolution, fps, choice or FaceChoice(), smoothing)
     for count, (faces, is_cut) in enumerate(sightings, start=1):
         builder.add(faces, is_cut)

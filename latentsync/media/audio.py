@@ -186,7 +186,6 @@ class AudioSamples:
         child = Child(["ffmpeg", *QUIET, "-nostdin", *source, *outputs], stdout=stdout, files=files)
         try:
             if levels:
-                assert child.stdout is not None
                 levels.read(child.stdout)
             status = child.finish()
         except BaseException:

@@ -85,7 +85,6 @@ class Child:
         self._process.wait()
 
     def kill(self) -> None:
-        """End it at once, reap it and close the pipes."""
         self.interrupt()
         self.finish()
 
@@ -100,7 +99,6 @@ class Child:
         return (full or lines or [f"it ended with status {self._process.returncode} and no message"])[0]
 
     def _read_errors(self) -> None:
-        assert self._process.stderr is not None
         with io.TextIOWrapper(self._process.stderr, "utf-8", "replace") as stream:
             for text in stream:
                 line = _ORIGIN.sub("", text.strip())
@@ -136,7 +134,6 @@ def read_exactly(stream: IO[bytes], target: np.ndarray) -> bool:
 
 
 def write_all(stream: IO[bytes], frame: np.ndarray) -> None:
-    """Write a whole contiguous array to a pipe."""
     stream.write(frame.data)
     stream.flush()
 
@@ -144,7 +141,6 @@ def write_all(stream: IO[bytes], frame: np.ndarray) -> None:
 SQUARE_ENOUGH = Fraction(115, 100)  # pixels up to 15 % wider or taller than square are left as they are
 PROBE_SECONDS = 120  # a file that ffprobe cannot describe in this time (a stalled network disk) is refused
 _NOT_MEDIA = frozenset({"tty", "ffmetadata", "hls", "dash", "concat", "srt", "ass", "webvtt", "lrc", "sdp"})  # text that ffmpeg plays
-_SWAPPED = {90, 270}
 _LEVEL = re.compile(r"\[(?:panic|fatal|error)\] ")  # how ffprobe marks a message
 _ESTIMATED = "Estimating duration from bitrate"  # its words where it guesses a length
 _PROMISES = frozenset({"mov", "matroska", "avi", "flac", "aiff", "mp3"})  # headers that tell the length of the sound
@@ -200,8 +196,6 @@ class VideoStream:
 
 @dataclass(frozen=True)
 class AudioStream:
-    """One audio track of a file."""
-
     index: int  # stream number in the file
     codec: str
     sample_rate: int
@@ -216,7 +210,6 @@ class AudioStream:
 
     @property
     def has_centre(self) -> bool:
-        """Whether the third channel is a centre channel."""
         return self.layout in _WITH_CENTRE
 
 
@@ -238,11 +231,9 @@ class MediaInfo:
 
     @property
     def has_audio(self) -> bool:
-        """Whether there is sound."""
         return self.audio is not None
 
     def require_video(self) -> VideoStream:
-        """The picture, or InputError."""
         if self.video is None:
             what = "only sound" if self.has_audio else "neither picture nor sound"
             raise InputError(f"{self.path} holds {what}: a video with a picture is needed here")
@@ -372,8 +363,10 @@ def _first_frame(path: Path, index: int) -> dict[str, Any]:
 def _video_stream(stream: dict[str, Any], depths: dict[str, Any], fallback_duration: float | None) -> VideoStream:
     rotation, mirrored = _orientation(stream)
     depth = depths.get(stream.get("pix_fmt", ""), {})
+    tags = {key.lower(): value for key, value in stream.get("tags", {}).items()}  # that of VP8 and VP9 in Matroska tells of alpha
+    alpha = bool(depth.get("flags", {}).get("alpha")) and stream.get("codec_name") != "gif" and depth.get("name") != "pal8"  # no palette
     width, height, aspect = int(stream["width"]), int(stream["height"]), _ratio(stream.get("sample_aspect_ratio"), ":") or Fraction(1)
-    if rotation in _SWAPPED:
+    if rotation % 180:
         width, height, aspect = height, width, 1 / aspect
     stretched = max(aspect, 1 / aspect) > SQUARE_ENOUGH
     if stretched:
@@ -386,7 +379,7 @@ def _video_stream(stream: dict[str, Any], depths: dict[str, Any], fallback_durat
         codec=stream.get("codec_name", "unknown"),
         pixel_format=stream.get("pix_fmt", "unknown"),
         bits=max((component["bit_depth"] for component in depth.get("components", ())), default=8),
-        has_alpha=_has_alpha(stream, depth),
+        has_alpha=alpha or tags.get("alpha_mode") == "1",
         reorder=int(stream.get("has_b_frames", 0)),
         width=width,
         height=height,
@@ -476,14 +469,6 @@ def _orientation(stream: dict[str, Any]) -> tuple[int, bool]:
             return round(angle / 90) * 90 % 360, mirrored
     number = str(stream.get("tags", {}).get("Orientation", "")).strip()
     return _EXIF.get(int(number) if number.isdigit() else 1, _EXIF[1])
-
-
-def _has_alpha(stream: dict[str, Any], depth: dict[str, Any]) -> bool:
-    """By the pixel format (of a palette it says nothing), or by the tag of VP8 and VP9 in Matroska."""
-    tags = {key.lower(): value for key, value in stream.get("tags", {}).items()}
-    palette = stream.get("codec_name") == "gif" or depth.get("name") == "pal8"
-    by_format = bool(depth.get("flags", {}).get("alpha")) and not palette
-    return by_format or tags.get("alpha_mode") == "1"
 
 
 def _tag(value: str | None) -> str | None:

@@ -59,17 +59,6 @@ def source_index(index: int, total_frames: int) -> int:
     return min(place, 2 * total_frames - 1 - place)
 
 
-def merged_runs(runs: list[tuple[int, int]], stop: int) -> list[tuple[int, int]]:
-    """Runs (half open, in order of their starts) below `stop`; those that touch as one."""
-    merged: list[tuple[int, int]] = []
-    for start, end in ((start, min(end, stop)) for start, end in runs if start < min(end, stop)):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
-
-
 class VideoReader:
     """A video as upright RGB frames (uint8 h w 3) at a constant rate; each call of `frames` decodes anew, nothing is held.
 
@@ -83,6 +72,7 @@ class VideoReader:
         """Probe `path`; `fps` is the rate of the frames given out, None for the rate of the file. Raises InputError."""
         self.info: MediaInfo = probe(path)
         self.video = self.info.require_video()
+        self.path, self.width, self.height = self.info.path, self.video.width, self.video.height
         self.fps = Fraction(self.video.native_fps if fps is None else fps)
         self.problem: str | None = None  # why the file could not be decoded to its end, when it could not
         self.met_errors = False  # ffmpeg complained while frames were read
@@ -92,18 +82,6 @@ class VideoReader:
             logger.info("%s is interlaced: it is deinterlaced while reading", self.info.path)
         if self.video.bits > 8 and self.video.colour.transfer not in _HDR:
             logger.info("%s has %d bits a colour: they are rounded to 8", self.info.path, self.video.bits)
-
-    @property
-    def path(self) -> Path:
-        return self.info.path
-
-    @property
-    def width(self) -> int:
-        return self.video.width
-
-    @property
-    def height(self) -> int:
-        return self.video.height
 
     @property
     def expected_frames(self) -> int | None:
@@ -141,7 +119,6 @@ class VideoReader:
         child = self._open_near(start, stop) or self._open(start, stop, None)
         count = 0
         try:
-            assert child.stdout is not None
             while True:
                 frame = np.empty((self.height, self.width, 3), np.uint8)  # h w c
                 if not read_exactly(child.stdout, frame):
@@ -163,7 +140,7 @@ class VideoReader:
         """
         if not self.met_errors:
             return []
-        runs: list[tuple[int, int]] = []
+        damaged = np.zeros(stop, bool)  # f
         start = None  # of the run that is open
         since = 0  # frames shown since the last error, that one included
         error = False
@@ -176,12 +153,13 @@ class VideoReader:
             if start is None and error:
                 start = frame
             elif start is not None and is_key and since > self.video.reorder:  # the frame with the error has been shown by now
-                runs.append((start, frame))
+                damaged[start:frame] = True
                 start = None
             error = False
         if start is not None:
-            runs.append((start, stop))
-        return merged_runs(runs, stop)
+            damaged[start:] = True
+        edges = np.flatnonzero(np.diff(damaged, prepend=False, append=False)).tolist()
+        return list(zip(edges[::2], edges[1::2], strict=True))
 
     def ping_pong(self, count: int, total_frames: int, segment_bytes: int = SEGMENT_BYTES) -> Iterator[np.ndarray]:
         """Yield `count` frames of the first `total_frames`: forwards, backwards, forwards, ... (see `source_index`).
@@ -239,7 +217,7 @@ class VideoReader:
 
         Containers seek by decoding time, so beside a long still picture the entry may come too late; the first frame's time tells.
         """
-        if not self._seekable or self.video.start_time is None:
+        if not self._seekable:
             return None
         wanted = float(start / self.fps) + self.video.start_time  # seconds on the file's clock
         for margin in _SEEK_MARGINS:

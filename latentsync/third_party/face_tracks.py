@@ -37,7 +37,6 @@ class FaceTrack:
 
     @property
     def stop(self) -> int:
-        """The frame after its last."""
         return self.start + len(self.boxes)
 
     @property

@@ -39,7 +39,6 @@ class L2Norm(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), float(scale)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """b c h w -> b c h w."""
         return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) * self.weight[:, None, None]
 
 

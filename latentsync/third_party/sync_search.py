@@ -20,15 +20,12 @@ _EPS = 1e-6  # added to each component of a difference before its length is take
 
 @dataclass(frozen=True)
 class Offset:
-    """What a search found."""
-
     offset: int  # frames; +3 means that the sound of a frame comes three frames before its picture
     confidence: float  # how much smaller the least distance is than the middle one; over 3 counts as in step, over 6 as good
     distances: np.ndarray  # mean at each shift, from the sound of `MAX_SHIFT` frames earlier to as many later: float64 [31]
 
     @property
     def distance(self) -> float:
-        """The least mean distance."""
         return float(self.distances.min())
 
 

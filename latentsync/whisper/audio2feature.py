@@ -199,7 +199,6 @@ class Audio2Feature(nn.Module):
 
     @property
     def width(self) -> int:
-        """Width of one token."""
         return self.encoder.positional_embedding.shape[1]
 
     @torch.no_grad()
@@ -284,7 +283,6 @@ class AudioWindows:
         return ((steps - index * self.stride - self.seam + 1) / (self.blend + 1)).clamp(0, 1)
 
     def _encode_piece(self, index: int) -> torch.Tensor:
-        """States of one piece (t, l, d)."""
         start = index * self.stride * WHISPER_MEL_PER_STEP
         stop = min(start + self.extractor.context * WHISPER_MEL_PER_STEP, self.log_mel.num_columns)
         return self.extractor.encode(self.log_mel.columns(start, stop).to(self.extractor.device))
