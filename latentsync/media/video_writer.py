@@ -6,7 +6,7 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -101,20 +101,17 @@ class Encoding:
 
     def options(self) -> dict[str, object]:
         """ffmpeg output options of the picture and of the file; a lossless encode keeps every RGB value."""
-        options: dict[str, object] = {"c:v": self.encoder}
+        options: dict[str, object] = {"c:v": self.encoder} | ({} if self.lossless else {"crf": self.crf})
         speed = PRESETS.index(self.preset)  # 0 = fastest
         if self.codec_name == "vp9":
-            options |= {"lossless": 1} if self.lossless else {"b:v": 0, "crf": self.crf}
             options |= {"deadline": "good", "cpu-used": max(8 - speed, 0), "row-mt": 1}
-        elif self.codec_name == "av1":
-            options |= {"crf": self.crf, "preset": 12 - speed}
-        elif self.codec_name == "hevc":
-            quality = (
-                {"x265-params": "lossless=1:log-level=error"} if self.lossless else {"crf": self.crf, "x265-params": "log-level=error"}
-            )
-            options |= {"preset": self.preset, **quality}
+            options |= {"lossless": 1} if self.lossless else {"b:v": 0}
         else:
-            options |= {"preset": self.preset, **({"qp": 0} if self.lossless else {"crf": self.crf})}
+            options["preset"] = 12 - speed if self.codec_name == "av1" else self.preset
+        if self.codec_name == "hevc":
+            options["x265-params"] = "lossless=1:log-level=error" if self.lossless else "log-level=error"
+        if self.codec_name == "h264" and self.lossless:
+            options["qp"] = 0
         if self.container.fast_start:
             options["movflags"] = "+faststart"
             if self.codec_name == "hevc":
@@ -323,15 +320,17 @@ class VideoWriter:
         """The ffmpeg command: raw frames on standard input, the sound from its file, one output."""
         size = (self.width + self._pad[1], self.height + self._pad[0])
         rate = f"{self.fps.numerator}/{self.fps.denominator}"
-        shape, pixel_format = self._like.sample_aspect if self._like else Fraction(1), self.encoding.pixel_format
-        picture = f"format={pixel_format}" if self.encoding.lossless else write_filters(self._colour(), pixel_format)
+        shape, source = (self._like.sample_aspect, self._like.colour) if self._like else (Fraction(1), None)
+        lossless, pixel_format = self.encoding.lossless, self.encoding.pixel_format
+        colour = replace(source or _RGB, range="pc", space="gbr") if lossless else written(source)
+        picture = f"format={pixel_format}" if lossless else write_filters(colour, pixel_format)
         inputs = [ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", video_size=size, framerate=rate)["v:0"]]
         options = {
             "vf": f"{picture},setsar={shape.numerator}/{shape.denominator}",
             "map_metadata": -1,
             "map_chapters": -1,
             **self.encoding.options(),
-            **tag_options(self._colour()),
+            **tag_options(colour),
         }
         if self._audio is not None:
             info = probe(self._audio.path)
@@ -346,10 +345,3 @@ class VideoWriter:
             options |= after
         node = ffmpeg.output(*inputs, file_url(temporary), **options)
         return ["ffmpeg", *QUIET, *ffmpeg.get_args(node, overwrite_output=True)]
-
-    def _colour(self) -> Colour:
-        source = self._like.colour if self._like else None
-        if not self.encoding.lossless:
-            return written(source)
-        source = source or _RGB
-        return Colour("pc", "gbr", source.primaries, source.transfer)
