@@ -9,7 +9,6 @@ import logging
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -47,14 +46,6 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: slice, /) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class Hole:
-    """A part of the time line for which the file holds no sound."""
-
-    start: float  # seconds
-    duration: float
 
 
 def fill_holes(stream: AudioStream) -> str:
@@ -97,7 +88,7 @@ class AudioSamples:
         self.stream: AudioStream = self.info.require_audio(track)
         self.sample_rate = sample_rate
         self.mix = ""  # ffmpeg filters, each with a comma behind it, that take one channel; empty where channels are mixed as usual
-        self.holes: tuple[Hole, ...] = ()  # parts that are filled with silence, in order
+        self.holes: tuple[tuple[float, float], ...] = ()  # parts that are filled with silence, in order: start, duration in seconds
         self.can_be_copied = True  # whether the track's packets, copied, play on the same time line as these samples
         self.notes: tuple[str, ...] = ()  # a sentence on each choice and each fault, for the user; they have been logged
         self._file = tempfile.TemporaryFile(prefix="latentsync-")  # noqa: SIM115 - closed by `close`
@@ -200,9 +191,9 @@ class AudioSamples:
     def _tell_faults(self, seconds: float, status: int, child: Child) -> None:
         """Holes, clocks that are not steady, an end that comes too early."""
         if self.holes:
-            places = ", ".join(f"{hole.duration:.2f} s at {hole.start:.2f} s" for hole in self.holes[:_NAMED_HOLES])
+            places = ", ".join(f"{duration:.2f} s at {start:.2f} s" for start, duration in self.holes[:_NAMED_HOLES])
             more = ", ..." if len(self.holes) > _NAMED_HOLES else ""
-            total = sum(hole.duration for hole in self.holes)
+            total = sum(duration for _, duration in self.holes)
             count = "a hole" if len(self.holes) == 1 else f"{len(self.holes)} holes"
             self._note(
                 f"has {count} in its sound, {total:.2f} s in all ({places}{more}): packets are missing or damaged, silence fills them"
@@ -262,13 +253,13 @@ class _ChannelLevels:
         return None, ""
 
 
-def _compare_stamps(in_file: IO[bytes], on_line: IO[bytes]) -> tuple[list[Hole], bool, float]:
+def _compare_stamps(in_file: IO[bytes], on_line: IO[bytes]) -> tuple[list[tuple[float, float]], bool, float]:
     """Compare the time stamps of the frames of a track, as ffmpeg's framecrc writes them: in the file, and on the time line.
 
     Returns the holes, whether both stay together, and the seconds by which the clock of the file came to be ahead.
     """
     rate, end, first, ahead, is_steady = 1.0, 0, None, 0.0, True  # samples a second, samples so far
-    holes: list[Hole] = []
+    holes = []
     in_file.seek(0)
     on_line.seek(0)
     for theirs, ours in zip(in_file, on_line, strict=False):
@@ -279,7 +270,7 @@ def _compare_stamps(in_file: IO[bytes], on_line: IO[bytes]) -> tuple[list[Hole],
             continue
         stamp, duration = (int(field) for field in ours.split(b",")[2:4])
         if stamp - end > _HOLE / 2 * rate:
-            holes.append(Hole(end / rate, (stamp - end) / rate))
+            holes.append((end / rate, (stamp - end) / rate))
         end = max(end, stamp) + duration
         shift = (int(theirs.split(b",")[2]) - stamp) / rate
         first = shift if first is None else first

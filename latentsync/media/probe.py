@@ -515,10 +515,9 @@ def read_filters(colour: Colour, width: int, height: int, *, stretched: bool) ->
 
 def written(source: Colour | None) -> Colour:
     """Tags for a YUV file whose frames came from a file tagged `source` (None: from nowhere)."""
-    if source is None or source.space == "gbr":
-        primaries = source.primaries if source else None
-        transfer = source.transfer if source else None
-        return Colour("tv", NEW_SPACE, primaries or NEW_SPACE, transfer or NEW_SPACE)
+    source = source or Colour(space="gbr")
+    if source.space == "gbr":
+        return Colour("tv", NEW_SPACE, source.primaries or NEW_SPACE, source.transfer or NEW_SPACE)
     space = "bt2020nc" if source.space == "bt2020c" else source.space
     known = space is None or space in _SCALE_NAMES
     return Colour(source.range, space if known else None, source.primaries, source.transfer)

@@ -262,24 +262,17 @@ class AudioWindows:
         last = min(self.num_pieces - 1, stop // self.stride)
         states = 0
         for index in range(first, last + 1):
-            share = self._share(index, steps)
+            share = self._handed_over(index - 1, steps) - self._handed_over(index, steps)  # over all pieces they add up to 1
             if share.any():
                 piece = self._piece(index)
                 rows = (steps - index * self.stride).clamp(0, len(piece) - 1)
                 states = states + share.to(piece.device)[:, None, None] * piece[rows.to(piece.device)]
         return states
 
-    def _share(self, index: int, steps: torch.Tensor) -> torch.Tensor:
-        """How much of each step piece `index` accounts for; over all pieces the shares of a step add up to one."""
-        share = torch.ones(len(steps))
-        if index > 0:
-            share = share * self._handed_over(index - 1, steps)
-        if index + 1 < self.num_pieces:
-            share = share * (1 - self._handed_over(index, steps))
-        return share
-
     def _handed_over(self, index: int, steps: torch.Tensor) -> torch.Tensor:
         """How far piece `index` has given way to the next one at each step: 0 before its seam, 1 after it."""
+        if index in (-1, self.num_pieces - 1):  # before the first piece, and the last, which gives way to none
+            return torch.full((len(steps),), float(index < 0))
         return ((steps - index * self.stride - self.seam + 1) / (self.blend + 1)).clamp(0, 1)
 
     def _encode_piece(self, index: int) -> torch.Tensor:
