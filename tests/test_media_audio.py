@@ -4,7 +4,7 @@ import wave
 
 import numpy as np
 import pytest
-from media_fixtures import BURSTS, HOLE, TEST_SOUND, make_clip, make_sound, onsets, run_ffmpeg
+from media_fixtures import BURSTS, HOLE, TEST_SOUND, make_sound, onsets, run_ffmpeg
 
 from latentsync.errors import InputError
 from latentsync.media.audio import AudioSamples, read_audio
@@ -35,11 +35,6 @@ def test_silence(tmp_path):
         with AudioSamples(make_sound(tmp_path / "a.wav", "-t", "0.5", sound=sound)) as samples:
             assert samples.is_silent is silent
             assert samples.duration == pytest.approx(0.5, abs=1e-3)
-
-
-def test_the_sound_of_a_video(tmp_path):
-    path = make_clip(tmp_path / "a.mkv", "-c:a", "flac", picture="testsrc2=size=32x32:rate=25:duration=1", sound=TEST_SOUND)
-    assert len(read_audio(path)) == pytest.approx(48000, abs=2)
 
 
 def test_a_track_without_sound_is_refused(tmp_path):
