@@ -203,11 +203,7 @@ Sighting = tuple[list[Face], bool]  # the faces of a frame, and whether a new sh
 
 
 def plan_spans(
-    frames: Iterable[np.ndarray],
-    detector: FaceDetector,
-    resolution: int,
-    fps: float,
-    choice: FaceChoice | None = None,
+    frames: Iterable[np.ndarray], detector: FaceDetector, resolution: int, fps: float, choice: FaceChoice | None = None
 ) -> FacePlan:
     """Which of the frames uint8 [h w 3] RGB, read in order, get a new mouth, with which transform, and why others do not.
 

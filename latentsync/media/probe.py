@@ -40,12 +40,7 @@ class Child:
     """
 
     def __init__(
-        self,
-        arguments: Sequence[str],
-        *,
-        feed: bool = False,
-        stdout: int | IO[bytes] = subprocess.DEVNULL,
-        files: Sequence[IO[bytes]] = (),
+        self, arguments: Sequence[str], *, feed: bool = False, stdout: int | IO[bytes] = subprocess.DEVNULL, files: Sequence[IO[bytes]] = ()
     ) -> None:
         """Start `arguments` (program first); `feed` opens its standard input, `stdout` is subprocess.PIPE or a file.
 
