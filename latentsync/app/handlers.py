@@ -34,10 +34,9 @@ def owner_of(request: gr.Request) -> str:
 
 
 class Sessions:
-    """The files of open pages and clients: what they uploaded, and a folder of jobs, whose name nobody can guess.
+    """The files of open pages and clients under `root`: uploads, and a folder of jobs, whose name nobody can guess.
 
-    All lie under `root`; nothing outside of it is ever removed. Gradio's own clean-up (`delete_cache`) goes by age alone: it would keep
-    the files of a closed page for hours and take the upload of a job that waits for long.
+    Gradio's own clean-up (`delete_cache`) goes by age alone: it would take the upload of a job that waits for long.
     """
 
     def __init__(self, root: Path) -> None:

@@ -170,10 +170,7 @@ class QueuedJob:
 
 
 def write_comparison_video(result: LipsyncResult, path: Path, on_frame: Callable[[], None]) -> Path:
-    """Write the result's source as the result plays it, forwards and backwards, without sound.
-
-    `path` is an .mp4 file; `on_frame` is called before each frame and may raise to stop.
-    """
+    """Write the result's source as the result plays it, without sound, as .mp4; `on_frame` comes before each frame, may raise to stop."""
     source = VideoReader(result.video_path, Fraction(result.fps).limit_denominator(1001))
     scale = min(1.0, COMPARISON_SIDE / max(source.width, source.height))
     width, height = max(round(source.width * scale), 1), max(round(source.height * scale), 1)

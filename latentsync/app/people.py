@@ -39,10 +39,7 @@ class PeopleFinder:
         self._lock = threading.Lock()
 
     def __call__(self, path: Path, longest: float) -> list[tuple[np.ndarray, str]]:
-        """The people seen in the first `longest` seconds, those seen most first: the largest thumbnail, and a choice for the option `face`.
-
-        The choice names all sightings, so that each shot with the person is covered. Raises InputError: the video cannot be decoded.
-        """
+        """The people of the first `longest` seconds, those seen most first: thumbnail, and a choice of `face` for all sightings."""
         sightings: list[FaceSighting] = []
         with self._lock:
             self._detector = self._detector or MtcnnDetector()

@@ -336,12 +336,10 @@ def serving(
     share: bool = False,
     auth: Sequence[tuple[str, str]] = (),
 ) -> Iterator[gr.Blocks]:
-    """Serve the app for the length of a block; yields the running page.
+    """Serve the app for the length of a block; yields the running page. Arguments are those of gradio_app.py.
 
-    All files, uploads too, lie in one temporary folder, which goes with it. Arguments are those of gradio_app.py; where `host` and `port`
-    are None, Gradio chooses: GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else 127.0.0.1 and the first free port from 7860.
-
-    Raises InputError: the port is taken, or the host is none of this machine's.
+    All files, uploads too, lie in a temporary folder, which goes with it. Where `host` and `port` are None, Gradio chooses:
+    GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else 127.0.0.1 and the first free port from 7860. Raises InputError: they cannot be had.
     """
     with (
         tempfile.TemporaryDirectory(prefix="latentsync-app-", ignore_cleanup_errors=True) as folder,

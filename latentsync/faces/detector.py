@@ -264,10 +264,7 @@ class FanDetector:
             self._networks: Any = LocalFaceAlignment(boxes_path, landmarks_path, str(device))
 
     def detect(self, picture: np.ndarray) -> list[Face]:
-        """All faces of a picture uint8 [h w 3]; the score is that of the box times the mean peak of the landmarks' heat maps.
-
-        A box is as sure when the head is on its side; the landmarks are not.
-        """
+        """All faces of a picture uint8 [h w 3]; the score, of the box times the mean peak of the heat maps, low for heads on their side."""
         small = shrink(picture, BOX_SIDE)
         scale = max(picture.shape[:2]) / max(small.shape[:2])
         with torch.backends.cudnn.flags(enabled=True, benchmark=True):
@@ -288,10 +285,7 @@ NAMES = ("auto", "mtcnn", "face-alignment")
 
 
 def build_detector(name: str, s3fd_path: Path, fan_path: Path, device: torch.device | str = "cpu") -> FaceDetector:
-    """A detector by name; "auto" takes face-alignment when both weight files exist, mtcnn otherwise.
-
-    Raises InputError for another name, WeightsError when the named one cannot be loaded.
-    """
+    """A detector by name, "auto" being face-alignment where both weight files exist and else mtcnn. Raises InputError, WeightsError."""
     if name not in NAMES:
         raise InputError(f"There is no face detector '{name}': use one of {', '.join(NAMES)}.")
     if name == "face-alignment" or (name == "auto" and s3fd_path.is_file() and fan_path.is_file()):

@@ -43,9 +43,8 @@ HIDDEN = {  # polygons whose union is generated
 def fixed_mask(resolution: int, name: str = "mask") -> Tensor:
     """The mask of a face of `resolution` x `resolution` pixels, float32 [h w] in [0, 1]: 1 = keep, 0 = generate.
 
-    `name` is one of `HIDDEN`, which are drawn at 256 without grey values, or the path of a picture of any size: white = keep.
-    Either is brought to the resolution as an 8-bit picture with a Lanczos-4 filter, so that edges hold intermediate values.
-    Raises ConfigError: the name is neither, or the picture cannot be read, or hides nothing or everything.
+    `name`: one of `HIDDEN`, drawn at 256 without grey values, or the path of a picture (white = keep); resized as an 8-bit picture with a
+    Lanczos-4 filter. Raises ConfigError: it is neither, cannot be read, or hides nothing or everything.
     """
     if name in HIDDEN:
         keep = np.full((TEMPLATE_RESOLUTION, TEMPLATE_RESOLUTION), 255, dtype=np.uint8)

@@ -60,10 +60,7 @@ class FaceChoice:
         return cls(points=tuple(FacePoint(*(float(value) for value in match.groups())) for match in matches if match))
 
     def pick(self, people: Sequence["Person"], start: int, stop: int, fps: float) -> tuple[int | None, str]:
-        """The chosen one of the people of a shot of frames start..stop, or None; and why the others are left alone.
-
-        Raises InputError when a point of this shot holds no face.
-        """
+        """The chosen person in a shot of frames start..stop, or None; and why others are left. Raises InputError: a point holds no face."""
         chosen = None
         for point in self.points:
             if not start <= (frame := point.frame(fps)) < stop:

@@ -88,8 +88,7 @@ class CutFinder:
 class DissolveFinder:
     """Says of each frame whether a dissolve reaches its middle there, 42 frames late.
 
-    In a dissolve every picture is a mixture of the pictures at both ends, which are unlike each other, in shares that change evenly.
-    Motion is no mixture; light that changes leaves the ends alike but for a factor and an offset.
+    In a dissolve every picture is a mixture of those at both ends, which are unlike each other, in shares that change evenly.
     """
 
     def __init__(self) -> None:

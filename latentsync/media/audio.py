@@ -49,10 +49,7 @@ class Samples(Protocol):
 
 
 def fill_holes(stream: AudioStream) -> str:
-    """ffmpeg filters from the decoded frames of a track to its time line, at its sample rate: from 0, holes filled with silence.
-
-    They change no sample of a track without holes. They need the time stamps of the file as they are (`-copyts`).
-    """
+    """ffmpeg filters from the decoded frames of a track, with the file's time stamps (`-copyts`), to its time line at its sample rate."""
     return f"{_place(stream)},aresample={stream.sample_rate}:{_FILL}"
 
 
@@ -73,17 +70,13 @@ def _place(stream: AudioStream) -> str:
 class AudioSamples:
     """An audio track of a file (sound or video) as mono float32 samples in [-1, 1]; a context manager.
 
-    The track is decoded once into an unnamed temporary file as 16-bit numbers (32 kB a second at 16 kHz) and mapped into memory, so
-    an hour of sound costs no memory. Sample 0 is the first sample of the track, also where the track starts later than its file.
-    Holes in the track are silence. The centre channel is taken where there is one that is not silent; one of two channels is taken where
-    both are out of phase, so that their mix would cancel; in all other cases the channels are mixed.
+    Decoded once into an unnamed temporary file as 16-bit numbers, mapped into memory. Sample 0 is the first of the track; holes are silent.
+    The centre channel is taken where there is one that is not silent; one of two channels where they are out of phase, so that their mix
+    would cancel; in all other cases the channels are mixed.
     """
 
     def __init__(self, path: str | Path, sample_rate: int = AUDIO_SAMPLE_RATE, track: str | None = None) -> None:
-        """Decode; `track` is a number or a language, None for the default one (see `MediaInfo.require_audio`).
-
-        Raises InputError when there is no such track or nothing in it can be decoded.
-        """
+        """Decode `track`, a number or a language, None for the default one. Raises InputError where no sound can be decoded."""
         self.info: MediaInfo = probe(path)
         self.stream: AudioStream = self.info.require_audio(track)
         self.sample_rate = sample_rate

@@ -35,17 +35,13 @@ _EMPTY_WORDS = ("conversion failed", "last message repeated", "error closing fil
 class Child:
     """One running ffmpeg or ffprobe, in a session of its own so that Ctrl-C in the terminal reaches this process alone.
 
-    Its standard error is drained by a thread into a bounded tail, so it can never block. Whoever starts a child ends it
-    with `finish` (wait for it) or `kill`; both reap it and may be called twice.
+    A thread drains its standard error into a bounded tail. Whoever starts a child ends it with `finish` (wait) or `kill`, maybe twice.
     """
 
     def __init__(
         self, arguments: Sequence[str], *, feed: bool = False, stdout: int | IO[bytes] = subprocess.DEVNULL, files: Sequence[IO[bytes]] = ()
     ) -> None:
-        """Start `arguments` (program first); `feed` opens its standard input, `stdout` is subprocess.PIPE or a file.
-
-        `files` stay open in it under their numbers: ffmpeg writes to `pipe_url` of one.
-        """
+        """Start a program; `feed` opens its standard input; `files` stay open in it for `pipe_url`."""
         require_program(arguments[0])
         pipes = {"stdin": subprocess.PIPE if feed else subprocess.DEVNULL, "stdout": stdout, "stderr": subprocess.PIPE}
         self._process = subprocess.Popen(arguments, **pipes, start_new_session=True, pass_fds=[file.fileno() for file in files])
@@ -235,10 +231,7 @@ class MediaInfo:
         return self.video
 
     def require_audio(self, track: str | None = None) -> AudioStream:
-        """The sound, or InputError.
-
-        `track` names it: a number, counted from 0 among the audio tracks, or a language (any case; the first track in it).
-        """
+        """The sound, or InputError. `track`: a number, counted from 0, or a language (any case; the first track in it)."""
         if self.audio is None:
             raise InputError(f"{self.path} has no audio track: give a file with sound")
         if track is None:
@@ -259,11 +252,7 @@ class MediaInfo:
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """Look into a media file without decoding it.
-
-    Raises InputError when it does not exist, is a folder or empty, may not be read or is no media file, StalledError when its disk does
-    not give it.
-    """
+    """Look into a media file without decoding it. Raises InputError: it is none or not readable; StalledError: its disk fails."""
     path = Path(path)
     check_readable(path)
     report = _ask_ffprobe(path)
@@ -325,10 +314,7 @@ def _ask_ffprobe(path: Path) -> dict[str, Any]:
 
 
 def _packet_lengths(path: Path) -> dict[int, float]:
-    """Seconds of each stream by its packets; a jump of the clock counts as one packet, as it does for ffmpeg when it decodes.
-
-    Reads the whole file; empty where that takes too long.
-    """
+    """Seconds of each stream by its packets, a jump of the clock counting as one; reads the whole file, empty where that takes too long."""
     try:
         answer = _run_ffprobe(path, "-show_entries", "packet=stream_index,dts_time,duration_time", "-of", "csv=p=0")
     except StalledError:
@@ -451,10 +437,7 @@ def _native_fps(average: Fraction, nominal: Fraction | None) -> Fraction:
 
 
 def _orientation(stream: dict[str, Any]) -> tuple[int, bool]:
-    """Degrees clockwise to upright, and whether left and right are swapped then.
-
-    From the display matrix, else from the EXIF number, which is all that ffmpeg tells of some kinds of picture.
-    """
+    """Degrees clockwise to upright, and whether left and right are swapped then: from the display matrix, else from the EXIF number."""
     for side in stream.get("side_data_list", ()):
         if "displaymatrix" in side:
             rows = [re.findall(r"-?\d+", line.partition(":")[2]) for line in side["displaymatrix"].strip().splitlines()]

@@ -62,10 +62,9 @@ def source_index(index: int, total_frames: int) -> int:
 class VideoReader:
     """A video as upright RGB frames (uint8 h w 3) at a constant rate; each call of `frames` decodes anew, nothing is held.
 
-    The frames lie on a clock that starts with the first frame of the file; frame k is the picture shown at k / fps, so a variable
-    frame rate, or one that differs, is honoured by time. Rotation and mirroring, also those of a photo's EXIF data, are applied.
-    Pixels within 15 % of square stay on their stored grid (`VideoWriter` writes their shape again), others are stretched to square ones.
-    Interlaced video is deinterlaced. Colours follow the file's tags. Anything is brought to 8 bits; an alpha channel is dropped.
+    Frame k is the picture shown k / fps after the first frame, so variable and other frame rates are honoured by time. Rotation and
+    mirroring, also by EXIF, are applied. Pixels within 15 % of square stay on their stored grid (`VideoWriter` writes their shape again),
+    others are stretched. Interlaced video is deinterlaced, colours follow the tags, depth is 8 bits, an alpha channel is dropped.
     """
 
     def __init__(self, path: str | Path, fps: Fraction | int | None = Fraction(VIDEO_FPS)) -> None:
@@ -106,11 +105,10 @@ class VideoReader:
         return tuple(found)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Yield the frames [start, stop) (uint8 h w 3, RGB, each a fresh array), or to the end when `stop` is None.
+        """Yield the frames [start, stop) (uint8 h w 3, RGB, fresh arrays), or to the end when `stop` is None: those of one whole pass.
 
-        The same arrays as in one pass from the beginning, wherever `start` is. Fewer when the file ends before; a file that cannot be
-        decoded to its end gives what there is, then logs a warning and notes it in `problem`. Raises InputError when not one frame can
-        be decoded. Closing the iterator ends ffmpeg.
+        Fewer when the file ends before; one that cannot be decoded to its end gives what there is, logs that and notes it in `problem`.
+        Raises InputError when not one frame can be decoded. Closing the iterator ends ffmpeg.
         """
         if start < 0:
             raise ValueError(f"frames start at 0, not at {start}")
@@ -133,10 +131,9 @@ class VideoReader:
             self._check_end(start + count, count, status, child)
 
     def damaged_runs(self, stop: int) -> list[tuple[int, int]]:
-        """Runs of frames (half open, in order) below `stop` whose picture may be wrong because the file is damaged.
+        """Runs of frames (half open, in order) below `stop` that may be wrong: from an error of the decoder until the next key frame.
 
-        Damage begins with the frame for which the decoder reports an error and lasts until the next key frame: what lies between is
-        predicted from it. Decodes the file once more, one frame at a time, if errors were met in `frames`; else the answer is at once [].
+        Decodes the file once more, one frame at a time, if errors were met in `frames`; else the answer is at once [].
         """
         if not self.met_errors:
             return []
@@ -162,10 +159,7 @@ class VideoReader:
         return list(zip(edges[::2], edges[1::2], strict=True))
 
     def ping_pong(self, count: int, total_frames: int, segment_bytes: int = SEGMENT_BYTES) -> Iterator[np.ndarray]:
-        """Yield `count` frames of the first `total_frames`: forwards, backwards, forwards, ... (see `source_index`).
-
-        Backwards the video is decoded piece by piece; a piece holds at most `segment_bytes` of frames.
-        """
+        """Yield `count` frames of the first `total_frames` in the order of `source_index`, backwards by pieces of `segment_bytes`."""
         piece = max(1, segment_bytes // (self.width * self.height * 3))
         given = 0
         forwards = True

@@ -150,10 +150,7 @@ def check_output(
     *,
     lossless: bool = False,
 ) -> None:
-    """Everything that can be known before the work: will this video be writable, in this codec, without touching an input?
-
-    Raises InputError or OutputError with the reason, LatentSyncError when the ffmpeg at hand cannot encode it. Leaves nothing behind.
-    """
+    """Will this video be writable, in this codec, without touching an input? Raises InputError, OutputError, LatentSyncError (encoder)."""
     refuse_address(Path(path))
     encoding = choose_encoding(path, codec, crf, preset, lossless=lossless)
     check_target(path, inputs)
@@ -252,11 +249,7 @@ class VideoWriter:
         preset: str | None = None,
         lossless: bool = False,
     ) -> None:
-        """Check what can be checked; nothing is written before `__enter__`.
-
-        `codec` (h264, hevc, vp9, av1), `crf` (on the codec's own scale) and `preset` (x264's words, for every codec): None for
-        the default of the file's ending. Raises InputError.
-        """
+        """Check what can be checked. `codec`, `crf` (on its scale), `preset` (x264's words): None for the default. Raises InputError."""
         self.path = Path(path)
         self.width, self.height, self.fps = width, height, Fraction(fps)
         self.encoding: Encoding = choose_encoding(path, codec, crf, preset, lossless=lossless)

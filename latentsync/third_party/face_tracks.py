@@ -66,10 +66,7 @@ class SyncNetDetector:
 
 
 def link_faces(detections: Iterable[np.ndarray], cuts: Collection[int] = ()) -> list[FaceTrack]:
-    """Tracks in order of time of the boxes k 4 (or k 5, with a score) of each frame: x0 y0 x1 y1 in pixels.
-
-    Short and small ones are left out, and none goes across a cut, the first frame of a new shot.
-    """
+    """Tracks, long and large ones, in order of time, of the boxes k 4 (or k 5) of each frame in pixels; none goes across a cut."""
     new_shots = frozenset(cuts)
     live: list[Chain] = []
     tracks: list[FaceTrack] = []
@@ -102,10 +99,7 @@ def _finish(chains: list[Chain]) -> list[FaceTrack]:
 
 
 def crop_path(boxes: np.ndarray) -> np.ndarray:
-    """Middle x, middle y and half the larger side of boxes n 4, each filtered along time: n 3.
-
-    The filter takes what lies before the first and after the last frame as zeros, as the published program does.
-    """
+    """Middle x, middle y and half the larger side of boxes n 4, each filtered along time with zeros beyond the ends, as published: n 3."""
     low, high = boxes[:, :2], boxes[:, 2:]
     values = np.column_stack([(low + high) / 2, (high - low).max(1) / 2])
     return np.stack([medfilt(column, _MEDIAN) for column in values.T], 1)

@@ -88,10 +88,7 @@ class HyperNet(nn.Module):
 
     @torch.inference_mode()
     def score(self, frames: Sequence[np.ndarray]) -> float:
-        """Mean score of the middles of pictures uint8 h w 3, RGB, of one size, those of a clip that `chosen_frames` names.
-
-        Raises InputError under 224 pixels a side.
-        """
+        """Mean score of the middles of pictures uint8 h w 3, RGB, of one size. Raises InputError under 224 pixels a side."""
         weight = self.conv1[0].weight
         pictures = torch.from_numpy(np.stack([middle_square(frame) for frame in frames])).to(weight.device)
         mean, std = (torch.tensor(values, device=weight.device) for values in (MEAN, STD))

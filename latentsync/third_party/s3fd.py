@@ -74,10 +74,7 @@ class S3FD(nn.Module):
         return [(loc(x), conf(x)) for x, loc, conf in zip(maps, self.loc, self.conf, strict=True)]
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels b 3 h w (RGB in 0..255 minus `MEAN`, at least `MIN_SIDE` a side) -> boxes b n 4 and probabilities of a face b n.
-
-        Boxes are x0 y0 x1 y1 as shares of width and height.
-        """
+        """Pixels b 3 h w (RGB in 0..255 minus `MEAN`) -> boxes x0 y0 x1 y1 b n 4, shares of width and height, and their scores b n."""
         heads = self.heads(pixels)
         priors = prior_boxes([loc.shape[2:] for loc, _ in heads], pixels.shape[2], pixels.shape[3]).to(pixels.device)
         shifts = torch.cat([loc.float().flatten(2).transpose(1, 2) for loc, _ in heads], 1)  # b n 4
@@ -121,10 +118,7 @@ def _vgg() -> nn.Sequential:
 
 
 def prior_boxes(sizes: Sequence[Sequence[int]], height: int, width: int) -> Tensor:
-    """Middle x, middle y, width, height of the prior box of every place, as shares of the picture: float32 n 4, on the CPU.
-
-    `sizes` are height and width of each map, finest first; `height`, `width` those of the picture in pixels.
-    """
+    """Middle x, y, width, height of each place's prior box as shares of the picture: float32 n 4; `sizes`: h, w of maps, finest first."""
     boxes = []
     for (rows, columns), stride, side in zip(sizes, STRIDES, MIN_SIZES, strict=True):
         y, x = np.mgrid[:rows, :columns].reshape(2, -1) + 0.5
@@ -133,10 +127,7 @@ def prior_boxes(sizes: Sequence[Sequence[int]], height: int, width: int) -> Tens
 
 
 def suppress(boxes: Tensor, scores: Tensor, min_score: float = 0.05, max_overlap: float = 0.3, keep: int = 750) -> tuple[Tensor, Tensor]:
-    """The best boxes n 4 (corners) of one picture by their scores n, without those that overlap a better one too much.
-
-    At most `keep` boxes k 4, best first, and their scores k, all above `min_score`.
-    """
+    """At most `keep` boxes k 4 of n 4 (corners), those with the best scores n that do not overlap a better one; and their scores k."""
     likely = scores > min_score
     boxes, scores = boxes[likely], scores[likely]
     scores, order = scores.sort(descending=True, stable=True)

@@ -70,10 +70,7 @@ def distance_sums(video: Tensor, audio: Tensor) -> Tensor:
 
 
 def over_tracks(results: Sequence[Offset]) -> Offset:
-    """Several tracks of one video as one result: the mean offset without its fraction, mean confidence and mean distances.
-
-    Raises InputError where there are no tracks.
-    """
+    """Several tracks of one video as one result: means, that of the offset without its fraction. Raises InputError without tracks."""
     if not results:
         raise InputError("No face track of this video can be compared with its sound: use one that shows a face for at least two seconds.")
     return Offset(

@@ -71,10 +71,7 @@ class Block(nn.Module):
 
 
 class VideoMAE(nn.Module):
-    """A video as one vector: the normalised mean of the tokens after the last layer.
-
-    `head`, the classifier of the published file, is there because the file has it; the features do not pass it.
-    """
+    """A video as one vector: the normalised mean of the tokens after the last layer; `head` is there because the published file has it."""
 
     positions: Tensor  # 1 (f' h' w') d
     gradient_checkpointing = False  # compute the activations of each block a second time on the way back, instead of keeping them
@@ -96,10 +93,7 @@ class VideoMAE(nn.Module):
         return self.fc_norm.weight.dtype
 
     def forward(self, video: Tensor) -> Tensor:
-        """Features b d of videos b 3 f h w in [0, 1], h and w of the configured size.
-
-        For another f than `num_frames` the position table is interpolated along time. Raises InputError under one tubelet.
-        """
+        """Features b d of videos b 3 f h w in [0, 1] of the configured size; other f than `num_frames` interpolate the position table."""
         x = self.patch_embed(video) + self.positions_of(video.shape[2])
         recomputes = self.gradient_checkpointing and torch.is_grad_enabled() and x.requires_grad
         for block in self.blocks:
@@ -127,10 +121,7 @@ def position_table(length: int, width: int) -> Tensor:
 
 
 def load_videomae(config: VideoMAEConfig, path: Path | str, dtype: torch.dtype = torch.float32) -> VideoMAE:
-    """The network of a torch file, on the CPU, in evaluation mode and frozen; gradients reach its input.
-
-    Raises WeightsError: the file is missing, unreadable, or holds another network.
-    """
+    """The network of a torch file, on the CPU, in evaluation mode and frozen; gradients reach its input. Raises WeightsError."""
     weights = read_state_dict(path)[0]
     head = weights.get("head.weight")
     with torch.device("meta"):

@@ -91,10 +91,9 @@ class PaddedSamples:
 
 
 def load_whisper_encoder(path: Path) -> AudioEncoder:
-    """Whisper's encoder, in float32 and ready for inference.
+    """Whisper's encoder, in float32 and ready for inference: of a file {"dims", "model_state_dict"} of openai-whisper, or of a folder.
 
-    `path` is a torch file {"dims": ten integers, "model_state_dict": every entry of the whole model}, or a folder in the layout of Hugging
-    Face (config.json and the weights), which is read by transformers; nothing is downloaded and no code in it is run. Raises WeightsError.
+    The folder has the layout of Hugging Face and is read by transformers; nothing is downloaded, no code in it is run. Raises WeightsError.
     """
     path = Path(path)
     encoder = _from_folder(path) if path.is_dir() else _from_file(path)
@@ -203,10 +202,7 @@ class Audio2Feature(nn.Module):
 
     @torch.no_grad()
     def encode(self, mel: torch.Tensor) -> torch.Tensor:
-        """States at every depth of one piece of log-mel: float32 (t // 2, 1 + number of blocks, d), before the final norm.
-
-        `mel`: normalised (m, t), t at most twice the context; the rest is filled with 0.0 as in training.
-        """
+        """States at every depth, before the final norm, of normalised log-mel (m, t), filled with 0.0: float32 (t // 2, 1 + blocks, d)."""
         steps = mel.shape[1] // WHISPER_MEL_PER_STEP
         weight = self.encoder.conv1.weight
         mel = F.pad(mel, (0, self.context * WHISPER_MEL_PER_STEP - mel.shape[1])).to(weight)
@@ -232,8 +228,7 @@ def window_steps(start: int, stop: int, feat_length: tuple[int, int], num_steps:
 class AudioWindows:
     """One window of audio features per video frame, for sound of any length at constant memory.
 
-    Sound longer than the encoder's context is encoded in pieces that share a third of it. Only the inner part of a piece is kept and
-    neighbours pass over into each other linearly, so that nothing jumps where one piece ends. Sound within one context is one piece.
+    Sound longer than the encoder's context is encoded in pieces that share a third of it and pass over into each other linearly.
     """
 
     def __init__(self, extractor: Audio2Feature, log_mel: LogMel, fps: Fraction) -> None:
