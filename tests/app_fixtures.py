@@ -35,7 +35,7 @@ class OneFace:
 
 
 def choice(key: str = "tiny", steps: int = 1) -> ModelChoice:
-    return ModelChoice(key, f"The {key} model", "Seeded, never trained.", Path("tiny.yaml"), None, 64, steps, 1.0)
+    return ModelChoice(key, f"The {key} model", "Seeded, never trained.", Path("tiny.yaml"), None, steps, 1.0)
 
 
 @cache

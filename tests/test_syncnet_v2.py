@@ -137,17 +137,6 @@ def test_a_clip_in_pieces_gives_the_same_result(num_frames: int, num_samples: in
         np.testing.assert_allclose(found.distances, expected.distances, rtol=1e-5)
 
 
-def test_windows_are_five_frames_of_bgr(network: SyncNetV2) -> None:
-    """Successive windows of one run equal windows by themselves."""
-    frames = np.random.RandomState(4).randint(0, 256, (6, 224, 224, 3), np.uint8)
-    evaluation = SyncNetEval(network)
-    with torch.inference_mode():
-        found = evaluation.embed_lips([to_picture(frame) for frame in frames])
-        alone = network.embed_lips(torch.from_numpy(frames[1:6, ..., ::-1].copy()).permute(3, 0, 1, 2)[None].float())
-    assert found.shape == (2, 1024)
-    torch.testing.assert_close(found[1:], alone, rtol=1e-4, atol=1e-3)
-
-
 def test_files_are_loaded_strictly_and_frozen(tmp_path, network: SyncNetV2) -> None:
     weights = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}  # as old PyTorch wrote it
     torch.save(weights, tmp_path / "syncnet_v2.model")

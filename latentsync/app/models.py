@@ -33,7 +33,6 @@ class ModelChoice:
     note: str  # what to expect of it, in plain words
     config: Path
     unet: PathLike  # its checkpoint where that is not the one which the configuration names
-    resolution: int  # side of a face in pixels
     inference_steps: int
     guidance_scale: float
 
@@ -47,8 +46,7 @@ def find_models(
     """
 
     def choice(key: str, title: str, note: str, path: Path, unet: PathLike, settings: Config) -> ModelChoice:
-        run = settings.run
-        return ModelChoice(key, title, note, path, unet, settings.data.resolution, run.inference_steps, run.guidance_scale)
+        return ModelChoice(key, title, note, path, unet, settings.run.inference_steps, settings.run.guidance_scale)
 
     found = []
     if config is not None or checkpoint is not None:

@@ -56,8 +56,8 @@ class S3FD(nn.Module):
         self.loc = nn.ModuleList(nn.Conv2d(channels, 4, 3, padding=1) for channels in _SOURCES)
         self.conf = nn.ModuleList(nn.Conv2d(channels, count, 3, padding=1) for channels, count in zip(_SOURCES, scores, strict=True))
 
-    def sources(self, pixels: Tensor) -> list[Tensor]:
-        """The six inputs of the heads, finest first: each b c h w."""
+    def heads(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Shifts b 4 h w and scores b 2 h w of each map (b 4 h w of the finest, whose first three are all background)."""
         maps, x = [], pixels
         for start, end in zip((0, *_ENDS), _ENDS, strict=False):
             x = self.vgg[start:end](x)
@@ -66,12 +66,8 @@ class S3FD(nn.Module):
             x = F.relu(layer(x))
             maps.append(x)
         norms = (self.L2Norm3_3, self.L2Norm4_3, self.L2Norm5_3)
-        return [*[norm(x) for norm, x in zip(norms, maps, strict=False)], maps[3], maps[5], maps[7]]
-
-    def heads(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Shifts b 4 h w and scores b 2 h w of each map (b 4 h w of the finest, whose first three are all background)."""
-        maps = self.sources(pixels)
-        return [(loc(x), conf(x)) for x, loc, conf in zip(maps, self.loc, self.conf, strict=True)]
+        sources = [*[norm(x) for norm, x in zip(norms, maps, strict=False)], maps[3], maps[5], maps[7]]
+        return [(loc(x), conf(x)) for x, loc, conf in zip(sources, self.loc, self.conf, strict=True)]
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Pixels b 3 h w (RGB in 0..255 minus `MEAN`) -> boxes x0 y0 x1 y1 b n 4, shares of width and height, and their scores b n."""
