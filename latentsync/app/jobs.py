@@ -242,10 +242,17 @@ class JobQueue:
         return job.progress(jobs.index(job) if job.stage is JobStage.WAITING and job in jobs else 0)
 
     def _work(self, job: QueuedJob) -> None:
+        self._thread.job, request = job, job.request
         try:
             with self._lock:
                 job.begin(JobStage.LOADING)
-            self._run(job)
+            with self.model_cache.use(request.model) as pipeline:
+                job.check()
+                job.folder.mkdir(parents=True, exist_ok=True)
+                output = job.folder / f"{request.video.stem}_new_words.mp4"
+                job.result = pipeline(request.video, request.audio, output, request.options, callback=job.advance)
+            job.begin(JobStage.COMPARE)
+            job.comparison_video = write_comparison_video(job.result, job.folder / COMPARISON_VIDEO, on_frame=job.check)
             end = (JobStage.DONE, None)
         except JobCancelled:
             end = (JobStage.CANCELLED, None)
@@ -257,18 +264,6 @@ class JobQueue:
         with self._lock:
             self._jobs = [other for other in self._jobs if other is not job]
         job.end(*end)
-
-    def _run(self, job: QueuedJob) -> None:
-        """Load the model, make the result, write the video to compare it with."""
-        request = job.request
-        self._thread.job = job
-        with self.model_cache.use(request.model) as pipeline:
-            job.check()
-            job.folder.mkdir(parents=True, exist_ok=True)
-            output = job.folder / f"{request.video.stem}_new_words.mp4"
-            job.result = pipeline(request.video, request.audio, output, request.options, callback=job.advance)
-        job.begin(JobStage.COMPARE)
-        job.comparison_video = write_comparison_video(job.result, job.folder / COMPARISON_VIDEO, on_frame=job.check)
 
     def _step(self) -> None:
         """Frames come out a clip at a time, which can take a minute on a slow machine: a job can be stopped between two passes."""

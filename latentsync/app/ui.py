@@ -5,7 +5,7 @@ import os
 import secrets
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -185,8 +185,8 @@ class Page:
             gr.on([model.input, page.load], self._describe, [model], [about], **PRIVATE)
             timer = gr.Timer(MODEL_POLL_SECONDS)
             timer.tick(self._describe_until_loaded, [model], [about, timer], **PRIVATE)
-            stop.click(self._stop, None, None, **PRIVATE)
-            page.unload(self._forget)
+            stop.click(self._handlers.cancel, None, None, **PRIVATE)
+            page.unload(self._handlers.forget)
             self._endpoint()
         page.queue(default_concurrency_limit=None)
         return page
@@ -212,9 +212,9 @@ class Page:
                     html('<p class="ls-who">No clip at hand? Try</p>')
                     for number, example in enumerate(self._examples, start=1):
                         button = gr.Button(f"Example {number}", size="sm", variant="secondary", elem_id=f"example-{number}")
-                        button.click(self._take(*example), outputs=[video, audio], **PRIVATE)
-        video.change(self._find_people, [video], [people], **PRIVATE)
-        audio.change(self._claim, [audio], None, **PRIVATE)
+                        button.click(self._handlers.example(*example), outputs=[video, audio], **PRIVATE)
+        video.change(self._handlers.people, [video], [people], **PRIVATE)
+        audio.change(self._handlers.claim, [audio], None, **PRIVATE)
         return video, audio, people
 
     def _model(self) -> tuple[gr.Dropdown, gr.HTML]:
@@ -250,20 +250,6 @@ class Page:
         about = {"api_name": "lipsync", "api_description": "Give the person in a video other words."}
         button.click(self._call, files, outputs, inputs_kwargs=inputs, **about)
 
-    def _find_people(self, video: str | None, request: gr.Request) -> gr.HTML:
-        found = self._handlers.people(video, owner_of(request))
-        return gr.HTML(found, visible=True if found["people"] else "hidden")
-
-    def _claim(self, audio: str | None, request: gr.Request) -> None:
-        if audio:
-            self._handlers.sessions.claim(owner_of(request), audio)
-
-    def _take(self, video: Path, audio: Path) -> Callable[[gr.Request], tuple[str, str]]:
-        def take(request: gr.Request) -> tuple[str, str]:
-            return self._handlers.copy_example(video, audio, owner_of(request))
-
-        return take
-
     def _settings(self, quality: str, model: str) -> tuple[int, float]:
         choice = self._cache.choice(model)
         options = LipsyncOptions(quality=quality).completed(choice.inference_steps, choice.guidance_scale)
@@ -274,13 +260,6 @@ class Page:
 
     def _describe_until_loaded(self, model: str) -> tuple[str, gr.Timer]:
         return self._describe(model), gr.Timer(active=self._cache.loaded is None)
-
-    def _stop(self, request: gr.Request) -> None:
-        self._handlers.job_queue.cancel_owner(owner_of(request))
-
-    def _forget(self, request: gr.Request) -> None:
-        """A page was closed, or a client went away."""
-        self._handlers.forget(owner_of(request))
 
     async def _run(
         self, request: gr.Request, video: str | None, audio: str | None, people: dict[str, list] | None, model: str, **options: Any

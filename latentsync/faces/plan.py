@@ -138,7 +138,9 @@ class PlanBuilder:
             self._note(track, others)
         for track in [] if chosen is None else people[chosen].tracks:
             self._note(track, "")
-            self._spans.append(self._span(track))
+            anchors = smooth_window(np.stack(track.anchors)) if self._smoothing == "window" else np.stack(track.anchors)  # n 3 2
+            matrices = AlignmentSmoother(self._resolution)(torch.from_numpy(anchors)).numpy()
+            self._spans.append(Span(track.start, track.stop, self._num_shots, matrices, np.stack(track.boxes)))
             if all(colours is not None for colours in track.colours):
                 self._covered += [(track.start + first, track.start + end) for first, end in covered_runs(np.stack(track.colours))]
         self._tracker = Tracker(self._smoothing)
@@ -146,13 +148,6 @@ class PlanBuilder:
 
     def _note(self, track: Track, reason: str) -> None:
         self._reasons[track.start : track.stop] = [reason] * (track.stop - track.start)
-
-    def _span(self, track: Track) -> Span:
-        anchors = np.stack(track.anchors)  # n 3 2
-        if self._smoothing == "window":
-            anchors = smooth_window(anchors)
-        matrices = AlignmentSmoother(self._resolution)(torch.from_numpy(anchors)).numpy()
-        return Span(track.start, track.stop, self._num_shots, matrices, np.stack(track.boxes))
 
 
 def name_damage(plan: FacePlan, damaged: Sequence[tuple[int, int]]) -> FacePlan:

@@ -218,20 +218,17 @@ class _ChannelLevels:
         while True:
             block[:] = 0
             more = read_exactly(pipe, block)
-            self._add(block)
+            power = np.square(block, dtype=np.float32).mean(0)  # c
+            self._power += power
+            if self._stream.has_centre:
+                self._centre_peak = max(self._centre_peak, int(np.abs(block[:, 2].astype(np.int32)).max()))
+            mix = np.square(block[:, :2].mean(1, dtype=np.float32)).mean()
+            louder = power[:2].max()
+            if louder > SILENCE**2 / 2:
+                self._sounding += 1
+                self._cancelled += bool(mix < _CANCELLED * louder)
             if not more:
                 return
-
-    def _add(self, block: np.ndarray) -> None:
-        power = np.square(block, dtype=np.float32).mean(0)  # c
-        self._power += power
-        if self._stream.has_centre:
-            self._centre_peak = max(self._centre_peak, int(np.abs(block[:, 2].astype(np.int32)).max()))
-        mix = np.square(block[:, :2].mean(1, dtype=np.float32)).mean()
-        louder = power[:2].max()
-        if louder > SILENCE**2 / 2:
-            self._sounding += 1
-            self._cancelled += bool(mix < _CANCELLED * louder)
 
     def choose(self) -> tuple[int | None, str]:
         """Which channel alone is used, and why; None where all are mixed."""

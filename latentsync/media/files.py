@@ -249,22 +249,17 @@ def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
         for source in inputs:
             if path.exists() and Path(source).exists() and path.samefile(source):
                 raise InputError(f"{path} is one of the inputs: inputs are never written over, name another file")
-        _check_folder(path.parent)
+        folder = next(parent for parent in (path.parent, *path.parent.absolute().parents) if parent.exists())
+        if not folder.is_dir():
+            raise InputError(f"{folder} is a file: the result cannot be written into it, name another folder")
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be written: {_why(error)}") from None
-
-
-def _check_folder(folder: Path) -> None:
-    """Try to make and remove a file in `folder`, or in the nearest folder above it that is there."""
-    present = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not present.is_dir():
-        raise InputError(f"{present} is a file: the result cannot be written into it, name another folder")
     try:
-        probe, lock = _open_staging(present)
-        probe.unlink()
+        trial, lock = _open_staging(folder)
+        trial.unlink()
         lock.close()
     except OSError as error:
-        raise OutputError(f"cannot write into {present}: {_why(error)}") from None
+        raise OutputError(f"cannot write into {folder}: {_why(error)}") from None
 
 
 def _why(error: Exception) -> str:

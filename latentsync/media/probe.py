@@ -136,7 +136,7 @@ _LEVEL = re.compile(r"\[(?:panic|fatal|error)\] ")  # how ffprobe marks a messag
 _ESTIMATED = "Estimating duration from bitrate"  # its words where it guesses a length
 _PROMISES = frozenset({"mov", "matroska", "avi", "flac", "aiff", "mp3"})  # headers that tell the length of the sound
 _UNKNOWN_SIZE = 0x7FFF0000  # bytes: what programs that stream a .wav file write in the place of its size, or more
-_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # "00:01:02.5"
 _WITH_CENTRE = frozenset(
     {
         *("3.0", "3.1", "4.0", "4.1", "5.0", "5.0(side)", "5.1", "5.1(side)", "6.0", "6.1", "6.1(back)", "hexagonal"),
@@ -405,7 +405,9 @@ def _promised(path: Path, report: dict[str, Any], stream: dict[str, Any], *, alo
         return None
     if "matroska" not in container:
         return _seconds(stream.get("duration"))
-    end = _clock_seconds(stream.get("tags", {}).get("DURATION")) or (_seconds(report["format"].get("duration")) if alone else None)
+    clock = _CLOCK.fullmatch(stream.get("tags", {}).get("DURATION", ""))
+    end = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3]) if clock else 0.0
+    end = end or (_seconds(report["format"].get("duration")) if alone else None)
     return None if end is None else end - max(0.0, _seconds(stream.get("start_time")) or 0.0)
 
 
@@ -455,12 +457,6 @@ def _tag(value: str | None) -> str | None:
 
 def _seconds(value: str | None) -> float | None:
     return None if value in (None, "N/A") else float(value)
-
-
-def _clock_seconds(value: str | None) -> float | None:
-    """Seconds of a time like "00:01:02.5"; None when absent or of another form."""
-    match = _CLOCK.fullmatch(value or "")
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
 
 
 def _ratio(value: str | None, separator: str) -> Fraction | None:
