@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from latentsync.constants import TEMPLATE_RESOLUTION
@@ -86,10 +87,8 @@ def face_contours(scores: np.ndarray) -> np.ndarray:
     height = (np.arange(TOP, BOTTOM) + 0.5) * UNIT
     half = half_x * np.sqrt(np.clip(1 - ((height - y) / half_y) ** 2, 0, 1))
     allowed = np.arange(GRID // 2 + 1) * UNIT <= x - half[:, None]
-    contours = cheapest_lines(np.where(allowed, costs, np.inf))
-    kernel = cv2.getGaussianKernel(9, 1.8)[:, 0]
-    padded = np.pad(contours, ((0, 0), (0, 0), (4, 4)), mode="edge")
-    return sum(weight * padded[..., tap : tap + BOTTOM - TOP] for tap, weight in enumerate(kernel)).astype(np.float32)
+    contours = cheapest_lines(np.where(allowed, costs, np.inf)).astype(np.float64)
+    return gaussian_filter1d(contours, 1.8, radius=4, mode="nearest").astype(np.float32)
 
 
 def cell_means(pictures: np.ndarray) -> np.ndarray:

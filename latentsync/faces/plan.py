@@ -47,11 +47,9 @@ def covered_runs(colours: np.ndarray) -> list[tuple[int, int]]:
     gain = (colours[:, 0] / np.maximum(usual[:, 0], 1)).mean(axis=1)[:, None, None]
     change = np.abs(colours[:, 1:] / np.maximum(gain, 0.2) - usual[:, 1:]).mean(axis=2)  # n 36
     covered = (np.quantile(change, 1 - MIN_COVERED, axis=1) > MIN_CHANGE) & (colours[:, 0].mean(axis=1) >= MIN_LIGHT)
-    runs: list[tuple[int, int]] = []
-    for frame in np.flatnonzero(covered):
-        start = runs.pop()[0] if runs and frame - runs[-1][1] <= MAX_HOLE else int(frame)
-        runs.append((start, int(frame) + 1))
-    return [(start, stop) for start, stop in runs if covered[start:stop].sum() >= MIN_RUN]
+    frames = np.flatnonzero(covered)
+    groups = np.split(frames, np.flatnonzero(np.diff(frames) > MAX_HOLE + 1) + 1)
+    return [(int(group[0]), int(group[-1]) + 1) for group in groups if len(group) >= MIN_RUN]
 
 
 MIN_FRAMES = 3  # frames a face must be seen for, unless its shot is shorter
