@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from media_fixtures import BURSTS, HOLE, TAGS, TEST_SOUND, children, encode_tagged, make_clip, make_sound, onsets, run_ffmpeg, smooth_frames
+from scipy.signal import correlate
 
 from latentsync.errors import InputError, LatentSyncError, OutputError
 from latentsync.media.audio import AudioSamples, read_audio
@@ -113,10 +114,7 @@ def test_sound_is_in_sync_and_as_long_as_asked(tmp_path, name, ending, count):
 
 def _lag(later: np.ndarray, earlier: np.ndarray) -> int:
     """By how many samples `later` must be moved forward to match `earlier`."""
-    size = 1 << (len(later) + len(earlier)).bit_length()
-    match = np.fft.irfft(np.fft.rfft(later, size) * np.conj(np.fft.rfft(earlier, size)), size)
-    best = int(match.argmax())
-    return best if best < size // 2 else best - size
+    return int(correlate(later, earlier, method="fft").argmax()) - len(earlier) + 1
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".mkv"])
