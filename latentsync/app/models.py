@@ -105,7 +105,16 @@ class ModelCache:
             while self._users and self.loaded != key:
                 self._changed.wait()
             if self.loaded != key:
-                self._swap(self.choice(key))
+                choice = self.choice(key)
+                self.loaded = self._pipeline = None  # the old model goes before the new one is loaded: both may not fit
+                gc.collect()
+                release_cached_memory()
+                pipeline = self._load(choice)
+                pipeline.set_progress_bar_config(disable=True)
+                pipeline.unet.register_forward_pre_hook(lambda *_: self.on_step())
+                self._pipeline, self.loaded = pipeline, choice.key
+                self.loads += 1
+                logger.info("%s is loaded (load %d of this run)", choice.title, self.loads)
             self._users += 1
             pipeline = self._pipeline
         try:
@@ -114,15 +123,3 @@ class ModelCache:
             with self._changed:
                 self._users -= 1
                 self._changed.notify_all()
-
-    def _swap(self, choice: ModelChoice) -> None:
-        """Let the old model go before the new one is loaded: both may not fit."""
-        self.loaded = self._pipeline = None
-        gc.collect()
-        release_cached_memory()
-        pipeline = self._load(choice)
-        pipeline.set_progress_bar_config(disable=True)
-        pipeline.unet.register_forward_pre_hook(lambda *_: self.on_step())
-        self._pipeline, self.loaded = pipeline, choice.key
-        self.loads += 1
-        logger.info("%s is loaded (load %d of this run)", choice.title, self.loads)

@@ -170,7 +170,12 @@ class Page:
                     video, audio, people = self._inputs()
                     with gr.Group(elem_classes="ls-card"):
                         html(view("heading", 3, "How good, how fast", "The rest has sensible defaults."))
-                        model, about = self._model()
+                        names = [(choice.title, key) for key, choice in self._cache.choices.items()]
+                        default = self._cache.default.key
+                        model = gr.Dropdown(
+                            names, value=default, label="Model", elem_id="model", interactive=len(names) > 1, filterable=False
+                        )
+                        about = html(self._describe(default), elem_id="about-model")
                         options = self._options(model)
                     with gr.Row(elem_classes="ls-actions"):
                         go = gr.Button("Make the video", variant="primary", size="lg", elem_id="go")
@@ -182,7 +187,7 @@ class Page:
             job.then(self._describe, [model], [about], **PRIVATE)
             gr.on([model.input, page.load], self._describe, [model], [about], **PRIVATE)
             timer = gr.Timer(MODEL_POLL_SECONDS)
-            timer.tick(self._describe_until_loaded, [model], [about, timer], **PRIVATE)
+            timer.tick(lambda key: (self._describe(key), gr.Timer(active=self._cache.loaded is None)), [model], [about, timer], **PRIVATE)
             stop.click(self._handlers.cancel, None, None, **PRIVATE)
             page.unload(self._handlers.forget)
             self._endpoint()
@@ -214,13 +219,6 @@ class Page:
         video.change(self._handlers.people, [video], [people], **PRIVATE)
         audio.change(self._handlers.claim, [audio], None, **PRIVATE)
         return video, audio, people
-
-    def _model(self) -> tuple[gr.Dropdown, gr.HTML]:
-        choices = [(choice.title, key) for key, choice in self._cache.choices.items()]
-        key = self._cache.default.key
-        model = gr.Dropdown(choices, value=key, label="Model", elem_id="model", interactive=len(choices) > 1, filterable=False)
-        about = html(self._describe(key), elem_id="about-model")
-        return model, about
 
     def _options(self, model: gr.Dropdown) -> dict[str, gr.components.Component]:
         """The inputs of CONTROLS: how much work to do, and, folded, what few people need. Quality and model set steps and guidance."""
@@ -255,9 +253,6 @@ class Page:
 
     def _describe(self, model: str) -> str:
         return view("model", self._cache.loaded == model, self._cache.choice(model).note)
-
-    def _describe_until_loaded(self, model: str) -> tuple[str, gr.Timer]:
-        return self._describe(model), gr.Timer(active=self._cache.loaded is None)
 
     async def _run(
         self, request: gr.Request, video: str | None, audio: str | None, people: dict[str, list] | None, model: str, **options: Any

@@ -47,7 +47,10 @@ class S3FD(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.vgg = _vgg()
+        layers = make_layers([64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"])  # of VGG-16
+        layers[16].ceil_mode = True  # the third halving keeps an odd last row
+        fully_connected = [nn.Conv2d(512, 1024, 3, padding=6, dilation=6), nn.ReLU(), nn.Conv2d(1024, 1024, 1), nn.ReLU()]
+        self.vgg = nn.Sequential(*layers, *fully_connected)
         self.L2Norm3_3, self.L2Norm4_3, self.L2Norm5_3 = L2Norm(256, 10), L2Norm(512, 8), L2Norm(512, 5)
         self.extras = nn.Sequential(
             nn.Conv2d(1024, 256, 1), nn.Conv2d(256, 512, 3, 2, 1), nn.Conv2d(512, 128, 1), nn.Conv2d(128, 256, 3, 2, 1)
@@ -104,13 +107,6 @@ class S3FD(nn.Module):
             best = nms(own_boxes, own_scores, max_overlap)
             found.append(torch.cat([own_boxes[best], own_scores[best, None]], 1).cpu().numpy())
         return found
-
-
-def _vgg() -> nn.Sequential:
-    """The layers of VGG-16 up to its fifth halving, and its two fully connected layers as convolutions, the first of them dilated."""
-    layers = make_layers([64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"])
-    layers[16].ceil_mode = True  # the third halving keeps an odd last row
-    return nn.Sequential(*layers, nn.Conv2d(512, 1024, 3, padding=6, dilation=6), nn.ReLU(), nn.Conv2d(1024, 1024, 1), nn.ReLU())
 
 
 def prior_boxes(sizes: Sequence[Sequence[int]], height: int, width: int) -> Tensor:

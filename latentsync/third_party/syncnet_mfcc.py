@@ -37,8 +37,11 @@ def mfcc(samples: Samples) -> np.ndarray:
 def _columns(samples: Samples, start: int, stop: int) -> np.ndarray:
     """Columns start..stop as rows: n 13."""
     length = (stop - start - 1) * HOP + WINDOW
-    signal = _emphasised(samples, start * HOP, start * HOP + length)
-    signal = np.pad(signal, (0, length - len(signal)))
+    before = min(start, 1)
+    part = samples[start * HOP - before : start * HOP + length]
+    signal = part.astype(np.float64) * (FULL_SCALE if part.dtype.kind == "f" else 1)
+    signal[1:] -= _PRE_EMPHASIS * signal[:-1]
+    signal = np.pad(signal[before:], (0, length - len(signal) + before))
     pieces = np.lib.stride_tricks.sliding_window_view(signal, WINDOW)[::HOP]  # n 400
     power = np.abs(np.fft.rfft(pieces, _FFT)) ** 2 / _FFT  # n 257
     bands = _positive(power @ _mel_filters().T)  # n 26
@@ -46,15 +49,6 @@ def _columns(samples: Samples, start: int, stop: int) -> np.ndarray:
     rows *= 1 + _LIFTER / 2 * np.sin(np.pi * np.arange(COEFFICIENTS) / _LIFTER)
     rows[:, 0] = np.log(_positive(power.sum(1)))
     return rows
-
-
-def _emphasised(samples: Samples, start: int, stop: int) -> np.ndarray:
-    """Samples start..stop of the 16-bit scale, each less most of the one before it; the first of all stays."""
-    before = min(start, 1)
-    part = samples[start - before : stop]
-    signal = part.astype(np.float64) * (FULL_SCALE if part.dtype.kind == "f" else 1)
-    signal[1:] -= _PRE_EMPHASIS * signal[:-1]
-    return signal[before:]
 
 
 def _positive(power: np.ndarray) -> np.ndarray:
