@@ -88,7 +88,10 @@ class Served:
 
     def left_behind(self) -> list[Path]:
         """Files with something in them."""
-        return [path for path in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*") if path.is_file() and path.stat().st_size]
+        try:
+            return [path for path in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*") if path.is_file() and path.stat().st_size]
+        except FileNotFoundError:  # went meanwhile
+            return self.left_behind()
 
 
 @contextmanager

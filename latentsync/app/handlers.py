@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import time
 from typing import Any
@@ -72,9 +73,10 @@ class Sessions:
 
     def remove_old(self, needed: set[Path]) -> None:
         """Remove files not used for long, of connections that broke, but for those `needed` and those in `needed` folders."""
-        for file in self._root.rglob("*"):
-            if file.is_file() and needed.isdisjoint({file, *file.parents}) and time() - file.stat().st_ctime > KEPT_SECONDS:
-                file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # of a session that ended meanwhile: the rest waits for the next time
+            for file in self._root.rglob("*"):
+                if file.is_file() and needed.isdisjoint({file, *file.parents}) and time() - file.stat().st_ctime > KEPT_SECONDS:
+                    file.unlink(missing_ok=True)
 
 
 class Handlers:
