@@ -68,7 +68,7 @@ class ModelCache:
     """Holds one loaded model at a time, for any number of threads; another one takes its place when nobody uses it any more."""
 
     def __init__(self, choices: Sequence[ModelChoice], load: Callable[[ModelChoice], LipsyncPipeline]) -> None:
-        self.choices = {choice.key: choice for choice in choices}
+        self.choices, self.default = {choice.key: choice for choice in choices}, choices[0]
         self.loads = 0  # how often a model was loaded
         self.on_step: Callable[[], None] = lambda: None  # called before each pass of the denoiser, on the thread that makes it
         self._load = load
@@ -77,10 +77,6 @@ class ModelCache:
         self._users = 0
         self.loaded: str | None = None  # the key of the model that is loaded
         self._pipeline: LipsyncPipeline | None = None
-
-    @property
-    def default(self) -> ModelChoice:
-        return next(iter(self.choices.values()))
 
     def choice(self, key: str | None) -> ModelChoice:
         """A model by its key, the default one for None or "". Raises InputError for a key that is none."""

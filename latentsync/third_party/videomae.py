@@ -23,19 +23,6 @@ NUM_CLASSES = 174  # actions of Something-Something v2, which the published netw
 _HINT = "use vit_g_hybrid_pt_1200e_ssv2_ft.pth, or set the section videomae of the configuration to the sizes of this file"
 
 
-class PatchEmbed(nn.Module):
-    """Tubelets, patches that last a few frames, to tokens."""
-
-    def __init__(self, config: VideoMAEConfig) -> None:
-        super().__init__()
-        size = (config.tubelet_size, config.patch_size, config.patch_size)
-        self.proj = nn.Conv3d(3, config.width, size, stride=size)
-
-    def forward(self, video: Tensor) -> Tensor:
-        """b 3 f h w -> b (f' h' w') d."""
-        return self.proj(video).flatten(2).transpose(1, 2)
-
-
 class VideoMAEAttention(nn.Module):
     """Self-attention of all tokens; queries and values have a bias, keys have none."""
 
@@ -80,7 +67,8 @@ class VideoMAE(nn.Module):
         super().__init__()
         self.config = config
         self.grid = (config.num_frames // config.tubelet_size, *[config.image_size // config.patch_size] * 2)  # f' h' w'
-        self.patch_embed = PatchEmbed(config)
+        tubelet = (config.tubelet_size, config.patch_size, config.patch_size)  # a patch that lasts a few frames, one token
+        self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv3d(3, config.width, tubelet, stride=tubelet), flatten=nn.Flatten(2)))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.fc_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.head = nn.Linear(config.width, num_classes)
@@ -94,7 +82,7 @@ class VideoMAE(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         """Features b d of videos b 3 f h w in [0, 1] of the configured size; other f than `num_frames` interpolate the position table."""
-        x = self.patch_embed(video) + self.positions_of(video.shape[2])
+        x = self.patch_embed(video).transpose(1, 2) + self.positions_of(video.shape[2])  # b (f' h' w') d
         recomputes = self.gradient_checkpointing and torch.is_grad_enabled() and x.requires_grad
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if recomputes else block(x)

@@ -186,19 +186,11 @@ class Audio2Feature(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.feat_length = feat_length
+        self.context, self.width = encoder.positional_embedding.shape  # steps in one pass, width of one token
 
     @property
     def device(self) -> torch.device:
         return self.encoder.positional_embedding.device
-
-    @property
-    def context(self) -> int:
-        """Steps in one pass of the encoder."""
-        return self.encoder.positional_embedding.shape[0]
-
-    @property
-    def width(self) -> int:
-        return self.encoder.positional_embedding.shape[1]
 
     @torch.no_grad()
     def encode(self, mel: torch.Tensor) -> torch.Tensor:
