@@ -36,16 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def accounts(texts: list[str]) -> list[tuple[str, str]]:
-    """Names and passwords of the command line. Raises InputError."""
-    pairs = [tuple(text.split(":", 1)) for text in texts]
-    if not all(len(pair) == 2 and all(pair) for pair in pairs):
-        raise InputError("--auth wants NAME:PASSWORD, such as --auth anna:secret.")
-    return pairs
-
-
 def run(arguments: argparse.Namespace) -> None:
-    """Serve until somebody stops it."""
     from latentsync.app.models import ModelCache, ModelChoice, find_models
     from latentsync.app.ui import serving
     from latentsync.pipelines.build import build_pipeline, locate_models, resolve_device
@@ -58,15 +49,18 @@ def run(arguments: argparse.Namespace) -> None:
         pipeline.face_cache = cache
         return pipeline
 
+    accounts = [tuple(text.split(":", 1)) for text in arguments.auth]
+    if not all(len(pair) == 2 and all(pair) for pair in accounts):
+        raise InputError("--auth wants NAME:PASSWORD, such as --auth anna:secret.")
     names = ("host", "port", "share", "max_minutes", "max_megabytes", "concurrency")
-    settings = {name: getattr(arguments, name) for name in names} | {"auth": accounts(arguments.auth)}
+    settings = {name: getattr(arguments, name) for name in names}
     if arguments.concurrency < 1 or arguments.max_minutes <= 0 or arguments.max_megabytes < 1:
         raise InputError("--concurrency and --max_megabytes want 1 or more, --max_minutes more than 0.")
     resolve_device(arguments.device)
     model_cache = ModelCache(find_models(arguments.config, arguments.checkpoint, arguments.overrides), load)
     default = model_cache.default
     locate_models(default.config, default.unet, overrides=arguments.overrides)  # refuses now what is missing
-    with temporary_cache() as cache, serving(model_cache, **settings) as page:
+    with temporary_cache() as cache, serving(model_cache, **settings, auth=accounts) as page:
         logger.info("%s is served at %s (Ctrl-C ends it)", default.title, page.local_url)
         if page.share_url:
             logger.info("It is on the internet, too, for everybody who knows the address: %s", page.share_url)
@@ -74,7 +68,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point: settings of the process, and every failure in one sentence."""
     parsed = parse_arguments(arguments)
     return run_command(lambda: run(parsed), "latentsync", "the app has ended.", verbose=parsed.verbose)
 

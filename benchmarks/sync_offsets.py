@@ -17,11 +17,11 @@ import torch
 
 from eval.metrics.sync import SyncMeter, compare, load_sync_meter
 from latentsync.errors import InputError
+from latentsync.media.audio import Samples
 from latentsync.media.files import walk_media
 from latentsync.mel import log_mel
 from latentsync.third_party.face_tracks import FaceTrack
 from latentsync.third_party.sync_search import Offset
-from latentsync.third_party.syncnet_mfcc import MfccSamples
 from preprocess.clip_writer import cut, open_recording
 from preprocess.step import ClipFile, Kept
 from preprocess.steps.av_sync import AvSync
@@ -39,7 +39,7 @@ def whole_picture(frames: Iterable[np.ndarray]) -> list[FaceTrack]:
     return [FaceTrack(0, np.tile([middle - half, 0, middle + half, 2 * half], (len(sizes), 1)))]
 
 
-def compare_by(meter: SyncMeter, frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
+def compare_by(meter: SyncMeter, frames: Iterable[np.ndarray], samples: Samples, published: bool = False) -> Offset:
     """Offset and confidence of faces uint8 h w 3 and their sound; distances are cosines with the other sign."""
     pictures = meter.embed_faces(torch.from_numpy(np.stack(list(frames))))
     found = compare(pictures, meter.embed_audio(log_mel(samples[0 : len(samples)])))

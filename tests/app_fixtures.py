@@ -35,7 +35,7 @@ class OneFace:
 
 
 def choice(key: str = "tiny", steps: int = 1) -> ModelChoice:
-    return ModelChoice(key, f"The {key} model", "Seeded, never trained.", Path("tiny.yaml"), None, 64, steps, 1.0)
+    return ModelChoice(key, f"The {key} model", "Seeded, never trained.", Path("tiny.yaml"), None, steps, 1.0)
 
 
 @cache
@@ -88,7 +88,10 @@ class Served:
 
     def left_behind(self) -> list[Path]:
         """Files with something in them."""
-        return [path for path in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*") if path.is_file() and path.stat().st_size]
+        try:
+            return [path for path in Path(os.environ["GRADIO_TEMP_DIR"]).rglob("*") if path.is_file() and path.stat().st_size]
+        except FileNotFoundError:  # went meanwhile
+            return self.left_behind()
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Pictures and detectors for the face tests: reference frames, and faces that are coloured squares."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -38,14 +38,12 @@ class SquareDetector:
     smoothing: str = "none"
     long_side: int | None = None
     detections: int = 0
-    looks: list[int] = field(default_factory=list)
 
     def detect(self, picture: np.ndarray) -> list[Face]:
         self.detections += 1
         return squares_of(picture)
 
     def follow(self, picture: np.ndarray, faces: list[Face]) -> list[Face | None]:
-        self.looks.append(len(faces))
         found = squares_of(picture) if faces else []
         return [next((new for new in found if np.abs(new.box - old.box).max() <= 10), None) for old in faces]
 

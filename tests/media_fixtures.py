@@ -1,10 +1,10 @@
 """Tiny clips for the tests, drawn by ffmpeg itself."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 TEST_PICTURE = "testsrc2=size=96x64:rate=25:duration=3"  # every frame differs from the others
 TEST_SOUND = "aevalsrc=0.4*sin(2*PI*t*(300+500*t)):sample_rate=44100:duration=3"  # a sweep: it matches itself at one shift only
@@ -77,13 +77,5 @@ def encode_tagged(path: Path, frames: list[np.ndarray], matrix: str, pixels: str
 
 
 def children() -> list[str]:
-    """Command names of this process' children, zombies included (Linux)."""
-    names = []
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            name, _, rest = status.read_text().rpartition(")")
-        except OSError:
-            continue
-        if rest.split()[1] == str(os.getpid()):
-            names.append(name.partition("(")[2])
-    return names
+    """Command names of this process' children, zombies included."""
+    return [child.name() for child in psutil.Process().children()]

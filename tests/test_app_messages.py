@@ -70,13 +70,12 @@ def test_the_people_of_a_video_can_be_told_apart(tmp_path: Path) -> None:
     canvas = np.full((256, 384 + small.shape[1], 3), 120, np.uint8)
     canvas[:, :384], canvas[: small.shape[0], 384:] = picture(0), small
     video = write_video(tmp_path / "two.mp4", [canvas] * 12)
-    large, other = PeopleFinder()(video, longest=60)
-    for person, (low, high) in ((large, (100, 300)), (other, (384, 600))):
-        assert LipsyncOptions(face=person.points).face == person.points
-        first, second = FaceChoice.parse(person.points).points
+    for (thumbnail, points), (low, high) in zip(PeopleFinder()(video, longest=60), ((100, 300), (384, 600)), strict=True):
+        assert LipsyncOptions(face=points).face == points
+        first, second = FaceChoice.parse(points).points
         assert low < first.x < high
         assert (int(first.seconds * 25), int(second.seconds * 25)) == (3, 9)
-        jpeg = base64.b64decode(data_address(person.picture).partition(",")[2])
+        jpeg = base64.b64decode(data_address(thumbnail).partition(",")[2])
         assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == (144, 144, 3)
 
 

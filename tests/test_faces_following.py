@@ -8,7 +8,7 @@ import pytest
 from faces_fixtures import SquareDetector, draw
 
 from latentsync.faces.detector import Face, shrink
-from latentsync.faces.plan import find_faces, plan_spans
+from latentsync.faces.plan import find_faces, plan_sightings, plan_spans
 from latentsync.faces.tracking import shot_starts, with_cuts
 
 
@@ -52,10 +52,6 @@ def test_cuts_are_found_where_they_are(pictures, cuts):
     assert cuts_of(pictures) == cuts
 
 
-def test_a_flash_at_a_cut_hides_none():
-    assert cuts_of([*pan(20), WHITE, *pan(20, seed=1)])[-1] == 21
-
-
 @pytest.mark.parametrize("length", [1, 3])
 @pytest.mark.parametrize("light", [(0, 255), (1.2, 90), (0, 0), (0.4, 0)])
 def test_a_flash_and_a_dark_frame_are_no_cuts(length, light):
@@ -63,6 +59,7 @@ def test_a_flash_and_a_dark_frame_are_no_cuts(length, light):
     for k in range(20, 20 + length):
         pictures[k] = np.clip(pictures[k] * light[0] + light[1], 0, 255).astype(np.uint8)
     assert cuts_of(pictures) == [] and shot_starts(iter(pictures)) == [0]
+    assert cuts_of([*pan(20), WHITE, *pan(20, seed=1)])[-1] == 21  # a flash at a cut hides none
 
 
 @pytest.mark.parametrize("length", [12, 25, 50])
@@ -148,19 +145,17 @@ def test_faces_are_followed_between_full_detections():
     assert detector.detections == 5 + 2 * 3  # frames 0, 5, 10, 15, 20; in frames 0 and 20 in the turned pictures, too
 
 
-def test_a_new_face_is_followed_back_to_where_it_came_in():
-    frames = [[(20, 60)] + ([(200, 60)] if k >= 7 else []) for k in range(13)]
-    sightings = list(find_faces(map(draw, frames), SquareDetector(stride=5)))
-    assert [len(faces) for faces, _ in sightings] == [1] * 7 + [2] * 6
-
-
-def test_a_lost_face_ends_at_once_and_a_jump_is_found_at_once():
-    frames = [[(20, 60)]] * 7 + [[]] * 9 + [[(200, 60)]] * 6
-    sightings = list(find_faces(map(draw, frames), SquareDetector(stride=5)))
-    assert [len(faces) for faces, _ in sightings] == [1] * 7 + [0] * 9 + [1] * 6
-    jump = [[(20, 60)]] * 7 + [[(200, 60)]] * 7
-    sightings = list(find_faces(map(draw, jump), SquareDetector(stride=5)))
-    assert [faces[0].box[0] for faces, _ in sightings] == [20] * 7 + [200] * 7
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [[(20, 60)] + ([(200, 60)] if k >= 7 else []) for k in range(13)],  # a new face is followed back to where it came in
+        [[(20, 60)]] * 7 + [[]] * 9 + [[(200, 60)]] * 6,
+        [[(20, 60)]] * 7 + [[(200, 60)]] * 7,
+    ],
+)
+def test_faces_begin_and_end_where_they_do(frames):
+    sightings = find_faces(map(draw, frames), SquareDetector(stride=5))
+    assert [sorted(face.box[0] for face in faces) for faces, _ in sightings] == [[x for x, _ in places] for places in frames]
 
 
 def test_nothing_is_followed_across_a_cut():
@@ -169,19 +164,15 @@ def test_nothing_is_followed_across_a_cut():
     sightings = list(find_faces([before] * 9 + [after] * 9, detector))
     assert [index for index, (_, is_cut) in enumerate(sightings) if is_cut] == [9]
     assert detector.detections == 2 * 4 and [faces[0].box[0] for faces, _ in sightings] == [20] * 9 + [24] * 9
-
-
-def test_faces_come_in_pixels_of_the_frame():
-    detector = SquareDetector(long_side=320)
     large = np.kron(draw([(40, 60)]), np.ones((2, 2, 1), np.uint8))
-    [(faces, _)] = list(find_faces([large], detector))
-    assert faces[0].box.tolist() == [80, 120, 200, 240]
+    [(faces, _)] = find_faces([large], SquareDetector(long_side=320))
+    assert faces[0].box.tolist() == [80, 120, 200, 240]  # in pixels of the frame
 
 
 def test_a_plan_from_pictures_reports_progress():
     seen: list[int] = []
-    frames = [draw([(20, 60)])] * 10 + [draw([])] * 12
-    plan = plan_spans(iter(frames), SquareDetector(), 256, 25.0, progress=seen.append)
+    sightings = find_faces([draw([(20, 60)])] * 10 + [draw([])] * 12, SquareDetector())
+    plan = plan_sightings(sightings, "none", 256, 25.0, progress=seen.append)
     assert [(span.start, span.stop) for span in plan.spans] == [(0, 10)] and plan.skipped[0].reason == "no face"
     assert seen == list(range(1, 23))
 

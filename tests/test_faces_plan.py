@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from faces_fixtures import square_face
-from golden_recipe import load_case
 
 from latentsync.errors import InputError
 from latentsync.faces.alignment import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks
@@ -93,13 +92,6 @@ def test_frames_without_a_face_in_a_damaged_run_say_so():
     assert spans(name_damage(plan, [(0, 40)])) == spans(plan)
 
 
-def test_matrices_are_those_of_the_smoother_over_the_frames():
-    anchors = load_case("affine_v16")[1]["landmarks3"].float().numpy()
-    box = np.array([120, 80, 270, 270], np.float32)
-    plan = plan_of([[Face(box, 1.0, points)] for points in anchors])
-    assert np.array_equal(plan.spans[0].matrices, AlignmentSmoother(256)(torch.from_numpy(anchors)).numpy())
-
-
 def test_short_gaps_are_bridged():
     plan = plan_of([[A]] * 5 + [[]] * 8 + [[square_face(38, 50)]] * 5)
     assert spans(plan) == [(0, 18)]
@@ -114,17 +106,15 @@ def test_cuts_end_everything_and_reset_the_smoothing():
     assert np.array_equal(plan.spans[1].matrices, fresh.spans[0].matrices)
 
 
-def test_points_that_hold_no_face_are_refused():
+def test_choices_that_name_no_face_are_refused():
     with pytest.raises(InputError, match=r"no face at 140,80@0\.1"):
         plan_of([[A, B]] * 10, choice="140,80@0.1")
     with pytest.raises(InputError, match=r"9 seconds is after the last frame in use, at 0\.40 seconds"):
         plan_of([[A, B]] * 10, choice="50,80@9")
 
-
-@pytest.mark.parametrize("text", ["", "middle", "-1", "1.5", "10,20", "10@3", "1,2@3;", "1,2@x"])
-def test_malformed_choices_are_refused(text):
-    with pytest.raises(InputError, match="does not say which face"):
-        FaceChoice.parse(text)
+    for text in ("", "middle", "-1", "1.5", "10,20", "10@3", "1,2@3;", "1,2@x"):
+        with pytest.raises(InputError, match="does not say which face"):
+            FaceChoice.parse(text)
 
 
 def test_window_smoothing_renormalises_at_the_ends():

@@ -57,6 +57,8 @@ def test_masks_of_the_edge():
     assert torch.allclose(eroded[150], GOLDEN["eroded_mask_frame0_row150"], atol=1e-4)
     assert torch.allclose(soft[150], GOLDEN["soft_mask_frame0_row150"], atol=1e-4)
     assert torch.allclose(soft[:, 200], GOLDEN["soft_mask_frame0_col200"], atol=1e-4)
+    eroded, soft = pasting.edge_masks(F.pad(torch.ones(15, 15), (5, 5, 5, 5)))
+    assert eroded.sum() == 14 * 14 and torch.equal(eroded, soft), "tiny faces have no soft edge"
 
 
 @pytest.mark.parametrize("edge", [1, 4, 9])
@@ -64,12 +66,8 @@ def test_erosion_and_blur_off_the_cpu_equal_opencv(edge):
     cover = cover_of(GOLDEN["affine_matrices"][4], (400, 300), (90, 50, 300, 290))
     assert torch.equal(pasting.erode_pooled(cover, 2 * edge), pasting.erode_opencv(cover, 2 * edge))
     assert torch.allclose(pasting.blur_shifts(cover, edge), pasting.blur_opencv(cover, edge), atol=1e-5)
-
-
-def test_blur_of_strips_narrower_than_the_kernel_and_of_several_masks():
-    masks = torch.rand(3, 5, 40, generator=torch.Generator().manual_seed(0))
-    for ours, mask in zip(pasting.blur_shifts(masks, 9), masks, strict=True):
-        assert torch.allclose(ours, pasting.blur_opencv(mask, 9), atol=1e-5)
+    masks = torch.rand(3, 5, 40, generator=torch.Generator().manual_seed(0))  # several, and narrower than the kernel
+    assert torch.allclose(pasting.blur_shifts(masks, edge), torch.stack([pasting.blur_opencv(mask, edge) for mask in masks]), atol=1e-5)
 
 
 @pytest.mark.parametrize("shift", [(-60.0, -40.0), (120.0, 60.0), (-420.0, -250.0), (60.0, -330.0)])
@@ -90,6 +88,8 @@ def test_pixels_out_of_reach_stay_and_the_input_is_not_touched():
     outside[y0:y1, x0:x1] = False
     assert (frame == before).all() and (restored[outside] == frame[outside]).all()
     assert (restored != frame).any() and restored[150, 200].tolist() == [255, 255, 255]
+    beside = torch.tensor([[1.0, 0.0, 5000.0], [0.0, 1.0, 0.0]])
+    assert (restore(frame, torch.zeros(3, 256, 256), beside) == frame).all()
 
 
 def test_the_unchanged_face_changes_little():
@@ -100,18 +100,6 @@ def test_the_unchanged_face_changes_little():
     restored = restore(frame, to_pixels(warp_faces([frame], matrix[None], 256))[0], matrix)
     distance = np.abs(restored.astype(int) - frame)
     assert distance.max() <= 4 and distance.mean() < 0.6
-
-
-def test_tiny_faces_have_no_soft_edge():
-    cover = F.pad(torch.ones(15, 15), (5, 5, 5, 5))
-    eroded, soft = pasting.edge_masks(cover)
-    assert eroded.sum() == 14 * 14 and torch.equal(eroded, soft)
-
-
-def test_faces_beside_the_picture_change_nothing():
-    frame = reference_frame(0)
-    matrices = torch.tensor([[[1.0, 0.0, 5000.0], [0.0, 1.0, 0.0]]])
-    assert (restore_faces([frame], torch.zeros(1, 3, 256, 256), matrices)[0] == frame).all()
 
 
 def test_only_the_masked_part_is_pasted_when_asked():
@@ -147,7 +135,4 @@ def test_nothing_is_pasted_from_outside_the_picture(shift, angle):
     border[1:-1, 1:-1] = False
     assert restored[border].min() >= 59 and restored[border].max() <= 61
     assert (restored == 255).all(-1).sum() > 4000
-
-
-def test_faces_inside_the_picture_lose_nothing():
-    assert (inside_picture(GOLDEN["affine_matrices"][:3], (400, 600), 256) == 1).all()
+    assert (inside_picture(GOLDEN["affine_matrices"][:3], (400, 600), 256) == 1).all()  # faces inside lose nothing

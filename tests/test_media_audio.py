@@ -4,7 +4,7 @@ import wave
 
 import numpy as np
 import pytest
-from media_fixtures import BURSTS, HOLE, TEST_SOUND, make_clip, make_sound, onsets, run_ffmpeg
+from media_fixtures import BURSTS, HOLE, TEST_SOUND, make_sound, onsets, run_ffmpeg
 
 from latentsync.errors import InputError
 from latentsync.media.audio import AudioSamples, read_audio
@@ -37,11 +37,6 @@ def test_silence(tmp_path):
             assert samples.duration == pytest.approx(0.5, abs=1e-3)
 
 
-def test_the_sound_of_a_video(tmp_path):
-    path = make_clip(tmp_path / "a.mkv", "-c:a", "flac", picture="testsrc2=size=32x32:rate=25:duration=1", sound=TEST_SOUND)
-    assert len(read_audio(path)) == pytest.approx(48000, abs=2)
-
-
 def test_a_track_without_sound_is_refused(tmp_path):
     path = make_sound(tmp_path / "a.wav")
     with wave.open(str(tmp_path / "empty.wav"), "wb") as file:
@@ -69,8 +64,8 @@ def test_a_hole_in_the_time_stamps_is_silence(tmp_path, name):
     lead = 1024 / 48000 if name in ("a.mka", "a.ts") else 0  # what the encoder puts before the sound; these files do not tell
     assert onsets(samples) == pytest.approx([place + lead + (place > 1) for place in PLAIN], abs=0.003)
     assert not file.can_be_copied
-    assert [hole.duration for hole in file.holes] == pytest.approx([1], abs=0.002)
-    assert file.holes[0].start == pytest.approx(1, abs=0.06)
+    ((start, duration),) = file.holes
+    assert duration == pytest.approx(1, abs=0.002) and start == pytest.approx(1, abs=0.06)
     assert len(file.notes) == 1 and "a hole in its sound, 1.00 s in all" in file.notes[0]
 
 
@@ -78,7 +73,7 @@ def test_damage_inside_is_a_hole(tmp_path):
     whole = make_sound(tmp_path / "a.m4a", sound=BURSTS)
     run_ffmpeg("-i", whole, "-c", "copy", "-bsf:a", "noise=amount=0:drop=between(n\\,40\\,59)", tmp_path / "lost.mka")
     file, samples = decoded(tmp_path / "lost.mka")
-    assert sum(hole.duration for hole in file.holes) == pytest.approx(20 * 1024 / 48000, abs=0.003)
+    assert sum(duration for _, duration in file.holes) == pytest.approx(20 * 1024 / 48000, abs=0.003)
     assert onsets(samples)[-2:] == pytest.approx(PLAIN[-2:], abs=0.03)
 
 

@@ -10,7 +10,7 @@ import pytest
 from media_fixtures import TAGS, children, encode_frames, encode_tagged, make_clip, run_ffmpeg, smooth_frames
 
 from latentsync.errors import InputError
-from latentsync.media.video_reader import VideoReader, merged_runs, source_index
+from latentsync.media.video_reader import VideoReader, source_index
 
 H264 = ("-c:v", "libx264", "-preset", "veryfast", "-g", "20", "-pix_fmt", "yuv420p")
 NOISY = "testsrc2=size=96x64:rate=25:duration=3,noise=alls=40:allf=t"  # no packet is too small to be hit
@@ -105,10 +105,6 @@ def test_damage_is_found_where_it_is(tmp_path):
         ((start, stop),) = source.damaged_runs(75)
         assert 26 <= start <= 30 and stop == end
         assert source.damaged_runs(32)[0][1] == 32
-
-
-def test_runs_that_touch_are_one():
-    assert merged_runs([(2, 5), (4, 9), (9, 12), (20, 30), (40, 50)], 25) == [(2, 12), (20, 25)]
 
 
 def test_nothing_to_decode_is_refused(tmp_path):

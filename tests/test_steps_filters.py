@@ -11,12 +11,12 @@ import torch
 from steps_fixtures import BLOCK, STEP, clip, encode, levels, number_of, numbered, numbers_of, sound_numbers, striped
 
 from latentsync.errors import InputError
+from latentsync.media.audio import Samples
 from latentsync.media.video_reader import VideoReader
 from latentsync.third_party.face_tracks import FaceTrack, SyncNetDetector
 from latentsync.third_party.hyperiqa import HyperNet
 from latentsync.third_party.s3fd import S3FD
-from latentsync.third_party.sync_search import Offset, offset_of
-from latentsync.third_party.syncnet_mfcc import MfccSamples
+from latentsync.third_party.sync_search import Offset, OffsetSearch
 from latentsync.third_party.syncnet_v2 import SyncNetEval, SyncNetV2
 from preprocess.data_processing_pipeline import FILTERS, steps_without
 from preprocess.step import Kept, Rejected, Step, plan_steps
@@ -36,13 +36,15 @@ def whole_picture(frames: Iterable[np.ndarray]) -> list[FaceTrack]:
     return [FaceTrack(0, np.tile(box, (len(pictures), 1)))]
 
 
-def compare_numbers(frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
+def compare_numbers(frames: Iterable[np.ndarray], samples: Samples, published: bool = False) -> Offset:
     """What a perfect network would find: pictures and sound of one number lie at one place."""
     seen = [number_of(frame, 0.4) for frame in frames]
     sound = samples[0 : len(samples)] * 32768 / STEP
     heard = [round(float(sound[place * BLOCK : (place + 1) * BLOCK].mean())) for place in range(len(sound) // BLOCK)]
     inner = slice(8, min(len(seen), len(heard)) - 8)  # the filter of tracks knows no frames beyond the ends
-    return offset_of(SPACE[seen[inner]], SPACE[heard[inner]])
+    search = OffsetSearch()
+    search.add(SPACE[seen[inner]], SPACE[heard[inner]])
+    return search.finish()
 
 
 SYNC = AvSync(whole_picture, compare_numbers, min_confidence=3, max_offset=6)

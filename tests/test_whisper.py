@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import whisper
-from golden_recipe import GOLDEN, load_case, weights_sha256
+from golden_recipe import GOLDEN, load_case
 from safetensors.torch import load_file, save_file
 from whisper.model import AudioEncoder
 
@@ -35,11 +35,6 @@ def speech() -> np.ndarray:
 def long_noise() -> np.ndarray:
     noise = 3000 * np.random.RandomState(5005).standard_normal(496333)
     return np.clip(noise, -32768, 32767).astype("<i2").astype(np.float32) / 32768
-
-
-def test_weights_are_those_of_the_case() -> None:
-    state = torch.load(GOLDEN / "whisper_reduced.pt", weights_only=True)["model_state_dict"]
-    assert weights_sha256(state) == CASE["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
 
 
 def test_log_mel(speech: np.ndarray, long_noise: np.ndarray) -> None:
@@ -136,33 +131,25 @@ def test_a_folder_is_known_by_its_weights(hugging_face: Path, tmp_path: Path) ->
     assert whisper_sha256(tmp_path / "same", "") != whisper_sha256(hugging_face, "")
 
 
-def test_features(extractor: Audio2Feature, speech: np.ndarray) -> None:
-    windows = extractor.windows(speech)
-    assert windows.num_steps == CASE["shapes"]["features"][0]
-    torch.testing.assert_close(windows.features(0, windows.num_steps), NUMBERS["features"], **TOLERANCE)
-
-
-def test_windows(extractor: Audio2Feature, speech: np.ndarray) -> None:
-    windows = extractor.windows(speech).frames(0, CASE["shapes"]["n_chunks_for_3p2s"])
+def test_features_and_windows(extractor: Audio2Feature, speech: np.ndarray) -> None:
+    recording = extractor.windows(speech)
+    assert recording.num_steps == CASE["shapes"]["features"][0]
+    torch.testing.assert_close(recording.features(0, recording.num_steps), NUMBERS["features"], **TOLERANCE)
+    windows = recording.frames(0, CASE["shapes"]["n_chunks_for_3p2s"])
     assert list(windows.shape[1:]) == CASE["shapes"]["chunk"]
     for frame in (0, 40, 79):
         torch.testing.assert_close(windows[frame], NUMBERS[f"chunk_frame{frame}"], **TOLERANCE)
     torch.testing.assert_close(windows[[7, 22]], NUMBERS["train_window_start7_first_last"], **TOLERANCE)
 
 
-@pytest.mark.parametrize(("fps", "frame"), [(30, 5), (30, 17), (24, 5), (24, 17)])
-def test_windows_at_other_rates(extractor: Audio2Feature, speech: np.ndarray, fps: int, frame: int) -> None:
+@pytest.mark.parametrize(("fps", "frames"), [(30, (5, 17)), (24, (5, 17)), (25, (0, 1, 78, 81))])
+def test_windows_at_other_rates_and_at_the_edges(extractor: Audio2Feature, speech: np.ndarray, fps: int, frames: tuple[int, ...]) -> None:
     windows = extractor.windows(speech, Fraction(fps))
-    steps = CASE["selected_indices_other_fps"][f"fps{fps}_frame{frame}"]
-    expected = windows.features(0, windows.num_steps)[steps].flatten(0, 1)
-    torch.testing.assert_close(windows.frames(frame, frame + 1)[0], expected)
-
-
-def test_windows_at_the_edges_repeat_the_last_step(extractor: Audio2Feature, speech: np.ndarray) -> None:
-    windows = extractor.windows(speech)
     features = windows.features(0, windows.num_steps)
-    for frame in (0, 1, 78, 81):
-        torch.testing.assert_close(windows.frames(frame, frame + 1)[0], features[CASE["selected_indices"][str(frame)]].flatten(0, 1))
+    known = CASE["selected_indices"] | CASE["selected_indices_other_fps"]
+    for frame in frames:
+        steps = known[str(frame) if fps == 25 else f"fps{fps}_frame{frame}"]
+        torch.testing.assert_close(windows.frames(frame, frame + 1)[0], features[steps].flatten(0, 1))
 
 
 @pytest.fixture(scope="module")
@@ -197,12 +184,6 @@ def test_any_slice_of_features_equals_the_whole(short_sighted: Audio2Feature) ->
     for start, stop in ((0, 10), (95, 130), (140, 160), (90, 260), (440, 450)):
         torch.testing.assert_close(windows.features(start, stop), whole[start:stop])
     assert windows._piece.cache_info().currsize <= 2
-
-
-def test_shares_add_up_to_one(short_sighted: Audio2Feature) -> None:
-    windows = short_sighted.windows(np.zeros(16000 * 20, np.float32))
-    steps = torch.arange(windows.num_steps)
-    torch.testing.assert_close(sum(windows._share(k, steps) for k in range(windows.num_pieces)), torch.ones(windows.num_steps))
 
 
 def test_a_file_that_is_not_whispers_is_named(tmp_path) -> None:

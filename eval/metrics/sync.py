@@ -23,7 +23,7 @@ from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import plan_spans
 from latentsync.faces.tracking import CUT_SIDE
 from latentsync.losses.sync import syncnet_frames
-from latentsync.media.audio import AudioSamples
+from latentsync.media.audio import AudioSamples, Samples
 from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.mel import log_mel, mel_window
@@ -32,7 +32,6 @@ from latentsync.models.vae import LatentCodec
 from latentsync.third_party.face_tracks import MIN_DETECTIONS, MIN_SIDE, FaceTrack, SyncNetDetector, link_faces, track_crops
 from latentsync.third_party.s3fd import load_s3fd
 from latentsync.third_party.sync_search import MAX_SHIFT, over_tracks
-from latentsync.third_party.syncnet_mfcc import MfccSamples
 from latentsync.third_party.syncnet_v2 import SyncNetEval, load_syncnet_v2, overlapping_runs, window_count
 from latentsync.weights import CHECKPOINTS, WEIGHTS, file_sha256, weights_path
 
@@ -136,7 +135,7 @@ class SyncResult(NamedTuple):
 class Excerpt:
     """Samples start..stop of a recording, of which pieces can be had without holding it; silence where the recording does not reach."""
 
-    def __init__(self, samples: MfccSamples, start: int, stop: int) -> None:
+    def __init__(self, samples: Samples, start: int, stop: int) -> None:
         self._samples, self._start, self._length = samples, start, max(0, stop - start)
 
     def __len__(self) -> int:
@@ -152,7 +151,7 @@ class Excerpt:
 
 
 @contextmanager
-def open_sound(video: Path, sound: Path | None = None) -> Iterator[MfccSamples]:
+def open_sound(video: Path, sound: Path | None = None) -> Iterator[Samples]:
     """The sound of a video from its first picture on, or all of another file. Raises InputError: there is none, or only silence."""
     with AudioSamples(video if sound is None else sound) as samples:
         if samples.is_silent:

@@ -5,7 +5,8 @@ import secrets
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import time
 from typing import Any
@@ -25,7 +26,6 @@ NOBODY: dict[str, list] = {"people": [], "chosen": []}
 
 
 def toast(error: LatentSyncError | str) -> gr.Error:
-    """A failure as Gradio shows it."""
     return gr.Error(str(error), duration=TOAST_SECONDS, title="This did not work", print_exception=False)
 
 
@@ -35,10 +35,9 @@ def owner_of(request: gr.Request) -> str:
 
 
 class Sessions:
-    """The files of open pages and clients: what they uploaded, and a folder of jobs, whose name nobody can guess.
+    """The files of open pages and clients under `root`: uploads, and a folder of jobs, whose name nobody can guess.
 
-    All lie under `root`; nothing outside of it is ever removed. Gradio's own clean-up (`delete_cache`) goes by age alone: it would keep
-    the files of a closed page for hours and take the upload of a job that waits for long.
+    Gradio's own clean-up (`delete_cache`) goes by age alone: it would take the upload of a job that waits for long.
     """
 
     def __init__(self, root: Path) -> None:
@@ -72,11 +71,12 @@ class Sessions:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def remove_old(self, seconds: float, needed: set[Path]) -> None:
-        """Remove files not used for so long, of connections that broke, but for those `needed` and those in `needed` folders."""
-        for file in self._root.rglob("*"):
-            if file.is_file() and needed.isdisjoint({file, *file.parents}) and time() - file.stat().st_ctime > seconds:
-                file.unlink(missing_ok=True)
+    def remove_old(self, needed: set[Path]) -> None:
+        """Remove files not used for long, of connections that broke, but for those `needed` and those in `needed` folders."""
+        with suppress(FileNotFoundError):  # of a session that ended meanwhile: the rest waits for the next time
+            for file in self._root.rglob("*"):
+                if file.is_file() and needed.isdisjoint({file, *file.parents}) and time() - file.stat().st_ctime > KEPT_SECONDS:
+                    file.unlink(missing_ok=True)
 
 
 class Handlers:
@@ -118,42 +118,48 @@ class Handlers:
             self.job_queue.cancel(job)  # does nothing after the end
 
     def failure(self, job: QueuedJob) -> str:
-        """Why a job failed."""
         names = {path: path.name for path in (job.request.video, job.request.audio)}
         return without_paths(job.error or "", names | {job.folder / "": ""})
 
-    def people(self, video: str | None, owner: str) -> dict[str, list]:
-        """The people of a video, to be drawn as buttons; nobody where it cannot be read, which is said in a toast."""
-        if not video:
-            return NOBODY
-        path = Path(video)
-        self.sessions.claim(owner, path)
-        try:
-            found = self._people_finder(path, self.max_minutes * 60)
-        except LatentSyncError as error:
-            gr.Warning(without_paths(str(error), {path: path.name}), title="About this video", duration=TOAST_SECONDS)
-            return NOBODY
-        people = [
-            {"image": data_address(person.picture), "label": f"Person {number}", "point": person.points}
-            for number, person in enumerate(found, start=1)
-        ]
-        return {"people": people, "chosen": []}
+    def people(self, video: str | None, request: gr.Request) -> gr.HTML:
+        """The people of a video as buttons; nobody where it cannot be read, which is said in a toast."""
+        found = []
+        if video:
+            self.sessions.claim(owner_of(request), video)
+            try:
+                found = self._people_finder(Path(video), self.max_minutes * 60)
+            except LatentSyncError as error:
+                names = {Path(video): Path(video).name}
+                gr.Warning(without_paths(str(error), names), title="About this video", duration=TOAST_SECONDS)
+        people = enumerate(found, start=1)
+        buttons = [{"image": data_address(picture), "label": f"Person {number}", "point": points} for number, (picture, points) in people]
+        return gr.HTML(NOBODY | {"people": buttons}, visible=True if buttons else "hidden")
 
-    def copy_example(self, video: Path, audio: Path, owner: str) -> tuple[str, str]:
-        """Copies of an example for a session to call its own."""
-        folder = self.sessions.job_folder(owner)
-        folder.mkdir(parents=True)
-        return shutil.copy(video, folder), shutil.copy(audio, folder)
+    def claim(self, file: str | None, request: gr.Request) -> None:
+        if file:
+            self.sessions.claim(owner_of(request), file)
 
-    def forget(self, owner: str) -> None:
-        """Stop a session's jobs and remove its files."""
-        self.job_queue.cancel_owner(owner)
-        self.sessions.end(owner)
+    def example(self, video: Path, audio: Path) -> Callable[[gr.Request], tuple[str, str]]:
+        """An event that gives a session copies of its own."""
+
+        def take(request: gr.Request) -> tuple[str, str]:
+            folder = self.sessions.job_folder(owner_of(request))
+            folder.mkdir(parents=True)
+            return shutil.copy(video, folder), shutil.copy(audio, folder)
+
+        return take
+
+    def cancel(self, request: gr.Request) -> None:
+        self.job_queue.cancel_owner(owner_of(request))
+
+    def forget(self, request: gr.Request) -> None:
+        """A page was closed, or a client went away."""
+        self.cancel(request)
+        self.sessions.end(owner_of(request))
 
     def remove_leftovers(self) -> None:
-        """Remove old files that no job needs."""
         needed = [path for job in self.job_queue.jobs() for path in (job.request.video, job.request.audio, job.folder)]
-        self.sessions.remove_old(KEPT_SECONDS, {path.resolve() for path in needed})
+        self.sessions.remove_old({path.resolve() for path in needed})
 
     def health(self) -> dict[str, Any]:
         """The loaded model, and how many jobs run and wait."""

@@ -33,8 +33,6 @@ COMPARISON_CRF = 23
 
 
 class JobStage(str, Enum):
-    """Where a job is."""
-
     WAITING = "waiting"
     LOADING = "loading"
     ANALYSE = "analyse"  # as the pipeline's callback says, as is the next
@@ -46,14 +44,11 @@ class JobStage(str, Enum):
 
     @property
     def is_end(self) -> bool:
-        """Whether nothing more will happen."""
         return self in (JobStage.DONE, JobStage.FAILED, JobStage.CANCELLED)
 
 
 @dataclass(frozen=True)
 class JobRequest:
-    """One job as it was asked for."""
-
     video: Path
     audio: Path
     options: LipsyncOptions  # with the number of steps given
@@ -122,16 +117,12 @@ class QueuedJob:
     _steps: int = 0  # passes of the denoiser since frames last came out
     _share: float = 0.0
     _since: float = 0.0
-    _cancelled: threading.Event = field(default_factory=threading.Event)
+    cancelled: threading.Event = field(default_factory=threading.Event)  # asks the job to stop; it does at the next frame or step
     _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def cancel(self) -> None:
-        """Ask the job to stop; it does at the next frame or step."""
-        self._cancelled.set()
 
     def check(self) -> None:
         """Raise JobCancelled where the job was asked to stop."""
-        if self._cancelled.is_set():
+        if self.cancelled.is_set():
             raise JobCancelled
 
     def begin(self, stage: JobStage, total: int | None = None) -> None:
@@ -164,12 +155,10 @@ class QueuedJob:
                 self._share = max(self._share, (self._done + clip * share_of_clip) / self._total)
 
     def end(self, stage: JobStage, error: str | None = None) -> None:
-        """The end, one of three."""
         with self._lock:
             self.stage, self.error = stage, error
 
     def progress(self, ahead: int = 0) -> JobProgress:
-        """How far the job is now."""
         with self._lock:
             if self.stage not in (JobStage.ANALYSE, JobStage.GENERATE, JobStage.COMPARE):
                 return JobProgress(self.stage, ahead=ahead)
@@ -181,10 +170,7 @@ class QueuedJob:
 
 
 def write_comparison_video(result: LipsyncResult, path: Path, on_frame: Callable[[], None]) -> Path:
-    """Write the result's source as the result plays it, forwards and backwards, without sound.
-
-    `path` is an .mp4 file; `on_frame` is called before each frame and may raise to stop.
-    """
+    """Write the result's source as the result plays it, without sound, as .mp4; `on_frame` comes before each frame, may raise to stop."""
     source = VideoReader(result.video_path, Fraction(result.fps).limit_denominator(1001))
     scale = min(1.0, COMPARISON_SIDE / max(source.width, source.height))
     width, height = max(round(source.width * scale), 1), max(round(source.height * scale), 1)
@@ -229,20 +215,18 @@ class JobQueue:
 
     def cancel(self, job: QueuedJob) -> None:
         """Stop a job: at once while it waits, at the next frame or step while it runs."""
-        job.cancel()
+        job.cancelled.set()
         with self._lock:
             if job in self._jobs and job.stage is JobStage.WAITING:
                 self._jobs.remove(job)
                 job.end(JobStage.CANCELLED)
 
     def cancel_owner(self, owner: str) -> None:
-        """Stop all jobs of a session."""
         for job in self.jobs():
             if job.owner == owner:
                 self.cancel(job)
 
     def jobs(self) -> list[QueuedJob]:
-        """The jobs that run or wait."""
         with self._lock:
             return list(self._jobs)
 
@@ -258,11 +242,17 @@ class JobQueue:
         return job.progress(jobs.index(job) if job.stage is JobStage.WAITING and job in jobs else 0)
 
     def _work(self, job: QueuedJob) -> None:
-        """One job, on a worker's thread."""
+        self._thread.job, request = job, job.request
         try:
             with self._lock:
                 job.begin(JobStage.LOADING)
-            self._run(job)
+            with self.model_cache.use(request.model) as pipeline:
+                job.check()
+                job.folder.mkdir(parents=True, exist_ok=True)
+                output = job.folder / f"{request.video.stem}_new_words.mp4"
+                job.result = pipeline(request.video, request.audio, output, request.options, callback=job.advance)
+            job.begin(JobStage.COMPARE)
+            job.comparison_video = write_comparison_video(job.result, job.folder / COMPARISON_VIDEO, on_frame=job.check)
             end = (JobStage.DONE, None)
         except JobCancelled:
             end = (JobStage.CANCELLED, None)
@@ -275,20 +265,7 @@ class JobQueue:
             self._jobs = [other for other in self._jobs if other is not job]
         job.end(*end)
 
-    def _run(self, job: QueuedJob) -> None:
-        """Load the model, make the result, write the video to compare it with."""
-        request = job.request
-        self._thread.job = job
-        with self.model_cache.use(request.model) as pipeline:
-            job.check()
-            job.folder.mkdir(parents=True, exist_ok=True)
-            output = job.folder / f"{request.video.stem}_new_words.mp4"
-            job.result = pipeline(request.video, request.audio, output, request.options, callback=job.advance)
-        job.begin(JobStage.COMPARE)
-        job.comparison_video = write_comparison_video(job.result, job.folder / COMPARISON_VIDEO, on_frame=job.check)
-
     def _step(self) -> None:
         """Frames come out a clip at a time, which can take a minute on a slow machine: a job can be stopped between two passes."""
-        job = getattr(self._thread, "job", None)
-        if job is not None:
+        if job := getattr(self._thread, "job", None):
             job.step()

@@ -58,24 +58,18 @@ def describe_result(result: LipsyncResult) -> list[str]:
     sentences = [f"All {result.frames} frames synced." if every else f"{result.generated} of {result.frames} frames synced."]
     runs = output_runs(result)
     for reason in sorted({run.reason for run in runs} - {SYNCED}):
-        sentences.append(describe_skipped_frames([run for run in runs if run.reason == reason], result.fps))
+        left = [run for run in runs if run.reason == reason]
+        count, why = sum(run.stop - run.start for run in left), f" ({reason})"
+        frames, was = (f"{count} frames", "left as they were") if count > 1 else ("1 frame", "left as it was")
+        if reason == "no face":
+            frames, why = f"{frames} without a face", ""
+        places = [describe_place(run, result.fps) for run in left[:MAX_PLACES]]
+        places += [f"and {len(left) - MAX_PLACES} more places"] if len(left) > MAX_PLACES else []
+        sentences.append(f"{frames} {was}{why}: {', '.join(places)}.")
     if result.frames > result.source_frames:
         sentences.append("The sound is longer than the video, so the video plays forwards and backwards.")
     names = {path: path.name for path in (result.video_path, result.audio_path)}
     return sentences + [without_paths(warning, names) for warning in result.warnings if not warning.startswith(SAID_OTHERWISE)]
-
-
-def describe_skipped_frames(runs: list[SkippedRun], fps: float) -> str:
-    """One sentence on frames that stayed as they were for one reason."""
-    count = sum(run.stop - run.start for run in runs)
-    frames, left = (f"{count} frames", "left as they were") if count > 1 else ("1 frame", "left as it was")
-    places = [describe_place(run, fps) for run in runs[:MAX_PLACES]]
-    if len(runs) > MAX_PLACES:
-        places.append(f"and {len(runs) - MAX_PLACES} more places")
-    where = ", ".join(places)
-    if runs[0].reason == "no face":
-        return f"{frames} without a face {left}: {where}."
-    return f"{frames} {left} ({runs[0].reason}): {where}."
 
 
 def describe_place(run: SkippedRun, fps: float) -> str:

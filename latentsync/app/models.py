@@ -28,14 +28,11 @@ NOTES = {
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """One model that can be loaded."""
-
     key: str  # its short name, which the API takes
     title: str  # its name for a person
     note: str  # what to expect of it, in plain words
     config: Path
     unet: PathLike  # its checkpoint where that is not the one which the configuration names
-    resolution: int  # side of a face in pixels
     inference_steps: int
     guidance_scale: float
 
@@ -49,8 +46,7 @@ def find_models(
     """
 
     def choice(key: str, title: str, note: str, path: Path, unet: PathLike, settings: Config) -> ModelChoice:
-        run = settings.run
-        return ModelChoice(key, title, note, path, unet, settings.data.resolution, run.inference_steps, run.guidance_scale)
+        return ModelChoice(key, title, note, path, unet, settings.run.inference_steps, settings.run.guidance_scale)
 
     found = []
     if config is not None or checkpoint is not None:
@@ -72,7 +68,7 @@ class ModelCache:
     """Holds one loaded model at a time, for any number of threads; another one takes its place when nobody uses it any more."""
 
     def __init__(self, choices: Sequence[ModelChoice], load: Callable[[ModelChoice], LipsyncPipeline]) -> None:
-        self.choices = {choice.key: choice for choice in choices}
+        self.choices, self.default = {choice.key: choice for choice in choices}, choices[0]
         self.loads = 0  # how often a model was loaded
         self.on_step: Callable[[], None] = lambda: None  # called before each pass of the denoiser, on the thread that makes it
         self._load = load
@@ -81,10 +77,6 @@ class ModelCache:
         self._users = 0
         self.loaded: str | None = None  # the key of the model that is loaded
         self._pipeline: LipsyncPipeline | None = None
-
-    @property
-    def default(self) -> ModelChoice:
-        return next(iter(self.choices.values()))
 
     def choice(self, key: str | None) -> ModelChoice:
         """A model by its key, the default one for None or "". Raises InputError for a key that is none."""
@@ -109,25 +101,21 @@ class ModelCache:
             while self._users and self.loaded != key:
                 self._changed.wait()
             if self.loaded != key:
-                self._swap(self.choice(key))
+                choice = self.choice(key)
+                self.loaded = self._pipeline = None  # the old model goes before the new one is loaded: both may not fit
+                gc.collect()
+                release_cached_memory()
+                pipeline = self._load(choice)
+                pipeline.set_progress_bar_config(disable=True)
+                pipeline.unet.register_forward_pre_hook(lambda *_: self.on_step())
+                self._pipeline, self.loaded = pipeline, choice.key
+                self.loads += 1
+                logger.info("%s is loaded (load %d of this run)", choice.title, self.loads)
             self._users += 1
             pipeline = self._pipeline
-        assert pipeline is not None
         try:
             yield pipeline
         finally:
             with self._changed:
                 self._users -= 1
                 self._changed.notify_all()
-
-    def _swap(self, choice: ModelChoice) -> None:
-        """Let the old model go before the new one is loaded: both may not fit."""
-        self.loaded = self._pipeline = None
-        gc.collect()
-        release_cached_memory()
-        pipeline = self._load(choice)
-        pipeline.set_progress_bar_config(disable=True)
-        pipeline.unet.register_forward_pre_hook(lambda *_: self.on_step())
-        self._pipeline, self.loaded = pipeline, choice.key
-        self.loads += 1
-        logger.info("%s is loaded (load %d of this run)", choice.title, self.loads)

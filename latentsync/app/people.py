@@ -31,14 +31,6 @@ class FaceSighting(Track):
     picture: np.ndarray | None = None  # its thumbnail, uint8 h w 3
 
 
-@dataclass(frozen=True)
-class PersonFound:
-    """One person of a video."""
-
-    picture: np.ndarray  # the thumbnail of the largest face
-    points: str  # all sightings as a choice of the option `face`, so that each shot that shows the person is covered
-
-
 class PeopleFinder:
     """Finds the people of a video with a small detector of its own, which waits for no job."""
 
@@ -46,8 +38,8 @@ class PeopleFinder:
         self._detector: FaceDetector | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, path: Path, longest: float) -> list[PersonFound]:
-        """The people seen in the first `longest` seconds, those seen most first. Raises InputError: no video, or it cannot be decoded."""
+    def __call__(self, path: Path, longest: float) -> list[tuple[np.ndarray, str]]:
+        """The people of the first `longest` seconds, those seen most first: thumbnail, and a choice of `face` for all sightings."""
         sightings: list[FaceSighting] = []
         with self._lock:
             self._detector = self._detector or MtcnnDetector()
@@ -56,14 +48,11 @@ class PeopleFinder:
                 scale = max(frame.shape[:2]) / max(picture.shape[:2])
                 faces = [face.scaled(scale) for face in self._detector.detect(picture) if is_plausible(face)]
                 for box in (face.box for face in faces if face.width >= MIN_WIDTH):  # narrower ones get no new mouth
-                    x, y = (max(float(value), 0.0) for value in middle(box))
+                    x, y = (max(float(value), 0.0) for value in (box[:2] + box[2:]) / 2)
                     sightings.append(FaceSighting(number, [box], point=f"{x:.0f},{y:.0f}@{seconds:.3f}", picture=cut_face(frame, box)))
         people = sorted(group_people(sightings, NUM_SAMPLES), key=lambda person: -person.mean_area)[:MAX_PEOPLE]
-        best = [max(person.tracks, key=lambda track: track.mean_width) for person in people]
-        return [
-            PersonFound(largest.picture, ";".join(track.point for track in person.tracks))
-            for person, largest in zip(people, best, strict=True)
-        ]
+        best = [max(person.tracks, key=lambda track: track.mean_width).picture for person in people]
+        return list(zip(best, (";".join(track.point for track in person.tracks) for person in people), strict=True))
 
 
 def sample_frames(path: Path, longest: float) -> Iterator[tuple[float, np.ndarray]]:
@@ -78,15 +67,10 @@ def sample_frames(path: Path, longest: float) -> Iterator[tuple[float, np.ndarra
                 yield (index + 0.5) / VIDEO_FPS, frame
 
 
-def middle(box: np.ndarray) -> np.ndarray:
-    """The middle of a box: x, y."""
-    return (box[:2] + box[2:]) / 2
-
-
 def cut_face(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
     """A square picture uint8 of a face with a margin around it."""
     side = max(round(float(box[3] - box[1]) * MARGIN), 2)
-    x, y = (round(float(value) - side / 2) for value in middle(box))
+    x, y = (round(float(value) - side / 2) for value in (box[:2] + box[2:]) / 2)
     height, width = frame.shape[:2]
     x, y = min(max(x, 0), max(width - side, 0)), min(max(y, 0), max(height - side, 0))
     square = frame[y : y + side, x : x + side]

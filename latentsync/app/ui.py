@@ -5,7 +5,7 @@ import os
 import secrets
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -54,7 +54,6 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 
 
 def make_theme() -> Base:
-    """The theme of the page; `style.css` does the rest."""
     accent = Color(
         *("#f3f2ff", "#e7e5ff", "#d2ceff", "#b3acff", "#9184fb", "#7560ef", "#6246dc", "#5136ba", "#432f97", "#392b79", "#221950"),
         name="iris",
@@ -72,7 +71,6 @@ def make_theme() -> Base:
         body_background_fill="*neutral_100",
         body_background_fill_dark="*neutral_950",
         block_border_width="0px",
-        block_shadow="none",
         block_background_fill="transparent",
         block_background_fill_dark="transparent",
         block_label_background_fill="transparent",
@@ -83,7 +81,6 @@ def make_theme() -> Base:
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_500",
         button_primary_background_fill_hover_dark="*primary_400",
-        button_primary_text_color="white",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_800",
         slider_color="*primary_600",
@@ -92,7 +89,6 @@ def make_theme() -> Base:
 
 
 def read_static(name: str) -> str:
-    """A text file of the folder `static`."""
     return (STATIC / name).read_text(encoding="utf-8")
 
 
@@ -126,7 +122,6 @@ def strip_of(result: LipsyncResult) -> tuple[list[tuple[float, str, str]], str]:
 def result_view(job: QueuedJob, title: str) -> str:
     """The result: player, strip of time, report, download; `title` is the model's."""
     result = job.result
-    assert result is not None
     original, address = (f"gradio_api/file={quote(str(path))}" for path in (job.comparison_video, result.output_path))
     tall = result.height > result.width
     sentences, small_print = describe_result(result), describe_work(result, title)
@@ -148,7 +143,6 @@ def option_input(name: str, **settings: Any) -> gr.components.Component:
 
 
 def api_input(name: str) -> gr.components.Component:
-    """The API's input of an option."""
     kind, default = OPTION_TYPES[name], getattr(LipsyncOptions, name)
     if kind is bool:
         return gr.Checkbox(default, label=name)
@@ -169,7 +163,6 @@ class Page:
         self._handlers, self._cache, self._examples = handlers, handlers.job_queue.model_cache, examples
 
     def build(self) -> gr.Blocks:
-        """The whole page, its events and the API."""
         with gr.Blocks(title="LatentSync", analytics_enabled=False) as page:
             html(view("header"))
             with gr.Row(elem_classes="ls-main", equal_height=False):
@@ -177,7 +170,12 @@ class Page:
                     video, audio, people = self._inputs()
                     with gr.Group(elem_classes="ls-card"):
                         html(view("heading", 3, "How good, how fast", "The rest has sensible defaults."))
-                        model, about = self._model()
+                        names = [(choice.title, key) for key, choice in self._cache.choices.items()]
+                        default = self._cache.default.key
+                        model = gr.Dropdown(
+                            names, value=default, label="Model", elem_id="model", interactive=len(names) > 1, filterable=False
+                        )
+                        about = html(self._describe(default), elem_id="about-model")
                         options = self._options(model)
                     with gr.Row(elem_classes="ls-actions"):
                         go = gr.Button("Make the video", variant="primary", size="lg", elem_id="go")
@@ -189,9 +187,9 @@ class Page:
             job.then(self._describe, [model], [about], **PRIVATE)
             gr.on([model.input, page.load], self._describe, [model], [about], **PRIVATE)
             timer = gr.Timer(MODEL_POLL_SECONDS)
-            timer.tick(self._describe_until_loaded, [model], [about, timer], **PRIVATE)
-            stop.click(self._stop, None, None, **PRIVATE)
-            page.unload(self._forget)
+            timer.tick(lambda key: (self._describe(key), gr.Timer(active=self._cache.loaded is None)), [model], [about, timer], **PRIVATE)
+            stop.click(self._handlers.cancel, None, None, **PRIVATE)
+            page.unload(self._handlers.forget)
             self._endpoint()
         page.queue(default_concurrency_limit=None)
         return page
@@ -217,18 +215,10 @@ class Page:
                     html('<p class="ls-who">No clip at hand? Try</p>')
                     for number, example in enumerate(self._examples, start=1):
                         button = gr.Button(f"Example {number}", size="sm", variant="secondary", elem_id=f"example-{number}")
-                        button.click(self._take(*example), outputs=[video, audio], **PRIVATE)
-        video.change(self._find_people, [video], [people], **PRIVATE)
-        audio.change(self._claim, [audio], None, **PRIVATE)
+                        button.click(self._handlers.example(*example), outputs=[video, audio], **PRIVATE)
+        video.change(self._handlers.people, [video], [people], **PRIVATE)
+        audio.change(self._handlers.claim, [audio], None, **PRIVATE)
         return video, audio, people
-
-    def _model(self) -> tuple[gr.Dropdown, gr.HTML]:
-        """Which model, and what to expect of it."""
-        choices = [(choice.title, key) for key, choice in self._cache.choices.items()]
-        key = self._cache.default.key
-        model = gr.Dropdown(choices, value=key, label="Model", elem_id="model", interactive=len(choices) > 1, filterable=False)
-        about = html(self._describe(key), elem_id="about-model")
-        return model, about
 
     def _options(self, model: gr.Dropdown) -> dict[str, gr.components.Component]:
         """The inputs of CONTROLS: how much work to do, and, folded, what few people need. Quality and model set steps and guidance."""
@@ -256,20 +246,6 @@ class Page:
         about = {"api_name": "lipsync", "api_description": "Give the person in a video other words."}
         button.click(self._call, files, outputs, inputs_kwargs=inputs, **about)
 
-    def _find_people(self, video: str | None, request: gr.Request) -> gr.HTML:
-        found = self._handlers.people(video, owner_of(request))
-        return gr.HTML(found, visible=True if found["people"] else "hidden")
-
-    def _claim(self, audio: str | None, request: gr.Request) -> None:
-        if audio:
-            self._handlers.sessions.claim(owner_of(request), audio)
-
-    def _take(self, video: Path, audio: Path) -> Callable[[gr.Request], tuple[str, str]]:
-        def take(request: gr.Request) -> tuple[str, str]:
-            return self._handlers.copy_example(video, audio, owner_of(request))
-
-        return take
-
     def _settings(self, quality: str, model: str) -> tuple[int, float]:
         choice = self._cache.choice(model)
         options = LipsyncOptions(quality=quality).completed(choice.inference_steps, choice.guidance_scale)
@@ -277,16 +253,6 @@ class Page:
 
     def _describe(self, model: str) -> str:
         return view("model", self._cache.loaded == model, self._cache.choice(model).note)
-
-    def _describe_until_loaded(self, model: str) -> tuple[str, gr.Timer]:
-        return self._describe(model), gr.Timer(active=self._cache.loaded is None)
-
-    def _stop(self, request: gr.Request) -> None:
-        self._handlers.job_queue.cancel_owner(owner_of(request))
-
-    def _forget(self, request: gr.Request) -> None:
-        """A page was closed, or a client went away."""
-        self._handlers.forget(owner_of(request))
 
     async def _run(
         self, request: gr.Request, video: str | None, audio: str | None, people: dict[str, list] | None, model: str, **options: Any
@@ -342,12 +308,10 @@ def serving(
     share: bool = False,
     auth: Sequence[tuple[str, str]] = (),
 ) -> Iterator[gr.Blocks]:
-    """Serve the app for the length of a block; yields the running page.
+    """Serve the app for the length of a block; yields the running page. Arguments are those of gradio_app.py.
 
-    All files, uploads too, lie in one temporary folder, which goes with it. Arguments are those of gradio_app.py; where `host` and `port`
-    are None, Gradio chooses: GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else 127.0.0.1 and the first free port from 7860.
-
-    Raises InputError: the port is taken, or the host is none of this machine's.
+    All files, uploads too, lie in a temporary folder, which goes with it. Where `host` and `port` are None, Gradio chooses:
+    GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else 127.0.0.1 and the first free port from 7860. Raises InputError: they cannot be had.
     """
     with (
         tempfile.TemporaryDirectory(prefix="latentsync-app-", ignore_cleanup_errors=True) as folder,

@@ -15,11 +15,7 @@ from latentsync.constants import TEMPLATE_RESOLUTION
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch works in the calling thread inside, and as before afterwards.
-
-    The pieces are so small that threads gain little, while decoder and encoder keep every core busy: a thread that waits for
-    a colleague who is not running makes a piece of 5 ms last 200 ms.
-    """
+    """Torch works in the calling thread inside: threads gain little on small pieces and wait long beside decoder and encoder."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -58,12 +54,10 @@ def anchors_from_landmarks(landmarks: np.ndarray) -> np.ndarray:
 
 
 def fit_similarity(anchors: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
-    """Rotation, one scale and translation that bring anchors to the template, in the least-squares sense.
+    """Rotation, one scale and translation that bring anchors to the template, in the least-squares sense (orthogonal Procrustes by SVD).
 
-    anchors: [n 3 2] in pixels of the picture, in the order of `TEMPLATE`. Returns matrices float32 [n 2 3]
-    (crop = matrix @ (x, y, 1)) and biases float32 [n 2]: by how much the nose misses the template, in units of
-    the standard deviation. Both point sets are centred and divided by their standard deviation; the singular value
-    decomposition of their product gives the rotation (orthogonal Procrustes), mirrored solutions are turned back.
+    anchors: [n 3 2] in pixels of the picture, in the order of `TEMPLATE`. Returns matrices float32 [n 2 3] (crop = matrix @ (x, y, 1)) and
+    biases float32 [n 2]: by how much the nose misses the template, in standard deviations. Mirrored solutions are turned back.
     """
     source, target = anchors.float(), template(resolution).to(anchors.device)  # n 3 2, 3 2
     source_mean, target_mean = source.mean(dim=-2, keepdim=True), target.mean(dim=-2, keepdim=True)
@@ -80,10 +74,7 @@ def fit_similarity(anchors: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
 
 
 class AlignmentSmoother:
-    """Similarity transforms of one face track in frame order, each shifted by a running mean of the nose's bias.
-
-    State belongs to one span of one video: make a new smoother for each. The shift is a fraction of a pixel.
-    """
+    """Transforms of one face track in frame order, each shifted by a running mean of the nose's bias; a new one for each span."""
 
     def __init__(self, resolution: int) -> None:
         self.resolution = resolution
@@ -99,10 +90,9 @@ class AlignmentSmoother:
 
 
 class LandmarkSmoother:
-    """68 landmarks of one face track in frame order: small motion is held, large motion passes.
+    """68 landmarks of one track in frame order: small motion is held, large motion passes.
 
-    Each point keeps w = exp(-distance^2 / (0.3 width)) of its last smoothed place, width being the extent in x of the
-    current landmarks. State belongs to one track of one shot.
+    A point keeps w = exp(-distance^2 / (0.3 width)) of its last smoothed place, width being the extent in x of the current landmarks.
     """
 
     def __init__(self) -> None:
@@ -121,10 +111,7 @@ class LandmarkSmoother:
 
 
 def align_known(landmarks: np.ndarray, resolution: int) -> Tensor:
-    """Transforms float32 n 2 3, picture -> crop, of landmarks of a clip that are known (n 68 2, 0 = outer edge of the first pixel).
-
-    Smoothed along time as a 68-point detector's landmarks are in inference.
-    """
+    """Transforms float32 n 2 3, picture -> crop, of known landmarks (n 68 2, 0 = edge of the first pixel), smoothed as in inference."""
     smoother = LandmarkSmoother()
     anchors = np.stack([anchors_from_landmarks(smoother(points - 0.5)) for points in landmarks])  # - 0.5: whole numbers = pixel centres
     return AlignmentSmoother(resolution)(torch.from_numpy(anchors))
@@ -142,10 +129,9 @@ LANCZOS_BITS = 11  # fixed-point bits of one filter weight
 
 
 def warp_faces(frames: Sequence[np.ndarray], matrices: Tensor, resolution: int, device: torch.device | str = "cpu") -> Tensor:
-    """Aligned faces of frames: uint8 [f R R 3] on `device`.
+    """Aligned faces uint8 [f R R 3] on `device` of frames uint8 [h w 3]; matrices: [f 2 3], picture -> crop.
 
-    frames: f arrays uint8 [h w 3]; matrices: [f 2 3], picture -> crop. Only the box that the face touches travels to
-    the device and becomes float; the numbers equal those of the whole frame.
+    Only the box that the face touches travels to the device and becomes float; the numbers equal those of the whole frame.
     """
     size, pairs = face_size(resolution), zip(frames, torch.as_tensor(matrices), strict=True)
     with one_thread():
@@ -210,11 +196,7 @@ def sampling_matrix(matrix: Tensor, source: tuple[int, int], target: tuple[int, 
 
 
 def bounding_box(matrix: Tensor, size: tuple[int, int], picture: tuple[int, int], margin: int = 3) -> tuple[int, int, int, int] | None:
-    """The box x0 y0 x1 y1 (half open) of a picture (width, height) that a crop can touch, or None when they do not meet.
-
-    `margin` pixels are added around the corners of the crop, themselves taken one crop pixel outwards, which is as far as
-    a bilinear sample reaches.
-    """
+    """The box x0 y0 x1 y1 (half open) of a picture (width, height) that a crop can touch with bilinear samples, or None."""
     full = torch.eye(3, dtype=torch.float64)
     full[:2] = matrix.double().cpu()
     right, bottom = float(size[0]), float(size[1])
@@ -226,10 +208,7 @@ def bounding_box(matrix: Tensor, size: tuple[int, int], picture: tuple[int, int]
 
 
 def resize_lanczos4(face: Tensor, resolution: int) -> Tensor:
-    """A crop uint8 [h w 3] stretched to [R R 3] with the 8-tap Lanczos filter of OpenCV.
-
-    On the CPU OpenCV does it; elsewhere the same fixed-point sums run on the device, so that nothing has to travel.
-    """
+    """A crop uint8 [h w 3] stretched to [R R 3] with OpenCV's 8-tap Lanczos filter; off the CPU the same fixed-point sums on the device."""
     if face.device.type == "cpu":
         return torch.from_numpy(cv2.resize(face.numpy(), (resolution, resolution), interpolation=cv2.INTER_LANCZOS4))
     return resize_fixed_point(face, resolution)

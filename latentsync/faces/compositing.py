@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from latentsync.constants import TEMPLATE_RESOLUTION
@@ -36,9 +37,8 @@ class FaceMatte:
     """Which part of the aligned faces of a video is face, frame after frame: background, hair, ear-rings and collars beside it are not.
 
     Cells are compared with the colour of nose and cheeks. For each side of a frame the contour is the line from row to row for which
-    most cells outside differ from that colour and most cells inside do not (dynamic programming), so holes inside a face, such as lips,
-    nostrils and a beard, play no part. Where colours do not tell, as with a background in the colour of skin, everything counts as face.
-    Colours, scores of cells and contours are smoothed along time. State belongs to one run; it starts anew with each span.
+    most cells outside differ from that colour and most cells inside do not (dynamic programming), so holes inside a face play no part.
+    Where colours do not tell, everything counts as face. All is smoothed along time, anew in each span.
     """
 
     def __init__(self, resolution: int) -> None:
@@ -49,10 +49,7 @@ class FaceMatte:
         self._contour: np.ndarray | None = None  # 2 rows
 
     def __call__(self, faces: Tensor, inside: Tensor, span: int) -> Tensor:
-        """The matte of the next frames of a span, float32 [f R R] in [0, 1] on the faces' device: 1 = face.
-
-        faces: uint8 [f R R 3]. inside: [f R R], 0 where a face lies outside the picture, so that nothing is known. span: its index.
-        """
+        """The matte float32 [f R R], 1 = face, of the next faces uint8 [f R R 3] of a span; inside: [f R R], 0 outside the picture."""
         if span != self._span:
             self._span, self._colour, self._scores, self._contour = span, None, None, None
         known = cell_means(inside.cpu().numpy()) > 0.99
@@ -82,10 +79,7 @@ def steadied(values: np.ndarray, last: np.ndarray | None) -> tuple[np.ndarray, n
 
 
 def face_contours(scores: np.ndarray) -> np.ndarray:
-    """How many cells of each row, from the left and from the right, are no face; float32 [f 2 rows], smoothed along the rows.
-
-    scores: float32 [f 64 64], from -1 (surely no skin) to 1 (surely skin).
-    """
+    """How many cells of each row, from the left and from the right, are no face; float32 [f 2 rows], from scores [f 64 64] in [-1, 1]."""
     rows = scores[:, TOP:BOTTOM]
     both = np.stack([rows, rows[..., ::-1]], axis=1)[..., : GRID // 2]  # f 2 rows cells, from the border to the middle
     costs = np.pad(np.cumsum(both + DOUBT, axis=-1), ((0, 0), (0, 0), (0, 0), (1, 0)))  # of leaving out the first 0, 1, 2, ... cells
@@ -93,10 +87,8 @@ def face_contours(scores: np.ndarray) -> np.ndarray:
     height = (np.arange(TOP, BOTTOM) + 0.5) * UNIT
     half = half_x * np.sqrt(np.clip(1 - ((height - y) / half_y) ** 2, 0, 1))
     allowed = np.arange(GRID // 2 + 1) * UNIT <= x - half[:, None]
-    contours = cheapest_lines(np.where(allowed, costs, np.inf))
-    kernel = cv2.getGaussianKernel(9, 1.8)[:, 0]
-    padded = np.pad(contours, ((0, 0), (0, 0), (4, 4)), mode="edge")
-    return sum(weight * padded[..., tap : tap + BOTTOM - TOP] for tap, weight in enumerate(kernel)).astype(np.float32)
+    contours = cheapest_lines(np.where(allowed, costs, np.inf)).astype(np.float64)
+    return gaussian_filter1d(contours, 1.8, radius=4, mode="nearest").astype(np.float32)
 
 
 def cell_means(pictures: np.ndarray) -> np.ndarray:
@@ -162,8 +154,7 @@ def skin_weights(keep: Tensor) -> Tensor:
 def match_skin(generated: Tensor, source: Tensor, weights: Tensor) -> Tensor:
     """Faces [... 3 h w] in [-1, 1] with the slow part of their difference to `source` added, as known where `weights` are above 0.
 
-    weights: [h w], or [... h w] of each face. Differences are averaged over cells, spread by a Gaussian that leaves out what has no
-    weight, and so carried into the lips, too.
+    weights: [h w], or [... h w] of each face. A Gaussian that leaves out what has no weight carries the difference into the lips, too.
     """
     pixels, target = generated.flatten(0, -4), source.flatten(0, -4)
     weights = weights.expand(generated.shape[:-3] + generated.shape[-2:]).reshape(len(pixels), 1, *generated.shape[-2:])
@@ -181,11 +172,10 @@ EDGE_DIVISOR = 20  # the soft edge is as wide as the root of the face's area ove
 
 
 def restore_faces(frames: Sequence[np.ndarray], faces: Tensor, matrices: Tensor, keep: Tensor | None = None) -> list[np.ndarray]:
-    """New frames uint8 [h w 3] with faces, pixels float [f 3 R R] on any device, pasted back.
+    """New frames uint8 [h w 3] with faces, pixels float [f 3 R R] on any device, pasted back where `matrices` [f 2 3] took them from.
 
-    matrices: [f 2 3], picture -> crop, as they were used to align. keep: masks float [f R R] of each face, 1 where the frame shall stay
-    as it is; None pastes all of the faces, as published. Computed in float32 on the faces' device, and only over the box that a face
-    can touch; the rest of a frame is byte for byte the input.
+    keep: masks float [f R R], 1 where the frame shall stay as it is; None pastes all of the faces, as published. Computed in float32 on the
+    faces' device, only over the box that a face can touch; the rest of a frame is byte for byte the input.
     """
     width, height = face_size(faces.shape[-1])
     with one_thread():
@@ -211,9 +201,8 @@ def soft_edge(width: int) -> int:
 def inside_picture(matrices: Tensor, picture: tuple[int, int], resolution: int, device: torch.device | str = "cpu") -> Tensor:
     """Which part of aligned faces comes from inside the picture (width, height) alone; float32 [f R R] in [0, 1], 1 = inside.
 
-    matrices: [f 2 3], picture -> crop. What lies outside was filled before the networks saw it, and they and the filters carry that over
-    the picture's border. So this is 0 up to the width of the soft edge inside the border, which `pasted_shares` then blurs to 0
-    at the border, and 1 from twice that on.
+    matrices: [f 2 3], picture -> crop. Networks and filters carry the fill outside over the border. So it is 0 up to the width of the soft
+    edge inside the border, which `pasted_shares` then blurs to 0 at the border, and 1 from twice that on.
     """
     width, height = face_size(resolution)
     edge = soft_edge(width)
@@ -235,8 +224,7 @@ def inside_picture(matrices: Tensor, picture: tuple[int, int], resolution: int, 
 def paste(frame: np.ndarray, crop: Tensor, matrix: Tensor, share: Tensor | None = None) -> np.ndarray:
     """A new frame with a crop, pixels float32 [3 h w], warped back into it; `share` [h w]: how much of each of its pixels.
 
-    The sample of the crop is multiplied by its eroded coverage and then blended by the soft mask; both come from the
-    published method, as does the fill value of 127 in the range of pixels, which makes the rim tend to white.
+    The sample times its eroded coverage is blended by the soft mask; both, and the fill of 127, which whitens the rim, are published.
     """
     size, picture, restored = (crop.shape[2], crop.shape[1]), (frame.shape[1], frame.shape[0]), frame.copy()
     box = bounding_box(matrix, size, picture)
@@ -278,10 +266,7 @@ def axis_coverage(place: Tensor, length: int) -> Tensor:
 
 
 def edge_masks(cover: Tensor) -> tuple[Tensor, Tensor]:
-    """The coverage shrunk by one pixel, and the soft mask made of it: shrunk further, then blurred; both [h w] in [0, 1].
-
-    The width of the edge is a twentieth of the root of the covered area. Faces under 400 pixels have no soft edge.
-    """
+    """The coverage shrunk by one pixel, and that shrunk further and blurred over 1/20 of the root of its area; both [h w] in [0, 1]."""
     erode, blur = (erode_opencv, blur_opencv) if cover.device.type == "cpu" else (erode_pooled, blur_shifts)
     eroded = erode(cover, 2)
     edge = int(max(float(eroded.sum()), 0.0) ** 0.5) // EDGE_DIVISOR
@@ -315,9 +300,7 @@ def erode_pooled(mask: Tensor, side: int) -> Tensor:
 
 def blur_shifts(mask: Tensor, radius: int) -> Tensor:
     """`blur_opencv` of masks [... h w] on any device, one axis after the other."""
-    taps = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-(taps**2) / (2 * gaussian_sigma(radius) ** 2))
-    weights = (weights / weights.sum()).float().to(mask.device)
+    weights = torch.from_numpy(cv2.getGaussianKernel(2 * radius + 1, gaussian_sigma(radius))[:, 0]).float().to(mask.device)
     for dim in (-2, -1):
         length = mask.shape[dim]
         index = torch.from_numpy(np.pad(np.arange(length), radius, mode="reflect")).to(mask.device)

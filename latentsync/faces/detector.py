@@ -1,6 +1,5 @@
 """Face detectors: MTCNN (weights in its package) and face-alignment (68 landmarks), and the choice between them."""
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -261,17 +260,14 @@ class FanDetector:
 
     def __init__(self, boxes_path: Path, landmarks_path: Path, device: torch.device | str = "cpu") -> None:
         """Raises WeightsError when a file is missing or does not hold the network it is named for."""
-        with own_cudnn_flags():
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):  # the library switches this on for the whole program
             self._networks: Any = LocalFaceAlignment(boxes_path, landmarks_path, str(device))
 
     def detect(self, picture: np.ndarray) -> list[Face]:
-        """All faces of a picture uint8 [h w 3]; the score is that of the box times the mean peak of the landmarks' heat maps.
-
-        A box is as sure when the head is on its side; the landmarks are not.
-        """
+        """All faces of a picture uint8 [h w 3]; the score, of the box times the mean peak of the heat maps, low for heads on their side."""
         small = shrink(picture, BOX_SIDE)
         scale = max(picture.shape[:2]) / max(small.shape[:2])
-        with own_cudnn_flags():
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True):
             found = self._networks.face_detector.detect_from_image(np.ascontiguousarray(small))
             boxes = [np.array([*(np.asarray(box[:4]) * scale), box[4]]) for box in found if box[2] > box[0] and box[3] > box[1]]
             if not boxes:
@@ -285,19 +281,11 @@ class FanDetector:
         ]
 
 
-def own_cudnn_flags() -> AbstractContextManager[None]:
-    """The library switches cuDNN's benchmark mode on for the whole program; what it does inside is undone at the end."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=True)
-
-
 NAMES = ("auto", "mtcnn", "face-alignment")
 
 
 def build_detector(name: str, s3fd_path: Path, fan_path: Path, device: torch.device | str = "cpu") -> FaceDetector:
-    """A detector by name; "auto" takes face-alignment when both weight files exist, mtcnn otherwise.
-
-    Raises InputError for another name, WeightsError when the named one cannot be loaded.
-    """
+    """A detector by name, "auto" being face-alignment where both weight files exist and else mtcnn. Raises InputError, WeightsError."""
     if name not in NAMES:
         raise InputError(f"There is no face detector '{name}': use one of {', '.join(NAMES)}.")
     if name == "face-alignment" or (name == "auto" and s3fd_path.is_file() and fan_path.is_file()):

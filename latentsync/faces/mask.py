@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from skimage.draw import polygon
 from torch import Tensor
 
 from latentsync.constants import TEMPLATE_RESOLUTION, VAE_FACTOR
@@ -13,7 +14,7 @@ from latentsync.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-# Outlines on a 256 x 256 face, (x, y) of pixel centres, clockwise from the upper left corner.
+# Outlines on a 256 x 256 face, (x, y) of pixel centres.
 JAW = (
     *((9, 128), (247, 128), (247, 134), (245, 162), (244, 169), (240, 177), (228, 195), (223, 201), (210, 214), (202, 220), (196, 224)),
     *((191, 227), (183, 231), (164, 239), (152, 242), (131, 242), (108, 241), (99, 239), (95, 238), (87, 235), (82, 233), (60, 222)),
@@ -31,7 +32,7 @@ NOSE_AND_CHEEKS = ((9, 60), (246, 60), (246, 127), (9, 127))
 MOUTH_KEPT = 0.5  # share of the box of the lips: a mask that keeps more of it is probably inverted
 LIPS = (76, 152, 180, 232)  # left, top, right, bottom of a box that lips stay in, on the same face
 
-HIDDEN = {  # convex polygons whose union is generated
+HIDDEN = {  # polygons whose union is generated
     "mask": (JAW, *CHEEKS),
     "mask2": (JAW,),
     "mask3": (MOUTH,),
@@ -42,14 +43,14 @@ HIDDEN = {  # convex polygons whose union is generated
 def fixed_mask(resolution: int, name: str = "mask") -> Tensor:
     """The mask of a face of `resolution` x `resolution` pixels, float32 [h w] in [0, 1]: 1 = keep, 0 = generate.
 
-    `name` is one of `HIDDEN`, which are drawn at 256 without grey values, or the path of a picture of any size: white = keep.
-    Either is brought to the resolution as an 8-bit picture with a Lanczos-4 filter, so that edges hold intermediate values.
-    Raises ConfigError: the name is neither, or the picture cannot be read, or hides nothing or everything.
+    `name`: one of `HIDDEN`, drawn at 256 without grey values, or the path of a picture (white = keep); resized as an 8-bit picture with a
+    Lanczos-4 filter. Raises ConfigError: it is neither, cannot be read, or hides nothing or everything.
     """
     if name in HIDDEN:
         keep = np.full((TEMPLATE_RESOLUTION, TEMPLATE_RESOLUTION), 255, dtype=np.uint8)
-        for polygon in HIDDEN[name]:
-            keep[inside_convex(polygon, TEMPLATE_RESOLUTION)] = 0
+        for outline in HIDDEN[name]:
+            x, y = zip(*outline, strict=True)
+            keep[polygon(y, x)] = 0
     elif Path(name).is_absolute():
         keep = _read_grey(Path(name))
     else:
@@ -86,23 +87,12 @@ def _read_grey(path: Path) -> np.ndarray:
 
 def _check_picture(mask: Tensor, name: str) -> None:
     """Refuse a mask that hides nothing or everything, where the denoiser sees it; warn of one that keeps the mouth."""
-    seen = latent_mask(mask)
-    if seen.min() == 1:
-        raise ConfigError(f"The mask {name} (data.mask) hides nothing: paint black what is to be generated, white what is kept.")
-    if seen.max() == 0:
-        raise ConfigError(f"The mask {name} (data.mask) hides the whole face: paint black what is to be generated, white what is kept.")
+    for value, what in ((1, "nothing"), (0, "the whole face")):
+        if (latent_mask(mask) == value).all():
+            raise ConfigError(f"The mask {name} (data.mask) hides {what}: paint black what is to be generated, white what is kept.")
     kept = float(mask[lip_box(len(mask)).bool()].mean())
     if kept > MOUTH_KEPT:
         logger.warning("The mask %s keeps %.0f%% of the mouth: black is generated and white kept; is it inverted?", name, 100 * kept)
-
-
-def inside_convex(polygon: tuple[tuple[int, int], ...], side: int) -> np.ndarray:
-    """Which of `side` x `side` pixel centres lie inside or on a convex polygon given clockwise; bool [h w]."""
-    y, x = np.mgrid[0:side, 0:side]
-    inside = np.ones((side, side), dtype=bool)
-    for (x0, y0), (x1, y1) in zip(polygon, polygon[1:] + polygon[:1], strict=True):
-        inside &= (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0) >= 0
-    return inside
 
 
 def latent_mask(mask: Tensor) -> Tensor:

@@ -27,10 +27,7 @@ MIN_RUN, MAX_HOLE = 3, 5  # frames of a run, and between two that are told as on
 
 
 def face_colours(picture: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Mean colours of a face, uint8 [37 3]: of nose and cheeks, then of 36 cells of mouth and chin.
-
-    picture: uint8 [h w 3]; anchors: [3 2], by which the face is aligned.
-    """
+    """Mean colours uint8 [37 3] of a face in a picture uint8 [h w 3] with anchors [3 2]: nose and cheeks, 36 cells of mouth and chin."""
     columns, rows = CELLS
     size = (columns * CELL, rows * CELL)
     matrix = fit_similarity(torch.from_numpy(anchors)[None], TEMPLATE_RESOLUTION)[0][0].numpy()
@@ -44,18 +41,15 @@ def face_colours(picture: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 def covered_runs(colours: np.ndarray) -> list[tuple[int, int]]:
     """Runs start..stop (half open) of the frames of a face, uint8 [n 37 3], in which its mouth may be covered.
 
-    Colours are compared with their median over two seconds before and after, brightness with that of nose and cheeks. What covers a
-    mouth for most of that time, or has the colour of the skin, is not seen.
+    Colours are compared with their median over two seconds before and after, brightness with that of nose and cheeks.
     """
     usual = np.stack([np.median(colours[max(0, i - REACH) : i + REACH + 1], axis=0) for i in range(len(colours))])
     gain = (colours[:, 0] / np.maximum(usual[:, 0], 1)).mean(axis=1)[:, None, None]
     change = np.abs(colours[:, 1:] / np.maximum(gain, 0.2) - usual[:, 1:]).mean(axis=2)  # n 36
     covered = (np.quantile(change, 1 - MIN_COVERED, axis=1) > MIN_CHANGE) & (colours[:, 0].mean(axis=1) >= MIN_LIGHT)
-    runs: list[tuple[int, int]] = []
-    for frame in np.flatnonzero(covered):
-        start = runs.pop()[0] if runs and frame - runs[-1][1] <= MAX_HOLE else int(frame)
-        runs.append((start, int(frame) + 1))
-    return [(start, stop) for start, stop in runs if covered[start:stop].sum() >= MIN_RUN]
+    frames = np.flatnonzero(covered)
+    groups = np.split(frames, np.flatnonzero(np.diff(frames) > MAX_HOLE + 1) + 1)
+    return [(int(group[0]), int(group[-1]) + 1) for group in groups if len(group) >= MIN_RUN]
 
 
 MIN_FRAMES = 3  # frames a face must be seen for, unless its shot is shorter
@@ -142,7 +136,9 @@ class PlanBuilder:
             self._note(track, others)
         for track in [] if chosen is None else people[chosen].tracks:
             self._note(track, "")
-            self._spans.append(self._span(track))
+            anchors = smooth_window(np.stack(track.anchors)) if self._smoothing == "window" else np.stack(track.anchors)  # n 3 2
+            matrices = AlignmentSmoother(self._resolution)(torch.from_numpy(anchors)).numpy()
+            self._spans.append(Span(track.start, track.stop, self._num_shots, matrices, np.stack(track.boxes)))
             if all(colours is not None for colours in track.colours):
                 self._covered += [(track.start + first, track.start + end) for first, end in covered_runs(np.stack(track.colours))]
         self._tracker = Tracker(self._smoothing)
@@ -150,13 +146,6 @@ class PlanBuilder:
 
     def _note(self, track: Track, reason: str) -> None:
         self._reasons[track.start : track.stop] = [reason] * (track.stop - track.start)
-
-    def _span(self, track: Track) -> Span:
-        anchors = np.stack(track.anchors)  # n 3 2
-        if self._smoothing == "window":
-            anchors = smooth_window(anchors)
-        matrices = AlignmentSmoother(self._resolution)(torch.from_numpy(anchors)).numpy()
-        return Span(track.start, track.stop, self._num_shots, matrices, np.stack(track.boxes))
 
 
 def name_damage(plan: FacePlan, damaged: Sequence[tuple[int, int]]) -> FacePlan:
@@ -203,19 +192,13 @@ Sighting = tuple[list[Face], bool]  # the faces of a frame, and whether a new sh
 
 
 def plan_spans(
-    frames: Iterable[np.ndarray],
-    detector: FaceDetector,
-    resolution: int,
-    fps: float,
-    choice: FaceChoice | None = None,
-    progress: Callable[[int], None] | None = None,
+    frames: Iterable[np.ndarray], detector: FaceDetector, resolution: int, fps: float, choice: FaceChoice | None = None
 ) -> FacePlan:
     """Which of the frames uint8 [h w 3] RGB, read in order, get a new mouth, with which transform, and why others do not.
 
-    `progress` is called with the number of frames read. Holds a handful of shrunken pictures, whatever the length.
-    Raises InputError when `choice` names a face that is not there.
+    Holds a handful of shrunken pictures, whatever the length. Raises InputError when `choice` names a face that is not there.
     """
-    return plan_sightings(find_faces(frames, detector), detector.smoothing, resolution, fps, choice, progress)
+    return plan_sightings(find_faces(frames, detector), detector.smoothing, resolution, fps, choice)
 
 
 def plan_sightings(
@@ -226,7 +209,7 @@ def plan_sightings(
     choice: FaceChoice | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FacePlan:
-    """The same from what was found in the frames."""
+    """`plan_spans` of what was found in the frames; `progress` is called with the number of frames so far."""
     builder = PlanBuilder(resolution, fps, choice or FaceChoice(), smoothing)
     for count, (faces, is_cut) in enumerate(sightings, start=1):
         builder.add(faces, is_cut)
@@ -236,10 +219,7 @@ def plan_sightings(
 
 
 def find_faces(frames: Iterable[np.ndarray], detector: FaceDetector) -> Iterator[Sighting]:
-    """The faces of every frame, in pixels of the frame, and where shots begin: at cuts and in the middle of dissolves.
-
-    What is found in the frames waits, as numbers, until it is known whether a dissolve goes on in them.
-    """
+    """The faces of every frame, in its pixels, and where shots begin: cuts, and middles of dissolves, for which sightings wait here."""
     scales: list[float] = []  # of the frames between the two ends of this stream: a handful
     dissolves, is_middle = DissolveFinder(), deque[bool]()
 
@@ -262,10 +242,7 @@ def find_faces(frames: Iterable[np.ndarray], detector: FaceDetector) -> Iterator
 
 
 def detect_each(pictures: Iterable[tuple[np.ndarray, bool]], detector: FaceDetector) -> Iterator[Sighting]:
-    """Full detection in every picture, turned as the faces of the last one were.
-
-    All four turns are tried, at most every `SEARCH_GAP` pictures, where no face is found or one whose points cannot be right.
-    """
+    """Full detection in every picture, turned as the last faces were; where none is upright, in all turns every `SEARCH_GAP` pictures."""
     turns, since = [0], SEARCH_GAP
     for picture, is_cut in pictures:
         if is_cut:
@@ -283,11 +260,10 @@ def detect_each(pictures: Iterable[tuple[np.ndarray, bool]], detector: FaceDetec
 
 
 def follow_faces(pictures: Iterable[tuple[np.ndarray, bool]], detector: FaceDetector) -> Iterator[Sighting]:
-    """Full detection at cuts, every `stride` frames and where a face was lost; in between faces are followed.
+    """Full detection at cuts, every `stride` frames and where a face was lost; in between faces are followed, new ones backwards too.
 
-    A face that full detection finds first is followed backwards too, so that it begins where it came into sight.
-    Faces that do not stand upright are searched in the turned picture where a shot begins; later after 4 strides, and, while there
-    are faces, after twice as many each time.
+    Faces that are not upright are searched in turned pictures where a shot begins; then after 4 strides, and, while there are faces, after
+    twice as many each time.
     """
     waiting: list[tuple[Views, list[Face], bool]] = []  # since the last full detection
     faces: list[Face] = []
@@ -313,10 +289,7 @@ def follow_faces(pictures: Iterable[tuple[np.ndarray, bool]], detector: FaceDete
 
 
 def detect_again(views: "Views", followed: list[Face], detector: FaceDetector, is_search: bool) -> tuple[list[Face], list[Face]]:
-    """All faces of a picture where some were followed, and those of them that are new.
-
-    A search detects in the three turned pictures, too, at a smaller size: what it finds is found again at full size.
-    """
+    """All faces of a picture where some were followed, and the new ones of them; a search detects in small turned pictures, too."""
     detected = views.detect(detector, 0)
     if is_search:
         detected += [face for turns in (1, 2, 3) for face in views.detect(detector, turns, SEARCH_SIDE)]
@@ -342,8 +315,7 @@ def follow_back(waiting: list[tuple["Views", list[Face], bool]], new: list[Face]
 class Views:
     """A picture in its four turns. Faces go in and come out in pixels of the picture as it is.
 
-    A detector finds the right points of a face up to a roll of about 50 degrees; further on they drift, and of a head that is upside down
-    the mouth can pass for eyes. The score of the right turn is the highest.
+    A detector finds the right points of a face up to a roll of about 50 degrees; the score of the right turn is the highest.
     """
 
     def __init__(self, picture: np.ndarray) -> None:

@@ -25,6 +25,18 @@ class FacePoint:
     y: float
     seconds: float
 
+    def frame(self, fps: float) -> int:
+        """The frame that is shown then."""
+        return int(self.seconds * fps + 1e-6)
+
+    def distance_to(self, box: np.ndarray | None) -> float | None:
+        """How far from the middle of a box, in box sizes; None outside of it."""
+        if box is None:
+            return None
+        across = abs(self.x - (box[0] + box[2]) / 2) / (box[2] - box[0])
+        down = abs(self.y - (box[1] + box[3]) / 2) / (box[3] - box[1])
+        return float(across + down) if max(across, down) <= 0.5 + REACH else None
+
 
 @dataclass(frozen=True)
 class FaceChoice:
@@ -48,12 +60,19 @@ class FaceChoice:
         return cls(points=tuple(FacePoint(*(float(value) for value in match.groups())) for match in matches if match))
 
     def pick(self, people: Sequence["Person"], start: int, stop: int, fps: float) -> tuple[int | None, str]:
-        """The chosen one of the people of a shot of frames start..stop, or None; and why the others are left alone.
-
-        Raises InputError when a point of this shot holds no face.
-        """
+        """The chosen person in a shot of frames start..stop, or None; and why others are left. Raises InputError: a point holds no face."""
+        chosen = None
+        for point in self.points:
+            if not start <= (frame := point.frame(fps)) < stop:
+                continue
+            found = [(distance, i) for i, person in enumerate(people) if (distance := point.distance_to(person.box_at(frame))) is not None]
+            if not found:
+                raise InputError(
+                    f"There is no face at {point.x:g},{point.y:g}@{point.seconds:g}: name a point inside a face of that moment."
+                )
+            chosen = min(found)[1] if chosen is None else chosen
         if self.points:
-            return self._pick_by_point(people, start, stop, fps)
+            return chosen, "no face was named in this shot" if chosen is None else "face of another person"
         if not people:
             return None, "no face"
         if self.index is None:
@@ -63,39 +82,10 @@ class FaceChoice:
             return None, f"no face number {self.index} in this shot"
         return order[self.index], "face of another person"
 
-    def _pick_by_point(self, people: Sequence["Person"], start: int, stop: int, fps: float) -> tuple[int | None, str]:
-        chosen = None
-        for point in self.points:
-            frame = point_frame(point, fps)
-            if not start <= frame < stop:
-                continue
-            found = [(distance, i) for i, person in enumerate(people) if (distance := distance_to(person.box_at(frame), point)) is not None]
-            if not found:
-                raise InputError(
-                    f"There is no face at {point.x:g},{point.y:g}@{point.seconds:g}: name a point inside a face of that moment."
-                )
-            if chosen is None:
-                chosen = min(found)[1]
-        return chosen, "no face was named in this shot" if chosen is None else "face of another person"
-
     def check_times(self, num_frames: int, fps: float) -> None:
         """Raises InputError for a point after the frames that are used: the shorter of video and sound."""
         for point in self.points:
-            if point_frame(point, fps) >= num_frames:
+            if point.frame(fps) >= num_frames:
                 raise InputError(
                     f"{point.seconds:g} seconds is after the last frame in use, at {num_frames / fps:.2f} seconds: name an earlier moment."
                 )
-
-
-def point_frame(point: FacePoint, fps: float) -> int:
-    """The frame that is shown at the time of a point."""
-    return int(point.seconds * fps + 1e-6)
-
-
-def distance_to(box: np.ndarray | None, point: FacePoint) -> float | None:
-    """How far a point lies from the middle of a box, in box sizes; None when it is outside of it."""
-    if box is None:
-        return None
-    across = abs(point.x - (box[0] + box[2]) / 2) / (box[2] - box[0])
-    down = abs(point.y - (box[1] + box[3]) / 2) / (box[3] - box[1])
-    return float(across + down) if max(across, down) <= 0.5 + REACH else None

@@ -32,10 +32,9 @@ MAX_UNEVEN = 0.15  # of a share in the mixture from a straight line
 class CutFinder:
     """Says of each frame whether a new shot begins with it, six frames late.
 
-    A cut is a change of hue, saturation and brightness that is large as such (27 of 255 on average), or at least 15 and
-    three times the change of the two frames before and after: calm shots of similar rooms are told apart, fast motion is not cut.
-    A flash of light or a dark frame is no cut: up to 4 frames brighter or darker than the one before, after which the same
-    picture comes back.
+    A cut is a change of hue, saturation and brightness that is large as such (27 of 255 on average), or at least 15 and three times the
+    change of the two frames before and after. Up to 4 frames brighter or darker than the one before, after which the same picture comes
+    back, are no cut but a flash.
     """
 
     def __init__(self) -> None:
@@ -89,8 +88,7 @@ class CutFinder:
 class DissolveFinder:
     """Says of each frame whether a dissolve reaches its middle there, 42 frames late.
 
-    In a dissolve every picture is a mixture of the pictures at both ends, which are unlike each other, in shares that change evenly.
-    Motion is no mixture; light that changes leaves the ends alike but for a factor and an offset.
+    In a dissolve every picture is a mixture of those at both ends, which are unlike each other, in shares that change evenly.
     """
 
     def __init__(self) -> None:
@@ -206,10 +204,6 @@ class Track:
     def mean_width(self) -> float:
         return float(np.mean([box[2] - box[0] for box in self.boxes]))
 
-    @property
-    def total_area(self) -> float:
-        return float(sum((box[2] - box[0]) * (box[3] - box[1]) for box in self.boxes))
-
     def add(self, frame: int, face: Face) -> None:
         """Appends a detection; frames since the last one are interpolated linearly."""
         anchors = face.anchors
@@ -235,8 +229,8 @@ class Person:
 
     @property
     def mean_area(self) -> float:
-        """Square pixels, frames of the shot without the person counting as 0."""
-        return sum(track.total_area for track in self.tracks) / self.shot_length
+        """Square pixels, 0 in frames of the shot without the person."""
+        return float(sum(np.prod(box[2:] - box[:2]) for track in self.tracks for box in track.boxes)) / self.shot_length
 
     @property
     def mean_x(self) -> float:

@@ -9,9 +9,8 @@ import logging
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 
@@ -41,19 +40,16 @@ _CANCELLED_SHARE = 1 / 3  # of the blocks that are not silent
 _FAINT = 1e-4  # a centre channel of less than this share of the loudest channel's power holds no words
 
 
-@dataclass(frozen=True)
-class Hole:
-    """A part of the time line for which the file holds no sound."""
+class Samples(Protocol):
+    """Mono samples, sliced on demand: an array, or `AudioSamples`."""
 
-    start: float  # seconds
-    duration: float
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: slice, /) -> np.ndarray: ...
 
 
 def fill_holes(stream: AudioStream) -> str:
-    """ffmpeg filters from the decoded frames of a track to its time line, at its sample rate: from 0, holes filled with silence.
-
-    They change no sample of a track without holes. They need the time stamps of the file as they are (`-copyts`).
-    """
+    """ffmpeg filters from the decoded frames of a track, with the file's time stamps (`-copyts`), to its time line at its sample rate."""
     return f"{_place(stream)},aresample={stream.sample_rate}:{_FILL}"
 
 
@@ -74,22 +70,18 @@ def _place(stream: AudioStream) -> str:
 class AudioSamples:
     """An audio track of a file (sound or video) as mono float32 samples in [-1, 1]; a context manager.
 
-    The track is decoded once into an unnamed temporary file as 16-bit numbers (32 kB a second at 16 kHz) and mapped into memory, so
-    an hour of sound costs no memory. Sample 0 is the first sample of the track, also where the track starts later than its file.
-    Holes in the track are silence. The centre channel is taken where there is one that is not silent; one of two channels is taken where
-    both are out of phase, so that their mix would cancel; in all other cases the channels are mixed.
+    Decoded once into an unnamed temporary file as 16-bit numbers, mapped into memory. Sample 0 is the first of the track; holes are silent.
+    The centre channel is taken where there is one that is not silent; one of two channels where they are out of phase, so that their mix
+    would cancel; in all other cases the channels are mixed.
     """
 
     def __init__(self, path: str | Path, sample_rate: int = AUDIO_SAMPLE_RATE, track: str | None = None) -> None:
-        """Decode; `track` is a number or a language, None for the default one (see `MediaInfo.require_audio`).
-
-        Raises InputError when there is no such track or nothing in it can be decoded.
-        """
+        """Decode `track`, a number or a language, None for the default one. Raises InputError where no sound can be decoded."""
         self.info: MediaInfo = probe(path)
         self.stream: AudioStream = self.info.require_audio(track)
         self.sample_rate = sample_rate
         self.mix = ""  # ffmpeg filters, each with a comma behind it, that take one channel; empty where channels are mixed as usual
-        self.holes: tuple[Hole, ...] = ()  # parts that are filled with silence, in order
+        self.holes: tuple[tuple[float, float], ...] = ()  # parts that are filled with silence, in order: start, duration in seconds
         self.can_be_copied = True  # whether the track's packets, copied, play on the same time line as these samples
         self.notes: tuple[str, ...] = ()  # a sentence on each choice and each fault, for the user; they have been logged
         self._file = tempfile.TemporaryFile(prefix="latentsync-")  # noqa: SIM115 - closed by `close`
@@ -178,7 +170,6 @@ class AudioSamples:
         child = Child(["ffmpeg", *QUIET, "-nostdin", *source, *outputs], stdout=stdout, files=files)
         try:
             if levels:
-                assert child.stdout is not None
                 levels.read(child.stdout)
             status = child.finish()
         except BaseException:
@@ -193,9 +184,9 @@ class AudioSamples:
     def _tell_faults(self, seconds: float, status: int, child: Child) -> None:
         """Holes, clocks that are not steady, an end that comes too early."""
         if self.holes:
-            places = ", ".join(f"{hole.duration:.2f} s at {hole.start:.2f} s" for hole in self.holes[:_NAMED_HOLES])
+            places = ", ".join(f"{duration:.2f} s at {start:.2f} s" for start, duration in self.holes[:_NAMED_HOLES])
             more = ", ..." if len(self.holes) > _NAMED_HOLES else ""
-            total = sum(hole.duration for hole in self.holes)
+            total = sum(duration for _, duration in self.holes)
             count = "a hole" if len(self.holes) == 1 else f"{len(self.holes)} holes"
             self._note(
                 f"has {count} in its sound, {total:.2f} s in all ({places}{more}): packets are missing or damaged, silence fills them"
@@ -227,20 +218,17 @@ class _ChannelLevels:
         while True:
             block[:] = 0
             more = read_exactly(pipe, block)
-            self._add(block)
+            power = np.square(block, dtype=np.float32).mean(0)  # c
+            self._power += power
+            if self._stream.has_centre:
+                self._centre_peak = max(self._centre_peak, int(np.abs(block[:, 2].astype(np.int32)).max()))
+            mix = np.square(block[:, :2].mean(1, dtype=np.float32)).mean()
+            louder = power[:2].max()
+            if louder > SILENCE**2 / 2:
+                self._sounding += 1
+                self._cancelled += bool(mix < _CANCELLED * louder)
             if not more:
                 return
-
-    def _add(self, block: np.ndarray) -> None:
-        power = np.square(block, dtype=np.float32).mean(0)  # c
-        self._power += power
-        if self._stream.has_centre:
-            self._centre_peak = max(self._centre_peak, int(np.abs(block[:, 2].astype(np.int32)).max()))
-        mix = np.square(block[:, :2].mean(1, dtype=np.float32)).mean()
-        louder = power[:2].max()
-        if louder > SILENCE**2 / 2:
-            self._sounding += 1
-            self._cancelled += bool(mix < _CANCELLED * louder)
 
     def choose(self) -> tuple[int | None, str]:
         """Which channel alone is used, and why; None where all are mixed."""
@@ -255,13 +243,13 @@ class _ChannelLevels:
         return None, ""
 
 
-def _compare_stamps(in_file: IO[bytes], on_line: IO[bytes]) -> tuple[list[Hole], bool, float]:
+def _compare_stamps(in_file: IO[bytes], on_line: IO[bytes]) -> tuple[list[tuple[float, float]], bool, float]:
     """Compare the time stamps of the frames of a track, as ffmpeg's framecrc writes them: in the file, and on the time line.
 
     Returns the holes, whether both stay together, and the seconds by which the clock of the file came to be ahead.
     """
     rate, end, first, ahead, is_steady = 1.0, 0, None, 0.0, True  # samples a second, samples so far
-    holes: list[Hole] = []
+    holes = []
     in_file.seek(0)
     on_line.seek(0)
     for theirs, ours in zip(in_file, on_line, strict=False):
@@ -272,7 +260,7 @@ def _compare_stamps(in_file: IO[bytes], on_line: IO[bytes]) -> tuple[list[Hole],
             continue
         stamp, duration = (int(field) for field in ours.split(b",")[2:4])
         if stamp - end > _HOLE / 2 * rate:
-            holes.append(Hole(end / rate, (stamp - end) / rate))
+            holes.append((end / rate, (stamp - end) / rate))
         end = max(end, stamp) + duration
         shift = (int(theirs.split(b",")[2]) - stamp) / rate
         first = shift if first is None else first

@@ -31,10 +31,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def walk_media(root: str | Path, extensions: Iterable[str] = VIDEO_EXTENSIONS) -> Iterator[Path]:
-    """Files below `root` with one of the `extensions` (any case), sorted by path; hidden files and folders are left out.
-
-    Raises InputError when `root` is no folder.
-    """
+    """Files below a folder with one of the `extensions` (any case), sorted by path, without hidden files and folders. Raises InputError."""
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: give the folder that holds the clips")
@@ -46,11 +43,9 @@ def walk_media(root: str | Path, extensions: Iterable[str] = VIDEO_EXTENSIONS) -
 
 
 def read_text(path: str | Path) -> str:
-    """A text file as any editor saves it: UTF-8, or UTF-16 that begins with its mark; lines end with "\\n".
+    """A text file as any editor saves it: UTF-8, or UTF-16 that begins with its mark; lines end with "\\n". Raises InputError.
 
     Bytes that are no UTF-8 are kept as surrogates, as in file names; `written_path` knows what to make of them.
-
-    Raises InputError: the file cannot be read, or is no text.
     """
     try:
         content = Path(path).read_bytes()
@@ -67,20 +62,15 @@ def read_text(path: str | Path) -> str:
 
 
 def read_paths(path: str | Path) -> list[tuple[int, Path]]:
-    """Line numbers and paths of a text file that names one file a line, relative to its own folder.
-
-    Empty lines, and lines that begin with #, are passed over. Raises InputError where it cannot be read.
-    """
+    """Line numbers and paths of a text file that names one file a line, relative to its folder; # begins a comment. Raises InputError."""
     lines = enumerate(read_text(path).split("\n"), start=1)
     return [(number, written_path(Path(path).parent, line)) for number, line in lines if not _is_comment(line)]
 
 
 def read_table(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a table with a header, with commas, semicolons or tabs between its cells, as spreadsheets save it.
+    """The rows of a table with a header, with commas, semicolons or tabs between its cells, as spreadsheets save it. Raises InputError.
 
     Names of columns come in lower case. Empty cells are left out; empty rows, and lines that begin with #, are passed over.
-
-    Raises InputError: the file cannot be read, or a row has more cells than the header.
     """
     lines = [line for line in read_text(path).split("\n") if not _is_comment(line)]
     named = re.fullmatch("sep=(.)", lines[0].strip(" "), re.IGNORECASE) if lines else None  # what Excel itself reads
@@ -122,8 +112,7 @@ def written_path(folder: Path, name: str) -> Path:
 def staged(path: str | Path) -> Iterator[Path]:
     """Yield a fresh hidden file beside `path`, with its extension; it becomes `path` when the block ends well, and is removed when not.
 
-    Missing folders are made. A file that is there already is replaced only at the end; a link is followed. What processes that were
-    killed left in the folder is removed. Raises OutputError when the folder cannot be written.
+    Missing folders are made, a link is followed, what killed processes left in the folder is removed. Raises OutputError.
     """
     target = Path(path).resolve() if Path(path).is_symlink() else Path(path)
     try:
@@ -160,8 +149,8 @@ def _open_staging(folder: Path, suffix: str = "") -> tuple[Path, BinaryIO]:
 def remove_abandoned(folder: Path) -> None:
     """Remove the staging files in a folder that no living process owns; a process does this once for each folder.
 
-    A file of this machine is owned while it is locked. One of another machine, or of an earlier start of this one, has to be unlocked and a
-    day old as well, because not every network disk passes locks on.
+    A file of this machine is owned while it is locked; one of another machine, or of an earlier start, also until it is a day old, because
+    not every network disk passes locks on.
     """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for name in [entry.name for entry in entries if entry.name.startswith(STAGING_PREFIX)]:
@@ -248,10 +237,7 @@ def refuse_address(path: Path) -> None:
 
 
 def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
-    """Refuse, before any work, a result that could not be written: a folder, a folder without permission, one of the `inputs`.
-
-    Leaves nothing behind. Raises InputError for what the user must name differently, OutputError for what the disk refuses.
-    """
+    """Refuse, before any work, a result that cannot be written. Raises InputError: its name (one of the `inputs`); OutputError: a disk."""
     path = Path(path)
     try:
         if path.is_dir():
@@ -263,22 +249,17 @@ def check_target(path: str | Path, inputs: Iterable[str | Path] = ()) -> None:
         for source in inputs:
             if path.exists() and Path(source).exists() and path.samefile(source):
                 raise InputError(f"{path} is one of the inputs: inputs are never written over, name another file")
-        _check_folder(path.parent)
+        folder = next(parent for parent in (path.parent, *path.parent.absolute().parents) if parent.exists())
+        if not folder.is_dir():
+            raise InputError(f"{folder} is a file: the result cannot be written into it, name another folder")
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be written: {_why(error)}") from None
-
-
-def _check_folder(folder: Path) -> None:
-    """Try to make and remove a file in `folder`, or in the nearest folder above it that is there."""
-    present = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not present.is_dir():
-        raise InputError(f"{present} is a file: the result cannot be written into it, name another folder")
     try:
-        probe, lock = _open_staging(present)
-        probe.unlink()
+        trial, lock = _open_staging(folder)
+        trial.unlink()
         lock.close()
     except OSError as error:
-        raise OutputError(f"cannot write into {present}: {_why(error)}") from None
+        raise OutputError(f"cannot write into {folder}: {_why(error)}") from None
 
 
 def _why(error: Exception) -> str:
@@ -286,9 +267,9 @@ def _why(error: Exception) -> str:
 
 
 class FolderLock:
-    """Keeps a second work of the same kind out of a folder, which is made where it is missing; a context manager.
+    """Keeps a second work of the same kind out of a folder, which is made where it is missing, by a file of that `name`; a context manager.
 
-    The lock, a file of that `name`, ends with the process. `busy` is what is said after the folder's name: "is in use by another ...: ...".
+    `busy` is what is said after the folder's name: "is in use by another ...: ...".
     """
 
     def __init__(self, folder: Path, name: str, busy: str) -> None:

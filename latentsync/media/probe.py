@@ -35,22 +35,13 @@ _EMPTY_WORDS = ("conversion failed", "last message repeated", "error closing fil
 class Child:
     """One running ffmpeg or ffprobe, in a session of its own so that Ctrl-C in the terminal reaches this process alone.
 
-    Its standard error is drained by a thread into a bounded tail, so it can never block. Whoever starts a child ends it
-    with `finish` (wait for it) or `kill`; both reap it and may be called twice.
+    A thread drains its standard error into a bounded tail. Whoever starts a child ends it with `finish` (wait) or `kill`, maybe twice.
     """
 
     def __init__(
-        self,
-        arguments: Sequence[str],
-        *,
-        feed: bool = False,
-        stdout: int | IO[bytes] = subprocess.DEVNULL,
-        files: Sequence[IO[bytes]] = (),
+        self, arguments: Sequence[str], *, feed: bool = False, stdout: int | IO[bytes] = subprocess.DEVNULL, files: Sequence[IO[bytes]] = ()
     ) -> None:
-        """Start `arguments` (program first); `feed` opens its standard input, `stdout` is subprocess.PIPE or a file.
-
-        `files` stay open in it under their numbers: ffmpeg writes to `pipe_url` of one.
-        """
+        """Start a program; `feed` opens its standard input; `files` stay open in it for `pipe_url`."""
         require_program(arguments[0])
         pipes = {"stdin": subprocess.PIPE if feed else subprocess.DEVNULL, "stdout": stdout, "stderr": subprocess.PIPE}
         self._process = subprocess.Popen(arguments, **pipes, start_new_session=True, pass_fds=[file.fileno() for file in files])
@@ -85,7 +76,6 @@ class Child:
         self._process.wait()
 
     def kill(self) -> None:
-        """End it at once, reap it and close the pipes."""
         self.interrupt()
         self.finish()
 
@@ -100,7 +90,6 @@ class Child:
         return (full or lines or [f"it ended with status {self._process.returncode} and no message"])[0]
 
     def _read_errors(self) -> None:
-        assert self._process.stderr is not None
         with io.TextIOWrapper(self._process.stderr, "utf-8", "replace") as stream:
             for text in stream:
                 line = _ORIGIN.sub("", text.strip())
@@ -136,7 +125,6 @@ def read_exactly(stream: IO[bytes], target: np.ndarray) -> bool:
 
 
 def write_all(stream: IO[bytes], frame: np.ndarray) -> None:
-    """Write a whole contiguous array to a pipe."""
     stream.write(frame.data)
     stream.flush()
 
@@ -144,12 +132,11 @@ def write_all(stream: IO[bytes], frame: np.ndarray) -> None:
 SQUARE_ENOUGH = Fraction(115, 100)  # pixels up to 15 % wider or taller than square are left as they are
 PROBE_SECONDS = 120  # a file that ffprobe cannot describe in this time (a stalled network disk) is refused
 _NOT_MEDIA = frozenset({"tty", "ffmetadata", "hls", "dash", "concat", "srt", "ass", "webvtt", "lrc", "sdp"})  # text that ffmpeg plays
-_SWAPPED = {90, 270}
 _LEVEL = re.compile(r"\[(?:panic|fatal|error)\] ")  # how ffprobe marks a message
 _ESTIMATED = "Estimating duration from bitrate"  # its words where it guesses a length
 _PROMISES = frozenset({"mov", "matroska", "avi", "flac", "aiff", "mp3"})  # headers that tell the length of the sound
 _UNKNOWN_SIZE = 0x7FFF0000  # bytes: what programs that stream a .wav file write in the place of its size, or more
-_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")  # "00:01:02.5"
 _WITH_CENTRE = frozenset(
     {
         *("3.0", "3.1", "4.0", "4.1", "5.0", "5.0(side)", "5.1", "5.1(side)", "6.0", "6.1", "6.1(back)", "hexagonal"),
@@ -200,8 +187,6 @@ class VideoStream:
 
 @dataclass(frozen=True)
 class AudioStream:
-    """One audio track of a file."""
-
     index: int  # stream number in the file
     codec: str
     sample_rate: int
@@ -216,7 +201,6 @@ class AudioStream:
 
     @property
     def has_centre(self) -> bool:
-        """Whether the third channel is a centre channel."""
         return self.layout in _WITH_CENTRE
 
 
@@ -238,21 +222,16 @@ class MediaInfo:
 
     @property
     def has_audio(self) -> bool:
-        """Whether there is sound."""
         return self.audio is not None
 
     def require_video(self) -> VideoStream:
-        """The picture, or InputError."""
         if self.video is None:
             what = "only sound" if self.has_audio else "neither picture nor sound"
             raise InputError(f"{self.path} holds {what}: a video with a picture is needed here")
         return self.video
 
     def require_audio(self, track: str | None = None) -> AudioStream:
-        """The sound, or InputError.
-
-        `track` names it: a number, counted from 0 among the audio tracks, or a language (any case; the first track in it).
-        """
+        """The sound, or InputError. `track`: a number, counted from 0, or a language (any case; the first track in it)."""
         if self.audio is None:
             raise InputError(f"{self.path} has no audio track: give a file with sound")
         if track is None:
@@ -273,11 +252,7 @@ class MediaInfo:
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """Look into a media file without decoding it.
-
-    Raises InputError when it does not exist, is a folder or empty, may not be read or is no media file, StalledError when its disk does
-    not give it.
-    """
+    """Look into a media file without decoding it. Raises InputError: it is none or not readable; StalledError: its disk fails."""
     path = Path(path)
     check_readable(path)
     report = _ask_ffprobe(path)
@@ -339,10 +314,7 @@ def _ask_ffprobe(path: Path) -> dict[str, Any]:
 
 
 def _packet_lengths(path: Path) -> dict[int, float]:
-    """Seconds of each stream by its packets; a jump of the clock counts as one packet, as it does for ffmpeg when it decodes.
-
-    Reads the whole file; empty where that takes too long.
-    """
+    """Seconds of each stream by its packets, a jump of the clock counting as one; reads the whole file, empty where that takes too long."""
     try:
         answer = _run_ffprobe(path, "-show_entries", "packet=stream_index,dts_time,duration_time", "-of", "csv=p=0")
     except StalledError:
@@ -372,8 +344,10 @@ def _first_frame(path: Path, index: int) -> dict[str, Any]:
 def _video_stream(stream: dict[str, Any], depths: dict[str, Any], fallback_duration: float | None) -> VideoStream:
     rotation, mirrored = _orientation(stream)
     depth = depths.get(stream.get("pix_fmt", ""), {})
+    tags = {key.lower(): value for key, value in stream.get("tags", {}).items()}  # that of VP8 and VP9 in Matroska tells of alpha
+    alpha = bool(depth.get("flags", {}).get("alpha")) and stream.get("codec_name") != "gif" and depth.get("name") != "pal8"  # no palette
     width, height, aspect = int(stream["width"]), int(stream["height"]), _ratio(stream.get("sample_aspect_ratio"), ":") or Fraction(1)
-    if rotation in _SWAPPED:
+    if rotation % 180:
         width, height, aspect = height, width, 1 / aspect
     stretched = max(aspect, 1 / aspect) > SQUARE_ENOUGH
     if stretched:
@@ -386,7 +360,7 @@ def _video_stream(stream: dict[str, Any], depths: dict[str, Any], fallback_durat
         codec=stream.get("codec_name", "unknown"),
         pixel_format=stream.get("pix_fmt", "unknown"),
         bits=max((component["bit_depth"] for component in depth.get("components", ())), default=8),
-        has_alpha=_has_alpha(stream, depth),
+        has_alpha=alpha or tags.get("alpha_mode") == "1",
         reorder=int(stream.get("has_b_frames", 0)),
         width=width,
         height=height,
@@ -431,7 +405,9 @@ def _promised(path: Path, report: dict[str, Any], stream: dict[str, Any], *, alo
         return None
     if "matroska" not in container:
         return _seconds(stream.get("duration"))
-    end = _clock_seconds(stream.get("tags", {}).get("DURATION")) or (_seconds(report["format"].get("duration")) if alone else None)
+    clock = _CLOCK.fullmatch(stream.get("tags", {}).get("DURATION", ""))
+    end = int(clock[1]) * 3600 + int(clock[2]) * 60 + float(clock[3]) if clock else 0.0
+    end = end or (_seconds(report["format"].get("duration")) if alone else None)
     return None if end is None else end - max(0.0, _seconds(stream.get("start_time")) or 0.0)
 
 
@@ -463,10 +439,7 @@ def _native_fps(average: Fraction, nominal: Fraction | None) -> Fraction:
 
 
 def _orientation(stream: dict[str, Any]) -> tuple[int, bool]:
-    """Degrees clockwise to upright, and whether left and right are swapped then.
-
-    From the display matrix, else from the EXIF number, which is all that ffmpeg tells of some kinds of picture.
-    """
+    """Degrees clockwise to upright, and whether left and right are swapped then: from the display matrix, else from the EXIF number."""
     for side in stream.get("side_data_list", ()):
         if "displaymatrix" in side:
             rows = [re.findall(r"-?\d+", line.partition(":")[2]) for line in side["displaymatrix"].strip().splitlines()]
@@ -478,26 +451,12 @@ def _orientation(stream: dict[str, Any]) -> tuple[int, bool]:
     return _EXIF.get(int(number) if number.isdigit() else 1, _EXIF[1])
 
 
-def _has_alpha(stream: dict[str, Any], depth: dict[str, Any]) -> bool:
-    """By the pixel format (of a palette it says nothing), or by the tag of VP8 and VP9 in Matroska."""
-    tags = {key.lower(): value for key, value in stream.get("tags", {}).items()}
-    palette = stream.get("codec_name") == "gif" or depth.get("name") == "pal8"
-    by_format = bool(depth.get("flags", {}).get("alpha")) and not palette
-    return by_format or tags.get("alpha_mode") == "1"
-
-
 def _tag(value: str | None) -> str | None:
     return None if value in (None, "", "unknown", "unspecified", "reserved") else value
 
 
 def _seconds(value: str | None) -> float | None:
     return None if value in (None, "N/A") else float(value)
-
-
-def _clock_seconds(value: str | None) -> float | None:
-    """Seconds of a time like "00:01:02.5"; None when absent or of another form."""
-    match = _CLOCK.fullmatch(value or "")
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
 
 
 def _ratio(value: str | None, separator: str) -> Fraction | None:
@@ -530,10 +489,9 @@ def read_filters(colour: Colour, width: int, height: int, *, stretched: bool) ->
 
 def written(source: Colour | None) -> Colour:
     """Tags for a YUV file whose frames came from a file tagged `source` (None: from nowhere)."""
-    if source is None or source.space == "gbr":
-        primaries = source.primaries if source else None
-        transfer = source.transfer if source else None
-        return Colour("tv", NEW_SPACE, primaries or NEW_SPACE, transfer or NEW_SPACE)
+    source = source or Colour(space="gbr")
+    if source.space == "gbr":
+        return Colour("tv", NEW_SPACE, source.primaries or NEW_SPACE, source.transfer or NEW_SPACE)
     space = "bt2020nc" if source.space == "bt2020c" else source.space
     known = space is None or space in _SCALE_NAMES
     return Colour(source.range, space if known else None, source.primaries, source.transfer)

@@ -59,30 +59,19 @@ def source_index(index: int, total_frames: int) -> int:
     return min(place, 2 * total_frames - 1 - place)
 
 
-def merged_runs(runs: list[tuple[int, int]], stop: int) -> list[tuple[int, int]]:
-    """Runs (half open, in order of their starts) below `stop`; those that touch as one."""
-    merged: list[tuple[int, int]] = []
-    for start, end in ((start, min(end, stop)) for start, end in runs if start < min(end, stop)):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
-
-
 class VideoReader:
     """A video as upright RGB frames (uint8 h w 3) at a constant rate; each call of `frames` decodes anew, nothing is held.
 
-    The frames lie on a clock that starts with the first frame of the file; frame k is the picture shown at k / fps, so a variable
-    frame rate, or one that differs, is honoured by time. Rotation and mirroring, also those of a photo's EXIF data, are applied.
-    Pixels within 15 % of square stay on their stored grid (`VideoWriter` writes their shape again), others are stretched to square ones.
-    Interlaced video is deinterlaced. Colours follow the file's tags. Anything is brought to 8 bits; an alpha channel is dropped.
+    Frame k is the picture shown k / fps after the first frame, so variable and other frame rates are honoured by time. Rotation and
+    mirroring, also by EXIF, are applied. Pixels within 15 % of square stay on their stored grid (`VideoWriter` writes their shape again),
+    others are stretched. Interlaced video is deinterlaced, colours follow the tags, depth is 8 bits, an alpha channel is dropped.
     """
 
     def __init__(self, path: str | Path, fps: Fraction | int | None = Fraction(VIDEO_FPS)) -> None:
         """Probe `path`; `fps` is the rate of the frames given out, None for the rate of the file. Raises InputError."""
         self.info: MediaInfo = probe(path)
         self.video = self.info.require_video()
+        self.path, self.width, self.height = self.info.path, self.video.width, self.video.height
         self.fps = Fraction(self.video.native_fps if fps is None else fps)
         self.problem: str | None = None  # why the file could not be decoded to its end, when it could not
         self.met_errors = False  # ffmpeg complained while frames were read
@@ -92,18 +81,6 @@ class VideoReader:
             logger.info("%s is interlaced: it is deinterlaced while reading", self.info.path)
         if self.video.bits > 8 and self.video.colour.transfer not in _HDR:
             logger.info("%s has %d bits a colour: they are rounded to 8", self.info.path, self.video.bits)
-
-    @property
-    def path(self) -> Path:
-        return self.info.path
-
-    @property
-    def width(self) -> int:
-        return self.video.width
-
-    @property
-    def height(self) -> int:
-        return self.video.height
 
     @property
     def expected_frames(self) -> int | None:
@@ -128,11 +105,10 @@ class VideoReader:
         return tuple(found)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Yield the frames [start, stop) (uint8 h w 3, RGB, each a fresh array), or to the end when `stop` is None.
+        """Yield the frames [start, stop) (uint8 h w 3, RGB, fresh arrays), or to the end when `stop` is None: those of one whole pass.
 
-        The same arrays as in one pass from the beginning, wherever `start` is. Fewer when the file ends before; a file that cannot be
-        decoded to its end gives what there is, then logs a warning and notes it in `problem`. Raises InputError when not one frame can
-        be decoded. Closing the iterator ends ffmpeg.
+        Fewer when the file ends before; one that cannot be decoded to its end gives what there is, logs that and notes it in `problem`.
+        Raises InputError when not one frame can be decoded. Closing the iterator ends ffmpeg.
         """
         if start < 0:
             raise ValueError(f"frames start at 0, not at {start}")
@@ -141,7 +117,6 @@ class VideoReader:
         child = self._open_near(start, stop) or self._open(start, stop, None)
         count = 0
         try:
-            assert child.stdout is not None
             while True:
                 frame = np.empty((self.height, self.width, 3), np.uint8)  # h w c
                 if not read_exactly(child.stdout, frame):
@@ -156,14 +131,13 @@ class VideoReader:
             self._check_end(start + count, count, status, child)
 
     def damaged_runs(self, stop: int) -> list[tuple[int, int]]:
-        """Runs of frames (half open, in order) below `stop` whose picture may be wrong because the file is damaged.
+        """Runs of frames (half open, in order) below `stop` that may be wrong: from an error of the decoder until the next key frame.
 
-        Damage begins with the frame for which the decoder reports an error and lasts until the next key frame: what lies between is
-        predicted from it. Decodes the file once more, one frame at a time, if errors were met in `frames`; else the answer is at once [].
+        Decodes the file once more, one frame at a time, if errors were met in `frames`; else the answer is at once [].
         """
         if not self.met_errors:
             return []
-        runs: list[tuple[int, int]] = []
+        damaged = np.zeros(stop, bool)  # f
         start = None  # of the run that is open
         since = 0  # frames shown since the last error, that one included
         error = False
@@ -176,18 +150,16 @@ class VideoReader:
             if start is None and error:
                 start = frame
             elif start is not None and is_key and since > self.video.reorder:  # the frame with the error has been shown by now
-                runs.append((start, frame))
+                damaged[start:frame] = True
                 start = None
             error = False
         if start is not None:
-            runs.append((start, stop))
-        return merged_runs(runs, stop)
+            damaged[start:] = True
+        edges = np.flatnonzero(np.diff(damaged, prepend=False, append=False)).tolist()
+        return list(zip(edges[::2], edges[1::2], strict=True))
 
     def ping_pong(self, count: int, total_frames: int, segment_bytes: int = SEGMENT_BYTES) -> Iterator[np.ndarray]:
-        """Yield `count` frames of the first `total_frames`: forwards, backwards, forwards, ... (see `source_index`).
-
-        Backwards the video is decoded piece by piece; a piece holds at most `segment_bytes` of frames.
-        """
+        """Yield `count` frames of the first `total_frames` in the order of `source_index`, backwards by pieces of `segment_bytes`."""
         piece = max(1, segment_bytes // (self.width * self.height * 3))
         given = 0
         forwards = True
@@ -239,7 +211,7 @@ class VideoReader:
 
         Containers seek by decoding time, so beside a long still picture the entry may come too late; the first frame's time tells.
         """
-        if not self._seekable or self.video.start_time is None:
+        if not self._seekable:
             return None
         wanted = float(start / self.fps) + self.video.start_time  # seconds on the file's clock
         for margin in _SEEK_MARGINS:

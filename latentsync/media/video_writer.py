@@ -6,11 +6,11 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any
 
 import ffmpeg
 import numpy as np
@@ -36,7 +36,6 @@ from latentsync.media.probe import (
 
 logger = logging.getLogger(__name__)
 
-Item = TypeVar("Item")
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 # Measured at 1280x720 and crf 18 on two cores: superfast 8.4 ms a frame and SSIM 0.995, veryfast 9.5 ms, 0.994 and half the bytes.
 DEFAULT_PRESET = "superfast"
@@ -49,32 +48,15 @@ _LOSSLESS_AUDIO = ("flac", "alac")  # cutting or padding these costs nothing but
 
 @dataclass(frozen=True)
 class Codec:
-    """One way to encode the picture."""
-
     encoder: str  # ffmpeg's name
     crf: int  # default quality, on the codec's own scale: all about as good as 18 of H.264
     crf_max: int
     lossless_encoder: str | None = None
     lossless_format: str = "gbrp"
 
-    def options(self, crf: int, preset: str, *, lossless: bool) -> dict[str, object]:
-        """ffmpeg output options of the encode; a lossless one keeps every RGB value."""
-        speed = PRESETS.index(preset)  # 0 = fastest
-        if self.encoder == "libvpx-vp9":
-            quality = {"lossless": 1} if lossless else {"b:v": 0, "crf": crf}
-            return {**quality, "deadline": "good", "cpu-used": max(8 - speed, 0), "row-mt": 1}
-        if self.encoder == "libsvtav1":
-            return {"crf": crf, "preset": 12 - speed}
-        if self.encoder == "libx265":
-            quality = {"x265-params": "lossless=1:log-level=error"} if lossless else {"crf": crf, "x265-params": "log-level=error"}
-            return {"preset": preset, **quality}
-        return {"qp": 0, "preset": preset} if lossless else {"crf": crf, "preset": preset}
-
 
 @dataclass(frozen=True)
 class Container:
-    """One kind of result file."""
-
     codecs: tuple[str, ...]  # the first is the default
     copied_audio: frozenset[str]  # sound that is copied as it is: what the file format takes and its usual players play
     audio_encoder: str
@@ -109,7 +91,6 @@ class Encoding:
 
     @property
     def encoder(self) -> str:
-        """ffmpeg's name of the encoder in use."""
         codec = CODECS[self.codec_name]
         return codec.lossless_encoder if self.lossless and codec.lossless_encoder else codec.encoder
 
@@ -119,8 +100,18 @@ class Encoding:
         return CODECS[self.codec_name].lossless_format if self.lossless else _PIXEL_FORMAT
 
     def options(self) -> dict[str, object]:
-        """ffmpeg output options of the picture and of the file."""
-        options = {"c:v": self.encoder, **CODECS[self.codec_name].options(self.crf, self.preset, lossless=self.lossless)}
+        """ffmpeg output options of the picture and of the file; a lossless encode keeps every RGB value."""
+        options: dict[str, object] = {"c:v": self.encoder} | ({} if self.lossless else {"crf": self.crf})
+        speed = PRESETS.index(self.preset)  # 0 = fastest
+        if self.codec_name == "vp9":
+            options |= {"deadline": "good", "cpu-used": max(8 - speed, 0), "row-mt": 1}
+            options |= {"lossless": 1} if self.lossless else {"b:v": 0}
+        else:
+            options["preset"] = 12 - speed if self.codec_name == "av1" else self.preset
+        if self.codec_name == "hevc":
+            options["x265-params"] = "lossless=1:log-level=error" if self.lossless else "log-level=error"
+        if self.codec_name == "h264" and self.lossless:
+            options["qp"] = 0
         if self.container.fast_start:
             options["movflags"] = "+faststart"
             if self.codec_name == "hevc":
@@ -159,10 +150,7 @@ def check_output(
     *,
     lossless: bool = False,
 ) -> None:
-    """Everything that can be known before the work: will this video be writable, in this codec, without touching an input?
-
-    Raises InputError or OutputError with the reason, LatentSyncError when the ffmpeg at hand cannot encode it. Leaves nothing behind.
-    """
+    """Will this video be writable, in this codec, without touching an input? Raises InputError, OutputError, LatentSyncError (encoder)."""
     refuse_address(Path(path))
     encoding = choose_encoding(path, codec, crf, preset, lossless=lossless)
     check_target(path, inputs)
@@ -214,15 +202,15 @@ def _any(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
-class BackgroundWriter(Generic[Item]):
+class BackgroundWriter:
     """Hand items to `consume` in order on a thread, at most `depth` waiting; an error there is raised by a later call here."""
 
-    def __init__(self, consume: Callable[[Item], None], depth: int) -> None:
+    def __init__(self, consume: Callable[[Any], None], depth: int) -> None:
         self._consume, self._depth = consume, max(depth, 1)
         self._thread = ThreadPoolExecutor(1, "writer")
         self._waiting: deque[Future[None]] = deque()
 
-    def put(self, item: Item) -> None:
+    def put(self, item: Any) -> None:
         """Queue one item; blocks while the queue is full. Raises what `consume` raised."""
         while self._waiting and (self._waiting[0].done() or len(self._waiting) >= self._depth):
             self._waiting.popleft().result()
@@ -247,10 +235,6 @@ class VideoWriter:
     Odd sizes get one more column or row, a copy of the last, because 4:2:0 video is even; lossless results keep theirs.
     """
 
-    _stack: contextlib.ExitStack  # these three from `__enter__` on
-    _child: Child
-    _writer: BackgroundWriter[np.ndarray]
-
     def __init__(
         self,
         path: str | Path,
@@ -265,11 +249,7 @@ class VideoWriter:
         preset: str | None = None,
         lossless: bool = False,
     ) -> None:
-        """Check what can be checked; nothing is written before `__enter__`.
-
-        `codec` (h264, hevc, vp9, av1), `crf` (on the codec's own scale) and `preset` (x264's words, for every codec): None for
-        the default of the file's ending. Raises InputError.
-        """
+        """Check what can be checked. `codec`, `crf` (on its scale), `preset` (x264's words): None for the default. Raises InputError."""
         self.path = Path(path)
         self.width, self.height, self.fps = width, height, Fraction(fps)
         self.encoding: Encoding = choose_encoding(path, codec, crf, preset, lossless=lossless)
@@ -318,7 +298,6 @@ class VideoWriter:
 
     def _encode(self, frame: np.ndarray) -> None:
         """Runs on the writer's thread: one frame into the encoder's pipe."""
-        assert self._child.stdin is not None
         if any(self._pad):
             frame = np.pad(frame, ((0, self._pad[0]), (0, self._pad[1]), (0, 0)), mode="edge")  # h w c
         try:
@@ -334,8 +313,18 @@ class VideoWriter:
         """The ffmpeg command: raw frames on standard input, the sound from its file, one output."""
         size = (self.width + self._pad[1], self.height + self._pad[0])
         rate = f"{self.fps.numerator}/{self.fps.denominator}"
+        shape, source = (self._like.sample_aspect, self._like.colour) if self._like else (Fraction(1), None)
+        lossless, pixel_format = self.encoding.lossless, self.encoding.pixel_format
+        colour = replace(source or _RGB, range="pc", space="gbr") if lossless else written(source)
+        picture = f"format={pixel_format}" if lossless else write_filters(colour, pixel_format)
         inputs = [ffmpeg.input("pipe:0", f="rawvideo", pix_fmt="rgb24", video_size=size, framerate=rate)["v:0"]]
-        options = {"vf": self._filters(), "map_metadata": -1, "map_chapters": -1, **self.encoding.options(), **tag_options(self._colour())}
+        options = {
+            "vf": f"{picture},setsar={shape.numerator}/{shape.denominator}",
+            "map_metadata": -1,
+            "map_chapters": -1,
+            **self.encoding.options(),
+            **tag_options(colour),
+        }
         if self._audio is not None:
             info = probe(self._audio.path)
             stream = info.require_audio(self._audio.track)
@@ -349,16 +338,3 @@ class VideoWriter:
             options |= after
         node = ffmpeg.output(*inputs, file_url(temporary), **options)
         return ["ffmpeg", *QUIET, *ffmpeg.get_args(node, overwrite_output=True)]
-
-    def _colour(self) -> Colour:
-        source = self._like.colour if self._like else None
-        if not self.encoding.lossless:
-            return written(source)
-        source = source or _RGB
-        return Colour("pc", "gbr", source.primaries, source.transfer)
-
-    def _filters(self) -> str:
-        shape = self._like.sample_aspect if self._like else Fraction(1)
-        pixel_format = self.encoding.pixel_format
-        picture = f"format={pixel_format}" if self.encoding.lossless else write_filters(self._colour(), pixel_format)
-        return f"{picture},setsar={shape.numerator}/{shape.denominator}"

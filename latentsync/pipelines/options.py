@@ -17,8 +17,8 @@ LARGEST_SEED = 2**63 - 1
 MOST_STEPS = 999  # the schedule has 1000 steps and leaves the first one out
 LAST_BRANCH = 11  # of the cache: four levels with three layers each
 QUALITIES: dict[str, dict[str, Any]] = {  # preset -> settings of `Sampling`; what is not named is the model's or as published
-    "draft": {"inference_steps": 4, "sampler": "dpm++", "guidance_stop": 0.5},
-    "standard": {"inference_steps": 8, "sampler": "dpm++", "cache_interval": 2},
+    "draft": {"inference_steps": 3, "sampler": "dpm++"},
+    "standard": {"inference_steps": 6, "sampler": "dpm++"},
     "fine": {},
 }
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "1", "on"), ("false", "no", "0", "off")

@@ -10,7 +10,9 @@ from itertools import islice
 
 import cv2
 import numpy as np
+import torch
 from scipy.signal import medfilt
+from torchvision.ops import box_iou
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.third_party.s3fd import S3FD
@@ -35,7 +37,6 @@ class FaceTrack:
 
     @property
     def stop(self) -> int:
-        """The frame after its last."""
         return self.start + len(self.boxes)
 
     @property
@@ -65,10 +66,7 @@ class SyncNetDetector:
 
 
 def link_faces(detections: Iterable[np.ndarray], cuts: Collection[int] = ()) -> list[FaceTrack]:
-    """Tracks in order of time of the boxes k 4 (or k 5, with a score) of each frame: x0 y0 x1 y1 in pixels.
-
-    Short and small ones are left out, and none goes across a cut, the first frame of a new shot.
-    """
+    """Tracks, long and large ones, in order of time, of the boxes k 4 (or k 5) of each frame in pixels; none goes across a cut."""
     new_shots = frozenset(cuts)
     live: list[Chain] = []
     tracks: list[FaceTrack] = []
@@ -78,9 +76,9 @@ def link_faces(detections: Iterable[np.ndarray], cuts: Collection[int] = ()) -> 
         live = [chain for chain in live if frame - _last(chain) <= reach]
         free = list(np.asarray(boxes, np.float64)[:, :4])
         for chain in live:  # the oldest first takes the box that overlaps its last one most
-            shares = [overlap(chain[_last(chain)], box) for box in free]
-            if shares and max(shares) > MIN_OVERLAP:
-                chain[frame] = free.pop(int(np.argmax(shares)))
+            shares = box_iou(torch.from_numpy(chain[_last(chain)][None]), torch.from_numpy(np.reshape(free, (-1, 4))))[0]
+            if free and shares.max() > MIN_OVERLAP:
+                chain[frame] = free.pop(int(shares.argmax()))
         live += [{frame: box} for box in free]
     return sorted(tracks + _finish(live), key=lambda track: track.start)
 
@@ -100,19 +98,8 @@ def _finish(chains: list[Chain]) -> list[FaceTrack]:
     return tracks
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
-    sides = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
-    common = sides.prod()
-    union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common
-    return float(common / union) if union > 0 else 0.0
-
-
 def crop_path(boxes: np.ndarray) -> np.ndarray:
-    """Middle x, middle y and half the larger side of boxes n 4, each filtered along time: n 3.
-
-    The filter takes what lies before the first and after the last frame as zeros, as the published program does.
-    """
+    """Middle x, middle y and half the larger side of boxes n 4, each filtered along time with zeros beyond the ends, as published: n 3."""
     low, high = boxes[:, :2], boxes[:, 2:]
     values = np.column_stack([(low + high) / 2, (high - low).max(1) / 2])
     return np.stack([medfilt(column, _MEDIAN) for column in values.T], 1)

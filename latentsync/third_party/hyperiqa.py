@@ -7,7 +7,6 @@ shapes are those of the published file koniq_pretrained.pkl, trained on the pict
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,14 +25,6 @@ _CELLS = 7  # a side of the coarsest map
 _LOCAL = 16  # numbers that each of the three finer maps gives to the small network
 _HYPER = 112  # channels from which the small network is predicted
 _HINT = "use koniq_pretrained.pkl of the repository SSL92/hyperIQA"
-
-
-class TargetWeights(NamedTuple):
-    """What the large network predicts: the weights of a small network for each picture, and that network's input."""
-
-    inputs: Tensor  # b 224
-    weights: list[Tensor]  # of each layer b out in
-    biases: list[Tensor]  # of each layer b out
 
 
 class Backbone(ResNet):
@@ -78,28 +69,26 @@ class HyperNet(nn.Module):
         self.fc4w_conv, self.fc4b_fc = _weight_head(3), nn.Linear(_HYPER, WIDTHS[4])
         self.fc5w_fc, self.fc5b_fc = nn.Linear(_HYPER, WIDTHS[4]), nn.Linear(_HYPER, WIDTHS[5])
 
-    def predict_weights(self, pixels: Tensor) -> TargetWeights:
-        """The small networks of pictures b 3 224 224 (RGB, normalised by `MEAN` and `STD`)."""
+    def predict_weights(self, pixels: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Inputs b 224 of the small networks of pictures b 3 224 224; weights b out in and biases b out of each of their layers."""
         content, inputs = self.res(pixels)
         content = self.conv1(content)  # b 112 7 7
         mean = content.mean((2, 3))  # b 112
         heads = (self.fc1w_conv, self.fc2w_conv, self.fc3w_conv, self.fc4w_conv)
         weights = [head(content).reshape(-1, WIDTHS[i + 1], WIDTHS[i]) for i, head in enumerate(heads)]
         weights.append(self.fc5w_fc(mean)[:, None])
-        return TargetWeights(
-            inputs, weights, [layer(mean) for layer in (self.fc1b_fc, self.fc2b_fc, self.fc3b_fc, self.fc4b_fc, self.fc5b_fc)]
-        )
+        return inputs, weights, [layer(mean) for layer in (self.fc1b_fc, self.fc2b_fc, self.fc3b_fc, self.fc4b_fc, self.fc5b_fc)]
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Scores b, about 0 (bad) to 100 (good), of pictures b 3 224 224 (RGB, normalised by `MEAN` and `STD`)."""
-        return score_of(self.predict_weights(pixels))
+        x, weights, biases = self.predict_weights(pixels)
+        for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            x = torch.einsum("boi,bi->bo", weight, x.sigmoid() if layer else x) + bias
+        return x[:, 0]
 
     @torch.inference_mode()
     def score(self, frames: Sequence[np.ndarray]) -> float:
-        """Mean score of the middles of pictures uint8 h w 3, RGB, of one size, those of a clip that `chosen_frames` names.
-
-        Raises InputError under 224 pixels a side.
-        """
+        """Mean score of the middles of pictures uint8 h w 3, RGB, of one size. Raises InputError under 224 pixels a side."""
         weight = self.conv1[0].weight
         pictures = torch.from_numpy(np.stack([middle_square(frame) for frame in frames])).to(weight.device)
         mean, std = (torch.tensor(values, device=weight.device) for values in (MEAN, STD))
@@ -110,14 +99,6 @@ class HyperNet(nn.Module):
 def _weight_head(layer: int) -> nn.Conv2d:
     """Predicts the weights of one layer of the small network, a part of them at each of the 7 x 7 places."""
     return nn.Conv2d(_HYPER, WIDTHS[layer] * WIDTHS[layer + 1] // _CELLS**2, 3, padding=1)
-
-
-def score_of(target: TargetWeights) -> Tensor:
-    """The small networks applied to their inputs: fully connected layers with sigmoids between them. Scores b."""
-    x = target.inputs
-    for layer, (weights, biases) in enumerate(zip(target.weights, target.biases, strict=True)):
-        x = torch.einsum("boi,bi->bo", weights, x.sigmoid() if layer else x) + biases
-    return x[:, 0]
 
 
 def chosen_frames(count: int) -> tuple[int, int, int]:

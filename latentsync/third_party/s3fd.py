@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.vgg import make_layers
 from torchvision.ops import nms
 
 from latentsync.weights import load_frozen
@@ -24,8 +25,6 @@ VARIANCES = (0.1, 0.2)  # of the shifts of middles, and of the logarithms of siz
 MAX_CANDIDATES = 5000  # best boxes of one picture that go through suppression
 MIN_SIDE = 32  # pixels: smaller pictures leave nothing after five halvings
 
-_WIDTHS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # of VGG-16, between its five halvings
-_CEIL = 2  # the halving that keeps an odd last row
 _SOURCES = (256, 512, 512, 1024, 512, 256)  # channels of the six maps
 _BACKGROUNDS = 3  # scores for "no face" of the finest map, the largest of which counts
 _ENDS = (16, 23, 30, 35)  # where the first four maps leave the layers of VGG-16
@@ -40,7 +39,6 @@ class L2Norm(nn.Module):
         self.weight = nn.Parameter(torch.full((channels,), float(scale)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """b c h w -> b c h w."""
         return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10) * self.weight[:, None, None]
 
 
@@ -49,7 +47,10 @@ class S3FD(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.vgg = _vgg()
+        layers = make_layers([64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"])  # of VGG-16
+        layers[16].ceil_mode = True  # the third halving keeps an odd last row
+        fully_connected = [nn.Conv2d(512, 1024, 3, padding=6, dilation=6), nn.ReLU(), nn.Conv2d(1024, 1024, 1), nn.ReLU()]
+        self.vgg = nn.Sequential(*layers, *fully_connected)
         self.L2Norm3_3, self.L2Norm4_3, self.L2Norm5_3 = L2Norm(256, 10), L2Norm(512, 8), L2Norm(512, 5)
         self.extras = nn.Sequential(
             nn.Conv2d(1024, 256, 1), nn.Conv2d(256, 512, 3, 2, 1), nn.Conv2d(512, 128, 1), nn.Conv2d(128, 256, 3, 2, 1)
@@ -58,8 +59,8 @@ class S3FD(nn.Module):
         self.loc = nn.ModuleList(nn.Conv2d(channels, 4, 3, padding=1) for channels in _SOURCES)
         self.conf = nn.ModuleList(nn.Conv2d(channels, count, 3, padding=1) for channels, count in zip(_SOURCES, scores, strict=True))
 
-    def sources(self, pixels: Tensor) -> list[Tensor]:
-        """The six inputs of the heads, finest first: each b c h w."""
+    def heads(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Shifts b 4 h w and scores b 2 h w of each map (b 4 h w of the finest, whose first three are all background)."""
         maps, x = [], pixels
         for start, end in zip((0, *_ENDS), _ENDS, strict=False):
             x = self.vgg[start:end](x)
@@ -68,37 +69,27 @@ class S3FD(nn.Module):
             x = F.relu(layer(x))
             maps.append(x)
         norms = (self.L2Norm3_3, self.L2Norm4_3, self.L2Norm5_3)
-        return [*[norm(x) for norm, x in zip(norms, maps, strict=False)], maps[3], maps[5], maps[7]]
-
-    def heads(self, pixels: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Shifts b 4 h w and scores b 2 h w of each map (b 4 h w of the finest, whose first three are all background)."""
-        maps = self.sources(pixels)
-        return [(loc(x), conf(x)) for x, loc, conf in zip(maps, self.loc, self.conf, strict=True)]
+        sources = [*[norm(x) for norm, x in zip(norms, maps, strict=False)], maps[3], maps[5], maps[7]]
+        return [(loc(x), conf(x)) for x, loc, conf in zip(sources, self.loc, self.conf, strict=True)]
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels b 3 h w (RGB in 0..255 minus `MEAN`, at least `MIN_SIDE` a side) -> boxes b n 4 and probabilities of a face b n.
-
-        Boxes are x0 y0 x1 y1 as shares of width and height.
-        """
+        """Pixels b 3 h w (RGB in 0..255 minus `MEAN`) -> boxes x0 y0 x1 y1 b n 4, shares of width and height, and their scores b n."""
         heads = self.heads(pixels)
         priors = prior_boxes([loc.shape[2:] for loc, _ in heads], pixels.shape[2], pixels.shape[3]).to(pixels.device)
         shifts = torch.cat([loc.float().flatten(2).transpose(1, 2) for loc, _ in heads], 1)  # b n 4
         scores = torch.cat([torch.cat([c[:, :-1].amax(1, keepdim=True), c[:, -1:]], 1).float().flatten(2) for _, c in heads], 2)  # b 2 n
-        return decode_boxes(shifts, priors), scores.softmax(1)[:, 1]
+        middle = priors[:, :2] + shifts[..., :2] * VARIANCES[0] * priors[:, 2:]
+        half = priors[:, 2:] * (shifts[..., 2:] * VARIANCES[1]).exp() / 2
+        return torch.cat([middle - half, middle + half], -1), scores.softmax(1)[:, 1]
 
     @torch.inference_mode()
     def detect(
         self, frames: np.ndarray | Sequence[np.ndarray], scale: float = 0.25, threshold: float = 0.9, max_overlap: float = 0.1
     ) -> list[np.ndarray]:
-        """The faces of pictures uint8 n h w 3, RGB, of one size, in one batch.
+        """The faces of pictures uint8 n h w 3, RGB, of one size, in one batch: float32 k 5 of each, best first.
 
-        Args:
-            scale: the pictures are shrunk by this factor (yet not below `MIN_SIDE` pixels a side).
-            threshold: least probability of a face.
-            max_overlap: boxes that overlap a better one by more than this share are dropped.
-
-        Returns:
-            For each picture its faces, best first: float32 k 5, x0 y0 x1 y1 in pixels of the picture, and the probability.
+        x0 y0 x1 y1 in pixels of the picture, then the probability, over `threshold`. Pictures are resized by `scale`, but not below
+        `MIN_SIDE` pixels a side; boxes that overlap a better one by more than `max_overlap` are dropped.
         """
         if len(frames) == 0:
             return []
@@ -118,24 +109,8 @@ class S3FD(nn.Module):
         return found
 
 
-def _vgg() -> nn.Sequential:
-    """The layers of VGG-16 up to its fifth halving, and its two fully connected layers as convolutions, the first of them dilated."""
-    layers: list[nn.Module] = []
-    channels = 3
-    for block, widths in enumerate(_WIDTHS):
-        for width in widths:
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
-            channels = width
-        layers.append(nn.MaxPool2d(2, 2, ceil_mode=block == _CEIL))
-    layers += [nn.Conv2d(channels, 1024, 3, padding=6, dilation=6), nn.ReLU(), nn.Conv2d(1024, 1024, 1), nn.ReLU()]
-    return nn.Sequential(*layers)
-
-
 def prior_boxes(sizes: Sequence[Sequence[int]], height: int, width: int) -> Tensor:
-    """Middle x, middle y, width, height of the prior box of every place, as shares of the picture: float32 n 4, on the CPU.
-
-    `sizes` are height and width of each map, finest first; `height`, `width` those of the picture in pixels.
-    """
+    """Middle x, y, width, height of each place's prior box as shares of the picture: float32 n 4; `sizes`: h, w of maps, finest first."""
     boxes = []
     for (rows, columns), stride, side in zip(sizes, STRIDES, MIN_SIZES, strict=True):
         y, x = np.mgrid[:rows, :columns].reshape(2, -1) + 0.5
@@ -143,18 +118,8 @@ def prior_boxes(sizes: Sequence[Sequence[int]], height: int, width: int) -> Tens
     return torch.from_numpy(np.concatenate(boxes).astype(np.float32))
 
 
-def decode_boxes(shifts: Tensor, priors: Tensor) -> Tensor:
-    """Shifts b n 4 of prior boxes n 4 (middle, size) -> boxes b n 4 as corners x0 y0 x1 y1."""
-    middle = priors[:, :2] + shifts[..., :2] * VARIANCES[0] * priors[:, 2:]
-    half = priors[:, 2:] * (shifts[..., 2:] * VARIANCES[1]).exp() / 2
-    return torch.cat([middle - half, middle + half], -1)
-
-
 def suppress(boxes: Tensor, scores: Tensor, min_score: float = 0.05, max_overlap: float = 0.3, keep: int = 750) -> tuple[Tensor, Tensor]:
-    """The best boxes n 4 (corners) of one picture by their scores n, without those that overlap a better one too much.
-
-    At most `keep` boxes k 4, best first, and their scores k, all above `min_score`.
-    """
+    """At most `keep` boxes k 4 of n 4 (corners), those with the best scores n that do not overlap a better one; and their scores k."""
     likely = scores > min_score
     boxes, scores = boxes[likely], scores[likely]
     scores, order = scores.sort(descending=True, stable=True)

@@ -20,15 +20,12 @@ _EPS = 1e-6  # added to each component of a difference before its length is take
 
 @dataclass(frozen=True)
 class Offset:
-    """What a search found."""
-
     offset: int  # frames; +3 means that the sound of a frame comes three frames before its picture
     confidence: float  # how much smaller the least distance is than the middle one; over 3 counts as in step, over 6 as good
     distances: np.ndarray  # mean at each shift, from the sound of `MAX_SHIFT` frames earlier to as many later: float64 [31]
 
     @property
     def distance(self) -> float:
-        """The least mean distance."""
         return float(self.distances.min())
 
 
@@ -53,25 +50,16 @@ class OffsetSearch:
             self._video, self._audio = self._video[ready:], self._audio[ready:]
 
     def finish(self) -> Offset:
-        """The result, once all windows were added; raises InputError when there were none."""
+        """The result, once all windows were added; beyond its ends the sound counts as zeros. Raises InputError without windows."""
         if self._video is None or self._audio is None:
             raise InputError("There is nothing whose offset could be searched: use a longer clip.")
         sums = self._sums
         if len(self._video):
             silence = self._audio.new_zeros(MAX_SHIFT, self._audio.shape[1])
             sums = sums + distance_sums(self._video, torch.cat([self._audio, silence]))
-        return least_distance_offset((sums / (self._count + len(self._video))).numpy())
-
-
-def offset_of(video: Tensor, audio: Tensor) -> Offset:
-    """Offset of embeddings n d of pictures and n d of the sound at the same times; beyond its ends the sound counts as zeros.
-
-    Raises InputError where there are none.
-    """
-    search = OffsetSearch()
-    if len(video):
-        search.add(video, audio)
-    return search.finish()
+        distances = (sums / (self._count + len(self._video))).numpy()
+        confidence = np.sort(distances)[MAX_SHIFT] - distances.min()
+        return Offset(MAX_SHIFT - int(distances.argmin()), float(confidence), distances)
 
 
 def distance_sums(video: Tensor, audio: Tensor) -> Tensor:
@@ -81,17 +69,8 @@ def distance_sums(video: Tensor, audio: Tensor) -> Tensor:
     return distances.cpu().double().sum(1)
 
 
-def least_distance_offset(distances: np.ndarray) -> Offset:
-    """The offset of the least of mean distances, one for each shift."""
-    confidence = np.sort(distances)[(len(distances) - 1) // 2] - distances.min()
-    return Offset(len(distances) // 2 - int(distances.argmin()), float(confidence), distances)
-
-
 def over_tracks(results: Sequence[Offset]) -> Offset:
-    """Several tracks of one video as one result: the mean offset without its fraction, mean confidence and mean distances.
-
-    Raises InputError where there are no tracks.
-    """
+    """Several tracks of one video as one result: means, that of the offset without its fraction. Raises InputError without tracks."""
     if not results:
         raise InputError("No face track of this video can be compared with its sound: use one that shows a face for at least two seconds.")
     return Offset(

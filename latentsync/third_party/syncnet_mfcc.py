@@ -5,13 +5,12 @@ the package python_speech_features (MIT), which the network was trained on. Writ
 """
 
 from functools import cache
-from typing import Protocol
 
 import numpy as np
 from scipy.fft import dct
 
 from latentsync.constants import AUDIO_SAMPLE_RATE
-from latentsync.media.audio import FULL_SCALE
+from latentsync.media.audio import FULL_SCALE, Samples
 
 COEFFICIENTS = 13
 WINDOW = AUDIO_SAMPLE_RATE * 25 // 1000  # samples of one column: 25 ms
@@ -24,32 +23,25 @@ _BLOCK = 4096  # columns that are computed together
 _TINY = np.finfo(np.float64).eps  # in place of powers of zero, whose logarithm is taken
 
 
-class MfccSamples(Protocol):
-    """A recording of which pieces can be had: an array, or `latentsync.media.audio.AudioSamples`."""
-
-    def __len__(self) -> int:
-        """Number of samples."""
-
-    def __getitem__(self, part: slice, /) -> np.ndarray:
-        """The samples of a slice: 16-bit numbers, or floats in [-1, 1]."""
-
-
 def column_count(num_samples: int) -> int:
     """Columns of a recording; the last one may reach beyond its end."""
     return 1 + max(0, -((WINDOW - num_samples) // HOP))
 
 
-def mfcc(samples: MfccSamples) -> np.ndarray:
-    """The coefficients of a mono recording at 16 kHz: float64 13 t, the first of them the logarithm of the loudness."""
+def mfcc(samples: Samples) -> np.ndarray:
+    """The coefficients of a mono recording at 16 kHz (floats or 16-bit): float64 13 t, the first of them the logarithm of the loudness."""
     count = column_count(len(samples))
     return np.concatenate([_columns(samples, start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK)]).T
 
 
-def _columns(samples: MfccSamples, start: int, stop: int) -> np.ndarray:
+def _columns(samples: Samples, start: int, stop: int) -> np.ndarray:
     """Columns start..stop as rows: n 13."""
     length = (stop - start - 1) * HOP + WINDOW
-    signal = _emphasised(samples, start * HOP, start * HOP + length)
-    signal = np.pad(signal, (0, length - len(signal)))
+    before = min(start, 1)
+    part = samples[start * HOP - before : start * HOP + length]
+    signal = part.astype(np.float64) * (FULL_SCALE if part.dtype.kind == "f" else 1)
+    signal[1:] -= _PRE_EMPHASIS * signal[:-1]
+    signal = np.pad(signal[before:], (0, length - len(signal) + before))
     pieces = np.lib.stride_tricks.sliding_window_view(signal, WINDOW)[::HOP]  # n 400
     power = np.abs(np.fft.rfft(pieces, _FFT)) ** 2 / _FFT  # n 257
     bands = _positive(power @ _mel_filters().T)  # n 26
@@ -57,15 +49,6 @@ def _columns(samples: MfccSamples, start: int, stop: int) -> np.ndarray:
     rows *= 1 + _LIFTER / 2 * np.sin(np.pi * np.arange(COEFFICIENTS) / _LIFTER)
     rows[:, 0] = np.log(_positive(power.sum(1)))
     return rows
-
-
-def _emphasised(samples: MfccSamples, start: int, stop: int) -> np.ndarray:
-    """Samples start..stop of the 16-bit scale, each less most of the one before it; the first of all stays."""
-    before = min(start, 1)
-    part = samples[start - before : stop]
-    signal = part.astype(np.float64) * (FULL_SCALE if part.dtype.kind == "f" else 1)
-    signal[1:] -= _PRE_EMPHASIS * signal[:-1]
-    return signal[before:]
 
 
 def _positive(power: np.ndarray) -> np.ndarray:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from latentsync.constants import AUDIO_SAMPLE_RATE, RGB, VIDEO_FPS
 from latentsync.errors import InputError
+from latentsync.media.audio import Samples
 from latentsync.third_party.sync_search import Offset, OffsetSearch
-from latentsync.third_party.syncnet_mfcc import COEFFICIENTS, MfccSamples, column_count, mfcc
+from latentsync.third_party.syncnet_mfcc import COEFFICIENTS, column_count, mfcc
 from latentsync.weights import load_frozen
 
 SIDE = 224  # pixels of its pictures
@@ -93,43 +94,32 @@ def sound_windows(num_samples: int, published: bool = False) -> int:
 
 def window_count(num_frames: int, num_samples: int, published: bool = False) -> int:
     """Windows that pictures and sound both hold: window i has frames i..i+4 and columns 4i..4i+19."""
-    return max(0, min(num_frames - _frames_needed(published) + 1, sound_windows(num_samples, published)))
-
-
-def _frames_needed(published: bool) -> int:
-    """Frames that have to be there, from the first of a window on, for the window to count."""
-    return FRAMES + int(published)
+    return max(0, min(num_frames - FRAMES - published + 1, sound_windows(num_samples, published)))
 
 
 class SyncNetEval:
     """Offset and confidence of pictures of one face and their sound, compared piece by piece: memory does not grow with the length."""
 
     def __init__(self, network: SyncNetV2, batch_size: int = 20) -> None:
-        """Take a loaded network, on whatever device; `batch_size` windows are computed together."""
         self.network, self.batch_size = network, batch_size
 
     @torch.inference_mode()
-    def __call__(self, frames: Iterable[np.ndarray], samples: MfccSamples, published: bool = False) -> Offset:
-        """Compare each window of pictures with the sound around it. Raises InputError where there is less than one window.
+    def __call__(self, frames: Iterable[np.ndarray], samples: Samples, published: bool = False) -> Offset:
+        """Compare crops of one face (uint8 h w 3, RGB, 25 a second, resized to 224 x 224) with their sound (mono at 16 kHz).
 
-        Args:
-            frames: uint8 h w 3, RGB, 25 a second, the crops of one face (`face_tracks`); other sizes than 224 x 224 are resized.
-            samples: the sound of these frames, mono at 16 kHz: 16-bit numbers or floats in [-1, 1].
-            published: count windows as the published program does.
+        `published`: count windows as the published program does. Raises InputError where there is less than one window.
         """
         columns = mfcc(samples).astype(np.float32)  # 13 t
-        limit = sound_windows(len(samples), published)
+        limit, needed = sound_windows(len(samples), published), FRAMES + published  # frames from the first of a window on
         search, start = OffsetSearch(), 0
-        for pictures in overlapping_runs(map(to_picture, frames), self.batch_size, _frames_needed(published) - 1):
-            count = min(len(pictures) - _frames_needed(published) + 1, limit - start)
+        for pictures in overlapping_runs(map(to_picture, frames), self.batch_size, needed - 1):
+            count = min(len(pictures) - needed + 1, limit - start)
             if count <= 0:
                 break
             search.add(self.embed_lips(pictures[: count + FRAMES - 1]), self.embed_sound(columns, start, count))
             start += count
         if start == 0:
-            raise InputError(
-                f"A clip of under {_frames_needed(published)} frames, or with less sound than that, has no offset: use a longer clip."
-            )
+            raise InputError(f"A clip of under {needed} frames, or with less sound than that, has no offset: use a longer clip.")
         return search.finish()
 
     def embed_lips(self, pictures: list[np.ndarray]) -> Tensor:

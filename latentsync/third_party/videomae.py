@@ -5,6 +5,7 @@ for this project from the papers (the transformer: arXiv 2010.11929; tubelets: a
 of the published file vit_g_hybrid_pt_1200e_ssv2_ft.pth, whose weights are licensed CC-BY-NC 4.0.
 """
 
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -22,19 +23,6 @@ NUM_CLASSES = 174  # actions of Something-Something v2, which the published netw
 _HINT = "use vit_g_hybrid_pt_1200e_ssv2_ft.pth, or set the section videomae of the configuration to the sizes of this file"
 
 
-class PatchEmbed(nn.Module):
-    """Tubelets, patches that last a few frames, to tokens."""
-
-    def __init__(self, config: VideoMAEConfig) -> None:
-        super().__init__()
-        size = (config.tubelet_size, config.patch_size, config.patch_size)
-        self.proj = nn.Conv3d(3, config.width, size, stride=size)
-
-    def forward(self, video: Tensor) -> Tensor:
-        """b 3 f h w -> b (f' h' w') d."""
-        return self.proj(video).flatten(2).transpose(1, 2)
-
-
 class VideoMAEAttention(nn.Module):
     """Self-attention of all tokens; queries and values have a bias, keys have none."""
 
@@ -47,24 +35,10 @@ class VideoMAEAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """b n d -> b n d."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.num_heads, -1))  # b n 3 heads e
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each b heads n e
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-class VideoMAEFeedForward(nn.Module):
-    """Two linear layers around a GELU."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """b n d -> b n d."""
-        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class Block(nn.Module):
@@ -75,19 +49,16 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.attn = VideoMAEAttention(config.width, config.num_heads)
         self.norm2 = nn.LayerNorm(config.width, eps=NORM_EPS)
-        self.mlp = VideoMAEFeedForward(config.width, config.hidden)
+        layers = {"fc1": nn.Linear(config.width, config.hidden), "gelu": nn.GELU(), "fc2": nn.Linear(config.hidden, config.width)}
+        self.mlp = nn.Sequential(OrderedDict(layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        """b n d -> b n d."""
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
 
 class VideoMAE(nn.Module):
-    """A video as one vector: the normalised mean of the tokens after the last layer.
-
-    `head`, the classifier of the published file, is there because the file has it; the features do not pass it.
-    """
+    """A video as one vector: the normalised mean of the tokens after the last layer; `head` is there because the published file has it."""
 
     positions: Tensor  # 1 (f' h' w') d
     gradient_checkpointing = False  # compute the activations of each block a second time on the way back, instead of keeping them
@@ -96,7 +67,8 @@ class VideoMAE(nn.Module):
         super().__init__()
         self.config = config
         self.grid = (config.num_frames // config.tubelet_size, *[config.image_size // config.patch_size] * 2)  # f' h' w'
-        self.patch_embed = PatchEmbed(config)
+        tubelet = (config.tubelet_size, config.patch_size, config.patch_size)  # a patch that lasts a few frames, one token
+        self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv3d(3, config.width, tubelet, stride=tubelet), flatten=nn.Flatten(2)))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.fc_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
         self.head = nn.Linear(config.width, num_classes)
@@ -109,17 +81,12 @@ class VideoMAE(nn.Module):
         return self.fc_norm.weight.dtype
 
     def forward(self, video: Tensor) -> Tensor:
-        """Features b d of videos b 3 f h w in [0, 1], h and w of the configured size.
-
-        For another f than `num_frames` the position table is interpolated along time. Raises InputError under one tubelet.
-        """
-        x = self.patch_embed(video) + self.positions_of(video.shape[2])
+        """Features b d of videos b 3 f h w in [0, 1] of the configured size; other f than `num_frames` interpolate the position table."""
+        x = self.patch_embed(video).transpose(1, 2) + self.positions_of(video.shape[2])  # b (f' h' w') d
+        recomputes = self.gradient_checkpointing and torch.is_grad_enabled() and x.requires_grad
         for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if self._saves(x) else block(x)
+            x = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False) if recomputes else block(x)
         return self.fc_norm(x.mean(dim=1))
-
-    def _saves(self, x: Tensor) -> bool:
-        return self.gradient_checkpointing and torch.is_grad_enabled() and x.requires_grad
 
     def positions_of(self, frames: int) -> Tensor:
         """The position table for a number of frames: 1 (f' h' w') d."""
@@ -127,10 +94,8 @@ class VideoMAE(nn.Module):
         if steps == self.grid[0]:
             return self.positions
         if steps == 0:
-            raise InputError(
-                f"A clip of {frames} frames is too short for TREPA, which sees {self.config.tubelet_size} frames as one: "
-                "raise data.num_frames."
-            )
+            size = self.config.tubelet_size
+            raise InputError(f"A clip of {frames} frames is too short for TREPA, which sees {size} frames as one: raise data.num_frames.")
         volume = self.positions.transpose(1, 2).unflatten(2, self.grid)  # 1 d f' h' w'
         return F.interpolate(volume, size=(steps, *self.grid[1:]), mode="trilinear", align_corners=False).flatten(2).transpose(1, 2)
 
@@ -144,10 +109,7 @@ def position_table(length: int, width: int) -> Tensor:
 
 
 def load_videomae(config: VideoMAEConfig, path: Path | str, dtype: torch.dtype = torch.float32) -> VideoMAE:
-    """The network of a torch file, on the CPU, in evaluation mode and frozen; gradients reach its input.
-
-    Raises WeightsError: the file is missing, unreadable, or holds another network.
-    """
+    """The network of a torch file, on the CPU, in evaluation mode and frozen; gradients reach its input. Raises WeightsError."""
     weights = read_state_dict(path)[0]
     head = weights.get("head.weight")
     with torch.device("meta"):

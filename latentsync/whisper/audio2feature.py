@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from whisper.model import AudioEncoder, ModelDimensions, Whisper
 
 from latentsync.constants import VIDEO_FPS, WHISPER_HOP_LENGTH, WHISPER_MEL_PER_STEP, WHISPER_STEPS_PER_SECOND
 from latentsync.errors import WeightsError
+from latentsync.media.audio import Samples
 from latentsync.weights import file_sha256, load_strict, read_checkpoint
 
 COLUMNS_PER_PASS = 6000  # one minute of sound at a time while the loudest moment is sought
@@ -42,21 +42,13 @@ _NAMES = {  # of an encoder in transformers -> in openai-whisper, replaced in th
 }
 
 
-class Samples(Protocol):
-    """Mono samples in [-1, 1] at 16 kHz, sliced on demand: an array, or a file mapped into memory."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, key: slice) -> np.ndarray: ...
-
-
 class LogMel:
     """Columns of the normalised log-mel spectrogram, 100 a second, each centred on its own sample."""
 
     def __init__(self, samples: Samples, n_mels: int = 80) -> None:
-        self.samples = samples
+        self.samples = PaddedSamples(samples, N_FFT)  # sound shorter than one transform is padded to it
         self.n_mels = n_mels
-        self.num_columns = max(len(samples), N_FFT) // WHISPER_HOP_LENGTH  # sound shorter than one transform is padded to it
+        self.num_columns = len(self.samples) // WHISPER_HOP_LENGTH
         starts = range(0, self.num_columns, COLUMNS_PER_PASS)
         self.loudest = max(float(self._log_power(start, min(start + COLUMNS_PER_PASS, self.num_columns)).max()) for start in starts)
 
@@ -75,16 +67,11 @@ class LogMel:
     def _samples_around(self, first: int, last: int) -> torch.Tensor:
         """The samples that columns centred on `first` to `last` see; the recording is mirrored at its ends."""
         half, total = N_FFT // 2, len(self.samples)
-        if total < N_FFT:
-            short = np.zeros(N_FFT, dtype=np.float32)
-            short[:total] = self.samples[0:total]
-            return F.pad(torch.from_numpy(short)[None], (half, half), mode="reflect")[0, first : last + N_FFT]
         low, high = max(first - half, 0), min(last + half, total)
         missing = max(half - first, 0), max(last + half - total, 0)
         reach = max(*missing, 1) + 1  # mirroring needs one sample more than it adds
         low, high = min(low, total - reach), max(high, reach)
-        samples = torch.from_numpy(np.asarray(self.samples[low:high], dtype=np.float32))
-        return F.pad(samples[None], missing, mode="reflect")[0]
+        return F.pad(torch.from_numpy(self.samples[low:high])[None], missing, mode="reflect")[0]
 
 
 class PaddedSamples:
@@ -104,10 +91,9 @@ class PaddedSamples:
 
 
 def load_whisper_encoder(path: Path) -> AudioEncoder:
-    """Whisper's encoder, in float32 and ready for inference.
+    """Whisper's encoder, in float32 and ready for inference: of a file {"dims", "model_state_dict"} of openai-whisper, or of a folder.
 
-    `path` is a torch file {"dims": ten integers, "model_state_dict": every entry of the whole model}, or a folder in the layout of Hugging
-    Face (config.json and the weights), which is read by transformers; nothing is downloaded and no code in it is run. Raises WeightsError.
+    The folder has the layout of Hugging Face and is read by transformers; nothing is downloaded, no code in it is run. Raises WeightsError.
     """
     path = Path(path)
     encoder = _from_folder(path) if path.is_dir() else _from_file(path)
@@ -167,14 +153,11 @@ def _from_folder(folder: Path) -> AudioEncoder:
     config = model.config
     sizes = (config.num_mel_bins, config.max_source_positions, config.d_model, config.encoder_attention_heads, config.encoder_layers)
     encoder = AudioEncoder(*sizes)
-    load_strict(encoder, {_name(key): value for key, value in model.encoder.state_dict().items()}, folder, advice)
-    return encoder
-
-
-def _name(key: str) -> str:
+    weights = model.encoder.state_dict()
     for theirs, ours in _NAMES.items():
-        key = key.replace(theirs, ours)
-    return key
+        weights = {key.replace(theirs, ours): value for key, value in weights.items()}
+    load_strict(encoder, weights, folder, advice)
+    return encoder
 
 
 @contextmanager
@@ -203,27 +186,15 @@ class Audio2Feature(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.feat_length = feat_length
+        self.context, self.width = encoder.positional_embedding.shape  # steps in one pass, width of one token
 
     @property
     def device(self) -> torch.device:
         return self.encoder.positional_embedding.device
 
-    @property
-    def context(self) -> int:
-        """Steps in one pass of the encoder."""
-        return self.encoder.positional_embedding.shape[0]
-
-    @property
-    def width(self) -> int:
-        """Width of one token."""
-        return self.encoder.positional_embedding.shape[1]
-
     @torch.no_grad()
     def encode(self, mel: torch.Tensor) -> torch.Tensor:
-        """States at every depth of one piece of log-mel: float32 (t // 2, 1 + number of blocks, d), before the final norm.
-
-        `mel`: normalised (m, t), t at most twice the context; the rest is filled with 0.0 as in training.
-        """
+        """States at every depth, before the final norm, of normalised log-mel (m, t), filled with 0.0: float32 (t // 2, 1 + blocks, d)."""
         steps = mel.shape[1] // WHISPER_MEL_PER_STEP
         weight = self.encoder.conv1.weight
         mel = F.pad(mel, (0, self.context * WHISPER_MEL_PER_STEP - mel.shape[1])).to(weight)
@@ -249,8 +220,7 @@ def window_steps(start: int, stop: int, feat_length: tuple[int, int], num_steps:
 class AudioWindows:
     """One window of audio features per video frame, for sound of any length at constant memory.
 
-    Sound longer than the encoder's context is encoded in pieces that share a third of it. Only the inner part of a piece is kept and
-    neighbours pass over into each other linearly, so that nothing jumps where one piece ends. Sound within one context is one piece.
+    Sound longer than the encoder's context is encoded in pieces that share a third of it and pass over into each other linearly.
     """
 
     def __init__(self, extractor: Audio2Feature, log_mel: LogMel, fps: Fraction) -> None:
@@ -279,28 +249,20 @@ class AudioWindows:
         last = min(self.num_pieces - 1, stop // self.stride)
         states = 0
         for index in range(first, last + 1):
-            share = self._share(index, steps)
+            share = self._handed_over(index - 1, steps) - self._handed_over(index, steps)  # over all pieces they add up to 1
             if share.any():
                 piece = self._piece(index)
                 rows = (steps - index * self.stride).clamp(0, len(piece) - 1)
                 states = states + share.to(piece.device)[:, None, None] * piece[rows.to(piece.device)]
         return states
 
-    def _share(self, index: int, steps: torch.Tensor) -> torch.Tensor:
-        """How much of each step piece `index` accounts for; over all pieces the shares of a step add up to one."""
-        share = torch.ones(len(steps))
-        if index > 0:
-            share = share * self._handed_over(index - 1, steps)
-        if index + 1 < self.num_pieces:
-            share = share * (1 - self._handed_over(index, steps))
-        return share
-
     def _handed_over(self, index: int, steps: torch.Tensor) -> torch.Tensor:
         """How far piece `index` has given way to the next one at each step: 0 before its seam, 1 after it."""
+        if index in (-1, self.num_pieces - 1):  # before the first piece, and the last, which gives way to none
+            return torch.full((len(steps),), float(index < 0))
         return ((steps - index * self.stride - self.seam + 1) / (self.blend + 1)).clamp(0, 1)
 
     def _encode_piece(self, index: int) -> torch.Tensor:
-        """States of one piece (t, l, d)."""
         start = index * self.stride * WHISPER_MEL_PER_STEP
         stop = min(start + self.extractor.context * WHISPER_MEL_PER_STEP, self.log_mel.num_columns)
         return self.extractor.encode(self.log_mel.columns(start, stop).to(self.extractor.device))
