@@ -280,6 +280,8 @@ def test_a_job_that_fails_unexpectedly_does_not_stop_the_others(folder: Path, tm
     class Fragile:
         """Stands in for a pipeline: it breaks on its first job."""
 
+        face_cache = None
+
         def __call__(self, video: Path, audio: Path, output: Path, options: LipsyncOptions) -> LipsyncResult:
             done.append(output)
             if len(done) == 1:
