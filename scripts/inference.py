@@ -49,7 +49,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help=f"the published name of --cache_interval {PUBLISHED_CACHE_INTERVAL}",
     )
     accept_published(parser, TEMP_DIR)
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # options and settings in any order
 
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
