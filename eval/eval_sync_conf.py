@@ -47,8 +47,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     stable = parser.add_argument_group(
         "another network", "a SyncNet of this project in place of SyncNet v2; its values are not Sync-C and are labelled so"
     )
-    stable.add_argument("--syncnet_config", type=Path, help="YAML of its training")
-    stable.add_argument("--syncnet", type=Path, help="its weights")
+    stable.add_argument("--syncnet_config", type=Path, help="YAML of that SyncNet's training")
+    stable.add_argument("--syncnet", type=Path, help="checkpoint of that SyncNet")
     stable.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
     parser.add_argument("--verbose", action="store_true", help="print the traceback of an unexpected error")
     accept_published(parser, WITHOUT_EFFECT)

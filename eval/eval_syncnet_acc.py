@@ -54,8 +54,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "training; and the audio offset that it finds in whole clips. Prints the table.",
         epilog=CODES,
     )
-    parser.add_argument("--config", "--config_path", type=Path, metavar="CONFIG", required=True, help="YAML of its training")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="its weights: a checkpoint of the training")
+    parser.add_argument("--config", "--config_path", type=Path, metavar="CONFIG", required=True, help="YAML of the SyncNet's training")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of the SyncNet")
     parser.add_argument("--data_dir", type=Path, help="folder of processed clips, none of them trained on")
     parser.add_argument("--fileslist", type=Path, help="text file with one clip a line; adds to the folder")
     parser.add_argument("--output_dir", type=Path, help="folder of syncnet_acc.json, .md and .png (default: the table is only printed)")
