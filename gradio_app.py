@@ -15,25 +15,23 @@ logger = logging.getLogger("latentsync")
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
-        prog="gradio_app.py", description="Serve a page on which a video is given new words, and an API that does the same.", epilog=CODES
+        prog="gradio_app.py", description="Serve lip sync as a page in the browser and as an API.", epilog=CODES
     )
-    parser.add_argument("--host", help="address to listen at (default 127.0.0.1: this machine alone; 0.0.0.0: the whole network)")
-    parser.add_argument("--port", type=int, help="port to listen at (default: the first free one from 7860)")
+    parser.add_argument("--host", help="address to listen on (default 127.0.0.1: this machine only; 0.0.0.0: the whole network)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="publish the page on the internet through Gradio's tunnel")
-    parser.add_argument(
-        "--auth", action="append", default=[], metavar="NAME:PASSWORD", help="let nobody in without this name; may be given several times"
-    )
-    parser.add_argument("--max_minutes", type=float, default=5.0, help="longest result (default %(default)g)")
-    parser.add_argument("--max_megabytes", type=int, default=500, help="largest file that may be uploaded (default %(default)s)")
-    parser.add_argument("--concurrency", type=int, default=1, help="jobs that are worked on at once, with one set of networks (default 1)")
-    parser.add_argument("--config", type=Path, help="YAML of the denoiser (default: that of the newest version found in checkpoints/)")
-    parser.add_argument("--checkpoint", type=Path, help="the denoiser's weights (default: those that --config names)")
+    parser.add_argument("--auth", action="append", default=[], metavar="NAME:PASSWORD", help="require a login; may be given several times")
+    parser.add_argument("--max_minutes", type=float, default=5.0, help="longest result, minutes (default %(default)g)")
+    parser.add_argument("--max_megabytes", type=int, default=500, help="largest upload, MB (default %(default)s)")
+    parser.add_argument("--concurrency", type=int, default=1, help="jobs run at once with one set of networks (default 1)")
+    parser.add_argument("--config", type=Path, help="YAML of the denoiser (default: of the newest version in checkpoints/)")
+    parser.add_argument("--checkpoint", type=Path, help="weights of the denoiser (default: those of --config)")
     parser.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector")
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     parser.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision")
-    parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the configuration, for all models")
-    return parser.parse_args(arguments)
+    parser.add_argument("--verbose", action="store_true", help="more log messages, and the traceback of an unexpected error")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the configuration of every model")
+    return parser.parse_intermixed_args(arguments)  # options and settings in any order
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -4,9 +4,9 @@
 #   ./setup_env.sh --with-speech    also what the renderer in embedded/ needs: requirements-embedded.txt, flite, espeak-ng
 #   ./setup_env.sh --with-dev       also what the tests need: requirements-dev.txt and requirements-embedded.txt; tries to install flite,
 #                                   espeak-ng and chromium at most once a day: tests that need a missing program are skipped
-#   source setup_env.sh             as the first, and leaves the environment active in your shell
-# It uses the active conda or virtual environment, or else .venv beside this file. Each part leaves a stamp in the environment: a second
-# call takes a moment and needs no network. LATENTSYNC_DOWNLOAD=0 downloads no weights, LATENTSYNC_SETUP=0 installs nothing.
+#   source setup_env.sh             the same as the first, and activates the environment in your shell
+# It uses the active conda or virtual environment, or else .venv beside this file. Finished parts are not repeated: a second call
+# takes a moment and needs no network. LATENTSYNC_DOWNLOAD=0 downloads no weights, LATENTSYNC_SETUP=0 installs nothing.
 # Messages go to stderr; the one line on stdout is the folder of the environment.
 
 if [[ "${BASH_SOURCE[0]:-}" != "$0" ]]; then # sourced: the work happens in a child process, so that your shell keeps its options
@@ -149,7 +149,7 @@ try_programs() { # for the tests; tried at most once a day
 download_weights() { # tried at most once a day
     local tried="$here/.setup/weights-tried"
     if [[ "${LATENTSYNC_DOWNLOAD:-1}" == 0 || -n "$(find "$tried" -mmin -1440 2>/dev/null)" ]]; then return; fi
-    (cd "$here" && "$env_dir/bin/python" -m scripts.download_weights >&2) || say "going on without the weights that are missing"
+    (cd "$here" && "$env_dir/bin/python" -m scripts.download_weights >&2) || say "continuing without the missing weights"
     mkdir -p "$here/.setup" && touch "$tried"
 }
 
@@ -158,6 +158,10 @@ for argument in "$@"; do
     case "$argument" in
         --with-speech) with_speech=1 ;;
         --with-dev | --with-browser) with_dev=1 ;; # the second name is that of an earlier release
+        -h | --help)
+            sed -n 2,10p "$0" | cut -c3-
+            exit
+            ;;
         *) fail "the argument $argument is unknown; there are --with-speech and --with-dev" ;;
     esac
 done

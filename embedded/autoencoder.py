@@ -625,7 +625,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clips", type=Path, required=True, help="aligned faces; their latents will have mean 0 and variance 1")
     parser.add_argument("--half", action="store_true", help="store weights in 16 bits")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
-    parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
+    parser.add_argument("--verbose", action="store_true", help="more log messages, and the traceback of an unexpected error")
     parsed = parser.parse_args(arguments)
     return run_training(lambda: export(parsed), parsed)
 

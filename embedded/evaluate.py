@@ -592,15 +592,15 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m embedded.evaluate",
-        description="Give rendered people other words and compare the result with the source and the reference render of these words. "
+        description="Generate rendered people with other audio and compare the result with the source and with the reference render. "
         "Writes results.json, results.md and figure.png; prints the table.",
-        epilog="The same command goes on where it stopped: generated videos are kept in OUT/generated. "
-        "Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted.",
+        epilog="Run the same command again to resume: generated videos are kept in OUTPUT_DIR/generated. "
+        "Exit codes: 0 done, 1 failed, 2 unusable input, 130 interrupted.",
     )
-    group = parser.add_argument_group("what is measured, and by what")
+    group = parser.add_argument_group("inputs, output and networks of the metrics")
     group.add_argument("--clips", type=Path, required=True, help="folder of rendered pairs of unseen people (--pairs --split test)")
-    group.add_argument("--output_dir", type=Path, required=True, help="where results and generated videos go")
-    group.add_argument("--limit", type=int, help="the first N pairs only")
+    group.add_argument("--output_dir", type=Path, required=True, help="folder of results and generated videos")
+    group.add_argument("--limit", type=int, help="only the first LIMIT pairs")
     group.add_argument("--silence", type=int, default=6, metavar="N", help="clips that are also given silence (default %(default)s)")
     group.add_argument("--syncnet_config", type=Path, required=True, help="YAML of the SyncNet that the denoiser was trained with")
     group.add_argument("--syncnet", type=Path, required=True, help="its weights")
@@ -609,7 +609,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     group.add_argument("--landmark_network", type=Path, required=True, help="weights of a landmark network not used in training")
     group.add_argument("--vgg16", type=Path, help="torchvision's VGG-16 for LPIPS (default: that in checkpoints/, or landmark features)")
     add_model_arguments(parser)
-    parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
+    parser.add_argument("--verbose", action="store_true", help="print the traceback of an unexpected error")
     return parser.parse_intermixed_args(arguments)
 
 

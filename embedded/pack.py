@@ -29,18 +29,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m embedded.pack",
-        description="Write trained networks in half precision into one folder that inference finds by itself.",
-        epilog="Every file is read back and checked. Exit codes: 0 done, 1 failed, 2 an input cannot be used.",
+        description="Write trained networks in half precision into one folder for inference.",
+        epilog="Every file is read back and checked. Exit codes: 0 done, 1 failed, 2 unusable input.",
     )
     parser.add_argument("--unet", type=Path, required=True, help="checkpoint of the denoiser")
-    parser.add_argument("--unet_config", type=Path, required=True, help="the recipe that it was trained with")
+    parser.add_argument("--unet_config", type=Path, required=True, help="the configuration it was trained with")
     parser.add_argument("--vae", type=Path, required=True, help="folder of the autoencoder")
     parser.add_argument("--audio_encoder", type=Path, required=True, help="checkpoint of the audio encoder")
     parser.add_argument("--syncnet", type=Path, required=True, help="checkpoint of the SyncNet")
-    parser.add_argument("--syncnet_config", type=Path, required=True, help="the recipe that it was trained with")
-    parser.add_argument("--output_dir", type=Path, default=DEFAULT_FOLDER, help="default %(default)s")
+    parser.add_argument("--syncnet_config", type=Path, required=True, help="the configuration it was trained with")
+    parser.add_argument("--output_dir", type=Path, default=DEFAULT_FOLDER, help="folder of the result (default: assets/embedded)")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
-    parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
+    parser.add_argument("--verbose", action="store_true", help="print the traceback of an unexpected error")
     return parser.parse_args(arguments)
 
 

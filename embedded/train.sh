@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# From nothing to the model in assets/embedded: render people, train seven small networks on them, measure, pack.
+# Makes the model in assets/embedded: renders people, trains seven small networks on them, evaluates, packs.
 #   embedded/train.sh [WORK_DIR]      (default outputs/embedded)
-# The same command goes on where it stopped, inside each step, too. On two processor cores it takes a day or so, on a GPU the trainings
-# take minutes each and rendering, which needs the processor, remains. --help of each command below says what can be changed.
+# Run the same command again to resume, also within a step. It takes about a day on two CPU cores; on a GPU each training takes minutes,
+# but rendering runs on the CPU. Each command below has a --help.
 set -euo pipefail
 case "${1:-}" in -*)
     sed -n "2,5p" "${BASH_SOURCE[0]}" | cut -c3-

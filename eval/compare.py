@@ -28,13 +28,13 @@ OLD_WORDS = {  # in results of older versions -> now
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m eval.compare",
-        description="Compare two evaluations of the same pairs: mean differences with their 95 % intervals, and how often B is better.",
+        description="Compare two evaluations of the same pairs: mean differences with 95 % intervals, and how often B is better.",
         epilog=CODES,
     )
-    parser.add_argument("a", type=Path, metavar="A", help="folder of one evaluation, or its results.json")
-    parser.add_argument("b", type=Path, metavar="B", help="... of the other one")
-    parser.add_argument("--output", type=Path, help="write the table there too (.md), with all differences beside it as .json")
-    parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
+    parser.add_argument("a", type=Path, metavar="A", help="folder of the first evaluation, or its results.json")
+    parser.add_argument("b", type=Path, metavar="B", help="the same of the second")
+    parser.add_argument("--output", type=Path, help="also write the table to this .md file, and all differences to a .json file beside it")
+    parser.add_argument("--verbose", action="store_true", help="print the traceback of an unexpected error")
     return parser.parse_args(arguments)
 
 

@@ -33,11 +33,11 @@ def parse_arguments(name: str, arguments: Sequence[str] | None = None) -> argpar
         epilog=CODES,
     )
     for names, text in (
-        (("--real", "--real_videos_dir"), "folder of real videos (folders in it, too)"),
-        (("--generated", "--made", "--fake_videos_dir"), "folder of generated ones; names need not be the same"),
+        (("--real", "--real_videos_dir"), "folder of real videos, searched with its subfolders"),
+        (("--generated", "--made", "--fake_videos_dir"), "folder of generated videos; file names may differ"),
     ):
         parser.add_argument(*names, type=Path, required=True, metavar="DIR", help=text)
-    parser.add_argument("--output_dir", type=Path, help="where results go (default: the table is printed only)")
+    parser.add_argument("--output_dir", type=Path, help="folder of the results (default: the table is only printed)")
     parser.add_argument("--checkpoints", type=Path, help="folder of weight files (default: checkpoints/ of the project)")
     parser.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
@@ -45,9 +45,9 @@ def parse_arguments(name: str, arguments: Sequence[str] | None = None) -> argpar
         parser.add_argument("--inception", type=Path, help="Inception as TorchScript (default: that in checkpoints/)")
     else:
         parser.add_argument("--i3d", type=Path, help="I3D as TorchScript (default: i3d_torchscript.pt in checkpoints/)")
-        windows = "one (default): frames 20 to 35 of each video, as LatentSync measures; all: every 16 frames, for full rank"
+        windows = "one (default): frames 20 to 35 of each video, as in LatentSync; all: every 16 frames, for a covariance of full rank"
         parser.add_argument("--windows", choices=("one", "all"), default="one", help=windows)
-    parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
+    parser.add_argument("--verbose", action="store_true", help="print the traceback of an unexpected error")
     return parser.parse_args(arguments)
 
 

@@ -28,9 +28,9 @@ WITHOUT_EFFECT = {"--initial_model": "SyncNet v2 is auxiliary/syncnet_v2.model i
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="eval_sync_conf.sh",
-        description="How well picture and sound of videos fit, each with its own sound: SyncNet v2 on the faces that S3FD follows. "
+        description="Sync confidence (Sync-C), distance and offset of videos: SyncNet v2 on face tracks of S3FD. "
         "Prints the table; with --output_dir also writes sync.json, sync.md and sync.png.",
-        epilog=f"With --output_dir the same command goes on where it stopped: what was measured is kept in OUT/videos. {CODES}",
+        epilog=f"With --output_dir, run the same command again to resume: results of each video are kept in its folder videos/. {CODES}",
     )
     parser.add_argument(
         "--video",
@@ -38,19 +38,19 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         type=Path,
         required=True,
         metavar="VIDEO",
-        help="a video, or a folder of videos (folders in it, too)",
+        help="a video, or a folder of videos, searched with its subfolders",
     )
-    parser.add_argument("--output_dir", type=Path, help="where results go (default: the table is printed only)")
+    parser.add_argument("--output_dir", type=Path, help="folder of the results (default: the table is only printed)")
     parser.add_argument("--checkpoints", type=Path, help="folder of weights, with auxiliary/ in it (default: checkpoints/ of the project)")
-    parser.add_argument("--published", action="store_true", help="count windows as the published program does, one fewer than fit")
+    parser.add_argument("--published", action="store_true", help="one window fewer, as the published program counts")
     parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     stable = parser.add_argument_group(
-        "another network", "a SyncNet of this project in place of SyncNet v2: its figures are no Sync-C, and every result says so"
+        "another network", "a SyncNet of this project in place of SyncNet v2; its values are not Sync-C and are labelled so"
     )
-    stable.add_argument("--syncnet_config", type=Path, help="YAML that it was trained with")
-    stable.add_argument("--syncnet", type=Path, help="its weights")
+    stable.add_argument("--syncnet_config", type=Path, help="YAML of that SyncNet's training")
+    stable.add_argument("--syncnet", type=Path, help="checkpoint of that SyncNet")
     stable.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
-    parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
+    parser.add_argument("--verbose", action="store_true", help="print the traceback of an unexpected error")
     accept_published(parser, WITHOUT_EFFECT)
     return parser.parse_args(arguments)
 

@@ -50,26 +50,24 @@ _NAMES = {
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="eval_syncnet_acc.sh",
-        description="How often a trained SyncNet distinguishes pictures and sound of one moment from those of two, on clips with the "
-        "windows, the preprocessing and the autoencoder of its training; and which offset it finds in whole clips. Prints the table.",
+        description="Accuracy of a trained SyncNet at telling matching pairs of frames and audio from shifted ones, preprocessed as in its "
+        "training; and the audio offset that it finds in whole clips. Prints the table.",
         epilog=CODES,
     )
-    parser.add_argument(
-        "--config", "--config_path", type=Path, metavar="CONFIG", required=True, help="YAML that the network was trained with"
-    )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="its weights, as training publishes them")
-    parser.add_argument("--data_dir", type=Path, help="folder of processed clips that it was not trained on")
-    parser.add_argument("--fileslist", type=Path, help="... and, or, a text file with one clip a line")
-    parser.add_argument("--output_dir", type=Path, help="where syncnet_acc.json, .md and .png go (default: the table is printed only)")
-    parser.add_argument("--pairs", type=int, default=2000, help="pairs that are drawn (default %(default)s)")
-    parser.add_argument("--offset_clips", type=int, default=40, help="clips whose offset is read; 0: none (default %(default)s)")
-    parser.add_argument("--offset_frames", type=int, default=100, help="frames of each that are used (default %(default)s)")
-    parser.add_argument("--batch_size", type=int, default=32, help="pairs that are computed together (default %(default)s)")
-    parser.add_argument("--num_workers", type=int, default=0, help="processes that read ahead (default %(default)s)")
-    parser.add_argument("--seed", type=int, help="of the pairs (default: the one of the training, as in its validation)")
-    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu keeps everything off a GPU that is there")
+    parser.add_argument("--config", "--config_path", type=Path, metavar="CONFIG", required=True, help="YAML of the SyncNet's training")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="checkpoint of the SyncNet")
+    parser.add_argument("--data_dir", type=Path, help="folder of processed clips, none of them trained on")
+    parser.add_argument("--fileslist", type=Path, help="text file with one clip a line; adds to the folder")
+    parser.add_argument("--output_dir", type=Path, help="folder of syncnet_acc.json, .md and .png (default: the table is only printed)")
+    parser.add_argument("--pairs", type=int, default=2000, help="number of pairs (default %(default)s)")
+    parser.add_argument("--offset_clips", type=int, default=40, help="clips whose offset is measured; 0: none (default %(default)s)")
+    parser.add_argument("--offset_frames", type=int, default=100, help="frames used of each (default %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=32, help="pairs in one pass (default %(default)s)")
+    parser.add_argument("--num_workers", type=int, default=0, help="reading processes (default %(default)s)")
+    parser.add_argument("--seed", type=int, help="seed of the pairs (default: that of the training, as in its validation)")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="auto (default): the GPU if there is one; cpu: no GPU")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
+    parser.add_argument("--verbose", action="store_true", help="print the traceback of an unexpected error")
     return parser.parse_args(arguments)
 
 

@@ -23,19 +23,19 @@ COLUMNS = ("video_path", "audio_path")
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m eval.inference_videos",
-        description="Give many videos other words with one loading of the model.",
-        epilog="The same command goes on where it stopped: finished videos stay, each with a .json of what it was generated from. " + CODES,
+        description="Generate many videos with one loaded pipeline.",
+        epilog="Run the same command again to resume: finished videos are kept, each with a .json of its inputs and options. " + CODES,
     )
-    group = parser.add_argument_group("what")
+    group = parser.add_argument_group("inputs and output")
     group.add_argument(
-        "--pairs", type=Path, help="a .csv file with the columns video_path and audio_path, and name where wanted; relative to the file"
+        "--pairs", type=Path, help=".csv file with columns video_path, audio_path and optionally name; paths are relative to the file"
     )
-    group.add_argument("--videos", type=Path, help="instead of --pairs: a folder of videos ...")
-    group.add_argument("--audios", type=Path, help="... and one of sounds; those of one file name belong together")
-    group.add_argument("--output_dir", type=Path, required=True, help="where the results go, as NAME.mp4")
+    group.add_argument("--videos", type=Path, help="instead of --pairs: folder of videos")
+    group.add_argument("--audios", type=Path, help="with --videos: folder of recordings; files of the same name form a pair")
+    group.add_argument("--output_dir", type=Path, required=True, help="folder of the results, NAME.mp4")
     add_options(group, length="video", face=None, batch_clips=None)
     add_model_arguments(parser)
-    parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
+    parser.add_argument("--verbose", action="store_true", help="print the traceback of an unexpected error")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -54,15 +54,15 @@ def add_options(group: Any, **defaults: Any) -> None:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("the model")
-    group.add_argument("--unet_config_path", type=Path, help="YAML of the denoiser (default: as inference.sh)")
-    group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights")
-    group.add_argument("--vae_path", type=Path, help="folder of the autoencoder")
-    group.add_argument("--whisper_path", type=Path, help="the audio encoder's weights")
+    group.add_argument("--unet_config_path", type=Path, help="YAML of the denoiser (default: as in inference)")
+    group.add_argument("--inference_ckpt_path", type=Path, help="weights of the denoiser")
+    group.add_argument("--vae_path", type=Path, help="folder or file of the autoencoder")
+    group.add_argument("--whisper_path", type=Path, help="weights of the audio encoder")
     add_options(group, quality=None, inference_steps=None, guidance_scale=None, sampler=None, cache_interval=None, seed=None)
     group.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
     group.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     group.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision of the model")
-    group.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the denoiser's configuration")
+    group.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the denoiser's configuration")
 
 
 def read_pairs(path: Path) -> "list[Pair]":

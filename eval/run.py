@@ -24,15 +24,15 @@ BUSY = "is in use by another evaluation: wait for it, or name another folder for
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m eval.run",
-        description="Generate videos of a fixed list of pairs, measure each by every metric whose weights are there, beside its source. "
+        description="Generate a video for each pair of a fixed list; compute all metrics whose weights exist, on it and on its source. "
         "Writes pairs.json, results.json, results.md and report.html; prints the table.",
-        epilog="The same command goes on where it stopped. " + CODES,
+        epilog="Run the same command again to resume. " + CODES,
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML of the evaluation, such as configs/evaluation.yaml")
-    parser.add_argument("--limit", type=int, help="the first N pairs only")
+    parser.add_argument("--limit", type=int, help="only the first LIMIT pairs")
     parser.add_argument("--print_config", action="store_true", help="print the configuration with all overrides and stop")
-    parser.add_argument("--verbose", action="store_true", help="show where an unexpected failure happened")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over the configuration")
+    parser.add_argument("--verbose", action="store_true", help="print the traceback of an unexpected error")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the configuration")
     return parser.parse_intermixed_args(arguments)
 
 

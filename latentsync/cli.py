@@ -9,8 +9,8 @@ from typing import Any
 from latentsync.errors import LatentSyncError, first_line
 
 INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
-CODES = "Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted."
-TEMP_DIR = {"--temp_dir": "temporary files lie in the folder that the variable TMPDIR names, unfinished results beside the finished ones"}
+CODES = "Exit codes: 0 done, 1 failed, 2 unusable input, 130 interrupted."
+TEMP_DIR = {"--temp_dir": "temporary files are written to $TMPDIR, unfinished results beside the finished ones"}
 
 
 class _WithoutEffect(argparse.Action):
@@ -32,7 +32,7 @@ def accept_published(parser: argparse.ArgumentParser, reasons: Mapping[str, str]
         reasons: option -> why it has none.
         flags: those that take no value.
     """
-    group = parser.add_argument_group("options of the published command without effect here")
+    group = parser.add_argument_group("published options without effect here")
     for option, reason in reasons.items():
         group.add_argument(option, action=_WithoutEffect, nargs=0 if option in flags else None, help=reason)
 

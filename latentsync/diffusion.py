@@ -178,7 +178,8 @@ def denoise(
     for step, timestep in enumerate(scheduler.timesteps):
         if cache is not None and step % sampling.cache_interval == 0:
             cache.features = None
-        epsilon = predict_noise(unet, latents.to(dtype), timestep, conditions, audio, sampling.guidance_at(step), cache)
+        noisy = scheduler.scale_model_input(latents, timestep).to(dtype)
+        epsilon = predict_noise(unet, noisy, timestep, conditions, audio, sampling.guidance_at(step), cache)
         latents = scheduler.step(epsilon.float(), timestep, latents).prev_sample
         if on_step is not None:
             on_step(step + 1)

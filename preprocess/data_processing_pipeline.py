@@ -24,26 +24,25 @@ FILTERS = [step.name for step in STEPS if step.is_filter]
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./data_processing_pipeline.sh",
-        description="Make training clips of a folder of raw video: 25 fps, 16 kHz, one aligned face, mouth and sound in step. "
-        "The raw files are only read.",
-        epilog=f"The same command goes on where it stopped, however that was; a changed option redoes what depends on it. {CODES}",
+        description="Turn raw video into training clips: 25 fps, 16 kHz, one aligned face, in sync. The raw files are only read.",
+        epilog=f"Run the same command again to resume, also after a crash; a changed option redoes what depends on it. {CODES}",
     )
     parser.add_argument("--input_dir", type=Path, required=True, help="folder of raw video, in any container that ffmpeg reads")
     parser.add_argument(
         "--output_dir",
         type=Path,
-        help=f"gets a folder for each step, {MANIFEST_NAME} and {REPORT_NAME} (default: the folder of --input_dir)",
+        help=f"holds a folder for each step, {MANIFEST_NAME} and {REPORT_NAME} (default: the parent folder of --input_dir)",
     )
-    group = parser.add_argument_group("what comes out")
+    group = parser.add_argument_group("clips")
     for option in options_of(STEPS):
         group.add_argument(f"--{option.name}", type=option.type, default=option.default, help=f"{option.help} (default %(default)s)")
     group.add_argument(
         "--skip",
         default="",
         metavar="STEPS",
-        help=f"filters to leave out, with commas between: {', '.join(FILTERS)}; the manifest notes it",
+        help=f"filter steps to skip, separated by commas: {', '.join(FILTERS)}",
     )
-    group.add_argument("--checkpoints", type=Path, help="folder of weight files (default: the project's)")
+    group.add_argument("--checkpoints", type=Path, help="folder of weight files (default: checkpoints/ of the project)")
     _add_worker_arguments(parser.add_argument_group("workers"))
     _add_file_arguments(parser.add_argument_group("files"))
     accept_published(parser, TEMP_DIR)
@@ -56,26 +55,24 @@ def _add_worker_arguments(group: "argparse._ArgumentGroup") -> None:
         type=int,
         default=0,
         metavar="N",
-        help="processes for steps that need the CPU (default: one for each processor)",
+        help="processes of the CPU steps (default: one for each core)",
     )
     gpus = group.add_mutually_exclusive_group()
-    gpus.add_argument(
-        "--gpu_workers", type=int, default=0, metavar="N", help="processes for steps with a network (default: one for each GPU)"
-    )
-    gpus.add_argument("--per_gpu_num_workers", type=int, default=0, metavar="N", help="the same, counted for each GPU of this machine")
-    group.add_argument("--executor", choices=("local", "ray"), default="local", help="processes here, or actors of a Ray cluster")
-    group.add_argument("--ray_address", help='of the cluster, such as "auto" (default: Ray is started on this machine)')
+    gpus.add_argument("--gpu_workers", type=int, default=0, metavar="N", help="processes of the GPU steps (default: one for each GPU)")
+    gpus.add_argument("--per_gpu_num_workers", type=int, default=0, metavar="N", help="processes for each GPU of this machine")
+    group.add_argument("--executor", choices=("local", "ray"), default="local", help="local: processes on this machine; ray: Ray cluster")
+    group.add_argument("--ray_address", help='address of the Ray cluster, such as "auto" (default: one is started on this machine)')
     group.add_argument("--timeout", type=float, default=1800.0, help="seconds that a step may spend on one clip (default %(default)s)")
-    group.add_argument("--try_again", action="store_true", help="process clips again that timed out or crashed")
+    group.add_argument("--try_again", action="store_true", help="repeat clips that timed out or crashed")
 
 
 def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
-    group.add_argument("--limit", type=int, help="work on these many raw files only, the first that are found")
-    group.add_argument("--delete_broken", action="store_true", help="remove raw files that cannot be decoded (default: they stay)")
+    group.add_argument("--limit", type=int, help="only the first LIMIT raw files")
+    group.add_argument("--delete_broken", action="store_true", help="delete raw files that cannot be decoded (default: kept)")
     kept = group.add_mutually_exclusive_group()
-    kept.add_argument("--keep_intermediate", action="store_true", help="keep what all steps wrote (the default)")
-    kept.add_argument("--remove_intermediate", action="store_true", help="remove what a step wrote as soon as the next is through with it")
-    group.add_argument("--report_only", action="store_true", help="work on nothing; print the table and write the report")
+    kept.add_argument("--keep_intermediate", action="store_true", help="keep the files of all steps (default)")
+    kept.add_argument("--remove_intermediate", action="store_true", help="delete the files of a step once the next step has used them")
+    group.add_argument("--report_only", action="store_true", help="process nothing; print the table and write the report")
     group.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress line")
 
 

@@ -166,27 +166,27 @@ def _line(clip: Path, target: Path) -> bytes:
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.file_list",
-        description="Write the clips that came through a pipeline as lists for training and validation (data.train_fileslist).",
-        epilog=f"The clips of one group never stand in both lists, and new raw files move none from one list to the other. {CODES}",
+        description="Write the kept clips of the data pipeline as file lists for training and validation (data.train_fileslist).",
+        epilog=f"Clips of one group are never in both lists, and new raw files move no clip to the other list. {CODES}",
     )
     parser.add_argument("manifest", type=Path, help="manifest.sqlite, or the folder that holds it")
-    parser.add_argument("--output", type=Path, required=True, help="the list for training")
-    parser.add_argument("--val", type=Path, help="the list for validation (default: none, all clips are for training)")
+    parser.add_argument("--output", type=Path, required=True, help="file list for training")
+    parser.add_argument("--val", type=Path, help="file list for validation (default: none, all clips are for training)")
     parser.add_argument("--val_share", type=float, default=0.05, help="share of the groups for validation (default %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="another number draws other groups for validation (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the choice of groups for validation (default %(default)s)")
     parser.add_argument(
         "--group_by",
         default="file",
         metavar="GROUPING",
-        help="what stays together in one list: the clips of a raw 'file' (default), of a 'folder' in the input folder (a speaker each), "
-        "or of raw files in whose path, such as a/b_1.mp4, the first (...) of this regular expression finds the same",
+        help="clips that stay together: those of one raw 'file' (default), of one 'folder' of the input (a speaker each), or a regular "
+        "expression: those of raw files whose paths have the same text in its first (...)",
     )
     parser.add_argument(
         "--where",
         action="append",
         default=[],
         metavar="COMPARISON",
-        help="only clips with such a fact, as 'confidence>=4'; may be repeated",
+        help="only clips that meet a condition on the manifest, such as 'confidence>=4'; may be repeated",
     )
     return parser.parse_args(arguments)
 

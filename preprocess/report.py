@@ -176,12 +176,12 @@ def write_report(manifest: Manifest, target: Path, seed: int = 1) -> None:
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m preprocess.report",
-        description="Print what a pipeline kept and rejected, and write a page with histograms and pictures; also while it runs.",
+        description="Print a table of kept and rejected clips and write an HTML report with histograms; also during a run.",
         epilog=CODES,
     )
     parser.add_argument("manifest", type=Path, help="manifest.sqlite, or the folder that holds it")
-    parser.add_argument("--output", type=Path, help=f"the page to write (default: {REPORT_NAME} beside the manifest)")
-    parser.add_argument("--seed", type=int, default=1, help="other clips are shown for another number (default %(default)s)")
+    parser.add_argument("--output", type=Path, help=f"HTML file (default: {REPORT_NAME} beside the manifest)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the choice of example clips (default %(default)s)")
     return parser.parse_args(arguments)
 
 

@@ -26,22 +26,20 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     """The command line; wrong usage ends the program with code 2."""
     parser = argparse.ArgumentParser(
         prog="python -m scripts.check_training_data",
-        description="Examine the clips of a training, try whether a small network learns one batch of them, and say what to change.",
-        epilog="Exit codes: 0 nothing serious, 1 something serious, 2 an input cannot be used, 130 interrupted.",
+        description="Check the clips of a training, and whether a small network can overfit one batch of them; print what to change.",
+        epilog="Exit codes: 0 no serious problem, 1 a serious problem, 2 unusable input, 130 interrupted.",
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML of the denoiser's or of SyncNet's training")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="YAML of the training of the denoiser or SyncNet")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings that win over the file, such as data.train_data_dir=clips"
+        "overrides", nargs="*", metavar="key=value", help="overrides of the configuration, such as data.train_data_dir=clips"
     )
-    parser.add_argument(
-        "--clips", "--looks", type=int, default=2000, help="clips of each split whose picture and sound are decoded (default %(default)s)"
-    )
-    parser.add_argument("--seconds", type=float, default=60.0, help="time for training on one batch (default %(default)s)")
-    parser.add_argument("--no_overfit", action="store_true", help="leave that test out")
-    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu keeps everything off a GPU that is there")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found")
+    parser.add_argument("--clips", "--looks", type=int, default=2000, help="clips of each split that are decoded (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration of the overfitting test (default %(default)s)")
+    parser.add_argument("--no_overfit", action="store_true", help="skip the overfitting test")
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="auto (default): the GPU if there is one; cpu: no GPU")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all results to this file")
     parser.add_argument("--quiet", action="store_true", help="no progress bars, no log")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # options and settings in any order
 
 
 def run(arguments: argparse.Namespace) -> int:

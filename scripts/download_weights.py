@@ -74,14 +74,14 @@ def download(names: Sequence[str], checkpoints: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fetch what is asked for and not there, and say what is left; the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m scripts.download_weights", description="Fetch the weight files that are missing, or say where to get them."
+        prog="python -m scripts.download_weights", description="Download missing weight files, or print where to get them."
     )
     parser.add_argument(
-        "--versions", nargs="+", choices=VERSIONS, default=VERSIONS[:1], help="versions of the denoiser (default: the newest, %(default)s)"
+        "--versions", nargs="+", choices=VERSIONS, default=VERSIONS[:1], help=f"versions of the denoiser (default: {VERSIONS[0]})"
     )
-    parser.add_argument("--names", nargs="+", choices=WEIGHTS, help="only these files")
-    parser.add_argument("--training", action="store_true", help="also what training, data processing and evaluation need")
-    parser.add_argument("--checkpoints", type=Path, default=ROOT / CHECKPOINTS, help="folder of weight files (default: %(default)s)")
+    parser.add_argument("--names", nargs="+", choices=WEIGHTS, metavar="NAME", help=f"only these files: {', '.join(WEIGHTS)}")
+    parser.add_argument("--training", action="store_true", help="also files for training, data processing and evaluation")
+    parser.add_argument("--checkpoints", type=Path, default=ROOT / CHECKPOINTS, help="folder of weight files (default: checkpoints/)")
     args = parser.parse_args(arguments)
     versions = VERSIONS if args.names else args.versions
     missing = missing_weights(args.checkpoints, versions)
@@ -91,10 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if reachable(constants.ENDPOINT):
             download(wanted, args.checkpoints)
         else:
-            print(f"No connection to {constants.ENDPOINT}: nothing was fetched.")
+            print(f"No connection to {constants.ENDPOINT}: nothing was downloaded.")
     missing = missing_weights(args.checkpoints, versions)
     left = [missing[name] for name in wanted if name in missing]
-    print("\n".join(["These files are not there:", *left]) if left else "All weight files that were asked for are there.")
+    print("\n".join(["Missing files:", *left]) if left else "No weight file is missing.")
     return 0
 
 

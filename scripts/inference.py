@@ -28,83 +28,79 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(
         prog="inference.sh",
-        description="Make the mouth in a video say the words of a recording. Without a video and a sound the demo is made: video_out.mp4.",
-        epilog="Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 interrupted. "
-        "Inputs are never changed; outputs appear whole or not at all.",
+        description="Change the mouth in a video to match a recording. Without inputs it runs the demo and writes video_out.mp4.",
+        epilog="Exit codes: 0 done, 1 failed, 2 unusable input, 130 interrupted. "
+        "Inputs are never changed; outputs are written whole or not at all.",
     )
     add_job_arguments(parser)
-    add_option_arguments(parser.add_argument_group("how"))
+    add_option_arguments(parser.add_argument_group("options of a job"))
     add_model_arguments(parser)
     parser.add_argument(
-        "--report", action="store_true", help="write OUTPUT.report.json: spans, frames left alone and why, seconds of each stage"
+        "--report", action="store_true", help="write OUTPUT.report.json: synced spans, skipped frames with reasons, seconds of each stage"
     )
     parser.add_argument("--print_config", action="store_true", help="print the configuration with all overrides and stop")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress bars")
-    parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
+    parser.add_argument("--verbose", action="store_true", help="more log messages, and the traceback of an unexpected error")
     parser.add_argument(
         "--enable_deepcache",
         dest="cache_interval",
         action="store_const",
         const=PUBLISHED_CACHE_INTERVAL,
-        help=f"the published name of --cache_interval {PUBLISHED_CACHE_INTERVAL}",
+        help=f"published spelling of --cache_interval {PUBLISHED_CACHE_INTERVAL}",
     )
     accept_published(parser, TEMP_DIR)
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)  # options and settings in any order
 
 
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     """What to work on."""
-    group = parser.add_argument_group("what")
-    group.add_argument("--video_path", type=Path, help="the video of somebody talking")
-    group.add_argument("--audio_path", type=Path, help="the other words: any sound file, or a video with sound")
-    group.add_argument("--video_out_path", type=Path, help="the result: .mp4, .mov, .mkv or .webm")
+    group = parser.add_argument_group("inputs and output")
+    group.add_argument("--video_path", type=Path, help="video of a person talking")
+    group.add_argument("--audio_path", type=Path, help="the recording: any audio file, or a video with sound")
+    group.add_argument("--video_out_path", type=Path, help="output: .mp4, .mov, .mkv or .webm")
     group.add_argument(
         "--jobs",
         type=Path,
         metavar="FILE",
-        help="many jobs with one loading of the models: a .csv, .tsv, .txt or .yaml file with video_path, audio_path, "
-        "video_out_path and, where wanted, any option below by its name; paths are relative to the file; outputs that exist are skipped; "
-        "one failure does not stop the others",
+        help="many jobs with models loaded once: a .csv, .tsv, .txt or .yaml file with video_path, audio_path, video_out_path and "
+        "any option of a job; paths are relative to the file; existing outputs are skipped; a failed job does not stop the others",
     )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """What to do it with."""
-    group = parser.add_argument_group("with what")
+    group = parser.add_argument_group("model")
     group.add_argument(
         "--unet_config_path",
         type=Path,
-        help="YAML of the denoiser (default: that of the newest version found in checkpoints/, or of the version of --inference_ckpt_path; "
-        "the newest is assumed, and said, where a file does not tell its version)",
+        help="YAML of the denoiser (default: of the version of --inference_ckpt_path, else of the newest version in checkpoints/)",
     )
-    group.add_argument("--inference_ckpt_path", type=Path, help="the denoiser's weights; see docs/inference.md for what files may hold")
-    group.add_argument("--vae_path", type=Path, help="folder or file of the autoencoder (default checkpoints/sd-vae-ft-mse)")
+    group.add_argument("--inference_ckpt_path", type=Path, help="weights of the denoiser; formats: docs/inference.md")
+    group.add_argument("--vae_path", type=Path, help="folder or file of the autoencoder (default: checkpoints/sd-vae-ft-mse)")
     group.add_argument(
-        "--whisper_path", type=Path, help="the audio encoder: a file, or a folder of Hugging Face (default checkpoints/whisper/tiny.pt)"
+        "--whisper_path", type=Path, help="audio encoder: openai-whisper file or Hugging Face folder (default: checkpoints/whisper/tiny.pt)"
     )
     group.add_argument(
         "--detector",
         choices=("auto", "face-alignment", "mtcnn"),
         default="auto",
-        help="face detector (default: face-alignment if its weights are there, else mtcnn)",
+        help="face detector (default: face-alignment if its weights exist, else mtcnn)",
     )
     group.add_argument(
-        "--tiny_vae", type=Path, help="a small autoencoder for drafts: folder of an AutoencoderTiny, such as madebyollin/taesd"
+        "--tiny_vae", type=Path, help="faster autoencoder with less detail: folder of an AutoencoderTiny, such as madebyollin/taesd"
     )
     group.add_argument(
         "--cache_dir",
         type=Path,
         metavar="FOLDER",
-        help="keep what was found in a video there (at most 10 GB): the next sound for the same video starts at once",
+        help="keep faces and latents of each video there (at most 10 GB), for other recordings with the same video",
     )
-    group.add_argument("--compile", action="store_true", help="compile the networks first: minutes of waiting, then faster; for long jobs")
+    group.add_argument("--compile", action="store_true", help="torch.compile: starts minutes later, then runs faster; for long jobs")
     group.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     group.add_argument(
-        "--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision (default: what the device does well)"
+        "--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision (default: the fastest that suits the device)"
     )
-    group.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings that win over the configuration, such as data.num_frames=8"
-    )
+    group.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the configuration, such as data.num_frames=8")
 
 
 def read_command(arguments: argparse.Namespace) -> "list[JobSpec]":

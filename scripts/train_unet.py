@@ -18,7 +18,8 @@ if TYPE_CHECKING:  # torch and its company take seconds to import, which --help 
 
     from latentsync.training.trainer import TrainingTask
 
-DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "unet" / "stage1.yaml"
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT_CONFIG = ROOT / "configs" / "unet" / "stage1.yaml"
 
 
 def build(config: Config, accelerator: "Accelerator", show_progress: bool) -> "TrainingTask":
@@ -44,16 +45,19 @@ def parse_arguments(command: str, description: str, default_config: Path, argume
     parser = argparse.ArgumentParser(
         prog=command,
         description=description,
-        epilog="The same command goes on where it stopped. Exit codes: 0 done, 1 failed, 2 an input cannot be used, 130 stopped and saved.",
+        epilog="Run the same command again to resume. Exit codes: 0 done, 1 failed, 2 unusable input, 130 stopped and saved.",
     )
-    parser.add_argument("--config_path", "--unet_config_path", type=Path, default=default_config, help="YAML recipe (default %(default)s)")
-    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="cpu keeps everything off a GPU that is there")
-    parser.add_argument("--print_config", action="store_true", help="print the recipe with all overrides and stop")
+    default_name = default_config.relative_to(ROOT)
+    parser.add_argument(
+        "--config_path", "--unet_config_path", type=Path, default=default_config, help=f"YAML file (default: {default_name})"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="auto (default): the GPU if there is one; cpu: no GPU")
+    parser.add_argument("--print_config", action="store_true", help="print the configuration with all overrides and stop")
     parser.add_argument("--dry_run", action="store_true", help="load and check everything, then stop before the first step")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress bars")
-    parser.add_argument("--verbose", action="store_true", help="tell more, and show where an unexpected failure happened")
+    parser.add_argument("--verbose", action="store_true", help="more log messages, and the traceback of an unexpected error")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings that win over the recipe, such as data.train_data_dir=clips run.seed=7"
+        "overrides", nargs="*", metavar="key=value", help="overrides of the configuration, such as data.train_data_dir=clips run.seed=7"
     )
     return parser.parse_intermixed_args(arguments)  # options and settings in any order
 
@@ -63,7 +67,7 @@ def train_command(
     load: Callable[[Path, Sequence[str]], Any],
     build: "Callable[[Any, Accelerator, bool], TrainingTask]",
 ) -> int:
-    """A training command; the exit code. `load` reads recipe and overrides; `build` makes the task, its last argument: show progress."""
+    """A training command; the exit code. `load` reads the configuration; `build` makes the task, its last argument: show progress."""
 
     def work() -> bool:
         config = load(parsed.config_path, parsed.overrides)

@@ -30,21 +30,20 @@ TORCHSCRIPT = {"i3d", "inception"}
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line; wrong usage ends the program with code 2."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.weights", description="Which weight files there are, and whether they are right."
-    )
+    parser = argparse.ArgumentParser(prog="python -m scripts.weights", description="List, check and download the weight files.")
     commands = parser.add_subparsers(dest="command", required=True)
     about = {
-        "list": "each file: whether it is there, its size, its place, what it is for",
-        "check": "read each file that is there: its checksum where one is known, and whether it fits its network; "
-        "exit code 1 where one does not, or a named one is missing",
-        "licences": "the licence of each file and where it comes from",
+        "list": "all files: found or not, size, path, purpose",
+        "check": "check the checksum (if known) of each file and whether it loads into its network; exit code 1 if one does not, "
+        "or if a named file is missing",
+        "licences": "licence and origin of each file",
     }
     for name, words in about.items():
-        command = commands.add_parser(name, help=words, description=words)
-        command.add_argument("names", nargs="*", metavar="NAME", help=f"only these: {', '.join(WEIGHTS)}")
-        command.add_argument("--checkpoints", type=Path, default=ROOT / CHECKPOINTS, help="folder of weight files (default: %(default)s)")
-    commands.add_parser("download", help="fetch the files that are missing, or say where to get them: scripts.download_weights")
+        command = commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
+        command.add_argument("names", nargs="*", metavar="NAME", help=f"only these files: {', '.join(WEIGHTS)}")
+        text = "folder of weight files (default: checkpoints/ of the project)"
+        command.add_argument("--checkpoints", type=Path, default=ROOT / CHECKPOINTS, help=text)
+    commands.add_parser("download", help="download missing files, or print where to get them (same as scripts.download_weights)")
     parsed = parser.parse_args(arguments)
     unknown = [name for name in parsed.names if name not in WEIGHTS]
     if unknown:

@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from diffusers import AutoencoderKL
 from golden_recipe import load_case, seeded_normal, seeded_state_dict, weights_sha256
 from test_losses import seeded_lpips, tiny_sync
@@ -13,7 +14,7 @@ from test_losses import seeded_lpips, tiny_sync
 from latentsync.config import Config, UNetConfig, UNetRunConfig, VideoMAEConfig
 from latentsync.data.sampling import UNetBatch
 from latentsync.diffusion import mixed_noise, unet_input
-from latentsync.faces.mask import fixed_mask, masked_pixels, mouth_weights
+from latentsync.faces.mask import fixed_mask, masked_pixels, mouth_weights, to_pixels
 from latentsync.losses.sync import SyncLoss
 from latentsync.losses.trepa import TREPALoss
 from latentsync.models.syncnet import EncoderSizes, StableSyncNet
@@ -21,7 +22,17 @@ from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.third_party.videomae import VideoMAE
 from latentsync.training import unet as unet_step
-from latentsync.training.unet import LOSSES, NoiseSamples, UNetStep, decode_slices, low_frequency_noise, sample_noise, x0_weights
+from latentsync.training.unet import (
+    LOSSES,
+    LossNetwork,
+    NoiseSamples,
+    UNetStep,
+    decode_slices,
+    load_loss_networks,
+    low_frequency_noise,
+    sample_noise,
+    x0_weights,
+)
 
 WEIGHTS = {"recon": 1.0, "sync": 0.05, "lpips": 0.1, "trepa": 10.0}
 CASE, NUMBERS = load_case("train_step_v16")
@@ -195,6 +206,18 @@ def test_the_same_step_twice_and_in_halves():
 
 def test_the_table_and_the_configuration_name_the_same_losses():
     assert set(LOSSES) == set(Config().run.loss_weights)
+
+
+def test_a_loss_without_a_network(monkeypatch):
+    entry = LossNetwork(("l1",), None, lambda network, generated, batch: {"l1": (generated.pixels - to_pixels(batch.faces)).abs().mean()})
+    monkeypatch.setattr(unet_step, "LOSS_NETWORKS", {"pixels": entry})
+    monkeypatch.setattr(unet_step, "LOSSES", ("recon", "l1"))
+    config = Config()
+    config.run.loss_weights["l1"] = 0.5
+    networks = load_loss_networks(config, Accelerator(cpu=True))
+    with torch.no_grad():
+        losses = make_step(config.run.loss_weights, networks)(tiny_unet(), random_batch(size=1))
+    assert list(losses) == ["recon", "l1"] and 0 < float(losses["l1"]) < 2
 
 
 @pytest.mark.parametrize(("names", "decoded"), [(["recon"], 0), (["lpips"], 1), (["recon", "sync"], 1), (["trepa"], 1)])

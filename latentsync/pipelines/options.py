@@ -41,40 +41,38 @@ class LipsyncOptions:
     inference_steps: int | None = _option(None, f"denoising steps, 1 to {MOST_STEPS}; fewer are faster and coarser (default: the preset's)")
     guidance_scale: float | None = _option(
         None,
-        "how strongly the sound steers the mouth (default: the model's, 1.5 if published); 1 switches guidance off and halves the time",
+        "classifier-free guidance: how closely the mouth follows the audio; 1: off, half the time (default: the model's, 1.5 if published)",
     )
-    sampler: str | None = _option(None, "solver of the denoising steps; ddim is the published one (default: the preset's)", tuple(SAMPLERS))
-    guidance_start: float | None = _option(None, "guidance begins after this share of the steps, 0 to 1 (default: the preset's)")
-    guidance_stop: float | None = _option(None, "guidance ends after this share of the steps, 0 to 1 (default: the preset's)")
+    sampler: str | None = _option(None, "sampler of the denoising steps; ddim: as published (default: the preset's)", tuple(SAMPLERS))
+    guidance_start: float | None = _option(None, "share of the steps before guidance begins, 0 to 1 (default: the preset's)")
+    guidance_stop: float | None = _option(None, "share of the steps after which guidance ends, 0 to 1 (default: the preset's)")
     cache_interval: int | None = _option(
-        None, "steps from one full denoising step to the next, those between reuse its deep features; 1 is off (default: the preset's)"
+        None, "every so many steps one in full, the others reuse its deep features (DeepCache); 1: off (default: the preset's)"
     )
     cache_branch: int | None = _option(
-        None, f"how much the steps between compute, 0 (least, fastest) to {LAST_BRANCH} (default: the preset's)"
+        None, f"how much of the network the other steps compute, 0 (least, fastest) to {LAST_BRANCH} (default: the preset's)"
     )
-    seed: int = _option(1247, "the same seed gives the same video; -1 draws a fresh one")
+    seed: int = _option(1247, "the same seed gives the same video; -1: a random one")
     face: str = _option(
         "largest",
-        "whose mouth: largest, left, right, a number counted from the left from 0, or x,y@seconds: whoever is at that pixel then "
+        "whose mouth: largest, left, right, an index from the left (0 is the first), or x,y@seconds: the face at that pixel at that time "
         "(several, one a shot, separated by ;)",
         metavar="WHO",
     )
     audio_track: str | None = _option(
         None,
-        "audio track of a sound file that has several: a number counted from 0, or a language such as eng "
-        "(default: the one that the file marks as default, else the first)",
+        "audio track, if there are several: an index from 0, or a language such as eng (default: the file's default track, else the first)",
         metavar="WHICH",
     )
     length: str = _option(
         "audio",
-        "what decides how long the result is: audio plays the video forwards and backwards, or cuts it; "
-        "video cuts the sound, or adds silence",
+        "length of the result. audio: the video is cut, or played forwards and backwards; video: the audio is cut, or silence added",
         LENGTHS,
     )
     keep_fps: bool = _option(False, "keep the video's frame rate (default: 25 frames a second, as the networks were trained)")
     batch_clips: int = _option(1, "clips of 16 frames in one pass of the networks; more is faster on a large GPU")
     codec: str | None = _option(None, "video codec (default: h264, in .webm vp9)", tuple(CODECS))
-    crf: int | None = _option(None, "quality of the one encode, lower is better (default: visually lossless for the codec)")
+    crf: int | None = _option(None, "constant rate factor, lower is better (default: visually lossless for the codec)")
     preset: str | None = _option(None, "speed preset of the encoder (default: a fast one)", PRESETS, "PRESET")
     lossless: bool = _option(False, "encode without any loss: large files")
     overwrite: bool = _option(False, "replace an output file that exists")

@@ -153,16 +153,17 @@ def build_sync(config: Config, path: Path, dtype: torch.dtype) -> SyncLoss:
 
 @dataclass(frozen=True)
 class LossNetwork:
-    """A frozen network and the losses that it gives."""
+    """Losses, and the frozen network that they are computed with."""
 
     losses: tuple[str, ...]  # keys of `run.loss_weights`
-    build: Callable[[Config, Path, torch.dtype], nn.Module]  # file of its weights, precision of frozen networks -> network on the CPU
+    # Configuration, file of the weights, precision of frozen networks -> network on the CPU; None: the losses need no network.
+    build: Callable[[Config, Path, torch.dtype], nn.Module] | None
     compute: Callable[[Any, GeneratedClip, UNetBatch], dict[str, Tensor]]  # network, generated clips, batch -> losses by name, scalars
-    compares_faces: bool = True  # whether it is shown the target's faces, too
+    compares_faces: bool = True  # whether the losses use `batch.faces`, the target's
 
 
-# Key of the network's file in `weights` -> its losses. A new loss is a file in latentsync/losses, an entry here, and its default weight in
-# `UNetRunConfig.loss_weights`.
+# Key of the network's file in `weights` (any other name where `build` is None) -> its losses. A new loss is an entry here and its default
+# weight in `UNetRunConfig.loss_weights` (latentsync/config.py); a network also needs a key in `WeightsConfig` there.
 LOSS_NETWORKS = {
     "syncnet": LossNetwork(("sync", "sync_source"), build_sync, sync_losses, compares_faces=False),
     "vgg16": LossNetwork(
@@ -362,6 +363,9 @@ def load_loss_networks(config: Config, accelerator: Accelerator) -> dict[str, nn
     for name, entry in LOSS_NETWORKS.items():
         wanted = [loss for loss in entry.losses if config.run.loss_weights.get(loss, 0) > 0]
         if not wanted:
+            continue
+        if entry.build is None:
+            networks[name] = nn.Identity()
             continue
         path = getattr(config.weights, name) or (default_weights(name) if name in WEIGHTS else None)
         if path is None:

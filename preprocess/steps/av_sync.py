@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from latentsync.third_party.face_tracks import FaceTrack
     from latentsync.third_party.sync_search import Offset
 
-SYNC_CONF_THRESHOLD = StepOption("sync_conf_threshold", float, 3.0, "least confidence of SyncNet v2")
-MAX_OFFSET = StepOption("max_offset", int, 6, "frames that mouth and sound may be apart; they are then put together")
+SYNC_CONF_THRESHOLD = StepOption("sync_conf_threshold", float, 3.0, "lowest confidence of SyncNet v2 that is kept")
+MAX_OFFSET = StepOption("max_offset", int, 6, "largest offset of mouth and sound in frames that is corrected; larger ones are rejected")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from preprocess.step import ClipFile, Options, Outcome, Rejected, Settings, Step
 if TYPE_CHECKING:
     from latentsync.faces.detector import Face, FaceDetector
 
-RESOLUTION = StepOption("resolution", int, 256, "pixels a side of the faces that come out, and least size of those that go in")
+RESOLUTION = StepOption("resolution", int, 256, "side of the aligned faces in pixels; smaller faces are rejected")
 
 STRIDE = 5  # every fifth frame is analysed
 MAX_BAD = 0.05  # share of these frames that may show no face, several, or a small one

@@ -11,8 +11,8 @@ from latentsync.errors import InputError
 from preprocess.clip_writer import clip_path, cut, open_recording, piece_facts
 from preprocess.step import ClipFile, Kept, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
 
-MIN_SECONDS = StepOption("min_seconds", float, 5.0, "shortest piece that a shot is cut into")
-MAX_SECONDS = StepOption("max_seconds", float, 10.0, "longest piece, at least twice the shortest")
+MIN_SECONDS = StepOption("min_seconds", float, 5.0, "shortest clip")
+MAX_SECONDS = StepOption("max_seconds", float, 10.0, "longest clip, at least twice the shortest")
 
 
 @dataclass(frozen=True)

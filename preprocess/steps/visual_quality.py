@@ -12,7 +12,7 @@ from preprocess.clip_writer import keep, open_recording
 from preprocess.step import ClipFile, Options, Outcome, Rejected, Settings, StepDefinition, StepOption
 from preprocess.steps.resolution import RESOLUTION
 
-QUALITY_THRESHOLD = StepOption("quality_threshold", float, 40.0, "least score of hyperIQA, 0 to 100")
+QUALITY_THRESHOLD = StepOption("quality_threshold", float, 40.0, "lowest score of hyperIQA that is kept, 0 to 100")
 
 
 @dataclass(frozen=True)
