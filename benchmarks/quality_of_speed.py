@@ -27,8 +27,9 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from eval.metrics.sync import compare, load_sync_meter
+from latentsync.config import Sampling
 from latentsync.constants import AUDIO_SAMPLE_RATE, VAE_FACTOR, VIDEO_FPS
-from latentsync.diffusion import Conditions, Sampling, denoise, shared_noise
+from latentsync.diffusion import Conditions, denoise, shared_noise
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import plan_spans

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.write_random_checkpoint import vae_config
-from latentsync.config import UNetConfig
+from latentsync.config import Sampling, UNetConfig
 from latentsync.constants import VAE_FACTOR
-from latentsync.diffusion import Conditions, Sampling, predict_noise
+from latentsync.diffusion import Conditions, predict_noise
 from latentsync.models.unet import FeatureCache, UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.pipelines.build import VAE_SLICE_PIXELS, compile_forward, resolve_device, resolve_dtype

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.cases import KINDS
-from latentsync.config import LARGEST_SEED, Rule, at_least, enforce, one_of, read_config
-from latentsync.diffusion import Sampling
+from latentsync.config import LARGEST_SEED, Rule, Sampling, at_least, enforce, one_of, read_config
 from latentsync.faces.detector import NAMES as DETECTORS
 from latentsync.pipelines.build import DTYPES
 from latentsync.pipelines.options import LipsyncOptions

@@ -29,6 +29,44 @@ LEVELS = 4  # levels of the denoiser: three with attention, one without
 MIN_RESOLUTION = 64  # pixels: eight latent cells, the least that three halvings leave something of
 
 
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> scheduler of diffusers and its settings; adding one takes a line
+    "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),  # as published
+    "dpm++": ("DPMSolverMultistepScheduler", {"final_sigmas_type": "sigma_min"}),  # DPM-Solver++ 2M (arXiv 2211.01095)
+    "unipc": ("UniPCMultistepScheduler", {"final_sigmas_type": "sigma_min"}),  # arXiv 2302.04867
+}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the sampling loop goes from noise to latents. By default as published, but without the cache of features.
+
+    Attributes:
+        inference_steps: denoising steps, 1 to 999.
+        guidance_scale: of classifier-free guidance; 1 or less switches it off.
+        sampler: one of `SAMPLERS`.
+        guidance_start, guidance_stop: guidance is used from this share of the steps on until before that one (0 to 1).
+        cache_interval: steps from one full step of the denoiser to the next; the steps between take the deep features of the last full one.
+        cache_branch: how little the steps between compute, see `FeatureCache`.
+    """
+
+    inference_steps: int = 20
+    guidance_scale: float = 1.5
+    sampler: str = "ddim"
+    guidance_start: float = 0.0
+    guidance_stop: float = 1.0
+    cache_interval: int = 1
+    cache_branch: int = 0
+
+    def guidance_at(self, step: int) -> float:
+        """The scale of guidance in step 0, 1, ..."""
+        return self.guidance_scale if self.guidance_start <= step / self.inference_steps < self.guidance_stop else 1.0
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether any step is guided and so runs twice the clips."""
+        return any(self.guidance_at(step) > 1 for step in range(self.inference_steps))
+
+
 @dataclass
 class TrainingDataConfig:
     """Where clips come from and how many make a batch. A clip is a video of one aligned face at 25 frames a second with sound."""

@@ -7,12 +7,13 @@ Denoising diffusion implicit models (arXiv 2010.02502) with Stable Diffusion's s
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
+import diffusers
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UniPCMultistepScheduler
+from diffusers import SchedulerMixin
 from einops import rearrange
 
+from latentsync.config import SAMPLERS, Sampling
 from latentsync.constants import LATENT_CHANNELS
 from latentsync.models.unet import FeatureCache
 
@@ -37,47 +38,12 @@ SCHEDULE = {  # of Stable Diffusion
     "prediction_type": "epsilon",
     "timestep_spacing": "leading",
 }
-SAMPLERS: dict[str, Callable[..., SchedulerMixin]] = {  # name -> scheduler of diffusers; adding one takes a line
-    "ddim": partial(DDIMScheduler, clip_sample=False, set_alpha_to_one=False),  # as published
-    "dpm++": partial(DPMSolverMultistepScheduler, final_sigmas_type="sigma_min"),  # DPM-Solver++ 2M (arXiv 2211.01095)
-    "unipc": partial(UniPCMultistepScheduler, final_sigmas_type="sigma_min"),  # arXiv 2302.04867
-}
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the sampling loop goes from noise to latents. By default as published, but without the cache of features.
-
-    Attributes:
-        inference_steps: denoising steps, 1 to 999.
-        guidance_scale: of classifier-free guidance; 1 or less switches it off.
-        sampler: one of `SAMPLERS`.
-        guidance_start, guidance_stop: guidance is used from this share of the steps on until before that one (0 to 1).
-        cache_interval: steps from one full step of the denoiser to the next; the steps between take the deep features of the last full one.
-        cache_branch: how little the steps between compute, see `FeatureCache`.
-    """
-
-    inference_steps: int = 20
-    guidance_scale: float = 1.5
-    sampler: str = "ddim"
-    guidance_start: float = 0.0
-    guidance_stop: float = 1.0
-    cache_interval: int = 1
-    cache_branch: int = 0
-
-    def guidance_at(self, step: int) -> float:
-        """The scale of guidance in step 0, 1, ..."""
-        return self.guidance_scale if self.guidance_start <= step / self.inference_steps < self.guidance_stop else 1.0
-
-    @property
-    def is_guided(self) -> bool:
-        """Whether any step is guided and so runs twice the clips."""
-        return any(self.guidance_at(step) > 1 for step in range(self.inference_steps))
 
 
 def make_scheduler(sampler: str = "ddim") -> SchedulerMixin:
     """A fresh scheduler of `SAMPLERS` with Stable Diffusion's schedule."""
-    return SAMPLERS[sampler](**SCHEDULE)
+    name, settings = SAMPLERS[sampler]
+    return getattr(diffusers, name)(**SCHEDULE, **settings)
 
 
 def shared_noise(latent_size: int, generator: torch.Generator) -> torch.Tensor:

@@ -4,7 +4,8 @@ import pytest
 import torch
 from golden_recipe import load_case
 
-from latentsync.diffusion import SAMPLERS, Conditions, Sampling, denoise, make_scheduler, mixed_noise, one_step_x0, predict_noise
+from latentsync.config import SAMPLERS, Sampling
+from latentsync.diffusion import Conditions, denoise, make_scheduler, mixed_noise, one_step_x0, predict_noise
 
 CASE, NUMBERS = load_case("sampling")
 TOLERANCE = CASE["tolerance"]

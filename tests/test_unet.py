@@ -8,9 +8,9 @@ import torch
 from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
 
 from benchmarks.write_random_checkpoint import random_weights, unet_config
-from latentsync.config import UNetConfig
+from latentsync.config import Sampling, UNetConfig
 from latentsync.constants import MAX_FRAMES
-from latentsync.diffusion import Conditions, Sampling, denoise
+from latentsync.diffusion import Conditions, denoise
 from latentsync.errors import InputError
 from latentsync.models.attention import Attention, SpatialTransformer, TemporalTransformer, position_table
 from latentsync.models.unet import ClipGroupNorm, UNet3DConditionModel

@@ -7,7 +7,7 @@ from argparse import _ArgumentGroup
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, get_args, get_type_hints
 
-from latentsync.diffusion import SAMPLERS, Sampling
+from latentsync.config import SAMPLERS, Sampling
 from latentsync.errors import InputError
 from latentsync.faces.selection import FaceChoice
 from latentsync.media.video_writer import CODECS, PRESETS
