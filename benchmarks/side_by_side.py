@@ -146,18 +146,16 @@ def main() -> None:
     todo = recipes(device, arguments.clips)
     for dtype in dict.fromkeys(recipe.dtype for recipe in todo):
         print(f"peak in {dtype}: " + ", ".join(f"{name} {rate:.2f} TFLOP/s" for name, rate in peak(device, dtype).items()), flush=True)
-    for number in range(arguments.rounds):
+    for _ in range(arguments.rounds):
         for recipe in todo:
             networks.to(recipe, arguments.resolution)
             if arguments.compile and recipe.name != "published" and "forward" not in vars(networks.unet):
                 compile_forward(networks.unet, lambda sample: True)
             for piece, (_, work) in pieces_of(networks, recipe, arguments.resolution).items():
                 key = (recipe.dtype, recipe.memory_format, recipe.clips, piece, recipe.sampling.cache_branch)
-                if number == 0 and key not in flops:
-                    with FlopCounterMode(display=False) as counter:
-                        work()
-                    flops[key] = counter.get_total_flops()
-                best[key] = min(best.get(key, math.inf), timed(work, device))
+                with FlopCounterMode(display=False) as counter:
+                    seconds = timed(work, device)
+                flops[key], best[key] = counter.get_total_flops(), min(best.get(key, math.inf), seconds)
             report(recipe, cost(recipe, best), cost(todo[0], best), cost(recipe, flops))
 
 
