@@ -110,19 +110,6 @@ class LandmarkSmoother:
         return current
 
 
-def align_known(landmarks: np.ndarray, resolution: int) -> Tensor:
-    """Transforms float32 n 2 3, picture -> crop, of known landmarks (n 68 2, 0 = edge of the first pixel), smoothed as in inference."""
-    smoother = LandmarkSmoother()
-    anchors = np.stack([anchors_from_landmarks(smoother(points - 0.5)) for points in landmarks])  # - 0.5: whole numbers = pixel centres
-    return AlignmentSmoother(resolution)(torch.from_numpy(anchors))
-
-
-def on_face(landmarks: np.ndarray, matrices: np.ndarray, resolution: int) -> np.ndarray:
-    """Landmarks of pictures (n k 2, 0 = outer edge of the first pixel) on their aligned faces (float32, whole numbers = pixel centres)."""
-    crop = np.einsum("nij,nkj->nki", matrices[..., :2], landmarks - 0.5) + matrices[:, None, :, 2]
-    return ((crop + 0.5) * (resolution / np.array(face_size(resolution))) - 0.5).astype(np.float32)
-
-
 FILL = 127.0  # what lies outside the picture
 LANCZOS_TAPS = 8
 LANCZOS_BITS = 11  # fixed-point bits of one filter weight
