@@ -16,6 +16,7 @@ from scipy.io import wavfile
 from torch import Tensor
 
 from embedded.landmarks import pearson, read_labels
+from embedded.talking_heads.aligned import align_known, on_face
 from eval.estimates import NONE, Estimate, bootstrap, json_value, markdown_table, mean, ratio, share
 from eval.inference_videos import add_model_arguments
 from eval.metrics.image import appearance_distance, decibels, mouths

@@ -26,10 +26,7 @@ NO_MEDIA = frozenset(  # endings of files that are no video for certain: passed 
 
 
 def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]], Executor]) -> None:
-    """Process what is not done yet; the results, the manifest among them, lie in the output folder.
-
-    Raises InputError (folders, options, another run), WeightsError, OutputError; LatentSyncError where a step cannot work at all.
-    """
+    """Process what is not done yet, into the output folder. Raises InputError, WeightsError, OutputError, LatentSyncError."""
     raw, output = config.input.resolve(), config.output.resolve()
     steps = plan_steps(config.steps, output, config.options, config.checkpoints.resolve())
     check_weights(steps)

@@ -122,10 +122,7 @@ class Executor:
 
 
 class Run:
-    """One run of the pipeline; memory does not grow with the number of clips, since those that wait are rows of the manifest.
-
-    The raw files of `scan` are found as they are wanted; InputError at the first where the folder cannot be read.
-    """
+    """One run; waiting clips are rows of the manifest, raw files of `scan` are found as wanted. Raises InputError where they cannot be."""
 
     def __init__(self, manifest: Manifest, steps: Sequence[Step], scan: Iterator[RawFile], config: PipelineConfig) -> None:
         self.manifest, self.steps, self.config = manifest, list(steps), config
@@ -270,10 +267,7 @@ class _Slot:
 
 
 class LocalExecutor(Executor):
-    """Processes started by spawn, each when it is first needed; one that dies or is ended is replaced with the next task.
-
-    One process for each of `devices` does the steps with networks; where there are none, the `workers` do all steps.
-    """
+    """Processes by spawn, replaced when they die; one for each of `devices` has the steps with networks, else `workers` do all steps."""
 
     def __init__(self, steps: Sequence[Step], workers: int, devices: Sequence[str], timeout: float) -> None:
         super().__init__(steps, [_Slot("cpu") for _ in range(workers)], [_Slot(device) for device in devices], timeout)

@@ -45,6 +45,7 @@ from embedded.evaluate import (
     speech_range,
 )
 from embedded.landmarks import read_labels
+from embedded.talking_heads.aligned import align_known
 from eval.cases import GeneratedVideos
 from eval.estimates import mean, share
 from eval.metrics.image import MOST_PSNR, appearance_distance, mouth_box

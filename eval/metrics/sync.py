@@ -54,11 +54,7 @@ class SyncReading(NamedTuple):
 
 
 def compare(pictures: Tensor, audio: Tensor) -> SyncReading:
-    """The reading of unit vectors, one for each window that begins at frame 0, 1, ...: of the pictures n d and of the sound m d.
-
-    At each shift the cosine is averaged over the windows that have a partner there, so that the ends of a clip favour no shift. Where the
-    sound of frame i belongs to the picture of frame i + 3 the offset is 3. Raises InputError where a shift has no pair at all.
-    """
+    """Compare unit vectors of all windows, n d and m d; offset 3: the sound of frame i fits picture i + 3. Raises InputError: too short."""
     if min(len(pictures), len(audio)) <= MAX_SHIFT:
         raise InputError(
             f"A clip of {len(pictures)} windows of pictures and {len(audio)} of sound is too short to move its sound by {MAX_SHIFT} "

@@ -74,11 +74,7 @@ def stamp(path: Path) -> str:
 
 
 class ClipCache:
-    """One array for each clip, below `folder`; `kind` says what it is and with which settings it was computed.
-
-    Entries are found by the clip's absolute path, its size and its time, so that clips of one name in two folders, or a clip that was
-    written again, never share one. An entry appears whole or not at all; two processes that lack the same one both compute it.
-    """
+    """One array for each clip, below `folder`, found by its absolute path, size and time; `kind` says what it is, by which settings."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder = Path(folder) / kind
@@ -91,10 +87,7 @@ class ClipCache:
         return self.folder / digest[:2] / f"{digest[2:]}.npy"
 
     def get(self, path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array of a clip, mapped into memory (what is written into it stays private); computed where it is missing or damaged.
-
-        Raises InputError where the clip is gone or a value is not finite, OutputError where the entry cannot be written.
-        """
+        """The array of a clip, mapped into memory, privately; computed where missing or damaged. Raises InputError, OutputError."""
         place = self.place(path)
         found = self._load(place)
         if found is None:

@@ -60,11 +60,7 @@ class Catalog:
 
 
 def open_catalog(folder: Path | None, fileslist: Path | None, *, min_frames: int, cache_dir: Path, show_progress: bool = False) -> Catalog:
-    """Find clips in a folder and all folders below, and in a text file that names one clip a line (see `read_paths`).
-
-    Each clip is opened once; what was found is kept in `cache_dir`, which processes may share. Clips of fewer than `min_frames` frames are
-    rejected. Raises InputError where neither is given, one is missing, or no clip is left; OutputError where `cache_dir` cannot be written.
-    """
+    """Usable clips below a folder and in a list (see `read_paths`); `cache_dir` keeps what was found. Raises InputError, OutputError."""
     if folder is None and fileslist is None:
         raise InputError(
             "there is nothing to train on: give data.train_data_dir, a folder of clips, or data.train_fileslist, a list of them"
@@ -207,10 +203,7 @@ class ClipRecords:
 
 
 def read_with_stamps(path: Path) -> tuple[str, ClipProperties]:
-    """A clip's properties with the stamps they hold for, taken before. Raises InputError where it is gone.
-
-    What a stalled disk made unreadable holds for no stamp, so that the next start opens it again.
-    """
+    """A clip's properties and the stamps they hold for, none where the disk stalled. Raises InputError where it is gone."""
     stamps, begin = _stamps(path), time.monotonic()
     properties = read_properties(path)
     stalled = properties.problem is not None and time.monotonic() - begin >= PROBE_SECONDS

@@ -147,10 +147,7 @@ class AudioSamples:
             self._run()
 
     def _run(self, stamps: Sequence[IO[bytes]] = (), levels: "_ChannelLevels | None" = None) -> tuple[int, Child]:
-        """Decode once; returns ffmpeg's exit status and its remains.
-
-        `stamps`: two files that get the time stamps of the decoded frames: those in the file, those on the time line.
-        """
+        """Decode once, to ffmpeg's exit status and remains; `stamps`: two files for time stamps, in the file and on the time line."""
         place = _place(self.stream)
         track, branches, outputs, files = f"[0:{self.stream.index}]", [], [], [self._file]
         if levels:
@@ -244,10 +241,7 @@ class _ChannelLevels:
 
 
 def _compare_stamps(in_file: IO[bytes], on_line: IO[bytes]) -> tuple[list[tuple[float, float]], bool, float]:
-    """Compare the time stamps of the frames of a track, as ffmpeg's framecrc writes them: in the file, and on the time line.
-
-    Returns the holes, whether both stay together, and the seconds by which the clock of the file came to be ahead.
-    """
+    """By framecrc's stamps in the file and on the time line: holes, whether both agree, seconds by which the file's clock came ahead."""
     rate, end, first, ahead, is_steady = 1.0, 0, None, 0.0, True  # samples a second, samples so far
     holes = []
     in_file.seek(0)

@@ -196,11 +196,7 @@ def read_origins(clips: Sequence[Path], root: Path) -> list[ClipOrigin]:
 
 
 def source_name(clip: Path, root: Path, depth: int = 0) -> tuple[str, bool]:
-    """What a clip was cut from, and whether that is a guess.
-
-    It is its folder below `root` (the `depth` folders that all clips share left out). Without one it is guessed: the name before the first
-    number of a shot or segment, or else before a last number, if that leaves a name.
-    """
+    """What a clip was cut from, and whether that is a guess: its folder below `root` (after `depth`), or its name without numbers."""
     folders = _folders(clip, root)[depth:]
     if folders:
         return folders[0], False

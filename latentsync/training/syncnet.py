@@ -63,11 +63,7 @@ class SyncNetOutput(NamedTuple):
 
 
 class SyncNetTrainee(nn.Module):
-    """SyncNet with, optionally, a linear layer from its embeddings to the known mouth channels; only SyncNet is published.
-
-    Both embeddings go through the same layer, so that both encoders learn to code the mouth alike. `mouth_scale` has mean and standard
-    deviation of each mouth channel (2 k); None for no such layer.
-    """
+    """SyncNet and, optionally, one linear layer from both embeddings to mouth channels; `mouth_scale`: their mean and deviation, 2 k."""
 
     def __init__(self, syncnet: SyncNet, mouth_scale: Tensor | None = None, num_frames: int = 16) -> None:
         super().__init__()

@@ -1,8 +1,4 @@
-"""The training loop of SyncNet and the U-Net: what is trained (`TrainingTask`), the loop (`Trainer`), its parts, and what builders share.
-
-To resume a training, run the same command again: it goes on from the newest checkpoint of its output folder, and gives the same losses
-and weights as a training that was never stopped.
-"""
+"""The training loop of SyncNet and the U-Net, its parts, what builders share; the same command goes on, to the same losses and weights."""
 
 import argparse
 import contextlib
@@ -60,12 +56,7 @@ Publish = Callable[[Mapping[str, Tensor], int, History], dict[str, Any]]  # weig
 
 
 def train(config: TrainingConfig, build: "Callable[[Any, Accelerator, bool], TrainingTask]", options: argparse.Namespace) -> bool:
-    """Build and train in the output folder of a configuration; False where it was stopped before the end. Raises LatentSyncError.
-
-    Args:
-        build: makes the task of the configuration; its last argument says whether to show progress.
-        options: of the command line: device, dry_run, quiet.
-    """
+    """Build (its last argument: show progress) and train in the output folder; False: stopped before the end. Raises LatentSyncError."""
     accelerator, folder = make_accelerator(config.run, options.device), output_folder(config.data)
     is_main = accelerator.is_main_process
     if not is_main:
@@ -255,11 +246,7 @@ class Trainer:
         return losses, grad_norm
 
     def _check_finite(self, losses: Mapping[str, float], grad_norm: float | None, clips: Iterable[int]) -> None:
-        """Stop, on all processes alike, where a loss or the gradient is not finite.
-
-        With loss scaling such a step moves nothing, and the training stops after several in a row, or where so many of them came that the
-        scale is too small for half precision.
-        """
+        """Stop all processes where a loss or gradient is not finite; with loss scaling after several in a row or at too small a scale."""
         bad = [name for name, loss in losses.items() if not math.isfinite(loss)]
         if not bad and grad_norm is not None and not math.isfinite(grad_norm):
             bad = ["the gradient"]
@@ -483,10 +470,7 @@ def run_validators(validators: Sequence[Validator], model: nn.Module, step: int,
 
 
 def mean_over_processes(sums: Sequence[dict[str, ValidationSum] | None]) -> dict[str, float]:
-    """The means over the shares of all processes; nothing where the validation of one of them failed (None).
-
-    Shares come with the ends of their 95 % interval (Wilson 1927) as "name:low" and "name:high".
-    """
+    """Means over all processes, none where one failed (None); shares get their 95 % interval (Wilson 1927) as name:low, name:high."""
     if any(part is None for part in sums):
         return {}
     values: dict[str, float] = {}
@@ -502,10 +486,7 @@ def mean_over_processes(sums: Sequence[dict[str, ValidationSum] | None]) -> dict
 
 
 def make_accelerator(run: RunConfig, device: str = "auto") -> Accelerator:
-    """The processes and devices of a training, as `accelerate launch` made them, or this process alone; "cpu" leaves a GPU unused.
-
-    Raises ConfigError where the device cannot compute in the precision that was asked for.
-    """
+    """Processes and devices as `accelerate launch` made them, or this process; "cpu" leaves a GPU unused. Raises ConfigError: precision."""
     cpu = device == "cpu"
     cuda = torch.cuda.is_available() and not cpu
     precision = run.mixed_precision
@@ -569,11 +550,7 @@ def open_catalogs(
     resolution: int = 0,
     open_clips: Callable[..., Catalog] = open_catalog,  # takes what that takes
 ) -> tuple[Catalog, Catalog | None]:
-    """The clips to train on, and the held-out ones where there are any. The main process opens them first, the others read its records.
-
-    Warns of clips that have fewer than `resolution` pixels a side. Raises InputError where no clips are named or none
-    of them can be used, or one is in both splits.
-    """
+    """The clips to train on, and those held out, if any; the main process opens them first. Warns of small clips. Raises InputError."""
     open_clips = partial(open_clips, min_frames=min_frames, cache_dir=cache_folder(data), show_progress=show_progress)
     with accelerator.main_process_first():
         train, held_out = open_clips(data.train_data_dir, data.train_fileslist), None

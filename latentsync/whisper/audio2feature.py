@@ -91,10 +91,7 @@ class PaddedSamples:
 
 
 def load_whisper_encoder(path: Path) -> AudioEncoder:
-    """Whisper's encoder, in float32 and ready for inference: of a file {"dims", "model_state_dict"} of openai-whisper, or of a folder.
-
-    The folder has the layout of Hugging Face and is read by transformers; nothing is downloaded, no code in it is run. Raises WeightsError.
-    """
+    """Whisper's encoder, float32, of openai-whisper's file or a Hugging Face folder; no download, no code of it. Raises WeightsError."""
     path = Path(path)
     encoder = _from_folder(path) if path.is_dir() else _from_file(path)
     return encoder.float().eval().requires_grad_(False)
@@ -177,10 +174,7 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 class Audio2Feature(nn.Module):
-    """Whisper's encoder as a feature extractor; its context (1500 steps when published) sets the length of a piece.
-
-    `feat_length`: video frames of sound in a window before and after its own frame.
-    """
+    """Whisper's encoder as feature extractor; `feat_length`: video frames of sound in a window before and after its own frame."""
 
     def __init__(self, encoder: AudioEncoder, feat_length: tuple[int, int] = (2, 2)) -> None:
         super().__init__()
@@ -218,10 +212,7 @@ def window_steps(start: int, stop: int, feat_length: tuple[int, int], num_steps:
 
 
 class AudioWindows:
-    """One window of audio features per video frame, for sound of any length at constant memory.
-
-    Sound longer than the encoder's context is encoded in pieces that share a third of it and pass over into each other linearly.
-    """
+    """A window of features per video frame at constant memory: long sound in pieces that share a third, passing over linearly."""
 
     def __init__(self, extractor: Audio2Feature, log_mel: LogMel, fps: Fraction) -> None:
         self.extractor = extractor
