@@ -64,7 +64,6 @@ class EvaluationResults:
 
     @property
     def stand_ins(self) -> list[str]:
-        """What heads every report."""
         return [*self.notices, *doubtful_sync(self.rows)]
 
     @property

@@ -36,12 +36,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("clips")
     for option in options_of(STEPS):
         group.add_argument(f"--{option.name}", type=option.type, default=option.default, help=f"{option.help} (default %(default)s)")
-    group.add_argument(
-        "--skip",
-        default="",
-        metavar="STEPS",
-        help=f"filter steps to skip, separated by commas: {', '.join(FILTERS)}",
-    )
+    group.add_argument("--skip", default="", metavar="STEPS", help=f"filter steps to skip, separated by commas: {', '.join(FILTERS)}")
     group.add_argument("--checkpoints", type=Path, help="folder of weight files (default: checkpoints/ of the project)")
     _add_worker_arguments(parser.add_argument_group("workers"))
     _add_file_arguments(parser.add_argument_group("files"))

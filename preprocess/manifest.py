@@ -153,7 +153,6 @@ class Manifest(contextlib.AbstractContextManager):
         return self.connection.execute(query, values).fetchone()
 
     def begin_run(self, settings: Mapping[str, Any], steps: Sequence[Step]) -> int:
-        """Note a run and its steps; its number."""
         with self.writing() as connection:
             connection.execute("DELETE FROM steps")
             rows = [(step.name, k, step.folder_name, json.dumps(dict(step.settings))) for k, step in enumerate(steps, 1)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from latentsync.errors import InputError, LatentSyncError, OutputError, WeightsError, first_line
-from latentsync.media.files import STAGING_PREFIX, FolderLock
+from latentsync.media.files import STAGING_PREFIX, folder_lock
 from preprocess.manifest import CRASHED, FAILED, TIMED_OUT, Manifest, RawFile, drop_stale, open_manifest, reopen_lost, reopen_rejected
 from preprocess.runner import Executor, PipelineConfig, Run
 from preprocess.step import Rejected, Step, plan_steps
@@ -31,7 +31,7 @@ def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]
     steps = plan_steps(config.steps, output, config.options, config.checkpoints.resolve())
     check_weights(steps)
     check_folders(raw, output, steps)
-    lock = FolderLock(output, ".pipeline-lock", "is in use by another run: wait for its end, or give another --output_dir")
+    lock = folder_lock(output, ".pipeline-lock", "is in use by another run: wait for its end, or give another --output_dir")
     with lock, open_manifest(raw, output, [name for step in steps for name in step.definition.columns]) as manifest:
         if died := manifest.died():
             logger.info("The run before did not come to its end: going on where it stopped")
@@ -43,7 +43,6 @@ def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]
 
 
 def _work(run: Run, make_executor: Callable[[Sequence[Step]], Executor], died: bool) -> None:
-    """Work; note in the manifest how it went, however it went."""
     ending = "interrupted"
     try:
         executor = make_executor(run.steps)

@@ -382,7 +382,6 @@ def serve(connection: mpc.Connection, steps: Sequence[Step], device: str) -> Non
 
 
 def _work(connection: mpc.Connection, task: Task, step: Step, processors: dict[int, ClipProcessor], device: str) -> Result:
-    """Do one task; its step is opened if need be."""
     if task.step not in processors:
         try:
             processors[task.step] = step.open(device)

@@ -51,7 +51,6 @@ class Chunk:
 
     @property
     def numbers(self) -> np.ndarray:
-        """Numbers of the frames that have a face: int k."""
         return np.flatnonzero(self.has_face) + self.start
 
 

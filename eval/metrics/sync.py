@@ -23,7 +23,7 @@ from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import plan_spans
 from latentsync.faces.tracking import CUT_SIDE
 from latentsync.losses.sync import syncnet_frames
-from latentsync.media.audio import AudioSamples, Samples
+from latentsync.media.audio import AudioSamples, Excerpt, Samples
 from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.mel import log_mel, mel_window
@@ -126,24 +126,6 @@ class SyncResult(NamedTuple):
     best: float  # at the offset: the least distance of SyncNet v2, or the largest cosine of a SyncNet of this project
     tracks: int  # faces that were followed and compared
     frames: int  # ... in all
-
-
-class Excerpt:
-    """Samples start..stop of a recording, of which pieces can be had without holding it; silence where the recording does not reach."""
-
-    def __init__(self, samples: Samples, start: int, stop: int) -> None:
-        self._samples, self._start, self._length = samples, start, max(0, stop - start)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, part: slice) -> np.ndarray:
-        """The samples of a slice: float32, or what the recording gives."""
-        start, stop, _ = part.indices(self._length)
-        start, stop = start + self._start, max(start, stop) + self._start
-        found = self._samples[min(max(start, 0), len(self._samples)) : max(stop, 0)]
-        before = min(max(-start, 0), stop - start)
-        return np.pad(found, (before, stop - start - before - len(found)))
 
 
 @contextmanager

@@ -33,7 +33,9 @@ def open_video(path: Path) -> Iterator[decord.VideoReader]:
         yield reader
         del reader
     except _FAILURES as error:
-        raise InputError(f"{path} cannot be decoded ({_reason(error)}): make this clip again") from None
+        line = str(error).strip().split("\n")[0]
+        reason = re.sub(r".*(\.cc:\d+: | vs\. [^)]*\) )", "", line).rstrip(".") or "decord gives no reason"  # without lines of its source
+        raise InputError(f"{path} cannot be decoded ({reason}): make this clip again") from None
 
 
 def read_frames(path: Path, indices: Sequence[int]) -> Tensor:
@@ -56,12 +58,6 @@ def resize_faces(faces: Tensor, resolution: int) -> Tensor:
     planes = rearrange(faces, "f h w c -> f c h w").float()
     planes = F.interpolate(planes, size=(resolution, resolution), mode="bicubic", align_corners=False, antialias=True)
     return rearrange(planes.clamp(0, 255).round().to(torch.uint8), "f c h w -> f h w c").contiguous()
-
-
-def _reason(error: Exception) -> str:
-    """What decord says, without the lines and conditions of its source."""
-    line = str(error).strip().split("\n")[0]
-    return re.sub(r".*(\.cc:\d+: | vs\. [^)]*\) )", "", line).rstrip(".") or "decord gives no reason"
 
 
 def stamp(path: Path) -> str:

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -211,7 +211,6 @@ def read_with_stamps(path: Path) -> tuple[str, ClipProperties]:
 
 
 def _stamps(path: Path) -> str:
-    """Stamps of a clip and of what lies beside it."""
     beside = sidecar(path)
     return f"{stamp(path)} {stamp(beside) if beside.is_file() else '-'}"
 
@@ -253,9 +252,3 @@ def counterpart_path(path: Path) -> Path:
     """Path of the other clip of a counterfactual pair, whichever of the two this is."""
     stem = path.stem.removesuffix(PAIR_SUFFIX) if path.stem.endswith(PAIR_SUFFIX) else path.stem + PAIR_SUFFIX
     return path.with_name(stem + path.suffix)
-
-
-def find_counterparts(clips: Iterable[ClipInfo]) -> dict[Path, ClipInfo]:
-    """Clip -> the other one of its counterfactual pair, for those that have one among the clips."""
-    by_path = {clip.path: clip for clip in clips}
-    return {path: other for path in by_path if (other := by_path.get(counterpart_path(path))) is not None}

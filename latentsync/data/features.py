@@ -58,12 +58,10 @@ class Features:
         self._extractor: Audio2Feature | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the encoder."""
         return self.__dict__ | {"_extractor": None}
 
     @property
     def width(self) -> int:
-        """Width of one token."""
         return self._encoder().width
 
     def window(self, path: Path, start: int, stop: int) -> Tensor:
@@ -73,7 +71,6 @@ class Features:
         return rearrange(states[steps].float(), "f p l d -> f (p l) d")
 
     def _encoder(self) -> Audio2Feature:
-        """This process's encoder, loaded when it is first needed."""
         if self._extractor is None:
             self._extractor = Audio2Feature(load_whisper_encoder(self.encoder_path), self.feat_length)
         return self._extractor

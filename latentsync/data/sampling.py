@@ -205,7 +205,6 @@ class IndexSampler(Sampler[list[SampleIndex]]):
         self._orders: dict[int, np.ndarray] = {}  # epoch -> its order
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
-        """Batch after batch, without end."""
         batch = self.start
         while True:
             first = (batch * self.world + self.rank) * self.batch_size
@@ -213,7 +212,6 @@ class IndexSampler(Sampler[list[SampleIndex]]):
             batch += 1
 
     def index(self, position: int) -> SampleIndex:
-        """The sample at a position."""
         epoch, place = divmod(position, self.num_clips)
         if epoch not in self._orders:
             self._orders = {kept: order for kept, order in self._orders.items() if abs(kept - epoch) < _EPOCHS_KEPT}

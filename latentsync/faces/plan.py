@@ -101,7 +101,6 @@ class PlanBuilder:
         self._covered: list[tuple[int, int]] = []
 
     def add(self, faces: Sequence[Face], is_cut: bool = False) -> None:
-        """The faces of the next frame, and whether a new shot begins with it."""
         if is_cut and self._num_frames > self._shot_start:
             self._end_shot()
         self._tracker.add(self._num_frames, [face for face in faces if is_plausible(face)])

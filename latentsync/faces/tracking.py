@@ -115,7 +115,6 @@ class DissolveFinder:
         return self._tell(self._seen)
 
     def _end(self) -> None:
-        """Settles where a dissolve has its middle."""
         if self._best:
             self._last = self._best[1]
             self._middles.add(self._last)

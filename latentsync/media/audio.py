@@ -48,6 +48,24 @@ class Samples(Protocol):
     def __getitem__(self, key: slice, /) -> np.ndarray: ...
 
 
+class Excerpt:
+    """Samples start..stop of a recording, of which pieces can be had without holding it; silence where the recording does not reach."""
+
+    def __init__(self, samples: Samples, start: int, stop: int) -> None:
+        self._samples, self._start, self._length = samples, start, max(0, stop - start)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        """The samples of a slice: float32, or what the recording gives."""
+        start, stop, _ = part.indices(self._length)
+        start, stop = start + self._start, max(start, stop) + self._start
+        found = self._samples[min(max(start, 0), len(self._samples)) : max(stop, 0)]
+        before = min(max(-start, 0), stop - start)
+        return np.pad(found, (before, stop - start - before - len(found)))
+
+
 def fill_holes(stream: AudioStream) -> str:
     """ffmpeg filters from the decoded frames of a track, with the file's time stamps (`-copyts`), to its time line at its sample rate."""
     return f"{_place(stream)},aresample={stream.sample_rate}:{_FILL}"
@@ -179,7 +197,6 @@ class AudioSamples:
         return status, child
 
     def _tell_faults(self, seconds: float, status: int, child: Child) -> None:
-        """Holes, clocks that are not steady, an end that comes too early."""
         if self.holes:
             places = ", ".join(f"{duration:.2f} s at {start:.2f} s" for start, duration in self.holes[:_NAMED_HOLES])
             more = ", ..." if len(self.holes) > _NAMED_HOLES else ""

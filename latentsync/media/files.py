@@ -249,21 +249,18 @@ def _why(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
-class FolderLock:
-    """A context manager that keeps a second work out of a folder by a file `name`; `busy` is said after the folder's name."""
-
-    def __init__(self, folder: Path, name: str, busy: str) -> None:
-        self._folder, self._busy, self._lock = folder, busy, FileLock(folder / name, blocking=False)
-
-    def __enter__(self) -> None:
-        """Raises InputError where another holds the folder, OutputError where it cannot be written."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout:
-            raise InputError(f"{self._folder} {self._busy}") from None
-        except OSError as error:
-            raise OutputError(f"cannot write into {self._folder}: {_why(error)}") from None
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+@contextlib.contextmanager
+def folder_lock(folder: Path, name: str, busy: str) -> Iterator[None]:
+    """Keep a second work out of a folder, which is made, by a file `name`; `busy`: what is said of it. Raises InputError, OutputError."""
+    lock = FileLock(folder / name, blocking=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"{folder} {busy}") from None
+    except OSError as error:
+        raise OutputError(f"cannot write into {folder}: {_why(error)}") from None
+    try:
+        yield
+    finally:
+        lock.release()

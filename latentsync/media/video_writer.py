@@ -293,7 +293,6 @@ class VideoWriter:
                 raise
 
     def _encode(self, frame: np.ndarray) -> None:
-        """Runs on the writer's thread: one frame into the encoder's pipe."""
         if any(self._pad):
             frame = np.pad(frame, ((0, self._pad[0]), (0, self._pad[1]), (0, 0)), mode="edge")  # h w c
         try:

@@ -260,14 +260,6 @@ def _difference_hash(values: np.ndarray, grid: tuple[int, int]) -> int:
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
 
 
-def duplicates(splits: Sequence[ExaminedSplit]) -> tuple[list[list[Path]], list[list[Path]]]:
-    """Over all splits: groups of equal files, and pairs of clips that show the same in another encoding. Raises InputError."""
-    exact = _exact_duplicates(dict.fromkeys(clip.path for split in splits for clip in split.catalog.clips))
-    copies = {path for group in exact for path in group}
-    near = _near_duplicates({clip.path: clip for split in splits for clip in split.measured}.values())
-    return exact, [pair for pair in near if not copies.issuperset(pair)]
-
-
 def _near_duplicates(clips: Iterable[ClipMeasures]) -> list[list[Path]]:
     """Pairs (a first one, another one) of clips of the same sound and picture, whatever their encoding; silent clips are left out."""
     buckets: dict[tuple[int, int], list[ClipMeasures]] = defaultdict(list)
@@ -512,7 +504,10 @@ def _shown(resolution: int, split: ExaminedSplit) -> Lines:
 
 
 def _copies(splits: Sequence[ExaminedSplit]) -> Lines:
-    exact, near = duplicates(splits)
+    exact = _exact_duplicates(dict.fromkeys(clip.path for split in splits for clip in split.catalog.clips))
+    copies = {path for group in exact for path in group}
+    near = _near_duplicates({clip.path: clip for split in splits for clip in split.measured}.values())
+    near = [pair for pair in near if not copies.issuperset(pair)]
     clips = sum(len(split.catalog) for split in splits)
     held = {clip.path for split in splits[1:] for clip in split.catalog.clips}
     both = sorted(held.intersection(clip.path for clip in splits[0].catalog.clips))

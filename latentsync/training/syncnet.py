@@ -119,7 +119,6 @@ class SyncNetStep:
         self.lower_half, self.codec, self.seed = lower_half, codec, seed
 
     def __call__(self, model: nn.Module, batch: SyncNetBatch) -> Losses:
-        """The losses of a batch, each a scalar."""
         output = model(self.view(batch), batch.mel)
         trainee = getattr(model, "module", model)  # distributed training wraps the network
         return {name: loss(trainee, output, batch) for name, loss in LOSSES.items() if name in self.wanted}
@@ -158,7 +157,6 @@ class ChanceWatch:
         self._recent: deque[float] = deque(maxlen=RECENT)
 
     def __call__(self, step: int, losses: Mapping[str, float]) -> str | None:
-        """A sentence at the step `after`, if there is cause for one."""
         self._recent.append(losses[SYNC])
         mean = sum(self._recent) / len(self._recent)
         if step != self.after or mean < CHANCE - STUCK:

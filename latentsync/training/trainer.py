@@ -30,7 +30,7 @@ from latentsync.config import CkptConfig, OptimizerConfig, RunConfig, TrainingCo
 from latentsync.data.clip_index import Catalog, open_catalog
 from latentsync.data.sampling import Batch, ClipDataset, IndexSampler, fixed_batches, make_loader
 from latentsync.errors import ConfigError, InputError, LatentSyncError, OutOfMemoryError, first_line
-from latentsync.media.files import FolderLock, write_text
+from latentsync.media.files import folder_lock, write_text
 from latentsync.models.vae import LatentCodec, load_vae
 from latentsync.training.checkpoint import CONFIG_FILE, KILLED, CheckpointStore, Position, check_config, loader_was_killed
 from latentsync.training.logging import TRAINING, VALIDATION, History, draw_chart
@@ -64,7 +64,7 @@ def train(config: TrainingConfig, build: "Callable[[Any, Accelerator, bool], Tra
         for name in ("latentsync.training.trainer", "latentsync.data.features"):  # clips that only this process reads
             logging.getLogger(name).setLevel(logging.WARNING)
     in_use = "is in use by another training: wait for it, or set another data.train_output_dir"
-    with FolderLock(folder, LOCK_FILE, in_use) if is_main else contextlib.nullcontext():
+    with folder_lock(folder, LOCK_FILE, in_use) if is_main else contextlib.nullcontext():
         if is_main:
             check_config(config, folder)
         task = build(config, accelerator, not options.quiet)
@@ -119,7 +119,7 @@ class Trainer:
         self.position = Position()
         self.history: History | None = None
         self._recent: list[dict[str, float]] = []  # values of the steps since the last point of the history
-        self._problems, self._lost_steps, self._waiting = Problems(), 0, 0.0
+        self._told, self._lost_steps, self._waiting = set[str](), 0, 0.0
         self._saved: int | None = None  # step of the last checkpoint of this run
         if accelerator.state.deepspeed_plugin is not None:
             accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = self.batch_size
@@ -187,7 +187,7 @@ class Trainer:
             batch = next(batches)
         except LatentSyncError as error:  # of a loading process: wrapped in its whole trace
             raise type(error)(last_line(str(error))) from error
-        self._problems.tell(batch.problems)
+        warn_once(batch.problems, self._told)
         return batch
 
     def _step(self, batches: Iterator[Batch], received: Sequence[int]) -> tuple[dict[str, float], bool]:
@@ -214,7 +214,7 @@ class Trainer:
         self._waiting += (timing["waiting"] - self._waiting) / STARVED_STEPS
         if self._waiting > STARVED and self.position.step > STARVED_STEPS:
             advice = "raise data.num_workers, or put data.cache_dir on a faster disk."
-            self._problems.tell([f"The training waits for data more than {STARVED:.0%} of the time: {advice}"])
+            warn_once([f"The training waits for data more than {STARVED:.0%} of the time: {advice}"], self._told)
         self._record(losses, timing if grad_norm is None else {"grad_norm": grad_norm, **timing})
         return losses, stopped > 0
 
@@ -272,14 +272,12 @@ class Trainer:
             logger.warning("%s", advice)
 
     def _log_means(self) -> None:
-        """Add the means of the steps since the last point to the history."""
         if self.history is not None and self._recent:
             means = {name: fmean(values[name] for values in self._recent if name in values) for name in self._recent[0]}
             self.history.add(self.position.step, TRAINING, means)
             self._recent = []
 
     def _save(self) -> None:
-        """Write a checkpoint; called on all processes."""
         self._log_means()
         self.store.save(self.accelerator, self.position, self._published())
         self._saved = self.position.step
@@ -344,7 +342,6 @@ class EMA:
         return self._ema is not None
 
     def update(self) -> None:
-        """Take a step of the optimizer into account."""
         if self._ema is not None:
             self._ema.step(self.parameters)
 
@@ -362,7 +359,6 @@ class EMA:
             self._ema.restore(self.parameters)
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
         return {} if self._ema is None else self._ema.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -395,18 +391,12 @@ def stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-class Problems:
-    """Warnings about clips that could not be read, each given once."""
-
-    def __init__(self) -> None:
-        self._told: set[str] = set()
-
-    def tell(self, problems: Iterable[str]) -> None:
-        """Warn of those that are new."""
-        for problem in problems:
-            if problem not in self._told:
-                self._told.add(problem)
-                logger.warning("%s", problem)
+def warn_once(problems: Iterable[str], told: set[str]) -> None:
+    """Warn of problems that are not among those `told` before, such as clips that cannot be read."""
+    for problem in dict.fromkeys(problems):
+        if problem not in told:
+            logger.warning("%s", problem)
+    told.update(problems)
 
 
 class BatchValidator:
@@ -416,13 +406,13 @@ class BatchValidator:
 
     def __init__(self, batches: Iterable[Batch], step: Any = None) -> None:
         self.batches, self.step = batches, step
-        self._problems = Problems()
+        self._told: set[str] = set()  # warnings
 
     def batches_for(self, model: nn.Module) -> Iterator[Any]:
         """The batches on the network's device, with a warning for each clip that cannot be read."""
         device = next(model.parameters()).device
         for batch in self.batches:
-            self._problems.tell(batch.problems)
+            warn_once(batch.problems, self._told)
             yield batch.to(device)
 
     def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:

@@ -240,7 +240,6 @@ class UNetValidator(BatchValidator):
 
 
 def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
-    """The published file of a denoiser."""
     return {"global_step": step, "state_dict": {name: value.contiguous() for name, value in weights.items()}}
 
 

@@ -17,7 +17,7 @@ from whisper.model import AudioEncoder, ModelDimensions, Whisper
 
 from latentsync.constants import VIDEO_FPS, WHISPER_HOP_LENGTH, WHISPER_MEL_PER_STEP, WHISPER_STEPS_PER_SECOND
 from latentsync.errors import WeightsError
-from latentsync.media.audio import Samples
+from latentsync.media.audio import Excerpt, Samples
 from latentsync.weights import file_sha256, load_strict, read_checkpoint
 
 COLUMNS_PER_PASS = 6000  # one minute of sound at a time while the loudest moment is sought
@@ -71,23 +71,15 @@ class LogMel:
         missing = max(half - first, 0), max(last + half - total, 0)
         reach = max(*missing, 1) + 1  # mirroring needs one sample more than it adds
         low, high = min(low, total - reach), max(high, reach)
-        return F.pad(torch.from_numpy(self.samples[low:high])[None], missing, mode="reflect")[0]
+        sound = torch.from_numpy(np.asarray(self.samples[low:high], dtype=np.float32))
+        return F.pad(sound[None], missing, mode="reflect")[0]
 
 
-class PaddedSamples:
+class PaddedSamples(Excerpt):
     """Samples that go on with digital silence up to a length of `total`; longer ones stay as they are."""
 
     def __init__(self, samples: Samples, total: int) -> None:
-        self.samples = samples
-        self.total = max(total, len(samples))
-
-    def __len__(self) -> int:
-        return self.total
-
-    def __getitem__(self, key: slice) -> np.ndarray:
-        start, stop, _ = key.indices(self.total)
-        sound = np.asarray(self.samples[start : min(stop, len(self.samples))], dtype=np.float32)
-        return np.pad(sound, (0, stop - start - len(sound)))
+        super().__init__(samples, 0, max(total, len(samples)))
 
 
 def load_whisper_encoder(path: Path) -> AudioEncoder:

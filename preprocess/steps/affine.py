@@ -47,7 +47,6 @@ class Affine:
     device: str
 
     def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
-        """Writes R x R pixels."""
         from latentsync.faces.plan import plan_spans
 
         source, recording = VideoReader(clip.path), open_recording(clip.path)
