@@ -88,7 +88,10 @@ class EvaluationResults:
         return [*notes, *(f"{case}: {warning}" for case, found in self.warnings.items() for warning in found)]
 
     def as_json(self) -> dict[str, Any]:
-        digests = self.pairs.checksums
+        digests, versions = self.pairs.checksums, {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
+        for package in PACKAGES:
+            with suppress(metadata.PackageNotFoundError):
+                versions[package] = metadata.version(package)
         cases = {
             case.name: {
                 "kind": case.kind,
@@ -105,7 +108,7 @@ class EvaluationResults:
             "stand_ins": self.stand_ins,
             "settings": dict(self.settings),
             "weights": dict(self.weights),
-            "versions": versions(),
+            "versions": versions,
             "pairs": [
                 {"name": pair.name, "kind": pair.kind, "source": digests[str(pair.source)], "audio": digests[str(pair.audio)]}
                 for pair in self.pairs.pairs
@@ -137,14 +140,6 @@ def write_report(results: EvaluationResults, folder: Path, clips: int) -> str:
     )
     write_text(folder / "report.html", page)
     return text
-
-
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
-    for package in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
 
 
 def tables(rows: Sequence[SummaryRow]) -> list[tuple[str, list[tuple[str, ...]]]]:

@@ -51,6 +51,7 @@ class Chunk:
 
     @property
     def numbers(self) -> np.ndarray:
+        """Numbers of the frames that have a face: int k."""
         return np.flatnonzero(self.has_face) + self.start
 
 

@@ -99,11 +99,7 @@ class VideoReader:
         return tuple(found)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Yield the frames [start, stop) (uint8 h w 3, RGB, fresh arrays), or to the end when `stop` is None: those of one whole pass.
-
-        Fewer when the file ends before; one that cannot be decoded to its end gives what there is, logs that and notes it in `problem`.
-        Raises InputError when not one frame can be decoded. Closing the iterator ends ffmpeg.
-        """
+        """Frames [start, stop), uint8 h w 3 RGB, fresh; fewer where the file ends or breaks (see `problem`). Raises InputError: none."""
         if start < 0:
             raise ValueError(f"frames start at 0, not at {start}")
         if stop is not None and stop <= start:

@@ -58,21 +58,15 @@ class LogMel:
         return (floored + 4.0) / 4.0
 
     def _log_power(self, start: int, stop: int) -> torch.Tensor:
-        samples = self._samples_around(start * WHISPER_HOP_LENGTH, (stop - 1) * WHISPER_HOP_LENGTH)
-        window = torch.hann_window(N_FFT)
-        spectrum = torch.stft(samples, N_FFT, WHISPER_HOP_LENGTH, window=window, center=False, return_complex=True)
+        half, total = N_FFT // 2, len(self.samples)
+        first, last = start * WHISPER_HOP_LENGTH, (stop - 1) * WHISPER_HOP_LENGTH  # samples that the columns are centred on
+        missing = max(half - first, 0), max(last + half - total, 0)  # the recording is mirrored at its ends
+        reach = max(*missing, 1) + 1  # mirroring needs one sample more than it adds
+        sound = self.samples[min(max(first - half, 0), total - reach) : max(min(last + half, total), reach)]
+        padded = F.pad(torch.from_numpy(np.asarray(sound, dtype=np.float32))[None], missing, mode="reflect")[0]
+        spectrum = torch.stft(padded, N_FFT, WHISPER_HOP_LENGTH, window=torch.hann_window(N_FFT), center=False, return_complex=True)
         power = mel_filters(spectrum.device, self.n_mels) @ (spectrum.abs() ** 2)  # m t
         return torch.clamp(power, min=SMALLEST_POWER).log10()
-
-    def _samples_around(self, first: int, last: int) -> torch.Tensor:
-        """The samples that columns centred on `first` to `last` see; the recording is mirrored at its ends."""
-        half, total = N_FFT // 2, len(self.samples)
-        low, high = max(first - half, 0), min(last + half, total)
-        missing = max(half - first, 0), max(last + half - total, 0)
-        reach = max(*missing, 1) + 1  # mirroring needs one sample more than it adds
-        low, high = min(low, total - reach), max(high, reach)
-        sound = torch.from_numpy(np.asarray(self.samples[low:high], dtype=np.float32))
-        return F.pad(sound[None], missing, mode="reflect")[0]
 
 
 class PaddedSamples(Excerpt):
