@@ -181,23 +181,18 @@ class Trainer:
         sampler = IndexSampler(len(self.task.dataset), seed=self.run.seed, batch_size=self.batch_size, rank=rank, world=world, start=start)
         return make_loader(self.task.dataset, sampler, self.config.data.num_workers, self.accelerator.device.type == "cuda")
 
-    def _next(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch, with a warning for each clip that cannot be read. Raises LatentSyncError where no clip can be read any more."""
-        try:
-            batch = next(batches)
-        except LatentSyncError as error:  # of a loading process: wrapped in its whole trace
-            raise type(error)(last_line(str(error))) from error
-        warn_once(batch.problems, self._told)
-        return batch
-
     def _step(self, batches: Iterator[Batch], received: Sequence[int]) -> tuple[dict[str, float], bool]:
-        """One step of the optimizer: the losses over all processes, and whether any of them received a signal to stop."""
+        """One step of the optimizer: losses over all processes, whether any received a signal to stop. LatentSyncError: no clip is read."""
         start, waited, passes = time.monotonic(), 0.0, self.run.gradient_accumulation_steps
         sums: dict[str, float] = {}
         clips: set[int] = set()
         for _ in range(passes):
             before = time.monotonic()
-            batch = self._next(batches)
+            try:
+                batch = next(batches)
+            except LatentSyncError as error:  # of a loading process: wrapped in its whole trace
+                raise type(error)(last_line(str(error))) from error
+            warn_once(batch.problems, self._told)
             waited += time.monotonic() - before
             clips.update(batch.clip.tolist())
             losses, grad_norm = self._forward_backward(batch)
