@@ -156,9 +156,7 @@ def tables(rows: Sequence[SummaryRow]) -> list[tuple[str, list[tuple[str, ...]]]
     return [(title, cells) for title, cells in found.items() if cells]
 
 
-class Mark(NamedTuple):
-    """One video in a figure."""
-
+class Mark(NamedTuple):  # one video in a figure
     case: str
     generated: float
     reference: float | None
