@@ -16,6 +16,7 @@ from scipy.io import wavfile
 from torch import Tensor
 
 from embedded.landmarks import pearson, read_labels
+from embedded.talking_heads.aligned import align_known, on_face
 from eval.estimates import NONE, Estimate, bootstrap, json_value, markdown_table, mean, ratio, share
 from eval.inference_videos import add_model_arguments
 from eval.metrics.image import appearance_distance, decibels, mouths
@@ -26,7 +27,7 @@ from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.data.clip_index import PAIR_SUFFIX, counterpart_path
 from latentsync.data.sampling import SYNCNET_LENGTHS, choose_syncnet, generator
 from latentsync.errors import ConfigError, InputError, OutputError, WeightsError
-from latentsync.faces.alignment import align_known, on_face, warp_faces
+from latentsync.faces.alignment import warp_faces
 from latentsync.losses.landmarks import LandmarkLoss
 from latentsync.losses.lpips import load_lpips
 from latentsync.losses.sync import IN_SYNC

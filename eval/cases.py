@@ -62,11 +62,7 @@ def find_videos(place: Path) -> list[Path]:
 
 
 def make_pairs(videos: Sequence[Path], kinds: Sequence[Kind], seed: int) -> PairList:
-    """The pairs of some videos: each with its own sound, each with another's, or both.
-
-    Videos stand in a ring, shuffled by the seed, and each gets the sound of the next one that has any: never its own, and no sound
-    serves twice where all have one. Raises InputError where no pair is left.
-    """
+    """Pairs of videos with their own sound or the next one's in a ring shuffled by the seed, never twice. Raises InputError: no pair."""
     has_sound, refused = {}, {}
     for video in videos:
         try:

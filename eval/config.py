@@ -66,7 +66,7 @@ class MeasuresConfig:
 
 @dataclass
 class ReportConfig:
-    """What is left behind."""
+    """The folder of results and what the report shows."""
 
     folder: Path | None = None  # for everything
     clips: int = 6  # side by side videos in the report: the worst of each metric in turn
@@ -75,8 +75,6 @@ class ReportConfig:
 
 @dataclass
 class EvaluationConfig:
-    """One evaluation."""
-
     data: PairsConfig = field(default_factory=PairsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)

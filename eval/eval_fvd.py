@@ -134,7 +134,6 @@ def to_json(metric: "SetMetric", features: dict[str, list[np.ndarray]], failed: 
 
 
 def to_markdown(metric: "SetMetric", content: dict[str, Any]) -> str:
-    """The table, by the content of the JSON file."""
     digits, halves = metric.columns[0].digits, content["real_halves"]
     real, generated = ([str(content["sets"][side][key]) for key in ("videos", "features")] for side in SIDES)
     distance = Estimate(content["value"], *content["interval"], 0).text(digits)

@@ -16,7 +16,7 @@ import numpy as np
 from eval.estimates import NONE, Estimate, markdown_table, mean
 from latentsync.cli import CODES, TEMP_DIR, accept_published, run_command
 from latentsync.errors import InputError, StalledError, WeightsError
-from latentsync.media.files import FolderLock, read_record, staged, walk_media, write_json, write_text
+from latentsync.media.files import folder_lock, read_record, staged, walk_media, write_json, write_text
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from eval.metrics.sync import SyncMetric
@@ -111,7 +111,6 @@ def measure_videos(videos: dict[str, Path], metric: "SyncMetric", output_dir: Pa
 
 
 def to_json(metric: "SyncMetric", videos: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The rows of the videos with their means and medians."""
     measured, summary = [video for video in videos if "reason" not in video], {}
     for name in (column.name for column in metric.columns) if measured else ():
         values = [video[name] for video in measured]
@@ -181,7 +180,7 @@ def run(parsed: argparse.Namespace) -> None:
     busy = "is in use by another measurement: wait for its end, or give another --output_dir"
     with ExitStack() as stack:
         folder = parsed.output_dir or Path(stack.enter_context(TemporaryDirectory(prefix="latentsync-")))
-        stack.enter_context(FolderLock(folder, ".sync-lock", busy))
+        stack.enter_context(folder_lock(folder, ".sync-lock", busy))
         content = to_json(metric, measure_videos(videos, metric, folder))
         write_json(folder / "sync.json", content)
         write_text(folder / "sync.md", table := to_markdown(metric, content))

@@ -86,7 +86,6 @@ class Pairs:
         return (self.cosines > threshold) == self.labels
 
     def estimates(self) -> dict[str, Estimate | None]:
-        """Accuracy and its controls."""
         places = np.unique(self.clips, return_inverse=True)[1]
         shuffled = np.random.default_rng(SEED).permutation(self.labels)
         return {

@@ -64,7 +64,6 @@ class EvaluationResults:
 
     @property
     def stand_ins(self) -> list[str]:
-        """What heads every report."""
         return [*self.notices, *doubtful_sync(self.rows)]
 
     @property
@@ -89,7 +88,10 @@ class EvaluationResults:
         return [*notes, *(f"{case}: {warning}" for case, found in self.warnings.items() for warning in found)]
 
     def as_json(self) -> dict[str, Any]:
-        digests = self.pairs.checksums
+        digests, versions = self.pairs.checksums, {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
+        for package in PACKAGES:
+            with suppress(metadata.PackageNotFoundError):
+                versions[package] = metadata.version(package)
         cases = {
             case.name: {
                 "kind": case.kind,
@@ -106,7 +108,7 @@ class EvaluationResults:
             "stand_ins": self.stand_ins,
             "settings": dict(self.settings),
             "weights": dict(self.weights),
-            "versions": versions(),
+            "versions": versions,
             "pairs": [
                 {"name": pair.name, "kind": pair.kind, "source": digests[str(pair.source)], "audio": digests[str(pair.audio)]}
                 for pair in self.pairs.pairs
@@ -140,14 +142,6 @@ def write_report(results: EvaluationResults, folder: Path, clips: int) -> str:
     return text
 
 
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
-    for package in PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
-
-
 def tables(rows: Sequence[SummaryRow]) -> list[tuple[str, list[tuple[str, ...]]]]:
     """Title and cells, see `HEADER`, of the table of each kind of case that has rows."""
     found: dict[str, list[tuple[str, ...]]] = {title: [] for title in TITLES.values()}
@@ -162,9 +156,7 @@ def tables(rows: Sequence[SummaryRow]) -> list[tuple[str, list[tuple[str, ...]]]
     return [(title, cells) for title, cells in found.items() if cells]
 
 
-class Mark(NamedTuple):
-    """One video in a figure."""
-
+class Mark(NamedTuple):  # one video in a figure
     case: str
     generated: float
     reference: float | None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from latentsync.cli import CODES, run_command
 from latentsync.config import dump_config
 from latentsync.errors import ConfigError, InputError, OutputError, WeightsError, reason_of
-from latentsync.media.files import FolderLock
+from latentsync.media.files import folder_lock
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from eval.config import EvaluationConfig
@@ -89,7 +89,7 @@ def run(parsed: argparse.Namespace) -> None:
         return
     if parsed.limit is not None and parsed.limit < 1:
         raise InputError(f"--limit is {parsed.limit}: give 1 or more, or leave it out")
-    with FolderLock(config.output.folder, ".evaluation.lock", BUSY):
+    with folder_lock(config.output.folder, ".evaluation.lock", BUSY):
         subject = open_subject(config, config.output.folder)
         metrics = load_metrics(config.measures, config.model.device, config.model.detector, subject.settings.get("mask", "mask"))
         print(evaluate(config, parsed.limit, subject, metrics), end="")

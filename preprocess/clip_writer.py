@@ -46,10 +46,7 @@ def whole_sound(frames: int) -> str:
 
 
 def write_clip(target: Path, streams: Iterable[Any], options: dict[str, Any], frames: Iterable[np.ndarray] = ()) -> None:
-    """Have ffmpeg write `target` whole or not at all: streams (picture before sound); `frames` uint8 h w 3 go to its standard input.
-
-    Raises OutputError where the disk is full or the folder cannot be written, LatentSyncError where ffmpeg gave up.
-    """
+    """Have ffmpeg write `target` whole, of streams (picture first) and `frames` uint8 h w 3. Raises OutputError (disk), LatentSyncError."""
     with staged(target) as temporary:
         node = ffmpeg.output(*streams, file_url(temporary), **_PLAIN, **options)
         child = Child(["ffmpeg", *QUIET, *ffmpeg.get_args(node, overwrite_output=True)], feed=True)
@@ -137,10 +134,7 @@ def open_recording(path: Path) -> SourceRecording:
 
 
 def cut(recording: SourceRecording, start: int, stop: int, target: Path, sound_start: int | None = None) -> None:
-    """Write the frames start..stop (half open) and their sound, or the sound from frame `sound_start` on, then silence if need be.
-
-    A cut that leaves everything as it is becomes a second name of the same file. Raises OutputError, LatentSyncError.
-    """
+    """Write frames start..stop, sound from `sound_start` on; a whole clip is linked or copied. Raises OutputError, LatentSyncError."""
     count, sound_start = stop - start, start if sound_start is None else sound_start
     if (start, stop, sound_start) == (0, recording.frames, 0) and recording.samples == count * SAMPLES_PER_FRAME:
         place(recording.path, target)

@@ -36,20 +36,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     group = parser.add_argument_group("clips")
     for option in options_of(STEPS):
         group.add_argument(f"--{option.name}", type=option.type, default=option.default, help=f"{option.help} (default %(default)s)")
-    group.add_argument(
-        "--skip",
-        default="",
-        metavar="STEPS",
-        help=f"filter steps to skip, separated by commas: {', '.join(FILTERS)}",
-    )
+    group.add_argument("--skip", default="", metavar="STEPS", help=f"filter steps to skip, separated by commas: {', '.join(FILTERS)}")
     group.add_argument("--checkpoints", type=Path, help="folder of weight files (default: checkpoints/ of the project)")
-    _add_worker_arguments(parser.add_argument_group("workers"))
-    _add_file_arguments(parser.add_argument_group("files"))
-    accept_published(parser, TEMP_DIR)
-    return parser.parse_args(arguments)
-
-
-def _add_worker_arguments(group: "argparse._ArgumentGroup") -> None:
+    group = parser.add_argument_group("workers")
     group.add_argument(
         *("--workers", "--total_num_workers"),
         type=int,
@@ -64,9 +53,7 @@ def _add_worker_arguments(group: "argparse._ArgumentGroup") -> None:
     group.add_argument("--ray_address", help='address of the Ray cluster, such as "auto" (default: one is started on this machine)')
     group.add_argument("--timeout", type=float, default=1800.0, help="seconds that a step may spend on one clip (default %(default)s)")
     group.add_argument("--try_again", action="store_true", help="repeat clips that timed out or crashed")
-
-
-def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
+    group = parser.add_argument_group("files")
     group.add_argument("--limit", type=int, help="only the first LIMIT raw files")
     group.add_argument("--delete_broken", action="store_true", help="delete raw files that cannot be decoded (default: kept)")
     kept = group.add_mutually_exclusive_group()
@@ -74,6 +61,8 @@ def _add_file_arguments(group: "argparse._ArgumentGroup") -> None:
     kept.add_argument("--remove_intermediate", action="store_true", help="delete the files of a step once the next step has used them")
     group.add_argument("--report_only", action="store_true", help="process nothing; print the table and write the report")
     group.add_argument("--quiet", action="store_true", help="warnings and errors only, no progress line")
+    accept_published(parser, TEMP_DIR)
+    return parser.parse_args(arguments)
 
 
 def check(arguments: argparse.Namespace) -> None:

@@ -30,10 +30,7 @@ _LARGE = 0.8  # share of all clips in one group that is worth a warning
 
 
 def read_condition(text: str) -> Condition:
-    """Read "fact sign value", such as "confidence>=4"; a clip without the fact, or with another kind of value, does not fulfil it.
-
-    Raises InputError.
-    """
+    """Read "fact sign value", such as "confidence>=4"; clips without it, or with another kind, do not fulfil it. Raises InputError."""
     match = _CONDITION.match(text)
     if match is None:
         raise InputError(f"--where {text!r} is no comparison: write a fact, a sign and a value, such as 'confidence>=4'")

@@ -61,10 +61,7 @@ class RawFile:
 
 
 def open_manifest(raw: Path, output: Path, columns: Iterable[str]) -> "Manifest":
-    """Open the manifest of an output folder to write; it is made, and missing `columns` of facts are added and filled.
-
-    Raises InputError where it is no manifest or that of another input folder than `raw`, OutputError where it cannot be written.
-    """
+    """Open or make the manifest of an output folder, with all `columns`. Raises InputError: it is another's; OutputError: the disk."""
     path, relative = output / MANIFEST_NAME, Path(os.path.relpath(raw, output)).as_posix()
     connection = _connect(path, "mode=rwc")
     try:
@@ -156,7 +153,6 @@ class Manifest(contextlib.AbstractContextManager):
         return self.connection.execute(query, values).fetchone()
 
     def begin_run(self, settings: Mapping[str, Any], steps: Sequence[Step]) -> int:
-        """Note a run and its steps; its number."""
         with self.writing() as connection:
             connection.execute("DELETE FROM steps")
             rows = [(step.name, k, step.folder_name, json.dumps(dict(step.settings))) for k, step in enumerate(steps, 1)]

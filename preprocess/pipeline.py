@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from latentsync.errors import InputError, LatentSyncError, OutputError, WeightsError, first_line
-from latentsync.media.files import STAGING_PREFIX, FolderLock
+from latentsync.media.files import STAGING_PREFIX, folder_lock
 from preprocess.manifest import CRASHED, FAILED, TIMED_OUT, Manifest, RawFile, drop_stale, open_manifest, reopen_lost, reopen_rejected
 from preprocess.runner import Executor, PipelineConfig, Run
 from preprocess.step import Rejected, Step, plan_steps
@@ -26,15 +26,12 @@ NO_MEDIA = frozenset(  # endings of files that are no video for certain: passed 
 
 
 def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]], Executor]) -> None:
-    """Process what is not done yet; the results, the manifest among them, lie in the output folder.
-
-    Raises InputError (folders, options, another run), WeightsError, OutputError; LatentSyncError where a step cannot work at all.
-    """
+    """Process what is not done yet, into the output folder. Raises InputError, WeightsError, OutputError, LatentSyncError."""
     raw, output = config.input.resolve(), config.output.resolve()
     steps = plan_steps(config.steps, output, config.options, config.checkpoints.resolve())
     check_weights(steps)
     check_folders(raw, output, steps)
-    lock = FolderLock(output, ".pipeline-lock", "is in use by another run: wait for its end, or give another --output_dir")
+    lock = folder_lock(output, ".pipeline-lock", "is in use by another run: wait for its end, or give another --output_dir")
     with lock, open_manifest(raw, output, [name for step in steps for name in step.definition.columns]) as manifest:
         if died := manifest.died():
             logger.info("The run before did not come to its end: going on where it stopped")
@@ -46,7 +43,6 @@ def run_pipeline(config: PipelineConfig, make_executor: Callable[[Sequence[Step]
 
 
 def _work(run: Run, make_executor: Callable[[Sequence[Step]], Executor], died: bool) -> None:
-    """Work; note in the manifest how it went, however it went."""
     ending = "interrupted"
     try:
         executor = make_executor(run.steps)

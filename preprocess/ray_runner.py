@@ -50,10 +50,7 @@ class _RaySlot:
 
 
 class RayExecutor(Executor):
-    """Actors of a Ray cluster at an address (None: started here); one whose machine goes away is replaced, and its clip is tried again.
-
-    `workers` take a processor each (0: all of them), `gpu_workers` share the GPUs (0: one for each; without GPUs the others do all).
-    """
+    """Actors at an address (None: started here), replaced when lost; `workers` 0: all processors, `gpu_workers` 0: one for each GPU."""
 
     def __init__(self, steps: Sequence[Step], workers: int, gpu_workers: int, address: str | None, timeout: float) -> None:
         self._join(address)

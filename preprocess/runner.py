@@ -72,6 +72,7 @@ class Task:
     clip: ClipFile
 
 
+# The step says that it cannot work, its process ended or was ended, its machine went away, its models could not be loaded.
 Failure = Literal["failed", "crashed", "timed out", "lost", "not opened"]
 _TRIES = {"crashed": 2, "lost": 4, "not opened": 2}  # how often a clip is tried in all; other failures are final
 _REASONS = {"crashed": CRASHED, "lost": CRASHED, "timed out": TIMED_OUT, "failed": FAILED}
@@ -79,11 +80,7 @@ _REASONS = {"crashed": CRASHED, "lost": CRASHED, "timed out": TIMED_OUT, "failed
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a task.
-
-    A failure is "failed" where the step said that it cannot work, "crashed" where its process ended, "timed out" where that was ended,
-    "lost" where its machine went away, "not opened" where the step could not even load its models.
-    """
+    """What became of a task."""
 
     task: Task
     outcome: Outcome  # of the step for the clip; nothing where it failed
@@ -122,10 +119,7 @@ class Executor:
 
 
 class Run:
-    """One run of the pipeline; memory does not grow with the number of clips, since those that wait are rows of the manifest.
-
-    The raw files of `scan` are found as they are wanted; InputError at the first where the folder cannot be read.
-    """
+    """One run; waiting clips are rows of the manifest, raw files of `scan` are found as wanted. Raises InputError where they cannot be."""
 
     def __init__(self, manifest: Manifest, steps: Sequence[Step], scan: Iterator[RawFile], config: PipelineConfig) -> None:
         self.manifest, self.steps, self.config = manifest, list(steps), config
@@ -142,7 +136,7 @@ class Run:
 
     def close(self, ending: str) -> None:
         progress = self._progress
-        progress.close()
+        progress.bar.close()
         numbers = {"seconds": progress.seconds, "works": progress.works, "raw_hours": progress.raw_hours, "cpu_idle": progress.cpu_idle}
         self.manifest.end_run(self._number, ending, **numbers)
 
@@ -270,10 +264,7 @@ class _Slot:
 
 
 class LocalExecutor(Executor):
-    """Processes started by spawn, each when it is first needed; one that dies or is ended is replaced with the next task.
-
-    One process for each of `devices` does the steps with networks; where there are none, the `workers` do all steps.
-    """
+    """Processes by spawn, replaced when they die; one for each of `devices` has the steps with networks, else `workers` do all steps."""
 
     def __init__(self, steps: Sequence[Step], workers: int, devices: Sequence[str], timeout: float) -> None:
         super().__init__(steps, [_Slot("cpu") for _ in range(workers)], [_Slot(device) for device in devices], timeout)
@@ -388,7 +379,6 @@ def serve(connection: mpc.Connection, steps: Sequence[Step], device: str) -> Non
 
 
 def _work(connection: mpc.Connection, task: Task, step: Step, processors: dict[int, ClipProcessor], device: str) -> Result:
-    """Do one task; its step is opened if need be."""
     if task.step not in processors:
         try:
             processors[task.step] = step.open(device)
@@ -467,7 +457,7 @@ class PipelineProgress:
         self._start, self._cpu_start = time.monotonic(), psutil.cpu_times()
         self._shown_at = float("-inf")
         self._every = 5.0 if sys.stderr.isatty() else 60.0  # seconds between two lines
-        self._bar = tqdm(disable=not is_shown, bar_format="{desc}")
+        self.bar = tqdm(disable=not is_shown, bar_format="{desc}")
 
     def count(self, step: str, outcome: Outcome, is_first: bool) -> None:
         kept = sum(isinstance(result, Kept) for result in outcome)
@@ -478,7 +468,7 @@ class PipelineProgress:
             self.raw_hours += sum(float(result.facts.get("duration") or 0.0) for result in outcome) / 3600
 
     def show(self) -> None:
-        if self._bar.disable or time.monotonic() - self._shown_at < self._every:
+        if self.bar.disable or time.monotonic() - self._shown_at < self._every:
             return
         self._shown_at = time.monotonic()
         seconds = max(self.seconds, 1e-9)
@@ -491,7 +481,7 @@ class PipelineProgress:
             *gpu_use(),
             f"kept/rejected: {counts or 'none yet'}",
         ]
-        self._bar.set_description_str(" | ".join(parts))
+        self.bar.set_description_str(" | ".join(parts))
 
     @property
     def seconds(self) -> float:
@@ -502,9 +492,6 @@ class PipelineProgress:
         """Share of the time since the run began in which a processor had nothing to do, or waited for a disk."""
         idle, start = (times.idle + getattr(times, "iowait", 0.0) for times in (psutil.cpu_times(), self._cpu_start))
         return min(1.0, (idle - start) / max(self.seconds * (psutil.cpu_count() or 1), 1e-9))
-
-    def close(self) -> None:
-        self._bar.close()
 
 
 def gpu_use() -> list[str]:

@@ -19,7 +19,7 @@ from training_fixtures import FRAMES, LEARNING_RATE, curve, history, newest_weig
 from latentsync.config import load_config
 from latentsync.data import features as sound
 from latentsync.data.sampling import SyncNetBatch
-from latentsync.media.files import FolderLock
+from latentsync.media.files import folder_lock
 from latentsync.media.probe import probe
 from latentsync.media.video_writer import VideoWriter
 from latentsync.models.unet_weights import load_unet
@@ -209,7 +209,7 @@ def test_a_killed_loading_process_is_one_sentence(recipe: Path, caplog: pytest.L
 
 
 def test_a_folder_in_use_is_left_alone(whole: Path, recipe: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with FolderLock(whole, LOCK_FILE, "is in use"):
+    with folder_lock(whole, LOCK_FILE, "is in use"):
         assert run(recipe, whole) == 2
     assert "in use" in caplog.records[-1].getMessage()
 

@@ -20,7 +20,7 @@ from embedded.talking_heads.scene import HEAD_MIDDLE, frame_camera
 from embedded.talking_heads.solids import Camera
 from embedded.talking_heads.speech.voices import ClipPlan
 from embedded.talking_heads.traits import draw_traits, stream
-from latentsync.faces.alignment import align_known, anchors_from_landmarks, face_size, fit_similarity, on_face, warp_faces
+from latentsync.faces.alignment import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks, face_size, fit_similarity, warp_faces
 
 Placement = Literal["landmarks", "detector"]
 CRF = 12  # quality of the video, x264's scale: faces of 128 pixels keep some 40 dB
@@ -55,6 +55,19 @@ def write_aligned(paths: list[Path], plan: ClipPlan, seconds: float, resolution:
         points = on_face(landmarks, matrices.numpy(), resolution) + 0.5  # 0 = outer edge of the first pixel
         aligned = [replace(frame, picture=face, landmarks=at) for frame, face, at in zip(frames, faces, points, strict=True)]
         clip.write(path, aligned, resolution, CRF)
+
+
+def align_known(landmarks: np.ndarray, resolution: int) -> Tensor:
+    """Transforms float32 n 2 3, picture -> crop, of known landmarks (n 68 2, 0 = edge of the first pixel), smoothed as in inference."""
+    smoother = LandmarkSmoother()
+    anchors = np.stack([anchors_from_landmarks(smoother(points - 0.5)) for points in landmarks])  # - 0.5: whole numbers = pixel centres
+    return AlignmentSmoother(resolution)(torch.from_numpy(anchors))
+
+
+def on_face(landmarks: np.ndarray, matrices: np.ndarray, resolution: int) -> np.ndarray:
+    """Landmarks of pictures (n k 2, 0 = outer edge of the first pixel) on their aligned faces (float32, whole numbers = pixel centres)."""
+    crop = np.einsum("nij,nkj->nki", matrices[..., :2], landmarks - 0.5) + matrices[:, None, :, 2]
+    return ((crop + 0.5) * (resolution / np.array(face_size(resolution))) - 0.5).astype(np.float32)
 
 
 def as_detected(matrices: Tensor, resolution: int, seed: int) -> Tensor:

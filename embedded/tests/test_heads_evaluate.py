@@ -45,13 +45,14 @@ from embedded.evaluate import (
     speech_range,
 )
 from embedded.landmarks import read_labels
+from embedded.talking_heads.aligned import align_known
 from eval.cases import GeneratedVideos
 from eval.estimates import mean, share
 from eval.metrics.image import MOST_PSNR, appearance_distance, mouth_box
 from eval.metrics.sync import SyncReading
 from latentsync.config import load_syncnet_config
 from latentsync.errors import ConfigError, InputError
-from latentsync.faces.alignment import align_known, face_size
+from latentsync.faces.alignment import face_size
 from latentsync.media.probe import probe
 from latentsync.models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig, published
 from latentsync.models.syncnet import make_syncnet

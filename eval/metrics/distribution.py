@@ -58,10 +58,7 @@ def merged(parts: Sequence[Gaussian]) -> Gaussian:
 
 
 def frechet_distance(first: Gaussian, second: Gaussian) -> float:
-    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)). Raises InputError where a set has fewer than two features.
-
-    The trace of the root of S1 S2 is that of the symmetric R S2 R, where R is the root of S1, also where S1 cannot be inverted.
-    """
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), the root by the symmetric R S2 R, R^2 = S1. Raises InputError: under two features."""
     one, other = first.covariance, second.covariance
     values, vectors = np.linalg.eigh(one)
     root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
@@ -83,11 +80,7 @@ def set_distance(generated: Sequence[np.ndarray], real: Sequence[np.ndarray]) ->
 
 
 def distance_estimate(generated: Sequence[np.ndarray], real: Sequence[np.ndarray]) -> Estimate:
-    """The distance with its 95 % interval by the jackknife of groups of videos of either set (Efron and Stein 1981).
-
-    A bootstrap would draw videos twice, which alone moves a covariance away from that of the other set. No interval where a set
-    has too few videos to leave a group out. Raises InputError as `set_distance`.
-    """
+    """The distance with its 95 % interval by the jackknife of groups of videos (Efron and Stein 1981). Raises as `set_distance`."""
     value, count = set_distance(generated, real), len([features for features in generated if len(features)])
     sides = []
     for videos in (generated, real):

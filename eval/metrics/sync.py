@@ -23,7 +23,7 @@ from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import plan_spans
 from latentsync.faces.tracking import CUT_SIDE
 from latentsync.losses.sync import syncnet_frames
-from latentsync.media.audio import AudioSamples, Samples
+from latentsync.media.audio import AudioSamples, Excerpt, Samples
 from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.mel import log_mel, mel_window
@@ -54,11 +54,7 @@ class SyncReading(NamedTuple):
 
 
 def compare(pictures: Tensor, audio: Tensor) -> SyncReading:
-    """The reading of unit vectors, one for each window that begins at frame 0, 1, ...: of the pictures n d and of the sound m d.
-
-    At each shift the cosine is averaged over the windows that have a partner there, so that the ends of a clip favour no shift. Where the
-    sound of frame i belongs to the picture of frame i + 3 the offset is 3. Raises InputError where a shift has no pair at all.
-    """
+    """Compare unit vectors of all windows, n d and m d; offset 3: the sound of frame i fits picture i + 3. Raises InputError: too short."""
     if min(len(pictures), len(audio)) <= MAX_SHIFT:
         raise InputError(
             f"A clip of {len(pictures)} windows of pictures and {len(audio)} of sound is too short to move its sound by {MAX_SHIFT} "
@@ -130,24 +126,6 @@ class SyncResult(NamedTuple):
     best: float  # at the offset: the least distance of SyncNet v2, or the largest cosine of a SyncNet of this project
     tracks: int  # faces that were followed and compared
     frames: int  # ... in all
-
-
-class Excerpt:
-    """Samples start..stop of a recording, of which pieces can be had without holding it; silence where the recording does not reach."""
-
-    def __init__(self, samples: Samples, start: int, stop: int) -> None:
-        self._samples, self._start, self._length = samples, start, max(0, stop - start)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, part: slice) -> np.ndarray:
-        """The samples of a slice: float32, or what the recording gives."""
-        start, stop, _ = part.indices(self._length)
-        start, stop = start + self._start, max(start, stop) + self._start
-        found = self._samples[min(max(start, 0), len(self._samples)) : max(stop, 0)]
-        before = min(max(-start, 0), stop - start)
-        return np.pad(found, (before, stop - start - before - len(found)))
 
 
 @contextmanager

@@ -33,7 +33,9 @@ def open_video(path: Path) -> Iterator[decord.VideoReader]:
         yield reader
         del reader
     except _FAILURES as error:
-        raise InputError(f"{path} cannot be decoded ({_reason(error)}): make this clip again") from None
+        line = str(error).strip().split("\n")[0]
+        reason = re.sub(r".*(\.cc:\d+: | vs\. [^)]*\) )", "", line).rstrip(".") or "decord gives no reason"  # without lines of its source
+        raise InputError(f"{path} cannot be decoded ({reason}): make this clip again") from None
 
 
 def read_frames(path: Path, indices: Sequence[int]) -> Tensor:
@@ -58,12 +60,6 @@ def resize_faces(faces: Tensor, resolution: int) -> Tensor:
     return rearrange(planes.clamp(0, 255).round().to(torch.uint8), "f c h w -> f h w c").contiguous()
 
 
-def _reason(error: Exception) -> str:
-    """What decord says, without the lines and conditions of its source."""
-    line = str(error).strip().split("\n")[0]
-    return re.sub(r".*(\.cc:\d+: | vs\. [^)]*\) )", "", line).rstrip(".") or "decord gives no reason"
-
-
 def stamp(path: Path) -> str:
     """Size and time of a file: with its path, it identifies this very content. InputError where it is gone."""
     try:
@@ -74,11 +70,7 @@ def stamp(path: Path) -> str:
 
 
 class ClipCache:
-    """One array for each clip, below `folder`; `kind` says what it is and with which settings it was computed.
-
-    Entries are found by the clip's absolute path, its size and its time, so that clips of one name in two folders, or a clip that was
-    written again, never share one. An entry appears whole or not at all; two processes that lack the same one both compute it.
-    """
+    """One array for each clip, below `folder`, found by its absolute path, size and time; `kind` says what it is, by which settings."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder = Path(folder) / kind
@@ -91,10 +83,7 @@ class ClipCache:
         return self.folder / digest[:2] / f"{digest[2:]}.npy"
 
     def get(self, path: Path, compute: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array of a clip, mapped into memory (what is written into it stays private); computed where it is missing or damaged.
-
-        Raises InputError where the clip is gone or a value is not finite, OutputError where the entry cannot be written.
-        """
+        """The array of a clip, mapped into memory, privately; computed where missing or damaged. Raises InputError, OutputError."""
         place = self.place(path)
         found = self._load(place)
         if found is None:

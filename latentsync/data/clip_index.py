@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -60,11 +60,7 @@ class Catalog:
 
 
 def open_catalog(folder: Path | None, fileslist: Path | None, *, min_frames: int, cache_dir: Path, show_progress: bool = False) -> Catalog:
-    """Find clips in a folder and all folders below, and in a text file that names one clip a line (see `read_paths`).
-
-    Each clip is opened once; what was found is kept in `cache_dir`, which processes may share. Clips of fewer than `min_frames` frames are
-    rejected. Raises InputError where neither is given, one is missing, or no clip is left; OutputError where `cache_dir` cannot be written.
-    """
+    """Usable clips below a folder and in a list (see `read_paths`); `cache_dir` keeps what was found. Raises InputError, OutputError."""
     if folder is None and fileslist is None:
         raise InputError(
             "there is nothing to train on: give data.train_data_dir, a folder of clips, or data.train_fileslist, a list of them"
@@ -207,10 +203,7 @@ class ClipRecords:
 
 
 def read_with_stamps(path: Path) -> tuple[str, ClipProperties]:
-    """A clip's properties with the stamps they hold for, taken before. Raises InputError where it is gone.
-
-    What a stalled disk made unreadable holds for no stamp, so that the next start opens it again.
-    """
+    """A clip's properties and the stamps they hold for, none where the disk stalled. Raises InputError where it is gone."""
     stamps, begin = _stamps(path), time.monotonic()
     properties = read_properties(path)
     stalled = properties.problem is not None and time.monotonic() - begin >= PROBE_SECONDS
@@ -218,7 +211,6 @@ def read_with_stamps(path: Path) -> tuple[str, ClipProperties]:
 
 
 def _stamps(path: Path) -> str:
-    """Stamps of a clip and of what lies beside it."""
     beside = sidecar(path)
     return f"{stamp(path)} {stamp(beside) if beside.is_file() else '-'}"
 
@@ -260,9 +252,3 @@ def counterpart_path(path: Path) -> Path:
     """Path of the other clip of a counterfactual pair, whichever of the two this is."""
     stem = path.stem.removesuffix(PAIR_SUFFIX) if path.stem.endswith(PAIR_SUFFIX) else path.stem + PAIR_SUFFIX
     return path.with_name(stem + path.suffix)
-
-
-def find_counterparts(clips: Iterable[ClipInfo]) -> dict[Path, ClipInfo]:
-    """Clip -> the other one of its counterfactual pair, for those that have one among the clips."""
-    by_path = {clip.path: clip for clip in clips}
-    return {path: other for path in by_path if (other := by_path.get(counterpart_path(path))) is not None}

@@ -48,11 +48,7 @@ def audio_frames(mel: Tensor) -> int:
 
 
 class Features:
-    """Whisper's features of clips: the same windows that inference computes, from states kept in float16.
-
-    It may be sent to another process; each process loads its own encoder when it first needs it. `feat_length` counts the video frames of
-    sound in a window before and after its own frame.
-    """
+    """Whisper's features of clips, the windows of inference, from states kept in float16; each process loads its own encoder."""
 
     def __init__(self, cache_dir: Path, encoder: Path, feat_length: tuple[int, int] = (2, 2)) -> None:
         """Raises WeightsError when the encoder cannot be read."""
@@ -62,12 +58,10 @@ class Features:
         self._extractor: Audio2Feature | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the encoder."""
         return self.__dict__ | {"_extractor": None}
 
     @property
     def width(self) -> int:
-        """Width of one token."""
         return self._encoder().width
 
     def window(self, path: Path, start: int, stop: int) -> Tensor:
@@ -77,7 +71,6 @@ class Features:
         return rearrange(states[steps].float(), "f p l d -> f (p l) d")
 
     def _encoder(self) -> Audio2Feature:
-        """This process's encoder, loaded when it is first needed."""
         if self._extractor is None:
             self._extractor = Audio2Feature(load_whisper_encoder(self.encoder_path), self.feat_length)
         return self._extractor
@@ -98,11 +91,7 @@ def _mel(path: Path) -> np.ndarray:
 
 
 class LatentStore:
-    """Moments (mean and log-variance, before any scale) of the posteriors of each face and of each masked face, in float16.
-
-    They are kept apart by autoencoder, mask and resolution: 2 x 8 x 32 x 32 numbers, 32 KiB, for a frame of 256 pixels. Filled before
-    training; processes that are started afterwards read it.
-    """
+    """Moments (mean, log-variance, unscaled) of the posteriors of faces and masked faces, float16, 32 KiB a frame of 256 pixels."""
 
     def __init__(self, cache_dir: Path, resolution: int, mask_name: str) -> None:
         self.cache_dir, self.resolution, self.mask_name = Path(cache_dir), resolution, mask_name
@@ -111,10 +100,7 @@ class LatentStore:
     def fill(
         self, codec: LatentCodec, catalog: Catalog, mask: Tensor, rank: int = 0, world: int = 1, *, show_progress: bool = False
     ) -> None:
-        """Encode this process's share of the clips, those that are there already left out; then all processes have to wait for all.
-
-        A clip that cannot be read is left out with a warning: in training the next one takes its place. Raises OutputError.
-        """
+        """Encode this process's share of the clips before training; unreadable ones are left out with a warning. Raises OutputError."""
         self._cache = ClipCache(self.cache_dir, f"latents-{self.resolution}-{Path(self.mask_name).stem}-{_digest(codec, mask)}")
         share = catalog.clips[rank::world]
         for clip in tqdm(share, unit="clip", desc="Encoding faces", disable=not show_progress):

@@ -104,11 +104,7 @@ def generator(seed: int, position: int, purpose: int = SAMPLES) -> np.random.Gen
 
 
 def choose_unet(rng: np.random.Generator, frames: int, length: int) -> UNetChoice:
-    """A target anywhere in the clip and, as its reference, any window of the clip that shares no frame with it.
-
-    Both have `length` frames; the clip has UNET_LENGTHS times as many at least. Given the target all references are equally likely, as if
-    sampled again until one fits (LatentSync, arXiv 2412.09262).
-    """
+    """A target anywhere and, as its reference, any window of `length` frames that shares none, equally likely (arXiv 2412.09262)."""
     start = int(rng.integers(frames - length + 1))
     before = max(0, start - length + 1)  # references that end before the target begins
     after = max(0, frames - 2 * length - start + 1)
@@ -129,10 +125,7 @@ FAILURES_IN_A_ROW = 20  # clips in a row that cannot be read before a training g
 
 
 class ClipDataset(Dataset[BatchType], ABC, Generic[BatchType]):
-    """Samples by `SampleIndex`: everything random in one comes from (seed, position), so it does not matter which process makes it.
-
-    In the folder `faces_cache` decoded clips are kept (3 x resolution x resolution bytes a frame), for trainings that decoding holds up.
-    """
+    """Samples by `SampleIndex`, random by (seed, position) alone; the folder `faces_cache` keeps decoded clips, for slow decoding."""
 
     batch_type: type[BatchType]
 
@@ -204,12 +197,7 @@ _AHEAD = 2  # batches that each loading process has ready
 
 
 class IndexSampler(Sampler[list[SampleIndex]]):
-    """The endless sequence of samples, cut into this process's batches, from global batch `start` on.
-
-    Position p is in epoch p // num_clips, in which every clip comes once, in a random order of (seed, epoch). Global batch g covers
-    `world` batches of `batch_size` positions, of which process r takes the r-th; so the sequence does not depend on how many
-    processes share it, and it can be entered anywhere.
-    """
+    """Endless batches from global batch `start` on; position p is of epoch p // num_clips; of `world` batches process r takes the r-th."""
 
     def __init__(self, num_clips: int, *, seed: int, batch_size: int, rank: int = 0, world: int = 1, start: int = 0) -> None:
         self.num_clips, self.seed = num_clips, seed
@@ -217,7 +205,6 @@ class IndexSampler(Sampler[list[SampleIndex]]):
         self._orders: dict[int, np.ndarray] = {}  # epoch -> its order
 
     def __iter__(self) -> Iterator[list[SampleIndex]]:
-        """Batch after batch, without end."""
         batch = self.start
         while True:
             first = (batch * self.world + self.rank) * self.batch_size
@@ -225,7 +212,6 @@ class IndexSampler(Sampler[list[SampleIndex]]):
             batch += 1
 
     def index(self, position: int) -> SampleIndex:
-        """The sample at a position."""
         epoch, place = divmod(position, self.num_clips)
         if epoch not in self._orders:
             self._orders = {kept: order for kept, order in self._orders.items() if abs(kept - epoch) < _EPOCHS_KEPT}
@@ -259,10 +245,7 @@ def fixed_batches(
 
 
 def _begin_worker(_: int) -> None:
-    """One thread for each loading process, and interruptions left to the process that it loads for.
-
-    Terminals and launchers send signals to whole groups of processes, so it leaves the group; the process that it loads for still ends it.
-    """
+    """One thread for each loading process, in a process group of its own: signals are for the process that it loads for."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentsync.data.clip_index import Catalog, ClipInfo, find_counterparts
+from latentsync.data.clip_index import Catalog, ClipInfo, counterpart_path
 from latentsync.data.features import Features, LatentStore
 from latentsync.data.sampling import UNET_LENGTHS, ClipDataset, UNetBatch, choose_unet
 from latentsync.mel import mel_window
@@ -44,7 +44,8 @@ class UNetDataset(ClipDataset[UNetBatch]):
         super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed, faces_cache=faces_cache)
         self.mels, self.features, self.latents = mels, features, latents
         self.audio_dropout, self.with_faces, self.counterfactual_pairs = audio_dropout, with_faces, counterfactual_pairs
-        self.counterparts = find_counterparts(catalog.clips) if counterfactual_pairs else {}
+        by_path = {clip.path: clip for clip in catalog.clips} if counterfactual_pairs else {}
+        self.counterparts = {path: other for path in by_path if (other := by_path.get(counterpart_path(path))) is not None}
 
     def sample(self, clip: ClipInfo, rng: np.random.Generator, problems: list[str]) -> dict[str, Tensor | None]:
         mel, length, counterpart = self.mels(clip.path), self.num_frames, self.counterparts.get(clip.path)

@@ -90,10 +90,7 @@ class AlignmentSmoother:
 
 
 class LandmarkSmoother:
-    """68 landmarks of one track in frame order: small motion is held, large motion passes.
-
-    A point keeps w = exp(-distance^2 / (0.3 width)) of its last smoothed place, width being the extent in x of the current landmarks.
-    """
+    """68 landmarks of one track in frame order; each keeps exp(-distance^2 / (0.3 width)) of its last place, width: the extent in x."""
 
     def __init__(self) -> None:
         self._last: np.ndarray | None = None
@@ -110,39 +107,20 @@ class LandmarkSmoother:
         return current
 
 
-def align_known(landmarks: np.ndarray, resolution: int) -> Tensor:
-    """Transforms float32 n 2 3, picture -> crop, of known landmarks (n 68 2, 0 = edge of the first pixel), smoothed as in inference."""
-    smoother = LandmarkSmoother()
-    anchors = np.stack([anchors_from_landmarks(smoother(points - 0.5)) for points in landmarks])  # - 0.5: whole numbers = pixel centres
-    return AlignmentSmoother(resolution)(torch.from_numpy(anchors))
-
-
-def on_face(landmarks: np.ndarray, matrices: np.ndarray, resolution: int) -> np.ndarray:
-    """Landmarks of pictures (n k 2, 0 = outer edge of the first pixel) on their aligned faces (float32, whole numbers = pixel centres)."""
-    crop = np.einsum("nij,nkj->nki", matrices[..., :2], landmarks - 0.5) + matrices[:, None, :, 2]
-    return ((crop + 0.5) * (resolution / np.array(face_size(resolution))) - 0.5).astype(np.float32)
-
-
 FILL = 127.0  # what lies outside the picture
 LANCZOS_TAPS = 8
 LANCZOS_BITS = 11  # fixed-point bits of one filter weight
 
 
 def warp_faces(frames: Sequence[np.ndarray], matrices: Tensor, resolution: int, device: torch.device | str = "cpu") -> Tensor:
-    """Aligned faces uint8 [f R R 3] on `device` of frames uint8 [h w 3]; matrices: [f 2 3], picture -> crop.
-
-    Only the box that the face touches travels to the device and becomes float; the numbers equal those of the whole frame.
-    """
+    """Aligned faces uint8 [f R R 3] on `device` of frames uint8 [h w 3], only the boxes touched; matrices [f 2 3]: picture -> crop."""
     size, pairs = face_size(resolution), zip(frames, torch.as_tensor(matrices), strict=True)
     with one_thread():
         return torch.stack([resize_lanczos4(warp_crop(frame, matrix, size, device), resolution) for frame, matrix in pairs])
 
 
 def warp_crop(frame: np.ndarray, matrix: Tensor, size: tuple[int, int], device: torch.device | str) -> Tensor:
-    """The crop of one frame before it is made square; uint8 [height width 3], truncated; `size` is (width, height).
-
-    Integer coordinates are pixel centres. Outside the picture: sample + 127 (1 - share of the sample that is inside).
-    """
+    """The crop of a frame, uint8 [height width 3]; whole numbers are pixel centres; outside: sample + 127 (1 - share that is inside)."""
     (height, width), device = frame.shape[:2], torch.device(device)
     theta = sampling_matrix(matrix, (width, height), size)
     grid = F.affine_grid(theta[None].to(device), [1, 1, size[1], size[0]], align_corners=True)  # 1 h w 2 in [-1, 1] of the frame
@@ -185,11 +163,7 @@ def pixels_to_unit(size: tuple[int, int]) -> Tensor:
 
 
 def sampling_matrix(matrix: Tensor, source: tuple[int, int], target: tuple[int, int]) -> Tensor:
-    """Where each point of the target, in [-1, 1], lies in the source, in [-1, 1]; float32 [2 3].
-
-    matrix: [2 3], pixels of the source -> pixels of the target; sizes are (width, height). The order of the products
-    and float32 are those of the published alignment: the grid is then equal to the last bit.
-    """
+    """Points of the target in the source, both in [-1, 1], float32 [2 3]; products in the published order: equal to the last bit."""
     full = torch.eye(3)
     full[:2] = matrix.float().cpu()
     return torch.linalg.inv(pixels_to_unit(target) @ (full @ torch.linalg.inv(pixels_to_unit(source))))[:2]

@@ -152,10 +152,7 @@ def skin_weights(keep: Tensor) -> Tensor:
 
 
 def match_skin(generated: Tensor, source: Tensor, weights: Tensor) -> Tensor:
-    """Faces [... 3 h w] in [-1, 1] with the slow part of their difference to `source` added, as known where `weights` are above 0.
-
-    weights: [h w], or [... h w] of each face. A Gaussian that leaves out what has no weight carries the difference into the lips, too.
-    """
+    """Faces [... 3 h w] in [-1, 1] plus the slow part of their difference to `source`, known where weights [(...) h w] are above 0."""
     pixels, target = generated.flatten(0, -4), source.flatten(0, -4)
     weights = weights.expand(generated.shape[:-3] + generated.shape[-2:]).reshape(len(pixels), 1, *generated.shape[-2:])
     coarse = F.adaptive_avg_pool2d(torch.cat([(target - pixels) * weights, weights], dim=1), CELLS)
@@ -222,10 +219,7 @@ def inside_picture(matrices: Tensor, picture: tuple[int, int], resolution: int, 
 
 
 def paste(frame: np.ndarray, crop: Tensor, matrix: Tensor, share: Tensor | None = None) -> np.ndarray:
-    """A new frame with a crop, pixels float32 [3 h w], warped back into it; `share` [h w]: how much of each of its pixels.
-
-    The sample times its eroded coverage is blended by the soft mask; both, and the fill of 127, which whitens the rim, are published.
-    """
+    """A new frame with a crop, float32 [3 h w], warped back; `share` [h w] of each pixel; erosion, soft mask and fill are as published."""
     size, picture, restored = (crop.shape[2], crop.shape[1]), (frame.shape[1], frame.shape[0]), frame.copy()
     box = bounding_box(matrix, size, picture)
     if box is None:

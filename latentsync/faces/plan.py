@@ -39,10 +39,7 @@ def face_colours(picture: np.ndarray, anchors: np.ndarray) -> np.ndarray:
 
 
 def covered_runs(colours: np.ndarray) -> list[tuple[int, int]]:
-    """Runs start..stop (half open) of the frames of a face, uint8 [n 37 3], in which its mouth may be covered.
-
-    Colours are compared with their median over two seconds before and after, brightness with that of nose and cheeks.
-    """
+    """Runs start..stop (half open) of frames [n 37 3] with a mouth unlike its median over two seconds before and after: covered, maybe."""
     usual = np.stack([np.median(colours[max(0, i - REACH) : i + REACH + 1], axis=0) for i in range(len(colours))])
     gain = (colours[:, 0] / np.maximum(usual[:, 0], 1)).mean(axis=1)[:, None, None]
     change = np.abs(colours[:, 1:] / np.maximum(gain, 0.2) - usual[:, 1:]).mean(axis=2)  # n 36
@@ -104,7 +101,6 @@ class PlanBuilder:
         self._covered: list[tuple[int, int]] = []
 
     def add(self, faces: Sequence[Face], is_cut: bool = False) -> None:
-        """The faces of the next frame, and whether a new shot begins with it."""
         if is_cut and self._num_frames > self._shot_start:
             self._end_shot()
         self._tracker.add(self._num_frames, [face for face in faces if is_plausible(face)])
@@ -194,10 +190,7 @@ Sighting = tuple[list[Face], bool]  # the faces of a frame, and whether a new sh
 def plan_spans(
     frames: Iterable[np.ndarray], detector: FaceDetector, resolution: int, fps: float, choice: FaceChoice | None = None
 ) -> FacePlan:
-    """Which of the frames uint8 [h w 3] RGB, read in order, get a new mouth, with which transform, and why others do not.
-
-    Holds a handful of shrunken pictures, whatever the length. Raises InputError when `choice` names a face that is not there.
-    """
+    """Which frames uint8 [h w 3] RGB, in order, get a new mouth, by which transform, why others do not. Raises InputError (`choice`)."""
     return plan_sightings(find_faces(frames, detector), detector.smoothing, resolution, fps, choice)
 
 
@@ -313,10 +306,7 @@ def follow_back(waiting: list[tuple["Views", list[Face], bool]], new: list[Face]
 
 
 class Views:
-    """A picture in its four turns. Faces go in and come out in pixels of the picture as it is.
-
-    A detector finds the right points of a face up to a roll of about 50 degrees; the score of the right turn is the highest.
-    """
+    """A picture in its four turns; faces are in pixels of the picture as it is. Points are right up to a roll of about 50 degrees."""
 
     def __init__(self, picture: np.ndarray) -> None:
         self._pictures = {0: picture}

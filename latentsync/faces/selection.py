@@ -26,7 +26,6 @@ class FacePoint:
     seconds: float
 
     def frame(self, fps: float) -> int:
-        """The frame that is shown then."""
         return int(self.seconds * fps + 1e-6)
 
     def distance_to(self, box: np.ndarray | None) -> float | None:

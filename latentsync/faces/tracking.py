@@ -30,12 +30,7 @@ MAX_UNEVEN = 0.15  # of a share in the mixture from a straight line
 
 
 class CutFinder:
-    """Says of each frame whether a new shot begins with it, six frames late.
-
-    A cut is a change of hue, saturation and brightness that is large as such (27 of 255 on average), or at least 15 and three times the
-    change of the two frames before and after. Up to 4 frames brighter or darker than the one before, after which the same picture comes
-    back, are no cut but a flash.
-    """
+    """Says of each frame, six late, whether a shot begins: a change of 27 of 255, or of 15 and thrice that around it, that is no flash."""
 
     def __init__(self) -> None:
         self._seen, self._told = 0, 0
@@ -86,10 +81,7 @@ class CutFinder:
 
 
 class DissolveFinder:
-    """Says of each frame whether a dissolve reaches its middle there, 42 frames late.
-
-    In a dissolve every picture is a mixture of those at both ends, which are unlike each other, in shares that change evenly.
-    """
+    """Says of each frame, 42 late, whether a dissolve has its middle there: pictures are even mixtures of two unlike ends."""
 
     def __init__(self) -> None:
         self._recent: deque[np.ndarray] = deque(maxlen=DISSOLVE_WINDOWS[-1] + 1)  # float32 [pixels], mean 0
@@ -123,7 +115,6 @@ class DissolveFinder:
         return self._tell(self._seen)
 
     def _end(self) -> None:
-        """Settles where a dissolve has its middle."""
         if self._best:
             self._last = self._best[1]
             self._middles.add(self._last)

@@ -48,6 +48,24 @@ class Samples(Protocol):
     def __getitem__(self, key: slice, /) -> np.ndarray: ...
 
 
+class Excerpt:
+    """Samples start..stop of a recording, of which pieces can be had without holding it; silence where the recording does not reach."""
+
+    def __init__(self, samples: Samples, start: int, stop: int) -> None:
+        self._samples, self._start, self._length = samples, start, max(0, stop - start)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        """The samples of a slice: float32, or what the recording gives."""
+        start, stop, _ = part.indices(self._length)
+        start, stop = start + self._start, max(start, stop) + self._start
+        found = self._samples[min(max(start, 0), len(self._samples)) : max(stop, 0)]
+        before = min(max(-start, 0), stop - start)
+        return np.pad(found, (before, stop - start - before - len(found)))
+
+
 def fill_holes(stream: AudioStream) -> str:
     """ffmpeg filters from the decoded frames of a track, with the file's time stamps (`-copyts`), to its time line at its sample rate."""
     return f"{_place(stream)},aresample={stream.sample_rate}:{_FILL}"
@@ -147,10 +165,7 @@ class AudioSamples:
             self._run()
 
     def _run(self, stamps: Sequence[IO[bytes]] = (), levels: "_ChannelLevels | None" = None) -> tuple[int, Child]:
-        """Decode once; returns ffmpeg's exit status and its remains.
-
-        `stamps`: two files that get the time stamps of the decoded frames: those in the file, those on the time line.
-        """
+        """Decode once, to ffmpeg's exit status and remains; `stamps`: two files for time stamps, in the file and on the time line."""
         place = _place(self.stream)
         track, branches, outputs, files = f"[0:{self.stream.index}]", [], [], [self._file]
         if levels:
@@ -182,7 +197,6 @@ class AudioSamples:
         return status, child
 
     def _tell_faults(self, seconds: float, status: int, child: Child) -> None:
-        """Holes, clocks that are not steady, an end that comes too early."""
         if self.holes:
             places = ", ".join(f"{duration:.2f} s at {start:.2f} s" for start, duration in self.holes[:_NAMED_HOLES])
             more = ", ..." if len(self.holes) > _NAMED_HOLES else ""
@@ -244,10 +258,7 @@ class _ChannelLevels:
 
 
 def _compare_stamps(in_file: IO[bytes], on_line: IO[bytes]) -> tuple[list[tuple[float, float]], bool, float]:
-    """Compare the time stamps of the frames of a track, as ffmpeg's framecrc writes them: in the file, and on the time line.
-
-    Returns the holes, whether both stay together, and the seconds by which the clock of the file came to be ahead.
-    """
+    """By framecrc's stamps in the file and on the time line: holes, whether both agree, seconds by which the file's clock came ahead."""
     rate, end, first, ahead, is_steady = 1.0, 0, None, 0.0, True  # samples a second, samples so far
     holes = []
     in_file.seek(0)

@@ -43,10 +43,7 @@ def walk_media(root: str | Path, extensions: Iterable[str] = VIDEO_EXTENSIONS) -
 
 
 def read_text(path: str | Path) -> str:
-    """A text file as any editor saves it: UTF-8, or UTF-16 that begins with its mark; lines end with "\\n". Raises InputError.
-
-    Bytes that are no UTF-8 are kept as surrogates, as in file names; `written_path` knows what to make of them.
-    """
+    """A text file in UTF-8 (other bytes become surrogates, see `written_path`) or marked UTF-16, with Unix line ends. Raises InputError."""
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
@@ -68,10 +65,7 @@ def read_paths(path: str | Path) -> list[tuple[int, Path]]:
 
 
 def read_table(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a table with a header, with commas, semicolons or tabs between its cells, as spreadsheets save it. Raises InputError.
-
-    Names of columns come in lower case. Empty cells are left out; empty rows, and lines that begin with #, are passed over.
-    """
+    """Rows of a table with a header (in lower case) and commas, semicolons or tabs, as spreadsheets save it. Raises InputError."""
     lines = [line for line in read_text(path).split("\n") if not _is_comment(line)]
     named = re.fullmatch("sep=(.)", lines[0].strip(" "), re.IGNORECASE) if lines else None  # what Excel itself reads
     lines = lines[1:] if named else lines
@@ -93,11 +87,7 @@ def _is_comment(line: str) -> bool:
 
 
 def written_path(folder: Path, name: str) -> Path:
-    """A path as somebody wrote it into a text file, relative to `folder`; what exists as it is written comes first.
-
-    Else it is looked for without blanks and quotes around it, with slashes for backslashes, in the code page of Windows, and with accents
-    composed or apart. What is not there, such as a result, is named without blanks and quotes, and with slashes.
-    """
+    """A path as somebody wrote it, relative to `folder`; also without blanks and quotes, with backslashes, in cp1252, accents apart."""
     bare = name.strip()
     plain = bare[1:-1] if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'" else bare
     is_utf8 = not any("\udc80" <= letter <= "\udcff" for letter in plain)
@@ -110,10 +100,7 @@ def written_path(folder: Path, name: str) -> Path:
 
 @contextlib.contextmanager
 def staged(path: str | Path) -> Iterator[Path]:
-    """Yield a fresh hidden file beside `path`, with its extension; it becomes `path` when the block ends well, and is removed when not.
-
-    Missing folders are made, a link is followed, what killed processes left in the folder is removed. Raises OutputError.
-    """
+    """A hidden file beside `path` that becomes `path` if the block ends well; folders are made, links followed. Raises OutputError."""
     target = Path(path).resolve() if Path(path).is_symlink() else Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -147,11 +134,7 @@ def _open_staging(folder: Path, suffix: str = "") -> tuple[Path, BinaryIO]:
 
 @functools.lru_cache(maxsize=4096)  # a folder may hold a million results: it is listed once, not for each of them
 def remove_abandoned(folder: Path) -> None:
-    """Remove the staging files in a folder that no living process owns; a process does this once for each folder.
-
-    A file of this machine is owned while it is locked; one of another machine, or of an earlier start, also until it is a day old, because
-    not every network disk passes locks on.
-    """
+    """Remove staging files that no process owns: unlocked ones of this machine, others after a day; once a process for each folder."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for name in [entry.name for entry in entries if entry.name.startswith(STAGING_PREFIX)]:
             match = _STAGED.fullmatch(name)
@@ -266,24 +249,18 @@ def _why(error: Exception) -> str:
     return (getattr(error, "strerror", None) or str(error)).lower()
 
 
-class FolderLock:
-    """Keeps a second work of the same kind out of a folder, which is made where it is missing, by a file of that `name`; a context manager.
-
-    `busy` is what is said after the folder's name: "is in use by another ...: ...".
-    """
-
-    def __init__(self, folder: Path, name: str, busy: str) -> None:
-        self._folder, self._busy, self._lock = folder, busy, FileLock(folder / name, blocking=False)
-
-    def __enter__(self) -> None:
-        """Raises InputError where another holds the folder, OutputError where it cannot be written."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout:
-            raise InputError(f"{self._folder} {self._busy}") from None
-        except OSError as error:
-            raise OutputError(f"cannot write into {self._folder}: {_why(error)}") from None
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+@contextlib.contextmanager
+def folder_lock(folder: Path, name: str, busy: str) -> Iterator[None]:
+    """Keep a second work out of a folder, which is made, by a file `name`; `busy`: what is said of it. Raises InputError, OutputError."""
+    lock = FileLock(folder / name, blocking=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"{folder} {busy}") from None
+    except OSError as error:
+        raise OutputError(f"cannot write into {folder}: {_why(error)}") from None
+    try:
+        yield
+    finally:
+        lock.release()

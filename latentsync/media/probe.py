@@ -33,10 +33,7 @@ _EMPTY_WORDS = ("conversion failed", "last message repeated", "error closing fil
 
 
 class Child:
-    """One running ffmpeg or ffprobe, in a session of its own so that Ctrl-C in the terminal reaches this process alone.
-
-    A thread drains its standard error into a bounded tail. Whoever starts a child ends it with `finish` (wait) or `kill`, maybe twice.
-    """
+    """One running ffmpeg or ffprobe, out of reach of Ctrl-C, its stderr drained. Whoever starts it ends it with `finish` or `kill`."""
 
     def __init__(
         self, arguments: Sequence[str], *, feed: bool = False, stdout: int | IO[bytes] = subprocess.DEVNULL, files: Sequence[IO[bytes]] = ()

@@ -32,10 +32,7 @@ _ERROR = re.compile(r"\[(?:error|fatal|panic)\]|corrupt decoded frame")
 
 
 def prefetch(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
-    """Yield `items` in order while a thread computes up to `depth` of them ahead.
-
-    What `items` raises is raised here, at its place. Closing this generator (or dropping it) ends the thread and closes `items`.
-    """
+    """Yield `items` in order while a thread computes up to `depth` ahead; errors come at their place; closing this closes `items`."""
     iterator = iter(items)
     with ThreadPoolExecutor(1, "prefetch") as thread:
         ahead = deque(thread.submit(next, iterator, _END) for _ in range(max(depth, 1)))
@@ -51,10 +48,7 @@ def prefetch(items: Iterable[Item], depth: int = 4) -> Iterator[Item]:
 
 
 def source_index(index: int, total_frames: int) -> int:
-    """Frame of a video of `total_frames` that is shown at `index` when it plays forwards, backwards, forwards, ...
-
-    The turning frame is shown twice: 0 1 2 2 1 0 0 1 ... for three frames.
-    """
+    """Frame at `index` of a video that plays forwards, backwards, ..., turning frames twice: 0 1 2 2 1 0 0 1 ... for three frames."""
     place = index % (2 * total_frames)
     return min(place, 2 * total_frames - 1 - place)
 
@@ -105,11 +99,7 @@ class VideoReader:
         return tuple(found)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
-        """Yield the frames [start, stop) (uint8 h w 3, RGB, fresh arrays), or to the end when `stop` is None: those of one whole pass.
-
-        Fewer when the file ends before; one that cannot be decoded to its end gives what there is, logs that and notes it in `problem`.
-        Raises InputError when not one frame can be decoded. Closing the iterator ends ffmpeg.
-        """
+        """Frames [start, stop), uint8 h w 3 RGB, fresh; fewer where the file ends or breaks (see `problem`). Raises InputError: none."""
         if start < 0:
             raise ValueError(f"frames start at 0, not at {start}")
         if stop is not None and stop <= start:
@@ -131,10 +121,7 @@ class VideoReader:
             self._check_end(start + count, count, status, child)
 
     def damaged_runs(self, stop: int) -> list[tuple[int, int]]:
-        """Runs of frames (half open, in order) below `stop` that may be wrong: from an error of the decoder until the next key frame.
-
-        Decodes the file once more, one frame at a time, if errors were met in `frames`; else the answer is at once [].
-        """
+        """Runs of frames (half open) below `stop` from a decoder's error to the next key frame; decodes again if `frames` met errors."""
         if not self.met_errors:
             return []
         damaged = np.zeros(stop, bool)  # f
@@ -207,10 +194,7 @@ class VideoReader:
             raise InputError(f"{self.path} gave {count} frames instead of {stop - start} from frame {start} on: did it change meanwhile?")
 
     def _open_near(self, start: int, stop: int | None) -> Child | None:
-        """Start decoding shortly before `start`; None when the file must be decoded from its beginning instead.
-
-        Containers seek by decoding time, so beside a long still picture the entry may come too late; the first frame's time tells.
-        """
+        """Start decoding shortly before `start`, as the first frame's time proves; None: decode from the beginning instead."""
         if not self._seekable:
             return None
         wanted = float(start / self.fps) + self.video.start_time  # seconds on the file's clock

@@ -177,11 +177,7 @@ class AudioTrack:
 
 
 def audio_options(container: Container, stream: AudioStream, sound: AudioTrack, tolerance: float) -> tuple[dict[str, object], ...]:
-    """ffmpeg input and output options that give the `sound` of a result from its track `stream`.
-
-    Copied when nothing must be added (a cut falls between two packets, some 25 ms), else brought onto its time line and encoded,
-    losslessly where it was. `tolerance` (seconds, half a video frame) is how much may be missing or too long.
-    """
+    """ffmpeg input and output options for the `sound` of a result: copied within `tolerance` seconds, else encoded on its time line."""
     fits, duration = stream.codec in container.copied_audio, sound.duration
     known = stream.duration if sound.length is None else sound.length
     if fits and sound.can_be_copied and known is not None:
@@ -297,7 +293,6 @@ class VideoWriter:
                 raise
 
     def _encode(self, frame: np.ndarray) -> None:
-        """Runs on the writer's thread: one frame into the encoder's pipe."""
         if any(self._pad):
             frame = np.pad(frame, ((0, self._pad[0]), (0, self._pad[1]), (0, 0)), mode="edge")  # h w c
         try:

@@ -57,10 +57,7 @@ class CheckpointStore:
         return sorted(path for path in (self.folder / "resume").glob("step-*") if re.fullmatch(r"step-\d+", path.name))
 
     def save(self, accelerator: Accelerator, position: Position, published: Mapping[str, Any]) -> None:
-        """Write both; called by all processes. What was saved before is removed only when the new is whole.
-
-        Raises OutputError, on every process, where the disk is full or cannot be written; nothing is half there then.
-        """
+        """Write both, on all processes, before what was there is removed. Raises OutputError on every process; nothing is half there."""
         state = self.folder / "resume" / f"step-{position.step:08d}"
         unfinished = state.with_name(f"{STAGING_PREFIX}{state.name}")
         if accelerator.is_main_process:

@@ -196,11 +196,7 @@ def read_origins(clips: Sequence[Path], root: Path) -> list[ClipOrigin]:
 
 
 def source_name(clip: Path, root: Path, depth: int = 0) -> tuple[str, bool]:
-    """What a clip was cut from, and whether that is a guess.
-
-    It is its folder below `root` (the `depth` folders that all clips share left out). Without one it is guessed: the name before the first
-    number of a shot or segment, or else before a last number, if that leaves a name.
-    """
+    """What a clip was cut from, and whether that is a guess: its folder below `root` (after `depth`), or its name without numbers."""
     folders = _folders(clip, root)[depth:]
     if folders:
         return folders[0], False
@@ -262,14 +258,6 @@ def _difference_hash(values: np.ndarray, grid: tuple[int, int]) -> int:
     """One bit for each two neighbours in a row of a coarse picture of `values` (h w): which is larger."""
     small = cv2.resize(values.astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA)
     return int.from_bytes(np.packbits(small[:, 1:] > small[:, :-1]).tobytes(), "big")
-
-
-def duplicates(splits: Sequence[ExaminedSplit]) -> tuple[list[list[Path]], list[list[Path]]]:
-    """Over all splits: groups of equal files, and pairs of clips that show the same in another encoding. Raises InputError."""
-    exact = _exact_duplicates(dict.fromkeys(clip.path for split in splits for clip in split.catalog.clips))
-    copies = {path for group in exact for path in group}
-    near = _near_duplicates({clip.path: clip for split in splits for clip in split.measured}.values())
-    return exact, [pair for pair in near if not copies.issuperset(pair)]
 
 
 def _near_duplicates(clips: Iterable[ClipMeasures]) -> list[list[Path]]:
@@ -516,7 +504,10 @@ def _shown(resolution: int, split: ExaminedSplit) -> Lines:
 
 
 def _copies(splits: Sequence[ExaminedSplit]) -> Lines:
-    exact, near = duplicates(splits)
+    exact = _exact_duplicates(dict.fromkeys(clip.path for split in splits for clip in split.catalog.clips))
+    copies = {path for group in exact for path in group}
+    near = _near_duplicates({clip.path: clip for split in splits for clip in split.measured}.values())
+    near = [pair for pair in near if not copies.issuperset(pair)]
     clips = sum(len(split.catalog) for split in splits)
     held = {clip.path for split in splits[1:] for clip in split.catalog.clips}
     both = sorted(held.intersection(clip.path for clip in splits[0].catalog.clips))

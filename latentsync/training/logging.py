@@ -67,7 +67,6 @@ class History:
             raise self._unwritable(error) from None
 
     def was_validated(self, step: int) -> bool:
-        """Whether there is a validation of this step."""
         return any(point.step == step and point.kind == VALIDATION for point in self.points())
 
     def close(self) -> None:

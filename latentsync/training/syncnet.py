@@ -63,11 +63,7 @@ class SyncNetOutput(NamedTuple):
 
 
 class SyncNetTrainee(nn.Module):
-    """SyncNet with, optionally, a linear layer from its embeddings to the known mouth channels; only SyncNet is published.
-
-    Both embeddings go through the same layer, so that both encoders learn to code the mouth alike. `mouth_scale` has mean and standard
-    deviation of each mouth channel (2 k); None for no such layer.
-    """
+    """SyncNet and, optionally, one linear layer from both embeddings to mouth channels; `mouth_scale`: their mean and deviation, 2 k."""
 
     def __init__(self, syncnet: SyncNet, mouth_scale: Tensor | None = None, num_frames: int = 16) -> None:
         super().__init__()
@@ -123,7 +119,6 @@ class SyncNetStep:
         self.lower_half, self.codec, self.seed = lower_half, codec, seed
 
     def __call__(self, model: nn.Module, batch: SyncNetBatch) -> Losses:
-        """The losses of a batch, each a scalar."""
         output = model(self.view(batch), batch.mel)
         trainee = getattr(model, "module", model)  # distributed training wraps the network
         return {name: loss(trainee, output, batch) for name, loss in LOSSES.items() if name in self.wanted}
@@ -162,7 +157,6 @@ class ChanceWatch:
         self._recent: deque[float] = deque(maxlen=RECENT)
 
     def __call__(self, step: int, losses: Mapping[str, float]) -> str | None:
-        """A sentence at the step `after`, if there is cause for one."""
         self._recent.append(losses[SYNC])
         mean = sum(self._recent) / len(self._recent)
         if step != self.after or mean < CHANCE - STUCK:

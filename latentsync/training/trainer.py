@@ -1,8 +1,4 @@
-"""The training loop of SyncNet and the U-Net: what is trained (`TrainingTask`), the loop (`Trainer`), its parts, and what builders share.
-
-To resume a training, run the same command again: it goes on from the newest checkpoint of its output folder, and gives the same losses
-and weights as a training that was never stopped.
-"""
+"""The training loop of SyncNet and the U-Net, its parts, what builders share; the same command goes on, to the same losses and weights."""
 
 import argparse
 import contextlib
@@ -34,7 +30,7 @@ from latentsync.config import CkptConfig, OptimizerConfig, RunConfig, TrainingCo
 from latentsync.data.clip_index import Catalog, open_catalog
 from latentsync.data.sampling import Batch, ClipDataset, IndexSampler, fixed_batches, make_loader
 from latentsync.errors import ConfigError, InputError, LatentSyncError, OutOfMemoryError, first_line
-from latentsync.media.files import FolderLock, write_text
+from latentsync.media.files import folder_lock, write_text
 from latentsync.models.vae import LatentCodec, load_vae
 from latentsync.training.checkpoint import CONFIG_FILE, KILLED, CheckpointStore, Position, check_config, loader_was_killed
 from latentsync.training.logging import TRAINING, VALIDATION, History, draw_chart
@@ -60,12 +56,7 @@ Publish = Callable[[Mapping[str, Tensor], int, History], dict[str, Any]]  # weig
 
 
 def train(config: TrainingConfig, build: "Callable[[Any, Accelerator, bool], TrainingTask]", options: argparse.Namespace) -> bool:
-    """Build and train in the output folder of a configuration; False where it was stopped before the end. Raises LatentSyncError.
-
-    Args:
-        build: makes the task of the configuration; its last argument says whether to show progress.
-        options: of the command line: device, dry_run, quiet.
-    """
+    """Build (its last argument: show progress) and train in the output folder; False: stopped before the end. Raises LatentSyncError."""
     accelerator, folder = make_accelerator(config.run, options.device), output_folder(config.data)
     is_main = accelerator.is_main_process
     if not is_main:
@@ -73,7 +64,7 @@ def train(config: TrainingConfig, build: "Callable[[Any, Accelerator, bool], Tra
         for name in ("latentsync.training.trainer", "latentsync.data.features"):  # clips that only this process reads
             logging.getLogger(name).setLevel(logging.WARNING)
     in_use = "is in use by another training: wait for it, or set another data.train_output_dir"
-    with FolderLock(folder, LOCK_FILE, in_use) if is_main else contextlib.nullcontext():
+    with folder_lock(folder, LOCK_FILE, in_use) if is_main else contextlib.nullcontext():
         if is_main:
             check_config(config, folder)
         task = build(config, accelerator, not options.quiet)
@@ -128,7 +119,7 @@ class Trainer:
         self.position = Position()
         self.history: History | None = None
         self._recent: list[dict[str, float]] = []  # values of the steps since the last point of the history
-        self._problems, self._lost_steps, self._waiting = Problems(), 0, 0.0
+        self._told, self._lost_steps, self._waiting = set[str](), 0, 0.0
         self._saved: int | None = None  # step of the last checkpoint of this run
         if accelerator.state.deepspeed_plugin is not None:
             accelerator.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = self.batch_size
@@ -190,23 +181,18 @@ class Trainer:
         sampler = IndexSampler(len(self.task.dataset), seed=self.run.seed, batch_size=self.batch_size, rank=rank, world=world, start=start)
         return make_loader(self.task.dataset, sampler, self.config.data.num_workers, self.accelerator.device.type == "cuda")
 
-    def _next(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch, with a warning for each clip that cannot be read. Raises LatentSyncError where no clip can be read any more."""
-        try:
-            batch = next(batches)
-        except LatentSyncError as error:  # of a loading process: wrapped in its whole trace
-            raise type(error)(last_line(str(error))) from error
-        self._problems.tell(batch.problems)
-        return batch
-
     def _step(self, batches: Iterator[Batch], received: Sequence[int]) -> tuple[dict[str, float], bool]:
-        """One step of the optimizer: the losses over all processes, and whether any of them received a signal to stop."""
+        """One step of the optimizer: losses over all processes, whether any received a signal to stop. LatentSyncError: no clip is read."""
         start, waited, passes = time.monotonic(), 0.0, self.run.gradient_accumulation_steps
         sums: dict[str, float] = {}
         clips: set[int] = set()
         for _ in range(passes):
             before = time.monotonic()
-            batch = self._next(batches)
+            try:
+                batch = next(batches)
+            except LatentSyncError as error:  # of a loading process: wrapped in its whole trace
+                raise type(error)(last_line(str(error))) from error
+            warn_once(batch.problems, self._told)
             waited += time.monotonic() - before
             clips.update(batch.clip.tolist())
             losses, grad_norm = self._forward_backward(batch)
@@ -223,7 +209,7 @@ class Trainer:
         self._waiting += (timing["waiting"] - self._waiting) / STARVED_STEPS
         if self._waiting > STARVED and self.position.step > STARVED_STEPS:
             advice = "raise data.num_workers, or put data.cache_dir on a faster disk."
-            self._problems.tell([f"The training waits for data more than {STARVED:.0%} of the time: {advice}"])
+            warn_once([f"The training waits for data more than {STARVED:.0%} of the time: {advice}"], self._told)
         self._record(losses, timing if grad_norm is None else {"grad_norm": grad_norm, **timing})
         return losses, stopped > 0
 
@@ -255,11 +241,7 @@ class Trainer:
         return losses, grad_norm
 
     def _check_finite(self, losses: Mapping[str, float], grad_norm: float | None, clips: Iterable[int]) -> None:
-        """Stop, on all processes alike, where a loss or the gradient is not finite.
-
-        With loss scaling such a step moves nothing, and the training stops after several in a row, or where so many of them came that the
-        scale is too small for half precision.
-        """
+        """Stop all processes where a loss or gradient is not finite; with loss scaling after several in a row or at too small a scale."""
         bad = [name for name, loss in losses.items() if not math.isfinite(loss)]
         if not bad and grad_norm is not None and not math.isfinite(grad_norm):
             bad = ["the gradient"]
@@ -285,14 +267,12 @@ class Trainer:
             logger.warning("%s", advice)
 
     def _log_means(self) -> None:
-        """Add the means of the steps since the last point to the history."""
         if self.history is not None and self._recent:
             means = {name: fmean(values[name] for values in self._recent if name in values) for name in self._recent[0]}
             self.history.add(self.position.step, TRAINING, means)
             self._recent = []
 
     def _save(self) -> None:
-        """Write a checkpoint; called on all processes."""
         self._log_means()
         self.store.save(self.accelerator, self.position, self._published())
         self._saved = self.position.step
@@ -357,7 +337,6 @@ class EMA:
         return self._ema is not None
 
     def update(self) -> None:
-        """Take a step of the optimizer into account."""
         if self._ema is not None:
             self._ema.step(self.parameters)
 
@@ -375,7 +354,6 @@ class EMA:
             self._ema.restore(self.parameters)
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
         return {} if self._ema is None else self._ema.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -408,18 +386,12 @@ def stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-class Problems:
-    """Warnings about clips that could not be read, each given once."""
-
-    def __init__(self) -> None:
-        self._told: set[str] = set()
-
-    def tell(self, problems: Iterable[str]) -> None:
-        """Warn of those that are new."""
-        for problem in problems:
-            if problem not in self._told:
-                self._told.add(problem)
-                logger.warning("%s", problem)
+def warn_once(problems: Iterable[str], told: set[str]) -> None:
+    """Warn of problems that are not among those `told` before, such as clips that cannot be read."""
+    for problem in dict.fromkeys(problems):
+        if problem not in told:
+            logger.warning("%s", problem)
+    told.update(problems)
 
 
 class BatchValidator:
@@ -429,13 +401,13 @@ class BatchValidator:
 
     def __init__(self, batches: Iterable[Batch], step: Any = None) -> None:
         self.batches, self.step = batches, step
-        self._problems = Problems()
+        self._told: set[str] = set()  # warnings
 
     def batches_for(self, model: nn.Module) -> Iterator[Any]:
         """The batches on the network's device, with a warning for each clip that cannot be read."""
         device = next(model.parameters()).device
         for batch in self.batches:
-            self._problems.tell(batch.problems)
+            warn_once(batch.problems, self._told)
             yield batch.to(device)
 
     def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:
@@ -483,10 +455,7 @@ def run_validators(validators: Sequence[Validator], model: nn.Module, step: int,
 
 
 def mean_over_processes(sums: Sequence[dict[str, ValidationSum] | None]) -> dict[str, float]:
-    """The means over the shares of all processes; nothing where the validation of one of them failed (None).
-
-    Shares come with the ends of their 95 % interval (Wilson 1927) as "name:low" and "name:high".
-    """
+    """Means over all processes, none where one failed (None); shares get their 95 % interval (Wilson 1927) as name:low, name:high."""
     if any(part is None for part in sums):
         return {}
     values: dict[str, float] = {}
@@ -502,10 +471,7 @@ def mean_over_processes(sums: Sequence[dict[str, ValidationSum] | None]) -> dict
 
 
 def make_accelerator(run: RunConfig, device: str = "auto") -> Accelerator:
-    """The processes and devices of a training, as `accelerate launch` made them, or this process alone; "cpu" leaves a GPU unused.
-
-    Raises ConfigError where the device cannot compute in the precision that was asked for.
-    """
+    """Processes and devices as `accelerate launch` made them, or this process; "cpu" leaves a GPU unused. Raises ConfigError: precision."""
     cpu = device == "cpu"
     cuda = torch.cuda.is_available() and not cpu
     precision = run.mixed_precision
@@ -569,11 +535,7 @@ def open_catalogs(
     resolution: int = 0,
     open_clips: Callable[..., Catalog] = open_catalog,  # takes what that takes
 ) -> tuple[Catalog, Catalog | None]:
-    """The clips to train on, and the held-out ones where there are any. The main process opens them first, the others read its records.
-
-    Warns of clips that have fewer than `resolution` pixels a side. Raises InputError where no clips are named or none
-    of them can be used, or one is in both splits.
-    """
+    """The clips to train on, and those held out, if any; the main process opens them first. Warns of small clips. Raises InputError."""
     open_clips = partial(open_clips, min_frames=min_frames, cache_dir=cache_folder(data), show_progress=show_progress)
     with accelerator.main_process_first():
         train, held_out = open_clips(data.train_data_dir, data.train_fileslist), None

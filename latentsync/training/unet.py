@@ -64,11 +64,7 @@ class NoiseSamples:
 
 
 def sample_noise(run: UNetRunConfig, positions: Sequence[int], frames: int, size: int, timesteps: int) -> NoiseSamples:
-    """Timesteps and noise of the samples at these positions of a training, on the CPU; `size` counts latent cells a side.
-
-    Each sample's come from (run.seed, position) alone, so that it does not matter which process meets it in which batch, or whether the
-    training was stopped in between.
-    """
+    """Timesteps and noise of samples, on the CPU, each from (run.seed, position) alone; `size` counts latent cells a side."""
     samples = []
     for position in positions:
         generator = sample_generator(run.seed, position)
@@ -109,20 +105,14 @@ class GeneratedClip:
 
 
 def decode_slices(codec: LatentCodec, latents: Tensor) -> Tensor:
-    """Latents n 4 h w -> pixels n 3 8h 8w, float32, with the activations of one slice of the codec alive at once.
-
-    On the way back each slice is decoded again, so that the autoencoder costs half as much time again and little memory.
-    """
+    """Latents n 4 h w -> pixels n 3 8h 8w, float32, by slices of the codec that are decoded again on the way back, to save memory."""
     parts = latents.to(codec.dtype).split(codec.slice_size or len(latents))
     decoded = [checkpoint(codec.decode, part, use_reentrant=False, preserve_rng_state=False) for part in parts]
     return torch.cat(decoded).float()
 
 
 def sync_losses(network: SyncLoss, generated: GeneratedClip, batch: UNetBatch) -> dict[str, Tensor]:
-    """How badly the mouth fits its sound (`sync`), and how well it fits the sound of the source that it is painted over (`sync_source`).
-
-    Samples whose audio was dropped (`data.audio_dropout`) have no such loss: they cannot know what is said.
-    """
+    """How badly the mouth fits its sound (`sync`), how well the source's (`sync_source`); samples with dropped audio do not count."""
     with_audio = batch.audio.flatten(1).any(1).float()  # b
     frames = generated.latents if network.latent_space else generated.pixels
     misfit, source_fit = network(frames, batch.mel, batch.source_mel)
@@ -186,11 +176,7 @@ LOSSES = (RECON, *(name for entry in LOSS_NETWORKS.values() for name in entry.lo
 
 
 class UNetStep:
-    """Calls the denoiser once on a batch and computes the losses.
-
-    Noise, schedule and losses are computed in float32, the autoencoder and the loss networks in the type of their weights, whatever
-    precision the denoiser is called in.
-    """
+    """One call of the denoiser and its losses; noise, schedule and losses in float32, frozen networks in the type of their weights."""
 
     def __init__(self, codec: LatentCodec, mask: Tensor, run: UNetRunConfig, networks: Mapping[str, nn.Module]) -> None:
         """The mask is h w at the clips' resolution, 1 = keep; `networks` are those of `LOSS_NETWORKS` whose losses have a weight."""
@@ -254,7 +240,6 @@ class UNetValidator(BatchValidator):
 
 
 def publish(weights: Mapping[str, Tensor], step: int, history: History) -> dict[str, Any]:
-    """The published file of a denoiser."""
     return {"global_step": step, "state_dict": {name: value.contiguous() for name, value in weights.items()}}
 
 
@@ -326,10 +311,7 @@ def whisper_weights(config: Config) -> Path:
 
 
 def start_unet(config: Config) -> UNet3DConditionModel:
-    """The denoiser that training starts from: fresh, or with what a file has for it.
-
-    Raises WeightsError where the file belongs to another network, ConfigError where frozen parts would never be trained at all.
-    """
+    """The denoiser that training starts from: fresh, or with what a file has for it. Raises WeightsError, ConfigError."""
     if config.ckpt.resume_ckpt_path is None and config.run.trainable_modules:
         raise ConfigError(
             "run.trainable_modules leaves the rest of a network untrained that starts from nothing: name a checkpoint to start from in "

@@ -17,7 +17,7 @@ from whisper.model import AudioEncoder, ModelDimensions, Whisper
 
 from latentsync.constants import VIDEO_FPS, WHISPER_HOP_LENGTH, WHISPER_MEL_PER_STEP, WHISPER_STEPS_PER_SECOND
 from latentsync.errors import WeightsError
-from latentsync.media.audio import Samples
+from latentsync.media.audio import Excerpt, Samples
 from latentsync.weights import file_sha256, load_strict, read_checkpoint
 
 COLUMNS_PER_PASS = 6000  # one minute of sound at a time while the loudest moment is sought
@@ -58,43 +58,26 @@ class LogMel:
         return (floored + 4.0) / 4.0
 
     def _log_power(self, start: int, stop: int) -> torch.Tensor:
-        samples = self._samples_around(start * WHISPER_HOP_LENGTH, (stop - 1) * WHISPER_HOP_LENGTH)
-        window = torch.hann_window(N_FFT)
-        spectrum = torch.stft(samples, N_FFT, WHISPER_HOP_LENGTH, window=window, center=False, return_complex=True)
+        half, total = N_FFT // 2, len(self.samples)
+        first, last = start * WHISPER_HOP_LENGTH, (stop - 1) * WHISPER_HOP_LENGTH  # samples that the columns are centred on
+        missing = max(half - first, 0), max(last + half - total, 0)  # the recording is mirrored at its ends
+        reach = max(*missing, 1) + 1  # mirroring needs one sample more than it adds
+        sound = self.samples[min(max(first - half, 0), total - reach) : max(min(last + half, total), reach)]
+        padded = F.pad(torch.from_numpy(np.asarray(sound, dtype=np.float32))[None], missing, mode="reflect")[0]
+        spectrum = torch.stft(padded, N_FFT, WHISPER_HOP_LENGTH, window=torch.hann_window(N_FFT), center=False, return_complex=True)
         power = mel_filters(spectrum.device, self.n_mels) @ (spectrum.abs() ** 2)  # m t
         return torch.clamp(power, min=SMALLEST_POWER).log10()
 
-    def _samples_around(self, first: int, last: int) -> torch.Tensor:
-        """The samples that columns centred on `first` to `last` see; the recording is mirrored at its ends."""
-        half, total = N_FFT // 2, len(self.samples)
-        low, high = max(first - half, 0), min(last + half, total)
-        missing = max(half - first, 0), max(last + half - total, 0)
-        reach = max(*missing, 1) + 1  # mirroring needs one sample more than it adds
-        low, high = min(low, total - reach), max(high, reach)
-        return F.pad(torch.from_numpy(self.samples[low:high])[None], missing, mode="reflect")[0]
 
-
-class PaddedSamples:
+class PaddedSamples(Excerpt):
     """Samples that go on with digital silence up to a length of `total`; longer ones stay as they are."""
 
     def __init__(self, samples: Samples, total: int) -> None:
-        self.samples = samples
-        self.total = max(total, len(samples))
-
-    def __len__(self) -> int:
-        return self.total
-
-    def __getitem__(self, key: slice) -> np.ndarray:
-        start, stop, _ = key.indices(self.total)
-        sound = np.asarray(self.samples[start : min(stop, len(self.samples))], dtype=np.float32)
-        return np.pad(sound, (0, stop - start - len(sound)))
+        super().__init__(samples, 0, max(total, len(samples)))
 
 
 def load_whisper_encoder(path: Path) -> AudioEncoder:
-    """Whisper's encoder, in float32 and ready for inference: of a file {"dims", "model_state_dict"} of openai-whisper, or of a folder.
-
-    The folder has the layout of Hugging Face and is read by transformers; nothing is downloaded, no code in it is run. Raises WeightsError.
-    """
+    """Whisper's encoder, float32, of openai-whisper's file or a Hugging Face folder; no download, no code of it. Raises WeightsError."""
     path = Path(path)
     encoder = _from_folder(path) if path.is_dir() else _from_file(path)
     return encoder.float().eval().requires_grad_(False)
@@ -177,10 +160,7 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 class Audio2Feature(nn.Module):
-    """Whisper's encoder as a feature extractor; its context (1500 steps when published) sets the length of a piece.
-
-    `feat_length`: video frames of sound in a window before and after its own frame.
-    """
+    """Whisper's encoder as feature extractor; `feat_length`: video frames of sound in a window before and after its own frame."""
 
     def __init__(self, encoder: AudioEncoder, feat_length: tuple[int, int] = (2, 2)) -> None:
         super().__init__()
@@ -218,10 +198,7 @@ def window_steps(start: int, stop: int, feat_length: tuple[int, int], num_steps:
 
 
 class AudioWindows:
-    """One window of audio features per video frame, for sound of any length at constant memory.
-
-    Sound longer than the encoder's context is encoded in pieces that share a third of it and pass over into each other linearly.
-    """
+    """A window of features per video frame at constant memory: long sound in pieces that share a third, passing over linearly."""
 
     def __init__(self, extractor: Audio2Feature, log_mel: LogMel, fps: Fraction) -> None:
         self.extractor = extractor

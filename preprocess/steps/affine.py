@@ -39,11 +39,7 @@ BATCH = 16  # frames that are aligned together
 
 @dataclass(frozen=True)
 class Affine:
-    """Finds and aligns faces with the code of inference: the same detector, the same spans, the same smoothing.
-
-    A clip whose face is followed from first to last frame becomes one clip. Where there are gaps, every stretch between them that is
-    long enough becomes one, and the rest is rejected, as is a clip without such a stretch.
-    """
+    """Finds and aligns faces as inference does; every long enough stretch with a followed face is a clip, the rest is rejected."""
 
     detector: "FaceDetector"
     resolution: int
@@ -51,7 +47,6 @@ class Affine:
     device: str
 
     def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
-        """Writes R x R pixels."""
         from latentsync.faces.plan import plan_spans
 
         source, recording = VideoReader(clip.path), open_recording(clip.path)

@@ -24,11 +24,7 @@ MAX_OFFSET = StepOption("max_offset", int, 6, "largest offset of mouth and sound
 
 @dataclass(frozen=True)
 class AvSync:
-    """SyncNet v2 on S3FD's tracks (Chung and Zisserman, Out of Time, 2016), counted as the published program counts.
-
-    An offset of +3 means that the sound is three frames ahead of the picture: it is moved three frames later, and the first three frames,
-    which have no sound then, are dropped; with -3 the sound is moved earlier and the last three frames are dropped.
-    """
+    """SyncNet v2, counted as published (Chung and Zisserman 2016); offset +3: sound moves three frames later, the first three drop."""
 
     find_tracks: "Callable[[Iterable[np.ndarray]], list[FaceTrack]]"  # of frames uint8 h w 3, RGB
     compare: "Callable[..., Offset]"  # of the crops of a face and their sound, see `SyncNetEval`

@@ -22,12 +22,7 @@ BROKEN, UNREADABLE, NO_PICTURE, NO_SOUND = "broken", "unreadable", "no picture",
 
 @dataclass(frozen=True)
 class DecodeCheck:
-    """Decodes the picture and the sound that the pipeline would use.
-
-    Broken is a file of which ffmpeg cannot decode every picture and every piece of sound without an error, but for those of its first
-    and last second, or that ends well before the length it promises. What has to do with the disk, with permissions or with ffmpeg itself
-    says nothing about the file, and is never called broken.
-    """
+    """Decodes picture and sound; broken: errors but in the first or last second, or too early an end, that no disk or ffmpeg explains."""
 
     min_seconds: float
 

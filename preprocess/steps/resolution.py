@@ -24,10 +24,7 @@ MAX_BAD = 0.05  # share of these frames that may show no face, several, or a sma
 
 @dataclass(frozen=True)
 class HighResolution:
-    """Detects faces in every fifth frame with the detector of inference.
-
-    A face counts from 24 pixels on, the width under which inference leaves a face alone; its size is the shorter side of its box.
-    """
+    """Detects faces in every fifth frame as inference does; a face counts from 24 pixels on, by the shorter side of its box."""
 
     detector: "FaceDetector"
     resolution: int

@@ -38,10 +38,7 @@ class Segments:
 
 
 def boundaries(length: int, shortest: int, longest: int, keys: Collection[int]) -> list[int]:
-    """Where pieces of `length` frames begin and end: 0, ..., length.
-
-    Each inner one is the key frame nearest to equal shares of what is left, or the exact share where no key frame is in reach.
-    """
+    """Where pieces of `length` frames begin and end, 0 ... length: key frames near equal shares of what is left, or exact shares."""
     edges, count = [0], math.ceil(length / longest)
     for left in range(count - 1, 0, -1):  # pieces after this boundary
         last = edges[-1]

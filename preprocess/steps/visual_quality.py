@@ -23,7 +23,6 @@ class VisualQuality:
     threshold: float
 
     def __call__(self, clip: ClipFile, folder: Path) -> Outcome:
-        """Keeps the file as it is."""
         from latentsync.third_party.hyperiqa import chosen_frames
 
         source = VideoReader(clip.path)
