@@ -422,6 +422,13 @@ def load_strict(module: nn.Module, state_dict: Mapping[str, torch.Tensor], path:
     module.load_state_dict(dict(state_dict), strict=True, assign=assign)
 
 
+def renamed(state_dict: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Entries with parts of their names replaced; other names pass."""
+    for old, new in names.items():
+        state_dict = {key.replace(old, new): value for key, value in state_dict.items()}
+    return dict(state_dict)
+
+
 def load_frozen(build: Callable[[], Network], path: Path | str, hint: str) -> Network:
     """A published network that is only used, not trained: float32 on the CPU, in evaluation mode, no weight of it trainable.
 

@@ -14,7 +14,8 @@ from latentsync.diffusion import Conditions, denoise
 from latentsync.errors import InputError
 from latentsync.models.attention import Attention, SpatialTransformer, TemporalTransformer, position_table
 from latentsync.models.unet import ClipGroupNorm, UNet3DConditionModel
-from latentsync.models.unet_weights import V10_NAMES, with_current_names
+from latentsync.models.unet_weights import V10_NAMES
+from latentsync.weights import renamed
 
 
 def published_shapes(name):
@@ -41,7 +42,7 @@ def golden_unet(name):
     weights = seeded_state_dict(own, sidecar["seed"])
     assert weights_sha256(weights) == sidecar["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
     assert len(weights) == sidecar["weights_digest"]["n_keys"]
-    model.load_state_dict(with_current_names(weights))
+    model.load_state_dict(renamed(weights, V10_NAMES))
     return model, tensors, sidecar["tolerance"]
 
 
@@ -128,7 +129,7 @@ def test_names_and_shapes_are_those_of_the_published_files(name, stage):
     n_parameters, shapes = published_shapes(name)
     with torch.device("meta"):
         model = UNet3DConditionModel(unet_config(stage))
-    assert {key: list(value.shape) for key, value in model.state_dict().items()} == with_current_names(shapes)
+    assert {key: list(value.shape) for key, value in model.state_dict().items()} == renamed(shapes, V10_NAMES)
     if stage == "v1.0":
         assert with_v10_names(model.state_dict()).keys() == shapes.keys()
     assert sum(parameter.numel() for parameter in model.parameters()) == n_parameters

@@ -27,7 +27,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Tokens n s c attend to tokens n t d (by default to themselves) -> n s c."""
         context = x if context is None else context
-        q, k, v = (split_heads(project(tokens)) for project, tokens in ((self.to_q, x), (self.to_k, context), (self.to_v, context)))
+        projected = (self.to_q(x), self.to_k(context), self.to_v(context))
+        q, k, v = (tokens.unflatten(-1, (ATTENTION_HEADS, -1)).transpose(1, 2) for tokens in projected)  # n heads s e, without a copy
         return self.to_out[0](attend(q, k, v).transpose(1, 2).flatten(2))  # n s c
 
 
@@ -37,11 +38,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v)
     parts = zip(q.split(MOST_SEQUENCES), k.split(MOST_SEQUENCES), v.split(MOST_SEQUENCES), strict=True)
     return torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
-
-
-def split_heads(tokens: Tensor) -> Tensor:
-    """n s (heads e) -> n heads s e, without a copy."""
-    return tokens.unflatten(-1, (ATTENTION_HEADS, -1)).transpose(1, 2)
 
 
 class GEGLU(nn.Module):

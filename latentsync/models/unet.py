@@ -84,37 +84,25 @@ class Upsample(nn.Module):
 
 @dataclass(frozen=True)
 class LevelSizes:
-    """What the layers of one level are made of.
+    """What the layers of one level are made of."""
 
-    Attributes:
-        channels: width of the level.
-        in_channels: width that each layer is given; as many as the level has layers.
-        time_dim: width of the time embedding.
-        groups: groups of the norms, those along time excepted.
-        audio_dim: width of an audio token, or None for a level without attention in the frame.
-        motion: attention along time.
-    """
-
-    channels: int
-    in_channels: list[int]
-    time_dim: int
-    groups: int
-    audio_dim: int | None
-    motion: bool
+    channels: int  # width of the level
+    in_channels: list[int]  # width that each layer is given; as many as the level has layers
+    time_dim: int  # width of the time embedding
+    groups: int  # of the norms, those along time excepted
+    audio_dim: int | None  # width of an audio token; None: no attention in the frame
+    motion: bool  # attention along time
 
 
 class Level(nn.Module):
     """Layers of one width: a convolution block each, then attention in the frame, then attention along time, where the level has them.
 
     The lists carry the names of the published files; an empty list leaves no entry there.
-
-    Attributes:
-        gradient_checkpointing: while training, forget activations inside each module and compute them again on the way back.
     """
 
     def __init__(self, sizes: LevelSizes) -> None:
         super().__init__()
-        self.gradient_checkpointing = False
+        self.gradient_checkpointing = False  # True: while training, compute what is inside a module again on the way back
         width, layers = sizes.channels, len(sizes.in_channels)
         attentions = [SpatialTransformer(width, sizes.audio_dim, sizes.groups) for _ in range(layers)] if sizes.audio_dim else []
         self.resnets = nn.ModuleList([ResnetBlock(n, width, sizes.time_dim, sizes.groups) for n in sizes.in_channels])
@@ -143,14 +131,6 @@ class DownBlock(Level):
     def __init__(self, sizes: LevelSizes, resize: bool) -> None:
         super().__init__(sizes)
         self.downsamplers = nn.ModuleList([Downsample(sizes.channels)] if resize else [])
-
-    def states(self, x: Tensor, time: Tensor, audio: Tensor | None, frames: int) -> Iterator[Tensor]:
-        """x (b f) c h w -> the states that the way up will want, in order, each computed when it is asked for."""
-        for index in range(len(self.resnets)):
-            x = self.layer(index, x, time, audio, frames)
-            yield x
-        for downsampler in self.downsamplers:
-            yield downsampler(x)
 
 
 class MidBlock(Level):
@@ -192,16 +172,11 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, timestep: Tensor) -> Tensor:
         """Timesteps b -> b t."""
-        waves = sinusoids(timestep, self.linear_1.in_features).to(self.linear_1.weight.dtype)
+        half = self.linear_1.in_features // 2
+        frequency = torch.exp(torch.arange(half, device=timestep.device) * (-math.log(MAX_PERIOD) / half))
+        angle = timestep.float()[:, None] * frequency  # b (c/2), float32
+        waves = torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.linear_1.weight.dtype)
         return self.linear_2(F.silu(self.linear_1(waves)))
-
-
-def sinusoids(timestep: Tensor, channels: int) -> Tensor:
-    """Cosines, then sines, of the timestep at `channels / 2` falling frequencies, in float32: b channels."""
-    half = channels // 2
-    frequency = torch.exp(torch.arange(half, device=timestep.device) * (-math.log(MAX_PERIOD) / half))
-    angle = timestep.float()[:, None] * frequency  # b (c/2)
-    return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
 @dataclass
@@ -209,14 +184,10 @@ class FeatureCache:
     """What the deep layers gave in the last full step of one sampling loop (DeepCache, arXiv 2312.00858).
 
     A shallow step runs the layers of the way up from the place of `branch` to the end, and of the way down what these need.
-
-    Attributes:
-        branch: where the way up begins in a shallow step: layer `branch % 3` of up block `branch // 3`, both counted from the output.
-        features: (b f) c h w, what the first of these layers is given; None lets the next step be a full one.
     """
 
-    branch: int = 0
-    features: Tensor | None = None
+    branch: int = 0  # the way up begins at layer `branch % 3` of up block `branch // 3`, both counted from the output
+    features: Tensor | None = None  # (b f) c h w, what the first of these layers is given; None lets the next step be a full one
 
     def depth(self, layers: int, levels: int) -> int:
         """Layers of the way up that a shallow step runs, in a network whose up blocks have `layers` each."""
@@ -264,12 +235,10 @@ class UNet3DConditionModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights, and so of the input."""
         return self.conv_in.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
         return self.conv_in.weight.device
 
     def enable_gradient_checkpointing(self, enable: bool = True) -> None:
@@ -285,7 +254,7 @@ class UNet3DConditionModel(nn.Module):
         encoder_hidden_states: Tensor | None = None,
         cache: FeatureCache | None = None,
     ) -> Tensor:
-        """The noise in a batch of clips.
+        """The noise in a batch of clips, b 4 f h w. Raises InputError where a clip is longer than the position tables.
 
         Args:
             sample: b 13 f h w: noisy latents, mask, masked latents, reference latents.
@@ -293,12 +262,6 @@ class UNet3DConditionModel(nn.Module):
             encoder_hidden_states: audio tokens of each frame, b f s d or (b f) s d; None leaves the audio layers out.
             cache: what it holds stands for the deep layers; an empty one is filled, and one of a smaller batch. Features of a larger
                 batch end with those of these clips.
-
-        Returns:
-            b 4 f h w
-
-        Raises:
-            InputError: a clip is longer than the position tables of the motion modules.
         """
         batch, _, frames = sample.shape[:3]
         if self.config.use_motion_module and frames > MAX_FRAMES:
@@ -337,6 +300,9 @@ class UNet3DConditionModel(nn.Module):
         """The states of the way down, each (b f) c h w, computed as they are asked for: x itself, then those of each block."""
         yield x
         for block in self.down_blocks:
-            for state in block.states(x, time, audio, frames):
-                yield state
-            x = state
+            for index in range(len(block.resnets)):
+                x = block.layer(index, x, time, audio, frames)
+                yield x
+            for downsampler in block.downsamplers:
+                x = downsampler(x)
+                yield x
