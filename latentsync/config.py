@@ -540,13 +540,9 @@ def syncnet_rules(config: SyncNetConfig) -> list[Rule]:
         ),
     ]
     why = "because model.network is wav2lip"
-    wav2lip = [
-        Rule("data.num_frames", data.num_frames == 5, f"5, {why}"),
-        Rule("data.resolution", data.resolution == 256, f"256, {why}"),
-        Rule("data.latent_space", not data.latent_space, f"false, {why}"),
-        Rule("data.lower_half", data.lower_half, f"true, {why}"),
-        Rule("data.batch_size", data.batch_size >= 2, f"2 or more, {why} and has batch norms"),
-    ]
+    fixed = {"num_frames": 5, "resolution": 256, "latent_space": False, "lower_half": True}
+    wav2lip = [Rule(f"data.{name}", getattr(data, name) == value, f"{str(value).lower()}, {why}") for name, value in fixed.items()]
+    wav2lip.append(Rule("data.batch_size", data.batch_size >= 2, f"2 or more, {why} and has batch norms"))
     return [
         Rule("data.resolution", data.resolution > 0 and data.resolution % VAE_FACTOR == 0, f"a multiple of {VAE_FACTOR}"),
         *at_least(1, "data", data, "num_frames"),

@@ -84,10 +84,12 @@ def test_version_10_outputs_and_states():
 @torch.no_grad()
 def test_version_16_outputs_and_states():
     model, golden, tolerance = golden_unet("unet_v16_tiny")
-    states = states_of(model, "down_blocks.0.motion_modules.0", "mid_block")
+    states = states_of(model, "down_blocks.0.motion_modules.0.temporal_transformer", "mid_block")
     sample, audio = seeded_normal(1601, (2, 13, 16, 16, 16)), seeded_normal(1602, (32, 50, 384))
     torch.testing.assert_close(model(sample, torch.tensor(951), audio), golden["out_t951"], **tolerance)
-    torch.testing.assert_close(b0_f0(states["down_blocks.0.motion_modules.0"]), golden["act_down0_motion0_b0f0"], **tolerance)
+    torch.testing.assert_close(
+        b0_f0(states["down_blocks.0.motion_modules.0.temporal_transformer"]), golden["act_down0_motion0_b0f0"], **tolerance
+    )
     torch.testing.assert_close(as_clips(states["mid_block"], 2), golden["act_mid"], **tolerance)
     torch.testing.assert_close(model(sample[:1, :, :5], 51, audio[:5]), golden["out_first5frames_t51"], **tolerance)
     torch.testing.assert_close(model(sample[:1, :, :3, :10, :12], 1, audio[:3]), golden["out_odd"], **tolerance)

@@ -121,30 +121,17 @@ def position_table(length: int, channels: int) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).unsqueeze(0)  # 1 f c
 
 
-class FramePosition(nn.Module):
-    """Adds the position of each frame in its clip."""
-
-    pe: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("pe", position_table(MAX_FRAMES, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """n f c -> n f c, frames counted from the start of the clip."""
-        return x + self.pe[:, : x.shape[1]]
-
-
 class TemporalAttention(Attention):
     """Self-attention over the frames; positions are added first, so that q, k and v all carry them."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
-        self.pos_encoder = FramePosition(dim)
+        self.pos_encoder = nn.Module()  # a holder: the published name of the table is "pos_encoder.pe"
+        self.pos_encoder.register_buffer("pe", position_table(MAX_FRAMES, dim))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Tokens n f c -> n f c."""
-        return super().forward(self.pos_encoder(x), context)
+        """Tokens n f c -> n f c; frames count from the start of the clip."""
+        return super().forward(x + self.pos_encoder.pe[:, : x.shape[1]], context)
 
 
 class TemporalTransformerBlock(nn.Module):
@@ -191,15 +178,3 @@ class TemporalTransformer(nn.Module):
 def swap_frames_and_cells(tokens: Tensor, outer: int) -> Tensor:
     """(b outer) inner c -> (b inner) outer c."""
     return tokens.unflatten(0, (-1, outer)).transpose(1, 2).flatten(0, 1)
-
-
-class MotionModule(nn.Module):
-    """The name under which published files keep a temporal transformer."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.temporal_transformer = TemporalTransformer(channels)
-
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x (b f) c h w -> (b f) c h w."""
-        return self.temporal_transformer(x, frames)

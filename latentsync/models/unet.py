@@ -1,6 +1,7 @@
 """The denoising U-Net, inflated to clips."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from latentsync.config import UNetConfig
 from latentsync.constants import LATENT_CHANNELS, MAX_FRAMES, UNET_IN_CHANNELS
 from latentsync.errors import InputError
-from latentsync.models.attention import MotionModule, SpatialTransformer
+from latentsync.models.attention import SpatialTransformer, TemporalTransformer
 
 RESNET_NORM_EPS = 1e-5
 CACHE_BRANCHES_PER_BLOCK = 3  # branches are counted as if every up block had three layers, as the published networks have
@@ -58,18 +59,6 @@ class ResnetBlock(nn.Module):
         return self.conv_shortcut(x) + h
 
 
-class Downsample(nn.Module):
-    """Half the height and width (rounded up) by a 3x3 convolution with stride 2."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b f) c h w -> (b f) c ceil(h/2) ceil(w/2)."""
-        return self.conv(x)
-
-
 class Upsample(nn.Module):
     """Nearest-neighbour enlargement, then a 3x3 convolution."""
 
@@ -107,7 +96,8 @@ class Level(nn.Module):
         attentions = [SpatialTransformer(width, sizes.audio_dim, sizes.groups) for _ in range(layers)] if sizes.audio_dim else []
         self.resnets = nn.ModuleList([ResnetBlock(n, width, sizes.time_dim, sizes.groups) for n in sizes.in_channels])
         self.attentions = nn.ModuleList(attentions)
-        self.motion_modules = nn.ModuleList([MotionModule(width) for _ in range(layers)] if sizes.motion else [])
+        motions = [nn.ModuleDict({"temporal_transformer": TemporalTransformer(width)}) for _ in range(layers)] if sizes.motion else []
+        self.motion_modules = nn.ModuleList(motions)
 
     def layer(self, index: int, x: Tensor, time: Tensor, audio: Tensor | None, frames: int) -> Tensor:
         """x (b f) c h w, time b t, audio (b f) s d or None -> (b f) c h w."""
@@ -115,7 +105,7 @@ class Level(nn.Module):
         if len(self.attentions):
             x = self.run(self.attentions[index], x, audio)
         if len(self.motion_modules):
-            x = self.run(self.motion_modules[index], x, frames)
+            x = self.run(self.motion_modules[index]["temporal_transformer"], x, frames)
         return x
 
     def run(self, module: nn.Module, *args: Any) -> Tensor:
@@ -126,11 +116,14 @@ class Level(nn.Module):
 
 
 class DownBlock(Level):
-    """Layers, then half the height and width (not at the last level)."""
+    """Layers, then half the height and width, rounded up (not at the last level)."""
 
     def __init__(self, sizes: LevelSizes, resize: bool) -> None:
         super().__init__(sizes)
-        self.downsamplers = nn.ModuleList([Downsample(sizes.channels)] if resize else [])
+        self.downsamplers = nn.ModuleList()
+        if resize:  # the published name is "downsamplers.0.conv"
+            conv = nn.Conv2d(sizes.channels, sizes.channels, 3, stride=2, padding=1)
+            self.downsamplers.append(nn.Sequential(OrderedDict(conv=conv)))
 
 
 class MidBlock(Level):
@@ -248,11 +241,7 @@ class UNet3DConditionModel(nn.Module):
                 module.gradient_checkpointing = enable
 
     def forward(
-        self,
-        sample: Tensor,
-        timestep: Tensor | int,
-        encoder_hidden_states: Tensor | None = None,
-        cache: FeatureCache | None = None,
+        self, sample: Tensor, timestep: Tensor | int, encoder_hidden_states: Tensor | None = None, cache: FeatureCache | None = None
     ) -> Tensor:
         """The noise in a batch of clips, b 4 f h w. Raises InputError where a clip is longer than the position tables.
 

@@ -197,17 +197,6 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.float16
 
 
-def load_audio_encoder(config: Config, files: ModelFiles) -> Audio2Feature:
-    """Whisper's encoder with the windows of a configuration. Raises WeightsError where the denoiser wants another one."""
-    audio_encoder = Audio2Feature(load_whisper_encoder(files.whisper), tuple(config.data.audio_feat_length))
-    if audio_encoder.width != config.model.cross_attention_dim:
-        raise WeightsError(
-            f"{files.whisper} gives audio tokens {audio_encoder.width} wide, but {files.config} wants {config.model.cross_attention_dim} "
-            "(model.cross_attention_dim): use the Whisper file that the denoiser was trained with."
-        )
-    return audio_encoder
-
-
 def pipeline_settings(config: Config) -> dict[str, Any]:
     """What `LipsyncPipeline` takes from a configuration."""
     own = ("inference_steps", "guidance_scale", "paste", "match_skin", "use_reference")
@@ -251,7 +240,12 @@ def build_pipeline(
     if place.type == "cuda":
         torch.set_float32_matmul_precision("high")
     logger.info("Loading %s for %s, faces of %d pixels", files.unet, files.config, config.data.resolution)
-    audio_encoder = load_audio_encoder(config, files)
+    audio_encoder = Audio2Feature(load_whisper_encoder(files.whisper), tuple(config.data.audio_feat_length))
+    if audio_encoder.width != config.model.cross_attention_dim:
+        raise WeightsError(
+            f"{files.whisper} gives audio tokens {audio_encoder.width} wide, but {files.config} wants {config.model.cross_attention_dim} "
+            "(model.cross_attention_dim): use the Whisper file that the denoiser was trained with."
+        )
     unet = load_unet(config.model, files.unet, dtype=precision)
     vae = load_vae(files.vae, dtype=precision) if tiny_vae is None else load_tiny_vae(tiny_vae, dtype=precision)
     vae.slice_size = max(1, VAE_SLICE_PIXELS // config.data.resolution**2)
