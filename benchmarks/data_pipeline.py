@@ -53,13 +53,11 @@ def write_stand_ins(folder: Path) -> None:
 
 def detect_one_face(detector: S3FD) -> None:
     """Bias the coarsest map, whose prior box fills an aligned face, to a face everywhere, and all others to none."""
-    for number, (place, score) in enumerate(zip(detector.loc, detector.conf, strict=True)):
-        last = number == len(detector.conf) - 1
-        for layer in (place, score):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-        with torch.no_grad():
-            score.bias[-1 if last else 0] = SURE
+    for parameter in (*detector.loc.parameters(), *detector.conf.parameters()):
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        for number, score in enumerate(detector.conf, 1):
+            score.bias[-1 if number == len(detector.conf) else 0] = SURE
 
 
 def measure(name: str, raw: Path, output: Path, options: Sequence[str]) -> tuple[str, str]:

@@ -106,7 +106,6 @@ def recipe(stage: RecipeStage) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(description="Prepare a training that memorises a handful of clips.")
     parser.add_argument("out_dir", type=Path)
     parser.add_argument("videos", type=Path, nargs="+", help="videos of one person each; the first is the validation video, too")

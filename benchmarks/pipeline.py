@@ -12,15 +12,16 @@ a process of its own for each length and tells its peak memory. `whole` runs the
 import argparse
 import resource
 import subprocess
-import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
 from benchmarks.write_random_checkpoint import CONFIG, write_checkpoint
 from latentsync.faces.mask import to_pixels
-from latentsync.pipelines.build import ROOT, build_pipeline
+from latentsync.pipelines.build import build_pipeline
 from latentsync.pipelines.options import LipsyncOptions
 
 
@@ -66,14 +67,11 @@ def whole(arguments: argparse.Namespace, folder: Path) -> None:
     pipeline = build_pipeline(arguments.config, device=arguments.device, dtype=arguments.dtype)
     pipeline.set_progress_bar_config(disable=True)
     for count in arguments.batch_clips:
-        options = LipsyncOptions(
-            inference_steps=arguments.steps, guidance_scale=arguments.guidance_scale, batch_clips=count, overwrite=True
-        )
-        result = pipeline(video, audio, folder / "result.mp4", options)
+        how = {"inference_steps": arguments.steps, "guidance_scale": arguments.guidance_scale, "batch_clips": count}
+        result = pipeline(video, audio, folder / "result.mp4", LipsyncOptions(**how, overwrite=True))
         took, peak = result.seconds, result.peak_device_bytes
-        shares = ", ".join(
-            f"{name} {100 * seconds / took['total']:.0f} %" for name, seconds in took.items() if name not in ("total", "generate")
-        )
+        parts = {name: 100 * seconds / took["total"] for name, seconds in took.items() if name not in ("total", "generate")}
+        shares = ", ".join(f"{name} {share:.0f} %" for name, share in parts.items())
         held = f"{peak / 1e9:.2f} GB" if peak else "not measured"
         print(f"batch_clips {count}: {result.frames / took['total']:.2f} frames a second, peak device memory {held}; {shares}", flush=True)
 
@@ -82,30 +80,24 @@ def memory(arguments: argparse.Namespace, folder: Path) -> None:
     """Peak memory of the command for each length."""
     config, peaks = models(folder, 64), []
     for seconds in arguments.seconds:
-        video, audio = looped(arguments.video, arguments.audio, folder, arguments.size or "640x360", seconds)
-        words = ["one", str(video), str(audio), str(folder / f"result_{seconds:g}.mp4"), str(config)]
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.pipeline", *words], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
-        )
-        peaks.append(float(done.stdout.split()[-1]))
-        print(done.stdout.strip(), flush=True)
+        paths = looped(arguments.video, arguments.audio, folder, arguments.size or "640x360", seconds)
+        with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a process of its own, so that its peak is its own
+            peaks.append(pool.submit(one, *paths, folder / f"result_{seconds:g}.mp4", config).result())
     print(f"ratio of the last to the first: {peaks[-1] / peaks[0]:.3f}")
 
 
-def one(video: str, audio: str, output: str, config: str) -> None:
-    """One job, and how much memory its process took at most."""
-    pipeline = build_pipeline(Path(config), device="cpu")
+def one(video: Path, audio: Path, output: Path, config: Path) -> float:
+    """One job, and how much memory its process took at most, MB."""
+    pipeline = build_pipeline(config, device="cpu")
     pipeline.set_progress_bar_config(disable=True)
     result = pipeline(video, audio, output, LipsyncOptions(inference_steps=1, guidance_scale=1))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    print(f"{result.width}x{result.height}, {result.frames} frames in {result.seconds['total']:.0f} s; peak memory, MB: {peak:.0f}")
+    shown = f"{result.width}x{result.height}, {result.frames} frames in {result.seconds['total']:.0f} s"
+    print(f"{shown}; peak memory, MB: {peak:.0f}", flush=True)
+    return peak
 
 
 def main() -> None:
-    """The command."""
-    if sys.argv[1:2] == ["one"]:
-        one(*sys.argv[2:])
-        return
     parser = argparse.ArgumentParser(description="Measure the pipeline around the networks.")
     parser.add_argument("what", choices=("speed", "memory", "whole"))
     parser.add_argument("video", type=Path)

@@ -6,8 +6,7 @@ PAIRS.csv has the columns video_path and audio_path, relative to it; a sound tha
 the autoencoder's posteriors are computed once. For each setting: the peak signal-to-noise ratio and the structural similarity of the
 mouth box against the reference; offset and confidence of the embedded SyncNet; r, the correlation of the lips' opening with that of the
 sound's own video, by FaceMesh (needs the package ai-edge-litert; Apache-2.0, from the wheel mediapipe 0.10.21); processor seconds a clip.
-All but
-the reference run in the precision that --dtype auto takes. Writes results.md and results.png.
+All but the reference run in the precision that --dtype auto takes. Writes results.md and results.png.
 """
 
 import argparse
@@ -73,17 +72,11 @@ class PreparedClip:
 
 @dataclass
 class PreparedVideo:
-    """A video with the sound it is given.
+    """A video with the sound it is given."""
 
-    Attributes:
-        mel: 80 t, of the sound.
-        opening: of the lips in the sound's own video, a number a frame; None where it has none.
-    """
-
-    name: str
     clips: list[PreparedClip]
-    mel: Tensor
-    opening: np.ndarray | None
+    mel: Tensor  # 80 t, of the sound
+    opening: np.ndarray | None  # of the lips in the sound's own video, a number a frame; None where it has none
 
 
 class FaceMesh:
@@ -99,8 +92,7 @@ class FaceMesh:
 
     def opening(self, faces: np.ndarray) -> np.ndarray:
         """Aligned faces uint8 [f R R 3] -> [f]."""
-        points = None
-        found = []
+        points, found = None, []
         for face in faces:
             points = self._points(face, points)
             gaps = [np.linalg.norm(points[a] - points[b]) for a, b in LIPS]
@@ -146,7 +138,7 @@ def prepare(pipeline: LipsyncPipeline, video: Path, sound: Path, frames: int, me
         mel = log_mel(samples[0 : frames * AUDIO_SAMPLE_RATE // VIDEO_FPS]).float()
     own = sound.suffix in (".mp4", ".mpg", ".mkv", ".mov")
     opening = mesh.opening(aligned(pipeline, VideoReader(sound, Fraction(VIDEO_FPS)), frames)[0]) if mesh and own else None
-    return PreparedVideo(f"{video.stem} {sound.stem}", prepared, mel, opening)
+    return PreparedVideo(prepared, mel, opening)
 
 
 @torch.no_grad()
@@ -154,9 +146,8 @@ def generate(pipeline: LipsyncPipeline, video: PreparedVideo, sampling: Sampling
     """Aligned faces uint8 [f R R 3]."""
     faces = []
     for clip in video.clips:
-        latents = denoise(
-            pipeline.unet, clip.noise.expand_as(clip.conditions.masked), clip.conditions, clip.windows, sampling, dtype=pipeline.unet.dtype
-        )
+        start = clip.noise.expand_as(clip.conditions.masked)
+        latents = denoise(pipeline.unet, start, clip.conditions, clip.windows, sampling, dtype=pipeline.unet.dtype)
         faces.append(pipeline.blend(pipeline.decode(latents)[0], clip.pixels))
     pixels = torch.cat(faces).clamp(-1, 1)
     return ((pixels + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
@@ -166,12 +157,6 @@ def mouths(faces: np.ndarray) -> np.ndarray:
     """The boxes of mouths of aligned faces [f R R 3]."""
     rows, columns = (slice(*(round(share * faces.shape[1]) for share in (part.start, part.stop))) for part in MOUTH)
     return faces[:, rows, columns]
-
-
-def correlation(a: np.ndarray, b: np.ndarray | None) -> float:
-    """Pearson's r of two rows of numbers, of which the longer one is cut."""
-    count = min(len(a), len(b)) if b is not None else 0
-    return float(np.corrcoef(a[:count], b[:count])[0, 1]) if count > 2 else np.nan
 
 
 def measured(
@@ -184,7 +169,8 @@ def measured(
         psnr = 10 * np.log10(255**2 / max(((ours - theirs) ** 2).mean(), 1e-6))
         ssim = np.mean([structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in zip(ours, theirs, strict=True)])
         sync = compare(meter.embed_faces(torch.from_numpy(faces)), meter.embed_audio(video.mel))
-        r = correlation(mesh.opening(faces), video.opening) if mesh else np.nan
+        length = min(len(faces), len(video.opening)) if mesh and video.opening is not None else 0
+        r = np.corrcoef(mesh.opening(faces)[:length], video.opening[:length])[0, 1] if length > 2 else np.nan  # Pearson's
         rows.append([psnr, psnr, ssim, sync.confidence, abs(sync.offset), r])
     table = np.array(rows)
     means = np.nanmean(table, axis=0) if np.isfinite(table[:, 5]).any() else np.append(table[:, :5].mean(axis=0), np.nan)
@@ -208,7 +194,6 @@ def draw(results: dict[str, list[float]], path: Path) -> None:
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(description="Measure what settings of the sampling loop cost in quality.")
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--output_dir", type=Path, required=True)
@@ -238,10 +223,8 @@ def main() -> None:
         reference = reference or made
         results[name] = [*measured(videos, made, reference, mesh), seconds]
         print(f"{name:30s} " + " ".join(f"{value:8.3f}" for value in results[name]), flush=True)
-    lines = [
-        "| setting | mouth PSNR, dB | least | SSIM | confidence | offset | r of lip opening | processor seconds a clip |",
-        "|---|" + "---|" * 7,
-    ]
+    header = "| setting | mouth PSNR, dB | least | SSIM | confidence | offset | r of lip opening | processor seconds a clip |"
+    lines = [header, "|---|" + "---|" * 7]
     lines += [f"| {name} | " + " | ".join(f"{value:.3g}" for value in row) + " |" for name, row in results.items()]
     (arguments.output_dir / "results.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     draw(results, arguments.output_dir / "results.png")

@@ -131,7 +131,6 @@ def recipes(device: torch.device, clips: list[int]) -> list[Recipe]:
 
 @torch.no_grad()
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(description="Time the published recipe and the presets side by side.")
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--clips", type=int, nargs="+", default=[1, 4], help="clips in one call (default: 1 4)")

@@ -10,9 +10,9 @@ import argparse
 import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKL
@@ -41,8 +41,7 @@ TINY_SYNCNET.visual_encoder.block_out_channels = [32, 32, 64, 64, 64, 64, 64, 25
 TOKENS_PER_POSITION, POSITIONS = 5, 10  # states of Whisper tiny, steps of a window
 
 
-@dataclass(frozen=True)
-class BenchmarkRow:
+class BenchmarkRow(NamedTuple):
     """One line of the table."""
 
     name: str
@@ -115,8 +114,8 @@ def batch_of(config: Config, position: int, device: torch.device) -> UNetBatch:
     return batch.to(device)
 
 
-def measure(row: BenchmarkRow, tiny: bool, steps: int, device: str) -> dict[str, float]:
-    """Train a few steps; seconds a step, peak memory in GB."""
+def measure(row: BenchmarkRow, tiny: bool, steps: int, device: str) -> tuple[float, float, float]:
+    """Train a few steps; seconds a step, peak memory in GB, millions of trained weights."""
     config = load_config(CONFIGS / f"{row.config}.yaml", row.overrides + (TINY if tiny else ()))
     accelerator = make_accelerator(config.run, device)
     unet = UNet3DConditionModel(config.model).to(memory_format=torch.channels_last)
@@ -141,11 +140,10 @@ def measure(row: BenchmarkRow, tiny: bool, steps: int, device: str) -> dict[str,
         seconds.append(time.monotonic() - start)
     cuda = accelerator.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"seconds": sorted(seconds[1:])[steps // 2], "peak_gb": peak / 1e9, "trained_m": trained / 1e6}
+    return sorted(seconds[1:])[steps // 2], peak / 1e9, trained / 1e6
 
 
 def main() -> None:
-    """The command."""
     parser = argparse.ArgumentParser(description="Speed and memory of the denoiser's training.")
     parser.add_argument("--size", choices=("tiny", "full"), default="tiny", help="full wants a GPU of 24 GB or more (default: tiny)")
     parser.add_argument("--steps", type=int, default=5, help="measured after one step of warm-up (default: %(default)s)")
@@ -159,11 +157,11 @@ def main() -> None:
             continue
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:  # a process of its own, so that its peak is its own
             try:
-                found = pool.submit(measure, row, tiny, arguments.steps, arguments.device).result()
+                seconds, peak, trained = pool.submit(measure, row, tiny, arguments.steps, arguments.device).result()
             except Exception as error:  # noqa: BLE001 - a row that fails is a line of the table
                 print(f"| {row.name} | failed: {first_line(error)} | | |", flush=True)
                 continue
-        print(f"| {row.name} | {found['seconds']:.3g} | {found['peak_gb']:.2f} | {found['trained_m']:.1f} |", flush=True)
+        print(f"| {row.name} | {seconds:.3g} | {peak:.2f} | {trained:.1f} |", flush=True)
 
 
 if __name__ == "__main__":

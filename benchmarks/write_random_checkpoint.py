@@ -25,6 +25,7 @@ from latentsync.models.attention import position_table
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import V10_NAMES
 from latentsync.models.vae import OLD_NAMES, WEIGHT_NAMES
+from latentsync.weights import renamed
 
 STAGES: Mapping[str, Mapping[str, bool]] = {
     "stage2": {},
@@ -87,7 +88,7 @@ def write_unet(path: Path, config: UNetConfig, seed: int = 0, version: str = "1.
         shapes = UNet3DConditionModel(config).state_dict()
     state_dict = random_weights(shapes, seed)
     if version == "1.0":
-        state_dict = _renamed(state_dict, {new: old for old, new in V10_NAMES.items()})
+        state_dict = renamed(state_dict, {new: old for old, new in V10_NAMES.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"global_step": 0, "state_dict": state_dict}, path)
 
@@ -107,19 +108,13 @@ def write_vae(folder: Path, config: dict[str, Any], seed: int = 0) -> None:
         shapes = AutoencoderKL.from_config(config).state_dict()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    save_file(_renamed(random_weights(shapes, seed), {new: old for old, new in OLD_NAMES.items()}), folder / WEIGHT_NAMES[0])
+    save_file(renamed(random_weights(shapes, seed), {new: old for old, new in OLD_NAMES.items()}), folder / WEIGHT_NAMES[0])
 
 
 def write_checkpoint(out_dir: Path, stage: str = "stage2", tiny: bool = False, seed: int = 0) -> None:
     write_unet(out_dir / "latentsync_unet.pt", unet_config(stage, tiny), seed, "1.0" if stage == "v1.0" else "1.6")
     write_whisper(out_dir / "whisper" / "tiny.pt", WHISPER_MINUTE if tiny else WHISPER_TINY, seed)
     write_vae(out_dir / "sd-vae-ft-mse", vae_config(tiny), seed)
-
-
-def _renamed(state_dict: dict[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    for part, other in names.items():
-        state_dict = {key.replace(part, other): value for key, value in state_dict.items()}
-    return state_dict
 
 
 def main() -> None:

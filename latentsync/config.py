@@ -38,24 +38,15 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {  # name -> scheduler of diff
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the sampling loop goes from noise to latents. By default as published, but without the cache of features.
+    """How the sampling loop goes from noise to latents. By default as published, but without the cache of features."""
 
-    Attributes:
-        inference_steps: denoising steps, 1 to 999.
-        guidance_scale: of classifier-free guidance; 1 or less switches it off.
-        sampler: one of `SAMPLERS`.
-        guidance_start, guidance_stop: guidance is used from this share of the steps on until before that one (0 to 1).
-        cache_interval: steps from one full step of the denoiser to the next; the steps between take the deep features of the last full one.
-        cache_branch: how little the steps between compute, see `FeatureCache`.
-    """
-
-    inference_steps: int = 20
-    guidance_scale: float = 1.5
-    sampler: str = "ddim"
-    guidance_start: float = 0.0
-    guidance_stop: float = 1.0
-    cache_interval: int = 1
-    cache_branch: int = 0
+    inference_steps: int = 20  # denoising steps, 1 to 999
+    guidance_scale: float = 1.5  # of classifier-free guidance; 1 or less switches it off
+    sampler: str = "ddim"  # one of `SAMPLERS`
+    guidance_start: float = 0.0  # guidance is used from this share of the steps on (0 to 1) ...
+    guidance_stop: float = 1.0  # ... until before this one
+    cache_interval: int = 1  # steps from one full step of the denoiser to the next; those between take the last full one's deep features
+    cache_branch: int = 0  # how little the steps between compute, see `FeatureCache`
 
     def guidance_at(self, step: int) -> float:
         """The scale of guidance in step 0, 1, ..."""
@@ -549,13 +540,9 @@ def syncnet_rules(config: SyncNetConfig) -> list[Rule]:
         ),
     ]
     why = "because model.network is wav2lip"
-    wav2lip = [
-        Rule("data.num_frames", data.num_frames == 5, f"5, {why}"),
-        Rule("data.resolution", data.resolution == 256, f"256, {why}"),
-        Rule("data.latent_space", not data.latent_space, f"false, {why}"),
-        Rule("data.lower_half", data.lower_half, f"true, {why}"),
-        Rule("data.batch_size", data.batch_size >= 2, f"2 or more, {why} and has batch norms"),
-    ]
+    fixed = {"num_frames": 5, "resolution": 256, "latent_space": False, "lower_half": True}
+    wav2lip = [Rule(f"data.{name}", getattr(data, name) == value, f"{str(value).lower()}, {why}") for name, value in fixed.items()]
+    wav2lip.append(Rule("data.batch_size", data.batch_size >= 2, f"2 or more, {why} and has batch norms"))
     return [
         Rule("data.resolution", data.resolution > 0 and data.resolution % VAE_FACTOR == 0, f"a multiple of {VAE_FACTOR}"),
         *at_least(1, "data", data, "num_frames"),

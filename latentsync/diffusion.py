@@ -12,21 +12,22 @@ import diffusers
 import torch
 from diffusers import SchedulerMixin
 from einops import rearrange
+from torch import Tensor
 
 from latentsync.config import SAMPLERS, Sampling
 from latentsync.constants import LATENT_CHANNELS
 from latentsync.models.unet import FeatureCache
 
-Denoiser = Callable[..., torch.Tensor]  # (b 13 f h w), timestep, audio (b f) n d, and a `FeatureCache` where one is used -> (b 4 f h w)
+Denoiser = Callable[..., Tensor]  # (b 13 f h w), timestep, audio (b f) n d, and a `FeatureCache` where one is used -> (b 4 f h w)
 
 
 @dataclass(frozen=True)
 class Conditions:
     """What the denoiser is shown beside the noisy latents; every tensor (b, c, f, h, w)."""
 
-    mask: torch.Tensor  # c = 1; 1 = keep, 0 = generate
-    masked: torch.Tensor  # latents of the faces with the region to generate blanked out
-    reference: torch.Tensor  # latents of the same person with the mouth visible
+    mask: Tensor  # c = 1; 1 = keep, 0 = generate
+    masked: Tensor  # latents of the faces with the region to generate blanked out
+    reference: Tensor  # latents of the same person with the mouth visible
 
 
 SCHEDULE = {  # of Stable Diffusion
@@ -46,59 +47,41 @@ def make_scheduler(sampler: str = "ddim") -> SchedulerMixin:
     return getattr(diffusers, name)(**SCHEDULE, **settings)
 
 
-def shared_noise(latent_size: int, generator: torch.Generator) -> torch.Tensor:
+def shared_noise(latent_size: int, generator: torch.Generator) -> Tensor:
     """One frame of standard normal noise, (1, 4, 1, h, w), to be repeated over every frame of a video."""
     return torch.randn((1, LATENT_CHANNELS, 1, latent_size, latent_size), generator=generator, device=generator.device)
 
 
-def mixed_noise(shared: torch.Tensor, independent: torch.Tensor, alpha: float = 1.0) -> torch.Tensor:
+def mixed_noise(shared: Tensor, independent: Tensor, alpha: float = 1.0) -> Tensor:
     """Noise of variance 1 whose frames correlate by alpha² / (1 + alpha²) (arXiv 2305.10474, section 4.1).
 
-    Args:
-        shared: normal noise (b, c, f, h, w) of which frame 0 serves all frames.
-        independent: normal noise (b, c, f, h, w).
+    Both parts are normal noise (b, c, f, h, w); frame 0 of the shared one serves all frames.
     """
     variance = 1 + alpha**2
     return independent * (1 / variance) ** 0.5 + (shared * (alpha**2 / variance) ** 0.5)[:, :, :1]
 
 
-def unet_input(noisy: torch.Tensor, conditions: Conditions) -> torch.Tensor:
+def unet_input(noisy: Tensor, conditions: Conditions) -> Tensor:
     """The 13 channels of the denoiser in the order of its checkpoints: noisy latents 4, mask 1, masked 4, reference 4."""
     return torch.cat([noisy, conditions.mask, conditions.masked, conditions.reference], dim=1)
 
 
-def guide(unconditional: torch.Tensor, conditional: torch.Tensor, scale: float) -> torch.Tensor:
-    """Classifier-free guidance (arXiv 2207.12598, equation 6 with w = scale - 1)."""
-    return unconditional + scale * (conditional - unconditional)
+def one_step_x0(noisy: Tensor, epsilon: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """The clean latents that the predicted noise of x_t (b, c, f, h, w) implies (arXiv 2010.02502, equation 9), not clipped.
 
-
-def one_step_x0(noisy: torch.Tensor, epsilon: torch.Tensor, alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """The clean latents that a noise prediction implies (arXiv 2010.02502, equation 9), not clipped.
-
-    Args:
-        noisy: x_t (b, c, f, h, w).
-        epsilon: predicted noise, like `noisy`.
-        alphas_cumprod: the running product at each item's timestep (b,); taken to the precision of `epsilon`.
+    `alphas_cumprod`, the running product at each item's timestep (b,), is taken to the precision of `epsilon`.
     """
     alpha = alphas_cumprod.to(epsilon)[:, None, None, None, None]
     return (noisy - (1 - alpha) ** 0.5 * epsilon) / alpha**0.5
 
 
 def predict_noise(
-    unet: Denoiser,
-    noisy: torch.Tensor,
-    timestep: torch.Tensor,
-    conditions: Conditions,
-    audio: torch.Tensor,
-    scale: float,
-    cache: FeatureCache | None = None,
-) -> torch.Tensor:
+    unet: Denoiser, noisy: Tensor, timestep: Tensor, conditions: Conditions, audio: Tensor, scale: float, cache: FeatureCache | None = None
+) -> Tensor:
     """The guided noise prediction; without guidance (scale at most 1) the denoiser runs once, not twice.
 
-    Args:
-        noisy: latents (b, 4, f, h, w).
-        audio: windows (b, f, n, d). The unconditional half, which is the first one, is given zeros.
-        cache: deep features of an earlier step, or the place for those of this one.
+    `noisy` are latents (b, 4, f, h, w), `audio` windows (b, f, n, d). The unconditional half, which is the first one, is given zeros.
+    `cache` holds deep features of an earlier step, or takes those of this one.
     """
     more = () if cache is None else (cache,)
     sample = unet_input(noisy, conditions)
@@ -106,34 +89,23 @@ def predict_noise(
         return unet(sample, timestep, rearrange(audio, "b f n d -> (b f) n d"), *more)
     both = rearrange(torch.stack([torch.zeros_like(audio), audio]), "g b f n d -> (g b f) n d")
     unconditional, conditional = unet(torch.cat([sample, sample]), timestep, both, *more).chunk(2)
-    return guide(unconditional, conditional, scale)
+    return unconditional + scale * (conditional - unconditional)  # arXiv 2207.12598, equation 6 with w = scale - 1
 
 
 def denoise(
     unet: Denoiser,
-    noise: torch.Tensor,
+    noise: Tensor,
     conditions: Conditions,
-    audio: torch.Tensor,
+    audio: Tensor,
     sampling: Sampling,
     *,
     dtype: torch.dtype = torch.float32,
     on_step: Callable[[int], None] | None = None,
-) -> torch.Tensor:
-    """Noise to latents: the sampling loop. The running latents stay in float32; the denoiser alone works in `dtype`.
+) -> Tensor:
+    """The sampling loop: noise (b, 4, f, h, w) and audio windows (b, f, n, d) to scaled latents, float32 (b, 4, f, h, w).
 
-    Scheduler and cache are made for this call, so that nothing of them passes on to the next clips.
-
-    Args:
-        unet: the denoiser.
-        noise: (b, 4, f, h, w).
-        conditions: see `Conditions`.
-        audio: windows (b, f, n, d).
-        sampling: steps, sampler, guidance and cache.
-        dtype: the denoiser's own precision.
-        on_step: called with the number of steps done.
-
-    Returns:
-        Scaled latents, float32 (b, 4, f, h, w).
+    The running latents stay in float32; the denoiser alone works in `dtype`. Scheduler and cache are made for this call, so that nothing of
+    them passes on to the next clips. `on_step` is called with the number of steps done.
     """
     scheduler = make_scheduler(sampling.sampler)
     scheduler.set_timesteps(sampling.inference_steps)

@@ -231,9 +231,10 @@ def _measuring(name: str, licence: str, purpose: str) -> WeightFile:
     return _published(f"auxiliary/{name}", licence, f"data processing and evaluation: {purpose}", **_TRAINING)
 
 
-def _of_unet(version: str, repository: str) -> WeightFile:
-    path = Path(f"latentsync-{version}") / FLAT_UNET
-    return WeightFile(path, repository, path.name, "OpenRAIL++", f"the denoiser of version {version}", flat=FLAT_UNET)
+def _versioned(name: str, version: str, purpose: str, **more: Any) -> WeightFile:
+    """A file of a published repository that lies in a folder of its version here, or without one after the published instructions."""
+    path = Path(f"latentsync-{version}") / name
+    return WeightFile(path, _LATENTSYNC[version], name, "OpenRAIL++", purpose, flat=Path(name), **more)
 
 
 def _of_vae(name: str, spare: str | None = None) -> WeightFile:
@@ -246,7 +247,7 @@ def _of_address(address: str, licence: str, purpose: str, sha256: str | None = N
 
 
 WEIGHTS: Mapping[str, WeightFile] = {
-    **{f"unet-{version}": _of_unet(version, repository) for version, repository in _LATENTSYNC.items()},
+    **{f"unet-{version}": _versioned(FLAT_UNET.name, version, f"the denoiser of version {version}") for version in VERSIONS},
     "whisper-tiny": _published("whisper/tiny.pt", "MIT", "audio features"),
     "whisper-small": WeightFile(
         Path("whisper/small.pt"),
@@ -263,15 +264,7 @@ WEIGHTS: Mapping[str, WeightFile] = {
         _FAN + "s3fd-619a316812.pth", _BSD, "face detection with face-alignment (without it the built-in detector is used)", "619a316812"
     ),
     "2dfan4": _of_address(_FAN + "2DFAN4-11f355bf06.pth.tar", _BSD, "68 face landmarks with face-alignment (as above)", "11f355bf06"),
-    "syncnet": WeightFile(
-        Path("latentsync-1.6/stable_syncnet.pt"),
-        _LATENTSYNC["1.6"],
-        "stable_syncnet.pt",
-        "OpenRAIL++",
-        "training: the sync losses (SyncNet)",
-        flat=Path("stable_syncnet.pt"),
-        **_TRAINING,
-    ),
+    "syncnet": _versioned("stable_syncnet.pt", "1.6", "training: the sync losses (SyncNet)", **_TRAINING),
     "vgg16": _of_address(
         "https://download.pytorch.org/models/vgg16-397923af.pth", _BSD, "training: LPIPS (VGG-16)", "397923af", training=True
     ),
@@ -368,10 +361,8 @@ def read_checkpoint(path: Path | str) -> dict[str, Any]:
     if path.is_dir():
         raise WeightsError(f"{path} is a folder: name the weight file inside it.")
     if not path.exists():
-        command = "python -m scripts.download_weights"
-        raise WeightsError(
-            f"{path} does not exist: run `{command}` (with --training for training), which fetches it or says where to get it."
-        )
+        advice = "run `python -m scripts.download_weights` (with --training for training), which fetches it or says where to get it"
+        raise WeightsError(f"{path} does not exist: {advice}.")
     try:
         checkpoint = _read(path)
     except (pickle.UnpicklingError, *_UNREADABLE) as error:
@@ -386,12 +377,8 @@ def read_state_dict(path: Path | str, part: tuple[str, ...] = ()) -> tuple[dict[
 
     Accepts {"state_dict": ..., "global_step": ...}, a bare dictionary of tensors, and what other programs make of either: dictionaries
     of other names around it, prefixes before every name ("module." of distributed training, "_orig_mod." of compilation), a moving
-    average beside the weights, which is preferred. What was taken is logged where there was a choice.
-
-    Args:
-        part: prefixes of the network that is wanted, where a file holds several networks ("unet." beside "vae.").
-
-    Raises WeightsError: as `read_checkpoint`, and if the file holds something else than one network's named tensors.
+    average beside the weights, which is preferred. What was taken is logged where there was a choice. `part` are prefixes of the network
+    that is wanted, where a file holds several ("unet." beside "vae."). Raises WeightsError, too, where it holds no network's named tensors.
     """
     checkpoint, notes = read_checkpoint(path), []
     weights, step = weights_in(Path(path), checkpoint, part, notes), checkpoint.get("global_step")
@@ -407,19 +394,24 @@ def load_strict(module: nn.Module, state_dict: Mapping[str, torch.Tensor], path:
     meta device). Raises WeightsError: one sentence with the counts and first examples of missing, unexpected and misshaped entries.
     """
     wanted = module.state_dict()
-    missing = [key for key in wanted if key not in state_dict]
-    unexpected = [key for key in state_dict if key not in wanted]
-    misshaped = [
-        f"{key} {list(state_dict[key].shape)} instead of {list(wanted[key].shape)}"
-        for key in wanted
-        if key in state_dict and state_dict[key].shape != wanted[key].shape
-    ]
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
+    shapes = [(key, list(state_dict[key].shape), list(value.shape)) for key, value in wanted.items() if key in state_dict]
+    problems = {
+        "missing": [key for key in wanted if key not in state_dict],
+        "unexpected": [key for key in state_dict if key not in wanted],
+        "of another shape": [f"{key} {given} instead of {own}" for key, given, own in shapes if given != own],
+    }
     if any(problems.values()):
         parts = [f"{len(found)} {problem} (such as {found[0]})" for problem, found in problems.items() if found]
         advice = hint or "name the file that belongs to this network"
         raise WeightsError(f"{path} does not fit {type(module).__name__}: of {len(wanted)} entries {', '.join(parts)}; {advice}.")
     module.load_state_dict(dict(state_dict), strict=True, assign=assign)
+
+
+def renamed(state_dict: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Entries with parts of their names replaced; other names pass."""
+    for old, new in names.items():
+        state_dict = {key.replace(old, new): value for key, value in state_dict.items()}
+    return dict(state_dict)
 
 
 def load_frozen(build: Callable[[], Network], path: Path | str, hint: str) -> Network:

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from latentsync.errors import InputError, LatentSyncError, first_line
+from latentsync.errors import InputError, first_line, reason_of
 from latentsync.media.files import read_table, read_text, write_json, written_path
 from latentsync.pipelines.face_cache import temporary_cache
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, check_inputs
@@ -33,14 +33,9 @@ class JobSpec(NamedTuple):
 
 
 def read_jobs(path: Path, defaults: LipsyncOptions) -> list[JobSpec]:
-    """The jobs of a table (.csv, .tsv or .txt, with a header) or a .yaml file (a list of mappings).
+    """The jobs of a table (.csv, .tsv or .txt, with a header) or a .yaml file (a list of mappings); paths are relative to its folder.
 
-    Args:
-        path: the file; the paths in it are relative to its folder.
-        defaults: options of jobs that do not name them.
-
-    Raises:
-        InputError: the file cannot be read, or a job is wrong; the sentence names the job.
+    `defaults` are the options of jobs that do not name them. Raises InputError; the sentence names the job.
     """
     rows = read_rows(path)
     if not rows:
@@ -85,12 +80,9 @@ def job_of(row: Mapping[str, Any], where: str, folder: Path, defaults: LipsyncOp
 
 
 def run_jobs(jobs: Sequence[JobSpec], build: Callable[[], LipsyncPipeline], *, write_report: bool, as_batch: bool) -> int:
-    """Run jobs one after the other; the exit code.
+    """Run jobs one after the other; the exit code. `build` makes the pipeline, once and only if there is work.
 
-    Args:
-        build: makes the pipeline, once and only if there is work.
-        write_report: put OUTPUT.report.json beside each output.
-        as_batch: skip outputs that exist, and go on after a failure, which is told at the end.
+    `write_report` puts OUTPUT.report.json beside each output; `as_batch` skips outputs that exist and goes on after a failure.
     """
     pending = [job for job in jobs if not (as_batch and is_finished(job))]
     for job in jobs:
@@ -120,8 +112,7 @@ def attempt(work: Callable[[], None], job: JobSpec, go_on: bool) -> bool:
     except Exception as error:
         if not go_on:
             raise
-        reason = error if isinstance(error, LatentSyncError) else f"unexpected failure ({type(error).__name__}: {error})"
-        logger.error("%s was not made: %s", job.video_out_path, reason)
+        logger.error("%s was not made: %s", job.video_out_path, reason_of(error))
         logger.debug("Where it happened:", exc_info=error)
         return False
     return True

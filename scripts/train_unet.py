@@ -63,9 +63,7 @@ def parse_arguments(command: str, description: str, default_config: Path, argume
 
 
 def train_command(
-    parsed: argparse.Namespace,
-    load: Callable[[Path, Sequence[str]], Any],
-    build: "Callable[[Any, Accelerator, bool], TrainingTask]",
+    parsed: argparse.Namespace, load: Callable[[Path, Sequence[str]], Any], build: "Callable[[Any, Accelerator, bool], TrainingTask]"
 ) -> int:
     """A training command; the exit code. `load` reads the configuration; `build` makes the task, its last argument: show progress."""
 

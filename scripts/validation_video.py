@@ -11,6 +11,7 @@ from latentsync.config import Config
 from latentsync.errors import ConfigError
 from latentsync.faces.detector import build_detector
 from latentsync.models.vae import LatentCodec
+from latentsync.pipelines.build import pipeline_settings
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.training.trainer import ValidationSum, default_weights, output_folder
@@ -39,10 +40,8 @@ class VideoValidator:
         """Raises whatever the pipeline raises."""
         if not self.accelerator.is_main_process:
             return {}
-        data, run = self.config.data, self.config.run
-        sizes = {"resolution": data.resolution, "num_frames": data.num_frames, "mask_name": data.mask}
-        ways = {"paste": run.paste, "match_skin": run.match_skin, "use_reference": run.use_reference}
-        pipeline = LipsyncPipeline(self.codec, self._encoder, model, self._detector, **sizes, **ways)
+        run = self.config.run
+        pipeline = LipsyncPipeline(self.codec, self._encoder, model, self._detector, **pipeline_settings(self.config))
         pipeline.set_progress_bar_config(disable=True)
         options = LipsyncOptions(inference_steps=run.inference_steps, guidance_scale=run.guidance_scale, seed=run.seed)
         target = self.folder / f"step-{step:08d}.mp4"

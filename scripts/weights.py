@@ -17,9 +17,7 @@ from latentsync.weights import (
     check_sha256,
     find_weights,
     is_whole_archive,
-    load_strict,
     read_checkpoint,
-    read_state_dict,
 )
 from scripts import download_weights
 
@@ -89,13 +87,10 @@ def check_files(files: Mapping[str, WeightFile], checkpoints: Path, wanted: Sequ
 
 def network_loaders() -> Mapping[str, Callable[[Path], object]]:
     """Name of a file -> what loads it strictly into its network; files of other libraries, which are only read, are not in it."""
-    import torch  # all networks are imported here, so that the other commands need not wait for them
-
-    from latentsync.config import VideoMAEConfig, load_config
+    from latentsync.config import VideoMAEConfig, load_config  # all is imported here, so that the other commands need not wait
     from latentsync.losses.lpips import load_lpips
     from latentsync.models.syncnet import load_syncnet
-    from latentsync.models.unet import UNet3DConditionModel
-    from latentsync.models.unet_weights import UNET_PARTS, refuse_misfits, with_current_names, with_own_tables
+    from latentsync.models.unet_weights import map_unet
     from latentsync.models.vae import load_vae
     from latentsync.pipelines.build import CONFIGS
     from latentsync.third_party.hyperiqa import load_hyperiqa
@@ -106,11 +101,7 @@ def network_loaders() -> Mapping[str, Callable[[Path], object]]:
 
     def load_unet(version: str, path: Path) -> None:  # without reading the values: they stay mapped
         config = load_config(ROOT / "configs" / "unet" / CONFIGS[version]).model
-        state_dict = with_own_tables(with_current_names(read_state_dict(path, UNET_PARTS)[0]))
-        refuse_misfits(config, state_dict, path)
-        with torch.device("meta"):
-            network = UNet3DConditionModel(config)
-        load_strict(network, state_dict, path, f"it is not the denoiser of version {version}", assign=True)
+        map_unet(config, path, f"it is not the denoiser of version {version}")
 
     return {
         **{f"unet-{version}": partial(load_unet, version) for version in VERSIONS},

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from golden_recipe import load_case, seeded_normal, seeded_state_dict, weights_sha256
 from test_videomae import case_network
 
+from latentsync.config import EncoderConfig
 from latentsync.errors import InputError, WeightsError
 from latentsync.losses.lpips import LowerHalfLPIPS, empty_lpips, load_lpips
 from latentsync.losses.sync import TEMPERATURE, SyncLoss, cosine_loss, infonce_loss, lower_half, syncnet_frames
 from latentsync.losses.trepa import TREPALoss
-from latentsync.models.syncnet import EncoderSizes, StableSyncNet
+from latentsync.models.syncnet import StableSyncNet
 
 SIDE = 16  # of the faces of the tiny SyncNet, pixels
 
@@ -36,8 +37,8 @@ def tiny_sync(*, latent_space: bool = False, lower: bool = True, resolution: int
     torch.manual_seed(3)
     height, width = (resolution // 8,) * 2 if latent_space else (resolution,) * 2
     factors = [[height // 2 if lower else height, width]]
-    visual = EncoderSizes((4 if latent_space else 3) * frames, (128,), factors, (0,))
-    network = StableSyncNet(EncoderSizes(1, (128,), [[80, 4]], (0,)), visual)
+    visual = EncoderConfig((4 if latent_space else 3) * frames, (128,), factors, (0,))
+    network = StableSyncNet(EncoderConfig(1, (128,), [[80, 4]], (0,)), visual)
     return SyncLoss(network, resolution=resolution, num_frames=frames, latent_space=latent_space, lower_half=lower)
 
 

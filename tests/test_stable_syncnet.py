@@ -9,14 +9,15 @@ import pytest
 import torch
 from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
 
-from latentsync.models.syncnet import EncoderSizes, StableSyncNet, padding
+from latentsync.config import EncoderConfig
+from latentsync.models.syncnet import StableSyncNet, padding
 
 CASES = ("syncnet_pixel16_tiny", "syncnet_pixel16_attn_tiny", "syncnet_latent16_tiny", "syncnet_pixel25_tiny")
 PUBLISHED = ("16_pixel", "16_pixel_attn", "16_latent", "25_pixel")
 
 
 def build(config):
-    return StableSyncNet(EncoderSizes(**config["audio_encoder"]), EncoderSizes(**config["visual_encoder"]))
+    return StableSyncNet(EncoderConfig(**config["audio_encoder"]), EncoderConfig(**config["visual_encoder"]))
 
 
 def inputs(name, sidecar):
@@ -65,7 +66,7 @@ def test_zeros_stand_where_the_stride_needs_them():
 
 
 def test_a_picture_of_another_size_is_refused():
-    sizes = EncoderSizes(3, (64, 64), (2, 2), (0, 1))
+    sizes = EncoderConfig(3, (64, 64), (2, 2), (0, 1))
     encoder = StableSyncNet(sizes, sizes).visual_encoder
     assert encoder(torch.zeros(1, 3, 4, 4)).shape == (1, 64, 1, 1)
     with pytest.raises(ValueError, match="2x2 cells"):

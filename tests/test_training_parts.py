@@ -9,11 +9,11 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from benchmarks.write_random_checkpoint import vae_config
-from latentsync.config import OptimizerConfig, RunConfig, SyncNetConfig, dump_config
+from latentsync.config import EncoderConfig, OptimizerConfig, RunConfig, SyncNetConfig, dump_config
 from latentsync.data.sampling import SyncNetBatch
 from latentsync.errors import ConfigError, InputError
 from latentsync.losses.sync import syncnet_frames
-from latentsync.models.syncnet import EncoderSizes, StableSyncNet
+from latentsync.models.syncnet import StableSyncNet
 from latentsync.models.vae import LatentCodec
 from latentsync.training.checkpoint import CONFIG_FILE, CheckpointStore, check_config
 from latentsync.training.logging import TRAINING, VALIDATION, History
@@ -126,8 +126,8 @@ def test_old_checkpoints_go_and_folders_in_work_do_not_count(tmp_path: Path) -> 
 
 @pytest.fixture
 def trainee() -> SyncNetTrainee:
-    audio = EncoderSizes(1, (32, 256), ((8, 4), (10, 4)), (0, 0))
-    visual = EncoderSizes(6, (32, 256), ((4, 8), (8, 8)), (0, 0))
+    audio = EncoderConfig(1, (32, 256), ((8, 4), (10, 4)), (0, 0))
+    visual = EncoderConfig(6, (32, 256), ((4, 8), (8, 8)), (0, 0))
     torch.manual_seed(0)
     return SyncNetTrainee(StableSyncNet(audio, visual), torch.tensor([[0.2] * 11, [0.5] * 11]), num_frames=2)
 

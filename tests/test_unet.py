@@ -14,7 +14,8 @@ from latentsync.diffusion import Conditions, denoise
 from latentsync.errors import InputError
 from latentsync.models.attention import Attention, SpatialTransformer, TemporalTransformer, position_table
 from latentsync.models.unet import ClipGroupNorm, UNet3DConditionModel
-from latentsync.models.unet_weights import V10_NAMES, with_current_names
+from latentsync.models.unet_weights import V10_NAMES
+from latentsync.weights import renamed
 
 
 def published_shapes(name):
@@ -41,7 +42,7 @@ def golden_unet(name):
     weights = seeded_state_dict(own, sidecar["seed"])
     assert weights_sha256(weights) == sidecar["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
     assert len(weights) == sidecar["weights_digest"]["n_keys"]
-    model.load_state_dict(with_current_names(weights))
+    model.load_state_dict(renamed(weights, V10_NAMES))
     return model, tensors, sidecar["tolerance"]
 
 
@@ -83,10 +84,12 @@ def test_version_10_outputs_and_states():
 @torch.no_grad()
 def test_version_16_outputs_and_states():
     model, golden, tolerance = golden_unet("unet_v16_tiny")
-    states = states_of(model, "down_blocks.0.motion_modules.0", "mid_block")
+    states = states_of(model, "down_blocks.0.motion_modules.0.temporal_transformer", "mid_block")
     sample, audio = seeded_normal(1601, (2, 13, 16, 16, 16)), seeded_normal(1602, (32, 50, 384))
     torch.testing.assert_close(model(sample, torch.tensor(951), audio), golden["out_t951"], **tolerance)
-    torch.testing.assert_close(b0_f0(states["down_blocks.0.motion_modules.0"]), golden["act_down0_motion0_b0f0"], **tolerance)
+    torch.testing.assert_close(
+        b0_f0(states["down_blocks.0.motion_modules.0.temporal_transformer"]), golden["act_down0_motion0_b0f0"], **tolerance
+    )
     torch.testing.assert_close(as_clips(states["mid_block"], 2), golden["act_mid"], **tolerance)
     torch.testing.assert_close(model(sample[:1, :, :5], 51, audio[:5]), golden["out_first5frames_t51"], **tolerance)
     torch.testing.assert_close(model(sample[:1, :, :3, :10, :12], 1, audio[:3]), golden["out_odd"], **tolerance)
@@ -128,7 +131,7 @@ def test_names_and_shapes_are_those_of_the_published_files(name, stage):
     n_parameters, shapes = published_shapes(name)
     with torch.device("meta"):
         model = UNet3DConditionModel(unet_config(stage))
-    assert {key: list(value.shape) for key, value in model.state_dict().items()} == with_current_names(shapes)
+    assert {key: list(value.shape) for key, value in model.state_dict().items()} == renamed(shapes, V10_NAMES)
     if stage == "v1.0":
         assert with_v10_names(model.state_dict()).keys() == shapes.keys()
     assert sum(parameter.numel() for parameter in model.parameters()) == n_parameters

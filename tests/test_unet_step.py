@@ -11,13 +11,13 @@ from diffusers import AutoencoderKL
 from golden_recipe import load_case, seeded_normal, seeded_state_dict, weights_sha256
 from test_losses import seeded_lpips, tiny_sync
 
-from latentsync.config import Config, UNetConfig, UNetRunConfig, VideoMAEConfig
+from latentsync.config import Config, EncoderConfig, UNetConfig, UNetRunConfig, VideoMAEConfig
 from latentsync.data.sampling import UNetBatch
 from latentsync.diffusion import mixed_noise, unet_input
 from latentsync.faces.mask import fixed_mask, masked_pixels, mouth_weights, to_pixels
 from latentsync.losses.sync import SyncLoss
 from latentsync.losses.trepa import TREPALoss
-from latentsync.models.syncnet import EncoderSizes, StableSyncNet
+from latentsync.models.syncnet import StableSyncNet
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 from latentsync.third_party.videomae import VideoMAE
@@ -63,7 +63,7 @@ def case_codec() -> LatentCodec:
 def case_networks() -> dict[str, torch.nn.Module]:
     sizes = CASE["config"]["syncnet"]
     syncnet = seeded(
-        StableSyncNet(EncoderSizes(**sizes["audio_encoder"]), EncoderSizes(**sizes["visual_encoder"])), CASE["seed"]["syncnet"]
+        StableSyncNet(EncoderConfig(**sizes["audio_encoder"]), EncoderConfig(**sizes["visual_encoder"])), CASE["seed"]["syncnet"]
     )
     videomae = seeded(VideoMAE(VideoMAEConfig(width=44, depth=1, num_heads=4, hidden=192), num_classes=5), CASE["seed"]["vit"])
     sync = SyncLoss(syncnet, resolution=SIDE, num_frames=16, latent_space=False, lower_half=True)

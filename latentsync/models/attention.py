@@ -27,7 +27,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Tokens n s c attend to tokens n t d (by default to themselves) -> n s c."""
         context = x if context is None else context
-        q, k, v = (split_heads(project(tokens)) for project, tokens in ((self.to_q, x), (self.to_k, context), (self.to_v, context)))
+        projected = (self.to_q(x), self.to_k(context), self.to_v(context))
+        q, k, v = (tokens.unflatten(-1, (ATTENTION_HEADS, -1)).transpose(1, 2) for tokens in projected)  # n heads s e, without a copy
         return self.to_out[0](attend(q, k, v).transpose(1, 2).flatten(2))  # n s c
 
 
@@ -37,11 +38,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(q, k, v)
     parts = zip(q.split(MOST_SEQUENCES), k.split(MOST_SEQUENCES), v.split(MOST_SEQUENCES), strict=True)
     return torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
-
-
-def split_heads(tokens: Tensor) -> Tensor:
-    """n s (heads e) -> n heads s e, without a copy."""
-    return tokens.unflatten(-1, (ATTENTION_HEADS, -1)).transpose(1, 2)
 
 
 class GEGLU(nn.Module):
@@ -125,30 +121,17 @@ def position_table(length: int, channels: int) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).unsqueeze(0)  # 1 f c
 
 
-class FramePosition(nn.Module):
-    """Adds the position of each frame in its clip."""
-
-    pe: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.register_buffer("pe", position_table(MAX_FRAMES, channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """n f c -> n f c, frames counted from the start of the clip."""
-        return x + self.pe[:, : x.shape[1]]
-
-
 class TemporalAttention(Attention):
     """Self-attention over the frames; positions are added first, so that q, k and v all carry them."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
-        self.pos_encoder = FramePosition(dim)
+        self.pos_encoder = nn.Module()  # a holder: the published name of the table is "pos_encoder.pe"
+        self.pos_encoder.register_buffer("pe", position_table(MAX_FRAMES, dim))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Tokens n f c -> n f c."""
-        return super().forward(self.pos_encoder(x), context)
+        """Tokens n f c -> n f c; frames count from the start of the clip."""
+        return super().forward(x + self.pos_encoder.pe[:, : x.shape[1]], context)
 
 
 class TemporalTransformerBlock(nn.Module):
@@ -195,15 +178,3 @@ class TemporalTransformer(nn.Module):
 def swap_frames_and_cells(tokens: Tensor, outer: int) -> Tensor:
     """(b outer) inner c -> (b inner) outer c."""
     return tokens.unflatten(0, (-1, outer)).transpose(1, 2).flatten(0, 1)
-
-
-class MotionModule(nn.Module):
-    """The name under which published files keep a temporal transformer."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.temporal_transformer = TemporalTransformer(channels)
-
-    def forward(self, x: Tensor, frames: int) -> Tensor:
-        """x (b f) c h w -> (b f) c h w."""
-        return self.temporal_transformer(x, frames)

@@ -61,11 +61,7 @@ class LandmarkNetwork(nn.Module):
     Wherever it makes a map smaller, every cell above has the same number of weights to the map below, so that gradients which come back
     through the features do not favour every other pixel, as those of a 3 x 3 convolution of stride 2 do; and the features themselves are
     not normalised, so that they show brightness and colour, too. It computes the same for a face whatever other faces are in the batch.
-
-    Args:
-        config: sizes.
-        mean: of the points over the training's faces, 20 2.
-        deviation: of them, alike.
+    `mean` and `deviation`, 20 2 each, are those of the points over the training's faces.
     """
 
     def __init__(self, config: LandmarkNetworkConfig, mean: Tensor | None = None, deviation: Tensor | None = None) -> None:
@@ -128,11 +124,7 @@ def published(config: LandmarkNetworkConfig, state_dict: dict[str, Tensor], step
 
 
 def load_landmark_network(path: Path | str) -> LandmarkNetwork:
-    """A trained landmark network, on the CPU.
-
-    Raises:
-        WeightsError: the file is missing, unreadable, or holds another network.
-    """
+    """A trained landmark network, on the CPU. Raises WeightsError."""
     sizes = read_checkpoint(path).get("config")
     known = {entry.name for entry in fields(LandmarkNetworkConfig)}
     if not isinstance(sizes, dict) or set(sizes) != known:

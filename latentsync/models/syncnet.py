@@ -1,16 +1,14 @@
 """SyncNet: StableSyncNet and Wav2Lip's, built from a configuration."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentsync.config import SyncNetConfig, SyncNetModelConfig, load_syncnet_config
+from latentsync.config import EncoderConfig, SyncNetConfig, SyncNetModelConfig, load_syncnet_config
 from latentsync.constants import SYNCNET_NORM_GROUPS
-from latentsync.models.attention import LAYER_NORM_EPS, TOKEN_NORM_EPS, Attention, FeedForward
+from latentsync.models.attention import LAYER_NORM_EPS, TOKEN_NORM_EPS, Attention, FeedForward, to_map, to_tokens
 from latentsync.weights import load_strict, read_state_dict
 
 NORM_EPS = 1e-6
@@ -21,19 +19,13 @@ _SLOPE = 0.2  # of its LeakyReLU
 
 
 class SyncNet(nn.Module):
-    """What both kinds of SyncNet are. Encoders give b d 1 1, none of it negative; embeddings are unit vectors.
-
-    Attributes:
-        width: d, numbers in an embedding.
-        visual_encoder: of frames b (f c) h w.
-        audio_encoder: of mel windows b 1 80 t.
-    """
+    """What both kinds of SyncNet are. Encoders give b d 1 1, none of it negative; embeddings are unit vectors."""
 
     def __init__(self, width: int, audio_encoder: nn.Module, visual_encoder: nn.Module) -> None:
         super().__init__()
-        self.width = width
-        self.audio_encoder = audio_encoder
-        self.visual_encoder = visual_encoder
+        self.width = width  # d, numbers in an embedding
+        self.audio_encoder = audio_encoder  # of mel windows b 1 80 t
+        self.visual_encoder = visual_encoder  # of frames b (f c) h w
 
     def forward(self, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
         """Frames b (f c) h w, frame by frame, and mel b 1 80 t -> unit vectors of both, b d each."""
@@ -48,34 +40,24 @@ class SyncNet(nn.Module):
         return F.normalize(self.audio_encoder(mel).flatten(1), eps=1e-12)
 
 
-@dataclass(frozen=True)
-class EncoderSizes:
-    """One of the two encoders. All sequences have one entry for each down block."""
-
-    in_channels: int  # 1 for a mel window; 3 x frames for pixels, 4 x frames for latents
-    block_out_channels: Sequence[int]
-    downsample_factors: Sequence[int | Sequence[int]]
-    attn_blocks: Sequence[int]  # 1: a block of attention follows
-    dropout: float = 0.0
-
-
 class StableSyncNet(SyncNet):
     """The SyncNet of LatentSync, of any sizes."""
 
-    def __init__(self, audio: EncoderSizes, visual: EncoderSizes) -> None:
+    def __init__(self, audio: EncoderConfig, visual: EncoderConfig) -> None:
         super().__init__(visual.block_out_channels[-1], DownEncoder(audio), DownEncoder(visual))
 
 
 class DownEncoder(nn.Module):
     """Convolution blocks that shrink a picture to one cell; the result is not negative."""
 
-    def __init__(self, sizes: EncoderSizes) -> None:
+    def __init__(self, sizes: EncoderConfig) -> None:
         super().__init__()
         channels = list(sizes.block_out_channels)
         blocks: list[nn.Module] = []
         before = channels[0]
         for after, factor, attends in zip(channels, sizes.downsample_factors, sizes.attn_blocks, strict=True):
-            blocks.append(SyncNetDownBlock(before, after, as_factor(factor), sizes.dropout))
+            height, width = (factor, factor) if isinstance(factor, int) else factor
+            blocks.append(SyncNetDownBlock(before, after, (int(height), int(width)), sizes.dropout))
             if attends:
                 blocks.append(AttentionBlock(after))
             before = after
@@ -132,26 +114,16 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """b c h w -> b c h w."""
-        height = x.shape[-2]
-        tokens = self.conv_in(self.norm1(x)).flatten(2).transpose(1, 2)  # b (h w) c
+        tokens = to_tokens(self.conv_in(self.norm1(x)))  # b (h w) c
         tokens = tokens + self.attn(self.norm2(tokens))
         tokens = tokens + self.ff(self.norm3(tokens))
-        return self.conv_out(tokens.transpose(1, 2).unflatten(2, (height, -1))) + x
-
-
-def as_factor(factor: int | Sequence[int]) -> tuple[int, int]:
-    """A factor as height and width."""
-    return (factor, factor) if isinstance(factor, int) else (int(factor[0]), int(factor[1]))
+        return self.conv_out(to_map(tokens, x.shape[-2:])) + x
 
 
 def padding(factor: tuple[int, int]) -> tuple[int, int, int, int]:
     """Zeros (left, right, top, bottom) that a 3x3 convolution with this stride needs."""
     height, width = factor
-    if height == 1 and width > 1:
-        return _KEEPS_HEIGHT
-    if width == 1 and height > 1:
-        return _KEEPS_WIDTH
-    return _SHRINKS_BOTH
+    return _KEEPS_HEIGHT if height == 1 < width else _KEEPS_WIDTH if width == 1 < height else _SHRINKS_BOTH
 
 
 class _Layer(NamedTuple):
@@ -229,7 +201,7 @@ def make_syncnet(model: SyncNetModelConfig) -> SyncNet:
     """A fresh network of a configuration's kind and sizes."""
     if model.network == "wav2lip":
         return Wav2LipSyncNet()
-    return StableSyncNet(EncoderSizes(**asdict(model.audio_encoder)), EncoderSizes(**asdict(model.visual_encoder)))
+    return StableSyncNet(model.audio_encoder, model.visual_encoder)
 
 
 def load_syncnet(config_path: Path, weights: Path) -> tuple[SyncNetConfig, SyncNet]:

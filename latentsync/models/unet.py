@@ -1,6 +1,7 @@
 """The denoising U-Net, inflated to clips."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from latentsync.config import UNetConfig
 from latentsync.constants import LATENT_CHANNELS, MAX_FRAMES, UNET_IN_CHANNELS
 from latentsync.errors import InputError
-from latentsync.models.attention import MotionModule, SpatialTransformer
+from latentsync.models.attention import SpatialTransformer, TemporalTransformer
 
 RESNET_NORM_EPS = 1e-5
 CACHE_BRANCHES_PER_BLOCK = 3  # branches are counted as if every up block had three layers, as the published networks have
@@ -58,18 +59,6 @@ class ResnetBlock(nn.Module):
         return self.conv_shortcut(x) + h
 
 
-class Downsample(nn.Module):
-    """Half the height and width (rounded up) by a 3x3 convolution with stride 2."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(b f) c h w -> (b f) c ceil(h/2) ceil(w/2)."""
-        return self.conv(x)
-
-
 class Upsample(nn.Module):
     """Nearest-neighbour enlargement, then a 3x3 convolution."""
 
@@ -84,42 +73,31 @@ class Upsample(nn.Module):
 
 @dataclass(frozen=True)
 class LevelSizes:
-    """What the layers of one level are made of.
+    """What the layers of one level are made of."""
 
-    Attributes:
-        channels: width of the level.
-        in_channels: width that each layer is given; as many as the level has layers.
-        time_dim: width of the time embedding.
-        groups: groups of the norms, those along time excepted.
-        audio_dim: width of an audio token, or None for a level without attention in the frame.
-        motion: attention along time.
-    """
-
-    channels: int
-    in_channels: list[int]
-    time_dim: int
-    groups: int
-    audio_dim: int | None
-    motion: bool
+    channels: int  # width of the level
+    in_channels: list[int]  # width that each layer is given; as many as the level has layers
+    time_dim: int  # width of the time embedding
+    groups: int  # of the norms, those along time excepted
+    audio_dim: int | None  # width of an audio token; None: no attention in the frame
+    motion: bool  # attention along time
 
 
 class Level(nn.Module):
     """Layers of one width: a convolution block each, then attention in the frame, then attention along time, where the level has them.
 
     The lists carry the names of the published files; an empty list leaves no entry there.
-
-    Attributes:
-        gradient_checkpointing: while training, forget activations inside each module and compute them again on the way back.
     """
 
     def __init__(self, sizes: LevelSizes) -> None:
         super().__init__()
-        self.gradient_checkpointing = False
+        self.gradient_checkpointing = False  # True: while training, compute what is inside a module again on the way back
         width, layers = sizes.channels, len(sizes.in_channels)
         attentions = [SpatialTransformer(width, sizes.audio_dim, sizes.groups) for _ in range(layers)] if sizes.audio_dim else []
         self.resnets = nn.ModuleList([ResnetBlock(n, width, sizes.time_dim, sizes.groups) for n in sizes.in_channels])
         self.attentions = nn.ModuleList(attentions)
-        self.motion_modules = nn.ModuleList([MotionModule(width) for _ in range(layers)] if sizes.motion else [])
+        motions = [nn.ModuleDict({"temporal_transformer": TemporalTransformer(width)}) for _ in range(layers)] if sizes.motion else []
+        self.motion_modules = nn.ModuleList(motions)
 
     def layer(self, index: int, x: Tensor, time: Tensor, audio: Tensor | None, frames: int) -> Tensor:
         """x (b f) c h w, time b t, audio (b f) s d or None -> (b f) c h w."""
@@ -127,7 +105,7 @@ class Level(nn.Module):
         if len(self.attentions):
             x = self.run(self.attentions[index], x, audio)
         if len(self.motion_modules):
-            x = self.run(self.motion_modules[index], x, frames)
+            x = self.run(self.motion_modules[index]["temporal_transformer"], x, frames)
         return x
 
     def run(self, module: nn.Module, *args: Any) -> Tensor:
@@ -138,19 +116,14 @@ class Level(nn.Module):
 
 
 class DownBlock(Level):
-    """Layers, then half the height and width (not at the last level)."""
+    """Layers, then half the height and width, rounded up (not at the last level)."""
 
     def __init__(self, sizes: LevelSizes, resize: bool) -> None:
         super().__init__(sizes)
-        self.downsamplers = nn.ModuleList([Downsample(sizes.channels)] if resize else [])
-
-    def states(self, x: Tensor, time: Tensor, audio: Tensor | None, frames: int) -> Iterator[Tensor]:
-        """x (b f) c h w -> the states that the way up will want, in order, each computed when it is asked for."""
-        for index in range(len(self.resnets)):
-            x = self.layer(index, x, time, audio, frames)
-            yield x
-        for downsampler in self.downsamplers:
-            yield downsampler(x)
+        self.downsamplers = nn.ModuleList()
+        if resize:  # the published name is "downsamplers.0.conv"
+            conv = nn.Conv2d(sizes.channels, sizes.channels, 3, stride=2, padding=1)
+            self.downsamplers.append(nn.Sequential(OrderedDict(conv=conv)))
 
 
 class MidBlock(Level):
@@ -192,16 +165,11 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, timestep: Tensor) -> Tensor:
         """Timesteps b -> b t."""
-        waves = sinusoids(timestep, self.linear_1.in_features).to(self.linear_1.weight.dtype)
+        half = self.linear_1.in_features // 2
+        frequency = torch.exp(torch.arange(half, device=timestep.device) * (-math.log(MAX_PERIOD) / half))
+        angle = timestep.float()[:, None] * frequency  # b (c/2), float32
+        waves = torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.linear_1.weight.dtype)
         return self.linear_2(F.silu(self.linear_1(waves)))
-
-
-def sinusoids(timestep: Tensor, channels: int) -> Tensor:
-    """Cosines, then sines, of the timestep at `channels / 2` falling frequencies, in float32: b channels."""
-    half = channels // 2
-    frequency = torch.exp(torch.arange(half, device=timestep.device) * (-math.log(MAX_PERIOD) / half))
-    angle = timestep.float()[:, None] * frequency  # b (c/2)
-    return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
 @dataclass
@@ -209,14 +177,10 @@ class FeatureCache:
     """What the deep layers gave in the last full step of one sampling loop (DeepCache, arXiv 2312.00858).
 
     A shallow step runs the layers of the way up from the place of `branch` to the end, and of the way down what these need.
-
-    Attributes:
-        branch: where the way up begins in a shallow step: layer `branch % 3` of up block `branch // 3`, both counted from the output.
-        features: (b f) c h w, what the first of these layers is given; None lets the next step be a full one.
     """
 
-    branch: int = 0
-    features: Tensor | None = None
+    branch: int = 0  # the way up begins at layer `branch % 3` of up block `branch // 3`, both counted from the output
+    features: Tensor | None = None  # (b f) c h w, what the first of these layers is given; None lets the next step be a full one
 
     def depth(self, layers: int, levels: int) -> int:
         """Layers of the way up that a shallow step runs, in a network whose up blocks have `layers` each."""
@@ -264,12 +228,10 @@ class UNet3DConditionModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights, and so of the input."""
         return self.conv_in.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
         return self.conv_in.weight.device
 
     def enable_gradient_checkpointing(self, enable: bool = True) -> None:
@@ -279,13 +241,9 @@ class UNet3DConditionModel(nn.Module):
                 module.gradient_checkpointing = enable
 
     def forward(
-        self,
-        sample: Tensor,
-        timestep: Tensor | int,
-        encoder_hidden_states: Tensor | None = None,
-        cache: FeatureCache | None = None,
+        self, sample: Tensor, timestep: Tensor | int, encoder_hidden_states: Tensor | None = None, cache: FeatureCache | None = None
     ) -> Tensor:
-        """The noise in a batch of clips.
+        """The noise in a batch of clips, b 4 f h w. Raises InputError where a clip is longer than the position tables.
 
         Args:
             sample: b 13 f h w: noisy latents, mask, masked latents, reference latents.
@@ -293,12 +251,6 @@ class UNet3DConditionModel(nn.Module):
             encoder_hidden_states: audio tokens of each frame, b f s d or (b f) s d; None leaves the audio layers out.
             cache: what it holds stands for the deep layers; an empty one is filled, and one of a smaller batch. Features of a larger
                 batch end with those of these clips.
-
-        Returns:
-            b 4 f h w
-
-        Raises:
-            InputError: a clip is longer than the position tables of the motion modules.
         """
         batch, _, frames = sample.shape[:3]
         if self.config.use_motion_module and frames > MAX_FRAMES:
@@ -337,6 +289,9 @@ class UNet3DConditionModel(nn.Module):
         """The states of the way down, each (b f) c h w, computed as they are asked for: x itself, then those of each block."""
         yield x
         for block in self.down_blocks:
-            for state in block.states(x, time, audio, frames):
-                yield state
-            x = state
+            for index in range(len(block.resnets)):
+                x = block.layer(index, x, time, audio, frames)
+                yield x
+            for downsampler in block.downsamplers:
+                x = downsampler(x)
+                yield x

@@ -13,7 +13,7 @@ from latentsync.constants import LATENT_CHANNELS, MAX_FRAMES, UNET_IN_CHANNELS
 from latentsync.errors import WeightsError
 from latentsync.models.attention import position_table
 from latentsync.models.unet import UNet3DConditionModel
-from latentsync.weights import load_strict, read_state_dict
+from latentsync.weights import load_strict, read_state_dict, renamed
 
 V10_NAMES = {  # audio attention in version 1.0 -> in 1.5 and 1.6
     "transformer_blocks.0.audio_cross_attn.norm.": "transformer_blocks.0.norm2.",
@@ -56,67 +56,55 @@ class UNetSizes:
     def in_words(self) -> list[tuple[str, str]]:
         """Each size as a person would say it, and as the configuration would."""
         whisper = WHISPER_NAMES.get(self.cross_attention_dim, "an unpublished Whisper")
+        where, config = ("in the up path only", "stage2_efficient") if self.motion_module_decoder_only else ("in all layers", "stage2")
+        setting = f"model.use_motion_module=true model.motion_module_decoder_only={str(self.motion_module_decoder_only).lower()}"
         return [
             (f"widths {self.block_out_channels}", f"model.block_out_channels={self.block_out_channels}"),
             (f"{self.layers_per_block} layers in each block", f"model.layers_per_block={self.layers_per_block}"),
             (f"{self.cross_attention_dim}-wide audio tokens ({whisper})", f"model.cross_attention_dim={self.cross_attention_dim}"),
-            self._time_in_words(),
+            (f"attention along time {where}", f"{setting} (as in configs/unet/{config}.yaml)")
+            if self.use_motion_module
+            else ("no attention along time", "model.use_motion_module=false (as in configs/unet/stage1.yaml)"),
         ]
-
-    def _time_in_words(self) -> tuple[str, str]:
-        if not self.use_motion_module:
-            return "no attention along time", "model.use_motion_module=false (as in configs/unet/stage1.yaml)"
-        where, config = ("in the up path only", "stage2_efficient") if self.motion_module_decoder_only else ("in all layers", "stage2")
-        setting = f"model.use_motion_module=true model.motion_module_decoder_only={str(self.motion_module_decoder_only).lower()}"
-        return f"attention along time {where}", f"{setting} (as in configs/unet/{config}.yaml)"
 
 
 def load_unet(config: UNetConfig, path: Path | str, dtype: torch.dtype = torch.float32) -> UNet3DConditionModel:
-    """The denoiser of a published or self-trained file, on the CPU and in evaluation mode.
+    """The denoiser of a published or self-trained file, on the CPU and in evaluation mode; see `map_unet`. Raises WeightsError."""
+    return map_unet(config, path).to(dtype=dtype, memory_format=torch.channels_last).eval()
 
-    Names of version 1.0 are brought to those of 1.5 and 1.6; position tables of another length are computed anew. Weights that
-    already have the wanted type and memory layout stay mapped from the file and take no memory of their own.
 
-    Raises:
-        WeightsError: the file is unreadable or does not fit; the sentence says what it holds and which configuration to use.
+def map_unet(
+    config: UNetConfig, path: Path | str, hint: str = "use the configuration that the file was trained with"
+) -> UNet3DConditionModel:
+    """The denoiser of a file, its weights mapped from there without being read.
+
+    Raises WeightsError where the file is unreadable or does not fit; the sentence says what it holds and which configuration to use.
     """
-    state_dict, _ = read_state_dict(path, UNET_PARTS)
-    is_v10 = any(old in key for key in state_dict for old in V10_NAMES)
-    state_dict = with_own_tables(with_current_names(state_dict))
+    state_dict, is_v10 = read_unet(path)
     refuse_misfits(config, state_dict, path, is_v10)
     with torch.device("meta"):
         model = UNet3DConditionModel(config)
-    load_strict(model, state_dict, path, "use the configuration that the file was trained with", assign=True)
-    return model.to(dtype=dtype, memory_format=torch.channels_last).eval()
+    load_strict(model, state_dict, path, hint, assign=True)
+    return model
 
 
-def with_current_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Entries of version 1.0 under the names of 1.5 and 1.6; other names pass."""
-    return {_current_name(key): value for key, value in state_dict.items()}
+def read_unet(path: Path | str) -> tuple[dict[str, Tensor], bool]:
+    """The weights of a U-Net under the names of 1.5 and 1.6, and whether they had those of 1.0.
 
-
-def _current_name(key: str) -> str:
-    for old, new in V10_NAMES.items():
-        key = key.replace(old, new)
-    return key
-
-
-def with_own_tables(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Position tables of another length replaced by ours: they hold a formula, nothing that was learned."""
+    Position tables of another length are computed anew: they hold a formula, nothing that was learned.
+    """
+    given, _ = read_state_dict(path, UNET_PARTS)
+    state_dict = renamed(given, V10_NAMES)
     tables = {
         key: position_table(MAX_FRAMES, value.shape[-1]).to(value.dtype)
         for key, value in state_dict.items()
         if key.endswith(_TABLE) and value.shape[1:2] != (MAX_FRAMES,)
     }
-    return {**state_dict, **tables}
+    return {**state_dict, **tables}, state_dict.keys() != given.keys()
 
 
 def refuse_misfits(config: UNetConfig, state_dict: Mapping[str, Tensor], path: Path | str, is_v10: bool = False) -> None:
-    """Say what a file holds and what to do where that can be told from its names and shapes.
-
-    Raises:
-        WeightsError: the file holds another network, or a denoiser of other sizes than the configuration names.
-    """
+    """Raise WeightsError, saying what a file holds and what to do, where its names and shapes are not those of a configuration."""
     held = _sizes_or_refuse(state_dict, path)
     in_channels = state_dict["conv_in.weight"].shape[1]
     if in_channels == LATENT_CHANNELS:
@@ -151,27 +139,20 @@ def _sizes_or_refuse(state_dict: Mapping[str, Tensor], path: Path | str) -> UNet
 
 @dataclass(frozen=True)
 class StartReport:
-    """What became of each entry of a network that starts from another one's file.
+    """What became of each entry of a network that starts from another one's file."""
 
-    Attributes:
-        kept: taken over as they are.
-        widened: taken over with zeros for the inputs that are new (`conv_in.weight`).
-        initialised: new or of another width, at their fresh values.
-    """
-
-    kept: list[str]
-    widened: list[str]
-    initialised: list[str]
+    kept: list[str]  # taken over as they are
+    widened: list[str]  # taken over with zeros for the inputs that are new (`conv_in.weight`)
+    initialised: list[str]  # new or of another width, at their fresh values
 
     def __str__(self) -> str:
         return f"{len(self.kept)} entries kept, {len(self.widened)} widened with zeros, {len(self.initialised)} initialised"
 
 
 def plan_start(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: Path | str) -> StartReport:
-    """Sort a network's entries by what a file has for them; only names and shapes are looked at.
+    """Sort a network's entries by the names and shapes of a file.
 
-    Raises:
-        WeightsError: something other than the input, the audio projections and the layers along time differs.
+    Raises WeightsError where something other than the input, the audio projections and the layers along time differs.
     """
     kept = [key for key, value in own.items() if key in given and given[key].shape == value.shape]
     widened = [key for key in own if key == "conv_in.weight" and key in given and given[key].shape[1:] == (LATENT_CHANNELS, 3, 3)]
@@ -190,12 +171,9 @@ def start_from_stable_diffusion(config: UNetConfig, path: Path | str) -> tuple[U
 
     The input convolution keeps its weights for the noisy latents and gets zeros for mask, masked and reference latents. Audio
     projections of another width than text and layers along time start fresh; the latter change nothing at first. A denoiser of
-    stage 1 can be given just as well to start stage 2.
-
-    Raises:
-        WeightsError: the file is unreadable or holds another network.
+    stage 1 can be given just as well to start stage 2. Raises WeightsError.
     """
-    given = with_own_tables(with_current_names(read_state_dict(path, UNET_PARTS)[0]))
+    given, _ = read_unet(path)
     _sizes_or_refuse(given, path)
     model = UNet3DConditionModel(config)
     own = model.state_dict()

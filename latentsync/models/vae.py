@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, LATENT_SHIFT
 from latentsync.errors import WeightsError, first_line
-from latentsync.weights import load_strict, read_state_dict
+from latentsync.weights import load_strict, read_state_dict, renamed
 
 WEIGHT_NAMES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")  # in a diffusers folder, best first
 OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}  # attention before diffusers 0.15
@@ -35,10 +35,7 @@ class LatentCodec(nn.Module):
     """An `AutoencoderKL` behind the project's conventions.
 
     *Pixels* are n 3 h w in [-1, 1], *latents* n 4 h/8 w/8 with about unit variance: (sample - LATENT_SHIFT) * LATENT_SCALE. Both
-    calls take pictures of any number and work on `slice_size` of them at a time, so that memory is bounded; gradients pass.
-
-    Attributes:
-        slice_size: pictures in one call of the network; None for all at once.
+    calls take pictures of any number and work on `slice_size` of them (None: all) at a time, so that memory is bounded; gradients pass.
     """
 
     def __init__(self, vae: AutoencoderKL, slice_size: int | None = None) -> None:
@@ -48,12 +45,10 @@ class LatentCodec(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights, and so of pixels and latents."""
         return self.vae.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
         return self.vae.device
 
     @property
@@ -62,15 +57,7 @@ class LatentCodec(nn.Module):
         return self.vae.config.block_out_channels[0]
 
     def encode(self, pixels: Tensor, noise: Tensor) -> Tensor:
-        """A sample of the posterior, as the method was trained on (never its mean).
-
-        Args:
-            pixels: n 3 h w in [-1, 1]; h and w multiples of 8.
-            noise: n 4 h/8 w/8, standard normal: what the sample is drawn with.
-
-        Returns:
-            Latents n 4 h/8 w/8.
-        """
+        """Latents of pixels: a sample of the posterior, as the method was trained on, drawn with standard normal noise n 4 h/8 w/8."""
         return sample_latents(self.moments(pixels), noise).to(self.dtype)
 
     def moments(self, pixels: Tensor) -> Tensor:
@@ -108,12 +95,7 @@ class TinyLatentCodec(LatentCodec):
 
 
 def sample_latents(moments: Tensor, noise: Tensor) -> Tensor:
-    """A sample of posteriors as the encoder gives them, moved and scaled to latents; computed in float32.
-
-    Args:
-        moments: [... 8 h w], mean and log-variance; the log-variance is clamped to [-30, 20].
-        noise: [... 4 h w], standard normal.
-    """
+    """A sample of posteriors [... 8 h w] (mean, log-variance) by standard normal noise [... 4 h w], as latents; computed in float32."""
     posterior = DiagonalGaussianDistribution(moments.float().flatten(0, -4))
     sample = posterior.mean + posterior.std * noise.float().flatten(0, -4)
     return ((sample - LATENT_SHIFT) * LATENT_SCALE).unflatten(0, moments.shape[:-3])
@@ -127,8 +109,7 @@ def load_vae(path: Path | str, dtype: torch.dtype = torch.float32) -> LatentCode
             folder of a whole Stable Diffusion, whose folder "vae" is taken); or a file of weights, also under the names of the original
             Stable Diffusion, which without a config.json beside it has the published sizes.
 
-    Raises:
-        WeightsError: a file is missing or unreadable, or holds another network.
+    Raises WeightsError.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
@@ -143,17 +124,12 @@ def load_vae(path: Path | str, dtype: torch.dtype = torch.float32) -> LatentCode
     weights, _ = read_state_dict(file, PARTS)
     if _ORIGINAL in weights:
         weights = convert_ldm_vae_checkpoint(weights, vae.config)
-    state_dict = {_new_name(key): value for key, value in weights.items()}
-    load_strict(vae, state_dict, file, _HINT, assign=True)
+    load_strict(vae, renamed(weights, OLD_NAMES), file, _HINT, assign=True)
     return LatentCodec(vae).to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def load_tiny_vae(path: Path | str, dtype: torch.dtype = torch.float32) -> TinyLatentCodec:
-    """The small autoencoder of a diffusers folder, on the CPU, in evaluation mode and without gradients of its own.
-
-    Raises:
-        WeightsError: the folder holds none with four latent channels.
-    """
+    """The small autoencoder of a diffusers folder, as `load_vae`. Raises WeightsError where it holds none with four latent channels."""
     try:
         vae = AutoencoderTiny.from_pretrained(str(path), torch_dtype=dtype, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
@@ -188,10 +164,3 @@ def _read_config(config_path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
         raise WeightsError(f"{config_path} does not describe an AutoencoderKL: {_HINT}.")
     return config
-
-
-def _new_name(key: str) -> str:
-    """The current name of an attention entry; other names pass."""
-    for old, new in OLD_NAMES.items():
-        key = key.replace(old, new)
-    return key

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,14 +64,7 @@ def find_denoisers(root: Path = ROOT) -> dict[str, Path]:
 
 
 def find_config(root: Path = ROOT) -> Path:
-    """The configuration of the newest published version whose denoiser is there, or else of the embedded model.
-
-    Args:
-        root: the folder of the project.
-
-    Raises:
-        WeightsError: none is there.
-    """
+    """The configuration of the newest published version whose denoiser is there, or else of the embedded model; WeightsError if none is."""
     checkpoints = root / CHECKPOINTS
     for version in find_denoisers(root):
         return root / "configs" / "unet" / CONFIGS[version]
@@ -92,9 +86,7 @@ def read_config(config_path: PathLike = None, unet_path: PathLike = None, overri
     """The configuration that a job runs with, and the file it was read from.
 
     A denoiser without a configuration gets that of the published version which its folder or its names tell, or else of the newest.
-
-    Raises:
-        ConfigError, WeightsError: it cannot be told or read.
+    Raises ConfigError or WeightsError where it cannot be told or read.
     """
     if config_path is not None:
         path = Path(config_path)
@@ -114,8 +106,7 @@ def locate_models(
 ) -> tuple[Config, ModelFiles]:
     """Settle which files a configuration needs: an argument wins over the configuration, that over the default place.
 
-    Raises:
-        ConfigError, WeightsError: the configuration is wrong, or a file is not where it should be; all missing files are named at once.
+    Raises ConfigError or WeightsError, which names all missing files at once.
     """
     chosen = config_path
     config, config_path = read_config(chosen, unet_path, overrides)
@@ -182,11 +173,7 @@ def _whisper_name(config: Config) -> str:
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """ "auto" takes CUDA, else Apple's MPS, else the CPU; other names are taken as they are.
-
-    Raises:
-        InputError: the device does not exist here.
-    """
+    """ "auto" takes CUDA, else Apple's MPS, else the CPU; other names as they are. Raises InputError where there is no such device."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, there in available.items() if there))
@@ -210,15 +197,11 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.float16
 
 
-def load_audio_encoder(config: Config, files: ModelFiles) -> Audio2Feature:
-    """Whisper's encoder with the windows of a configuration. Raises WeightsError where the denoiser wants another one."""
-    audio_encoder = Audio2Feature(load_whisper_encoder(files.whisper), tuple(config.data.audio_feat_length))
-    if audio_encoder.width != config.model.cross_attention_dim:
-        raise WeightsError(
-            f"{files.whisper} gives audio tokens {audio_encoder.width} wide, but {files.config} wants {config.model.cross_attention_dim} "
-            "(model.cross_attention_dim): use the Whisper file that the denoiser was trained with."
-        )
-    return audio_encoder
+def pipeline_settings(config: Config) -> dict[str, Any]:
+    """What `LipsyncPipeline` takes from a configuration."""
+    own = ("inference_steps", "guidance_scale", "paste", "match_skin", "use_reference")
+    sizes = {"resolution": config.data.resolution, "num_frames": config.data.num_frames, "mask_name": config.data.mask}
+    return sizes | {name: getattr(config.run, name) for name in own}
 
 
 def build_pipeline(
@@ -250,15 +233,19 @@ def build_pipeline(
         cache_dir: folder in which `FaceCache` keeps what was found in videos; None: nothing is kept.
         compile: compile denoiser and autoencoder, see `compile_networks`.
 
-    Raises:
-        ConfigError, WeightsError, InputError: one sentence on what is wrong.
+    Raises ConfigError, WeightsError or InputError.
     """
     config, files = locate_models(config_path, unet_path, vae_path, whisper_path, overrides)
     place, precision = resolve_device(device), resolve_dtype(dtype, resolve_device(device))
     if place.type == "cuda":
         torch.set_float32_matmul_precision("high")
     logger.info("Loading %s for %s, faces of %d pixels", files.unet, files.config, config.data.resolution)
-    audio_encoder = load_audio_encoder(config, files)
+    audio_encoder = Audio2Feature(load_whisper_encoder(files.whisper), tuple(config.data.audio_feat_length))
+    if audio_encoder.width != config.model.cross_attention_dim:
+        raise WeightsError(
+            f"{files.whisper} gives audio tokens {audio_encoder.width} wide, but {files.config} wants {config.model.cross_attention_dim} "
+            "(model.cross_attention_dim): use the Whisper file that the denoiser was trained with."
+        )
     unet = load_unet(config.model, files.unet, dtype=precision)
     vae = load_vae(files.vae, dtype=precision) if tiny_vae is None else load_tiny_vae(tiny_vae, dtype=precision)
     vae.slice_size = max(1, VAE_SLICE_PIXELS // config.data.resolution**2)
@@ -267,14 +254,7 @@ def build_pipeline(
         audio_encoder.to(place),
         unet.to(place),
         build_detector(detector, files.face_boxes, files.face_landmarks, place),
-        resolution=config.data.resolution,
-        num_frames=config.data.num_frames,
-        mask_name=config.data.mask,
-        inference_steps=config.run.inference_steps,
-        guidance_scale=config.run.guidance_scale,
-        paste=config.run.paste,
-        match_skin=config.run.match_skin,
-        use_reference=config.run.use_reference,
+        **pipeline_settings(config),
         face_cache=None if cache_dir is None else FaceCache(Path(cache_dir)),
     )
     if compile:

@@ -6,7 +6,7 @@ import logging
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,7 @@ FAILURES = (OSError, sqlite3.Error, diskcache.Timeout, SafetensorError)
 class FaceCache:
     """A folder of tensors by key that several processes may share. One that fails later is as good as empty: it never stops a job.
 
-    Args:
-        folder: made if it is not there.
-        size_limit: bytes.
-
-    Raises:
-        OutputError: the folder cannot be used.
+    The folder is made if it is not there; `size_limit` counts bytes. Raises OutputError where the folder cannot be used.
     """
 
     def __init__(self, folder: Path, size_limit: int = SIZE_LIMIT) -> None:
@@ -63,7 +58,6 @@ class FaceCache:
             return None
 
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
-        """Keep something."""
         try:
             self._store.set(key, safetensors.torch.save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
         except FAILURES as error:
@@ -72,12 +66,9 @@ class FaceCache:
     def sightings(
         self, key: str, length: int | None, find: Callable[[], Iterator[Sighting]], is_sound: Callable[[], bool]
     ) -> Iterator[Sighting]:
-        """The faces of the first `length` frames of a video, or of all.
+        """The faces of the first `length` frames of a video, or of all; `find` finds them where they are not kept.
 
-        Args:
-            key: of the video and the detector.
-            find: finds them where they are not kept.
-            is_sound: whether, at the end, the video turned out to be undamaged; only then they are kept.
+        They are kept only where `is_sound` says, at the end, that the video turned out to be undamaged.
         """
         kept = self.get(key)
         if kept is not None and (kept["is_complete"] or (length is not None and length <= len(kept["faces"]))):
@@ -93,12 +84,9 @@ class FaceCache:
             self.put(key, {**pack_sightings(fresh), "is_complete": torch.tensor(length is None or len(fresh) < length)})
 
     def rows(self, key: str, names: Sequence[str], compute: Callable[[list[int]], Tensor]) -> Tensor:
-        """One row for each name, each computed once.
+        """One row for each name (which may come more than once), each computed once; `key` is what rows depend on beside their name.
 
-        Args:
-            key: what the rows depend on beside their name.
-            names: a name may come more than once.
-            compute: places in `names` -> the rows of these, [m ...].
+        `compute`: places in `names` -> the rows of these, [m ...].
         """
         rows = {name: found["row"] for name in set(names) if (found := self.get(f"{key}-{name}")) is not None}
         places = [names.index(name) for name in dict.fromkeys(names) if name not in rows]
@@ -137,12 +125,8 @@ def unpack_sightings(tensors: Mapping[str, Tensor], length: int | None) -> Itera
 @contextmanager
 def temporary_cache() -> Iterator[FaceCache]:
     """A cache that goes with the block."""
-    with tempfile.TemporaryDirectory(prefix="latentsync-") as folder:
-        cache = FaceCache(Path(folder), TEMPORARY_LIMIT)
-        try:
-            yield cache
-        finally:
-            cache.close()
+    with tempfile.TemporaryDirectory(prefix="latentsync-") as folder, closing(FaceCache(Path(folder), TEMPORARY_LIMIT)) as cache:
+        yield cache
 
 
 def digest(*settings: Any) -> str:

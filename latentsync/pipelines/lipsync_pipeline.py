@@ -49,11 +49,7 @@ BYTES_AHEAD = 512 << 20  # ... but never more than this
 
 
 def check_inputs(video_path: Path, audio_path: Path, output_path: Path, options: LipsyncOptions) -> None:
-    """Refuse, before any work, inputs that cannot be used and an output that cannot be written or would cost the user a file.
-
-    Raises:
-        InputError, OutputError: why.
-    """
+    """Raise InputError or OutputError, before any work, for unusable inputs, and an output that cannot be written or would cost a file."""
     probe(video_path).require_video()
     probe(audio_path).require_audio(options.audio_track)
     check_output(output_path, [video_path, audio_path], options.codec, options.crf, options.preset, lossless=options.lossless)
@@ -214,8 +210,7 @@ class LipsyncPipeline(DiffusionPipeline):
     ) -> tuple[FacePlan, list[str]]:
         """Find and follow the face in the first `length` frames, or in all: the plan, and what the user must know of the video.
 
-        Raises:
-            InputError: there is no face to work on.
+        Raises InputError where there is no face to work on.
         """
         expected = reader.expected_frames
         total = min(length, expected) if length and expected else length or expected
@@ -229,9 +224,7 @@ class LipsyncPipeline(DiffusionPipeline):
     def encode_faces(self, group: Sequence[Clip], cache: FaceCache | None = None, key: str = "") -> Conditions:
         """What the denoiser is shown of aligned clips of one length; each frame is its own reference.
 
-        Args:
-            cache: keeps the posteriors of each crop of a frame; None computes them anew.
-            key: what a posterior depends on beside the frame and its crop.
+        `cache` keeps the posteriors of each crop of a frame under `key`, what these depend on beside the frame and its crop.
         """
         device = self.unet.device
         faces = torch.cat([clip.faces for clip in group])  # (b f) R R 3
@@ -250,23 +243,11 @@ class LipsyncPipeline(DiffusionPipeline):
         return Conditions(mask, masked, reference if self.use_reference else torch.zeros_like(reference))
 
     def denoise(
-        self,
-        noise: Tensor,
-        conditions: Conditions,
-        windows: Tensor,
-        options: LipsyncOptions,
-        on_step: Callable[[int], None] | None = None,
+        self, noise: Tensor, conditions: Conditions, windows: Tensor, options: LipsyncOptions, on_step: Callable[[int], None] | None = None
     ) -> Tensor:
         """Latents float32 (b, 4, f, h/8, w/8) from one frame of noise (1, 4, 1, h/8, w/8) and audio windows (b, f, n, d)."""
-        return denoise(
-            self.unet,
-            noise.to(self.unet.device).expand_as(conditions.masked),
-            conditions,
-            windows.to(self.unet.device),
-            options.sampling,
-            dtype=self.unet.dtype,
-            on_step=on_step,
-        )
+        start, windows = noise.to(self.unet.device).expand_as(conditions.masked), windows.to(self.unet.device)
+        return denoise(self.unet, start, conditions, windows, options.sampling, dtype=self.unet.dtype, on_step=on_step)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (b, 4, f, h/8, w/8) to pixels float32 (b, f, 3, h, w)."""
@@ -274,11 +255,7 @@ class LipsyncPipeline(DiffusionPipeline):
         return rearrange(pixels.float(), "(b f) c h w -> b f c h w", b=len(latents))
 
     def finite(self, generate: Callable[[Sequence[Clip]], Tensor], group: Sequence[Clip]) -> Tensor:
-        """What `generate` makes of clips; where that is not finite, it is made again in float32.
-
-        Raises:
-            WeightsError: that does not help.
-        """
+        """What `generate` makes of clips; where that is not finite, it is made again in float32. Raises WeightsError if that is in vain."""
         faces = generate(group)
         where, dtype = f"frames {group[0].start}-{group[-1].stop - 1}", self.unet.dtype
         if not faces.isfinite().all() and dtype != torch.float32:

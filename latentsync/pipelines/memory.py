@@ -27,10 +27,7 @@ def estimate_bytes(
 ) -> int:
     """Memory that generation needs, roughly: all weights and the larger of the two networks' activations.
 
-    Args:
-        resolution: side of a face in pixels.
-        unet_frames: frames that go through the denoiser at once, guidance counted twice.
-        is_cached: features are kept between denoising steps.
+    `unet_frames` go through the denoiser at once, guidance counted twice; `is_cached` where features are kept between denoising steps.
     """
     tensors = (tensor for module in (unet, vae, audio_encoder) for tensor in (*module.parameters(), *module.buffers()))
     cells = unet_frames * (resolution // VAE_FACTOR) ** 2
@@ -55,14 +52,10 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 class BatchLimiter:
-    """Does work on batches of clips; from the moment memory runs out on smaller batches, and then fewer frames in the autoencoder at once.
-
-    Attributes:
-        largest: clips that fit into memory at once; None until memory ran out.
-    """
+    """Works on batches of clips; from the moment memory runs out on smaller batches, and then fewer frames in the autoencoder at once."""
 
     def __init__(self, vae: LatentCodec) -> None:
-        self.largest: int | None = None
+        self.largest: int | None = None  # clips that fit into memory at once; None until memory ran out
         self._vae = vae
 
     def __call__(self, work: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item]) -> list[Result]:

@@ -131,11 +131,7 @@ def _help(default: Any, text: str) -> str:
 
 
 def parse_option(name: str, value: Any) -> Any:
-    """A value of a file as the type of an option.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """A value of a file as the type of an option. Raises ValueError where it is none."""
     kind, value = OPTION_TYPES[name], value.strip() if isinstance(value, str) else value
     if kind is bool:
         word = str(value).lower()

@@ -32,14 +32,7 @@ class SpanReport:
 
 @dataclass(frozen=True)
 class LipsyncResult:
-    """The outcome of one job.
-
-    Attributes:
-        frames: frames in the output; `generated` of them have a new mouth.
-        spans, skipped: in frames of the source at the output's frame rate, half open.
-        seconds: wall time of each stage; stages overlap, so they need not add up to the total.
-        peak_device_bytes: most memory held on the GPU at once, None on other devices.
-    """
+    """The outcome of one job; spans and skipped runs in frames of the source at the output's frame rate, half open."""
 
     video_path: Path
     audio_path: Path
@@ -47,17 +40,17 @@ class LipsyncResult:
     width: int
     height: int
     fps: float
-    frames: int
+    frames: int  # in the output
     source_frames: int
-    generated: int
+    generated: int  # of the output's frames, those with a new mouth
     duration: float
     seed: int
     batch_clips: int
     spans: tuple[SpanReport, ...]
     skipped: tuple[SkippedRun, ...]
     warnings: tuple[str, ...]
-    seconds: dict[str, float]
-    peak_device_bytes: int | None
+    seconds: dict[str, float]  # wall time of each stage; stages overlap, so they need not add up to the total
+    peak_device_bytes: int | None  # most memory held on the GPU at once; None on other devices
 
     def as_dict(self) -> dict:
         """For JSON: paths as text, the rest as plain numbers, lists and dictionaries."""
@@ -117,14 +110,9 @@ def sound_warnings(samples: AudioSamples, options: LipsyncOptions) -> list[str]:
 def video_warnings(
     reader: VideoReader, plan: FacePlan, damaged: Sequence[tuple[int, int]], length: int | None, options: LipsyncOptions
 ) -> list[str]:
-    """What the user must know of the video, now that it was read.
+    """What the user must know of the video, now that it was read. Raises InputError where there is no face to work on.
 
-    Args:
-        damaged: runs of frames (half open) with decoding errors.
-        length: frames of the result; None for as many as the video has.
-
-    Raises:
-        InputError: there is no face to work on.
+    `damaged` are runs of frames (half open) with decoding errors; `length` are the result's frames, None for as many as the video has.
     """
     found = []
     if damaged:

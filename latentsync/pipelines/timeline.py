@@ -16,27 +16,16 @@ from latentsync.media.video_reader import source_index
 
 @dataclass
 class Clip:
-    """Up to `num_frames` neighbouring output frames that share one face, or none.
+    """Up to `num_frames` neighbouring output frames that share one face, or none, in which case all but the first two stay empty."""
 
-    Attributes:
-        start: index of its first output frame.
-        frames: uint8 pictures (h, w, 3).
-        matrices: float32 (f, 2, 3), picture to aligned face; None where the pictures stay as they are.
-        span: index of its span in the plan; None without a face.
-        sources: frames of the video that are shown; empty without a face.
-        noise: standard normal (2, f, 4, h/8, w/8) for sampling the masked and the reference latents; None without a face.
-        faces: uint8 (f, R, R, 3), aligned; None without a face.
-        keep: float32 (f, R, R), what of the faces is not pasted (1 = not); None where all of it is.
-    """
-
-    start: int
-    frames: list[np.ndarray]
-    matrices: np.ndarray | None = None
-    span: int | None = None
-    sources: Sequence[int] = ()
-    noise: torch.Tensor | None = None
-    faces: torch.Tensor | None = None
-    keep: torch.Tensor | None = None
+    start: int  # index of its first output frame
+    frames: list[np.ndarray]  # uint8 pictures (h, w, 3)
+    matrices: np.ndarray | None = None  # float32 (f, 2, 3), picture to aligned face
+    span: int | None = None  # index of its span in the plan
+    sources: Sequence[int] = ()  # frames of the video that are shown
+    noise: torch.Tensor | None = None  # standard normal (2, f, 4, h/8, w/8) for sampling the masked and the reference latents
+    faces: torch.Tensor | None = None  # uint8 (f, R, R, 3), aligned
+    keep: torch.Tensor | None = None  # float32 (f, R, R), what of the faces is not pasted (1 = not); None where all of it is
 
     @property
     def stop(self) -> int:
@@ -73,12 +62,9 @@ def pieces(plan: FacePlan, total: int, num_frames: int) -> Iterator[tuple[int, i
 def clips(
     frames: Iterable[np.ndarray], plan: FacePlan, total: int, num_frames: int, latent_size: int, generator: torch.Generator
 ) -> Iterator[Clip]:
-    """The output frames as clips, in order, each with its noise.
+    """The output's timeline of `total` pictures as clips, in order, each with its noise.
 
     Noise is drawn clip by clip (masked, then reference), so that it does not depend on how clips are batched later.
-
-    Args:
-        frames: the pictures of the output's timeline, `total` of them.
     """
     stream = iter(frames)
     for start, stop, index in pieces(plan, total, num_frames):

@@ -22,7 +22,7 @@ from scipy.stats import sem
 from torch import nn
 from tqdm import tqdm
 
-from latentsync.config import Config, SyncNetConfig
+from latentsync.config import Config, EncoderConfig, SyncNetConfig
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.data.cache import read_pieces
 from latentsync.data.clip_index import Catalog, ClipInfo, open_catalog, sidecar
@@ -33,7 +33,7 @@ from latentsync.losses.sync import cosine_loss, syncnet_frames
 from latentsync.media.audio import AudioSamples
 from latentsync.media.files import read_record
 from latentsync.mel import log_mel
-from latentsync.models.syncnet import EncoderSizes, StableSyncNet
+from latentsync.models.syncnet import StableSyncNet
 from latentsync.training.syncnet import CHANCE, FEW_CLIPS, MOUTH, SMALL_BATCH
 
 # Where clips come from
@@ -324,7 +324,7 @@ def overfit(batch: SyncNetBatch, *, lower_half: bool, seconds: float, device: to
     size = (_SMALL_SIDE, _SMALL_SIDE)
     frames = F.interpolate(syncnet_frames(to_pixels(batch.faces.to(device)), lower_half), size=size, mode="area")
     mel, label = F.interpolate(batch.mel.to(device), size=size, mode="area"), batch.label.to(device)
-    encoders = (EncoderSizes(channels, _WIDTHS, [2] * len(_WIDTHS), [0] * len(_WIDTHS)) for channels in (1, frames.shape[1]))
+    encoders = (EncoderConfig(channels, _WIDTHS, [2] * len(_WIDTHS), [0] * len(_WIDTHS)) for channels in (1, frames.shape[1]))
     network = StableSyncNet(*encoders).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=_LR)
     losses: deque[float] = deque(maxlen=_RECENT)
