@@ -13,6 +13,13 @@ MOST_SEQUENCES = 65_535  # of one fused call: the limit of a CUDA grid axis, whi
 TOKEN_NORM_EPS = 1e-6  # of the GroupNorm in front of a transformer, along space or time
 
 
+class GroupNorm(nn.GroupNorm):
+    """torch's, which also takes groups of a single value: one frame of one cell."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class Attention(nn.Module):
     """Multi-head attention with as many heads at every width; `bias` is that of q, k and v, the output projection always has one."""
 
@@ -89,7 +96,7 @@ class SpatialTransformer(nn.Module):
 
     def __init__(self, channels: int, audio_dim: int, groups: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps=TOKEN_NORM_EPS)
+        self.norm = GroupNorm(groups, channels, eps=TOKEN_NORM_EPS)
         self.proj_in = nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList([AudioTransformerBlock(channels, audio_dim)])
         self.proj_out = nn.Conv2d(channels, channels, 1)
@@ -159,7 +166,7 @@ class TemporalTransformer(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(MOTION_NORM_GROUPS, channels, eps=TOKEN_NORM_EPS)
+        self.norm = GroupNorm(MOTION_NORM_GROUPS, channels, eps=TOKEN_NORM_EPS)
         self.proj_in = nn.Linear(channels, channels)
         self.transformer_blocks = nn.ModuleList([TemporalTransformerBlock(channels)])
         self.proj_out = nn.Linear(channels, channels)

@@ -15,14 +15,14 @@ from torch.utils.checkpoint import checkpoint
 from latentsync.config import UNetConfig
 from latentsync.constants import LATENT_CHANNELS, MAX_FRAMES, UNET_IN_CHANNELS
 from latentsync.errors import InputError
-from latentsync.models.attention import SpatialTransformer, TemporalTransformer
+from latentsync.models.attention import GroupNorm, SpatialTransformer, TemporalTransformer
 
 RESNET_NORM_EPS = 1e-5
 CACHE_BRANCHES_PER_BLOCK = 3  # branches are counted as if every up block had three layers, as the published networks have
 MAX_PERIOD = 10_000.0  # ratio of the fastest to the slowest wave of the time embedding
 
 
-class ClipGroupNorm(nn.GroupNorm):
+class ClipGroupNorm(GroupNorm):
     """GroupNorm whose mean and variance are taken over all frames of a clip at once (group x f x h x w).
 
     A frame's result therefore depends on the frames it shares the clip with, with or without attention along time.
