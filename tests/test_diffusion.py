@@ -18,8 +18,8 @@ def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 def toy_denoiser(sample: torch.Tensor, timestep: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
     """The stand-in denoiser of the case: it weighs every group of channels and the audio differently."""
     noisy, mask, masked, reference = sample[:, 0:4], sample[:, 4:5], sample[:, 5:9], sample[:, 9:13]
-    heard = audio.reshape(sample.shape[0], sample.shape[2], -1).mean(-1)[:, None, :, None, None]
-    return 0.3 * noisy + 0.1 * mask + 0.2 * masked - 0.1 * reference + 0.5 * heard + 0.1 * timestep / 1000
+    sound = audio.reshape(sample.shape[0], sample.shape[2], -1).mean(-1)[:, None, :, None, None]
+    return 0.3 * noisy + 0.1 * mask + 0.2 * masked - 0.1 * reference + 0.5 * sound + 0.1 * timestep / 1000
 
 
 def toy_inputs() -> tuple[Conditions, torch.Tensor]:
@@ -117,9 +117,9 @@ def test_without_guidance_the_denoiser_runs_on_a_single_batch() -> None:
     conditions, audio = toy_inputs()
     batches: list[int] = []
 
-    def counting(sample: torch.Tensor, timestep: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
+    def counting(sample: torch.Tensor, timestep: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
         batches.append(sample.shape[0])
-        return toy_denoiser(sample, timestep, heard)
+        return toy_denoiser(sample, timestep, audio)
 
     plain = predict_noise(counting, NUMBERS["ddim_init_latents"], torch.tensor(5), conditions, audio, 1.0)
     barely = predict_noise(counting, NUMBERS["ddim_init_latents"], torch.tensor(5), conditions, audio, 1.0 + 1e-7)

@@ -43,10 +43,10 @@ def test_embeddings_equal_the_reference(name):
     assert weights_sha256(weights) == sidecar["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
     net.load_state_dict(weights)
     frames, mel = inputs(name, sidecar)
-    seen, heard = net(frames, mel)
+    seen, audio = net(frames, mel)
     torch.testing.assert_close(seen, tensors["vision_embeds"], **sidecar["tolerance"])
-    torch.testing.assert_close(heard, tensors["audio_embeds"], **sidecar["tolerance"])
-    torch.testing.assert_close((seen * heard).sum(1), tensors["cosine"], **sidecar["tolerance"])
+    torch.testing.assert_close(audio, tensors["audio_embeds"], **sidecar["tolerance"])
+    torch.testing.assert_close((seen * audio).sum(1), tensors["cosine"], **sidecar["tolerance"])
     first = net.audio_encoder.down_blocks[0](net.audio_encoder.conv_in(mel))[0]
     torch.testing.assert_close(first, tensors["audio_after_block0_item0"], **sidecar["tolerance"])
 

@@ -165,8 +165,8 @@ def test_streams_that_begin_apart_stay_in_step(tmp_path: Path, late: float, stre
     run_ffmpeg(*early, *maps, "-c", "copy", tmp_path / "apart.mkv")
     (made,) = resample(clip(tmp_path / "apart.mkv"), tmp_path / "out")
     shift = round(late * 25) * (1 if stream == 0 else -1)  # a sound of number n + shift belongs to picture n
-    seen, heard = numbers_of(made.path), sound_numbers(made.path)
-    together = [(number, said) for number, said in zip(seen, heard, strict=False) if 10 < number < 45]
+    seen, audio = numbers_of(made.path), sound_numbers(made.path)
+    together = [(number, said) for number, said in zip(seen, audio, strict=False) if 10 < number < 45]
     assert len(together) > 30 and all(said == number + shift for number, said in together)
 
 
