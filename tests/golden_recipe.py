@@ -51,7 +51,6 @@ def draw(rs: np.random.RandomState, key: str, value: torch.Tensor, gain: float) 
 
 
 def seeded_normal(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """`RandomState(seed).standard_normal(shape)` as float32."""
     return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape).astype(np.float32))
 
 

@@ -47,11 +47,6 @@ def test_pairs_of_a_folder(videos: Path) -> None:
     assert len({pair.name for pair in pairs.pairs}) == 7
 
 
-def test_a_list_names_videos_relative_to_itself(videos: Path) -> None:
-    (videos / "list.txt").write_text("# two\nc.mp4\n\nb/a.mp4\n")
-    assert find_videos(videos / "list.txt") == [videos / "c.mp4", videos / "b/a.mp4"]
-
-
 def test_the_list_is_fixed_once_it_is_written(videos: Path, tmp_path: Path) -> None:
     found = find_videos(videos)
     make_pairs(found, ["cross"], 5).write(tmp_path / "pairs.json")

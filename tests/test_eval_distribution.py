@@ -11,7 +11,7 @@ import torch
 from golden_recipe import load_case
 from picture_fakes import FRAME, TinyArcFace, TinyI3d, TinyInception, chunk, random_pictures, rows_of, write_script
 
-from eval.estimates import bootstrap, markdown_table, mean, ratio, share
+from eval.estimates import bootstrap, mean, ratio, share
 from eval.eval_fvd import main
 from eval.metrics.base import Chunk
 from eval.metrics.distribution import (
@@ -219,7 +219,3 @@ def test_what_was_not_measured_has_no_value() -> None:
     assert ratio([1.0], [0.0]) is None
     assert mean([2.0]) == (2.0, None, None, 1)
     assert bootstrap(lambda chosen: float("nan"), 3) is None
-
-
-def test_cells_cannot_break_a_table() -> None:
-    assert markdown_table(("a", "b"), [("x|y", "1\n2")]) == "| a | b |\n| --- | --- |\n| x\\|y | 1 2 |"

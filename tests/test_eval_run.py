@@ -33,7 +33,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def configured(clips: Path, output: Path, *overrides: str) -> EvaluationConfig:
-    """The configuration as a file says it."""
     path = clips.parent / "evaluation.yaml"
     path.write_text(json.dumps({"data": {"videos": clips.name}, "output": {"folder": str(output), "clips": 2}}))
     return load_evaluation_config(path, overrides)
@@ -41,7 +40,6 @@ def configured(clips: Path, output: Path, *overrides: str) -> EvaluationConfig:
 
 @pytest.fixture(scope="module")
 def first(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of an evaluation."""
     output = tmp_path_factory.mktemp("first")
     evaluate(configured(clips, output), None, copying_subject(output, Copier()), grey_metrics())
     return output

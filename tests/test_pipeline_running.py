@@ -59,7 +59,6 @@ def command_of(process: psutil.Process) -> str:
 
 
 def workers_of(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that are workers and live."""
     return [process for process in processes if "spawn_main" in command_of(process)]
 
 
@@ -136,10 +135,3 @@ def test_steps_with_networks_get_their_own_processes_and_devices() -> None:
     assert [apart.free(k) for k in range(3)] == [3, 3, 2] and apart.slots() == 5
     together = LocalExecutor(steps, 3, [], 1.0)
     assert [together.free(k) for k in range(3)] == [3, 3, 3] and together.slots() == 3
-
-
-def test_missing_weights_are_named_with_the_way_around(tmp_path: Path) -> None:
-    steps = [pipeline_steps.step("av_sync", pipeline_steps.check, weights=("syncnet_v2",))]
-    config = PipelineConfig(steps, tmp_path, tmp_path, checkpoints=tmp_path)
-    with pytest.raises(InputError, match=r"syncnet_v2\.model .* --skip av_sync"):
-        run_pipeline(config, lambda planned: LocalExecutor(planned, 1, [], 1.0))

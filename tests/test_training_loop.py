@@ -26,14 +26,10 @@ CLIPS = 8
 
 @dataclass(frozen=True)
 class Numbers(Batch):
-    """Four numbers a sample."""
-
     x: Tensor
 
 
 class NumbersDataset(Dataset[Numbers]):
-    """Samples that tell their position."""
-
     catalog = Catalog(tuple(ClipInfo(Path(f"clip {number}"), 75, 3.0) for number in range(CLIPS)))
 
     def __len__(self) -> int:

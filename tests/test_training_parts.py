@@ -18,7 +18,7 @@ from latentsync.models.vae import LatentCodec
 from latentsync.training.checkpoint import CONFIG_FILE, CheckpointStore, check_config
 from latentsync.training.logging import TRAINING, VALIDATION, History
 from latentsync.training.syncnet import ChanceWatch, SyncNetStep, SyncNetTrainee, publish
-from latentsync.training.trainer import EMA, ValidationSum, last_line, make_accelerator, make_optimizer, mean_over_processes
+from latentsync.training.trainer import EMA, ValidationSum, make_accelerator, make_optimizer, mean_over_processes
 from latentsync.training.unet import freeze
 
 ROOT = Path(__file__).parents[1]
@@ -77,12 +77,6 @@ def test_what_a_device_cannot_do_is_refused() -> None:
         make_accelerator(RunConfig(mixed_precision="fp16"), "cpu")
     with pytest.raises(InputError, match="adamw_8bit needs"):
         make_optimizer([nn.Parameter(torch.zeros(1))], OptimizerConfig(name="adamw_8bit"))
-
-
-def test_an_error_of_a_loading_process_is_unwrapped() -> None:
-    trace = "Caught InputError in DataLoader worker process 0.\nTraceback ...\nlatentsync.errors.InputError: a.mp4: no: such"
-    assert last_line(trace) == "a.mp4: no: such"
-    assert last_line("a.mp4: gone") == "a.mp4: gone"
 
 
 def test_chance_is_told_once_with_its_likely_cause() -> None:

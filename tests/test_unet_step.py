@@ -353,7 +353,6 @@ def test_lips_can_count_more():
 
 
 def unet_input_of(batch: UNetBatch, samples: NoiseSamples) -> torch.Tensor:
-    """What the denoiser is shown of a batch."""
     step = make_step({"recon": 1.0}, {})
     target, conditions = step.encode(batch, samples.posterior)
     return unet_input(step.scheduler.add_noise(target, samples.noise, samples.timestep), conditions)

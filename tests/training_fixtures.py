@@ -94,6 +94,5 @@ def curve(folder: Path, kind: str, name: str) -> list[float]:
 
 
 def newest_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights of the newest published file."""
     file = sorted((folder / "checkpoints").glob("*.pt"))[-1]
     return torch.load(file, weights_only=True)["state_dict"]
