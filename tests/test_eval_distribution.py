@@ -10,6 +10,7 @@ import pytest
 import torch
 from golden_recipe import load_case
 from picture_fakes import FRAME, TinyArcFace, TinyI3d, TinyInception, chunk, random_pictures, rows_of, write_script
+from refusals import refused
 
 from eval.estimates import bootstrap, mean, ratio, share
 from eval.eval_fvd import main
@@ -81,17 +82,14 @@ def test_fid_measures_every_face(tmp_path: Path) -> None:
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
     other = write_script(tmp_path / "faces.pt", TinyArcFace())
-    with pytest.raises(WeightsError, match="holds another network, one that knows no 're"):
-        load_i3d(other)
-    with pytest.raises(WeightsError, match="knows no 'return_features'"):
-        load_inception(other)
+    refused(WeightsError, "holds another network, one that knows no 're", load_i3d, other)
+    refused(WeightsError, "knows no 'return_features'", load_inception, other)
 
     class Odd(torch.nn.Module):
         def forward(self, x: torch.Tensor, return_features: bool = False) -> torch.Tensor:
             return x.float()
 
-    with pytest.raises(WeightsError, match="not one row for each"):
-        rows_of(Fid(Odd()), grey(2))
+    refused(WeightsError, "not one row for each", lambda: rows_of(Fid(Odd()), grey(2)))
 
 
 @pytest.fixture
@@ -175,8 +173,7 @@ def test_pieces_are_the_whole() -> None:
 
 def test_too_few_features(caplog: pytest.LogCaptureFixture) -> None:
     features = np.random.default_rng(0).normal(size=(9, 4))
-    with pytest.raises(InputError, match="A set of 1 features has no covariance"):
-        set_distance([features[:1]], [features])
+    refused(InputError, "A set of 1 features has no covariance", lambda: set_distance([features[:1]], [features]))
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         set_distance([features], [features])

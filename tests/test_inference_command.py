@@ -113,7 +113,7 @@ def test_only_the_face_changes_and_the_video_turns_round(folder: Path, result: P
         assert difference[~outside].mean() > 5
 
 
-def test_the_report_says_what_was_done(result: Path) -> None:
+def test_the_report_says_what_was_done_and_nothing_else_is_left(folder: Path, result: Path) -> None:
     report = json.loads(result.with_suffix(".report.json").read_text())
     assert (report["frames"], report["source_frames"], report["generated"]) == (24, 20, 24)
     assert report["spans"] == [{"start": 0, "stop": 20, "shot": 0}]
@@ -121,9 +121,6 @@ def test_the_report_says_what_was_done(result: Path) -> None:
     assert any("forwards and backwards" in warning for warning in report["warnings"])
     stages = ("analyse", "align", "audio", "encode", "denoise", "decode", "composite", "write", "generate", "total")
     assert set(stages) <= report["seconds"].keys()
-
-
-def test_inputs_and_folder_hold_nothing_else(folder: Path, result: Path) -> None:
     assert {path.name for path in result.parent.iterdir()} == {"-out put.mp4", "-out put.report.json"}
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
@@ -246,11 +243,6 @@ def test_a_checkpoint_without_its_configuration_is_taken_for_the_newest_version(
         assert main([*paths, *(f"--{name}={folder / path}" for name, path in files.items())]) == 2
     assert "version 1.6 is assumed" in caplog.text and "--unet_config_path" in caplog.text
     assert "stage2_512.yaml wants 384" in caplog.messages[-1]  # these tiny networks are of no published size
-
-
-def test_print_config(folder: Path, capsys) -> None:
-    assert main([f"--unet_config_path={folder / 'config.yaml'}", "--print_config", "data.num_frames=4"]) == 0
-    assert "num_frames: 4" in capsys.readouterr().out
 
 
 def test_jobs_go_on_after_a_failure_and_skip_what_is_done(folder: Path, tmp_path: Path, capsys) -> None:

@@ -20,7 +20,6 @@ def build(config):
 
 
 def inputs(name, sidecar):
-    """The seeded pictures and sounds of a case, which its sidecar knows by their digests."""
     frames = seeded_normal(sidecar["seed"] + 1, (3, sidecar["config"]["visual_encoder"]["in_channels"], *SIZES[name]))
     frames = frames if "latent" in name else frames.clamp(-1, 1)
     mel = np.random.RandomState(sidecar["seed"] + 2).standard_normal((3, 1, 80, 80 if "25" in name else 52))

@@ -81,7 +81,6 @@ def make_step(weights=WEIGHTS, networks=None, **settings):
 
 
 def random_batch(size=2, frames=2, **changes) -> UNetBatch:
-    """Clips of noise for tiny networks."""
     torch.manual_seed(11)
     faces, reference = torch.randint(256, (2, size, frames, SIDE, SIDE, 3), dtype=torch.uint8)
     audio, mel = torch.randn(size, frames, 5, 64), torch.randn(size, 1, 80, 4)

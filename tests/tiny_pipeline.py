@@ -101,8 +101,6 @@ class MemorySound(np.ndarray):
 
 
 class MemoryWriter(list):
-    """Keeps the frames of a result."""
-
     path, write = "result.mp4", list.append
     frames_written = property(len)
 
