@@ -37,7 +37,7 @@ def test_every_video_gets_another_sound_and_none_serves_twice() -> None:
     assert all(video != sound for video, sound in first.items())
 
 
-def test_pairs_of_a_folder(videos: Path) -> None:
+def test_pairs_of_a_folder_or_a_list(videos: Path) -> None:
     pairs = make_pairs(find_videos(videos), ["reconstruction", "cross"], 5)
     assert [pair.name for pair in pairs.pairs if pair.kind == "reconstruction"] == ["a", "c", "a_2"]
     cross = [pair for pair in pairs.pairs if pair.kind == "cross"]
@@ -46,6 +46,8 @@ def test_pairs_of_a_folder(videos: Path) -> None:
     assert list(pairs.refused) == [str(videos / "broken.mp4"), str(videos / "mute.mp4")]
     assert "no reconstruction" in pairs.refused[str(videos / "mute.mp4")]
     assert len({pair.name for pair in pairs.pairs}) == 7
+    (videos / "list.txt").write_text("# two\nc.mp4\n\nb/a.mp4\n")  # or of a list, relative to itself
+    assert find_videos(videos / "list.txt") == [videos / "c.mp4", videos / "b/a.mp4"]
 
 
 def test_the_list_is_fixed_once_it_is_written(videos: Path, tmp_path: Path) -> None:
