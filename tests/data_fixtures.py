@@ -43,10 +43,8 @@ def make_folder(folder: Path, count: int = 3) -> Path:
 
 
 def catalog_of(folder: Path, cache_dir: Path, min_frames: int = 6) -> Catalog:
-    """All clips of a folder."""
     return open_catalog(folder, None, min_frames=min_frames, cache_dir=cache_dir)
 
 
 def same(one: Batch, other: Batch) -> bool:
-    """Whether two batches hold equal tensors."""
     return all(torch.equal(value, other.tensors()[name]) for name, value in one.tensors().items())

@@ -28,9 +28,7 @@ ANCHORS = np.array([[80, 60], [110, 60], [95, 80]], np.float32)
 class FixedFace:
     """A detector that finds the same face everywhere, except in black pictures."""
 
-    name = "fixed"
-    smoothing = "none"
-    long_side = None
+    name, smoothing, long_side = "fixed", "none", None
 
     def __init__(self) -> None:
         self.seen = 0
@@ -105,7 +103,6 @@ class Copier:
 
 
 def copying_subject(folder: Path, copier: Copier) -> Subject:
-    """The copier as what is evaluated."""
     videos = GeneratedVideos(folder / "generated", {"filters": copier.filters}, lambda: copier)
     return Subject(
         lambda pair: videos.generate(pair.name, pair.source, pair.audio),

@@ -51,7 +51,6 @@ def draw(rs: np.random.RandomState, key: str, value: torch.Tensor, gain: float) 
 
 
 def seeded_normal(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
-    """`RandomState(seed).standard_normal(shape)` as float32."""
     return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape).astype(np.float32))
 
 
@@ -67,9 +66,8 @@ def weights_sha256(state_dict: dict[str, torch.Tensor]) -> str:
 
 def load_seeded(network: Network, sidecar: dict, gain: float = 1.0) -> Network:
     """A network, which may be built without memory, with the weights of a case, in evaluation mode."""
-    weights = seeded_state_dict(network.state_dict(), sidecar["seed"], gain)
-    assert weights_sha256(weights) == sidecar["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
-    network.load_state_dict(weights, assign=True)
+    network.load_state_dict(seeded_state_dict(network.state_dict(), sidecar["seed"], gain), assign=True)
+    assert weights_sha256(network.state_dict()) == sidecar["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
     return network.eval()
 
 

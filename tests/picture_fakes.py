@@ -50,7 +50,6 @@ def chunk(
 
 
 def rows_of(metric: Metric | SetMetric, *chunks: Chunk) -> np.ndarray:
-    """The rows of all chunks."""
     carried: list[Any] = []
     parts = [found for part in chunks if len(found := metric.of_chunk(part, carried))]
     return np.concatenate(parts) if parts else np.empty((0, 0))
@@ -98,7 +97,6 @@ class TinyArcFace(nn.Module):
 
 
 def write_script(path: Path, network: nn.Module) -> Path:
-    """A network as a TorchScript file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         torch.jit.script(network).save(str(path))

@@ -70,12 +70,10 @@ def cut(clip: ClipFile, folder: Path, suffix: str) -> Outcome:
 
 
 def same(clip: ClipFile, folder: Path) -> Outcome:
-    """Gives all clips one name."""
     return [Kept(write(folder / "same.mp4", clip.path.read_text()))]
 
 
 def opened(settings: Settings, checkpoints: Path, device: str, processor: Callable[..., Outcome], **more: float) -> Callable[..., Outcome]:
-    """See `StepDefinition.open`."""
     return partial(processor, **settings, **more)
 
 
@@ -113,7 +111,6 @@ def rows(folder: Path, columns: str = "source, step, name, path, made, kept, rea
 
 
 def endings(folder: Path) -> list[str]:
-    """How the runs of a folder ended."""
     with read_manifest(folder) as manifest:
         return [row[0] for row in manifest.connection.execute("SELECT ending FROM runs ORDER BY id")]
 

@@ -32,7 +32,6 @@ def number_of(frame: np.ndarray, row: float = 0.3) -> int:
 
 
 def numbers_of(path: Path, row: float = 0.3) -> list[int]:
-    """The numbers of all frames of a clip."""
     return [number_of(frame, row) for frame in VideoReader(path).frames()]
 
 
@@ -71,6 +70,5 @@ def clip(path: Path, **facts: float) -> ClipFile:
 
 
 def remux(source: Path, target: Path, *options: str) -> Path:
-    """Copy streams into another file."""
     run_ffmpeg("-i", source, "-c", "copy", *options, target)
     return target

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import torch
 from app_fixtures import clips, tiny_models
+from refusals import refused
 
 from latentsync.app.handlers import Handlers, Sessions
 from latentsync.app.jobs import JobQueue, JobRequest, JobStage, QueuedJob
@@ -79,8 +80,7 @@ def test_another_model_takes_the_place_of_the_first() -> None:
             assert pipeline.progress_bar(total=1).disable
         assert cache.loaded == key
     assert cache.loads == 3
-    with pytest.raises(InputError, match="no model 'third' here: choose one of tiny, other"):
-        cache.choice("third")
+    refused(InputError, "no model 'third' here: choose one of tiny, other", cache.choice, "third")
 
 
 def test_the_original_plays_beside_the_result_frame_by_frame(queue: JobQueue, tmp_path: Path) -> None:
@@ -155,18 +155,15 @@ def test_who_asks_for_another_model_first_is_served_first() -> None:
 
 def test_too_long_or_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = JobRequest(clips()["talk"], clips()["words"], LipsyncOptions(), "tiny", max_minutes=-0.01)
-    with pytest.raises(InputError, match=r"words.wav lasts 0.0 minutes and .* allowed here"):
-        long.check()
+    refused(InputError, r"words.wav lasts 0.0 minutes and .* allowed here", long.check)
     JobRequest(clips()["talk"], clips()["words"], LipsyncOptions(), "tiny", 1 / 60).check_length(1.5)  # a limit is not meant to the sample
     unknown = QueuedJob(JobRequest(clips()["talk"], clips()["words"], LipsyncOptions(), "tiny", 0.01), "anna", Path())
     unknown.advance("analyse", 1, None)
-    with pytest.raises(InputError, match="allowed here"):
-        unknown.advance("analyse", 60, None)
+    refused(InputError, "allowed here", unknown.advance, "analyse", 60, None)
     monkeypatch.setattr("latentsync.app.jobs.MAX_WAITING", 1)
     crowd = idle_queue(monkeypatch)
     crowd.submit(request(), "anna", tmp_path / "first")
-    with pytest.raises(InputError, match="jobs are waiting already"):
-        crowd.submit(request(), "ben", tmp_path / "last")
+    refused(InputError, "jobs are waiting already", lambda: crowd.submit(request(), "ben", tmp_path / "last"))
 
 
 def test_files_of_a_session_go_with_it(tmp_path: Path) -> None:
@@ -216,15 +213,12 @@ def test_handlers_name_files_as_their_owner_does(tmp_path: Path) -> None:
             handlers.submit(files.get(video), files.get(audio), "", {}, "anna")
         assert str(caught.value).startswith(sentence)
         assert str(clips()["talk"].parent) not in str(caught.value)
-    with pytest.raises(InputError, match="inference_steps is 0"):
-        handlers.submit(files["talk"], files["words"], "", {"inference_steps": 0}, "anna")
+    refused(InputError, "inference_steps is 0", lambda: handlers.submit(files["talk"], files["words"], "", {"inference_steps": 0}, "anna"))
 
 
 def test_models_that_are_there_are_listed(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="No denoiser was found"):
-        find_models(root=tmp_path)
-    with pytest.raises(WeightsError, match=r"missing: .*latentsync_unet\.pt"):
-        find_models(checkpoint=tmp_path / "latentsync_unet.pt", root=tmp_path)
+    refused(WeightsError, "No denoiser was found", find_models, root=tmp_path)
+    refused(WeightsError, r"missing: .*latentsync_unet\.pt", find_models, checkpoint=tmp_path / "latentsync_unet.pt", root=tmp_path)
     root = Path(__file__).parents[1]
     for name, version in (("stage2_512.yaml", "1.6"), ("stage2.yaml", "1.5")):
         write_text(tmp_path / "configs" / "unet" / name, dump_config(load_config(root / "configs" / "unet" / name)))

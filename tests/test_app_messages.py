@@ -9,10 +9,9 @@ import pytest
 from test_inference_command import picture, write_video
 
 import gradio_app
-from latentsync.app.jobs import JobProgress, JobStage
-from latentsync.app.messages import describe_progress, describe_result, output_runs, without_paths
+from latentsync.app.messages import describe_result, output_runs, without_paths
 from latentsync.app.people import PeopleFinder, data_address
-from latentsync.app.ui import progress_view, strip_of, view
+from latentsync.app.ui import strip_of, view
 from latentsync.faces.plan import SkippedRun
 from latentsync.faces.selection import FaceChoice
 from latentsync.pipelines.options import LipsyncOptions
@@ -50,14 +49,6 @@ def test_stretches_follow_a_video_that_turns_round() -> None:
     assert 'style="width:16.000%" title="0.3-0.5 s: left as it was (no face)"' in strip
 
 
-def test_progress_in_words() -> None:
-    known = JobProgress(JobStage.GENERATE, 48, 340, 0.141, 3.1, 94.2)
-    assert describe_progress(known) == "48 of 340 frames · 3.1 frames/s · about 1 min 34 s left"
-    assert describe_progress(JobProgress(JobStage.ANALYSE, 12, None, None, 4.0)) == "12 frames · 4.0 frames/s"
-    assert 'aria-valuenow="14"' in progress_view(known)
-    assert "3 jobs are before yours." in progress_view(JobProgress(JobStage.WAITING, ahead=3))
-
-
 def test_no_text_of_a_user_becomes_part_of_the_page() -> None:
     assert "<script" not in view("notice", "This did not work", '<script>alert("x")</script>.mp4 is empty', "failed")
     assert without_paths("/a/b.mp4 is worse than /a/b.mp4.wav", {Path("/a/b.mp4"): "b.mp4", Path("/a/b.mp4.wav"): "c.wav"}) == (
@@ -93,11 +84,3 @@ def test_the_people_of_a_video_can_be_told_apart(tmp_path: Path) -> None:
 def test_a_wrong_command_line_ends_with_a_sentence(arguments: list[str], sentence: str, caplog: pytest.LogCaptureFixture) -> None:
     assert gradio_app.main(arguments) == 2
     assert sentence in caplog.messages[-1]
-
-
-def test_the_template_of_a_space_names_this_app() -> None:
-    template = (ROOT / "docs" / "space_README.md").read_text(encoding="utf-8")
-    version = next(line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("gradio=="))
-    assert "app_file: gradio_app.py\n" in template
-    assert f"sdk_version: {version.partition('==')[2]}\n" in template
-    assert (ROOT / "gradio_app.py").is_file()

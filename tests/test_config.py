@@ -113,14 +113,6 @@ def test_published_file_loads_as_it_is_with_one_warning(version: str, caplog: py
     assert not any(name in message for name in ("resolution", "batch_size", "loss_weight", "seed", "lr"))
 
 
-def test_a_misspelt_key_gets_a_hint(tmp_path: Path) -> None:
-    assert "'data.resolutoin'; did you mean 'data.resolution'?" in refusal(Config, written(tmp_path, "data: {resolutoin: 256}"))
-    assert "did you mean 'data.resolution'?" in refusal(Config, written(tmp_path, "resolution: 256"))
-    assert "did you mean 'optimizer.max_grad_norm'?" in refusal(Config, written(tmp_path, "optimizer: {max_gradnorm: 1}"))
-    assert "unknown key 'run.zebra'; remove it" in refusal(Config, written(tmp_path, "run: {zebra: 1}"))
-    assert "is a section" in refusal(Config, written(tmp_path, "data: 5"))
-
-
 def test_a_picture_as_mask_is_found_from_the_file_and_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for line, mask in {"mask: fix_mask": "mask", "mask_image_path: a/b/mask4.png": "mask4", "mask: mask2.png": "mask2"}.items():
         assert load_config(written(tmp_path, f"data: {{{line}}}")).data.mask == mask
@@ -275,14 +267,15 @@ def test_old_spellings_are_read_with_a_line(tmp_path: Path, caplog: pytest.LogCa
 
 
 UNET_REFUSALS = [
+    ("data: {resolutoin: 256}", "'data.resolutoin'; did you mean 'data.resolution'?"),
+    ("resolution: 256", "did you mean 'data.resolution'?"),
+    ("run: {zebra: 1}", "unknown key 'run.zebra'; remove it"),
     ("model: {flip_sin_to_cos: 1}", "'model.flip_sin_to_cos' is 1, but only True is built here"),
     ("model: {motion_module_kwargs: {num_attention_heads: 4}}", "is built here"),
     ("optimizer: {scale_lr: true}", "only False is built here"),
     ("data: {resolution: big}", "'data.resolution' cannot be 'big'"),
-    ("data: {resolution: {x: 1}}", "data.resolution"),
     ("data: {resolution: 32}", "'data.resolution' is 32, but it must be a multiple of 8, 64 or more"),
     ("data: {num_frames: 25}", "'data.num_frames'"),
-    ("data: {num_frames: 1.5}", "'data.num_frames'"),
     ("data: {audio_feat_length: [-1, 2]}", "'data.audio_feat_length'"),
     ("data: {mask_image_path: mouth}", "'data.mask'"),
     ("data: {mask: mask2, mask_image_path: a/mask3.png}", "'data.mask_image_path'"),

@@ -1,5 +1,7 @@
 """The diffusion process against the numbers of the published code."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from golden_recipe import load_case
@@ -18,8 +20,12 @@ def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 def toy_denoiser(sample: torch.Tensor, timestep: torch.Tensor, audio: torch.Tensor) -> torch.Tensor:
     """The stand-in denoiser of the case: it weighs every group of channels and the audio differently."""
     noisy, mask, masked, reference = sample[:, 0:4], sample[:, 4:5], sample[:, 5:9], sample[:, 9:13]
-    heard = audio.reshape(sample.shape[0], sample.shape[2], -1).mean(-1)[:, None, :, None, None]
-    return 0.3 * noisy + 0.1 * mask + 0.2 * masked - 0.1 * reference + 0.5 * heard + 0.1 * timestep / 1000
+    sound = audio.reshape(sample.shape[0], sample.shape[2], -1).mean(-1)[:, None, :, None, None]
+    return 0.3 * noisy + 0.1 * mask + 0.2 * masked - 0.1 * reference + 0.5 * sound + 0.1 * timestep / 1000
+
+
+def counting(batches: list[int]) -> Callable[..., torch.Tensor]:
+    return lambda sample, *rest: batches.append(len(sample)) or toy_denoiser(sample, *rest)
 
 
 def toy_inputs() -> tuple[Conditions, torch.Tensor]:
@@ -102,26 +108,15 @@ def test_samplers_end_where_the_exact_solution_does(sampler: str) -> None:
 
 def test_guidance_in_a_part_of_the_steps_alone() -> None:
     (conditions, audio), batches = toy_inputs(), []
-
-    def counting(sample: torch.Tensor, timestep: torch.Tensor, windows: torch.Tensor) -> torch.Tensor:
-        batches.append(sample.shape[0])
-        return toy_denoiser(sample, timestep, windows)
-
     sampling = Sampling(inference_steps=8, guidance_start=0.25, guidance_stop=0.75)
-    denoise(counting, NUMBERS["ddim_init_latents"], conditions, audio, sampling)
+    denoise(counting(batches), NUMBERS["ddim_init_latents"], conditions, audio, sampling)
     assert batches == [1, 1, 2, 2, 2, 2, 1, 1] and sampling.is_guided
     assert not Sampling(inference_steps=8, guidance_start=0.95).is_guided
 
 
 def test_without_guidance_the_denoiser_runs_on_a_single_batch() -> None:
-    conditions, audio = toy_inputs()
-    batches: list[int] = []
-
-    def counting(sample: torch.Tensor, timestep: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
-        batches.append(sample.shape[0])
-        return toy_denoiser(sample, timestep, heard)
-
-    plain = predict_noise(counting, NUMBERS["ddim_init_latents"], torch.tensor(5), conditions, audio, 1.0)
-    barely = predict_noise(counting, NUMBERS["ddim_init_latents"], torch.tensor(5), conditions, audio, 1.0 + 1e-7)
+    (conditions, audio), batches = toy_inputs(), []
+    plain = predict_noise(counting(batches), NUMBERS["ddim_init_latents"], torch.tensor(5), conditions, audio, 1.0)
+    barely = predict_noise(counting(batches), NUMBERS["ddim_init_latents"], torch.tensor(5), conditions, audio, 1.0 + 1e-7)
     assert batches == [1, 2]
     torch.testing.assert_close(plain, barely)

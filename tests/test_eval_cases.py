@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from evaluation_fixtures import Copier, write_clip
 from media_fixtures import make_clip, make_sound
+from refusals import refused
 
 from eval.cases import GeneratedVideos, Pair, draw_others, find_videos, make_pairs
 from eval.config import MeasuresConfig
@@ -36,7 +37,7 @@ def test_every_video_gets_another_sound_and_none_serves_twice() -> None:
     assert all(video != sound for video, sound in first.items())
 
 
-def test_pairs_of_a_folder(videos: Path) -> None:
+def test_pairs_of_a_folder_or_a_list(videos: Path) -> None:
     pairs = make_pairs(find_videos(videos), ["reconstruction", "cross"], 5)
     assert [pair.name for pair in pairs.pairs if pair.kind == "reconstruction"] == ["a", "c", "a_2"]
     cross = [pair for pair in pairs.pairs if pair.kind == "cross"]
@@ -45,10 +46,7 @@ def test_pairs_of_a_folder(videos: Path) -> None:
     assert list(pairs.refused) == [str(videos / "broken.mp4"), str(videos / "mute.mp4")]
     assert "no reconstruction" in pairs.refused[str(videos / "mute.mp4")]
     assert len({pair.name for pair in pairs.pairs}) == 7
-
-
-def test_a_list_names_videos_relative_to_itself(videos: Path) -> None:
-    (videos / "list.txt").write_text("# two\nc.mp4\n\nb/a.mp4\n")
+    (videos / "list.txt").write_text("# two\nc.mp4\n\nb/a.mp4\n")  # or of a list, relative to itself
     assert find_videos(videos / "list.txt") == [videos / "c.mp4", videos / "b/a.mp4"]
 
 
@@ -56,17 +54,14 @@ def test_the_list_is_fixed_once_it_is_written(videos: Path, tmp_path: Path) -> N
     found = find_videos(videos)
     make_pairs(found, ["cross"], 5).write(tmp_path / "pairs.json")
     make_pairs(found, ["cross"], 5).write(tmp_path / "pairs.json")
-    with pytest.raises(ConfigError, match="other pairs"):
-        make_pairs(found, ["reconstruction"], 5).write(tmp_path / "pairs.json")
+    refused(ConfigError, "other pairs", lambda: make_pairs(found, ["reconstruction"], 5).write(tmp_path / "pairs.json"))
 
 
 def test_nothing_to_measure_is_said(videos: Path, tmp_path: Path) -> None:
     for place, words in ((tmp_path, "holds no video"), (tmp_path / "nowhere", "does not exist")):
-        with pytest.raises(InputError, match=words):
-            find_videos(place)
+        refused(InputError, words, find_videos, place)
     for name, kind, words in (("broken.mp4", "cross", "Not one of 1"), ("mute.mp4", "reconstruction", "no sound")):
-        with pytest.raises(InputError, match=words):
-            make_pairs([videos / name], [kind], 0)
+        refused(InputError, words, make_pairs, [videos / name], [kind], 0)
 
 
 def test_videos_are_generated_once_and_failures_are_named(tmp_path: Path) -> None:
@@ -94,8 +89,7 @@ def test_folders_are_matched_by_name(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert match_pairs(tmp_path / "videos", tmp_path / "audios") == [Pair("b", tmp_path / "videos" / "b.mp4", sound, "cross")]
     assert "1 files have no partner" in caplog.text
     sound.unlink()
-    with pytest.raises(InputError, match="No video in"):
-        match_pairs(tmp_path / "videos", tmp_path / "audios")
+    refused(InputError, "No video in", match_pairs, tmp_path / "videos", tmp_path / "audios")
 
 
 @pytest.mark.parametrize(
@@ -109,8 +103,7 @@ def test_folders_are_matched_by_name(tmp_path: Path, caplog: pytest.LogCaptureFi
 )
 def test_a_wrong_list_is_refused(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "pairs.csv").write_text(content)
-    with pytest.raises(InputError, match=words):
-        read_pairs(tmp_path / "pairs.csv")
+    refused(InputError, words, read_pairs, tmp_path / "pairs.csv")
 
 
 def test_what_is_missing_is_named_with_place_and_source(tmp_path: Path) -> None:
@@ -130,14 +123,11 @@ def test_what_is_missing_is_named_with_place_and_source(tmp_path: Path) -> None:
 def test_measures_are_chosen_by_name(tmp_path: Path) -> None:
     found = load_metrics(MeasuresConfig(names=["psnr", "fid"]), "cpu", checkpoints=tmp_path)
     assert [measure.name for measure in found.metrics] == ["psnr"] and list(found.missing) == ["fid"]
-    with pytest.raises(ConfigError, match=r"but the measures are .*fid$"):
-        load_metrics(MeasuresConfig(names=["fidd"]), "cpu", checkpoints=tmp_path)
-    with pytest.raises(InputError, match="Nothing can be measured"):
-        load_metrics(MeasuresConfig(names=["fid"]), "cpu", checkpoints=tmp_path)
+    refused(ConfigError, r"but the measures are .*fid$", lambda: load_metrics(MeasuresConfig(names=["fidd"]), "cpu", checkpoints=tmp_path))
+    refused(InputError, "Nothing can be measured", lambda: load_metrics(MeasuresConfig(names=["fid"]), "cpu", checkpoints=tmp_path))
 
 
 def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
     (tmp_path / WEIGHTS["i3d"].path).parent.mkdir()
     (tmp_path / WEIGHTS["i3d"].path).write_bytes(b"something else")
-    with pytest.raises(WeightsError, match="i3d_torchscript"):
-        load_metrics(MeasuresConfig(names=["fvd"]), "cpu", checkpoints=tmp_path)
+    refused(WeightsError, "i3d_torchscript", lambda: load_metrics(MeasuresConfig(names=["fvd"]), "cpu", checkpoints=tmp_path))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from media_fixtures import make_sound
 from picture_fakes import case, chunk, in_two, measured
+from refusals import refused
 from torch import Tensor
 
 from eval.metrics.lips import (
@@ -62,8 +63,7 @@ def test_lmd_of_a_known_shift() -> None:
 def test_lmd_counts_frames_with_a_mouth_in_both() -> None:
     generated, real = mouths([108, -1, 108, 200]), mouths([100, 100, 100, -1])
     assert measured(Lmd(Written()), chunk(generated, real))["lmd_px"] == pytest.approx(8)
-    with pytest.raises(InputError, match="No frame shows a face"):
-        measured(Lmd(Written()), chunk(mouths([-1]), mouths([100])))
+    refused(InputError, "No frame shows a face", lambda: measured(Lmd(Written()), chunk(mouths([-1]), mouths([100]))))
 
 
 def levels(*parts: tuple[int, float]) -> np.ndarray:
@@ -101,8 +101,7 @@ def test_silence_of_a_file(tmp_path: Path) -> None:
     parts = in_two(lambda part, start: chunk(talking[part], talking[part], start=start), 60)
     assert measured(Silence(Written()), *parts, of=of) == {"silence_open": pytest.approx(0.1)}
     assert measured(Silence(Written()), chunk(frozen, talking), of=of) == {"silence_open": pytest.approx(1)}
-    with pytest.raises(InputError, match="gone"):
-        measured(Silence(Written()), chunk(frozen, frozen), of=case(audio=str(tmp_path / "gone.wav")))
+    refused(InputError, "gone", lambda: measured(Silence(Written()), chunk(frozen, frozen), of=case(audio=str(tmp_path / "gone.wav"))))
 
 
 def test_landmarks_are_shares_of_the_face() -> None:
@@ -131,10 +130,8 @@ def test_corners_where_there_is_no_face() -> None:
 
 def test_the_best_finder_that_is_there(tmp_path: Path) -> None:
     assert isinstance(build_points(tmp_path), CornerPoints)
-    with pytest.raises(WeightsError, match="gone"):
-        build_points(tmp_path, tmp_path / "gone.pt")
+    refused(WeightsError, "gone", build_points, tmp_path, tmp_path / "gone.pt")
     for name in ("s3fd-619a316812.pth", "2DFAN4-11f355bf06.pth.tar"):
         (tmp_path / "auxiliary").mkdir(exist_ok=True)
         (tmp_path / "auxiliary" / name).write_bytes(b"no network")
-    with pytest.raises(WeightsError, match="is not a checkpoint"):
-        build_points(tmp_path)
+    refused(WeightsError, "is not a checkpoint", build_points, tmp_path)

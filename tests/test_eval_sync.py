@@ -53,9 +53,9 @@ HALF = WIDTH / 2.8
 WHOLE = Boxes((WIDTH / 2 - HALF, HEIGHT / 2 - HALF, WIDTH / 2 + HALF, HEIGHT / 2 + HALF))  # its crop is as wide as the frame
 
 
-def numbered(path: Path, early: int = 0, count: int = COUNT, heard: int = COUNT) -> Path:
+def numbered(path: Path, early: int = 0, count: int = COUNT, sound: int = COUNT) -> Path:
     """A clip whose sound comes `early` frames before its picture."""
-    said = [FIRST + k + early for k in range(heard)]
+    said = [FIRST + k + early for k in range(sound)]
     return encode(path, [striped(FIRST + k, HEIGHT, WIDTH) for k in range(count)], levels(said))
 
 
@@ -68,7 +68,7 @@ def test_a_known_shift_comes_out(tmp_path: Path, early: int) -> None:
 
 @pytest.mark.parametrize("published", [False, True])
 def test_the_result_of_two_faces_is_their_mean(tmp_path: Path, published: bool) -> None:
-    path, faces = numbered(tmp_path / "a.mp4", 2, heard=COUNT - 3), Boxes((-30, -20, 80, 90), (40, -10, 190, 140))
+    path, faces = numbered(tmp_path / "a.mp4", 2, sound=COUNT - 3), Boxes((-30, -20, 80, 90), (40, -10, 190, 140))
     source, samples = VideoReader(path), read_audio(path)
     tracks = find_tracks(source.frames(), faces)
     each = [Numbers()(track_crops(source.frames(t.start, t.stop), t), samples[t.samples], published) for t in tracks]
@@ -101,7 +101,7 @@ def test_excerpts_reach_beyond_their_recording() -> None:
 
 
 def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
-    short, brief = numbered(tmp_path / "a.mp4", count=40, heard=40), numbered(tmp_path / "brief.mp4", heard=3)
+    short, brief = numbered(tmp_path / "a.mp4", count=40, sound=40), numbered(tmp_path / "brief.mp4", sound=3)
     mute, silent = tmp_path / "mute.mp4", encode(tmp_path / "silent.mp4", [striped(1, HEIGHT, WIDTH)] * 60, levels([0] * 60))
     run_ffmpeg("-i", short, "-c", "copy", "-an", mute)
     words = {short: "no face that S3FD follows", mute: "no audio track", silent: "silence only", brief: "too little sound"}
@@ -112,10 +112,10 @@ def test_what_cannot_be_measured_is_said(tmp_path: Path) -> None:
 
 def test_real_networks_fit_together(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    path = numbered(tmp_path / "a.mp4", count=52, heard=9)
+    path = numbered(tmp_path / "a.mp4", count=52, sound=9)
     found = SyncConfidence(WHOLE, SyncNetEval(SyncNetV2().eval())).measure(path)
     assert abs(found.offset) <= 15 and found.best > 0 and found.frames == 52
-    path = numbered(tmp_path / "b.mp4", count=9, heard=9)
+    path = numbered(tmp_path / "b.mp4", count=9, sound=9)
     with pytest.raises(InputError, match="no face"):
         SyncConfidence(SyncNetDetector(S3FD().eval()), SyncNetEval(SyncNetV2().eval())).measure(path)
 

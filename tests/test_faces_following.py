@@ -8,7 +8,7 @@ import pytest
 from faces_fixtures import SquareDetector, draw
 
 from latentsync.faces.detector import Face, shrink
-from latentsync.faces.plan import find_faces, plan_sightings, plan_spans
+from latentsync.faces.plan import find_faces, plan_spans
 from latentsync.faces.tracking import shot_starts, with_cuts
 
 
@@ -113,7 +113,6 @@ class CapDetector:
 
 
 def capped(x: int, y: int, turns: int) -> np.ndarray:
-    """A picture with one capped square, turned."""
     picture = draw([(x, y)])
     picture[y - 12 : y, x : x + 60] = 0
     return np.ascontiguousarray(np.rot90(picture, turns))
@@ -167,14 +166,6 @@ def test_nothing_is_followed_across_a_cut():
     large = np.kron(draw([(40, 60)]), np.ones((2, 2, 1), np.uint8))
     [(faces, _)] = find_faces([large], SquareDetector(long_side=320))
     assert faces[0].box.tolist() == [80, 120, 200, 240]  # in pixels of the frame
-
-
-def test_a_plan_from_pictures_reports_progress():
-    seen: list[int] = []
-    sightings = find_faces([draw([(20, 60)])] * 10 + [draw([])] * 12, SquareDetector())
-    plan = plan_sightings(sightings, "none", 256, 25.0, progress=seen.append)
-    assert [(span.start, span.stop) for span in plan.spans] == [(0, 10)] and plan.skipped[0].reason == "no face"
-    assert seen == list(range(1, 23))
 
 
 def test_only_a_few_pictures_are_held():

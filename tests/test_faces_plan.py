@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from faces_fixtures import square_face
+from refusals import refused
 
 from latentsync.errors import InputError
 from latentsync.faces.alignment import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks
@@ -107,14 +108,11 @@ def test_cuts_end_everything_and_reset_the_smoothing():
 
 
 def test_choices_that_name_no_face_are_refused():
-    with pytest.raises(InputError, match=r"no face at 140,80@0\.1"):
-        plan_of([[A, B]] * 10, choice="140,80@0.1")
-    with pytest.raises(InputError, match=r"9 seconds is after the last frame in use, at 0\.40 seconds"):
-        plan_of([[A, B]] * 10, choice="50,80@9")
+    refused(InputError, r"no face at 140,80@0\.1", plan_of, [[A, B]] * 10, choice="140,80@0.1")
+    refused(InputError, r"9 seconds is after the last frame in use, at 0\.40 seconds", plan_of, [[A, B]] * 10, choice="50,80@9")
 
     for text in ("", "middle", "-1", "1.5", "10,20", "10@3", "1,2@3;", "1,2@x"):
-        with pytest.raises(InputError, match="does not say which face"):
-            FaceChoice.parse(text)
+        refused(InputError, "does not say which face", FaceChoice.parse, text)
 
 
 def test_window_smoothing_renormalises_at_the_ends():

@@ -54,7 +54,6 @@ def imports(tree: ast.Module, modules: dict[str, ast.Module]) -> Iterator[str]:
 
 
 def tops(tree: ast.Module) -> set[str]:
-    """Top names of all that a module imports."""
     return {name.split(".")[0] for name in imports(tree, {})}
 
 

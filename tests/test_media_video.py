@@ -159,5 +159,4 @@ def _combing(frames: np.ndarray) -> float:
 
 
 def ask(*arguments) -> bytes:
-    """What ffprobe answers."""
     return subprocess.run(["ffprobe", "-v", "error", *map(str, arguments)], capture_output=True, check=True).stdout

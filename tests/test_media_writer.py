@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from media_fixtures import BURSTS, HOLE, TAGS, TEST_SOUND, children, encode_tagged, make_clip, make_sound, onsets, run_ffmpeg, smooth_frames
+from refusals import refused
 from scipy.signal import correlate
 
 from latentsync.errors import InputError, LatentSyncError, OutputError
@@ -170,13 +171,10 @@ def test_choices_that_do_not_fit_are_refused():
         ("a.mp4", "h264", 60): "crf 60 is out of range",
         ("a.mp4", "h264", 18, "quick"): "preset 'quick' is not known",
     }.items():
-        with pytest.raises(InputError, match=words):
-            choose_encoding(*options)
-    with pytest.raises(InputError, match="lossless av1"):
-        choose_encoding("a.mkv", "av1", lossless=True)
+        refused(InputError, words, choose_encoding, *options)
+    refused(InputError, "lossless av1", choose_encoding, "a.mkv", "av1", lossless=True)
     assert choose_encoding("a.webm").codec_name == "vp9"
-    with pytest.raises(LatentSyncError, match="no encoder"):
-        require_encoder("libnothing")
+    refused(LatentSyncError, "no encoder", require_encoder, "libnothing")
 
 
 def test_outputs_are_checked_before_the_work(tmp_path):
@@ -193,13 +191,10 @@ def test_outputs_are_checked_before_the_work(tmp_path):
         tmp_path / "file" / "deep" / "a.mp4": "is a file|not a directory",
         tmp_path / ("x" * 300 + ".mp4"): "cannot be written",
     }.items():
-        with pytest.raises(InputError, match=words):
-            check_output(path, [video])
+        refused(InputError, words, check_output, path, [video])
     (tmp_path / "folder.mp4").mkdir()
-    with pytest.raises(InputError, match="is a folder"):
-        check_output(tmp_path / "folder.mp4")
-    with pytest.raises(OutputError, match="cannot write into"):
-        check_output("/proc/a.mp4")
+    refused(InputError, "is a folder", check_output, tmp_path / "folder.mp4")
+    refused(OutputError, "cannot write into", check_output, "/proc/a.mp4")
     assert not (tmp_path / "new").exists()
     assert not list(tmp_path.glob(".*"))
 

@@ -41,7 +41,6 @@ def speech() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def one_step(speech: np.ndarray) -> np.ndarray:
-    """What the pipeline makes in one step."""
     return run(reference_pipeline(), speech, ONE_STEP).astype(int)
 
 
@@ -146,10 +145,6 @@ def test_half_precision_gives_about_the_same_video(speech: np.ndarray, one_step:
     pipeline.unet.to(dtype)
     pipeline.vae.to(dtype)
     assert np.abs(run(pipeline, speech, ONE_STEP).astype(int) - one_step).mean() < 2
-
-
-def test_another_seed_gives_another_video(speech: np.ndarray, one_step: np.ndarray) -> None:
-    assert (run(reference_pipeline(), speech, replace(ONE_STEP, seed=SEED + 1)) != one_step).any()
 
 
 def plan_of(*runs: tuple[int, int, int | None]) -> FacePlan:

@@ -41,7 +41,6 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of processes of this machine."""
     folder = make_raw(tmp_path_factory.mktemp("local"), 6, "die", "useless")
     run_pipeline(PipelineConfig(pipeline_steps.steps(), folder / "raw", folder), lambda steps: LocalExecutor(steps, 2, [], 60.0))
     return folder

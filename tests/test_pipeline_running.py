@@ -10,6 +10,7 @@ import pipeline_steps
 import psutil
 import pytest
 from pipeline_steps import endings, make_raw, rows, start, tree, wait_for
+from refusals import refused
 
 from latentsync.errors import InputError, LatentSyncError
 from preprocess.pipeline import run_pipeline
@@ -59,7 +60,6 @@ def command_of(process: psutil.Process) -> str:
 
 
 def workers_of(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that are workers and live."""
     return [process for process in processes if "spawn_main" in command_of(process)]
 
 
@@ -106,8 +106,7 @@ def test_a_polite_end_cleans_up(tmp_path: Path) -> None:
     folder = make_raw(tmp_path, 12)
     process = start(folder)
     wait_for(folder, 1)
-    with pytest.raises(InputError, match="in use by another run"):
-        run(folder)
+    refused(InputError, "in use by another run", run, folder)
     below = descendants(process.pid)
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 130
@@ -118,15 +117,13 @@ def test_a_polite_end_cleans_up(tmp_path: Path) -> None:
 def test_a_step_that_cannot_begin_ends_the_run_with_its_reason(tmp_path: Path) -> None:
     folder = make_raw(tmp_path, 3)
     steps = [pipeline_steps.steps()[0], StepDefinition("never", pipeline_steps.open_never, "never")]
-    with pytest.raises(LatentSyncError, match=r"never cannot begin \(its weights are damaged"):
-        run(folder, steps)
+    refused(LatentSyncError, r"never cannot begin \(its weights are damaged", run, folder, steps)
     assert [row[0] for row in rows(folder, "step") if row[0] == "never"] == []
 
 
 def test_a_step_that_always_fails_ends_the_run_and_loses_no_clip(tmp_path: Path) -> None:
     folder = make_raw(tmp_path, 0, *(f"fail {k}" for k in range(30)))
-    with pytest.raises(LatentSyncError, match="10 clips in a row, the last time so: the disk is on fire"):
-        run(folder, workers=1)
+    refused(LatentSyncError, "10 clips in a row, the last time so: the disk is on fire", run, folder, workers=1)
     assert reasons(folder) == {}, "clips were given up for what is not their fault"
 
 
@@ -136,10 +133,3 @@ def test_steps_with_networks_get_their_own_processes_and_devices() -> None:
     assert [apart.free(k) for k in range(3)] == [3, 3, 2] and apart.slots() == 5
     together = LocalExecutor(steps, 3, [], 1.0)
     assert [together.free(k) for k in range(3)] == [3, 3, 3] and together.slots() == 3
-
-
-def test_missing_weights_are_named_with_the_way_around(tmp_path: Path) -> None:
-    steps = [pipeline_steps.step("av_sync", pipeline_steps.check, weights=("syncnet_v2",))]
-    config = PipelineConfig(steps, tmp_path, tmp_path, checkpoints=tmp_path)
-    with pytest.raises(InputError, match=r"syncnet_v2\.model .* --skip av_sync"):
-        run_pipeline(config, lambda planned: LocalExecutor(planned, 1, [], 1.0))

@@ -79,11 +79,6 @@ def test_an_ablation_that_does_not_exist_is_refused_before_anything_is_trained(t
     assert not list(tmp_path.glob("a b*"))
 
 
-def test_the_recipe_explains_itself_and_starts_nothing(tmp_path: Path, double: dict[str, str]) -> None:
-    done = shell(f"'{ROOT}/embedded/train.sh' --help", tmp_path, **double)
-    assert done.returncode == 0 and "embedded/train.sh [WORK_DIR]" in done.stdout and not (tmp_path / "--help").exists()
-
-
 @pytest.mark.parametrize(
     ("script", "command"), [("inference.sh", ["scripts.inference"]), ("run_tests.sh", ["pytest", "-n", "auto", "--dist", "worksteal"])]
 )
@@ -166,13 +161,6 @@ def test_a_part_that_is_asked_for_later_installs_itself_alone(tmp_path: Path, ba
     with (tmp_path / "requirements.txt").open("a") as file:
         file.write("another==1.0\n")
     assert set_up(tmp_path, bare_machine, "--with-dev")[1] == ["requirements.txt", "requirements-nodeps.txt"]
-
-
-def test_speech_that_cannot_be_installed_is_named(tmp_path: Path, bare_machine: dict[str, str]) -> None:
-    (tmp_path / "tools" / "apt-get").write_text("#!/bin/sh\nexit 1\n")
-    done, _ = set_up(tmp_path, bare_machine, "--with-speech")
-    assert done.returncode == 1
-    assert "install both and run this again" in done.stderr.splitlines()[-1]
 
 
 def test_programs_of_the_tests_are_tried_for_once_a_day_and_never_needed(tmp_path: Path, bare_machine: dict[str, str]) -> None:

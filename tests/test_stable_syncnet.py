@@ -1,13 +1,12 @@
 """SyncNet against reference numbers and published key lists."""
 
 import gzip
-import hashlib
 import json
 
 import numpy as np
 import pytest
 import torch
-from golden_recipe import GOLDEN, load_case, seeded_normal, seeded_state_dict, weights_sha256
+from golden_recipe import GOLDEN, assert_published, load_case, load_seeded, same_input, seeded_normal
 
 from latentsync.config import EncoderConfig
 from latentsync.models.syncnet import StableSyncNet, padding
@@ -21,14 +20,11 @@ def build(config):
 
 
 def inputs(name, sidecar):
-    """The seeded pictures and sounds of a case, which its sidecar knows by their digests."""
     frames = seeded_normal(sidecar["seed"] + 1, (3, sidecar["config"]["visual_encoder"]["in_channels"], *SIZES[name]))
     frames = frames if "latent" in name else frames.clamp(-1, 1)
     mel = np.random.RandomState(sidecar["seed"] + 2).standard_normal((3, 1, 80, 80 if "25" in name else 52))
     mel = torch.from_numpy(np.clip(2 * mel, -4, 4).astype(np.float32))
-    for given, kind in ((frames, "image_sequences"), (mel, "audio_sequences")):
-        assert hashlib.sha256(given.numpy().tobytes()).hexdigest() in sidecar["inputs"][kind]
-    return frames, mel
+    return same_input(frames, sidecar["inputs"]["image_sequences"]), same_input(mel, sidecar["inputs"]["audio_sequences"])
 
 
 SIZES = {name: (32, 32) if "latent" in name else (128, 256) for name in CASES}
@@ -38,15 +34,12 @@ SIZES = {name: (32, 32) if "latent" in name else (128, 256) for name in CASES}
 @torch.no_grad()
 def test_embeddings_equal_the_reference(name):
     sidecar, tensors = load_case(name)
-    net = build(sidecar["config"]).eval()
-    weights = seeded_state_dict(net.state_dict(), sidecar["seed"])
-    assert weights_sha256(weights) == sidecar["weights_digest"]["sha256_sorted_key_then_f4_bytes"]
-    net.load_state_dict(weights)
+    net = load_seeded(build(sidecar["config"]), sidecar)
     frames, mel = inputs(name, sidecar)
-    seen, heard = net(frames, mel)
+    seen, audio = net(frames, mel)
     torch.testing.assert_close(seen, tensors["vision_embeds"], **sidecar["tolerance"])
-    torch.testing.assert_close(heard, tensors["audio_embeds"], **sidecar["tolerance"])
-    torch.testing.assert_close((seen * heard).sum(1), tensors["cosine"], **sidecar["tolerance"])
+    torch.testing.assert_close(audio, tensors["audio_embeds"], **sidecar["tolerance"])
+    torch.testing.assert_close((seen * audio).sum(1), tensors["cosine"], **sidecar["tolerance"])
     first = net.audio_encoder.down_blocks[0](net.audio_encoder.conv_in(mel))[0]
     torch.testing.assert_close(first, tensors["audio_after_block0_item0"], **sidecar["tolerance"])
 
@@ -56,8 +49,7 @@ def test_names_and_shapes_are_those_of_the_published_file(name):
     manifest = json.loads(gzip.decompress((GOLDEN / "manifests" / f"syncnet_v16_syncnet_{name}.json.gz").read_bytes()))
     with torch.device("meta"):
         net = build(manifest["config"])
-    assert {key: list(value.shape) for key, value in net.state_dict().items()} == manifest["shapes"]
-    assert sum(parameter.numel() for parameter in net.parameters()) == manifest["n_parameters"]
+    assert_published(net, f"syncnet_v16_syncnet_{name}")
 
 
 def test_zeros_stand_where_the_stride_needs_them():

@@ -40,10 +40,10 @@ def compare_numbers(frames: Iterable[np.ndarray], samples: Samples, published: b
     """What a perfect network would find: pictures and sound of one number lie at one place."""
     seen = [number_of(frame, 0.4) for frame in frames]
     sound = samples[0 : len(samples)] * 32768 / STEP
-    heard = [round(float(sound[place * BLOCK : (place + 1) * BLOCK].mean())) for place in range(len(sound) // BLOCK)]
-    inner = slice(8, min(len(seen), len(heard)) - 8)  # the filter of tracks knows no frames beyond the ends
+    audio = [round(float(sound[place * BLOCK : (place + 1) * BLOCK].mean())) for place in range(len(sound) // BLOCK)]
+    inner = slice(8, min(len(seen), len(audio)) - 8)  # the filter of tracks knows no frames beyond the ends
     search = OffsetSearch()
-    search.add(SPACE[seen[inner]], SPACE[heard[inner]])
+    search.add(SPACE[seen[inner]], SPACE[audio[inner]])
     return search.finish()
 
 

@@ -18,12 +18,6 @@ from latentsync.models.unet_weights import V10_NAMES
 from latentsync.weights import renamed
 
 
-def published_shapes(name):
-    """What a published file holds: number of trained values, and name -> shape."""
-    manifest = json.loads(gzip.decompress((GOLDEN / "manifests" / f"{name}.json.gz").read_bytes()))
-    return manifest["n_parameters"], manifest["shapes"]
-
-
 def with_v10_names(state_dict):
     for old, new in V10_NAMES.items():
         state_dict = {key.replace(new, old): value for key, value in state_dict.items()}
@@ -128,13 +122,13 @@ def test_memory_layout_changes_nothing_and_audio_may_be_3d_or_4d():
     ],
 )
 def test_names_and_shapes_are_those_of_the_published_files(name, stage):
-    n_parameters, shapes = published_shapes(name)
+    manifest = json.loads(gzip.decompress((GOLDEN / "manifests" / f"{name}.json.gz").read_bytes()))
     with torch.device("meta"):
         model = UNet3DConditionModel(unet_config(stage))
-    assert {key: list(value.shape) for key, value in model.state_dict().items()} == renamed(shapes, V10_NAMES)
+    assert {key: list(value.shape) for key, value in model.state_dict().items()} == renamed(manifest["shapes"], V10_NAMES)
     if stage == "v1.0":
-        assert with_v10_names(model.state_dict()).keys() == shapes.keys()
-    assert sum(parameter.numel() for parameter in model.parameters()) == n_parameters
+        assert with_v10_names(model.state_dict()).keys() == manifest["shapes"].keys()
+    assert sum(parameter.numel() for parameter in model.parameters()) == manifest["n_parameters"]
 
 
 def test_epsilons_and_groups():

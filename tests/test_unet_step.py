@@ -81,7 +81,6 @@ def make_step(weights=WEIGHTS, networks=None, **settings):
 
 
 def random_batch(size=2, frames=2, **changes) -> UNetBatch:
-    """Clips of noise for tiny networks."""
     torch.manual_seed(11)
     faces, reference = torch.randint(256, (2, size, frames, SIDE, SIDE, 3), dtype=torch.uint8)
     audio, mel = torch.randn(size, frames, 5, 64), torch.randn(size, 1, 80, 4)
@@ -353,7 +352,6 @@ def test_lips_can_count_more():
 
 
 def unet_input_of(batch: UNetBatch, samples: NoiseSamples) -> torch.Tensor:
-    """What the denoiser is shown of a batch."""
     step = make_step({"recon": 1.0}, {})
     target, conditions = step.encode(batch, samples.posterior)
     return unet_input(step.scheduler.add_noise(target, samples.noise, samples.timestep), conditions)

@@ -5,21 +5,19 @@ import torch
 from golden_recipe import assert_published, load_case, load_seeded, seeded_state_dict
 
 from latentsync.config import VideoMAEConfig
-from latentsync.errors import InputError, WeightsError
+from latentsync.errors import InputError
 from latentsync.third_party.videomae import VideoMAE, load_videomae, position_table
 
 TINY = VideoMAEConfig(image_size=28, patch_size=14, num_frames=4, tubelet_size=2, width=16, depth=2, num_heads=4, hidden=24)
 
 
 def case_network() -> VideoMAE:
-    """The network of the case trepa_tiny."""
     return load_seeded(VideoMAE(VideoMAEConfig(width=44, depth=2, num_heads=4, hidden=192), num_classes=5), load_case("trepa_tiny")[0])
 
 
-def random_file(path, **changes):
-    """A file with the weights of a tiny network."""
+def random_file(path):
     weights = seeded_state_dict(VideoMAE(TINY, num_classes=3).state_dict(), 5)
-    torch.save({"model": {**weights, **changes}, "epoch": 3}, path)
+    torch.save({"model": weights, "epoch": 3}, path)
     return path
 
 
@@ -45,16 +43,6 @@ def test_a_file_is_loaded_frozen_and_in_the_wanted_type(tmp_path):
     exact.gradient_checkpointing = True
     exact(again).square().sum().backward()
     torch.testing.assert_close(again.grad, video.grad)
-
-
-def test_a_file_of_other_sizes_is_one_sentence(tmp_path):
-    path = random_file(tmp_path / "x.pth", extra=torch.zeros(1), **{"blocks.0.mlp.fc1.bias": torch.zeros(9)})
-    with pytest.raises(WeightsError, match=r"1 unexpected \(such as extra\), 1 of another shape .* section videomae") as caught:
-        load_videomae(TINY, path)
-    assert "\n" not in str(caught.value)
-    torch.save({"state_dict": {"a": torch.zeros(1)}}, path)
-    with pytest.raises(WeightsError, match=r"of 32 entries 32 missing"):
-        load_videomae(TINY, path)
 
 
 @torch.no_grad()

@@ -58,12 +58,6 @@ def test_files_are_checked_by_sum_and_by_network(checkpoints: Path, capsys: pyte
     assert weights.main(["check", "vae", "--checkpoints", str(checkpoints)]) == 1
 
 
-def test_licences_and_sources_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert weights.main(["licences", "unet-1.6", "videomae"]) == 0
-    told = capsys.readouterr().out
-    assert "OpenRAIL++" in told and "CC-BY-NC-4.0" in told and "ByteDance/LatentSync-1.6" in told and "vgg16" not in told
-
-
 def test_wrong_names_are_refused() -> None:
     with pytest.raises(SystemExit) as caught:
         weights.main(["check", "vea"])

@@ -27,9 +27,7 @@ SIZES = CASE["config"]["unet"]
 class KnownFaces:
     """A detector for pictures whose anchors are known: one face each, in order of the calls."""
 
-    name = "known"
-    smoothing = "none"
-    long_side = None
+    name, smoothing, long_side = "known", "none", None
 
     def __init__(self, anchors: list) -> None:
         self.anchors = iter(anchors)
@@ -53,7 +51,6 @@ def seeded_codec() -> LatentCodec:
 
 
 def reference_pipeline(anchors: list | None = None) -> LipsyncPipeline:
-    """The pipeline of the case."""
     encoder = Audio2Feature(load_whisper_encoder(GOLDEN / "whisper_reduced.pt"))
     detector = KnownFaces(CASE["inputs"]["anchors (x,y) per source frame"] if anchors is None else anchors)
     pipeline = LipsyncPipeline(seeded_codec(), encoder, seeded_unet(), detector, resolution=CASE["config"]["resolution"], num_frames=16)
@@ -62,7 +59,6 @@ def reference_pipeline(anchors: list | None = None) -> LipsyncPipeline:
 
 
 def reference_frames() -> list[np.ndarray]:
-    """The twelve pictures of the case."""
     y, x = np.mgrid[0:120, 0:160]
     pictures = []
     for k in range(12):
@@ -105,8 +101,6 @@ class MemorySound(np.ndarray):
 
 
 class MemoryWriter(list):
-    """Keeps the frames of a result."""
-
     path, write = "result.mp4", list.append
     frames_written = property(len)
 

@@ -44,13 +44,7 @@ def syncnet_recipe(folder: Path, name: str = "syncnet.yaml") -> Path:
     recipe = {
         "data": {"resolution": 64, "num_frames": FRAMES, "batch_size": 2, **write_clips(folder)},
         "model": SYNCNET,
-        "run": {
-            "max_train_steps": 4,
-            "validation_steps": 2,
-            "log_steps": 1,
-            "num_val_clips": 2,
-            "loss_weights": {"sync": 1, "mouth": 0.5},
-        },
+        "run": {"max_train_steps": 4, "validation_steps": 2, "log_steps": 1, "num_val_clips": 2, "loss_weights": {"sync": 1, "mouth": 0.5}},
         "optimizer": {"lr": LEARNING_RATE, "lr_scheduler": "cosine"},
         "ckpt": {"save_ckpt_steps": 2, "keep_last": 2},
     }
@@ -100,6 +94,5 @@ def curve(folder: Path, kind: str, name: str) -> list[float]:
 
 
 def newest_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """The weights of the newest published file."""
     file = sorted((folder / "checkpoints").glob("*.pt"))[-1]
     return torch.load(file, weights_only=True)["state_dict"]
