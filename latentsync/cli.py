@@ -1,9 +1,11 @@
-"""How a command ends: messages, exit codes, Ctrl-C."""
+"""How a command starts and ends: imports, messages, exit codes, Ctrl-C."""
 
 import argparse
+import gc
 import logging
 import signal
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from latentsync.errors import LatentSyncError, first_line
@@ -35,6 +37,16 @@ def accept_published(parser: argparse.ArgumentParser, reasons: Mapping[str, str]
     group = parser.add_argument_group("published options without effect here")
     for option, reason in reasons.items():
         group.add_argument(option, action=_WithoutEffect, nargs=0 if option in flags else None, help=reason)
+
+
+@contextmanager
+def quick_imports() -> Iterator[None]:
+    """Import without the garbage collector, which takes a second or two to look through what stays anyway."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def run_command(

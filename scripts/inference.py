@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsync.cli import TEMP_DIR, accept_published, run_command
+from latentsync.cli import TEMP_DIR, accept_published, quick_imports, run_command
 from latentsync.errors import InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
@@ -126,10 +126,11 @@ def read_command(arguments: argparse.Namespace) -> "list[JobSpec]":
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says; the exit code."""
-    jobs = [] if arguments.print_config else read_command(arguments)
-    from latentsync.config import dump_config
-    from latentsync.pipelines.build import build_pipeline, read_config
-    from scripts.jobs import run_jobs
+    with quick_imports():
+        jobs = [] if arguments.print_config else read_command(arguments)
+        from latentsync.config import dump_config
+        from latentsync.pipelines.build import build_pipeline, read_config
+        from scripts.jobs import run_jobs
 
     if arguments.print_config:
         config, _ = read_config(arguments.unet_config_path, arguments.inference_ckpt_path, arguments.overrides)
