@@ -49,7 +49,8 @@ def speed(arguments: argparse.Namespace, folder: Path) -> None:
     video, audio = looped(arguments.video, arguments.audio, folder, arguments.size or "1280x720", arguments.seconds[0])
     pipeline = build_pipeline(models(folder, 256), device=arguments.device)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.encode_faces = lambda clips, *_: torch.stack([clip.faces for clip in clips])  # in place of the networks: the faces as they came
+    # in place of the networks: the faces as they came
+    pipeline.encode_faces = lambda clips, *_: torch.stack([clip.faces for clip in clips])
     pipeline.denoise = lambda noise, faces, *_: faces
     pipeline.decode = to_pixels
     for attempt in range(arguments.rounds):
