@@ -4,7 +4,7 @@ import argparse
 import gc
 import logging
 import signal
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,16 +27,15 @@ class _WithoutEffect(argparse.Action):
         logging.getLogger("latentsync.cli").warning("%s has no effect here: %s", option_string, self.help)
 
 
-def accept_published(parser: argparse.ArgumentParser, reasons: Mapping[str, str], flags: Collection[str] = ()) -> None:
+def accept_published(parser: argparse.ArgumentParser, reasons: Mapping[str, str]) -> None:
     """Accept options of the published command that have no effect here; a line says so when one is given.
 
     Args:
         reasons: option -> why it has none.
-        flags: those that take no value.
     """
     group = parser.add_argument_group("published options without effect here")
     for option, reason in reasons.items():
-        group.add_argument(option, action=_WithoutEffect, nargs=0 if option in flags else None, help=reason)
+        group.add_argument(option, action=_WithoutEffect, help=reason)
 
 
 @contextmanager

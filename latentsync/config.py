@@ -43,14 +43,14 @@ class Sampling:
     inference_steps: int = 20  # denoising steps, 1 to 999
     guidance_scale: float = 1.5  # of classifier-free guidance; 1 or less switches it off
     sampler: str = "ddim"  # one of `SAMPLERS`
-    guidance_start: float = 0.0  # guidance is used from this share of the steps on (0 to 1) ...
+    guidance_start: float = 0.0  # guidance is used in steps whose middle lies from this share of all on (0 to 1) ...
     guidance_stop: float = 1.0  # ... until before this one
     cache_interval: int = 1  # steps from one full step of the denoiser to the next; those between take the last full one's deep features
     cache_branch: int = 0  # how little the steps between compute, see `FeatureCache`
 
     def guidance_at(self, step: int) -> float:
         """The scale of guidance in step 0, 1, ..."""
-        return self.guidance_scale if self.guidance_start <= step / self.inference_steps < self.guidance_stop else 1.0
+        return self.guidance_scale if self.guidance_start <= (step + 0.5) / self.inference_steps < self.guidance_stop else 1.0
 
     @property
     def is_guided(self) -> bool:

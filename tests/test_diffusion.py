@@ -112,6 +112,7 @@ def test_guidance_in_a_part_of_the_steps_alone() -> None:
     denoise(counting(batches), NUMBERS["ddim_init_latents"], conditions, audio, sampling)
     assert batches == [1, 1, 2, 2, 2, 2, 1, 1] and sampling.is_guided
     assert not Sampling(inference_steps=8, guidance_start=0.95).is_guided
+    assert Sampling(inference_steps=1, guidance_start=0.2).is_guided  # the middle of a step counts
 
 
 def test_without_guidance_the_denoiser_runs_on_a_single_batch() -> None:

@@ -308,3 +308,15 @@ def test_only_whole_clips_run_compiled(
     compile_networks(pipeline)
     assert "cannot be compiled here (no compiler): going on without" in caplog.text
     assert "forward" not in vars(pipeline.unet) and "forward" not in vars(pipeline.vae.vae.decoder)
+
+
+def test_what_is_not_finite_is_never_kept(tmp_path: Path) -> None:
+    cache = FaceCache(tmp_path)
+    assert cache.rows("key", ["a", "b", "a"], lambda places: torch.tensor([[1.0], [torch.nan]])[places]).isnan().flatten().tolist() == [
+        0,
+        1,
+        0,
+    ]
+    asked: list[list[int]] = []
+    assert cache.rows("key", ["b", "a"], lambda places: asked.append(places) or torch.tensor([[2.0]])).flatten().tolist() == [2.0, 1.0]
+    assert asked == [[0]]  # the row "b" alone

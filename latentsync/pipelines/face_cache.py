@@ -86,13 +86,16 @@ class FaceCache:
     def rows(self, key: str, names: Sequence[str], compute: Callable[[list[int]], Tensor]) -> Tensor:
         """One row for each name (which may come more than once), each computed once; `key` is what rows depend on beside their name.
 
+        Rows with numbers that are not finite are not kept: they are computed again, perhaps in another precision.
+
         `compute`: places in `names` -> the rows of these, [m ...].
         """
         rows = {name: found["row"] for name in set(names) if (found := self.get(f"{key}-{name}")) is not None}
         places = [names.index(name) for name in dict.fromkeys(names) if name not in rows]
         for place, row in zip(places, compute(places) if places else (), strict=True):
             rows[names[place]] = row
-            self.put(f"{key}-{names[place]}", {"row": row})
+            if row.isfinite().all():
+                self.put(f"{key}-{names[place]}", {"row": row})
         return torch.stack([rows[name].cpu() for name in names])
 
 

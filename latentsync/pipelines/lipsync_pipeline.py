@@ -235,8 +235,10 @@ class LipsyncPipeline(DiffusionPipeline):
             both = torch.cat([masked_pixels(pixels, self.mask), pixels]).to(self.vae.dtype)
             return rearrange(self.vae.moments(both), "(k n) c h w -> n k c h w", k=2)
 
-        crops = [name for clip in group for name in clip.crop_names()]
-        found = moments(slice(None)) if cache is None else cache.rows(key, crops, moments)
+        if cache is not None:
+            found = cache.rows(key, [name for clip in group for name in clip.crop_names()], moments)
+        else:
+            found = moments(slice(None))
         found = rearrange(found.to(device), "(b f) k c h w -> b k f c h w", b=len(group))
         masked, reference = rearrange(sample_latents(found, noise).to(self.vae.dtype).float(), "b k f c h w -> k b c f h w")
         mask = repeat(latent_mask(self.mask).to(device), "h w -> b 1 f h w", b=len(group), f=noise.shape[2])
