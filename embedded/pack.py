@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 logger = logging.getLogger("latentsync")
-MOST_BYTES = 30_000_000  # of the whole folder: it is part of the repository
+MOST_BYTES = 60_000_000  # of the whole folder: it is part of the repository
 DEFAULT_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "embedded"
 UNET, VAE, WHISPER, SYNCNET = "unet.safetensors", "vae", "audio_encoder.pt", "syncnet.safetensors"
 
