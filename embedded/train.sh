@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the model in assets/embedded: renders people, trains seven small networks on them, evaluates, packs.
+# Makes the model in assets/embedded: renders people, trains six small networks on them, evaluates, packs.
 #   embedded/train.sh [WORK_DIR]      (default outputs/embedded)
 # Run the same command again to resume, also within a step. It takes about a day on two CPU cores; on a GPU each training takes minutes,
 # but rendering runs on the CPU. Each command below has a --help.
@@ -39,12 +39,6 @@ render "$pairs" train 5 320 --pairs --placement detector # cut as inference cuts
 render "$unseen" validation 1 40
 render "$work/unseen pairs" validation 4 32 --pairs
 
-say "audio encoder"
-python -m embedded.talking_heads speech --output_dir "$work/speech/train" --number 1200 --seed 1
-python -m embedded.talking_heads speech --output_dir "$work/speech/unseen" --number 64 --split validation
-python -m embedded.audio_encoder data.train_data_dir="$work/speech/train" data.val_data_dir="$work/speech/unseen" data.train_output_dir="$work/audio_encoder"
-keep "$work/audio_encoder" "$work/audio_encoder.pt"
-
 say "autoencoder: everything alike first, then pixels of the mouth count five times"
 python -m embedded.autoencoder data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/autoencoder"
 python -m embedded.autoencoder data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/autoencoder_mouths" \
@@ -69,7 +63,7 @@ for seed in 1 2; do # first mouth channels from both encoders, then synchronisat
 done
 
 say "denoiser, first stage"
-shared=(data.train_data_dir="$pairs" data.val_data_dir="$work/unseen pairs" data.cache_dir="$work/cache" weights.vae="$work/vae" weights.whisper="$work/audio_encoder.pt")
+shared=(data.train_data_dir="$pairs" data.val_data_dir="$work/unseen pairs" data.cache_dir="$work/cache" weights.vae="$work/vae")
 "$here/train_unet.sh" --unet_config_path "$configs/unet_stage1.yaml" "${shared[@]}" data.train_output_dir="$work/unet_stage1"
 keep "$work/unet_stage1" "$work/unet_stage1.pt"
 say "denoiser, second stage"
@@ -78,7 +72,7 @@ say "denoiser, second stage"
 keep "$work/unet" "$work/unet.pt"
 
 say "packing"
-python -m embedded.pack --unet "$work/unet.pt" --unet_config "$configs/unet.yaml" --vae "$work/vae" --audio_encoder "$work/audio_encoder.pt" \
+python -m embedded.pack --unet "$work/unet.pt" --unet_config "$configs/unet.yaml" --vae "$work/vae" \
     --syncnet "$work/syncnet_1.pt" --syncnet_config "$configs/syncnet.yaml"
 
 say "measuring"

@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,20 +140,9 @@ def test_the_detectors_error_has_its_measured_size() -> None:
 
 
 @pytest.mark.usefixtures("voices")
-def test_recordings_tell_phones_and_an_average_mouth(tmp_path: Path) -> None:
-    assert run("speech", tmp_path, "--seconds", "1.6", "--split", "validation") == 0
-    path = tmp_path / "clip_000000.wav"
-    labels, samples = labels_of(path), read_audio(path)
-    assert len(samples) == round(1.6 * AUDIO_SAMPLE_RATE) and np.abs(samples).max() > 0.01
-    assert np.array(labels["mouth"]["values"]).shape == (40, len(CHANNELS)) and labels["mouth"]["rest"][CHANNELS.index("closure")] == 1
-    assert labels["symbols"][0] == "sil" and labels["said"]["phones"][-1][2] == pytest.approx(1.6)
-    assert split_of_speaker("{engine}/{name}".format(**labels["said"]["voice"])) == "validation" and labels["plan"]["split"] == "validation"
-
-
-@pytest.mark.usefixtures("voices")
 def test_files_of_other_settings_and_of_others_are_kept_apart(tmp_path: Path) -> None:
-    collection = HeadCollection("speech", seconds=1.0)
-    foreign = tmp_path / "clip_000000.wav"
+    collection = HeadCollection("clips", seconds=0.2, size=32)
+    foreign = tmp_path / "clip_000000.mp4"
     foreign.write_bytes(b"somebody's")
     with pytest.raises(InputError, match="not written by this command"):
         write_all(collection, tmp_path, range(1), 1, show_progress=False)
@@ -161,7 +151,7 @@ def test_files_of_other_settings_and_of_others_are_kept_apart(tmp_path: Path) ->
     assert write_all(collection, tmp_path, range(2), 1, show_progress=False) == 2
     assert write_all(collection, tmp_path, range(3), 1, show_progress=False) == 1
     with pytest.raises(InputError, match="other settings"):
-        write_all(HeadCollection("speech", seconds=2.0), tmp_path, range(1), 1, show_progress=False)
+        write_all(replace(collection, seconds=0.4), tmp_path, range(1), 1, show_progress=False)
     record = tmp_path / "clip.settings.json"
     record.write_text(record.read_text().replace('"landmarks"', '"truth"'))  # the old spelling
     assert write_all(collection, tmp_path, range(3), 1, show_progress=False) == 0
@@ -175,7 +165,7 @@ def test_files_of_other_settings_and_of_others_are_kept_apart(tmp_path: Path) ->
         ("clips", ["--size", "33"], "33 pixels"),
         ("clips", ["--crf", "60"], "--crf 60"),
         ("aligned", ["--resolution", "130"], "130 pixels"),
-        ("speech", ["--seed", "-1"], "numbers from 0"),
+        ("clips", ["--seed", "-1"], "numbers from 0"),
     ],
 )
 def test_numbers_that_make_nothing_are_refused(
