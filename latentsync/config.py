@@ -158,6 +158,7 @@ class WeightsConfig:
     vgg16: Path | None = None  # training: the network behind LPIPS
     videomae: Path | None = None  # training: the network behind TREPA
     landmark_network: Path | None = None  # training: this project's own network behind the landmark losses; None: none
+    face_mesh: Path | None = None  # training: FaceMesh, behind the loss of the lips
 
 
 @dataclass
@@ -182,7 +183,7 @@ class UNetRunConfig(RunConfig):
         default_factory=lambda: {
             "recon": 1.0,
             **dict.fromkeys(("sync", "lpips", "trepa"), 0.0),  # as published
-            **dict.fromkeys(("sync_source", "landmark_feature", "temporal_feature", "landmarks"), 0.0),  # of this project alone
+            **dict.fromkeys(("sync_source", "landmark_feature", "temporal_feature", "landmarks", "lips"), 0.0),  # of this project alone
         }
     )
     trainable_modules: list[str] = field(default_factory=list)  # parts of parameter names that are trained; empty: everything
