@@ -79,7 +79,7 @@ class PreparedVideo:
     opening: np.ndarray | None  # of the lips in the sound's own video, a number a frame; None where it has none
 
 
-class FaceMesh:
+class LipTracker:
     """The opening of lips by FaceMesh, over the distance of the outer corners of the eyes."""
 
     def __init__(self, path: Path) -> None:
@@ -122,7 +122,7 @@ def aligned(pipeline: LipsyncPipeline, reader: VideoReader, frames: int) -> tupl
 
 
 @torch.no_grad()
-def prepare(pipeline: LipsyncPipeline, video: Path, sound: Path, frames: int, mesh: FaceMesh | None) -> PreparedVideo:
+def prepare(pipeline: LipsyncPipeline, video: Path, sound: Path, frames: int, mesh: LipTracker | None) -> PreparedVideo:
     """Find and encode faces and sound."""
     reader = VideoReader(video, Fraction(VIDEO_FPS))
     _, plan = aligned(pipeline, reader, frames)
@@ -160,7 +160,7 @@ def mouths(faces: np.ndarray) -> np.ndarray:
 
 
 def measured(
-    videos: Sequence[PreparedVideo], made: Sequence[np.ndarray], reference: Sequence[np.ndarray], mesh: FaceMesh | None
+    videos: Sequence[PreparedVideo], made: Sequence[np.ndarray], reference: Sequence[np.ndarray], mesh: LipTracker | None
 ) -> list[float]:
     """Mean PSNR, least PSNR, SSIM, confidence, absolute offset, r."""
     rows, meter = [], load_sync_meter(ROOT / "assets" / "embedded" / "syncnet.yaml", ROOT / "assets" / "embedded" / "syncnet.safetensors")
@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, help="the denoiser (default: as inference.sh)")
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    mesh = FaceMesh(arguments.face_mesh) if arguments.face_mesh else None
+    mesh = LipTracker(arguments.face_mesh) if arguments.face_mesh else None
     pipeline = build_pipeline(arguments.config, device="cpu", dtype="fp32")
     with arguments.pairs.open(newline="", encoding="utf-8") as file:
         pairs = [[arguments.pairs.parent / row[name] for name in ("video_path", "audio_path")] for row in csv.DictReader(file)]
