@@ -18,7 +18,18 @@ from eval.estimates import Estimate, json_value, markdown_table, mean, ratio
 from eval.inference_videos import add_model_arguments, read_pairs
 from eval.metrics.base import Case
 from eval.metrics.image import mouths
-from eval.metrics.lips import MESH_PICTURE, LipShapes, find_mesh, lip_outlines, lip_shapes
+from eval.metrics.lips import (
+    FEWEST_FOR_R,
+    MESH_PICTURE,
+    LipShapes,
+    correlation,
+    find_mesh,
+    lip_outlines,
+    lip_shapes,
+    partial_correlation,
+    track_jitter,
+    track_range,
+)
 from latentsync.cli import run_command
 from latentsync.constants import TEMPLATE_RESOLUTION
 from latentsync.errors import ConfigError, InputError, OutputError, WeightsError, reason_of
@@ -36,35 +47,6 @@ logger = logging.getLogger("eval")
 
 LIP_MARGIN = 8  # pixels of a face of 256 around the outlines of the lips that count as lips
 TURNED = (15.0, 30.0)  # degrees: heads turned as much, to either side
-FEWEST = 10  # frames that a correlation rests on
-
-
-def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
-    """Pearson's r over the frames n that both have; None where they are fewer than `FEWEST`, or where one does not change."""
-    both = np.isfinite(one) & np.isfinite(other)
-    one, other = one[both], other[both]
-    if len(one) < FEWEST or one.std() == 0 or other.std() == 0:
-        return None
-    return float(np.corrcoef(one, other)[0, 1])
-
-
-def partial_correlation(one: np.ndarray, other: np.ndarray, known: np.ndarray) -> float | None:
-    """Pearson's r of what a linear function of `known` leaves of the two, all n; None as `correlation`."""
-    between, first, second = correlation(one, other), correlation(one, known), correlation(other, known)
-    if between is None or first is None or second is None or max(abs(first), abs(second)) > 1 - 1e-9:
-        return None
-    return (between - first * second) / float(np.sqrt((1 - first**2) * (1 - second**2)))
-
-
-def track_range(values: np.ndarray) -> float:
-    """Standard deviation over the frames n that have a value."""
-    return float(np.nanstd(values))
-
-
-def track_jitter(values: np.ndarray) -> float | None:
-    """Mean absolute second difference along time of values n; None where no three successive frames have one."""
-    seconds = np.abs(np.diff(values, n=2))
-    return float(np.nanmean(seconds)) if np.isfinite(seconds).any() else None
 
 
 def laplacian_energy(pictures: np.ndarray) -> float:
@@ -175,8 +157,8 @@ class PeopleMeter:
         shapes = {"source": lip_shapes(tracks.source_mesh), "generated": lip_shapes(tracks.mesh), "own": lip_shapes(own.mesh)}
         lips = {key: LipShapes(*((own if key == "own" else tracks).over_time(part, frames) for part in shapes[key])) for key in VIDEOS}
         there = np.isfinite([lips[key].opening for key in VIDEOS]).all(0)
-        if there.sum() < FEWEST:
-            raise InputError(f"{name}: fewer than {FEWEST} frames show a face in all three videos: leave the pair out")
+        if there.sum() < FEWEST_FOR_R:
+            raise InputError(f"{name}: fewer than {FEWEST_FOR_R} frames show a face in all three videos: leave the pair out")
         openings = {key: np.where(there, lips[key].opening, np.nan) for key in VIDEOS}
         outlines = np.stack([lip_outlines(part, TEMPLATE_RESOLUTION) for part in (tracks.mesh, tracks.source_mesh)], 1)  # k 2 p 2
         both, turn = np.isfinite(outlines).all((1, 2, 3)), np.abs(shapes["source"].yaw)

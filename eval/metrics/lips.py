@@ -1,4 +1,4 @@
-"""Lip landmarks: finders of mouth points, their distance, opening in silence."""
+"""Lips: finders of their points, by FaceMesh too; landmark distance, how they move, opening in silence."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, require_faces
 from eval.metrics.image import FACES_AT_ONCE, RECONSTRUCTION_ALONE
 from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
-from latentsync.faces.alignment import face_size
+from latentsync.faces.alignment import face_size, one_thread
 from latentsync.faces.detector import FaceDetector
 from latentsync.faces.mask import to_pixels
 from latentsync.media.audio import FULL_SCALE, SILENCE, AudioSamples
@@ -24,23 +24,12 @@ from latentsync.third_party.face_mesh import FaceMesh, load_face_mesh
 from latentsync.weights import WEIGHTS
 
 LAST_POINT = FIRST_POINT + POINTS
-MESH_MOUTH = (
-    *(
-        61,
-        39,
-        37,
-        0,
-        267,
-        269,
-        291,
-        405,
-        314,
-        17,
-        84,
-        181,
-    ),  # outer lips, from the corner at the left edge of the picture over the upper lip
-    *(78, 82, 13, 312, 308, 317, 14, 87),  # inner lips, likewise
+MESH_MOUTH = (  # of FaceMesh's 468 points those nearest to 48 .. 67: 5.5 % of the mouth's width on average on 12 rendered clips, 744 frames
+    *(61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91),  # outer lips, from the corner at the left edge of the picture over the upper lip
+    *(78, 80, 13, 310, 308, 318, 14, 88),  # inner lips, likewise
 )
+MESH_GAPS = ((82, 87), (13, 14), (312, 317))  # inner lips, upper and lower, about the middle
+MESH_CORNERS = (61, 291)  # of the mouth
 OUTER_LIPS = 12  # of the 20, the first
 MESH_EYES = (33, 263)  # outer corners
 MESH_ACROSS = ((33, 263), (61, 291), (234, 454))  # eyes, mouth and cheeks: left and right in the picture
@@ -51,9 +40,13 @@ MESH_PRESENT = 0.0  # logit of presence from which there is a face
 BORDER = 0.25  # of the crop's height: added around a face that fills its picture, so that a detector sees it whole
 SAMPLES = AUDIO_SAMPLE_RATE // VIDEO_FPS  # of one frame
 LOUD = 95  # percentile of the levels of frames that a sound's level is
-SPEECH_DB, SILENCE_DB = -15.0, -30.0  # levels of frames against it: of speech from here on, of silence up to here
+SPEECH_DB, SILENCE_DB = (
+    -15.0,
+    -20.0,
+)  # levels of frames against it: of speech from here on, of silence up to here (recordings in quiet rooms: -25 in pauses)
 MARGIN = 3  # frames: lips move before a sound and after it, so silence begins and ends that much inside a pause
 FEWEST = 5  # frames of either
+FEWEST_FOR_R = 10  # frames that a correlation rests on
 _BLOCK = 1 << 12  # frames whose levels are measured together
 
 
@@ -140,7 +133,8 @@ def find_mesh(network: FaceMesh, faces: Tensor) -> Tensor:
         np.array([[0, 0, max(MESH_PICTURE)]]) - [(max(MESH_PICTURE) - MESH_PICTURE[0]) / 2, 0, 0], (len(faces), 1)
     )  # x y side
     for _ in range(MESH_PASSES):
-        found = [network(part.to(device)) for part in cut_for_mesh(upright, squares).split(FACES_AT_ONCE)]
+        with one_thread():
+            found = [network(part.to(device)) for part in cut_for_mesh(upright, squares).split(FACES_AT_ONCE)]
         points, presence = (torch.cat(parts).double().cpu().numpy() for parts in zip(*found, strict=True))
         points *= squares[:, 2, None, None] / MESH_SIDE
         points[..., :2] += squares[:, None, :2]
@@ -167,16 +161,21 @@ class LipShapes(NamedTuple):
 
     opening: np.ndarray  # n, between the inner lips
     width: np.ndarray  # n, between the corners of the mouth
-    yaw: np.ndarray  # n, degrees by which the head is turned: positive towards the right edge of the picture
+    yaw: (
+        np.ndarray
+    )  # n, degrees by which the head is turned to the right edge of the picture; r = 0.98, slope 0.99 to the truth of rendered heads
 
 
 def lip_shapes(mesh: Tensor) -> LipShapes:
     """Of landmarks k 468 3 in pixels, as `find_mesh` gives them."""
-    mouth, across = measure(mesh[:, MESH_MOUTH, :2]), sum(mesh[:, right] - mesh[:, left] for left, right in MESH_ACROSS)  # k 3
-    eyes = (mesh[:, MESH_EYES[0], :2] - mesh[:, MESH_EYES[1], :2]).norm(dim=-1)
-    return LipShapes(
-        *(part.double().numpy() for part in (mouth.gap / eyes, mouth.width / eyes, torch.rad2deg(torch.atan2(across[:, 2], across[:, 0]))))
-    )
+
+    def distance(one: int, other: int) -> Tensor:
+        return (mesh[:, one, :2] - mesh[:, other, :2]).norm(dim=-1)
+
+    eyes, opening = distance(*MESH_EYES), torch.stack([distance(*gap) for gap in MESH_GAPS]).mean(0)  # k
+    across = sum(mesh[:, right] - mesh[:, left] for left, right in MESH_ACROSS)  # k 3
+    yaw = torch.rad2deg(torch.atan2(across[:, 2], across[:, 0]))
+    return LipShapes(*(part.double().numpy() for part in (opening / eyes, distance(*MESH_CORNERS) / eyes, yaw)))
 
 
 def build_points(checkpoints: Path, network: Path | None = None, device: torch.device | str = "cpu") -> PointFinder:
@@ -212,6 +211,46 @@ class Lmd(Metric):
         return distances[distances.isfinite(), None].numpy() * (TEMPLATE_RESOLUTION, 1)
 
 
+class Lips(Metric):
+    """How the lips move, by a finder of the 20 points of outer and inner lips."""
+
+    name = "lips"
+    columns = (
+        Column("lips_opening_r", better="high"),
+        Column("lips_width_r", better="high"),
+        Column("lips_range"),
+        Column("lips_jitter"),
+    )
+
+    def __init__(self, finder: PointFinder) -> None:
+        self.finder = finder
+        self.protocol = (
+            f"Opening of the inner lips and distance of the mouth's corners on aligned faces, by {finder.name}. lips_opening_r and "
+            "lips_width_r: Pearson's r with those of the source along a video, of reconstructions alone; lips_range: standard deviation of "
+            "the opening; lips_jitter: its mean absolute second difference along time; both over the source's: 1 moves as far and as "
+            f"restlessly as the source. None with fewer than {FEWEST_FOR_R} frames that show a mouth in both, or where lips do not move."
+        )
+
+    def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
+        """Number of the frame, opening and width of the lips, those of the source, for each face: n 5; NaN where there is no mouth."""
+        both = [measure(self.finder.find(faces)) for faces in (chunk.faces, chunk.source_faces)]
+        return np.stack([chunk.numbers, *(part.double().numpy() for mouth in both for part in (mouth.gap, mouth.width))], 1)
+
+    def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
+        """Raises InputError where there is no face."""
+        numbers = require_faces(rows)[:, 0].astype(int)
+        tracks = np.full((numbers.max() + 1, 4), np.nan)
+        tracks[numbers] = np.where(np.isfinite(rows).all(1, keepdims=True), rows[:, 1:], np.nan)
+        opening, width, source_opening, source_width = tracks.T
+        opening_r, jitter, alike = correlation(opening, source_opening), track_jitter(source_opening), case.kind == "reconstruction"
+        return {
+            "lips_opening_r": opening_r if alike else None,
+            "lips_width_r": correlation(width, source_width) if alike else None,
+            "lips_range": None if opening_r is None else track_range(opening) / track_range(source_opening),
+            "lips_jitter": None if opening_r is None or not jitter else track_jitter(opening) / jitter,
+        }
+
+
 class Silence(Metric):
     """Whether the lips rest in pauses of the sound, by a finder of the 20 points of outer and inner lips."""
 
@@ -241,6 +280,34 @@ class Silence(Metric):
 def lip_outlines(mesh: Tensor, resolution: int) -> np.ndarray:
     """Outlines of the outer lips, float64 k 12 2 in pixels of the aligned face, of landmarks k 468 3 as `find_mesh` gives them."""
     return (mesh[:, MESH_MOUTH[:OUTER_LIPS], :2].double() / torch.tensor(MESH_PICTURE) * resolution - 0.5).numpy()
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Pearson's r over the frames n that both have; None where they are fewer than `FEWEST_FOR_R`, or where one does not change."""
+    both = np.isfinite(one) & np.isfinite(other)
+    one, other = one[both], other[both]
+    if len(one) < FEWEST_FOR_R or one.std() == 0 or other.std() == 0:
+        return None
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def partial_correlation(one: np.ndarray, other: np.ndarray, known: np.ndarray) -> float | None:
+    """Pearson's r of what a linear function of `known` leaves of the two, all n; None as `correlation`."""
+    between, first, second = correlation(one, other), correlation(one, known), correlation(other, known)
+    if between is None or first is None or second is None or max(abs(first), abs(second)) > 1 - 1e-9:
+        return None
+    return (between - first * second) / float(np.sqrt((1 - first**2) * (1 - second**2)))
+
+
+def track_range(values: np.ndarray) -> float:
+    """Standard deviation over the frames n that have a value."""
+    return float(np.nanstd(values))
+
+
+def track_jitter(values: np.ndarray) -> float | None:
+    """Mean absolute second difference along time of values n; None where no three successive frames have one."""
+    seconds = np.abs(np.diff(values, n=2))
+    return float(np.nanmean(seconds)) if np.isfinite(seconds).any() else None
 
 
 def frame_levels(path: Path) -> np.ndarray:
