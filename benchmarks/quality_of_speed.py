@@ -1,11 +1,11 @@
 """What each lever of speed costs in quality: settings of the sampling loop on the same clips, against 50 steps of DDIM in float32.
 
-    python -m benchmarks.quality_of_speed PAIRS.csv --output_dir OUT [--face_mesh face_landmark.tflite] [--seconds 3]
+    python -m benchmarks.quality_of_speed PAIRS.csv --output_dir OUT [--seconds 3]
 
 PAIRS.csv has the columns video_path and audio_path, relative to it; a sound that is a video shows how its own lips move. Faces, sound and
 the autoencoder's posteriors are computed once. For each setting: the peak signal-to-noise ratio and the structural similarity of the
 mouth box against the reference; offset and confidence of the embedded SyncNet; r, the correlation of the lips' opening with that of the
-sound's own video, by FaceMesh (needs the package ai-edge-litert; Apache-2.0, from the wheel mediapipe 0.10.21); processor seconds a clip.
+sound's own video, by FaceMesh; processor seconds a clip.
 All but the reference run in the precision that --dtype auto takes. Writes results.md and results.png.
 """
 
@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import matplotlib
 import numpy as np
 import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from eval.metrics.lips import correlation, find_mesh, lip_shapes
 from eval.metrics.sync import compare, load_sync_meter
 from latentsync.config import Sampling
 from latentsync.constants import AUDIO_SAMPLE_RATE, VAE_FACTOR, VIDEO_FPS
@@ -39,12 +39,10 @@ from latentsync.pipelines.build import ROOT, build_pipeline, resolve_dtype
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import QUALITIES, LipsyncOptions
 from latentsync.pipelines.timeline import clips
+from latentsync.third_party.face_mesh import FaceMesh, load_face_mesh
 
 SEED, STEPS_OF_REFERENCE = 1247, 50
 MOUTH = (slice(0.5, 0.875), slice(0.25, 0.75))  # rows and columns of the aligned face, as shares
-LIPS = ((13, 14), (82, 87), (312, 317))  # FaceMesh: upper and lower inner lip
-EYES = (33, 263)  # outer corners
-MESH_SIDE, MESH_REACH = 192, 1.5  # pixels of FaceMesh's input; its side over the larger side of the landmarks
 SETTINGS: dict[str, Sampling] = {  # each lever alone and together; the presets are added
     "ddim 20, cache 3": Sampling(cache_interval=3),
     "dpm++ 8": Sampling(8, sampler="dpm++"),
@@ -79,38 +77,9 @@ class PreparedVideo:
     opening: np.ndarray | None  # of the lips in the sound's own video, a number a frame; None where it has none
 
 
-class FaceMesh:
-    """The opening of lips by FaceMesh, over the distance of the outer corners of the eyes."""
-
-    def __init__(self, path: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._network = Interpreter(str(path), num_threads=1)
-        self._network.allocate_tensors()
-        self._input = self._network.get_input_details()[0]["index"]
-        self._output = next(o["index"] for o in self._network.get_output_details() if o["shape"][-1] == 1404)
-
-    def opening(self, faces: np.ndarray) -> np.ndarray:
-        """Aligned faces uint8 [f R R 3] -> [f]."""
-        points, found = None, []
-        for face in faces:
-            points = self._points(face, points)
-            gaps = [np.linalg.norm(points[a] - points[b]) for a, b in LIPS]
-            found.append(np.mean(gaps) / np.linalg.norm(points[EYES[0]] - points[EYES[1]]))
-        return np.array(found)
-
-    def _points(self, face: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-        """Landmarks [468 2] in pixels of the face; the crop follows those of the frame before."""
-        for _ in range(1 if before is not None else 3):
-            low, high = (np.zeros(2), np.full(2, len(face))) if before is None else (before.min(0), before.max(0))
-            side = (MESH_REACH if before is not None else 1.0) * (high - low).max()
-            scale, corner = MESH_SIDE / side, (low + high) / 2 - side / 2
-            matrix = np.array([[scale, 0, -corner[0] * scale], [0, scale, -corner[1] * scale]])
-            crop = cv2.warpAffine(face, matrix, (MESH_SIDE, MESH_SIDE), borderMode=cv2.BORDER_REPLICATE)
-            self._network.set_tensor(self._input, (crop / 255).astype(np.float32)[None])
-            self._network.invoke()
-            before = self._network.get_tensor(self._output).reshape(468, 3)[:, :2] / scale + corner
-        return before
+def lip_opening(mesh: FaceMesh, faces: np.ndarray) -> np.ndarray:
+    """The opening of lips of aligned faces uint8 [f R R 3] over the distance of the eyes: [f]."""
+    return lip_shapes(find_mesh(mesh, torch.from_numpy(faces))).opening
 
 
 def aligned(pipeline: LipsyncPipeline, reader: VideoReader, frames: int) -> tuple[np.ndarray, object]:
@@ -122,7 +91,7 @@ def aligned(pipeline: LipsyncPipeline, reader: VideoReader, frames: int) -> tupl
 
 
 @torch.no_grad()
-def prepare(pipeline: LipsyncPipeline, video: Path, sound: Path, frames: int, mesh: FaceMesh | None) -> PreparedVideo:
+def prepare(pipeline: LipsyncPipeline, video: Path, sound: Path, frames: int, mesh: FaceMesh) -> PreparedVideo:
     """Find and encode faces and sound."""
     reader = VideoReader(video, Fraction(VIDEO_FPS))
     _, plan = aligned(pipeline, reader, frames)
@@ -137,7 +106,7 @@ def prepare(pipeline: LipsyncPipeline, video: Path, sound: Path, frames: int, me
                 prepared.append(PreparedClip(pipeline.encode_faces([clip]), audio, noise, to_pixels(clip.faces)))
         mel = log_mel(samples[0 : frames * AUDIO_SAMPLE_RATE // VIDEO_FPS]).float()
     own = sound.suffix in (".mp4", ".mpg", ".mkv", ".mov")
-    opening = mesh.opening(aligned(pipeline, VideoReader(sound, Fraction(VIDEO_FPS)), frames)[0]) if mesh and own else None
+    opening = lip_opening(mesh, aligned(pipeline, VideoReader(sound, Fraction(VIDEO_FPS)), frames)[0]) if own else None
     return PreparedVideo(prepared, mel, opening)
 
 
@@ -159,9 +128,7 @@ def mouths(faces: np.ndarray) -> np.ndarray:
     return faces[:, rows, columns]
 
 
-def measured(
-    videos: Sequence[PreparedVideo], made: Sequence[np.ndarray], reference: Sequence[np.ndarray], mesh: FaceMesh | None
-) -> list[float]:
+def measured(videos: Sequence[PreparedVideo], made: Sequence[np.ndarray], reference: Sequence[np.ndarray], mesh: FaceMesh) -> list[float]:
     """Mean PSNR, least PSNR, SSIM, confidence, absolute offset, r."""
     rows, meter = [], load_sync_meter(ROOT / "assets" / "embedded" / "syncnet.yaml", ROOT / "assets" / "embedded" / "syncnet.safetensors")
     for video, faces, best in zip(videos, made, reference, strict=True):
@@ -169,9 +136,9 @@ def measured(
         psnr = 10 * np.log10(255**2 / max(((ours - theirs) ** 2).mean(), 1e-6))
         ssim = np.mean([structural_similarity(a, b, channel_axis=2, data_range=255) for a, b in zip(ours, theirs, strict=True)])
         sync = compare(meter.embed_faces(torch.from_numpy(faces)), meter.embed_audio(video.mel))
-        length = min(len(faces), len(video.opening)) if mesh and video.opening is not None else 0
-        r = np.corrcoef(mesh.opening(faces)[:length], video.opening[:length])[0, 1] if length > 2 else np.nan  # Pearson's
-        rows.append([psnr, psnr, ssim, sync.confidence, abs(sync.offset), r])
+        length = 0 if video.opening is None else min(len(faces), len(video.opening))
+        r = correlation(lip_opening(mesh, faces)[:length], video.opening[:length]) if length else None
+        rows.append([psnr, psnr, ssim, sync.confidence, abs(sync.offset), np.nan if r is None else r])
     table = np.array(rows)
     means = np.nanmean(table, axis=0) if np.isfinite(table[:, 5]).any() else np.append(table[:, :5].mean(axis=0), np.nan)
     means[1] = table[:, 1].min()
@@ -198,12 +165,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure what settings of the sampling loop cost in quality.")
     parser.add_argument("pairs", type=Path)
     parser.add_argument("--output_dir", type=Path, required=True)
-    parser.add_argument("--face_mesh", type=Path)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--config", type=Path, help="the denoiser (default: as inference.sh)")
     arguments = parser.parse_args()
     arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    mesh = FaceMesh(arguments.face_mesh) if arguments.face_mesh else None
+    mesh = load_face_mesh()
     pipeline = build_pipeline(arguments.config, device="cpu", dtype="fp32")
     with arguments.pairs.open(newline="", encoding="utf-8") as file:
         pairs = [[arguments.pairs.parent / row[name] for name in ("video_path", "audio_path")] for row in csv.DictReader(file)]

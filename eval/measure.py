@@ -283,7 +283,7 @@ def open_subject(config: EvaluationConfig, folder: Path) -> Subject:
     named = (model.config, model.unet, model.vae, model.whisper)
     found = find_model(named, model.overrides, model.detector, model.device, model.dtype, options)
     is_embedded = found.files.config.parts[-len(EMBEDDED.parts) :] == EMBEDDED.parts
-    stand_ins = ("The model is the small one that comes with the project and has seen rendered faces only.",) if is_embedded else ()
+    stand_ins = ("The model is the small one that comes with the project, not a published one.",) if is_embedded else ()
     videos = found.videos(folder / "generated")
     return Subject(lambda pair: videos.generate(pair.name, pair.source, pair.audio), found.settings(), found.weights, faces, stand_ins)
 

@@ -14,7 +14,7 @@ from eval.metrics.table import load_metrics
 from latentsync.errors import ConfigError, InputError, WeightsError
 from latentsync.weights import WEIGHTS
 
-WITHOUT_FILES = ["ssim", "psnr", "lmd", "seam", "jitter"]
+WITHOUT_FILES = ["ssim", "psnr", "lmd", "lips", "silence", "seam", "jitter"]
 PICTURE, SOUND = "color=gray:size=32x32:rate=25:duration=0.2", "sine=duration=0.2"
 
 
@@ -109,15 +109,16 @@ def test_a_wrong_list_is_refused(tmp_path: Path, content: str, words: str) -> No
 def test_what_is_missing_is_named_with_place_and_source(tmp_path: Path) -> None:
     found = load_metrics(MeasuresConfig(), "cpu", checkpoints=tmp_path)
     assert [measure.name for measure in found.metrics] == WITHOUT_FILES
+    assert list(found.weights["silence"]) == ["face_mesh.safetensors"]
     names = [column.name for measure in found.metrics for column in measure.columns]
     assert len(names) == len(set(names)) and all(len(measure.protocol) > 40 for measure in found.metrics)
     missing = found.missing
-    assert missing.keys() == {"sync", "stable_sync", "lpips", "silence", "identity", "hyperiqa", "fvd", "fvd_all", "fid"}
+    assert missing.keys() == {"sync", "stable_sync", "lpips", "identity", "hyperiqa", "fvd", "fvd_all", "fid"}
     for name in ("syncnet_v2", "sfd_face"):
         assert str(tmp_path / WEIGHTS[name].path) in missing["sync"]
     assert "ByteDance/LatentSync-1.6" in missing["sync"] and str(tmp_path / WEIGHTS["i3d"].path) in missing["fvd"]
     assert "measures.identity" in missing["identity"] and "measures.syncnet" in missing["stable_sync"]
-    assert len(found.stand_ins) == 1 and "MTCNN" in found.stand_ins[0]
+    assert len(found.stand_ins) == 1 and "FaceMesh" in found.stand_ins[0]
 
 
 def test_measures_are_chosen_by_name(tmp_path: Path) -> None:

@@ -8,22 +8,30 @@ import torch
 from media_fixtures import make_sound
 from picture_fakes import case, chunk, in_two, measured
 from refusals import refused
+from skimage.data import astronaut
 from torch import Tensor
 
 from eval.metrics.lips import (
-    CornerPoints,
     LandmarkPoints,
+    Lips,
     Lmd,
+    MeshPoints,
     PointFinder,
     Silence,
     build_points,
+    correlation,
+    find_mesh,
     frame_levels,
+    lip_shapes,
     opening_in_silence,
+    partial_correlation,
     silent_and_spoken,
 )
 from latentsync.errors import InputError, WeightsError
+from latentsync.faces.alignment import fit_similarity, warp_faces
 from latentsync.faces.detector import Face
 from latentsync.models.landmark_network import POINTS
+from latentsync.third_party.face_mesh import load_face_mesh
 
 SIDE = 32
 
@@ -66,12 +74,38 @@ def test_lmd_counts_frames_with_a_mouth_in_both() -> None:
     refused(InputError, "No frame shows a face", lambda: measured(Lmd(Written()), chunk(mouths([-1]), mouths([100]))))
 
 
+def test_movement_of_lips_beside_the_source() -> None:
+    opening = np.array([10, 40, 20, 60, 30, 80, 10, 50, 20, 70, 30, 60])
+    talking, half = mouths([100] * 12, opening.tolist()), mouths([100] * 12, (opening // 2).tolist())
+    parts = in_two(lambda part, start: chunk(half[part], talking[part], start=start), 12)
+    found = measured(Lips(Written()), *parts)
+    assert found == {
+        "lips_opening_r": pytest.approx(1),
+        "lips_width_r": None,
+        "lips_range": pytest.approx(0.5),
+        "lips_jitter": pytest.approx(0.5),
+    }
+    assert measured(Lips(Written()), *parts, of=case("cross"))["lips_opening_r"] is None
+    assert set(measured(Lips(Written()), chunk(half[:5], talking[:5])).values()) == {None}
+    assert set(measured(Lips(Written()), chunk(half, mouths([100] * 12, 7))).values()) == {None}
+
+
+def test_correlations_of_known_tracks() -> None:
+    one, other = np.sin(np.arange(40.0)), np.cos(np.arange(40.0))
+    gap = np.where(np.arange(40) == 7, np.nan, one)
+    assert correlation(gap, 3 - 2 * one) == pytest.approx(-1) and correlation(one[:5], one[:5]) is None
+    assert correlation(one, np.ones(40)) is None
+    mixed = one + other
+    assert partial_correlation(mixed, one, other) == pytest.approx(1, abs=0.01)
+    assert partial_correlation(one, other, other) is None
+
+
 def levels(*parts: tuple[int, float]) -> np.ndarray:
     return np.concatenate([np.full(count, level) for count, level in parts])
 
 
 def test_silence_is_the_inside_of_pauses() -> None:
-    silent, spoken = silent_and_spoken(levels((10, 0.2), (10, 0.001), (10, 0.2), (5, 0.01)))
+    silent, spoken = silent_and_spoken(levels((10, 0.2), (10, 0.001), (10, 0.2), (5, 0.03)))
     assert np.flatnonzero(silent).tolist() == [13, 14, 15, 16]
     assert np.flatnonzero(spoken).tolist() == [*range(10), *range(20, 30)]
     silent, spoken = silent_and_spoken(levels((20, 0.0005)))  # nothing but noise
@@ -121,15 +155,27 @@ def test_landmarks_are_shares_of_the_face() -> None:
     assert points[0, 0].tolist() == pytest.approx([0.5, 0.62], abs=0.05)
 
 
-def test_corners_where_there_is_no_face() -> None:
-    finder = CornerPoints()
-    noise = torch.randint(0, 255, (2, 64, 64, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    assert finder.find(noise).shape == (2, 2, 2) and finder.find(noise).isnan().all()
-    assert finder.locate(noise[:0]).shape == (0, 2, 2)
+def portrait() -> Tensor:
+    """A portrait (NASA, public domain) with a smile, aligned: uint8 1 256 256 3."""
+    brows, nose = ((198, 96), (252, 100)), (226, 138)  # where they are in the picture
+    matrix = fit_similarity(torch.tensor([[*brows, nose]], dtype=torch.float32), 256)[0]
+    return warp_faces([astronaut()], matrix, 256)
+
+
+def test_face_mesh_finds_the_mouth_of_a_portrait() -> None:
+    network, face = load_face_mesh(), portrait()
+    noise = torch.randint(0, 255, face.shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    points = MeshPoints(network).find(torch.cat([face, noise]))
+    assert points.shape == (2, POINTS, 2) and points[1].isnan().all()
+    seen = {0: (76, 118), 3: (127, 116), 6: (180, 118), 9: (127, 144), 14: (127, 120), 18: (127, 135)}  # looked at in the picture
+    assert (points[0, list(seen)] * 256).numpy() == pytest.approx(np.array(list(seen.values())), abs=3)
+    shapes = lip_shapes(find_mesh(network, face))
+    assert [float(part[0]) for part in shapes] == [pytest.approx(0.149, abs=0.02), pytest.approx(0.75, abs=0.03), pytest.approx(0, abs=3)]
+    assert MeshPoints(network).locate(noise[:0]).shape == (0, POINTS, 2)
 
 
 def test_the_best_finder_that_is_there(tmp_path: Path) -> None:
-    assert isinstance(build_points(tmp_path), CornerPoints)
+    assert isinstance(build_points(tmp_path), MeshPoints)
     refused(WeightsError, "gone", build_points, tmp_path, tmp_path / "gone.pt")
     for name in ("s3fd-619a316812.pth", "2DFAN4-11f355bf06.pth.tar"):
         (tmp_path / "auxiliary").mkdir(exist_ok=True)

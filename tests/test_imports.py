@@ -159,10 +159,7 @@ def test_every_import_is_declared_and_every_declaration_is_used() -> None:
     assert [name for name in providers if not providers[name] & every] == []
     assert every - set().union(*providers.values()) == NOT_IMPORTED
     more = {name: [top for top in users[name] if not providers[top] & base] for name in SOURCES if package_of(name) != "embedded"}
-    assert {name: needed for name, needed in more.items() if needed} == {
-        "preprocess.ray_runner": ["ray"],
-        "benchmarks.quality_of_speed": ["ai_edge_litert"],
-    }
+    assert {name: needed for name, needed in more.items() if needed} == {"preprocess.ray_runner": ["ray"]}
 
 
 def test_importing_does_nothing(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
-"""Lip landmarks: finders of mouth points, their distance, opening in silence."""
+"""Lips: finders of their points, by FaceMesh too; landmark distance, how they move, opening in silence."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from facenet_pytorch.models.mtcnn import ONet
 from scipy.ndimage import binary_erosion
 from torch import Tensor
 
@@ -15,21 +14,39 @@ from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, require_face
 from eval.metrics.image import FACES_AT_ONCE, RECONSTRUCTION_ALONE
 from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
 from latentsync.faces.alignment import face_size, one_thread
-from latentsync.faces.detector import MIN_FOLLOW_SCORE, SHIFTS, FaceDetector, cut_square, from_squares
+from latentsync.faces.detector import FaceDetector
 from latentsync.faces.mask import to_pixels
 from latentsync.media.audio import FULL_SCALE, SILENCE, AudioSamples
-from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, lip_gaps, load_landmark_network
+from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, lip_gaps, load_landmark_network, measure
+from latentsync.third_party.face_mesh import POINTS as MESH_POINTS
+from latentsync.third_party.face_mesh import SIDE as MESH_SIDE
+from latentsync.third_party.face_mesh import FaceMesh, load_face_mesh
 from latentsync.weights import WEIGHTS
 
 LAST_POINT = FIRST_POINT + POINTS
-CORNER_POINTS = slice(3, 5)  # the mouth's corners among MTCNN's five points
+MESH_MOUTH = (  # of FaceMesh's 468 points those nearest to 48 .. 67: 5.5 % of the mouth's width on average on 12 rendered clips, 744 frames
+    *(61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91),  # outer lips, from the corner at the left edge of the picture over the upper lip
+    *(78, 80, 13, 310, 308, 318, 14, 88),  # inner lips, likewise
+)
+MESH_GAPS = ((82, 87), (13, 14), (312, 317))  # inner lips, upper and lower, about the middle
+MESH_CORNERS = (61, 291)  # of the mouth
+OUTER_LIPS = 12  # of the 20, the first
+MESH_EYES = (33, 263)  # outer corners
+MESH_ACROSS = ((33, 263), (61, 291), (234, 454))  # eyes, mouth and cheeks: left and right in the picture
+MESH_PICTURE = face_size(TEMPLATE_RESOLUTION)  # pixels: width and height of a face in the proportions of the picture
+MESH_REACH = 1.5  # side of the square that FaceMesh is given, over the larger side of the landmarks' box
+MESH_PASSES = 3
+MESH_PRESENT = 0.0  # logit of presence from which there is a face
 BORDER = 0.25  # of the crop's height: added around a face that fills its picture, so that a detector sees it whole
-FACE_CENTRE, FACE_SIDE = (0.48, 0.40), 0.84  # of the square that MTCNN is given: shares of the crop's width and height; of its height
 SAMPLES = AUDIO_SAMPLE_RATE // VIDEO_FPS  # of one frame
 LOUD = 95  # percentile of the levels of frames that a sound's level is
-SPEECH_DB, SILENCE_DB = -15.0, -30.0  # levels of frames against it: of speech from here on, of silence up to here
+SPEECH_DB, SILENCE_DB = (
+    -15.0,
+    -20.0,
+)  # levels of frames against it: of speech from here on, of silence up to here (recordings in quiet rooms: -25 in pauses)
 MARGIN = 3  # frames: lips move before a sound and after it, so silence begins and ends that much inside a pause
 FEWEST = 5  # frames of either
+FEWEST_FOR_R = 10  # frames that a correlation rests on
 _BLOCK = 1 << 12  # frames whose levels are measured together
 
 
@@ -89,36 +106,80 @@ class NetworkPoints(PointFinder):
         return torch.cat([self.network(to_pixels(part.to(device))).points.cpu() for part in faces.split(FACES_AT_ONCE)])
 
 
-class CornerPoints(PointFinder):
-    """The mouth's corners by the last of MTCNN's networks, on squares around the place where alignment has put the face."""
+class MeshPoints(PointFinder):
+    """20 points of FaceMesh's 468, at the places of points 48 to 67 of the 68."""
 
-    name = "the two corners of the mouth by MTCNN, since neither face-alignment's files nor a landmark network are here"
+    name = "20 of FaceMesh's 468 points"
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.device = torch.device(device)
-        self.network = ONet().eval().requires_grad_(False).to(self.device)
+    def __init__(self, network: FaceMesh) -> None:
+        self.network = network
 
-    @torch.no_grad()
     def locate(self, faces: Tensor) -> Tensor:
-        if not len(faces):
-            return torch.empty(0, 2, 2)
-        size = face_size(TEMPLATE_RESOLUTION)
-        side, (x, y) = round(FACE_SIDE * size[1]), FACE_CENTRE
-        places = [(round(x * size[0] + (a - 0.5) * side), round(y * size[1] + (b - 0.5) * side)) for a, b in SHIFTS]
-        squares = np.array([(*place, side) for place in places])  # n 3, around the same place in every crop
-        upright = [cv2.resize(face.numpy(), size, interpolation=cv2.INTER_AREA) for face in faces]  # in the proportions of the picture
-        crops = np.stack([cut_square(face, square) for face in upright for square in squares])  # n 48 48 3
-        inputs = (torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
+        return find_mesh(self.network, faces)[:, MESH_MOUTH, :2] / torch.tensor(MESH_PICTURE)
+
+
+@torch.no_grad()
+def find_mesh(network: FaceMesh, faces: Tensor) -> Tensor:
+    """All landmarks of aligned faces uint8 k R R 3: float32 k 468 3, pixels of the upright crop of 210 x 280; NaN where there is no face.
+
+    Each face is looked at `MESH_PASSES` times, first as a whole, then in the square around the landmarks that were found before: what is
+    found of one face does not depend on others.
+    """
+    if not len(faces):
+        return torch.empty(0, MESH_POINTS, 3)
+    device = next(network.parameters()).device
+    upright = [cv2.resize(face.numpy(), MESH_PICTURE, interpolation=cv2.INTER_AREA) for face in faces]
+    squares = np.tile(
+        np.array([[0, 0, max(MESH_PICTURE)]]) - [(max(MESH_PICTURE) - MESH_PICTURE[0]) / 2, 0, 0], (len(faces), 1)
+    )  # x y side
+    for _ in range(MESH_PASSES):
         with one_thread():
-            shifts, points, scores = (output.cpu().numpy() for output in self.network(inputs))
-        places = from_squares(np.tile(squares, (len(faces), 1)), shifts, points)[1].reshape(len(faces), len(squares), -1, 2)
-        corners = places.mean(axis=1)[:, CORNER_POINTS] / np.array(size)
-        corners[scores[:, 1].reshape(len(faces), -1).mean(axis=1) < MIN_FOLLOW_SCORE] = np.nan
-        return torch.from_numpy(corners.astype(np.float32))
+            found = [network(part.to(device)) for part in cut_for_mesh(upright, squares).split(FACES_AT_ONCE)]
+        points, presence = (torch.cat(parts).double().cpu().numpy() for parts in zip(*found, strict=True))
+        points *= squares[:, 2, None, None] / MESH_SIDE
+        points[..., :2] += squares[:, None, :2]
+        low, high = points[..., :2].min(1), points[..., :2].max(1)
+        sides = MESH_REACH * (high - low).max(1, keepdims=True)
+        squares = np.concatenate([(low + high - sides) / 2, sides], axis=1)
+    points[presence < MESH_PRESENT] = np.nan
+    return torch.from_numpy(points).float()
+
+
+def cut_for_mesh(pictures: Sequence[np.ndarray], squares: np.ndarray) -> Tensor:
+    """Squares n 3 (x and y of the upper left edge, side, in pixels) of pictures uint8 h w 3: float32 n 3 192 192 in [0, 1]."""
+    crops = []
+    for picture, (x, y, side) in zip(pictures, squares, strict=True):
+        scale = side / MESH_SIDE
+        matrix = np.array([[scale, 0, x + (scale - 1) / 2], [0, scale, y + (scale - 1) / 2]])  # pixel centres of the crop -> of the picture
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        crops.append(cv2.warpAffine(picture, matrix, (MESH_SIDE, MESH_SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE))
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
+
+
+class LipShapes(NamedTuple):
+    """Lips and turn of n heads by FaceMesh, NaN where there is no face; opening and width over the distance of the outer eye corners."""
+
+    opening: np.ndarray  # n, between the inner lips
+    width: np.ndarray  # n, between the corners of the mouth
+    yaw: (
+        np.ndarray
+    )  # n, degrees by which the head is turned to the right edge of the picture; r = 0.98, slope 0.99 to the truth of rendered heads
+
+
+def lip_shapes(mesh: Tensor) -> LipShapes:
+    """Of landmarks k 468 3 in pixels, as `find_mesh` gives them."""
+
+    def distance(one: int, other: int) -> Tensor:
+        return (mesh[:, one, :2] - mesh[:, other, :2]).norm(dim=-1)
+
+    eyes, opening = distance(*MESH_EYES), torch.stack([distance(*gap) for gap in MESH_GAPS]).mean(0)  # k
+    across = sum(mesh[:, right] - mesh[:, left] for left, right in MESH_ACROSS)  # k 3
+    yaw = torch.rad2deg(torch.atan2(across[:, 2], across[:, 0]))
+    return LipShapes(*(part.double().numpy() for part in (opening / eyes, distance(*MESH_CORNERS) / eyes, yaw)))
 
 
 def build_points(checkpoints: Path, network: Path | None = None, device: torch.device | str = "cpu") -> PointFinder:
-    """The first that is there: face-alignment's files, a landmark network's, MTCNN. Raises WeightsError where they cannot be used."""
+    """The first that is there: face-alignment's files, a landmark network's, FaceMesh. Raises WeightsError where they cannot be used."""
     boxes, landmarks = (checkpoints / WEIGHTS[name].path for name in ("s3fd", "2dfan4"))
     if boxes.is_file() and landmarks.is_file():
         from latentsync.faces.detector import FanDetector  # takes seconds to import
@@ -126,7 +187,7 @@ def build_points(checkpoints: Path, network: Path | None = None, device: torch.d
         return LandmarkPoints(FanDetector(boxes, landmarks, device))
     if network is not None:
         return NetworkPoints(load_landmark_network(network).to(device).eval())
-    return CornerPoints(device)
+    return MeshPoints(load_face_mesh(device=device))
 
 
 class Lmd(Metric):
@@ -148,6 +209,46 @@ class Lmd(Metric):
         """Distances of faces with a mouth in both, in both units: n 2."""
         distances = (self.finder.find(chunk.faces) - self.finder.find(chunk.source_faces)).norm(dim=-1).mean(-1).double()  # k
         return distances[distances.isfinite(), None].numpy() * (TEMPLATE_RESOLUTION, 1)
+
+
+class Lips(Metric):
+    """How the lips move, by a finder of the 20 points of outer and inner lips."""
+
+    name = "lips"
+    columns = (
+        Column("lips_opening_r", better="high"),
+        Column("lips_width_r", better="high"),
+        Column("lips_range"),
+        Column("lips_jitter"),
+    )
+
+    def __init__(self, finder: PointFinder) -> None:
+        self.finder = finder
+        self.protocol = (
+            f"Opening of the inner lips and distance of the mouth's corners on aligned faces, by {finder.name}. lips_opening_r and "
+            "lips_width_r: Pearson's r with those of the source along a video, of reconstructions alone; lips_range: standard deviation of "
+            "the opening; lips_jitter: its mean absolute second difference along time; both over the source's: 1 moves as far and as "
+            f"restlessly as the source. None with fewer than {FEWEST_FOR_R} frames that show a mouth in both, or where lips do not move."
+        )
+
+    def of_chunk(self, chunk: Chunk, carried: list[Any]) -> np.ndarray:
+        """Number of the frame, opening and width of the lips, those of the source, for each face: n 5; NaN where there is no mouth."""
+        both = [measure(self.finder.find(faces)) for faces in (chunk.faces, chunk.source_faces)]
+        return np.stack([chunk.numbers, *(part.double().numpy() for mouth in both for part in (mouth.gap, mouth.width))], 1)
+
+    def of_video(self, case: Case, rows: np.ndarray) -> Numbers:
+        """Raises InputError where there is no face."""
+        numbers = require_faces(rows)[:, 0].astype(int)
+        tracks = np.full((numbers.max() + 1, 4), np.nan)
+        tracks[numbers] = np.where(np.isfinite(rows).all(1, keepdims=True), rows[:, 1:], np.nan)
+        opening, width, source_opening, source_width = tracks.T
+        opening_r, jitter, alike = correlation(opening, source_opening), track_jitter(source_opening), case.kind == "reconstruction"
+        return {
+            "lips_opening_r": opening_r if alike else None,
+            "lips_width_r": correlation(width, source_width) if alike else None,
+            "lips_range": None if opening_r is None else track_range(opening) / track_range(source_opening),
+            "lips_jitter": None if opening_r is None or not jitter else track_jitter(opening) / jitter,
+        }
 
 
 class Silence(Metric):
@@ -174,6 +275,39 @@ class Silence(Metric):
         """Raises InputError where there is no sound, or no face."""
         numbers, openings = require_faces(rows).T
         return {"silence_open": opening_in_silence(numbers.astype(int), openings, frame_levels(case.audio))}
+
+
+def lip_outlines(mesh: Tensor, resolution: int) -> np.ndarray:
+    """Outlines of the outer lips, float64 k 12 2 in pixels of the aligned face, of landmarks k 468 3 as `find_mesh` gives them."""
+    return (mesh[:, MESH_MOUTH[:OUTER_LIPS], :2].double() / torch.tensor(MESH_PICTURE) * resolution - 0.5).numpy()
+
+
+def correlation(one: np.ndarray, other: np.ndarray) -> float | None:
+    """Pearson's r over the frames n that both have; None where they are fewer than `FEWEST_FOR_R`, or where one does not change."""
+    both = np.isfinite(one) & np.isfinite(other)
+    one, other = one[both], other[both]
+    if len(one) < FEWEST_FOR_R or one.std() == 0 or other.std() == 0:
+        return None
+    return float(np.corrcoef(one, other)[0, 1])
+
+
+def partial_correlation(one: np.ndarray, other: np.ndarray, known: np.ndarray) -> float | None:
+    """Pearson's r of what a linear function of `known` leaves of the two, all n; None as `correlation`."""
+    between, first, second = correlation(one, other), correlation(one, known), correlation(other, known)
+    if between is None or first is None or second is None or max(abs(first), abs(second)) > 1 - 1e-9:
+        return None
+    return (between - first * second) / float(np.sqrt((1 - first**2) * (1 - second**2)))
+
+
+def track_range(values: np.ndarray) -> float:
+    """Standard deviation over the frames n that have a value."""
+    return float(np.nanstd(values))
+
+
+def track_jitter(values: np.ndarray) -> float | None:
+    """Mean absolute second difference along time of values n; None where no three successive frames have one."""
+    seconds = np.abs(np.diff(values, n=2))
+    return float(np.nanmean(seconds)) if np.isfinite(seconds).any() else None
 
 
 def frame_levels(path: Path) -> np.ndarray:

@@ -12,16 +12,18 @@ from eval.config import MeasuresConfig
 from eval.metrics.base import Metric, SetMetric
 from eval.metrics.distribution import Fid, Fvd, load_i3d, load_inception
 from eval.metrics.image import IDENTITY, HyperIqa, Identity, Jitter, Lpips, Psnr, Ssim, load_identity
-from eval.metrics.lips import Lmd, PointFinder, Silence, build_points
+from eval.metrics.lips import Lips, Lmd, PointFinder, Silence, build_points
 from eval.metrics.seam import Seam
 from eval.metrics.sync import SYNC_WEIGHTS, load_stable_sync, load_sync_confidence
 from latentsync.errors import ConfigError, InputError
 from latentsync.losses.lpips import load_lpips
 from latentsync.pipelines.build import ROOT, resolve_device
+from latentsync.third_party.face_mesh import FACE_MESH
 from latentsync.third_party.hyperiqa import load_hyperiqa
 from latentsync.weights import CHECKPOINTS, WEIGHTS, file_sha256, weights_path
 
 LANDMARKS = ("s3fd", "2dfan4")  # face-alignment's files
+MESH_ORIGIN = "a fresh copy of the project, which it is a part of"
 NAMED_ONLY = {  # files that lie nowhere by themselves -> how they are named
     "syncnet": "measures.syncnet and measures.syncnet_config name a SyncNet of this project",
     "identity": f"measures.identity names {IDENTITY}",
@@ -50,21 +52,22 @@ class MetricSetup:
 
     def file(self, name: str) -> Path | None:
         """A file that the configuration names, or of the table of weights; None of those that have to be named and are not."""
+        if name == "face_mesh":
+            return FACE_MESH
         return getattr(self.settings, name, None) or (None if name in NAMED_ONLY else weights_path(name, self.checkpoints))
 
     def missing(self, name: str) -> str:
         """What is missing, and what to do; empty where the file is there."""
         if (path := self.file(name)) is None:
             return f"it has no file unless {NAMED_ONLY[name]}."
-        origin = NAMED_ONLY.get(name) or WEIGHTS[name].origin
+        origin = NAMED_ONLY.get(name) or (MESH_ORIGIN if name == "face_mesh" else WEIGHTS[name].origin)
         return "" if path.is_file() else f"{path} is not there: put it there, from {origin}."
 
     def names(self, name: str) -> Sequence[str]:
-        """One file, or those behind "points" (what `points` takes, none for MTCNN) and "lips" (the same, but MTCNN has no lips)."""
-        if name not in ("points", "lips"):
+        """One file, or those behind "points", the same that `points` takes."""
+        if name != "points":
             return [name]
-        found = LANDMARKS if self.has_landmarks else ("landmark_network",) if self.settings.landmark_network is not None else ()
-        return found or (LANDMARKS if name == "lips" else ())
+        return LANDMARKS if self.has_landmarks else ["landmark_network" if self.settings.landmark_network is not None else "face_mesh"]
 
     def load(self, name: str, load: Callable[..., Any]) -> Any:
         return load(self.file(name)).to(self.device)
@@ -82,7 +85,8 @@ METRICS: dict[str, tuple[Callable[[MetricSetup], Metric], Sequence[str]]] = {  #
     "psnr": (lambda setup: Psnr(), ()),
     "lpips": (lambda setup: Lpips(setup.load("vgg16", load_lpips), setup.device), ["vgg16"]),
     "lmd": (lambda setup: Lmd(setup.points), ["points"]),
-    "silence": (lambda setup: Silence(setup.points), ["lips"]),
+    "lips": (lambda setup: Lips(setup.points), ["points"]),
+    "silence": (lambda setup: Silence(setup.points), ["points"]),
     "seam": (lambda setup: Seam(setup.mask), ()),
     "jitter": (lambda setup: Jitter(), ()),
     "identity": (lambda setup: Identity(setup.load("identity", load_identity), setup.settings.identity.name, setup.device), ["identity"]),
@@ -121,9 +125,10 @@ def load_metrics(
         loaded.stand_ins.extend([metric.warning] if metric.warning else [])
         loaded.weights[name] = {path.name: file_sha256(path) for path in map(setup.file, files)}
     loaded.metrics.sort(key=lambda metric: isinstance(metric, SetMetric))
-    if {"lmd", "silence"} & loaded.weights.keys() and not setup.has_landmarks:
+    if {"lmd", "lips", "silence"} & loaded.weights.keys() and not setup.has_landmarks:
         loaded.stand_ins.append(
-            f"lmd and silence: landmarks are {setup.points.name}, not those of face-alignment (2DFAN-4) that such figures usually rest on."
+            f"lmd, lips and silence: landmarks are {setup.points.name}, not those of face-alignment (2DFAN-4) "
+            "that such figures usually rest on."
         )
     if not loaded.metrics:
         raise InputError(f"Nothing can be measured: {' '.join(loaded.missing.values())}")
