@@ -273,7 +273,7 @@ def test_the_perceptual_loss_sees_blur() -> None:
     assert float(loss(pixels, pixels)) == pytest.approx(0, abs=1e-5)
     found = loss(blurred, pixels)
     found.backward()
-    assert float(found) > 0.1 and blurred.grad.abs().max() > 0 and not loss.train().network.training
+    assert found.item() > 0.1 and blurred.grad.abs().max() > 0 and not loss.train().network.training
 
 
 def test_the_shipped_recipe_is_sound_and_reads_back(tmp_path: Path) -> None:
