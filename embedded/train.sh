@@ -35,7 +35,7 @@ keep() { # FOLDER FILE: the last checkpoint of a training under a name of its ow
 render "$singles" train 1 320
 render "$singles" train 2 384
 render "$pairs" train 3 360 --pairs
-render "$pairs" train 5 320 --pairs --placement detector # cut as inference cuts here, where no landmark network is
+render "$pairs" train 5 320 --pairs
 render "$unseen" validation 1 40
 render "$work/unseen pairs" validation 4 32 --pairs
 

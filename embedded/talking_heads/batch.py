@@ -13,7 +13,7 @@ import cv2
 import torch
 from tqdm import tqdm
 
-from embedded.talking_heads.aligned import Placement, write_aligned
+from embedded.talking_heads.aligned import write_aligned
 from embedded.talking_heads.clip import plan_of, write_pictures
 from embedded.talking_heads.speech.synthesis import speak
 from embedded.talking_heads.speech.voices import Split
@@ -32,7 +32,6 @@ class HeadCollection:
     seconds: float = 4.0
     size: int = 512  # pixels a side
     is_pair: bool = False  # each clip comes with another: same person, motion and light, other words
-    placement: Placement = "landmarks"  # of aligned faces
     is_clean: bool = False  # no rooms, noise and microphones
     crf: int = 16
 
@@ -54,7 +53,7 @@ class HeadCollection:
         """Render one number: a pure function of collection and number. Raises InputError where a synthesiser is missing."""
         plan, paths = plan_of(self.seed, index, self.split, self.seconds), self.paths(folder, index)
         if self.kind == "aligned":
-            write_aligned(paths, plan, self.seconds, self.size, self.placement)
+            write_aligned(paths, plan, self.seconds, self.size)
         else:
             write_pictures(paths, plan, self.seconds, self.size, self.is_clean, self.crf)
 
@@ -83,8 +82,6 @@ def _open_folder(collection: HeadCollection, folder: Path, indices: range) -> No
     record, about = folder / f"{collection.name}.settings.json", asdict(collection)
     if record.is_file():
         known = read_record(record)
-        if known.get("placement") == "truth":  # the old spelling
-            known["placement"] = "landmarks"
         if known != about:
             raise InputError(f"{folder} holds files of other settings ({record.name}) than {about}: give another --output_dir")
         return
