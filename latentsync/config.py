@@ -138,6 +138,7 @@ class DataConfig(TrainingDataConfig):
     resolution: int = 256  # side of the aligned face, pixels
     num_frames: int = 16  # frames in a clip
     audio_feat_length: list[int] = field(default_factory=lambda: [2, 2])  # video frames of sound before and after each frame
+    audio_feat_limit: float = 0.0  # audio features beyond it, of either sign, are cut off; 0: none is, as published
     mask: str = "mask"  # which fixed mask: "mask", "mask2", "mask3", "mask4"; or the path of a picture, white = keep
     audio_dropout: float = 0.0  # share of training clips whose audio is replaced by zeros, so that guidance has a trained other half
     counterfactual_pairs: bool = False  # pairs of clips that differ in the words alone (rendered heads): each is painted over the other
@@ -494,6 +495,7 @@ def unet_rules(config: Config) -> list[Rule]:
         ),
         Rule("data.num_frames", 1 <= data.num_frames <= MAX_FRAMES, f"between 1 and {MAX_FRAMES}"),
         Rule("data.audio_feat_length", len(around) == 2 and min(around) >= 0, "two whole numbers, 0 or more"),
+        *at_least(0, "data", data, "audio_feat_limit"),
         Rule("data.mask", data.mask in MASK_NAMES or Path(data.mask).is_absolute(), f"one of {', '.join(MASK_NAMES)}, or a picture's path"),
         *at_least(1, "model", model, "layers_per_block", "norm_num_groups", "cross_attention_dim"),
         Rule(

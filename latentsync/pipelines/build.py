@@ -240,7 +240,8 @@ def build_pipeline(
     if place.type == "cuda":
         torch.set_float32_matmul_precision("high")
     logger.info("Loading %s for %s, faces of %d pixels", files.unet, files.config, config.data.resolution)
-    audio_encoder = Audio2Feature(load_whisper_encoder(files.whisper), tuple(config.data.audio_feat_length))
+    around, limit = tuple(config.data.audio_feat_length), config.data.audio_feat_limit
+    audio_encoder = Audio2Feature(load_whisper_encoder(files.whisper), around, limit)
     if audio_encoder.width != config.model.cross_attention_dim:
         raise WeightsError(
             f"{files.whisper} gives audio tokens {audio_encoder.width} wide, but {files.config} wants {config.model.cross_attention_dim} "

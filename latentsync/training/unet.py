@@ -298,7 +298,7 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
 def load_features(config: Config, cache: Path) -> Features:
     """The audio features. Raises ConfigError where the encoder is missing or of another width than the denoiser's audio tokens."""
     path, width = whisper_weights(config), config.model.cross_attention_dim
-    features = Features(cache, path, tuple(config.data.audio_feat_length))
+    features = Features(cache, path, tuple(config.data.audio_feat_length), config.data.audio_feat_limit)
     if features.width != width:
         raise ConfigError(
             f"{path} gives audio tokens {features.width} wide and model.cross_attention_dim is {width}: name another file in "
