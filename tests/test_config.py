@@ -31,7 +31,14 @@ CHECKPOINT_OF = {version: ROOT / CHECKPOINTS / WEIGHTS[f"unet-{version}"].path f
 
 # What each of our files says beyond the defaults; a new difference between them belongs here too.
 VALIDATION = {"data.val_video_path": ROOT / "assets/demo1_video.mp4", "data.val_audio_path": ROOT / "assets/demo1_audio.wav"}
-UNREAD = {"sync_source": 0.0, "landmark_feature": 0.0, "temporal_feature": 0.0, "landmarks": 0.0}  # losses of this project alone
+# Losses of this project alone
+UNREAD = {
+    "sync_source": 0.0,
+    "landmark_feature": 0.0,
+    "temporal_feature": 0.0,
+    "landmarks": 0.0,
+    "lips": 0.0,
+}  # losses of this project alone
 STAGE2 = {
     **VALIDATION,
     "data.syncnet_config_path": ROOT / "configs/syncnet/syncnet_16_pixel_attn.yaml",
