@@ -25,7 +25,7 @@ from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 class OneFace:
     """A detector that sees one face, always in the same place: quick, and holds nothing."""
 
-    name, smoothing, long_side = "fixed", "none", None
+    name, weights, smoothing, long_side = "fixed", "", "none", None
 
     def detect(self, frame: np.ndarray) -> list[Face]:
         anchors = np.array([[175, 75], [215, 75], [195, 105]], np.float32)

@@ -28,7 +28,7 @@ ANCHORS = np.array([[80, 60], [110, 60], [95, 80]], np.float32)
 class FixedFace:
     """A detector that finds the same face everywhere, except in black pictures."""
 
-    name, smoothing, long_side = "fixed", "none", None
+    name, weights, smoothing, long_side = "fixed", "", "none", None
 
     def __init__(self) -> None:
         self.seen = 0

@@ -35,6 +35,7 @@ class SquareDetector:
 
     stride: int = 5
     name: str = "squares"
+    weights: str = ""
     smoothing: str = "none"
     long_side: int | None = None
     detections: int = 0

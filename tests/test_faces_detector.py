@@ -1,5 +1,6 @@
 """The two back ends: the offline one on a photo, the 68-point one with weights made up here."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,16 +10,13 @@ import torch
 from skimage.data import astronaut
 
 from latentsync.errors import InputError, WeightsError
-from latentsync.faces.alignment import one_thread
+from latentsync.faces.alignment import anchors_from_landmarks, one_thread
 from latentsync.faces.detector import (
     Face,
     FaceDetector,
     FaceFollower,
     MtcnnDetector,
-    anchors_from_points,
     build_detector,
-    cut_square,
-    face_square,
 )
 from latentsync.faces.plan import find_faces, plan_spans
 
@@ -26,23 +24,6 @@ from latentsync.faces.plan import find_faces, plan_spans
 @pytest.fixture(scope="module")
 def detector() -> MtcnnDetector:
     return MtcnnDetector()
-
-
-def test_anchors_of_upright_and_turned_faces():
-    points = np.array([[40, 50], [60, 50], [50, 65], [43, 75], [57, 75]], np.float32)
-    expected = np.array([[50 - 12.14, 50 - 5.94], [50 + 11.56, 50 - 6.16], [50, 50 + 14.1]])
-    assert np.allclose(anchors_from_points(points), expected, atol=1e-4)
-    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
-    assert np.allclose(anchors_from_points(points @ turn.T), expected @ turn.T, atol=1e-4)
-
-
-def test_squares_reach_beyond_the_picture():
-    picture = np.full((40, 60, 3), 200, np.uint8)
-    assert face_square(np.array([10, 0, 30, 40]), (0.0, 0.0)) == (0, 0, 40)
-    assert cut_square(picture, np.array([0, 0, 40])).min() == 200
-    half = cut_square(picture, np.array([-20, 0, 40]))
-    assert half.shape == (48, 48, 3) and half[:, :22].max() == 0 and half[:, 26:].min() == 200
-    assert cut_square(picture, np.array([500, 500, 40])).max() == 0
 
 
 def test_pictures_without_faces(detector):
@@ -66,6 +47,19 @@ def test_a_face_is_found_and_followed_through_a_moving_picture(detector):
         errors.append(np.linalg.norm(face.anchors - reference.anchors, axis=1) / np.linalg.norm(np.diff(reference.anchors[:2], axis=0)))
     assert np.mean(errors) < 0.06 and np.max(errors) < 0.15, (np.mean(errors), np.max(errors))
     assert detector.follow(np.zeros_like(frame), [face]) == [None]
+
+
+def test_landmarks_lie_where_they_should_and_go_with_the_face(detector):
+    portrait = np.ascontiguousarray(astronaut()[:300, 50:400])
+    [face] = detector.detect(portrait)
+    left_eye, right_eye, mouth = (face.landmarks[part].mean(axis=0) for part in (slice(36, 42), slice(42, 48), slice(48, 68)))
+    assert np.abs(np.stack([left_eye, right_eye, mouth]) - [[153, 101], [197, 103], [172, 145]]).max() < 4, (left_eye, right_eye, mouth)
+    assert face.mesh.shape == (468, 2) and np.allclose(face.anchors, anchors_from_landmarks(face.landmarks), atol=1e-3)
+    turned = face.turned(1, portrait.shape[1::-1]).turned(3, portrait.shape[:2]).scaled(2).scaled(0.5)
+    for name in ("box", "anchors", "landmarks", "mesh"):
+        assert np.allclose(getattr(turned, name), getattr(face, name), atol=1e-3), name
+    [again] = detector.follow(portrait, [replace(face, landmarks=None, mesh=None)])  # from its box alone
+    assert np.abs(again.landmarks - face.landmarks).max() < 3
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])

@@ -94,7 +94,7 @@ def test_a_dissolve_between_two_faces_ends_a_span():
 class CapDetector:
     """Finds white squares with a black cap, in one call a picture. Its points are right where the cap is above, and too close elsewhere."""
 
-    name, smoothing, long_side = "caps", "none", None
+    name, weights, smoothing, long_side = "caps", "", "none", None
 
     def __init__(self) -> None:
         self.detections = 0

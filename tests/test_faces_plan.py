@@ -127,7 +127,7 @@ def test_window_smoothing_renormalises_at_the_ends():
 
 def test_smoothing_of_a_plan_follows_the_detector():
     shaky = [[square_face(20 + 3 * (k % 2), 50)] for k in range(12)]
-    raw, calm = plan_of(shaky).spans[0], plan_of(shaky, smoothing="window").spans[0]
+    raw, calm = plan_of(shaky).spans[0], plan_of(shaky, smoothing="laplacian-window").spans[0]
     assert np.ptp(calm.matrices[2:-2, 0, 2]) < 0.5 * np.ptp(raw.matrices[2:-2, 0, 2])
 
 

@@ -26,6 +26,7 @@ class BrightDetector:
     """Finds bright squares, also those that an encoder has touched."""
 
     name: str = "bright"
+    weights: str = ""
     smoothing: str = "none"
     long_side: int | None = None
 

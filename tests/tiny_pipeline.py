@@ -27,7 +27,7 @@ SIZES = CASE["config"]["unet"]
 class KnownFaces:
     """A detector for pictures whose anchors are known: one face each, in order of the calls."""
 
-    name, smoothing, long_side = "known", "none", None
+    name, weights, smoothing, long_side = "known", "", "none", None
 
     def __init__(self, anchors: list) -> None:
         self.anchors = iter(anchors)

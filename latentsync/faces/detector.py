@@ -1,6 +1,7 @@
-"""Face detectors: MTCNN (weights in its package) and face-alignment (68 landmarks), and the choice between them."""
+"""Face detectors: MTCNN with FaceMesh, whose weights are at hand, and face-alignment, and the choice between them."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -14,7 +15,8 @@ from facenet_pytorch import MTCNN
 
 from latentsync.errors import InputError
 from latentsync.faces.alignment import anchors_from_landmarks, one_thread
-from latentsync.weights import load_strict, read_state_dict
+from latentsync.faces.mesh import POINTS_68, MeshFinder, mesh_box, square_around, square_in
+from latentsync.weights import file_sha256, load_strict, read_state_dict
 
 
 def shrink(picture: np.ndarray, long_side: int | None) -> np.ndarray:
@@ -27,7 +29,7 @@ def shrink(picture: np.ndarray, long_side: int | None) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-Smoothing = Literal["none", "window", "laplacian"]
+Smoothing = Literal["none", "laplacian", "laplacian-window"]
 MAX_ASPECT, MIN_ASPECT = 1.5, 0.2  # width over height of a box that can be a face
 MIN_ANCHOR_SPREAD = 1.0  # pixels: anchors closer together than this fix no transform
 MIN_BROW_DISTANCE = 0.355  # of the side of the box; 0.3 between the eyes: less where a face is far on its side, or in profile
@@ -42,9 +44,10 @@ class Face:
     box: np.ndarray  # float32 [4]: x0 y0 x1 y1
     score: float  # how sure the detector is, in [0, 1]
     anchors: np.ndarray  # float32 [3 2]: left brow, right brow, nose; left = smaller x
-    landmarks: np.ndarray | None = None  # float64 [68 2], of back ends that find them
+    landmarks: np.ndarray | None = None  # float64 [68 2], 300-W scheme
     turns: int = 0  # quarter turns anticlockwise of the picture, 0 to 3, after which the detector found it
     colours: np.ndarray | None = None  # uint8 [37 3]: coarse cells of the aligned face, to see what covers it
+    mesh: np.ndarray | None = None  # float32 [468 2], of FaceMesh
 
     @property
     def width(self) -> float:
@@ -57,15 +60,17 @@ class Face:
     def scaled(self, factor: float) -> "Face":
         """The same face in a picture `factor` times as large; pixel centres stay pixel centres."""
         shift = (factor - 1) / 2
-        landmarks = None if self.landmarks is None else self.landmarks * factor + shift
-        return replace(self, box=self.box * factor, anchors=self.anchors * factor + shift, landmarks=landmarks)
+        points = {name: array * factor + shift for name, array in self._points().items()}
+        return replace(self, box=self.box * factor, **points)
 
     def turned(self, turns: int, size: tuple[int, int]) -> "Face":
         """The same face in a picture of `size` (width, height) after quarter turns anticlockwise; `turns` of the face stays as it is."""
         edges = np.sort(turn_points(self.box.reshape(2, 2), turns, size), axis=0).reshape(4)
         inner = (size[0] - 1, size[1] - 1)  # whole numbers are pixel centres
-        landmarks = None if self.landmarks is None else turn_points(self.landmarks, turns, inner)
-        return replace(self, box=edges, anchors=turn_points(self.anchors, turns, inner), landmarks=landmarks)
+        return replace(self, box=edges, **{name: turn_points(array, turns, inner) for name, array in self._points().items()})
+
+    def _points(self) -> dict[str, np.ndarray]:
+        return {name: array for name in ("anchors", "landmarks", "mesh") if (array := getattr(self, name)) is not None}
 
     @property
     def roll(self) -> float:
@@ -82,6 +87,7 @@ class FaceDetector(Protocol):
     """A back end. It keeps no state between pictures."""
 
     name: str
+    weights: str  # a digest of those of its networks
     smoothing: Smoothing  # how its anchors want to be smoothed along time
     long_side: int | None  # pictures are shrunk to this many pixels before it sees them; None: never
 
@@ -133,94 +139,57 @@ def overlap(box: np.ndarray, other: np.ndarray) -> float:
 
 
 MIN_FACE = 20  # pixels of the shrunken picture
-MTCNN_MIN_SCORE = 0.95  # of a face that full detection reports: leaves no false box on real clips
-MIN_FOLLOW_SCORE = 0.8  # of a face found again, mean over its squares
-# From eyes and nose to brows and nose: x runs from the left eye to the right one, y is perpendicular to it and points down.
-LEFT_BROW = (-0.607, -0.297)
-RIGHT_BROW = (0.578, -0.308)
-NOSE_SHARE = 0.94  # of the way from the middle of the eyes to the tip of the nose
-# Squares in which the last network finds a face again: shift in x and y, in heights of the last box.
-SHIFTS = ((-0.06, 0.0), (0.06, 0.0), (0.0, -0.06), (0.0, 0.06))
-INPUT = 48  # pixels a side that the last network sees
+MTCNN_MIN_SCORE = 0.95  # of a box: leaves no false one on real clips
+MIN_MESH_SCORE = 0.5  # of landmarks that are new
+MIN_FOLLOW_SCORE = 0.02  # of landmarks found again: hands and microphones before a mouth lower it
 
 
 class MtcnnDetector:
-    """Three cascaded networks; 5 points a face. `follow` runs the last of them on the neighbourhood of a known face."""
+    """Boxes from MTCNN, landmarks from FaceMesh in them; `follow` runs FaceMesh alone, where a face was."""
 
     name = "mtcnn"
-    smoothing: Smoothing = "window"
+    smoothing: Smoothing = "laplacian-window"
     long_side: int | None = 640
 
-    def __init__(self, device: torch.device | str = "cpu", stride: int = 8) -> None:
+    def __init__(self, device: torch.device | str = "cpu", stride: int = 24) -> None:
         self.stride = stride
         self.device = torch.device("cpu" if torch.device(device).type == "mps" else device)  # Metal lacks the area filter it needs
-        self._networks = MTCNN(keep_all=True, min_face_size=MIN_FACE, device=self.device).eval()
+        self._boxes = MTCNN(keep_all=True, min_face_size=MIN_FACE, device=self.device).eval()
+        self._mesh = MeshFinder(self.device)
+        self.weights = self._mesh.weights
 
     def detect(self, picture: np.ndarray) -> list[Face]:
-        """All faces of a picture uint8 [h w 3] with a score over 0.95; pictures too small to hold one give none."""
+        """All faces of a picture uint8 [h w 3] of which both networks are sure; pictures too small to hold one give none."""
         if min(picture.shape[:2]) < MIN_FACE:
             return []
         with one_thread():
-            boxes, scores, points = self._networks.detect(np.ascontiguousarray(picture), landmarks=True)
+            boxes, scores, points = self._boxes.detect(np.ascontiguousarray(picture), landmarks=True)
         if boxes is None:
             return []
-        found = zip(np.asarray(boxes, np.float32), np.asarray(scores, np.float32), np.asarray(points, np.float32), strict=True)
-        return [Face(box, float(score), anchors_from_points(five)) for box, score, five in found if score > MTCNN_MIN_SCORE]
+        eyes = np.asarray(points, np.float64)[:, 1] - np.asarray(points, np.float64)[:, 0]
+        rolls = np.degrees(np.arctan2(eyes[:, 1], eyes[:, 0]))
+        sure = np.asarray(scores, np.float64) > MTCNN_MIN_SCORE
+        squares = [square_in(box, roll) for box, roll in zip(np.asarray(boxes, np.float64)[sure], rolls[sure], strict=True)]
+        return [face for face in self._find(picture, squares, passes=1) if face.score >= MIN_MESH_SCORE]
 
-    @torch.inference_mode()
     def follow(self, picture: np.ndarray, faces: list[Face]) -> list[Face | None]:
-        """Each face found again in a picture uint8 [h w 3] near its last box: the mean of a few squares, None where it is not sure."""
-        if not faces:
+        """Each face found again in a picture uint8 [h w 3] near its last landmarks, or else upright in its box; None where it is gone."""
+        known = [square_in(face.box) if face.mesh is None else square_around(face.mesh) for face in faces]
+        found = self._find(picture, known, passes=2 if any(face.mesh is None for face in faces) else 1)
+        return [face if face.score >= MIN_FOLLOW_SCORE else None for face in found]
+
+    def _find(self, picture: np.ndarray, squares: list[np.ndarray], passes: int) -> list[Face]:
+        """The face in each square; every further pass looks in the square of the landmarks of the one before."""
+        if not squares:
             return []
-        squares = np.stack([face_square(face.box, shift) for face in faces for shift in SHIFTS])  # n 3: x0, y0, side
-        patches = np.stack([cut_square(picture, square) for square in squares])  # n 48 48 3
-        inputs = (torch.from_numpy(patches).to(self.device).permute(0, 3, 1, 2).float() - 127.5) / 128
-        with one_thread():
-            edges, points, scores = (output.cpu().numpy() for output in self._networks.onet(inputs))
-        boxes, places = from_squares(squares, edges, points)
-        found: list[Face | None] = []
-        for part in np.split(np.arange(len(squares)), len(faces)):
-            score = float(scores[part, 1].mean())
-            face = Face(boxes[part].mean(axis=0), score, anchors_from_points(places[part].mean(axis=0)))
-            found.append(face if score >= MIN_FOLLOW_SCORE else None)
+        for _ in range(passes):
+            meshes, scores = self._mesh(picture, np.stack(squares))
+            squares = [square_around(mesh) for mesh in meshes]
+        found = []
+        for mesh, score in zip(meshes, scores.tolist(), strict=True):
+            landmarks = mesh[list(POINTS_68)].astype(np.float64)
+            found.append(Face(mesh_box(mesh), score, anchors_from_landmarks(landmarks), landmarks, mesh=mesh))
         return found
-
-
-def anchors_from_points(points: np.ndarray) -> np.ndarray:
-    """Left brow, right brow and nose, float32 [3 2], from left eye, right eye, nose (and mouth corners) [5 2]."""
-    left, right, nose = points[:3].astype(np.float64)
-    middle, x = (left + right) / 2, right - left
-    y = np.array([-x[1], x[0]])
-    brows = [middle + across * x + down * y for across, down in (LEFT_BROW, RIGHT_BROW)]
-    return np.stack([*brows, middle + NOSE_SHARE * (nose - middle)]).astype(np.float32)
-
-
-def face_square(box: np.ndarray, shift: tuple[float, float]) -> tuple[int, int, int]:
-    """Corner x, y and side of the square around a box, moved by one of `SHIFTS`; whole pixels."""
-    side = max(round(float(max(box[2] - box[0], box[3] - box[1]))), 2)
-    x, y = (box[0] + box[2]) / 2 + shift[0] * side, (box[1] + box[3]) / 2 + shift[1] * side
-    return round(float(x) - side / 2), round(float(y) - side / 2), side
-
-
-def cut_square(picture: np.ndarray, square: np.ndarray) -> np.ndarray:
-    """A square of the picture, black beyond its edges, as uint8 [48 48 3]."""
-    x, y, side = (int(value) for value in square)
-    height, width = picture.shape[:2]
-    left, top, right, bottom = max(-x, 0), max(-y, 0), max(x + side - width, 0), max(y + side - height, 0)
-    patch = picture[max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)]
-    if min(patch.shape[:2]) == 0:
-        return np.zeros((INPUT, INPUT, 3), np.uint8)
-    if left or top or right or bottom:
-        patch = cv2.copyMakeBorder(patch, top, bottom, left, right, cv2.BORDER_CONSTANT)
-    return cv2.resize(patch, (INPUT, INPUT), interpolation=cv2.INTER_AREA)
-
-
-def from_squares(squares: np.ndarray, edges: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [n 4] and points [n 5 2] in pixels of the picture from the network's shares of each square [n 3]."""
-    corner, side = squares[:, :2], squares[:, 2:]
-    boxes = np.concatenate([corner, corner + side], axis=1) + edges * side
-    places = np.stack([points[:, :5], points[:, 5:]], axis=-1) * side[:, None] + corner[:, None]
-    return boxes.astype(np.float32), places.astype(np.float32)
 
 
 BOX_SIDE = 640  # pixels of the long side in which boxes are detected; landmarks are found in the picture itself
@@ -260,8 +229,13 @@ class FanDetector:
 
     def __init__(self, boxes_path: Path, landmarks_path: Path, device: torch.device | str = "cpu") -> None:
         """Raises WeightsError when a file is missing or does not hold the network it is named for."""
+        self._paths = (boxes_path, landmarks_path)
         with torch.backends.cudnn.flags(enabled=True, benchmark=True):  # the library switches this on for the whole program
             self._networks: Any = LocalFaceAlignment(boxes_path, landmarks_path, str(device))
+
+    @cached_property
+    def weights(self) -> str:
+        return " ".join(map(file_sha256, self._paths))
 
     def detect(self, picture: np.ndarray) -> list[Face]:
         """All faces of a picture uint8 [h w 3]; the score, of the box times the mean peak of the heat maps, low for heads on their side."""

@@ -132,7 +132,7 @@ class PlanBuilder:
             self._note(track, others)
         for track in [] if chosen is None else people[chosen].tracks:
             self._note(track, "")
-            anchors = smooth_window(np.stack(track.anchors)) if self._smoothing == "window" else np.stack(track.anchors)  # n 3 2
+            anchors = smooth_window(np.stack(track.anchors)) if "window" in self._smoothing else np.stack(track.anchors)  # n 3 2
             matrices = AlignmentSmoother(self._resolution)(torch.from_numpy(anchors)).numpy()
             self._spans.append(Span(track.start, track.stop, self._num_shots, matrices, np.stack(track.boxes)))
             if all(colours is not None for colours in track.colours):
@@ -181,7 +181,6 @@ SEARCH_SIDE = 320  # pixels of the long side of turned pictures in a search
 SEARCH_STRIDES, MAX_SEARCH_STRIDES = 4, 32  # full detections from one search in turned pictures to the next
 SEARCH_GAP = 32  # pictures, with a detector that cannot follow
 SAME_TURN = 0.005  # of a score, by which another turn must be better
-NO_DOUBT, DOUBTFUL_ROLL, DOUBTFUL_DISTANCE = 0.99, 35.0, 0.39  # score, degrees and brow distance beyond which other turns are tried
 QUARTER_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 MAX_FOLLOWED = 8  # faces of one picture, the largest first: a crowd must not stop the work
 Sighting = tuple[list[Face], bool]  # the faces of a frame, and whether a new shot begins with it
@@ -335,12 +334,12 @@ class Views:
         return [self.unseen(face.scaled(scale), turns) for face in detector.detect(small)]
 
     def follow(self, detector: FaceFollower, faces: list[Face]) -> list[Face | None]:
-        """Each face found again in the turn it was last found in; where its points leave doubt, in the turn that fits best."""
+        """Each face found again in the turn it was last found in, or, where it is not upright in that, in the turn that fits best."""
         found: list[Face | None] = [None] * len(faces)
         for turns in sorted({face.turns for face in faces}):
             group = [i for i, face in enumerate(faces) if face.turns == turns]
             for i, face in zip(group, self._follow(detector, [faces[i] for i in group], turns), strict=True):
-                found[i] = self.settle(detector, face) if face is not None and self.leaves_doubt(face) else face
+                found[i] = face if face is None or self.is_sound(face) else self.settle(detector, face)
         return found
 
     def _follow(self, detector: FaceFollower, faces: list[Face], turns: int) -> list[Face | None]:
@@ -349,17 +348,13 @@ class Views:
 
     def settle(self, detector: FaceFollower, face: Face) -> Face | None:
         """A face found again in the turn that fits best: its points are those of an upright face and its score is the highest."""
-        others = [self._follow(detector, [face], turns)[0] for turns in range(4) if turns != face.turns]
+        bare = replace(face, landmarks=None, mesh=None)  # looked for anew, upright in each turn
+        others = [self._follow(detector, [bare], turns)[0] for turns in range(4) if turns != face.turns]
         upright = [face, *(other for other in others if other is not None)]
         upright = [one for one in upright if is_upright(self.seen(one))]
         if not upright:
             return face if self.is_sound(face) else None
         return max(upright, key=lambda one: one.score + SAME_TURN * (one.turns == face.turns))
-
-    def leaves_doubt(self, face: Face) -> bool:
-        """Whether another turn may fit better."""
-        seen = self.seen(face)
-        return face.score < NO_DOUBT or abs(seen.roll) > DOUBTFUL_ROLL or seen.brow_distance < DOUBTFUL_DISTANCE
 
     def rank(self, face: Face) -> tuple[bool, float]:
         """What is lowest for the right turn of a face."""

@@ -252,7 +252,7 @@ class Tracker:
                 free_tracks.discard(t)
                 free_faces.discard(f)
         for f in sorted(free_faces):
-            track = Track(frame, landmark_smoother=LandmarkSmoother() if self._smoothing == "laplacian" else None)
+            track = Track(frame, landmark_smoother=LandmarkSmoother() if "laplacian" in self._smoothing else None)
             track.add(frame, faces[f])
             self._live.append(track)
 

@@ -7,6 +7,7 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ logger = logging.getLogger(__name__)
 SIZE_LIMIT = 10 << 30  # bytes; beyond it what was not used for longest goes
 TEMPORARY_LIMIT = 2 << 30
 LONGEST = 30_000  # frames of a video whose faces are kept
-ARRAYS = ("box", "anchors", "landmarks", "colours")  # of a `Face`
-LAYOUT = 1  # raise it when what is kept, or how it is computed, changes
+ARRAYS = ("box", "anchors", "landmarks", "colours")  # of a `Face`, all but its mesh
+LAYOUT = 2  # raise it when what is kept, or how it is computed, changes
 FAILURES = (OSError, sqlite3.Error, diskcache.Timeout, SafetensorError)
 
 
@@ -78,7 +79,7 @@ class FaceCache:
         for sighting in find():
             yield sighting
             if fresh is not None:
-                fresh.append(sighting)
+                fresh.append(([replace(face, mesh=None) for face in sighting[0]], sighting[1]))  # it is large, and no plan needs it
                 fresh = fresh if len(fresh) <= LONGEST else None
         if fresh and is_sound():
             self.put(key, {**pack_sightings(fresh), "is_complete": torch.tensor(length is None or len(fresh) < length)})

@@ -314,7 +314,7 @@ class LipsyncPipeline(DiffusionPipeline):
 
         if self.face_cache is None:
             return find()
-        key = digest("faces", file_sha256(reader.path), str(reader.fps), self.face_detector.name)
+        key = digest("faces", file_sha256(reader.path), str(reader.fps), self.face_detector.name, self.face_detector.weights)
         return self.face_cache.sightings(key, length, find, lambda: not reader.met_errors and reader.problem is None)
 
     @contextmanager

@@ -21,7 +21,7 @@ _HINT = "make it anew with `python -m embedded.convert_face_mesh`"
 
 
 class MeshBlock(nn.Module):
-    """A depthwise and a pointwise convolution beside a skip, pooled and given empty channels where they change size."""
+    """A depthwise and a pointwise convolution beside a skip, which is pooled where they halve the sides, for the first channels."""
 
     def __init__(self, channels: int, width: int, stride: int = 1) -> None:
         super().__init__()
@@ -30,12 +30,10 @@ class MeshBlock(nn.Module):
         self.act = nn.PReLU(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        skip, inner = x, x
-        if self.depthwise.stride[0] == 2:
-            skip, inner = F.max_pool2d(x, 2), pad_end(x)
-        if (extra := self.pointwise.out_channels - x.shape[1]) > 0:
-            skip = F.pad(skip, (0, 0, 0, 0, 0, extra))
-        return self.act(skip + self.pointwise(self.depthwise(inner)))
+        skip, inner = (x, x) if self.depthwise.stride[0] == 1 else (F.max_pool2d(x, 2), pad_end(x))
+        x = self.pointwise(self.depthwise(inner))
+        x[:, : skip.shape[1]] += skip
+        return self.act(x)
 
 
 class Stem(nn.Conv2d):
