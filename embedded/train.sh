@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# Makes the model in assets/embedded: renders people, trains seven small networks on them, evaluates, packs.
-#   embedded/train.sh [WORK_DIR]      (default outputs/embedded)
-# Run the same command again to resume, also within a step. It takes about a day on two CPU cores; on a GPU each training takes minutes,
-# but rendering runs on the CPU. Each command below has a --help.
+# Makes the model in assets/embedded: renders people, cuts recorded ones, trains six small networks on both, evaluates, packs.
+#   embedded/train.sh PEOPLE_DIR [WORK_DIR]      (default outputs/embedded)
+# PEOPLE_DIR holds recorded people, a folder a person, as the GRID corpus does (s1, s2, ...). Run the same command again to resume, also within
+# a step. It takes about a day on two CPU cores; on a GPU each training takes minutes, but rendering runs on the CPU. Each command has a --help.
 set -euo pipefail
-case "${1:-}" in -*)
+case "${1:--h}" in -*)
     sed -n "2,5p" "${BASH_SOURCE[0]}" | cut -c3-
     exit
     ;;
 esac
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
-work="$(realpath -m -- "${1:-$here/outputs/embedded}")"
+people="$(realpath -- "$1")" work="$(realpath -m -- "${2:-$here/outputs/embedded}")"
+held_out=" s20 s22 s25 s27 s32 s33 s34 " # people that nothing is trained on
 export LATENTSYNC_DOWNLOAD=0
 bash "$here/setup_env.sh" --with-speech >/dev/null
 source "$here/setup_env.sh"
 export PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
-configs="$here/embedded/configs" singles="$work/singles" pairs="$work/pairs" unseen="$work/unseen"
+configs="$here/embedded/configs" recorded="$work/recorded" singles="$work/singles" pairs="$work/pairs" unseen="$work/unseen"
 
 say() { echo "embedded/train.sh: $*" >&2; }
 
@@ -32,18 +33,28 @@ keep() { # FOLDER FILE: the last checkpoint of a training under a name of its ow
     cp -- "$(newest "$1")" "$2.part" && mv -- "$2.part" "$2"
 }
 
+link_people() { # the clips of recorded people into "$recorded": train and validation
+    local clip name
+    while read -r clip; do
+        name="${clip#"$work/people/affine_transformed/"}"
+        case "$held_out" in *" ${name%%/*} "*) name="validation/$name" ;; *) name="train/plain/$name" ;; esac
+        mkdir -p "$(dirname -- "$recorded/$name")"
+        ln -sf -- "$clip" "$recorded/$name"
+    done < <(find "$work/people/affine_transformed" -name '*.mp4')
+}
+
+say "cutting recorded people"
+"$here/data_processing_pipeline.sh" --input_dir "$people" --output_dir "$work/people" --min_seconds 2.5 --max_seconds 6 --resolution 128 \
+    --skip high_resolution,av_sync,visual_quality
+link_people
+python -m embedded.augment --clips "$recorded/train/plain" --output_dir "$recorded/train/varied"
+
 render "$singles" train 1 320
 render "$singles" train 2 384
 render "$pairs" train 3 360 --pairs
-render "$pairs" train 5 320 --pairs --placement detector # cut as inference cuts here, where no landmark network is
+render "$pairs" train 5 320 --pairs
 render "$unseen" validation 1 40
 render "$work/unseen pairs" validation 4 32 --pairs
-
-say "audio encoder"
-python -m embedded.talking_heads speech --output_dir "$work/speech/train" --number 1200 --seed 1
-python -m embedded.talking_heads speech --output_dir "$work/speech/unseen" --number 64 --split validation
-python -m embedded.audio_encoder data.train_data_dir="$work/speech/train" data.val_data_dir="$work/speech/unseen" data.train_output_dir="$work/audio_encoder"
-keep "$work/audio_encoder" "$work/audio_encoder.pt"
 
 say "autoencoder: everything alike first, then pixels of the mouth count five times"
 python -m embedded.autoencoder data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/autoencoder"
@@ -69,7 +80,7 @@ for seed in 1 2; do # first mouth channels from both encoders, then synchronisat
 done
 
 say "denoiser, first stage"
-shared=(data.train_data_dir="$pairs" data.val_data_dir="$work/unseen pairs" data.cache_dir="$work/cache" weights.vae="$work/vae" weights.whisper="$work/audio_encoder.pt")
+shared=(data.train_data_dir="$pairs" data.val_data_dir="$work/unseen pairs" data.cache_dir="$work/cache" weights.vae="$work/vae")
 "$here/train_unet.sh" --unet_config_path "$configs/unet_stage1.yaml" "${shared[@]}" data.train_output_dir="$work/unet_stage1"
 keep "$work/unet_stage1" "$work/unet_stage1.pt"
 say "denoiser, second stage"
@@ -78,7 +89,7 @@ say "denoiser, second stage"
 keep "$work/unet" "$work/unet.pt"
 
 say "packing"
-python -m embedded.pack --unet "$work/unet.pt" --unet_config "$configs/unet.yaml" --vae "$work/vae" --audio_encoder "$work/audio_encoder.pt" \
+python -m embedded.pack --unet "$work/unet.pt" --unet_config "$configs/unet.yaml" --vae "$work/vae" \
     --syncnet "$work/syncnet_1.pt" --syncnet_config "$configs/syncnet.yaml"
 
 say "measuring"

@@ -138,6 +138,7 @@ class DataConfig(TrainingDataConfig):
     resolution: int = 256  # side of the aligned face, pixels
     num_frames: int = 16  # frames in a clip
     audio_feat_length: list[int] = field(default_factory=lambda: [2, 2])  # video frames of sound before and after each frame
+    audio_feat_limit: float = 0.0  # audio features beyond it, of either sign, are cut off; 0: none is, as published
     mask: str = "mask"  # which fixed mask: "mask", "mask2", "mask3", "mask4"; or the path of a picture, white = keep
     audio_dropout: float = 0.0  # share of training clips whose audio is replaced by zeros, so that guidance has a trained other half
     counterfactual_pairs: bool = False  # pairs of clips that differ in the words alone (rendered heads): each is painted over the other
@@ -158,6 +159,7 @@ class WeightsConfig:
     vgg16: Path | None = None  # training: the network behind LPIPS
     videomae: Path | None = None  # training: the network behind TREPA
     landmark_network: Path | None = None  # training: this project's own network behind the landmark losses; None: none
+    face_mesh: Path | None = None  # training: FaceMesh, behind the loss of the lips
 
 
 @dataclass
@@ -182,7 +184,7 @@ class UNetRunConfig(RunConfig):
         default_factory=lambda: {
             "recon": 1.0,
             **dict.fromkeys(("sync", "lpips", "trepa"), 0.0),  # as published
-            **dict.fromkeys(("sync_source", "landmark_feature", "temporal_feature", "landmarks"), 0.0),  # of this project alone
+            **dict.fromkeys(("sync_source", "landmark_feature", "temporal_feature", "landmarks", "lips"), 0.0),  # of this project alone
         }
     )
     trainable_modules: list[str] = field(default_factory=list)  # parts of parameter names that are trained; empty: everything
@@ -493,6 +495,7 @@ def unet_rules(config: Config) -> list[Rule]:
         ),
         Rule("data.num_frames", 1 <= data.num_frames <= MAX_FRAMES, f"between 1 and {MAX_FRAMES}"),
         Rule("data.audio_feat_length", len(around) == 2 and min(around) >= 0, "two whole numbers, 0 or more"),
+        *at_least(0, "data", data, "audio_feat_limit"),
         Rule("data.mask", data.mask in MASK_NAMES or Path(data.mask).is_absolute(), f"one of {', '.join(MASK_NAMES)}, or a picture's path"),
         *at_least(1, "model", model, "layers_per_block", "norm_num_groups", "cross_attention_dim"),
         Rule(

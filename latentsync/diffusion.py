@@ -18,6 +18,7 @@ from latentsync.config import SAMPLERS, Sampling
 from latentsync.constants import LATENT_CHANNELS
 from latentsync.models.unet import FeatureCache
 
+FAST_BFLOAT16 = ("amx_bf16", "avx512_bf16")  # capabilities of processors that are fast at bfloat16
 Denoiser = Callable[..., Tensor]  # (b 13 f h w), timestep, audio (b f) n d, and a `FeatureCache` where one is used -> (b 4 f h w)
 
 
@@ -39,6 +40,11 @@ SCHEDULE = {  # of Stable Diffusion
     "prediction_type": "epsilon",
     "timestep_spacing": "leading",
 }
+
+
+def is_fast_at_bfloat16() -> bool:
+    """Whether this processor is: whether it has AMX or AVX512-BF16."""
+    return any(torch.cpu.get_capabilities().get(name) for name in FAST_BFLOAT16)
 
 
 def make_scheduler(sampler: str = "ddim") -> SchedulerMixin:

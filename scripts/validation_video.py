@@ -33,7 +33,7 @@ class VideoValidator:
         self.folder = output_folder(data) / "validation"
         if accelerator.is_main_process:
             encoder = load_whisper_encoder(whisper_weights(config))
-            self._encoder = Audio2Feature(encoder, tuple(data.audio_feat_length)).to(accelerator.device)
+            self._encoder = Audio2Feature(encoder, tuple(data.audio_feat_length), data.audio_feat_limit).to(accelerator.device)
             self._detector = build_detector("auto", default_weights("s3fd"), default_weights("2dfan4"), accelerator.device)
 
     def __call__(self, model: nn.Module, step: int) -> dict[str, ValidationSum]:

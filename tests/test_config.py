@@ -103,7 +103,7 @@ def test_published_file_loads_as_it_is_with_one_warning(version: str, caplog: py
     with caplog.at_level(logging.WARNING):
         published = load_config(PUBLISHED / f"{version}.yaml")
     ours = load_config(UNET / f"{OUR_FILE[version]}.yaml")
-    same = ("resolution", "num_frames", "audio_feat_length", "mask")
+    same = ("resolution", "num_frames", "audio_feat_length", "audio_feat_limit", "mask")
     assert [getattr(published.data, name) for name in same] == [getattr(ours.data, name) for name in same]
     assert published.model == ours.model
     assert len(caplog.records) == 1

@@ -80,10 +80,10 @@ def test_mels(clip, tmp_path):
     assert audio_frames(torch.zeros(80, 15)) == 4
 
 
-@pytest.mark.parametrize("feat_length", [(2, 2), (0, 1)])
-def test_features_are_those_of_inference(clip, tmp_path, feat_length):
-    features = Features(tmp_path, WHISPER, feat_length)
-    encoder = Audio2Feature(load_whisper_encoder(WHISPER), feat_length)
+@pytest.mark.parametrize(("feat_length", "limit"), [((2, 2), 0.0), ((0, 1), 0.5)])
+def test_features_are_those_of_inference(clip, tmp_path, feat_length, limit):
+    features = Features(tmp_path, WHISPER, feat_length, limit)
+    encoder = Audio2Feature(load_whisper_encoder(WHISPER), feat_length, limit)
     windows = encoder.windows(read_audio(clip))
     assert features.width == encoder.width
     for start, stop in ((0, 16), (FRAMES - 16, FRAMES), (30, 31), (70, 90)):
@@ -91,6 +91,7 @@ def test_features_are_those_of_inference(clip, tmp_path, feat_length):
         found = features.window(clip, start, stop)
         assert found.dtype == torch.float32
         assert torch.equal(found, expected.half().float())
+        assert (float(found.abs().max()) == limit) == bool(limit)
 
 
 def test_features_travel_without_their_encoder(clip, tmp_path):

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from benchmarks.write_random_checkpoint import write_checkpoint
-from embedded.audio_encoder import load_audio_encoder_config
 from embedded.autoencoder import load_autoencoder_config
+from embedded.convert_whisper import DEFAULT_OUTPUT
 from embedded.landmarks import load_landmark_config
 from embedded.pack import MOST_BYTES, SYNCNET, UNET, main
 from latentsync.config import SyncNetConfig, load_config, load_syncnet_config
@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 UNET_RECIPE = """
 data: {resolution: 64, num_frames: 4, mask: mask2}
 model: {block_out_channels: [32, 32, 32, 32], layers_per_block: 1, cross_attention_dim: 64}
+weights: {whisper: whisper/tiny.pt}
 run: {inference_steps: 7, guidance_scale: 1.0}
 """
 ENCODER = {"downsample_factors": [[2, 1], 2, 2, 2, 2, [2, 3]], "attn_blocks": [0] * 6, "block_out_channels": [32] * 6}
@@ -48,13 +49,12 @@ def test_recipes_fit_together() -> None:
     first, second = (load_config(RECIPES / f"{name}.yaml") for name in ("unet_stage1", "unet"))
     assert not first.model.use_motion_module and second.model.use_motion_module
     assert replace(first.model, use_motion_module=True, motion_module_decoder_only=True) == second.model
-    syncnet, encoder = load_syncnet_config(RECIPES / "syncnet.yaml"), load_audio_encoder_config(RECIPES / "audio_encoder.yaml")
-    latent = load_syncnet_config(RECIPES / "syncnet_latent.yaml")
+    syncnet, latent = (load_syncnet_config(RECIPES / f"{name}.yaml") for name in ("syncnet", "syncnet_latent"))
     for config in (syncnet, latent):
         check_sizes(config)
         assert config.data.num_frames == second.data.num_frames
     assert latent.data.latent_space and latent.data.resolution == second.data.resolution
-    assert encoder.model.n_audio_state == second.model.cross_attention_dim
+    assert first.weights.whisper == second.weights.whisper and first.weights.whisper.samefile(DEFAULT_OUTPUT)
     autoencoder = load_autoencoder_config(RECIPES / "autoencoder.yaml")
     assert {first.data.resolution, second.data.resolution, autoencoder.data.resolution} == {128} and 128 % syncnet.data.resolution == 0
     assert load_landmark_config(RECIPES / "landmarks.yaml").run.loss_weights["landmarks"] > 0
@@ -91,7 +91,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     config: SyncNetConfig = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SyncNetConfig), SYNCNET_RECIPE))
     torch.save({"state_dict": make_syncnet(config.model).state_dict(), "global_step": 3}, folder / "syncnet.pt")
     files = {
-        **{"unet": "latentsync_unet.pt", "unet_config": "unet.yaml", "vae": "sd-vae-ft-mse", "audio_encoder": "whisper/tiny.pt"},
+        **{"unet": "latentsync_unet.pt", "unet_config": "unet.yaml", "vae": "sd-vae-ft-mse"},
         **{"syncnet": "syncnet.pt", "syncnet_config": "syncnet.yaml"},
     }
     return [f"--{name}={folder / path}" for name, path in files.items()]
@@ -103,7 +103,7 @@ def test_packing_keeps_everything_inference_needs(parts: list[str], tmp_path: Pa
     config = load_config(folder / "config.yaml")
     assert (config.data.resolution, config.data.num_frames, config.data.mask) == (64, 4, "mask2")
     assert (config.run.inference_steps, config.run.guidance_scale) == (7, 1.0)
-    assert (config.weights.unet, config.weights.vae) == (folder / UNET, folder / "vae")
+    assert (config.weights.unet, config.weights.vae, config.weights.whisper) == (folder / UNET, folder / "vae", folder / "tiny.pt")
     weights = load_file(folder / UNET)
     assert {value.dtype for value in weights.values()} == {torch.float16}
     theirs = torch.load(Path(parts[0].partition("=")[2]), weights_only=True)["state_dict"]
@@ -113,12 +113,12 @@ def test_packing_keeps_everything_inference_needs(parts: list[str], tmp_path: Pa
 
 
 def test_a_recipe_of_another_network_is_refused(parts: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    other = tmp_path / "other.yaml"
+    other = Path(parts[1].partition("=")[2]).with_name("other.yaml")
     other.write_text(UNET_RECIPE.replace("layers_per_block: 1", "layers_per_block: 2"))
     replaced = [part if not part.startswith("--unet_config=") else f"--unet_config={other}" for part in parts]
     assert main([*replaced, f"--output_dir={tmp_path / 'embedded'}"]) == 2
     assert UNET in caplog.text and "layers" in caplog.text
-    assert not any(path.is_file() for path in tmp_path.rglob("*") if path != other), "nothing of it is left"
+    assert not any(path.is_file() for path in tmp_path.rglob("*")), "nothing of it is left"
 
 
 def test_the_shipped_model_speaks(tmp_path: Path) -> None:

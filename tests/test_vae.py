@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.write_random_checkpoint import vae_config, write_vae
 from latentsync.errors import WeightsError
-from latentsync.models.vae import PUBLISHED, LatentCodec, load_tiny_vae, load_vae
+from latentsync.models.vae import PUBLISHED, LatentCodec, SkipAutoencoderKL, load_tiny_vae, load_vae
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,22 @@ def test_a_file_without_a_configuration_has_the_published_sizes(folder, tmp_path
     alone = (folder / "diffusion_pytorch_model.safetensors").rename(tmp_path / "alone.safetensors")
     with pytest.raises(WeightsError, match=r"alone.safetensors does not fit AutoencoderKL: .* of another shape"):
         load_vae(alone)
+
+
+@torch.no_grad()
+def test_a_decoder_that_is_shown_the_picture_begins_as_the_one_that_is_not(folder):
+    plain, masked, latents = load_vae(folder), torch.rand(3, 3, 32, 32), torch.randn(3, 4, 4, 4)
+    shown = LatentCodec(SkipAutoencoderKL.from_config(json.loads((folder / "config.json").read_text())), slice_size=2).eval()
+    assert shown.vae.load_state_dict(plain.vae.state_dict(), strict=False).unexpected_keys == []
+    torch.testing.assert_close(shown.decode(latents, masked), plain.decode(latents, masked))
+    for skip in shown.vae.skips:
+        torch.nn.init.normal_(skip.weight)
+    save_file(shown.vae.state_dict(), folder / "diffusion_pytorch_model.safetensors")
+    edit_config(folder, _class_name="SkipAutoencoderKL")
+    again = load_vae(folder)
+    torch.testing.assert_close(again.decode(latents, masked), shown.decode(latents, masked))
+    assert (again.decode(latents, masked) - again.decode(latents, masked.flip(-1))).abs().max() > 0.01
+    torch.testing.assert_close(again.decode(latents), plain.decode(latents))
 
 
 def edit_config(folder, **changes):

@@ -1,4 +1,4 @@
-"""Render talking heads: `python -m embedded.talking_heads clips | aligned | speech | demo | sheet --help`."""
+"""Render talking heads: `python -m embedded.talking_heads clips | aligned | demo | sheet --help`."""
 
 import argparse
 import logging
@@ -54,20 +54,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     clips.add_argument("--crf", type=int, default=16, help="quality of the video, lower is better (default %(default)s)")
     aligned = _collection(commands, "aligned", "training clips: videos of aligned faces, with sound and labels", seconds=3.0)
     aligned.add_argument("--resolution", dest="size", type=int, default=256, help="pixels a side of a face (default %(default)s)")
-    aligned.add_argument(
-        "--placement",
-        choices=("landmarks", "detector"),
-        type=lambda name: "landmarks" if name == "truth" else name,  # the old spelling
-        default="landmarks",
-        help="faces cut by the known landmarks, or with the errors of the offline detector (default %(default)s)",
-    )
     for pictures in (clips, aligned):
         pictures.add_argument(
             "--pairs", dest="is_pair", action="store_true", help="each clip a second time (*_other.mp4): same motion and light, other words"
         )
-    speech = _collection(commands, "speech", "recordings without pictures (.wav, 16 kHz) with labels", seconds=10.0)
-    for sounding in (clips, speech):
-        sounding.add_argument("--clean_sound", dest="is_clean", action="store_true", help="no rooms, noise and microphones")
+    clips.add_argument("--clean_sound", dest="is_clean", action="store_true", help="no rooms, noise and microphones")
     demo = commands.add_parser("demo", help="the three demo inputs", description="Make the demo inputs of assets/ anew.")
     demo.add_argument("--output_dir", type=Path, default=_ASSETS, help="folder of the three pairs (default: assets); files are replaced")
     sheet = commands.add_parser(

@@ -1,12 +1,10 @@
 """Aligned training clips: a person rendered close up, faces cut as inference cuts them, in the layout of ordinary training clips.
 
-The offline detector, MTCNN, finds rendered faces 6 % larger and a little higher than their landmarks say, with a tremor. Networks trained
-only on faces cut by landmarks draw mouths bent or out of place on what inference cuts, so faces can be cut with the detector's errors.
+Faces are cut by the known landmarks, moved by as much as landmarks that FaceMesh finds err: by a little for each person, and a tremor.
 """
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -22,35 +20,31 @@ from embedded.talking_heads.speech.voices import ClipPlan
 from embedded.talking_heads.traits import draw_traits, stream
 from latentsync.faces.alignment import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks, face_size, fit_similarity, warp_faces
 
-Placement = Literal["landmarks", "detector"]
 CRF = 12  # quality of the video, x264's scale: faces of 128 pixels keep some 40 dB
-_MARGIN = {"landmarks": 0.02, "detector": 0.12}  # of the crop's height, on each side, that a picture shows beyond crops by landmarks
+_MARGIN = 0.07  # of the crop's height, on each side, that a picture shows beyond crops by landmarks
 _DENSITY = (0.85, 1.1)  # pixels of the picture per pixel of the crop: what cameras see is never sampled exactly right
 _UNIT = 1000  # pixels: height of the imagined picture in which the framing is worked out
-# MTCNN's crops beside those by landmarks, 14 people of the test split: scale, turn (degrees), shift in x and y (shares of the crop's width
-# and height, where the mouth is). Spread is that between people, a third wider, since cameras show more people than the renderer.
-_MEAN = (0.942, 0.85, -0.0134, -0.022)
-_SPREAD = (0.027, 1.3, 0.0142, 0.0117)
-_TREMOR = (0.011, 0.5, 0.0078, 0.0059)  # standard deviation along a clip
+# Crops by FaceMesh beside those by true landmarks, 14 people of the test split: scale, turn (degrees), shift in x and y (shares of the
+# crop's width and height, where the mouth is); their means differ by 0.5 % and half a degree at most.
+_SPREAD = (0.020, 0.55, 0.007, 0.010)  # standard deviation between people
+_TREMOR = (0.0046, 0.23, 0.0033, 0.0022)  # and along a clip
 _SLOWNESS = 4.0  # frames: width of the Gaussian that makes the tremor smooth
 _MOUTH = (0.5, 0.75)  # where shifts were measured, shares of the crop
 
 
-def write_aligned(paths: list[Path], plan: ClipPlan, seconds: float, resolution: int, placement: Placement) -> None:
+def write_aligned(paths: list[Path], plan: ClipPlan, seconds: float, resolution: int) -> None:
     """Render a clip of aligned faces, or with two `paths` a pair of clips with other words, cut by the same transforms.
 
     The transforms come from the first clip's landmarks and serve both, as in inference, where they come from the video at hand.
     """
     clips = spoken_clips(plan, seconds, len(paths) > 1)
-    scene = close_up(plan.identity, plan.seed, clips[0].motion, resolution, _MARGIN[placement])
+    scene = close_up(plan.identity, plan.seed, clips[0].motion, resolution, _MARGIN)
     matrices = None
     for path, clip in zip(paths, clips, strict=True):
         frames = [scene.frame(pose, index) for index, pose in enumerate(clip.poses)]
         landmarks = np.stack([frame.landmarks for frame in frames])
         if matrices is None:
-            matrices = align_known(landmarks, resolution)
-            if placement == "detector":
-                matrices = as_detected(matrices, resolution, plan.seed)
+            matrices = as_tracked(align_known(landmarks, resolution), resolution, plan.seed)
         faces = warp_faces([frame.picture for frame in frames], matrices, resolution).numpy()
         points = on_face(landmarks, matrices.numpy(), resolution) + 0.5  # 0 = outer edge of the first pixel
         aligned = [replace(frame, picture=face, landmarks=at) for frame, face, at in zip(frames, faces, points, strict=True)]
@@ -70,13 +64,13 @@ def on_face(landmarks: np.ndarray, matrices: np.ndarray, resolution: int) -> np.
     return ((crop + 0.5) * (resolution / np.array(face_size(resolution))) - 0.5).astype(np.float32)
 
 
-def as_detected(matrices: Tensor, resolution: int, seed: int) -> Tensor:
-    """Transforms of a clip (float32 n 2 3, picture -> crop) moved as the detector would have erred; a pure function of its arguments."""
+def as_tracked(matrices: Tensor, resolution: int, seed: int) -> Tensor:
+    """Transforms of a clip (float32 n 2 3, picture -> crop) moved as errors of tracked landmarks do; a pure function of its arguments."""
     rng, frames = stream(seed, "placement"), len(matrices)
     noise = gaussian_filter1d(rng.standard_normal((frames + 48, 4)), _SLOWNESS, axis=0)[24 : 24 + frames]
     noise *= np.sqrt(2 * np.sqrt(np.pi) * _SLOWNESS)  # the filter's loss of variance
-    scale, degrees, across, down = (np.array(_MEAN) + np.array(_SPREAD) * rng.standard_normal(4) + np.array(_TREMOR) * noise).T
-    turn = np.radians(degrees)
+    growth, degrees, across, down = (np.array(_SPREAD) * rng.standard_normal(4) + np.array(_TREMOR) * noise).T
+    turn, scale = np.radians(degrees), 1 + growth
     linear = scale[:, None, None] * np.stack([np.cos(turn), -np.sin(turn), np.sin(turn), np.cos(turn)], -1).reshape(-1, 2, 2)
     size = np.array(face_size(resolution))
     mouth = size * _MOUTH

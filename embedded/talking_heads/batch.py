@@ -13,8 +13,8 @@ import cv2
 import torch
 from tqdm import tqdm
 
-from embedded.talking_heads.aligned import Placement, write_aligned
-from embedded.talking_heads.clip import plan_of, write_pictures, write_recording
+from embedded.talking_heads.aligned import write_aligned
+from embedded.talking_heads.clip import plan_of, write_pictures
 from embedded.talking_heads.speech.synthesis import speak
 from embedded.talking_heads.speech.voices import Split
 from latentsync.cli import INTERRUPTED
@@ -26,13 +26,12 @@ from latentsync.media.files import read_record, write_json
 class HeadCollection:
     """What all files of a collection have in common; a number adds the rest."""
 
-    kind: Literal["clips", "aligned", "speech"]
+    kind: Literal["clips", "aligned"]
     seed: int = 1
     split: Split = "train"
     seconds: float = 4.0
-    size: int = 512  # pixels a side; of no meaning for speech
+    size: int = 512  # pixels a side
     is_pair: bool = False  # each clip comes with another: same person, motion and light, other words
-    placement: Placement = "landmarks"  # of aligned faces
     is_clean: bool = False  # no rooms, noise and microphones
     crf: int = 16
 
@@ -44,8 +43,6 @@ class HeadCollection:
     def paths(self, folder: Path, index: int) -> list[Path]:
         """The files of a number; the labels of each lie beside it and end in .json."""
         stem = f"{self.name}{'-' if self.kind == 'aligned' else '_'}{index:06d}"
-        if self.kind == "speech":
-            return [folder / f"{stem}.wav"]
         return [folder / f"{stem}.mp4", *([folder / f"{stem}_other.mp4"] if self.is_pair else [])]
 
     def is_there(self, folder: Path, index: int) -> bool:
@@ -53,14 +50,12 @@ class HeadCollection:
         return all(path.is_file() and path.with_suffix(".json").is_file() for path in self.paths(folder, index))
 
     def write(self, folder: Path, index: int) -> None:
-        """Render or record one number: a pure function of collection and number. Raises InputError where a synthesiser is missing."""
+        """Render one number: a pure function of collection and number. Raises InputError where a synthesiser is missing."""
         plan, paths = plan_of(self.seed, index, self.split, self.seconds), self.paths(folder, index)
         if self.kind == "aligned":
-            write_aligned(paths, plan, self.seconds, self.size, self.placement)
-        elif self.kind == "clips":
-            write_pictures(paths, plan, self.seconds, self.size, self.is_clean, self.crf)
+            write_aligned(paths, plan, self.seconds, self.size)
         else:
-            write_recording(paths[0], plan, self.seconds, self.is_clean)
+            write_pictures(paths, plan, self.seconds, self.size, self.is_clean, self.crf)
 
 
 def write_all(collection: HeadCollection, folder: Path, indices: range, workers: int, show_progress: bool = True) -> int:
@@ -87,8 +82,6 @@ def _open_folder(collection: HeadCollection, folder: Path, indices: range) -> No
     record, about = folder / f"{collection.name}.settings.json", asdict(collection)
     if record.is_file():
         known = read_record(record)
-        if known.get("placement") == "truth":  # the old spelling
-            known["placement"] = "landmarks"
         if known != about:
             raise InputError(f"{folder} holds files of other settings ({record.name}) than {about}: give another --output_dir")
         return

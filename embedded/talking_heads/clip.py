@@ -22,11 +22,11 @@ from embedded.talking_heads.scene import apply_effects, background, draw_effects
 from embedded.talking_heads.solids import Camera
 from embedded.talking_heads.speech import phones
 from embedded.talking_heads.speech.synthesis import Speech, augment, excerpt, loudness, speak
-from embedded.talking_heads.speech.visemes import CHANNELS, MouthStyle, draw_style, mouth_channels
+from embedded.talking_heads.speech.visemes import CHANNELS, draw_style, mouth_channels
 from embedded.talking_heads.speech.voices import ClipPlan, other_text, plan_clip
 from embedded.talking_heads.traits import draw_traits, stream
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
-from latentsync.media.files import staged, write_text
+from latentsync.media.files import write_text
 from latentsync.media.video_writer import AudioTrack, VideoWriter
 
 LABELS_VERSION = 1
@@ -108,19 +108,6 @@ def write_pictures(paths: list[Path], plan: ClipPlan, seconds: float, size: int,
     scene = RenderedScene(plan.identity, plan.seed, size, size)
     for path, clip in zip(paths, spoken_clips(plan, seconds, len(paths) > 1, is_clean), strict=True):
         clip.write(path, (scene.frame(pose, index) for index, pose in enumerate(clip.poses)), size, crf)
-
-
-def write_recording(path: Path, plan: ClipPlan, seconds: float, is_clean: bool) -> None:
-    """Speech without pictures: a .wav file and its labels, with all phones there are and the mouth in an average style."""
-    speech, frames = _speech(plan, seconds), round(seconds * VIDEO_FPS)
-    mouth = mouth_channels(speech.phones, frames, MouthStyle(), loudness(speech))  # of the whole speech: it moves towards what is cut off
-    spoken = excerpt(speech, 0.0, frames / VIDEO_FPS)
-    with staged(path) as temporary:
-        write_wave(temporary, spoken.samples if is_clean else augment(spoken.samples, stream(plan.seed, "acoustics")))
-    rest = mouth_channels((), 1, MouthStyle())[0]
-    known = {"channels": list(CHANNELS), "values": _rounded(mouth), "rest": _rounded(rest)}
-    plan_known = {"split": plan.split, "seed": plan.seed}
-    _write_labels(path, plan_known, spoken, frames, {"seconds": seconds}, {"symbols": list(phones.SYMBOLS), "mouth": known})
 
 
 def write_video(path: Path, frames: Iterable[RenderedFrame], size: int, samples: np.ndarray, crf: int) -> list[RenderedFrame]:

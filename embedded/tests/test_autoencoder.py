@@ -19,6 +19,7 @@ from embedded.autoencoder import (
     AutoencoderTrainee,
     AutoencoderValidator,
     PatchDiscriminator,
+    PerceptualLoss,
     PictureBatch,
     PictureDataset,
     autoencoder_sizes,
@@ -87,7 +88,7 @@ def dataset(clips: Path, varied: bool = True, **changes: object) -> PictureDatas
 def batch(pictures: torch.Tensor, position: int = 0) -> PictureBatch:
     """Pictures f h w 3 as a batch of one sample, nothing hidden."""
     ones = torch.ones(pictures.shape[:-1])[None]
-    return PictureBatch(torch.tensor([position]), torch.tensor([0]), [], pictures[None], ones, ones)
+    return PictureBatch(torch.tensor([position]), torch.tensor([0]), [], pictures[None], ones, ones, ones)
 
 
 def trainee() -> AutoencoderTrainee:
@@ -252,6 +253,27 @@ def test_the_exported_folder_decodes_alike_and_has_normalised_latents(whole: Pat
     assert train_autoencoder.main([*command, "--half"]) == 0
     assert (folder / "diffusion_pytorch_model.safetensors").stat().st_size < 0.6 * size
     torch.testing.assert_close(load_vae(folder).decode(latents), expected, rtol=0.05, atol=0.02)
+
+
+def test_the_decoder_alone_is_trained_and_shown_the_picture(recipe: Path, whole: Path) -> None:
+    start, folder = sorted((whole / "checkpoints").glob("*.pt"))[-1], recipe.parent / "decoder"
+    more = ("run.decoder_only=true", "run.latent_noise=0.1", "run.max_train_steps=2", f"ckpt.resume_ckpt_path={start}")
+    assert run(recipe, folder, *more) == 0
+    before, after = read_checkpoint(start)["state_dict"], newest_weights(folder)
+    moved = {name for name, value in after.items() if name not in before or not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in moved} == {"decoder", "post_quant_conv", "skips"}
+    command = ["--export", str(sorted((folder / "checkpoints").glob("*.pt"))[-1]), str(folder / "vae"), "--clips", str(recipe.parent)]
+    assert train_autoencoder.main([*command, "--quiet"]) == 0
+    assert load_vae(folder / "vae").is_shown_picture
+
+
+def test_the_perceptual_loss_sees_blur() -> None:
+    loss, pixels = PerceptualLoss(), torch.rand(1, 3, 64, 64)
+    blurred = torch.nn.functional.avg_pool2d(pixels, 3, stride=1, padding=1).requires_grad_()
+    assert float(loss(pixels, pixels)) == pytest.approx(0, abs=1e-5)
+    found = loss(blurred, pixels)
+    found.backward()
+    assert found.item() > 0.1 and blurred.grad.abs().max() > 0 and not loss.train().network.training
 
 
 def test_the_shipped_recipe_is_sound_and_reads_back(tmp_path: Path) -> None:

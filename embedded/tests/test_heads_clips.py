@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 
 from embedded.talking_heads import batch, clip
 from embedded.talking_heads.__main__ import DEMOS, main
-from embedded.talking_heads.aligned import as_detected
+from embedded.talking_heads.aligned import as_tracked
 from embedded.talking_heads.batch import HeadCollection, write_all
 from embedded.talking_heads.clip import RenderedScene
 from embedded.talking_heads.expression import MouthShape
@@ -113,15 +114,15 @@ def test_a_pair_of_clips_is_whole_resumes_and_keeps_its_motion(tmp_path: Path) -
 def test_aligned_clips_show_faces_where_inference_puts_them(tmp_path: Path) -> None:
     options = ("--seconds", "0.2", "--resolution", "128")
     assert run("aligned", tmp_path, *options, "--pairs") == 0
-    assert run("aligned", tmp_path, *options, "--seed", "2", "--placement", "detector") == 0
+    assert run("aligned", tmp_path, *options, "--seed", "2") == 0
     names = {"heads-s1-train-128-000000", "heads-s1-train-128-000000_other", "heads-s2-train-128-000000"}
     assert {path.stem for path in tmp_path.glob("*.mp4")} == names
-    for name, tolerance in (("heads-s1-train-128-000000", 1.5), ("heads-s2-train-128-000000", 10.0)):
+    for name in ("heads-s1-train-128-000000", "heads-s2-train-128-000000"):
         labels = labels_of(tmp_path / f"{name}.mp4")
         landmarks = np.array(labels["landmarks"])
         expected = template(128).numpy() * [128 / 105, 128 / 140]  # the crop of 105 x 140 pixels is stretched to the square face
         found = np.stack([anchors_from_landmarks(points) for points in landmarks]) - 0.5
-        assert np.abs(found - expected).max() < 12 and np.abs((found - expected).mean(1)).max() < tolerance
+        assert np.abs(found - expected).max() < 12 and np.abs((found - expected).mean(1)).max() < 5
         frames = np.stack(list(VideoReader(tmp_path / f"{name}.mp4").frames()))
         assert frames.shape == (5, 128, 128, 3) and frames.std() > 20
     one, other = (labels_of(tmp_path / f"heads-s1-train-128-000000{end}.mp4") for end in ("", "_other"))
@@ -129,30 +130,19 @@ def test_aligned_clips_show_faces_where_inference_puts_them(tmp_path: Path) -> N
     assert np.abs(eyes).max() < 0.05  # both are cut by the same transforms
 
 
-def test_the_detectors_error_has_its_measured_size() -> None:
+def test_errors_of_crops_have_their_measured_size() -> None:
     matrices = torch.tensor([[0.5, 0.0, -20.0], [0.0, 0.5, -10.0]]).repeat(40, 1, 1)
-    moved = np.stack([as_detected(matrices, 256, seed).numpy() for seed in range(60)])
+    moved = np.stack([as_tracked(matrices, 256, seed).numpy() for seed in range(60)])
     scale = np.hypot(moved[..., 0, 0], moved[..., 1, 0]) / 0.5
-    assert scale.mean() == pytest.approx(0.942, abs=0.015) and 0.015 < scale.mean(1).std() < 0.04
+    assert scale.mean() == pytest.approx(1, abs=0.01) and 0.012 < scale.mean(1).std() < 0.03
     assert np.abs(np.diff(moved, axis=1)).max() < 3
-    assert torch.equal(as_detected(matrices, 256, 3), as_detected(matrices, 256, 3))
-
-
-@pytest.mark.usefixtures("voices")
-def test_recordings_tell_phones_and_an_average_mouth(tmp_path: Path) -> None:
-    assert run("speech", tmp_path, "--seconds", "1.6", "--split", "validation") == 0
-    path = tmp_path / "clip_000000.wav"
-    labels, samples = labels_of(path), read_audio(path)
-    assert len(samples) == round(1.6 * AUDIO_SAMPLE_RATE) and np.abs(samples).max() > 0.01
-    assert np.array(labels["mouth"]["values"]).shape == (40, len(CHANNELS)) and labels["mouth"]["rest"][CHANNELS.index("closure")] == 1
-    assert labels["symbols"][0] == "sil" and labels["said"]["phones"][-1][2] == pytest.approx(1.6)
-    assert split_of_speaker("{engine}/{name}".format(**labels["said"]["voice"])) == "validation" and labels["plan"]["split"] == "validation"
+    assert torch.equal(as_tracked(matrices, 256, 3), as_tracked(matrices, 256, 3))
 
 
 @pytest.mark.usefixtures("voices")
 def test_files_of_other_settings_and_of_others_are_kept_apart(tmp_path: Path) -> None:
-    collection = HeadCollection("speech", seconds=1.0)
-    foreign = tmp_path / "clip_000000.wav"
+    collection = HeadCollection("clips", seconds=0.2, size=32)
+    foreign = tmp_path / "clip_000000.mp4"
     foreign.write_bytes(b"somebody's")
     with pytest.raises(InputError, match="not written by this command"):
         write_all(collection, tmp_path, range(1), 1, show_progress=False)
@@ -161,7 +151,7 @@ def test_files_of_other_settings_and_of_others_are_kept_apart(tmp_path: Path) ->
     assert write_all(collection, tmp_path, range(2), 1, show_progress=False) == 2
     assert write_all(collection, tmp_path, range(3), 1, show_progress=False) == 1
     with pytest.raises(InputError, match="other settings"):
-        write_all(HeadCollection("speech", seconds=2.0), tmp_path, range(1), 1, show_progress=False)
+        write_all(replace(collection, seconds=0.4), tmp_path, range(1), 1, show_progress=False)
     record = tmp_path / "clip.settings.json"
     record.write_text(record.read_text().replace('"landmarks"', '"truth"'))  # the old spelling
     assert write_all(collection, tmp_path, range(3), 1, show_progress=False) == 0
@@ -175,7 +165,7 @@ def test_files_of_other_settings_and_of_others_are_kept_apart(tmp_path: Path) ->
         ("clips", ["--size", "33"], "33 pixels"),
         ("clips", ["--crf", "60"], "--crf 60"),
         ("aligned", ["--resolution", "130"], "130 pixels"),
-        ("speech", ["--seed", "-1"], "numbers from 0"),
+        ("clips", ["--seed", "-1"], "numbers from 0"),
     ],
 )
 def test_numbers_that_make_nothing_are_refused(

@@ -20,7 +20,7 @@ from latentsync.faces.mask import masked_pixels, to_pixels
 from latentsync.media.audio import read_audio
 from latentsync.mel import COLUMNS_PER_SECOND, log_mel
 from latentsync.models.vae import LatentCodec
-from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder, whisper_sha256, window_steps
+from latentsync.whisper.audio2feature import Audio2Feature, limited, load_whisper_encoder, whisper_sha256, window_steps
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +50,10 @@ def audio_frames(mel: Tensor) -> int:
 class Features:
     """Whisper's features of clips, the windows of inference, from states kept in float16; each process loads its own encoder."""
 
-    def __init__(self, cache_dir: Path, encoder: Path, feat_length: tuple[int, int] = (2, 2)) -> None:
+    def __init__(self, cache_dir: Path, encoder: Path, feat_length: tuple[int, int] = (2, 2), limit: float = 0.0) -> None:
         """Raises WeightsError when the encoder cannot be read."""
         self.encoder_path = Path(encoder)
-        self.feat_length = (feat_length[0], feat_length[1])
+        self.feat_length, self.limit = (feat_length[0], feat_length[1]), limit
         self._cache = ClipCache(cache_dir, f"whisper-{whisper_sha256(self.encoder_path, 'check weights.whisper')[:16]}")
         self._extractor: Audio2Feature | None = None
 
@@ -68,7 +68,7 @@ class Features:
         """Windows of the video frames `start` to `stop` of a clip: float32 f n d. Raises InputError."""
         states = torch.from_numpy(self._cache.get(path, lambda: self._states(path)))  # t l d
         steps = window_steps(start, stop, self.feat_length, len(states))
-        return rearrange(states[steps].float(), "f p l d -> f (p l) d")
+        return rearrange(limited(states[steps].float(), self.limit), "f p l d -> f (p l) d")
 
     def _encoder(self) -> Audio2Feature:
         if self._extractor is None:

@@ -15,7 +15,7 @@ from facenet_pytorch import MTCNN
 
 from latentsync.errors import InputError
 from latentsync.faces.alignment import anchors_from_landmarks, one_thread
-from latentsync.faces.mesh import POINTS_68, MeshFinder, mesh_box, square_around, square_in
+from latentsync.faces.mesh import POINTS_68, MeshFinder, distance, mesh_box, square_around, square_in
 from latentsync.weights import file_sha256, load_strict, read_state_dict
 
 
@@ -140,6 +140,7 @@ def overlap(box: np.ndarray, other: np.ndarray) -> float:
 
 MIN_FACE = 20  # pixels of the shrunken picture
 MTCNN_MIN_SCORE = 0.95  # of a box: leaves no false one on real clips
+MAX_PASSES, MAX_DISTANCE = 4, 0.04  # of FaceMesh: it is drawn to the middle of what it sees; sides of the square
 MIN_MESH_SCORE = 0.5  # of landmarks that are new
 MIN_FOLLOW_SCORE = 0.02  # of landmarks found again: hands and microphones before a mouth lower it
 
@@ -170,21 +171,22 @@ class MtcnnDetector:
         rolls = np.degrees(np.arctan2(eyes[:, 1], eyes[:, 0]))
         sure = np.asarray(scores, np.float64) > MTCNN_MIN_SCORE
         squares = [square_in(box, roll) for box, roll in zip(np.asarray(boxes, np.float64)[sure], rolls[sure], strict=True)]
-        return [face for face in self._find(picture, squares, passes=1) if face.score >= MIN_MESH_SCORE]
+        return [face for face in self._find(picture, squares) if face.score >= MIN_MESH_SCORE]
 
     def follow(self, picture: np.ndarray, faces: list[Face]) -> list[Face | None]:
         """Each face found again in a picture uint8 [h w 3] near its last landmarks, or else upright in its box; None where it is gone."""
         known = [square_in(face.box) if face.mesh is None else square_around(face.mesh) for face in faces]
-        found = self._find(picture, known, passes=2 if any(face.mesh is None for face in faces) else 1)
-        return [face if face.score >= MIN_FOLLOW_SCORE else None for face in found]
+        return [face if face.score >= MIN_FOLLOW_SCORE else None for face in self._find(picture, known)]
 
-    def _find(self, picture: np.ndarray, squares: list[np.ndarray], passes: int) -> list[Face]:
-        """The face in each square; every further pass looks in the square of the landmarks of the one before."""
+    def _find(self, picture: np.ndarray, squares: list[np.ndarray]) -> list[Face]:
+        """The face in each square; where one lies beside its middle, FaceMesh looks again, in the square around its landmarks."""
         if not squares:
             return []
-        for _ in range(passes):
+        for _ in range(MAX_PASSES):
             meshes, scores = self._mesh(picture, np.stack(squares))
-            squares = [square_around(mesh) for mesh in meshes]
+            before, squares = squares, [square_around(mesh) for mesh in meshes]
+            if max(map(distance, before, squares)) <= MAX_DISTANCE:
+                break
         found = []
         for mesh, score in zip(meshes, scores.tolist(), strict=True):
             landmarks = mesh[list(POINTS_68)].astype(np.float64)

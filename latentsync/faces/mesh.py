@@ -65,6 +65,14 @@ def square_at(middle: np.ndarray, size: float, angle: float) -> np.ndarray:
     return np.concatenate([linear, ((SIDE - 1) / 2 - linear @ middle)[:, None]], axis=1)
 
 
+def distance(square: np.ndarray, other: np.ndarray) -> float:
+    """Between the middles of two squares, given as their transforms [2 3]; in sides of the first."""
+    middle = np.full(2, (SIDE - 1) / 2)
+    inverse = cv2.invertAffineTransform(other)
+    place = inverse[:, :2] @ middle + inverse[:, 2]
+    return float(np.linalg.norm(square[:, :2] @ place + square[:, 2] - middle)) / SIDE
+
+
 def rotation(angle: float) -> np.ndarray:
     """Takes what is turned clockwise by an angle (radians) back; [2 2]."""
     return np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])

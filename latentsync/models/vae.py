@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,37 @@ _ORIGINAL = "encoder.down.0.block.0.norm1.weight"  # an entry under the names of
 _HINT = "use the folder of stabilityai/sd-vae-ft-mse"
 
 
+class SkipAutoencoderKL(AutoencoderKL):
+    """An `AutoencoderKL` whose decoder is also shown the picture around the mouth, as the one of arXiv 2306.04632 is.
+
+    Features of its own encoder, of the masked picture, are added to those of the decoder at every resolution by a 1 x 1 convolution each.
+    They begin at zero, so that the weights of an `AutoencoderKL` can start it.
+    """
+
+    @wraps(AutoencoderKL.__init__)
+    def __init__(self, *arguments: Any, **sizes: Any) -> None:
+        super().__init__(*arguments, **sizes)
+        widths = self.config.block_out_channels
+        inputs = [widths[-1], *reversed(widths[:-2]), widths[0]]  # of the encoder, from the smallest map to the largest
+        self.skips = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(inputs, [widths[-1], *widths[:0:-1]], strict=True))
+        for value in self.skips.parameters():
+            nn.init.zeros_(value)
+
+    def decode_beside(self, samples: Tensor, masked: Tensor) -> Tensor:
+        """Samples of posteriors n 4 h/8 w/8, and the masked picture n 3 h w in [-1, 1] (0 in the mask) -> pixels n 3 h w."""
+        maps = [self.encoder.conv_in(masked)]
+        for block in self.encoder.down_blocks:
+            maps.append(block(maps[-1]))
+        shown = [maps[-1], *maps[-3::-1]]  # the last block has the size of the one before
+        x = self.decoder.mid_block(self.decoder.conv_in(self.post_quant_conv(samples)))
+        for block, skip, beside in zip(self.decoder.up_blocks, self.skips, shown, strict=True):
+            x = block(x + skip(beside))
+        return self.decoder.conv_out(self.decoder.conv_act(self.decoder.conv_norm_out(x)))
+
+
+AUTOENCODERS = {kind.__name__: kind for kind in (AutoencoderKL, SkipAutoencoderKL)}
+
+
 class LatentCodec(nn.Module):
     """An `AutoencoderKL` behind the project's conventions.
 
@@ -56,6 +88,11 @@ class LatentCodec(nn.Module):
         """Channels at the resolution of pixels."""
         return self.vae.config.block_out_channels[0]
 
+    @property
+    def is_shown_picture(self) -> bool:
+        """Whether `decode` uses the masked picture."""
+        return isinstance(self.vae, SkipAutoencoderKL)
+
     def encode(self, pixels: Tensor, noise: Tensor) -> Tensor:
         """Latents of pixels: a sample of the posterior, as the method was trained on, drawn with standard normal noise n 4 h/8 w/8."""
         return sample_latents(self.moments(pixels), noise).to(self.dtype)
@@ -65,10 +102,13 @@ class LatentCodec(nn.Module):
         parts = pixels.split(self.slice_size or len(pixels))
         return torch.cat([self.vae.encode(part).latent_dist.parameters for part in parts])
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents n 4 h w -> pixels n 3 8h 8w, nominally in [-1, 1] and not clamped."""
-        parts = latents.split(self.slice_size or len(latents))
-        return torch.cat([self.vae.decode(part / LATENT_SCALE + LATENT_SHIFT).sample for part in parts])
+    def decode(self, latents: Tensor, masked: Tensor | None = None) -> Tensor:
+        """Latents n 4 h w -> pixels n 3 8h 8w, nominally in [-1, 1] and not clamped; `masked`: see `SkipAutoencoderKL`, else unused."""
+        size = self.slice_size or len(latents)
+        samples = [part / LATENT_SCALE + LATENT_SHIFT for part in latents.split(size)]
+        if masked is not None and self.is_shown_picture:
+            return torch.cat([self.vae.decode_beside(*pair) for pair in zip(samples, masked.split(size), strict=True)])
+        return torch.cat([self.vae.decode(part).sample for part in samples])
 
 
 class TinyLatentCodec(LatentCodec):
@@ -88,7 +128,7 @@ class TinyLatentCodec(LatentCodec):
         mean = torch.cat([self.vae.encode(part).latents for part in parts]) / LATENT_SCALE + LATENT_SHIFT
         return torch.cat([mean, torch.full_like(mean, LEAST_LOG_VARIANCE)], dim=1)
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, masked: Tensor | None = None) -> Tensor:
         """As of `LatentCodec`."""
         parts = latents.split(self.slice_size or len(latents))
         return torch.cat([self.vae.decode(part).sample for part in parts])
@@ -149,7 +189,7 @@ def _build(config: Mapping[str, Any], config_path: Path) -> AutoencoderKL:
         raise WeightsError(f"{config_path} describes an autoencoder with other latents than Stable Diffusion 1.5's: {_HINT}.")
     try:
         with torch.device("meta"):
-            return AutoencoderKL.from_config(dict(config))
+            return AUTOENCODERS[config.get("_class_name", "AutoencoderKL")].from_config(dict(config))
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise WeightsError(f"{config_path} does not describe an AutoencoderKL ({error}): {_HINT}.") from error
 
@@ -161,6 +201,6 @@ def _read_config(config_path: Path) -> dict[str, Any]:
         raise WeightsError(f"{config_path} cannot be read ({error.strerror}): it belongs beside the autoencoder's weights.") from error
     except ValueError as error:
         raise WeightsError(f"{config_path} is not valid JSON ({error}): {_HINT}.") from error
-    if not isinstance(config, dict) or config.get("_class_name", "AutoencoderKL") != "AutoencoderKL":
+    if not isinstance(config, dict) or config.get("_class_name", "AutoencoderKL") not in AUTOENCODERS:
         raise WeightsError(f"{config_path} does not describe an AutoencoderKL: {_HINT}.")
     return config

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from latentsync.config import Config, load_config
 from latentsync.constants import UNET_IN_CHANNELS, VAE_FACTOR
+from latentsync.diffusion import is_fast_at_bfloat16
 from latentsync.errors import ConfigError, InputError, WeightsError, first_line
 from latentsync.faces.detector import build_detector
 from latentsync.faces.mask import fixed_mask
@@ -42,7 +43,6 @@ CONFIGS = {"1.6": "stage2_512.yaml", "1.5": "stage2.yaml", "1.0": "v1.0.yaml"}  
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 VAE_SLICE_PIXELS = 16 * 256 * 256  # pixels that go through the autoencoder at once: 16 faces at 256, 4 at 512
 HALF_PRECISION_SINCE = 7  # major CUDA capability from which half precision is fast
-FAST_BFLOAT16 = ("amx_bf16", "avx512_bf16")  # capabilities of processors that are fast at bfloat16
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.float16 if torch.cuda.get_device_capability(device)[0] >= HALF_PRECISION_SINCE else torch.float32
     if device.type == "cpu":
-        return torch.bfloat16 if any(torch.cpu.get_capabilities().get(name) for name in FAST_BFLOAT16) else torch.float32
+        return torch.bfloat16 if is_fast_at_bfloat16() else torch.float32
     return torch.float16
 
 
@@ -240,7 +240,8 @@ def build_pipeline(
     if place.type == "cuda":
         torch.set_float32_matmul_precision("high")
     logger.info("Loading %s for %s, faces of %d pixels", files.unet, files.config, config.data.resolution)
-    audio_encoder = Audio2Feature(load_whisper_encoder(files.whisper), tuple(config.data.audio_feat_length))
+    around, limit = tuple(config.data.audio_feat_length), config.data.audio_feat_limit
+    audio_encoder = Audio2Feature(load_whisper_encoder(files.whisper), around, limit)
     if audio_encoder.width != config.model.cross_attention_dim:
         raise WeightsError(
             f"{files.whisper} gives audio tokens {audio_encoder.width} wide, but {files.config} wants {config.model.cross_attention_dim} "

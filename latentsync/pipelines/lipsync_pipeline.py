@@ -192,7 +192,7 @@ class LipsyncPipeline(DiffusionPipeline):
                     show = lambda step: bar.set_postfix_str(f"step {step}/{options.inference_steps}")  # noqa: E731 - one line of its own
                     latents = self.denoise(noise, conditions, windows, options, show)
                 with timer("decode"):
-                    return self.decode(latents)
+                    return self.decode(latents, group)
 
             for batch in batches(stream, options.batch_clips):
                 for group in same_length(batch):
@@ -251,9 +251,13 @@ class LipsyncPipeline(DiffusionPipeline):
         start, windows = noise.to(self.unet.device).expand_as(conditions.masked), windows.to(self.unet.device)
         return denoise(self.unet, start, conditions, windows, options.sampling, dtype=self.unet.dtype, on_step=on_step)
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Latents (b, 4, f, h/8, w/8) to pixels float32 (b, f, 3, h, w)."""
-        pixels = self.vae.decode(rearrange(latents, "b c f h w -> (b f) c h w").to(self.vae.dtype))
+    def decode(self, latents: Tensor, group: Sequence[Clip] = ()) -> Tensor:
+        """Latents (b, 4, f, h/8, w/8) to pixels float32 (b, f, 3, h, w); an autoencoder that wants it is shown the masked clips."""
+        masked = None
+        if group and self.vae.is_shown_picture:
+            faces = torch.cat([clip.faces for clip in group]).to(latents.device)  # (b f) R R 3
+            masked = masked_pixels(to_pixels(faces), self.mask).to(self.vae.dtype)
+        pixels = self.vae.decode(rearrange(latents, "b c f h w -> (b f) c h w").to(self.vae.dtype), masked)
         return rearrange(pixels.float(), "(b f) c h w -> b f c h w", b=len(latents))
 
     def finite(self, generate: Callable[[Sequence[Clip]], Tensor], group: Sequence[Clip]) -> Tensor:

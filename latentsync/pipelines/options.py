@@ -18,7 +18,7 @@ MOST_STEPS = 999  # the schedule has 1000 steps and leaves the first one out
 LAST_BRANCH = 11  # of the cache: four levels with three layers each
 QUALITIES: dict[str, dict[str, Any]] = {  # preset -> settings of `Sampling`; what is not named is the model's or as published
     "draft": {"inference_steps": 3, "sampler": "dpm++"},
-    "standard": {"inference_steps": 5, "sampler": "dpm++", "guidance_start": 0.2},  # the first step without guidance
+    "standard": {"inference_steps": 4, "sampler": "dpm++", "guidance_start": 0.2},  # the first step without guidance
     "fine": {},
 }
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "1", "on"), ("false", "no", "0", "off")

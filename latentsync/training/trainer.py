@@ -29,6 +29,7 @@ import latentsync
 from latentsync.config import CkptConfig, OptimizerConfig, RunConfig, TrainingConfig, TrainingDataConfig, dump_config
 from latentsync.data.clip_index import Catalog, open_catalog
 from latentsync.data.sampling import Batch, ClipDataset, IndexSampler, fixed_batches, make_loader
+from latentsync.diffusion import is_fast_at_bfloat16
 from latentsync.errors import ConfigError, InputError, LatentSyncError, OutOfMemoryError, first_line
 from latentsync.media.files import folder_lock, write_text
 from latentsync.models.vae import LatentCodec, load_vae
@@ -473,10 +474,10 @@ def mean_over_processes(sums: Sequence[dict[str, ValidationSum] | None]) -> dict
 def make_accelerator(run: RunConfig, device: str = "auto") -> Accelerator:
     """Processes and devices as `accelerate launch` made them, or this process; "cpu" leaves a GPU unused. Raises ConfigError: precision."""
     cpu = device == "cpu"
-    cuda = torch.cuda.is_available() and not cpu
-    precision = run.mixed_precision
+    cuda, precision = torch.cuda.is_available() and not cpu, run.mixed_precision
     if precision == "auto":
-        precision = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if cuda else "no"
+        is_bfloat16 = torch.cuda.is_bf16_supported() if cuda else is_fast_at_bfloat16()
+        precision = "bf16" if is_bfloat16 else "fp16" if cuda else "no"
     if precision == "fp16" and not cuda:
         raise ConfigError("run.mixed_precision fp16 needs a CUDA device: set run.mixed_precision=auto.")
     return Accelerator(

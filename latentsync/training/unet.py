@@ -22,12 +22,14 @@ from latentsync.diffusion import Conditions, Denoiser, make_scheduler, mixed_noi
 from latentsync.errors import ConfigError
 from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, mouth_weights, to_pixels
 from latentsync.losses.landmarks import load_landmark_loss
+from latentsync.losses.lips import load_lip_loss
 from latentsync.losses.lpips import load_lpips
 from latentsync.losses.sync import SyncLoss, load_sync_loss
 from latentsync.losses.trepa import load_trepa
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.unet_weights import start_from_stable_diffusion
 from latentsync.models.vae import LatentCodec, sample_latents
+from latentsync.third_party.face_mesh import FACE_MESH
 from latentsync.training.logging import History
 from latentsync.training.trainer import (
     BatchValidator,
@@ -171,7 +173,13 @@ LOSS_NETWORKS = {
         lambda config, path, dtype: load_landmark_loss(path, config.run.vae_slice_size or None),
         lambda network, generated, batch: network(generated.pixels, to_pixels(batch.faces))._asdict(),
     ),
+    "face_mesh": LossNetwork(
+        ("lips",),
+        lambda config, path, dtype: load_lip_loss(path, config.run.vae_slice_size or None),
+        lambda network, generated, batch: {"lips": network(generated.pixels, to_pixels(batch.faces))},
+    ),
 }
+SHIPPED = {"face_mesh": FACE_MESH}  # networks whose weights come with the project
 LOSSES = (RECON, *(name for entry in LOSS_NETWORKS.values() for name in entry.losses))
 
 
@@ -290,7 +298,7 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
 def load_features(config: Config, cache: Path) -> Features:
     """The audio features. Raises ConfigError where the encoder is missing or of another width than the denoiser's audio tokens."""
     path, width = whisper_weights(config), config.model.cross_attention_dim
-    features = Features(cache, path, tuple(config.data.audio_feat_length))
+    features = Features(cache, path, tuple(config.data.audio_feat_length), config.data.audio_feat_limit)
     if features.width != width:
         raise ConfigError(
             f"{path} gives audio tokens {features.width} wide and model.cross_attention_dim is {width}: name another file in "
@@ -349,7 +357,7 @@ def load_loss_networks(config: Config, accelerator: Accelerator) -> dict[str, nn
         if entry.build is None:
             networks[name] = nn.Identity()
             continue
-        path = getattr(config.weights, name) or (default_weights(name) if name in WEIGHTS else None)
+        path = getattr(config.weights, name) or (default_weights(name) if name in WEIGHTS else SHIPPED.get(name))
         if path is None:
             raise ConfigError(f"run.loss_weights.{wanted[0]} has a weight, but weights.{name} names no file: train one first.")
         if not path.is_file():
