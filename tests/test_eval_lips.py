@@ -157,7 +157,7 @@ def test_landmarks_are_shares_of_the_face() -> None:
 
 def portrait() -> Tensor:
     """A portrait (NASA, public domain) with a smile, aligned: uint8 1 256 256 3."""
-    brows, nose = ((198, 96), (252, 100)), (226, 138)  # where they are in the picture
+    brows, nose = ((198, 96), (252, 100)), (226, 122)  # where they are in the picture
     matrix = fit_similarity(torch.tensor([[*brows, nose]], dtype=torch.float32), 256)[0]
     return warp_faces([astronaut()], matrix, 256)
 
@@ -167,10 +167,10 @@ def test_face_mesh_finds_the_mouth_of_a_portrait() -> None:
     noise = torch.randint(0, 255, face.shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     points = MeshPoints(network).find(torch.cat([face, noise]))
     assert points.shape == (2, POINTS, 2) and points[1].isnan().all()
-    seen = {0: (76, 118), 3: (127, 116), 6: (180, 118), 9: (127, 144), 14: (127, 120), 18: (127, 135)}  # looked at in the picture
+    seen = {0: (68, 135), 3: (125, 135), 6: (187, 137), 9: (125, 166), 14: (126, 140), 18: (126, 155)}  # looked at in the picture
     assert (points[0, list(seen)] * 256).numpy() == pytest.approx(np.array(list(seen.values())), abs=3)
     shapes = lip_shapes(find_mesh(network, face))
-    assert [float(part[0]) for part in shapes] == [pytest.approx(0.149, abs=0.02), pytest.approx(0.75, abs=0.03), pytest.approx(0, abs=3)]
+    assert [float(part[0]) for part in shapes] == [pytest.approx(0.12, abs=0.02), pytest.approx(0.72, abs=0.03), pytest.approx(0, abs=3)]
     assert MeshPoints(network).locate(noise[:0]).shape == (0, POINTS, 2)
 
 
