@@ -33,6 +33,10 @@ keep() { # FOLDER FILE: the last checkpoint of a training under a name of its ow
     cp -- "$(newest "$1")" "$2.part" && mv -- "$2.part" "$2"
 }
 
+list() { # FOLDER FILE: its clips, one a line
+    find "$1" -name '*.mp4' | sort >"$2.part" && mv -- "$2.part" "$2"
+}
+
 link_people() { # the clips of recorded people into "$recorded": train and validation
     local clip name
     while read -r clip; do
@@ -56,12 +60,17 @@ render "$pairs" train 5 320 --pairs
 render "$unseen" validation 1 40
 render "$work/unseen pairs" validation 4 32 --pairs
 
-say "autoencoder: everything alike first, then pixels of the mouth count five times"
+say "autoencoder: rendered people, everything alike; then pixels of the mouth count five times; then recorded people, too"
+list "$pairs" "$work/pairs.txt"
 python -m embedded.autoencoder data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/autoencoder"
 python -m embedded.autoencoder data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/autoencoder_mouths" \
     ckpt.resume_ckpt_path="$(newest "$work/autoencoder")" data.mouth_weight=5 data.general_share=0.1 \
     run.max_train_steps=4000 run.discriminator_start=2800 optimizer.lr=1.5e-3
-python -m embedded.autoencoder --export "$(newest "$work/autoencoder_mouths")" "$work/vae" --clips "$singles"
+both=(data.train_data_dir="$recorded/train" data.train_fileslist="$work/pairs.txt" data.val_data_dir="$recorded/validation" data.cache_faces=true)
+python -m embedded.autoencoder "${both[@]}" data.train_output_dir="$work/autoencoder_people" ckpt.resume_ckpt_path="$(newest "$work/autoencoder_mouths")" \
+    data.crop=96 data.num_frames=3 data.mouth_weight=4 data.general_share=0.06 run.max_train_steps=1200 run.discriminator_start=300 optimizer.lr=1e-3 \
+    run.loss_weights.perceptual=0.15 run.loss_weights.adversarial=0.03 run.loss_weights.discriminator=0.03
+python -m embedded.autoencoder --export "$(newest "$work/autoencoder_people")" "$work/vae" --clips "$recorded/train"
 
 say "landmark networks: one for training, one for evaluation"
 for seed in 1 2; do
@@ -70,7 +79,6 @@ for seed in 1 2; do
 done
 
 say "SyncNets: one for training, one for evaluation"
-find "$pairs" -name '*.mp4' | sort >"$work/pairs.txt.part" && mv -- "$work/pairs.txt.part" "$work/pairs.txt"
 for seed in 1 2; do # first mouth channels from both encoders, then synchronisation too
     shared=(--config_path "$configs/syncnet.yaml" data.train_data_dir="$singles" data.train_fileslist="$work/pairs.txt" data.val_data_dir="$unseen" run.seed="$seed")
     "$here/train_syncnet.sh" "${shared[@]}" data.train_output_dir="$work/syncnet_${seed}_mouth" run.max_train_steps=1500 optimizer.lr=1.5e-3 \
@@ -86,7 +94,12 @@ keep "$work/unet_stage1" "$work/unet_stage1.pt"
 say "denoiser, second stage"
 "$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" "${shared[@]}" data.train_output_dir="$work/unet" weights.syncnet="$work/syncnet_1.pt" \
     weights.landmark_network="$work/landmarks_1.pt" ckpt.resume_ckpt_path="$work/unet_stage1.pt"
-keep "$work/unet" "$work/unet.pt"
+keep "$work/unet" "$work/unet_rendered.pt"
+say "denoiser, third stage: recorded people, too, without loss networks"
+"$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" "${both[@]}" data.cache_dir="$work/cache" weights.vae="$work/vae" \
+    data.train_output_dir="$work/unet_people" ckpt.resume_ckpt_path="$work/unet_rendered.pt" data.num_frames=8 data.batch_size=6 data.cache_faces=false \
+    run.loss_weights.{sync,sync_source,landmark_feature,temporal_feature,landmarks}=0 optimizer.lr_warmup_steps=100
+keep "$work/unet_people" "$work/unet.pt"
 
 say "packing"
 python -m embedded.pack --unet "$work/unet.pt" --unet_config "$configs/unet.yaml" --vae "$work/vae" \

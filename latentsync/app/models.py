@@ -21,8 +21,8 @@ NOTES = {
     "1.6": "Published weights, faces of 512 pixels: the sharpest teeth and lips, and the slowest.",
     "1.5": "Published weights, faces of 256 pixels: quicker and lighter than 1.6, a little softer.",
     "1.0": "Published weights of the first version, faces of 256 pixels.",
-    EMBEDDED_KEY: "The small model that comes with the project. It has seen rendered faces only: good for trying things out and for "
-    "rendered people, rough on real ones. The published weights do much better.",
+    EMBEDDED_KEY: "The small model that comes with the project. It has seen rendered people and a few recorded ones: good for trying "
+    "things out. The published weights do much better.",
 }
 
 

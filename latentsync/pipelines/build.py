@@ -70,8 +70,8 @@ def find_config(root: Path = ROOT) -> Path:
         return root / "configs" / "unet" / CONFIGS[version]
     if (root / EMBEDDED).is_file():
         logger.info(
-            "No published checkpoint is in %s: using the small embedded model, which has seen rendered faces only. The published weights "
-            "do this better, above all on real people; `python -m scripts.download_weights` fetches them.",
+            "No published checkpoint is in %s: using the small embedded model, which has seen rendered people and a few recorded ones. The "
+            "published weights do this better; `python -m scripts.download_weights` fetches them.",
             checkpoints,
         )
         return root / EMBEDDED
