@@ -5,7 +5,7 @@ import logging
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -200,7 +200,7 @@ def draw(pairs: Pairs, content: Mapping[str, Any], path: Path) -> None:
 def measure(parsed: argparse.Namespace, temporary: Path) -> tuple[Pairs, dict[str, Any]]:
     """Load, measure pairs and offsets: the pairs, and what goes into the JSON file. Raises InputError, ConfigError, WeightsError."""
     config, network = load_syncnet(parsed.config, parsed.checkpoint)
-    data, accelerator, remarks = config.data, make_accelerator(config.run, parsed.device), []
+    data, accelerator, remarks = config.data, make_accelerator(replace(config.run, mixed_precision="no"), parsed.device), []
     trained = data.train_data_dir
     if trained is not None and parsed.data_dir is not None and parsed.data_dir.resolve().is_relative_to(trained.resolve()):
         remarks.append(f"**{parsed.data_dir} is what this SyncNet was trained on: these figures say nothing about other people.**")

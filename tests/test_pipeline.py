@@ -222,11 +222,11 @@ def test_a_run_that_is_short_of_memory_decodes_fewer_frames_at_once(speech: np.n
     pipeline, calls = reference_pipeline(), []
     decode = pipeline.vae.decode
 
-    def scarce(latents: torch.Tensor) -> torch.Tensor:
+    def scarce(latents: torch.Tensor, *more: object) -> torch.Tensor:
         calls.append(pipeline.vae.slice_size)
         if pipeline.vae.slice_size is None or pipeline.vae.slice_size > 4:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return decode(latents)
+        return decode(latents, *more)
 
     monkeypatch.setattr(pipeline.vae, "decode", scarce)
     assert np.abs(run(pipeline, speech, ONE_STEP) - one_step).max() <= 1

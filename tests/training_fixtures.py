@@ -44,7 +44,10 @@ def syncnet_recipe(folder: Path, name: str = "syncnet.yaml") -> Path:
     recipe = {
         "data": {"resolution": 64, "num_frames": FRAMES, "batch_size": 2, **write_clips(folder)},
         "model": SYNCNET,
-        "run": {"max_train_steps": 4, "validation_steps": 2, "log_steps": 1, "num_val_clips": 2, "loss_weights": {"sync": 1, "mouth": 0.5}},
+        "run": {
+            **{"max_train_steps": 4, "validation_steps": 2, "log_steps": 1, "num_val_clips": 2, "mixed_precision": "no"},
+            "loss_weights": {"sync": 1, "mouth": 0.5},
+        },
         "optimizer": {"lr": LEARNING_RATE, "lr_scheduler": "cosine"},
         "ckpt": {"save_ckpt_steps": 2, "keep_last": 2},
     }
@@ -71,6 +74,7 @@ def unet_recipe(folder: Path) -> Path:
             "videomae": "videomae.pth",
         },
         "run": {
+            "mixed_precision": "no",
             **{"max_train_steps": 1, "validation_steps": 2, "log_steps": 1, "num_val_clips": 1, "inference_steps": 1, "ema_decay": 0.5},
             "loss_weights": {"recon": 1, "sync": 0.05, "lpips": 0.1, "trepa": 10},
             "trainable_modules": ["motion_modules.", "attentions."],

@@ -47,6 +47,7 @@ RECIPE = {
     "model": {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4, "discriminator_width": 4},
     "run": {
         **{"max_train_steps": 4, "validation_steps": 2, "log_steps": 1, "num_val_clips": 3, "ema_decay": 0.5, "discriminator_start": 2},
+        "mixed_precision": "no",
         "loss_weights": WEIGHTS,
     },
     "optimizer": {"lr": 1e-3},
