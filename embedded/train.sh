@@ -70,7 +70,13 @@ both=(data.train_data_dir="$recorded/train" data.train_fileslist="$work/pairs.tx
 python -m embedded.autoencoder "${both[@]}" data.train_output_dir="$work/autoencoder_people" ckpt.resume_ckpt_path="$(newest "$work/autoencoder_mouths")" \
     data.crop=96 data.num_frames=3 data.mouth_weight=4 data.general_share=0.06 run.max_train_steps=1200 run.discriminator_start=300 optimizer.lr=1e-3 \
     run.loss_weights.perceptual=0.15 run.loss_weights.adversarial=0.03 run.loss_weights.discriminator=0.03
-python -m embedded.autoencoder --export "$(newest "$work/autoencoder_people")" "$work/vae" --clips "$recorded/train"
+python -m embedded.autoencoder --export "$(newest "$work/autoencoder_people")" "$work/vae_plain" --clips "$recorded/train"
+say "autoencoder: a decoder that is shown the picture around the mouth; the latents stay"
+python -m embedded.autoencoder "${both[@]}" data.train_output_dir="$work/decoder" ckpt.resume_ckpt_path="$work/vae_plain/diffusion_pytorch_model.safetensors" \
+    data.crop=96 data.num_frames=3 data.mouth_weight=4 data.general_share=0 data.masked_share=0 run.decoder_only=true run.latent_noise=0.03 \
+    run.max_train_steps=3000 run.discriminator_start=200 optimizer.lr=5e-4 optimizer.max_grad_norm=20 \
+    run.loss_weights.perceptual=0.6 run.loss_weights.adversarial=0.08 run.loss_weights.discriminator=0.08 run.loss_weights.kl=0
+python -m embedded.autoencoder --export "$(newest "$work/decoder")" "$work/vae" --clips "$recorded/train"
 
 say "landmark networks: one for training, one for evaluation"
 for seed in 1 2; do
@@ -97,7 +103,7 @@ say "denoiser, second stage"
 keep "$work/unet" "$work/unet_rendered.pt"
 say "denoiser, third stage: recorded people, too, without loss networks"
 "$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" "${both[@]}" data.cache_dir="$work/cache" weights.vae="$work/vae" \
-    data.train_output_dir="$work/unet_people" ckpt.resume_ckpt_path="$work/unet_rendered.pt" data.num_frames=8 data.batch_size=6 data.cache_faces=false \
+    data.train_output_dir="$work/unet_people" ckpt.resume_ckpt_path="$work/unet_rendered.pt" data.num_frames=8 data.batch_size=6 data.cache_faces=false data.shifted_share=0.75 \
     run.loss_weights.{sync,sync_source,landmark_feature,temporal_feature,landmarks}=0 optimizer.lr_warmup_steps=100
 keep "$work/unet_people" "$work/unet.pt"
 

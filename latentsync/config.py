@@ -160,7 +160,6 @@ class WeightsConfig:
     vgg16: Path | None = None  # training: the network behind LPIPS
     videomae: Path | None = None  # training: the network behind TREPA
     landmark_network: Path | None = None  # training: this project's own network behind the landmark losses; None: none
-    face_mesh: Path | None = None  # training: FaceMesh, behind the loss of the lips
 
 
 @dataclass

@@ -13,14 +13,13 @@ from torch import Tensor
 from eval.metrics.base import Case, Chunk, Column, Metric, Numbers, require_faces
 from eval.metrics.image import FACES_AT_ONCE, RECONSTRUCTION_ALONE
 from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
-from latentsync.faces.alignment import face_size, one_thread
+from latentsync.faces.alignment import face_size
 from latentsync.faces.detector import FaceDetector
 from latentsync.faces.mask import to_pixels
-from latentsync.faces.mesh import OUTER_EYES, POINTS_68, square_around, square_in
+from latentsync.faces.mesh import OUTER_EYES, POINTS_68, find_landmarks, square_around, square_in
 from latentsync.media.audio import FULL_SCALE, SILENCE, AudioSamples
 from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, lip_gaps, load_landmark_network, measure
 from latentsync.third_party.face_mesh import POINTS as MESH_POINTS
-from latentsync.third_party.face_mesh import SIDE as MESH_SIDE
 from latentsync.third_party.face_mesh import FaceMesh, load_face_mesh
 from latentsync.weights import WEIGHTS
 
@@ -123,30 +122,16 @@ def find_mesh(network: FaceMesh, faces: Tensor) -> Tensor:
     found = [torch.empty(0, MESH_POINTS, 3)]
     for part in faces.split(FACES_AT_ONCE) if len(faces) else ():
         pictures = [cv2.resize(face.numpy(), MESH_PICTURE, interpolation=cv2.INTER_AREA) for face in part]
-        points, presence = look_for_mesh(network, pictures, [square_in(MESH_BOX)] * len(part))
+        points, presence = find_landmarks(network, pictures, [square_in(MESH_BOX)] * len(part))
         middles, looks = points.mean(1, keepdims=True), [points]
         for size in MESH_SIZES:
             around = (middles + size * (points - middles))[..., :2]
-            again, presence = look_for_mesh(network, pictures, [square_around(face) for face in around])
+            again, presence = find_landmarks(network, pictures, [square_around(face) for face in around])
             looks.append(again)
         mean = np.mean(looks, axis=0)
         mean[presence < MESH_PRESENT] = np.nan
         found.append(torch.from_numpy(mean).float())
     return torch.cat(found)
-
-
-@torch.no_grad()
-def look_for_mesh(network: FaceMesh, pictures: Sequence[np.ndarray], squares: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Landmarks float64 k 468 3 in the squares (transforms 2 3) of pictures uint8 h w 3, in pixels of the picture; logits of presence k."""
-    device = next(network.parameters()).device
-    pairs = zip(pictures, squares, strict=True)
-    patches = np.stack([cv2.warpAffine(*pair, (MESH_SIDE, MESH_SIDE), borderMode=cv2.BORDER_REPLICATE) for pair in pairs])
-    with one_thread():
-        seen, presence = network(torch.from_numpy(patches).to(device).permute(0, 3, 1, 2).float() / 255)
-    points, back = seen.double().cpu().numpy(), np.stack([cv2.invertAffineTransform(square) for square in squares])
-    points[..., :2] = (points[..., :2] - 0.5) @ back[..., :2].transpose(0, 2, 1) + back[:, None, :, 2]
-    points[..., 2] *= np.sqrt(np.linalg.det(back[..., :2]))[:, None]
-    return points, presence.cpu().numpy()
 
 
 class LipShapes(NamedTuple):

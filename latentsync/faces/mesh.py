@@ -1,11 +1,13 @@
 """Landmarks of faces by FaceMesh: where in a picture it looks, how sure it is, which of its points are the 68 usual ones."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
 
 from latentsync.faces.alignment import one_thread
-from latentsync.third_party.face_mesh import FACE_MESH, SIDE, load_face_mesh
+from latentsync.third_party.face_mesh import FACE_MESH, SIDE, FaceMesh, load_face_mesh
 from latentsync.weights import file_sha256
 
 REACH = 1.5  # side of the square over the larger side of a face
@@ -32,17 +34,25 @@ class MeshFinder:
         self.weights = file_sha256(FACE_MESH)
         self._network = load_face_mesh(device=self.device).to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
     def __call__(self, picture: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The landmarks float32 [n 468 2], in pixels of the picture uint8 [h w 3], in squares [n 2 3]; a score of each in [0, 1]."""
-        patches = np.stack([cv2.warpAffine(picture, square, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE) for square in squares])
-        pictures = torch.from_numpy(patches).to(self.device).permute(0, 3, 1, 2).float() / 255  # channels last
-        with one_thread():
-            points, presence = self._network(pictures)
-        inverse = np.stack([cv2.invertAffineTransform(square) for square in squares])
-        places = points[..., :2].cpu().double().numpy() - 0.5  # 0 = edge of the first pixel; from here on its centre
-        places = places @ inverse[..., :2].transpose(0, 2, 1) + inverse[:, None, :, 2]
-        return places.astype(np.float32), torch.sigmoid(presence - MIDDLE_LOGIT).cpu().numpy()
+        points, presence = find_landmarks(self._network, [picture] * len(squares), squares)
+        return points[..., :2].astype(np.float32), torch.sigmoid(torch.from_numpy(presence) - MIDDLE_LOGIT).numpy()
+
+
+@torch.inference_mode()
+def find_landmarks(network: FaceMesh, pictures: Sequence[np.ndarray], squares: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Landmarks float64 [n 468 3] in squares [n 2 3], one of each picture uint8 [h w 3], in its pixels; logits of presence [n]."""
+    device = next(network.parameters()).device
+    pairs = zip(pictures, squares, strict=True)
+    patches = np.stack([cv2.warpAffine(*pair, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE) for pair in pairs])
+    with one_thread():
+        seen, presence = network(torch.from_numpy(patches).to(device).permute(0, 3, 1, 2).float() / 255)  # channels last
+    points, back = seen.double().cpu().numpy(), np.stack([cv2.invertAffineTransform(square) for square in squares])
+    # 0 = edge of the first pixel; from here on its centre
+    points[..., :2] = (points[..., :2] - 0.5) @ back[..., :2].transpose(0, 2, 1) + back[:, None, :, 2]
+    points[..., 2] *= np.sqrt(np.linalg.det(back[..., :2]))[:, None]
+    return points, presence.cpu().numpy()
 
 
 def square_in(box: np.ndarray, roll: float = 0.0) -> np.ndarray:

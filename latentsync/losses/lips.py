@@ -9,13 +9,13 @@ from torch.utils.checkpoint import checkpoint
 
 from latentsync.constants import TEMPLATE_RESOLUTION
 from latentsync.faces.alignment import face_size
+from latentsync.faces.mesh import OUTER_EYES
 from latentsync.third_party.face_mesh import SIDE, FaceMesh, load_face_mesh
 
 LIPS = (  # FaceMesh's contours: outer lower and upper, inner lower and upper
     *(61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185),
     *(78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191),
 )
-EYES = (33, 263)  # outer corners
 SQUARE, RAISED = 1.35, 0.03  # the square that FaceMesh is given: its side, and how far it lies above the middle, in heights of the crop
 SPREAD = 0.03  # distances of the outer corners of the eyes: about how far lips move in speech
 
@@ -35,7 +35,7 @@ class LipLoss(nn.Module):
         """Aligned faces b f 3 h w in [-1, 1] of both -> a scalar; gradients flow into `predicted` alone."""
         with torch.no_grad():
             targets = self.landmarks(real.flatten(0, 1))  # (b f) 468 2
-        found, scale = self.landmarks(predicted.flatten(0, 1)), (targets[:, EYES[0]] - targets[:, EYES[1]]).norm(dim=-1)
+        found, scale = self.landmarks(predicted.flatten(0, 1)), (targets[:, OUTER_EYES[0]] - targets[:, OUTER_EYES[1]]).norm(dim=-1)
         apart = (found[:, LIPS] - targets[:, LIPS]) / (SPREAD * scale[:, None, None])
         return apart.square().sum(-1).mean()
 

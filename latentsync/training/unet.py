@@ -154,8 +154,8 @@ class LossNetwork:
     compares_faces: bool = True  # whether the losses use `batch.faces`, the target's
 
 
-# Key of the network's file in `weights` (any other name where `build` is None) -> its losses. A new loss is an entry here and its default
-# weight in `UNetRunConfig.loss_weights` (latentsync/config.py); a network also needs a key in `WeightsConfig` there.
+# Key of the network's file in `weights` (any other name where `build` is None, or in `SHIPPED`) -> its losses. A new loss is an entry here
+# and its default weight in `UNetRunConfig.loss_weights` (latentsync/config.py); a network also needs a key in `WeightsConfig` there.
 LOSS_NETWORKS = {
     "syncnet": LossNetwork(("sync", "sync_source"), build_sync, sync_losses, compares_faces=False),
     "vgg16": LossNetwork(
@@ -358,7 +358,7 @@ def load_loss_networks(config: Config, accelerator: Accelerator) -> dict[str, nn
         if entry.build is None:
             networks[name] = nn.Identity()
             continue
-        path = getattr(config.weights, name) or (default_weights(name) if name in WEIGHTS else SHIPPED.get(name))
+        path = SHIPPED.get(name) or getattr(config.weights, name) or (default_weights(name) if name in WEIGHTS else None)
         if path is None:
             raise ConfigError(f"run.loss_weights.{wanted[0]} has a weight, but weights.{name} names no file: train one first.")
         if not path.is_file():
