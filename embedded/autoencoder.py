@@ -81,7 +81,7 @@ class AutoencoderRunConfig(RunConfig):
     loss_weights: dict[str, float] = field(
         default_factory=lambda: {
             **{"l1": 1.0, "edge": 1.0, "kl": 1e-4},
-            **dict.fromkeys(("perceptual", "adversarial", "features", "discriminator"), 0.0),
+            **dict.fromkeys(("texture", "perceptual", "adversarial", "features", "discriminator"), 0.0),
         }
     )
     discriminator_start: int = 0  # step at which the discriminator begins
@@ -392,9 +392,10 @@ class PerceptualLoss(nn.Module):
         return torch.stack([(found - target).square().sum(1).mean() for found, target in pairs]).sum()
 
 
-L1, EDGE, KL, PERCEPTUAL = "l1", "edge", "kl", "perceptual"
+L1, EDGE, TEXTURE, KL, PERCEPTUAL = "l1", "edge", "texture", "kl", "perceptual"
 ADVERSARIAL, FEATURES, DISCRIMINATOR = "adversarial", "features", "discriminator"
 EDGE_SCALES = 3  # full size, half, quarter
+TEXTURE_CELL = 8  # pixels a side of a cell whose texture is compared
 UNSHOWN = 10  # one batch in so many does not show the decoder the picture, so that it can do without
 _NETWORK = "vae."  # prefix of the published weights among the trainee's
 
@@ -441,7 +442,7 @@ class AutoencoderTrainee(nn.Module):
 
 
 class AutoencoderStep:
-    """L1, edge, KL, perceptual and, after a while, adversarial losses (as in VQGAN, arXiv 2012.09841, with a fixed weight).
+    """L1, edge, texture, KL, perceptual and, after a while, adversarial losses (as in VQGAN, arXiv 2012.09841, with a fixed weight).
 
     Losses without weight are not computed; `seed` is that of the samples of posteriors. The discriminator begins after
     `discriminator_start` samples of all processes; the weight of its losses grows to 1 over `discriminator_ramp` more.
@@ -475,6 +476,7 @@ class AutoencoderStep:
             losses = {
                 L1: lambda: (weight * (found.decoded - pixels).abs()).mean(),
                 EDGE: lambda: edge_loss(found.decoded, pixels, weight),
+                TEXTURE: lambda: texture_loss(found.decoded, pixels, weight),
                 KL: lambda: found.divergence,
                 PERCEPTUAL: lambda: perceptual,
                 ADVERSARIAL: lambda: zero if outputs is None else -share * outputs.generated[-1].mean(),
@@ -511,6 +513,20 @@ def edge_loss(ours: Tensor, theirs: Tensor, weight: Tensor | None = None) -> Ten
             apart, weight = F.avg_pool2d(apart, 2), F.avg_pool2d(weight, 2)
         total = total + (apart.diff(dim=-1).abs() * weight[..., 1:]).mean() + (apart.diff(dim=-2).abs() * weight[..., 1:, :]).mean()
     return total / EDGE_SCALES
+
+
+def texture_loss(ours: Tensor, theirs: Tensor, weight: Tensor) -> Tensor:
+    """L1 between the strengths of texture in cells of two pictures n c h w: the root mean square of the Laplacian; weight n 1 h w.
+
+    The other losses are least for a mean of what may be there, which is smooth; this one asks for as much detail as is there.
+    """
+    kernel = ours.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
+
+    def strength(pixels: Tensor) -> Tensor:
+        detail = F.conv2d(pixels.mean(1, keepdim=True), kernel)  # n 1 h-2 w-2
+        return (F.avg_pool2d(detail.square(), TEXTURE_CELL) + FAINT**2).sqrt()
+
+    return (F.avg_pool2d(weight[..., 1:-1, 1:-1], TEXTURE_CELL) * (strength(ours) - strength(theirs)).abs()).mean()
 
 
 def feature_loss(outputs: DiscriminatorOutputs) -> Tensor:

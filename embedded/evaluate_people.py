@@ -31,7 +31,7 @@ from eval.metrics.lips import (
     track_range,
 )
 from latentsync.cli import run_command
-from latentsync.constants import TEMPLATE_RESOLUTION
+from latentsync.constants import TEMPLATE_RESOLUTION, VIDEO_FPS
 from latentsync.errors import ConfigError, InputError, OutputError, WeightsError, reason_of
 from latentsync.faces.mask import LIPS, fixed_mask
 from latentsync.media.files import check_readable, staged, write_json, write_text
@@ -128,6 +128,7 @@ class PersonMeasures:
     old_r: float | None  # opening of the generated lips and of the source's
     old_control: float | None  # opening of the sound's own lips and of the source's
     old_partial: float | None  # `old_r` without what the sound's own lips explain of either
+    still_r: float | None  # opening of lips generated for the same sound over a still picture, and of the source's
     sharpness: dict[str, float]  # energy of the Laplacian over that of the source: "mouth", "lips"
     errors: dict[str, float]  # grey levels: "pasted", "kept"
     turned_errors: float  # sum over `turned` frames of the error in the pasted part
@@ -151,8 +152,11 @@ class PeopleMeter:
         numbers = np.concatenate([chunk.numbers for chunk in chunks])
         return FaceTracks(numbers, faces, source_faces, mesh if video == source else find_mesh(self.network, faces), mesh)
 
-    def measure(self, name: str, tracks: FaceTracks, own: FaceTracks) -> PersonMeasures:
-        """The generated video beside its source, and the sound's own video. Raises InputError: they have no frame with a face in common."""
+    def measure(self, name: str, tracks: FaceTracks, own: FaceTracks, still: FaceTracks) -> PersonMeasures:
+        """The generated video beside its source, the sound's own video, and what is generated over a still picture of the source.
+
+        Raises InputError: they have no frame with a face in common.
+        """
         frames = int(min(tracks.numbers.max(), own.numbers.max())) + 1
         shapes = {"source": lip_shapes(tracks.source_mesh), "generated": lip_shapes(tracks.mesh), "own": lip_shapes(own.mesh)}
         lips = {key: LipShapes(*((own if key == "own" else tracks).over_time(part, frames) for part in shapes[key])) for key in VIDEOS}
@@ -160,6 +164,7 @@ class PeopleMeter:
         if there.sum() < FEWEST_FOR_R:
             raise InputError(f"{name}: fewer than {FEWEST_FOR_R} frames show a face in all three videos: leave the pair out")
         openings = {key: np.where(there, lips[key].opening, np.nan) for key in VIDEOS}
+        still_opening = still.over_time(lip_shapes(still.mesh).opening, frames)
         outlines = np.stack([lip_outlines(part, TEMPLATE_RESOLUTION) for part in (tracks.mesh, tracks.source_mesh)], 1)  # k 2 p 2
         both, turn = np.isfinite(outlines).all((1, 2, 3)), np.abs(shapes["source"].yaw)
         errors = face_errors(tracks.faces[both], tracks.source_faces[both], outlines[both], self.keep)
@@ -180,6 +185,7 @@ class PeopleMeter:
             old_r=correlation(openings["generated"], openings["source"]),
             old_control=correlation(openings["own"], openings["source"]),
             old_partial=partial_correlation(openings["generated"], openings["source"], openings["own"]),
+            still_r=correlation(still_opening, openings["source"]),
             sharpness=sharpness_ratios(tracks.faces, tracks.source_faces),
             errors={key: float(part.mean()) for key, part in errors._asdict().items()},
             turned_errors=float(errors.pasted[turned].sum()),
@@ -188,8 +194,21 @@ class PeopleMeter:
         )
 
 
+def write_still(video: Path, path: Path) -> Path:
+    """The frame in the middle of a video, for as long as the video, losslessly. Raises InputError, OutputError."""
+    from latentsync.media.video_reader import VideoReader
+    from latentsync.media.video_writer import VideoWriter
+
+    if not path.is_file():
+        frames = list(VideoReader(video).frames())
+        with VideoWriter(path, frames[0].shape[1], frames[0].shape[0], VIDEO_FPS, lossless=True) as writer:
+            for _ in frames:
+                writer.write(frames[len(frames) // 2])
+    return path
+
+
 def measure_all(
-    pairs: Sequence["Pair"], videos: "GeneratedVideos", meter: PeopleMeter, sheets: Path
+    pairs: Sequence["Pair"], videos: "GeneratedVideos", meter: PeopleMeter, sheets: Path, stills: Path
 ) -> tuple[list[PersonMeasures], dict[str, str]]:
     """Generate, measure and draw all; which pairs could not be measured, and why. Raises InputError where none could."""
     measured, failed = [], {}
@@ -200,7 +219,9 @@ def measure_all(
             check_readable(pair.audio)
             tracks = meter.track(videos.generate(pair.name, pair.source, pair.audio), pair.source)
             own = meter.track(pair.audio, pair.audio)
-            measured.append(meter.measure(pair.name, tracks, own))
+            still = write_still(pair.source, stills / f"{pair.name}.mp4")
+            alone = videos.generate(f"{pair.name}_still", still, pair.audio)
+            measured.append(meter.measure(pair.name, tracks, own, meter.track(alone, alone)))
             write_sheet(tracks, own, sheets / f"{pair.name}.png")
         except (ConfigError, WeightsError, OutputError):
             raise  # of every pair alike
@@ -259,7 +280,9 @@ def make_rows(pairs: Sequence[PersonMeasures]) -> list[TableRow]:
 
     sharp = "sharpness: energy of the Laplacian in the mouth box (nose to chin)"
     cross = [pair for pair in pairs if pair.old_control is None or pair.old_control < 1 - 1e-6]  # of its own words none is old
-    old = [mean([getattr(pair, name) for pair in cross]) for name in ("old_r", "old_control", "old_partial")]
+    known = [pair for pair in cross if None not in (pair.old_r, pair.still_r)]
+    read = mean([pair.old_r - pair.still_r for pair in known])
+    old = [mean([getattr(pair, name) for pair in cross]) for name in ("old_r", "old_control", "old_partial", "still_r")]
     partial = mean([pair.new_partial for pair in pairs])
     low, high = TURNED
     turned = ratio([pair.turned_errors for pair in pairs], [pair.turned for pair in pairs])
@@ -270,6 +293,7 @@ def make_rows(pairs: Sequence[PersonMeasures]) -> list[TableRow]:
         TableRow("lip opening beside the sound's own lips, without what the source's lips explain, partial r", partial),
         TableRow("old words: lip opening beside the source's own lips, Pearson r", old[0], reference=old[1]),
         TableRow("... minus the pair's own control", mean([difference(pair) for pair in cross]), aim=Aim("<=", 0.03)),
+        TableRow("... minus that of lips generated for the same sound over a still picture of the source", read, reference=old[3]),
         TableRow("... without what the new words explain, partial r", old[2]),
         over_own("range of the opening (standard deviation), share of the sound's own lips", lambda part: part.range),
         over_own("jitter of the opening (second difference), share of the sound's own lips", lambda part: part.jitter),
@@ -289,7 +313,9 @@ def make_notes(settings: Mapping[str, Any], pairs: Sequence[PersonMeasures], fai
         "Lips: FaceMesh on faces aligned by the source's plan (the sound's own video: by its own). Opening: mean of the gaps 13/14, 82/87 "
         "and 312/317; width: 61/291; both over the distance 33/263 of the eyes.",
         "Control of the old words: r of the sound's own lips and the source's on the same frames, which a flawless result would show. A "
-        "result that follows no words at all shows 0, and so less than a control above 0; the partial r has no such favour.",
+        "result that follows no words at all shows 0, and so less than a control above 0; the partial r has no such favour. A result that "
+        "follows the sound's pauses alone shows more than the control, since both clips pause at their ends: lips generated for the same "
+        "sound over a still picture, which shows no old words, tell what of r is read from the video.",
         f"Seam and jaw: where the mask generates, {LIP_MARGIN} pixels of 256 or more away from the lips of source and result; its control: "
         "where the mask keeps, so what encoding alone changes.",
     ]
@@ -342,7 +368,7 @@ def run(parsed: argparse.Namespace) -> None:
     clips = FaceClips(build_detector(parsed.detector, boxes, landmarks, device), TEMPLATE_RESOLUTION)
     meter = PeopleMeter(clips, load_face_mesh(FACE_MESH, device), fixed_mask(TEMPLATE_RESOLUTION, model.config.data.mask))
     videos = model.videos(parsed.output_dir / "generated")
-    measured, failed = measure_all(pairs, videos, meter, parsed.output_dir / "sheets")
+    measured, failed = measure_all(pairs, videos, meter, parsed.output_dir / "sheets", parsed.output_dir / "stills")
     settings, rows = model.settings(), make_rows(measured)
     content = {
         "settings": settings,

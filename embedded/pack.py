@@ -78,7 +78,7 @@ def write_folder(parsed: argparse.Namespace, folder: Path) -> None:
     whisper = whisper_weights(config)
     copyfile(whisper, folder / whisper.name)
     sections = {
-        "data": selected(config.data, "resolution", "num_frames", "audio_feat_length", "audio_feat_limit", "mask"),
+        "data": selected(config.data, "resolution", "num_frames", "audio_feat_length", "audio_feat_limit", "mask", "single_reference"),
         "model": asdict(config.model),
         "weights": {"unet": UNET, "vae": VAE, "whisper": whisper.name},
         "run": selected(config.run, "inference_steps", "guidance_scale", "paste", "match_skin", "use_reference"),

@@ -103,7 +103,7 @@ say "denoiser, second stage"
 keep "$work/unet" "$work/unet_rendered.pt"
 say "denoiser, third stage: recorded people, too, without loss networks"
 "$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" "${both[@]}" data.cache_dir="$work/cache" weights.vae="$work/vae" \
-    data.train_output_dir="$work/unet_people" ckpt.resume_ckpt_path="$work/unet_rendered.pt" data.num_frames=8 data.batch_size=6 data.cache_faces=false data.shifted_share=0.75 \
+    data.train_output_dir="$work/unet_people" ckpt.resume_ckpt_path="$work/unet_rendered.pt" data.num_frames=8 data.batch_size=6 data.cache_faces=false \
     run.loss_weights.{sync,sync_source,landmark_feature,temporal_feature,landmarks}=0 optimizer.lr_warmup_steps=100
 keep "$work/unet_people" "$work/unet.pt"
 

@@ -168,7 +168,7 @@ class ModelUnderTest:
             **asdict(self.options.sampling),
             **{name: getattr(self.options, name) for name in options},
             **{name: getattr(self, name) for name in ("detector", "dtype")},
-            **{name: getattr(data, name) for name in ("resolution", "num_frames", "mask", "audio_feat_limit")},
+            **{name: getattr(data, name) for name in ("resolution", "num_frames", "mask", "audio_feat_limit", "single_reference")},
             "audio_feat_length": list(data.audio_feat_length),
         }
 

@@ -142,7 +142,7 @@ class DataConfig(TrainingDataConfig):
     mask: str = "mask"  # which fixed mask: "mask", "mask2", "mask3", "mask4"; or the path of a picture, white = keep
     audio_dropout: float = 0.0  # share of training clips whose audio is replaced by zeros, so that guidance has a trained other half
     counterfactual_pairs: bool = False  # pairs of clips that differ in the words alone (rendered heads): each is painted over the other
-    shifted_share: float = 0.0  # share of the other clips whose target is painted over another moment, for heads that hardly move
+    single_reference: bool = False  # one frame is the reference of all, in training and in inference: it tells nothing of the old words
     cache_latents: bool = False  # encode each clip once and keep its latents on disk
     syncnet_config_path: Path | None = None  # YAML of the SyncNet behind the sync losses
     val_video_path: Path | None = None  # a video that validation syncs ...
@@ -504,11 +504,6 @@ def unet_rules(config: Config) -> list[Rule]:
             f"{LEVELS} widths, each a multiple of {' and '.join(map(str, sorted(divisors)))}",
         ),
         Rule("data.audio_dropout", 0 <= data.audio_dropout <= 1, "a share between 0 and 1"),
-        Rule(
-            "data.shifted_share",
-            0 <= data.shifted_share <= (1 if data.counterfactual_pairs else 0),
-            "a share between 0 and 1, and 0 without data.counterfactual_pairs",
-        ),
         Rule(
             "data.val_audio_path",
             (data.val_audio_path is None) == (data.val_video_path is None),

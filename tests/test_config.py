@@ -297,7 +297,6 @@ UNET_REFUSALS = [
     ("run: {loss_weights: {sync: 1}, sync_loss_weight: 2}", "say different things"),
     ("run: {use_syncnet: 3}", "'run.use_syncnet' is 3, but it must be true or false"),
     ("run: {mixed_precision: fp8}", "one of auto, bf16, fp16, no"),
-    ("data: {shifted_share: 0.5}", "0 without data.counterfactual_pairs"),
     ("run: {ema_decay: 1}", "'run.ema_decay' is 1.0"),
     ("run: {inference_steps: 0}", "between 1 and 1000"),
     ("run: {trainable_modules: motion}", "'run.trainable_modules'"),

@@ -219,15 +219,15 @@ def test_the_counterpart_is_painted_over(pairs, cache, features):
     assert published.source is None and published.source_mel is None and collate([dataset[SampleIndex(7, 0)], sample]).source.shape[0] == 2
 
 
-def test_clips_alone_are_painted_over_another_moment(pairs, cache, features):
-    dataset = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True, shifted_share=1.0)
-    sample, choice = dataset[SampleIndex(7, 2)], choose_unet(generator(SEED, 7), FRAMES, LENGTH)
-    path = pairs.clips[2].path
-    for found, start in ((sample.faces, choice.start), (sample.source, choice.reference), (sample.reference, choice.reference)):
-        assert torch.equal(found[0], read_frames(path, range(start, start + LENGTH)))
-    assert torch.equal(sample.source_mel[0], mel_window(Mels(cache)(path), choice.reference, LENGTH))
-    paired = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True)[SampleIndex(7, 0)]
-    assert torch.equal(dataset[SampleIndex(7, 0)].source, paired.source)
+def test_one_frame_is_the_reference_of_all(pairs, cache, features):
+    dataset = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True, single_reference=True)
+    windows = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True)
+    choice = choose_unet(generator(SEED, 7), FRAMES, LENGTH)
+    for number, source in ((0, 1), (2, 2)):  # of a pair the other clip, of a clip alone itself
+        sample, other = dataset[SampleIndex(7, number)], windows[SampleIndex(7, number)]
+        assert torch.equal(sample.faces, other.faces) and torch.equal(sample.source, other.source)
+        frame = read_frames(pairs.clips[source].path, range(choice.reference, choice.reference + 1))
+        assert torch.equal(sample.reference[0], frame.expand_as(sample.reference[0]))
 
 
 @torch.no_grad()
@@ -235,8 +235,8 @@ def test_latents_of_counterfactual_pairs(pairs, cache, features, tmp_path):
     codec, mask = seeded_codec(), fixed_mask(SIDE)
     store = LatentStore(tmp_path, SIDE, "mask")
     store.fill(codec, pairs, mask)
-    fresh = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True, shifted_share=0.5)
-    kept = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True, shifted_share=0.5, latents=store)
+    fresh = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True, single_reference=True)
+    kept = UNetDataset(pairs, Mels(cache), features, **SIZES, counterfactual_pairs=True, single_reference=True, latents=store)
     for number in range(3):
         whole, sample = fresh[SampleIndex(5, number)], kept[SampleIndex(5, number)]
         pictures = to_pixels(whole.faces[0]), masked_pixels(to_pixels(whole.source[0]), mask), to_pixels(whole.reference[0])

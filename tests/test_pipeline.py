@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from golden_recipe import GOLDEN, weights_sha256
-from tiny_pipeline import CASE, NUMBERS, SHAPES, reference_frames, reference_pipeline, run, silence_unet
+from tiny_pipeline import CASE, NUMBERS, SHAPES, MemoryReader, reference_frames, reference_pipeline, run, silence_unet
 
 from latentsync.constants import VAE_FACTOR
 from latentsync.diffusion import shared_noise
@@ -23,6 +23,7 @@ from latentsync.pipelines.face_cache import FaceCache
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.memory import BatchLimiter, is_out_of_memory
 from latentsync.pipelines.options import LipsyncOptions
+from latentsync.pipelines.result import StageTimer
 from latentsync.pipelines.timeline import Clip, batches, clips, pieces
 
 SEED = CASE["seed"]["torch.manual_seed"]
@@ -106,6 +107,23 @@ def test_every_step_of_the_pipeline(speech: np.ndarray) -> None:
     pipeline.use_reference = False
     hidden = pipeline.encode_faces([clip])
     assert torch.equal(hidden.masked, conditions.masked) and not hidden.reference.any()
+    pipeline.use_reference, pipeline.single_reference = True, True
+    clip.reference = clip.faces[2]
+    single = pipeline.encode_faces([clip])
+    assert torch.equal(single.masked, conditions.masked) and not torch.equal(single.reference, conditions.reference)
+    torch.testing.assert_close(single.reference[0, :, 2], conditions.reference[0, :, 2], **LATENTS)
+
+
+def test_one_face_is_the_reference_of_a_span() -> None:
+    """The last of the first clip, also where a video plays backwards or is entered later."""
+    pipeline, source = reference_pipeline(), reference_frames()
+    pipeline.single_reference, pipeline.num_frames = True, 5
+    plan = plan_spans(source, pipeline.face_detector, pipeline.resolution, 25.0)
+    stream = pipeline._aligned_clips(MemoryReader(source), plan, TOTAL, OPTIONS, torch.Generator(), StageTimer(torch.device("cpu")))
+    found = list(stream)
+    assert [clip.sources[0] for clip in found] == [0, 5, 10, 8, 3]
+    assert all(torch.equal(clip.reference, found[0].faces[4]) for clip in found)
+    assert torch.equal(pipeline._reference_face(MemoryReader(source), plan.spans[0], found[1]), found[0].faces[4])
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ from embedded.autoencoder import (
     mouth_of,
     psnr,
     some_faces,
+    texture_loss,
     vary,
 )
 from latentsync.config import dump_config
@@ -41,7 +42,7 @@ from latentsync.models.vae import load_vae
 from latentsync.weights import read_checkpoint
 
 SIDE, CROP, LEAVES_SIDE = 64, 32, 96
-WEIGHTS = {"l1": 1, "edge": 1, "kl": 1e-4, "adversarial": 0.05, "features": 0.1, "discriminator": 0.05}
+WEIGHTS = {"l1": 1, "edge": 1, "texture": 0.5, "kl": 1e-4, "adversarial": 0.05, "features": 0.1, "discriminator": 0.05}
 RECIPE = {
     "data": {"resolution": SIDE, "crop": CROP, "num_frames": 2, "batch_size": 1, "general_share": 0.5, "masked_share": 0.5},
     "model": {"block_out_channels": [8, 8, 16, 16], "norm_num_groups": 4, "discriminator_width": 4},
@@ -137,6 +138,10 @@ def test_mouths_and_edges_count(clips: Path) -> None:
     weight = sample.weight[0, :1, None]
     torch.testing.assert_close(edge_loss(wrong, pixels, 2 * weight), 2 * edge_loss(wrong, pixels, weight))
     assert edge_loss(wrong, pixels, weight) > 2 * edge_loss(wrong, pixels)
+    grain, ones = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)), torch.ones(1, 1, SIDE, SIDE)
+    assert texture_loss(grain.flip(3), grain, ones) < 0.3 * texture_loss(0.5 * grain, grain, ones)  # as much of it, elsewhere
+    assert texture_loss(grain + 0.3, grain, ones) == pytest.approx(0, abs=1e-5)
+    torch.testing.assert_close(texture_loss(0.5 * grain, grain, ones), 0.5 * texture_loss(0 * grain, grain, ones), rtol=0.01, atol=0)
 
 
 def test_colours_change_but_grey_stays_grey() -> None:

@@ -48,7 +48,7 @@ def meter() -> PeopleMeter:
 def test_a_result_that_follows_the_new_words_alone(meter: PeopleMeter, tmp_path) -> None:
     own = FaceTracks(T, faces(0, 9), faces(0, 9), mesh(NEW), mesh(NEW))
     result = tracks(0.05 + NEW / 2, faces(105, 115), yaw=20)
-    found = meter.measure("a", result, own)
+    found = meter.measure("a", result, own, result)
     assert found.frames == FRAMES and found.turned == FRAMES
     assert (found.lips["generated"].opening_r, found.lips["own"].opening_r) == (pytest.approx(1), pytest.approx(1))
     assert found.old_r == pytest.approx(found.old_control, abs=1e-4) and found.old_control == found.lips["source"].opening_r
@@ -66,9 +66,10 @@ def test_a_result_that_follows_the_new_words_alone(meter: PeopleMeter, tmp_path)
 
 def test_a_result_that_reads_the_old_words(meter: PeopleMeter) -> None:
     own = FaceTracks(T, faces(0, 9), faces(0, 9), mesh(NEW), mesh(NEW))
-    found = meter.measure("a", tracks(NEW / 2 + OLD / 2, faces(100, 120)), own)
+    found = meter.measure("a", tracks(NEW / 2 + OLD / 2, faces(100, 120)), own, own)
     assert found.old_partial == pytest.approx(1, abs=0.01) and found.old_r - found.old_control > 0.5
+    assert found.still_r == pytest.approx(found.old_control, abs=1e-4)  # over a still picture it would follow the new words alone
     assert found.errors["pasted"] == 0 and found.turned == 0
     unseen = FaceTracks(T, faces(0, 9), faces(0, 9), torch.full((FRAMES, 468, 3), torch.nan), mesh(NEW))
     with pytest.raises(InputError, match="fewer than 10 frames"):
-        meter.measure("a", unseen, own)
+        meter.measure("a", unseen, own, own)

@@ -12,6 +12,8 @@ from latentsync.data.features import Features, LatentStore
 from latentsync.data.sampling import UNET_LENGTHS, ClipDataset, UNetBatch, choose_unet
 from latentsync.mel import mel_window
 
+REFERENCE = 2  # of the pictures of a frame in the moments: target, masked source, reference
+
 
 class UNetDataset(ClipDataset[UNetBatch]):
     """Samples for the denoiser (LatentSync, arXiv 2412.09262).
@@ -20,8 +22,8 @@ class UNetDataset(ClipDataset[UNetBatch]):
         audio_dropout: share of samples whose audio is zeros, so that guidance has a trained other half (arXiv 2207.12598).
         latents: gives the latents of the faces; None: the training encodes them itself.
         counterfactual_pairs: where a clip has a counterpart, the target is to be painted over the counterpart's mouth, and the
-            counterpart's same frames are the reference: nothing in the pictures says what is said. Other clips are their own source.
-        shifted_share: share of those other clips whose target is painted over another moment of the clip, which is the reference, too.
+            counterpart is the reference: nothing in the pictures says what is said. Other clips are their own source.
+        single_reference: the reference of all frames is one frame of the reference window, in which no mouth moves.
         with_faces: give the target's faces beside cached latents, too, for losses that compare faces.
     """
 
@@ -39,14 +41,14 @@ class UNetDataset(ClipDataset[UNetBatch]):
         audio_dropout: float = 0.0,
         latents: LatentStore | None = None,
         counterfactual_pairs: bool = False,
-        shifted_share: float = 0.0,
+        single_reference: bool = False,
         with_faces: bool = True,
         faces_cache: Path | None = None,
     ) -> None:
         super().__init__(catalog, num_frames=num_frames, resolution=resolution, seed=seed, faces_cache=faces_cache)
         self.mels, self.features, self.latents = mels, features, latents
         self.audio_dropout, self.with_faces, self.counterfactual_pairs = audio_dropout, with_faces, counterfactual_pairs
-        self.shifted_share = shifted_share
+        self.single_reference = single_reference
         by_path = {clip.path: clip for clip in catalog.clips} if counterfactual_pairs else {}
         self.counterparts = {path: other for path in by_path if (other := by_path.get(counterpart_path(path))) is not None}
 
@@ -57,26 +59,27 @@ class UNetDataset(ClipDataset[UNetBatch]):
             source_mel = self.mels(counterpart.path)
             frames = min(frames, self.frames_of(counterpart, source_mel, UNET_LENGTHS))
         start, reference = choose_unet(rng, frames, length)
-        reference = reference if counterpart is None else start
+        reference = reference if counterpart is None or self.single_reference else start  # else as inference has it: each frame its own
         dropped = rng.random() < self.audio_dropout
-        is_shifted = counterpart is None and self.shifted_share > 0 and rng.random() < self.shifted_share
-        source_start, source_mel = (reference, mel) if is_shifted else (start, source_mel)
         audio = self.features.window(clip.path, start, start + length)
         target_mel = mel_window(mel, start, length).clone()
         if self.counterfactual_pairs:
-            source_mel = torch.zeros_like(target_mel) if source_mel is None else mel_window(source_mel, source_start, length).clone()
+            source_mel = torch.zeros_like(target_mel) if source_mel is None else mel_window(source_mel, start, length).clone()
         sound = {"audio": torch.zeros_like(audio) if dropped else audio, "mel": target_mel, "source_mel": source_mel}
-        return sound | self._pictures(clip, counterpart or clip, start, source_start, reference)
+        return sound | self._pictures(clip, counterpart or clip, start, reference)
 
-    def _pictures(self, clip: ClipInfo, source: ClipInfo, start: int, source_start: int, reference: int) -> dict[str, Tensor]:
+    def _pictures(self, clip: ClipInfo, source: ClipInfo, start: int, reference: int) -> dict[str, Tensor]:
         """The latents, or the faces, of a sample, by their names in the batch: f ... each."""
         length = self.num_frames
-        target, painted, other = (range(first, first + length) for first in (start, source_start, reference))
+        target = range(start, start + length)
         if self.latents is not None:
-            windows = ((clip.path, start), (source.path, source_start), (source.path, reference))
-            moments = {"moments": self.latents.moments(*windows, length)}
-            return moments | ({"faces": self.faces(clip, target)} if self.with_faces else {})
-        both = self.faces(source, [*painted, *other])
+            windows = ((clip.path, start), (source.path, start), (source.path, reference))
+            moments = self.latents.moments(*windows, length)
+            if self.single_reference:
+                moments[:, REFERENCE] = moments[0, REFERENCE].clone()
+            return {"moments": moments} | ({"faces": self.faces(clip, target)} if self.with_faces else {})
+        other = [reference] * length if self.single_reference else range(reference, reference + length)
+        both = self.faces(source, [*target, *other])
         if not self.counterfactual_pairs:
             return {"faces": both[:length], "reference": both[length:]}
         return {"faces": self.faces(clip, target), "source": both[:length], "reference": both[length:]}

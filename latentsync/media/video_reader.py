@@ -120,6 +120,15 @@ class VideoReader:
         if stop is None or start + count < stop:
             self._check_end(start + count, count, status, child)
 
+    def exactly(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """`frames`, when all of them are known to be there. Raises InputError where they are not."""
+        count = 0
+        for frame in self.frames(start, stop):
+            count += 1
+            yield frame
+        if count != stop - start:
+            raise InputError(f"{self.path} gave {count} frames instead of {stop - start} from frame {start} on: did it change meanwhile?")
+
     def damaged_runs(self, stop: int) -> list[tuple[int, int]]:
         """Runs of frames (half open) below `stop` from a decoder's error to the next key frame; decodes again if `frames` met errors."""
         if not self.met_errors:
@@ -153,10 +162,10 @@ class VideoReader:
         while given < count:
             leg = min(total_frames, count - given)
             if forwards:
-                yield from self._exactly(0, leg)
+                yield from self.exactly(0, leg)
             else:
                 for top in range(total_frames, total_frames - leg, -piece):
-                    held = list(self._exactly(max(top - piece, total_frames - leg), top))
+                    held = list(self.exactly(max(top - piece, total_frames - leg), top))
                     while held:
                         yield held.pop()
             given += leg
@@ -183,15 +192,6 @@ class VideoReader:
                         yield None, False
             finally:
                 process.kill()
-
-    def _exactly(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """`frames`, when all of them are known to be there."""
-        count = 0
-        for frame in self.frames(start, stop):
-            count += 1
-            yield frame
-        if count != stop - start:
-            raise InputError(f"{self.path} gave {count} frames instead of {stop - start} from frame {start} on: did it change meanwhile?")
 
     def _open_near(self, start: int, stop: int | None) -> Child | None:
         """Start decoding shortly before `start`, as the first frame's time proves; None: decode from the beginning instead."""

@@ -200,8 +200,8 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 def pipeline_settings(config: Config) -> dict[str, Any]:
     """What `LipsyncPipeline` takes from a configuration."""
     own = ("inference_steps", "guidance_scale", "paste", "match_skin", "use_reference")
-    sizes = {"resolution": config.data.resolution, "num_frames": config.data.num_frames, "mask_name": config.data.mask}
-    return sizes | {name: getattr(config.run, name) for name in own}
+    shared = {name: getattr(config.data, name) for name in ("resolution", "num_frames", "single_reference")}
+    return shared | {"mask_name": config.data.mask} | {name: getattr(config.run, name) for name in own}
 
 
 def build_pipeline(

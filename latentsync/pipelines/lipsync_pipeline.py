@@ -23,7 +23,7 @@ from latentsync.faces.alignment import warp_faces
 from latentsync.faces.compositing import FaceMatte, inside_picture, match_skin, restore_faces, skin_weights
 from latentsync.faces.detector import FaceDetector
 from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pixels
-from latentsync.faces.plan import FacePlan, Sighting, find_faces, name_damage, plan_sightings
+from latentsync.faces.plan import FacePlan, Sighting, Span, find_faces, name_damage, plan_sightings
 from latentsync.faces.selection import FaceChoice
 from latentsync.media.audio import AudioSamples
 from latentsync.media.probe import probe
@@ -73,6 +73,7 @@ class LipsyncPipeline(DiffusionPipeline):
             and inside the picture, see `FaceMatte`.
         match_skin: bring the broad colours of what was generated to those of the source, see `match_skin`.
         use_reference: False hides the reference, as from a denoiser that was trained without.
+        single_reference: the last face of a span's first clip is the reference of all its frames; False: each frame is its own.
         face_cache: keeps what was found in a video and computed from its faces; None: nothing is kept.
 
     Example:
@@ -96,6 +97,7 @@ class LipsyncPipeline(DiffusionPipeline):
         paste: str = "face",
         match_skin: bool = False,
         use_reference: bool = True,
+        single_reference: bool = False,
         face_cache: FaceCache | None = None,
     ) -> None:
         super().__init__()
@@ -104,7 +106,8 @@ class LipsyncPipeline(DiffusionPipeline):
         self.resolution, self.num_frames = resolution, num_frames
         self.mask = fixed_mask(resolution, mask_name)  # h w
         self.inference_steps, self.guidance_scale = inference_steps, guidance_scale
-        self.paste, self.match_skin, self.use_reference = paste, match_skin, use_reference
+        self.paste, self.match_skin = paste, match_skin
+        self.use_reference, self.single_reference = use_reference, single_reference
         self.face_cache = face_cache
 
     @property
@@ -222,7 +225,7 @@ class LipsyncPipeline(DiffusionPipeline):
         return plan, video_warnings(reader, plan, damaged, length, options)
 
     def encode_faces(self, group: Sequence[Clip], cache: FaceCache | None = None, key: str = "") -> Conditions:
-        """What the denoiser is shown of aligned clips of one length; each frame is its own reference.
+        """What the denoiser is shown of aligned clips of one length; each frame is its own reference, or its clip has one.
 
         `cache` keeps the posteriors of each crop of a frame under `key`, what these depend on beside the frame and its crop.
         """
@@ -232,14 +235,18 @@ class LipsyncPipeline(DiffusionPipeline):
 
         def moments(places: Sequence[int] | slice) -> Tensor:
             pixels = to_pixels(faces[places].to(device))  # n c h w
-            both = torch.cat([masked_pixels(pixels, self.mask), pixels]).to(self.vae.dtype)
-            return rearrange(self.vae.moments(both), "(k n) c h w -> n k c h w", k=2)
+            pictures = [masked_pixels(pixels, self.mask), *([] if self.single_reference else [pixels])]
+            return rearrange(self.vae.moments(torch.cat(pictures).to(self.vae.dtype)), "(k n) c h w -> n k c h w", n=len(pixels))
 
         if cache is not None:
             found = cache.rows(key, [name for clip in group for name in clip.crop_names()], moments)
         else:
             found = moments(slice(None))
         found = rearrange(found.to(device), "(b f) k c h w -> b k f c h w", b=len(group))
+        if self.single_reference:
+            pixels = to_pixels(torch.stack([clip.reference for clip in group]).to(device))  # b c h w
+            shown = self.vae.moments(pixels.to(self.vae.dtype))
+            found = torch.cat([found, repeat(shown.to(found), "b c h w -> b 1 f c h w", f=noise.shape[2])], dim=1)
         masked, reference = rearrange(sample_latents(found, noise).to(self.vae.dtype).float(), "b k f c h w -> k b c f h w")
         mask = repeat(latent_mask(self.mask).to(device), "h w -> b 1 f h w", b=len(group), f=noise.shape[2])
         return Conditions(mask, masked, reference if self.use_reference else torch.zeros_like(reference))
@@ -299,15 +306,28 @@ class LipsyncPipeline(DiffusionPipeline):
         """The clips of the result in order; those with a face with their aligned faces, and with what of them is not pasted."""
         matte, device = FaceMatte(self.resolution), self.unet.device
         ahead = min(max(FRAMES_AHEAD, options.batch_clips * self.num_frames), max(1, BYTES_AHEAD // (reader.width * reader.height * 3)))
+        references: dict[int, Tensor] = {}  # of the span in work
         with closing(prefetch(reader.ping_pong(total, plan.num_frames), ahead)) as frames:
             for clip in clips(frames, plan, total, self.num_frames, self.resolution // VAE_FACTOR, random):
                 if clip.matrices is not None:
                     with timer("align"):
                         clip.faces = warp_faces(clip.frames, clip.matrices, self.resolution, device)
+                        if self.single_reference:
+                            if clip.span not in references:
+                                references = {clip.span: self._reference_face(reader, plan.spans[clip.span], clip)}
+                            clip.reference = references[clip.span]
                         if self.paste == "mask":
                             inside = inside_picture(clip.matrices, (reader.width, reader.height), self.resolution, device)
                             clip.keep = 1 - (1 - self.mask.to(device)) * inside * matte(clip.faces, inside, clip.span)
                 yield clip
+
+    def _reference_face(self, reader: VideoReader, span: Span, clip: Clip) -> Tensor:
+        """The last aligned face of a span's first clip, uint8 R R 3, also where a video plays backwards."""
+        index = min(span.start + self.num_frames, span.stop) - 1
+        if index in clip.sources:
+            return clip.faces[clip.sources.index(index)]
+        frames, matrix = list(reader.exactly(index, index + 1)), span.matrices[index - span.start]
+        return warp_faces(frames, matrix[None], self.resolution, self.unet.device)[0]
 
     def _sightings(self, reader: VideoReader, length: int | None) -> Iterator[Sighting]:
         """The faces of the first `length` frames, or of all; from the cache where they are there."""
@@ -325,7 +345,8 @@ class LipsyncPipeline(DiffusionPipeline):
     def _opened_cache(self, reader: VideoReader, repeats: bool) -> Iterator[tuple[FaceCache | None, str]]:
         """The cache of posteriors and the key of those of a video; one that lasts for this job where frames come again."""
         if self.face_cache is not None:
-            where = (file_sha256(reader.path), str(reader.fps), self.resolution, self.mask.tolist(), self._vae_digest)
+            faces = (self.resolution, self.mask.tolist(), self.single_reference)
+            where = (file_sha256(reader.path), str(reader.fps), *faces, self._vae_digest)
             yield self.face_cache, digest("posterior", *where)
         elif repeats:
             with temporary_cache() as cache:

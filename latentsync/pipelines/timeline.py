@@ -25,6 +25,7 @@ class Clip:
     sources: Sequence[int] = ()  # frames of the video that are shown
     noise: torch.Tensor | None = None  # standard normal (2, f, 4, h/8, w/8) for sampling the masked and the reference latents
     faces: torch.Tensor | None = None  # uint8 (f, R, R, 3), aligned
+    reference: torch.Tensor | None = None  # uint8 (R, R, 3), the face that all of its frames have as reference; None: each has its own
     keep: torch.Tensor | None = None  # float32 (f, R, R), what of the faces is not pasted (1 = not); None where all of it is
 
     @property

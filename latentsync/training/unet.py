@@ -267,7 +267,7 @@ def build_unet(config: Config, codec: LatentCodec, accelerator: Accelerator, sho
         seed=run.seed,
         latents=latents,
         counterfactual_pairs=data.counterfactual_pairs,
-        shifted_share=data.shifted_share,
+        single_reference=data.single_reference,
         with_faces=any(weight > 0 for name, weight in run.loss_weights.items() if name in comparing),
         faces_cache=cache if data.cache_faces else None,
     )
