@@ -20,16 +20,20 @@ from latentsync.media.video_writer import AudioTrack, VideoWriter
 
 CRF = 10  # quality of the copies, x264's scale
 SIZE, TURN, SHIFT = 0.03, 1.2, 0.012  # standard deviations: scale, degrees, shares of the side; about how alignment errs
+STRETCH = 0.05  # standard deviation of the height over the width: faces differ in how far the mouth lies below the eyes
 MOUTH = (0.5, 0.75)  # where that is measured, shares of the side
+EYES = 0.4  # row that stays where alignment has brought it, share of the side
 BLURRED, NOISY, SMALL = 0.4, 0.4, 0.3  # shares of the copies
 Change = Callable[[np.ndarray], np.ndarray]
 
 
 def draw_change(rng: np.random.Generator, side: int) -> Change:
-    """What is done to all frames (uint8 side side 3) of a clip alike: mirrored, moved, recoloured; some are blurred, noisy or coarser."""
+    """What is done to all frames (uint8 side side 3) of a clip: mirrored, moved, stretched, recoloured; some blurred, noisy or coarser."""
     scale, turn = 1 + SIZE * rng.standard_normal(), TURN * rng.standard_normal()
     move = cv2.getRotationMatrix2D((MOUTH[0] * side, MOUTH[1] * side), turn, scale)
     move[:, 2] += SHIFT * side * rng.standard_normal(2)
+    stretch = 1 + STRETCH * rng.standard_normal()
+    move[1] = stretch * move[1] + [0, 0, (1 - stretch) * EYES * side]
     colours = np.column_stack(colour_change(rng))
     blur, noise, coarse = rng.uniform(0.3, 1.0), rng.uniform(0, 5), rng.uniform(0.5, 0.9)
     is_blurred, is_noisy, is_coarse = (rng.random() < share for share in (BLURRED, NOISY, SMALL))
