@@ -82,7 +82,7 @@ class MemoryReader:
     def __init__(self, pictures: list[np.ndarray]) -> None:
         self._pictures = pictures
         self.height, self.width = pictures[0].shape[:2]
-        self.expected_frames = len(pictures)
+        self.expected_frames, self.frame_bytes = len(pictures), pictures[0].nbytes
 
     def frames(self, start: int, stop: int | None) -> list[np.ndarray]:
         return self._pictures[start:stop]

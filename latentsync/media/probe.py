@@ -5,21 +5,24 @@ import fcntl
 import io
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError, LatentSyncError, StalledError
 from latentsync.media.files import check_readable
+from latentsync.media.pictures import FrameSeries, find_series, is_opaque
 
 QUIET = ("-hide_banner", "-nostats", "-loglevel", "error")  # ffmpeg then writes nothing but errors
 PIPE_BYTES = 1 << 20  # asked of the system for each frame pipe: fewer, larger reads than the usual 64 KiB
@@ -142,6 +145,7 @@ _WITH_CENTRE = frozenset(
 )  # ffmpeg's names of the channel layouts FL FR FC ...
 _CLOCK_MAY_JUMP = frozenset({"mpegts", "mpeg", "ogg"})  # containers that may be joined end to end: last minus first time is no length
 _LONGEST_STEP = 10.0  # seconds between two packets of one stream; a longer step is a jump of the clock (as in ffmpeg: dts_delta_threshold)
+_CHROMA = {(1, 1): "420", (1, 0): "422"}  # bits by which width and height are shifted
 _PICTURES = frozenset({"mjpeg", "jpegls", "png", "apng", "webp", "tiff", "jpegxl"})  # codecs with the orientation in the picture (EXIF)
 _EXIF = {1: (0, False), 2: (0, True), 3: (180, False), 4: (180, True), 5: (90, True), 6: (90, False), 7: (270, True), 8: (270, False)}
 _USUAL_RATES = tuple(Fraction(n, d) for n, d in ((24000, 1001), (24, 1), (25, 1), (30000, 1001), (30, 1), (50, 1), (60000, 1001), (60, 1)))
@@ -180,6 +184,10 @@ class VideoStream:
     start_time: float | None  # seconds on the file's clock of the first frame; None when the file has no clock
     duration: float | None  # seconds, of this stream alone; None when the file does not say
     frame_count: int | None  # as the file says, or duration * rate: an estimate
+    chroma: str | None = "420"  # how chroma is sampled: 420, 422 or 444 (the next that holds all); None for RGB and gray
+    chroma_location: str | None = None  # ffmpeg's word
+    mastering_display: str | None = None  # of HDR, in the words of x265: "G(13250,34500)B(7500,3000)R(...)WP(...)L(10000000,1)"
+    content_light: str | None = None  # likewise: most and average cd/m2, "1000,400"
 
 
 @dataclass(frozen=True)
@@ -211,6 +219,13 @@ class MediaInfo:
     start_time: float  # seconds on the file's clock: the earliest stream
     video: VideoStream | None  # the moving picture; cover art is none
     audio_tracks: tuple[AudioStream, ...] = ()
+    series: FrameSeries | None = None  # where `path` is a folder of frames
+
+    def source(self) -> tuple[str, dict[str, object]]:
+        """What ffmpeg must be told to open it: a URL and input options."""
+        if self.series is None:
+            return file_url(self.path), {}
+        return file_url(self.series.pattern), {"f": "image2", "framerate": VIDEO_FPS, "start_number": self.series.start}
 
     @property
     def audio(self) -> AudioStream | None:
@@ -249,8 +264,10 @@ class MediaInfo:
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """Look into a media file without decoding it. Raises InputError: it is none or not readable; StalledError: its disk fails."""
+    """Look into a media file, or a folder of frames, without decoding it. Raises InputError: unusable; StalledError: its disk fails."""
     path = Path(path)
+    if os.path.isdir(path):  # noqa: PTH112 - never raises
+        return _probe_series(path)
     check_readable(path)
     report = _ask_ffprobe(path)
     formats = set((container := report["format"].get("format_name", "")).split(","))
@@ -271,15 +288,29 @@ def probe(path: str | Path) -> MediaInfo:
     if video and video.get("codec_name") in _PICTURES:
         full = {"color_range": "pc"} if video.get("pix_fmt") == "gray" else {}  # a gray JPEG has no tag, but no other range either
         video = {**video, **full, **_first_frame(path, video["index"])}
+    elif video and video.get("color_transfer") == "smpte2084":  # some containers leave the mastering display to the pictures
+        video["side_data_list"] = video.get("side_data_list", []) + _first_frame(path, video["index"]).get("side_data_list", [])
     depths = {item["name"]: item for item in report["pixel_formats"]}
+    picture = _video_stream(video, depths, None if tracks else duration) if video else None
+    if picture and picture.has_alpha and picture.codec in _PICTURES and is_opaque(path):
+        picture = replace(picture, has_alpha=False)
     return MediaInfo(
         path=path,
         container=container,
         duration=duration,
         start_time=_seconds(report["format"].get("start_time")) or 0.0,
-        video=_video_stream(video, depths, None if tracks else duration) if video else None,
+        video=picture,
         audio_tracks=tuple(_audio_stream(s, _promised(path, report, s, alone=len(streams) == 1)) for s in tracks),
     )
+
+
+def _probe_series(folder: Path) -> MediaInfo:
+    """A folder of numbered frames as a video."""
+    series = find_series(folder)
+    rate, seconds = Fraction(VIDEO_FPS), series.count / VIDEO_FPS
+    times = {"average_fps": rate, "native_fps": rate, "start_time": 0.0, "duration": seconds, "frame_count": series.count}
+    video = replace(probe(series.first).require_video(), has_alpha=series.has_alpha, **times)
+    return MediaInfo(folder, "image2", seconds, 0.0, video, series=series)
 
 
 def _run_ffprobe(path: Path, *what: str) -> subprocess.CompletedProcess[bytes]:
@@ -293,7 +324,8 @@ def _run_ffprobe(path: Path, *what: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def _ask_ffprobe(path: Path) -> dict[str, Any]:
-    formats = ("-show_pixel_formats", "-show_entries", "pixel_format=name:pixel_format_flags=alpha:component=bit_depth")
+    facts = "pixel_format=name,nb_components,log2_chroma_w,log2_chroma_h:pixel_format_flags=alpha,rgb:component=bit_depth"
+    formats = ("-show_pixel_formats", "-show_entries", facts)
     answer = _run_ffprobe(path, "-show_format", "-show_streams", *formats, "-of", "json")
     report = json.loads(answer.stdout.decode("utf-8", "replace") or "{}")
     messages = [line.strip() for line in answer.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
@@ -341,8 +373,9 @@ def _first_frame(path: Path, index: int) -> dict[str, Any]:
 def _video_stream(stream: dict[str, Any], depths: dict[str, Any], fallback_duration: float | None) -> VideoStream:
     rotation, mirrored = _orientation(stream)
     depth = depths.get(stream.get("pix_fmt", ""), {})
+    flags = depth.get("flags", {})
     tags = {key.lower(): value for key, value in stream.get("tags", {}).items()}  # that of VP8 and VP9 in Matroska tells of alpha
-    alpha = bool(depth.get("flags", {}).get("alpha")) and stream.get("codec_name") != "gif" and depth.get("name") != "pal8"  # no palette
+    alpha = bool(flags.get("alpha")) and stream.get("codec_name") != "gif" and depth.get("name") != "pal8"  # no palette
     width, height, aspect = int(stream["width"]), int(stream["height"]), _ratio(stream.get("sample_aspect_ratio"), ":") or Fraction(1)
     if rotation % 180:
         width, height, aspect = height, width, 1 / aspect
@@ -372,7 +405,32 @@ def _video_stream(stream: dict[str, Any], depths: dict[str, Any], fallback_durat
         start_time=_seconds(stream.get("start_time")),
         duration=duration,
         frame_count=count or (round(duration * average) if duration else None),
+        chroma=None if flags.get("rgb") or depth.get("nb_components", 3) < 3 else _CHROMA.get(_shifts(depth), "444"),
+        chroma_location=_tag(stream.get("chroma_location")),
+        **_light(stream.get("side_data_list", ())),
     )
+
+
+def _shifts(depth: dict[str, Any]) -> tuple[int, int]:
+    """By how many bits the width and the height of chroma are shifted in a pixel format."""
+    return depth.get("log2_chroma_w", 0), depth.get("log2_chroma_h", 0)
+
+
+def _light(side_data: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What HDR says of the display it was made on, and of its brightest pictures."""
+    found = {}
+    for side in side_data:
+        if "white_point_x" in side and "max_luminance" in side:
+
+            def point(name: str, side: dict[str, Any] = side) -> str:
+                return ",".join(str(round(Fraction(side[f"{name}_{axis}"]) * 50_000)) for axis in "xy")
+
+            most, least = (round(Fraction(side[f"{end}_luminance"]) * 10_000) for end in ("max", "min"))
+            colours = f"G({point('green')})B({point('blue')})R({point('red')})"
+            found["mastering_display"] = f"{colours}WP({point('white_point')})L({most},{least})"
+        elif "max_content" in side:
+            found["content_light"] = f"{side['max_content']},{side.get('max_average', 0)}"
+    return found
 
 
 def _audio_stream(stream: dict[str, Any], promised: float | None) -> AudioStream:
@@ -477,11 +535,17 @@ _SCALE_NAMES = {  # ffmpeg's colour spaces -> the names that its scale filter kn
 }  # fmt: skip
 
 
-def read_filters(colour: Colour, width: int, height: int, *, stretched: bool) -> str:
-    """ffmpeg filters from decoded video to RGB of `width` x `height`."""
+def read_filters(colour: Colour, width: int, height: int, *, stretched: bool, lut: Path | None = None) -> str:
+    """ffmpeg filters from decoded video to RGB of `width` x `height`; `lut`: a .cube file that this goes through."""
     flags = _STRETCH_FLAGS if stretched else _READ_FLAGS
     matrix = _SCALE_NAMES.get(colour.space or UNTAGGED_SPACE, "bt601")
-    return f"scale={width}:{height}:in_color_matrix={matrix}:in_range={colour.range or 'tv'}:flags={flags},format=gbrp,format=rgb24"
+    curve = "" if lut is None else f"format=gbrp10le,lut3d=file={_escaped(str(lut))}:interp=tetrahedral,"
+    return f"scale={width}:{height}:in_color_matrix={matrix}:in_range={colour.range or 'tv'}:flags={flags},{curve}format=gbrp,format=rgb24"
+
+
+def _escaped(text: str) -> str:
+    """A text as the value of an option of a filter."""
+    return re.sub(r"([\\'\[\],;])", r"\\\1", re.sub(r"([\\':])", r"\\\1", text))
 
 
 def written(source: Colour | None) -> Colour:
@@ -498,6 +562,19 @@ def write_filters(colour: Colour, pixel_format: str) -> str:
     """ffmpeg filters from RGB frames to YUV in `pixel_format` with the tags `colour`."""
     matrix = _SCALE_NAMES[colour.space or UNTAGGED_SPACE]
     return f"scale=out_color_matrix={matrix}:out_range={colour.range or 'tv'}:flags={_WRITE_FLAGS},format={pixel_format}"
+
+
+def convert_filters(source: Colour, target: Colour, pixel_format: str) -> str:
+    """ffmpeg filters from YUV to YUV of another sampling, depth or range, with the same matrix."""
+    matrix = _SCALE_NAMES.get(source.space or UNTAGGED_SPACE, "bt601")
+    sides = ":".join(f"{side}_color_matrix={matrix}:{side}_range={tags.range or 'tv'}" for side, tags in (("in", source), ("out", target)))
+    return f"scale={sides}:flags={_WRITE_FLAGS},format={pixel_format}"
+
+
+def tag_filter(colour: Colour) -> str:
+    """An ffmpeg filter that tells raw frames their tags."""
+    tags = {"range": colour.range, "colorspace": colour.space, "color_primaries": colour.primaries, "color_trc": colour.transfer}
+    return "setparams=" + ":".join(f"{name}={value}" for name, value in tags.items() if value) if any(tags.values()) else "null"
 
 
 def tag_options(colour: Colour) -> dict[str, str]:

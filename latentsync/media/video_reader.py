@@ -3,9 +3,11 @@
 import logging
 import re
 import subprocess
+import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +17,8 @@ import numpy as np
 
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError
-from latentsync.media.probe import QUIET, Child, MediaInfo, file_url, probe, read_exactly, read_filters, require_program
+from latentsync.media.deep import HDR, DeepFormat, deep_format, deep_frame, is_tone_mapped, write_lut
+from latentsync.media.probe import QUIET, Child, MediaInfo, probe, read_exactly, read_filters, require_program
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ _SEEK_MARGINS = (1.0, 15.0)  # seconds to enter before the first frame wanted: t
 _SEEKABLE = frozenset({"mov", "matroska"})  # containers with an index of key frames and a clock without jumps
 _ANNOUNCE = "metadata=add:key=lavfi.latentsync:value=1:enable=eq(n\\,0),metadata=print:file=pipe\\\\:2:direct=1:enable=eq(n\\,0)"
 _TURNS = {0: [], 90: ["transpose=clock"], 180: ["hflip", "vflip"], 270: ["transpose=cclock"]}
-_HDR = {"smpte2084": "PQ", "arib-std-b67": "HLG"}
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own leave alpha out
 _SHOWN = re.compile(r"\bn: *\d+ .*\bpts_time:(\S+) .*\biskey:(\d)")  # what ffmpeg's showinfo filter writes for each frame
 _ERROR = re.compile(r"\[(?:error|fatal|panic)\]|corrupt decoded frame")
 
@@ -58,7 +61,8 @@ class VideoReader:
 
     Frame k is the picture shown k / fps after the first frame, so variable and other frame rates are honoured by time. Rotation and
     mirroring, also by EXIF, are applied. Pixels within 15 % of square stay on their stored grid (`VideoWriter` writes their shape again),
-    others are stretched. Interlaced video is deinterlaced, colours follow the tags, depth is 8 bits, an alpha channel is dropped.
+    others are stretched. Interlaced video is deinterlaced, colours follow the tags, depth is 8 bits (HDR: tone-mapped to SDR), an alpha
+    channel is left out. Where `deep` is not None `ping_pong` gives frames that bring the stored 10 bits or alpha along.
     """
 
     def __init__(self, path: str | Path, fps: Fraction | int | None = Fraction(VIDEO_FPS)) -> None:
@@ -73,7 +77,13 @@ class VideoReader:
         self._seekable = bool(formats & _SEEKABLE) and self.video.start_time is not None
         if self.video.interlaced:
             logger.info("%s is interlaced: it is deinterlaced while reading", self.info.path)
-        if self.video.bits > 8 and self.video.colour.transfer not in _HDR:
+        self.deep: DeepFormat | None = deep_format(self.video)
+        self._lut = None
+        if is_tone_mapped(self.video):
+            self._lut = tempfile.NamedTemporaryFile("w", suffix=".cube")  # noqa: SIM115 - it goes with the reader
+            self._lut.write(write_lut(self.video.colour))
+            self._lut.flush()
+        if self.video.bits > 8 and not (self.deep and self.deep.bits > 8):
             logger.info("%s has %d bits a colour: they are rounded to 8", self.info.path, self.video.bits)
 
     @property
@@ -88,15 +98,19 @@ class VideoReader:
     @property
     def losses(self) -> tuple[str, ...]:
         """What the picture loses on its way through this project, in one sentence each."""
-        video, found = self.video, []
-        if video.colour.transfer in _HDR:
-            found.append(
-                f"{self.path} is HDR ({_HDR[video.colour.transfer]}, {video.bits} bits): the result keeps its colour tags but has 8 bits "
-                "and no mastering data, and the networks see a dim and flat face: nothing is tone-mapped, so convert it to SDR if you can."
-            )
-        if video.has_alpha:
-            found.append(f"{self.path} has transparency, which is dropped: transparent parts show the colours that are stored beneath.")
-        return tuple(found)
+        video = self.video
+        if video.colour.transfer not in HDR or is_tone_mapped(video):
+            return ()
+        kind = f"{HDR[video.colour.transfer]}, {video.bits} bits{' RGB' if video.chroma is None else ''}"
+        return (
+            f"{self.path} is HDR that is not kept ({kind}): the result keeps its colour tags but has 8 bits and no mastering data, and "
+            "the networks see a dim and flat face: nothing is tone-mapped, so convert it to YUV of 10 bits, or to SDR, if you can.",
+        )
+
+    @property
+    def frame_bytes(self) -> int:
+        """What one frame of `ping_pong` takes in memory."""
+        return self.width * self.height * 3 + (self.deep.frame_bytes(self.width, self.height) if self.deep else 0)
 
     def frames(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray]:
         """Frames [start, stop), uint8 h w 3 RGB, fresh; fewer where the file ends or breaks (see `problem`). Raises InputError: none."""
@@ -156,16 +170,16 @@ class VideoReader:
 
     def ping_pong(self, count: int, total_frames: int, segment_bytes: int = SEGMENT_BYTES) -> Iterator[np.ndarray]:
         """Yield `count` frames of the first `total_frames` in the order of `source_index`, backwards by pieces of `segment_bytes`."""
-        piece = max(1, segment_bytes // (self.width * self.height * 3))
+        piece = max(1, segment_bytes // self.frame_bytes)
         given = 0
         forwards = True
         while given < count:
             leg = min(total_frames, count - given)
             if forwards:
-                yield from self.exactly(0, leg)
+                yield from self._kept(0, leg)
             else:
                 for top in range(total_frames, total_frames - leg, -piece):
-                    held = list(self.exactly(max(top - piece, total_frames - leg), top))
+                    held = list(self._kept(max(top - piece, total_frames - leg), top))
                     while held:
                         yield held.pop()
             given += leg
@@ -173,8 +187,8 @@ class VideoReader:
 
     def _decoder_log(self, stop: int) -> Iterator[tuple[float | None, bool]]:
         """What a decoder on one thread says, in order: (None, False) for an error, (seconds after the first frame, is a key frame)."""
-        how = {"protocol_whitelist": "file", "reinit_filter": 0, "threads": 1}
-        node = ffmpeg.input(file_url(self.path), **how)
+        url, how = self.info.source()
+        node = ffmpeg.input(url, **how, protocol_whitelist="file", reinit_filter=0, threads=1)
         length = float((stop + 1) / self.fps)
         node = ffmpeg.output(node, "-", map=f"0:{self.video.index}", vf=f"trim=duration={length:.6f},showinfo=checksum=0", f="null")
         arguments = ["ffmpeg", "-hide_banner", "-nostats", "-loglevel", "level+info", "-nostdin", *ffmpeg.get_args(node)]
@@ -193,7 +207,28 @@ class VideoReader:
             finally:
                 process.kill()
 
-    def _open_near(self, start: int, stop: int | None) -> Child | None:
+    def _kept(self, start: int, stop: int) -> Iterator[np.ndarray]:
+        """`exactly`, with what is stored of the frames where 8-bit RGB does not hold all. Raises InputError."""
+        if self.deep is None:
+            yield from self.exactly(start, stop)
+            return
+        with closing(self.exactly(start, stop)) as frames, closing(self._stored(start, stop, self.deep)) as stored:
+            for frame in frames:
+                planes = next(stored, None)
+                if planes is None:
+                    raise InputError(f"{self.path} gave fewer frames when it was read once more: did it change meanwhile?")
+                yield deep_frame(frame, planes, self.deep)
+
+    def _stored(self, start: int, stop: int, deep: DeepFormat) -> Iterator[np.ndarray]:
+        """The stored planes [n] of the same `frames`."""
+        child = self._open_near(start, stop, deep) or self._open(start, stop, None, deep)
+        try:
+            while read_exactly(child.stdout, planes := deep.new(self.width, self.height)):
+                yield planes
+        finally:
+            child.kill()
+
+    def _open_near(self, start: int, stop: int | None, deep: DeepFormat | None = None) -> Child | None:
         """Start decoding shortly before `start`, as the first frame's time proves; None: decode from the beginning instead."""
         if not self._seekable:
             return None
@@ -202,7 +237,7 @@ class VideoReader:
             seek = wanted - margin - self.info.start_time
             if seek <= 0:
                 return None
-            child = self._open(start, stop, seek)
+            child = self._open(start, stop, seek, deep)
             try:
                 first = child.first_frame_time()
             except BaseException:
@@ -213,27 +248,35 @@ class VideoReader:
             child.kill()
         return None
 
-    def _open(self, start: int, stop: int | None, seek: float | None) -> Child:
-        """Start ffmpeg. After a seek the frame clock still counts from the first frame of the file, so numbers stay what they were."""
-        options: dict[str, object] = {"protocol_whitelist": "file", "reinit_filter": 0, "noautorotate": None}
+    def _open(self, start: int, stop: int | None, seek: float | None, deep: DeepFormat | None = None) -> Child:
+        """Start ffmpeg, for frames as RGB or in a `deep` format.
+
+        After a seek the frame clock still counts from the first frame of the file, so numbers stay what they were.
+        """
+        url, options = self.info.source()
+        options |= {"protocol_whitelist": "file", "reinit_filter": 0, "noautorotate": None}
         origin = None if self.video.start_time is None else self.video.start_time - self.info.start_time
         if self._seekable:
             options["copyts"] = None
             origin = self.video.start_time
         if seek is not None:
             options |= {"noaccurate_seek": None, "ss": f"{seek:.6f}"}
+        if deep and deep.has_alpha and self.video.codec in _ALPHA_DECODERS:
+            options["c:v"] = _ALPHA_DECODERS[self.video.codec]
         clock = f"fps={self.fps.numerator}/{self.fps.denominator}" + ("" if origin is None else f":start_time={origin:.6f}")
         trim = f"trim=start_frame={start}" + ("" if stop is None else f":end_frame={stop}")
         stored = (self.height, self.width) if self.video.rotation in (90, 270) else (self.width, self.height)  # before it is upright
+        lut, pixel_format = Path(self._lut.name) if self._lut else None, deep.pixel_format if deep else "rgb24"
+        rgb = read_filters(self.video.colour, *stored, stretched=self.video.stretched, lut=lut)
         steps = [
             *([] if seek is None else [_ANNOUNCE]),
             *(["bwdif=mode=send_frame:deint=interlaced"] if self.video.interlaced else []),
             clock, f"{trim},setpts=PTS-STARTPTS",
-            read_filters(self.video.colour, *stored, stretched=self.video.stretched),
-            *_TURNS[self.video.rotation], *(["hflip"] if self.video.mirrored else []),
+            f"scale={stored[0]}:{stored[1]}:flags=bicubic" if deep else rgb,
+            *_TURNS[self.video.rotation], *(["hflip"] if self.video.mirrored else []), *([f"format={pixel_format}"] if deep else []),
         ]  # fmt: skip
-        node = ffmpeg.input(file_url(self.path), **options)
-        node = ffmpeg.output(node, "pipe:1", map=f"0:{self.video.index}", vf=",".join(steps), f="rawvideo", pix_fmt="rgb24")
+        node = ffmpeg.input(url, **options)
+        node = ffmpeg.output(node, "pipe:1", map=f"0:{self.video.index}", vf=",".join(steps), f="rawvideo", pix_fmt=pixel_format)
         return Child(["ffmpeg", *QUIET, "-nostdin", *ffmpeg.get_args(node)], stdout=subprocess.PIPE)
 
     def _check_end(self, reached: int, count: int, status: int, child: Child) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from latentsync.errors import OutputError
 from latentsync.faces.detector import Face
 from latentsync.faces.plan import Sighting
+from latentsync.weights import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,13 @@ def temporary_cache() -> Iterator[FaceCache]:
 def digest(*settings: Any) -> str:
     """One name for settings that JSON can hold."""
     return hashlib.sha256(json.dumps([LAYOUT, *settings], sort_keys=True).encode()).hexdigest()
+
+
+def source_digest(path: Path) -> str:
+    """One name for what a video file, or a folder of frames, holds."""
+    if path.is_dir():
+        return digest(*((file.name, file_sha256(file)) for file in sorted(path.iterdir()) if file.is_file()))
+    return file_sha256(path)
 
 
 def weights_digest(module: nn.Module) -> str:

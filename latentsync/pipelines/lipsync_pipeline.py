@@ -26,17 +26,17 @@ from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pix
 from latentsync.faces.plan import FacePlan, Sighting, Span, find_faces, name_damage, plan_sightings
 from latentsync.faces.selection import FaceChoice
 from latentsync.media.audio import AudioSamples
+from latentsync.media.deep import deep_format
 from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader, prefetch
 from latentsync.media.video_writer import AudioTrack, VideoWriter, check_output
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec, sample_latents
-from latentsync.pipelines.face_cache import FaceCache, digest, temporary_cache, weights_digest
+from latentsync.pipelines.face_cache import FaceCache, digest, source_digest, temporary_cache, weights_digest
 from latentsync.pipelines.memory import BatchLimiter, estimate_bytes
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.result import LipsyncResult, SpanReport, StageTimer, counted, log_all, sound_warnings, video_warnings
 from latentsync.pipelines.timeline import Clip, batches, clips, frames_in, pieces, same_length
-from latentsync.weights import file_sha256
 from latentsync.whisper.audio2feature import Audio2Feature, PaddedSamples
 
 logger = logging.getLogger(__name__)
@@ -50,9 +50,10 @@ BYTES_AHEAD = 512 << 20  # ... but never more than this
 
 def check_inputs(video_path: Path, audio_path: Path, output_path: Path, options: LipsyncOptions) -> None:
     """Raise InputError or OutputError, before any work, for unusable inputs, and an output that cannot be written or would cost a file."""
-    probe(video_path).require_video()
+    deep = deep_format(probe(video_path).require_video())
     probe(audio_path).require_audio(options.audio_track)
-    check_output(output_path, [video_path, audio_path], options.codec, options.crf, options.preset, lossless=options.lossless)
+    quality = (options.codec, options.crf, options.preset)
+    check_output(output_path, [video_path, audio_path], *quality, lossless=options.lossless, deep=deep)
     if not options.overwrite and output_path.exists() and output_path.stat().st_size > 0:
         raise InputError(f"{output_path} exists already: name another output, or say --overwrite to replace it.")
 
@@ -143,7 +144,7 @@ class LipsyncPipeline(DiffusionPipeline):
             torch.cuda.reset_peak_memory_stats(self.unet.device)
         timer = StageTimer(self.unet.device)
         reader = VideoReader(video_path, None if options.keep_fps else Fraction(VIDEO_FPS))
-        quality = {"codec": options.codec, "crf": options.crf, "preset": options.preset, "lossless": options.lossless}
+        quality = {"codec": options.codec, "crf": options.crf, "preset": options.preset, "lossless": options.lossless, "deep": reader.deep}
         open_writer = partial(VideoWriter, video_out_path, reader.width, reader.height, reader.fps, like=reader.info, **quality)
         with AudioSamples(audio_path, AUDIO_SAMPLE_RATE, options.audio_track) as samples:
             length = frames_in(Fraction(len(samples), AUDIO_SAMPLE_RATE), reader.fps) if options.length == "audio" else None
@@ -305,7 +306,7 @@ class LipsyncPipeline(DiffusionPipeline):
     ) -> Iterator[Clip]:
         """The clips of the result in order; those with a face with their aligned faces, and with what of them is not pasted."""
         matte, device = FaceMatte(self.resolution), self.unet.device
-        ahead = min(max(FRAMES_AHEAD, options.batch_clips * self.num_frames), max(1, BYTES_AHEAD // (reader.width * reader.height * 3)))
+        ahead = min(max(FRAMES_AHEAD, options.batch_clips * self.num_frames), max(1, BYTES_AHEAD // reader.frame_bytes))
         references: dict[int, Tensor] = {}  # of the span in work
         with closing(prefetch(reader.ping_pong(total, plan.num_frames), ahead)) as frames:
             for clip in clips(frames, plan, total, self.num_frames, self.resolution // VAE_FACTOR, random):
@@ -338,7 +339,7 @@ class LipsyncPipeline(DiffusionPipeline):
 
         if self.face_cache is None:
             return find()
-        key = digest("faces", file_sha256(reader.path), str(reader.fps), self.face_detector.name, self.face_detector.weights)
+        key = digest("faces", source_digest(reader.path), str(reader.fps), self.face_detector.name, self.face_detector.weights)
         return self.face_cache.sightings(key, length, find, lambda: not reader.met_errors and reader.problem is None)
 
     @contextmanager
@@ -346,7 +347,7 @@ class LipsyncPipeline(DiffusionPipeline):
         """The cache of posteriors and the key of those of a video; one that lasts for this job where frames come again."""
         if self.face_cache is not None:
             faces = (self.resolution, self.mask.tolist(), self.single_reference)
-            where = (file_sha256(reader.path), str(reader.fps), *faces, self._vae_digest)
+            where = (source_digest(reader.path), str(reader.fps), *faces, self._vae_digest)
             yield self.face_cache, digest("posterior", *where)
         elif repeats:
             with temporary_cache() as cache:

@@ -71,7 +71,7 @@ class LipsyncOptions:
     )
     keep_fps: bool = _option(False, "keep the video's frame rate (default: 25 frames a second, as the networks were trained)")
     batch_clips: int = _option(1, "clips of 16 frames in one pass of the networks; more is faster on a large GPU")
-    codec: str | None = _option(None, "video codec (default: h264, in .webm vp9)", tuple(CODECS))
+    codec: str | None = _option(None, "video codec (default: h264; 10 bits: hevc; .webm: vp9; alpha: vp9 or prores)", tuple(CODECS))
     crf: int | None = _option(None, "constant rate factor, lower is better (default: visually lossless for the codec)")
     preset: str | None = _option(None, "speed preset of the encoder (default: a fast one)", PRESETS, "PRESET")
     lossless: bool = _option(False, "encode without any loss: large files")
