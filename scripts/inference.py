@@ -55,7 +55,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     """What to work on."""
     group = parser.add_argument_group("inputs and output")
-    group.add_argument("--video_path", type=Path, help="video of a person talking")
+    group.add_argument("--video_path", type=Path, help="video of a person talking, a photo, or a folder of numbered frames (25 a second)")
     group.add_argument("--audio_path", type=Path, help="the recording: any audio file, or a video with sound")
     group.add_argument("--video_out_path", type=Path, help="output: .mp4, .mov, .mkv or .webm")
     group.add_argument(

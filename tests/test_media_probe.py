@@ -93,26 +93,24 @@ def test_the_length_of_a_file_whose_clock_jumps_is_that_of_its_packets(tmp_path,
 
 
 def test_deep_colour_and_transparency_are_known(tmp_path, caplog):
-    def losses(name, *options):
-        return VideoReader(make_clip(tmp_path / name, *options, picture="color=red:size=32x32:rate=25:duration=0.2")).losses
+    def reader(name, *options):
+        return VideoReader(make_clip(tmp_path / name, *options, picture="color=red:size=32x32:rate=25:duration=0.2"))
 
-    hdr = ("-pix_fmt", "yuv420p10le", "-color_primaries", "bt2020", "-colorspace", "bt2020nc", "-c:v", "libx265", "-x265-params")
-    (sentence,) = losses("hlg.mp4", *hdr, "log-level=none:transfer=arib-std-b67", "-color_trc", "arib-std-b67")
-    assert "HDR (HLG, 10 bits)" in sentence and "8 bits" in sentence
-    (sentence,) = losses("pq.mp4", *hdr, "log-level=none:transfer=smpte2084", "-color_trc", "smpte2084")
-    assert "HDR (PQ, 10 bits)" in sentence
+    source = reader("deep.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv422p12le")
+    assert (source.video.bits, source.deep.pixel_format) == (12, "yuv422p10le")
     with caplog.at_level(logging.INFO):
-        assert losses("deep.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv422p10le") == ()
+        assert reader("rgb.mkv", "-c:v", "ffv1", "-pix_fmt", "gbrp10le").deep is None
     assert "10 bits a colour: they are rounded to 8" in caplog.text
-    for name, options in {
-        "vp9.webm": ("-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", "-deadline", "realtime", "-cpu-used", "8"),
-        "animation.mov": ("-c:v", "qtrle", "-pix_fmt", "argb"),
-        "a.png": ("-c:v", "png", "-pix_fmt", "rgba", "-frames:v", "1"),
-    }.items():
-        (sentence,) = losses(name, *options)
-        assert "transparency, which is dropped" in sentence
-    for name, options in (("plain.mp4", ()), ("a.gif", ("-c:v", "gif")), ("b.png", ("-c:v", "png", "-pix_fmt", "rgb24", "-frames:v", "1"))):
-        assert losses(name, *options) == ()
+    (sentence,) = reader("pq.mkv", "-c:v", "ffv1", "-pix_fmt", "gbrp10le", "-color_trc", "smpte2084").losses
+    assert "HDR that is not kept (PQ, 10 bits RGB)" in sentence
+    for name, kept, options in (
+        ("animation.mov", "gbrap", ("-c:v", "qtrle", "-pix_fmt", "argb")),
+        ("plain.mp4", None, ()),
+        ("a.gif", None, ("-c:v", "gif")),
+        ("b.png", None, ("-c:v", "png", "-pix_fmt", "rgb24", "-frames:v", "1")),
+    ):
+        source = reader(name, *options)
+        assert (source.deep and source.deep.pixel_format) == kept and source.losses == ()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 import torch
 from golden_recipe import GOLDEN, weights_sha256
-from tiny_pipeline import CASE, NUMBERS, SHAPES, MemoryReader, reference_frames, reference_pipeline, run, silence_unet
+from tiny_pipeline import (
+    CASE,
+    NUMBERS,
+    SHAPES,
+    MemoryReader,
+    MemorySound,
+    MemoryWriter,
+    reference_frames,
+    reference_pipeline,
+    run,
+    silence_unet,
+)
 
 from latentsync.constants import VAE_FACTOR
 from latentsync.diffusion import shared_noise
@@ -17,6 +28,8 @@ from latentsync.errors import OutOfMemoryError, WeightsError
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import FacePlan, SkippedRun, Span, plan_spans
+from latentsync.media.deep import DeepFormat, changed_planes, deep_frame
+from latentsync.media.probe import Colour
 from latentsync.media.video_reader import source_index
 from latentsync.pipelines.build import compile_networks, resolve_dtype
 from latentsync.pipelines.face_cache import FaceCache
@@ -67,6 +80,19 @@ def test_a_denoiser_that_predicts_zero(speech: np.ndarray) -> None:
     pipeline = reference_pipeline()
     silence_unet(pipeline.unet)
     assert_frames(run(pipeline, speech, OPTIONS)[:1], NUMBERS["zero_unet_video_frame_0"][None])
+
+
+def test_a_deep_frame_takes_the_new_mouth_along(speech: np.ndarray, one_step: np.ndarray) -> None:
+    layout, writer = DeepFormat(None, 8, True, Colour()), MemoryWriter()
+    stored = [np.concatenate([frame[..., place].ravel() for place in (1, 2, 0, 1)]) for frame in reference_frames()]  # G B R, and any alpha
+    pictures = [deep_frame(*pair, layout) for pair in zip(reference_frames(), stored, strict=True)]
+    reference_pipeline().run(MemoryReader(pictures), speech.view(MemorySound), writer, TOTAL, ONE_STEP)
+    assert np.array_equal(np.stack(writer), one_step)
+    height, width = pictures[0].shape[:2]
+    for k, frame in enumerate(writer):
+        green, blue, red, alpha = layout.planes(changed_planes(frame), width, height)
+        assert np.array_equal(np.stack([red, green, blue], axis=-1), one_step[k])
+        assert np.array_equal(alpha, reference_frames()[source_index(k, 12)][..., 1])
 
 
 def prepared(pipeline: LipsyncPipeline) -> tuple[torch.Tensor, list[Clip]]:

@@ -382,6 +382,7 @@ def _video_stream(stream: dict[str, Any], depths: dict[str, Any], fallback_durat
     stretched = max(aspect, 1 / aspect) > SQUARE_ENOUGH
     if stretched:
         width, height = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+    span, space, primaries, transfer = (_tag(stream.get(f"color_{name}")) for name in ("range", "space", "primaries", "transfer"))
     average = _ratio(stream.get("avg_frame_rate"), "/") or _ratio(stream.get("r_frame_rate"), "/") or Fraction(25)
     duration = _seconds(stream.get("duration")) or fallback_duration
     count = int(stream["nb_frames"]) if str(stream.get("nb_frames", "")).isdigit() else None
@@ -399,7 +400,7 @@ def _video_stream(stream: dict[str, Any], depths: dict[str, Any], fallback_durat
         sample_aspect=Fraction(1) if stretched else aspect,
         stretched=stretched,
         interlaced=stream.get("field_order", "unknown") in {"tt", "bb", "tb", "bt"},
-        colour=Colour(*(_tag(stream.get(key)) for key in ("color_range", "color_space", "color_primaries", "color_transfer"))),
+        colour=Colour(span, "gbr" if flags.get("rgb") else space, primaries, transfer),
         average_fps=average,
         native_fps=_native_fps(average, _ratio(stream.get("r_frame_rate"), "/")),
         start_time=_seconds(stream.get("start_time")),

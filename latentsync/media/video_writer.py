@@ -379,7 +379,7 @@ class VideoWriter:
             colour = replace(deep.colour, **limited)
             is_same = (pixel_format, colour.range) == (deep.pixel_format, deep.colour.range)
             return colour, tag_filter(deep.colour) + ("" if is_same else f",{convert_filters(deep.colour, colour, pixel_format)}")
-        colour = replace(written(replace(source or _RGB, space="gbr") if deep else source), **limited)
+        colour = replace(written(source), **limited)
         return colour, write_filters(colour, pixel_format) + (f",{tag_filter(colour)}" if is_prores else "")
 
     def _arguments(self, temporary: Path) -> list[str]:
