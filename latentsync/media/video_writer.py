@@ -322,7 +322,8 @@ class VideoWriter:
             temporary = stack.enter_context(staged(self.path))
             self._child = Child(self._arguments(temporary), feed=True)
             stack.callback(self._child.kill)
-            size = self.width * self.height * 3 + (self._deep.frame_bytes(self.width, self.height) if self._deep else 0)
+            size = self.width * self.height * 3
+            size = 2 * size + self._deep.frame_bytes(self.width, self.height) if self._deep else size  # what was seen, too
             depth = max(2, min(_QUEUE_FRAMES, _QUEUE_BYTES // size))
             self._writer = BackgroundWriter(self._encode, depth)
             self._stack = stack.pop_all()
