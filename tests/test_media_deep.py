@@ -180,4 +180,5 @@ def test_a_folder_that_is_no_video_is_refused(tmp_path):
 def test_a_photo_that_hides_nothing_has_no_alpha(tmp_path):
     for name, least in (("opaque.png", 255), ("clear.png", 200)):
         cv2.imwrite(str(tmp_path / name), np.dstack([smooth_frames(1)[0], np.full((48, 64), least, np.uint8)]))
-    assert [probe(tmp_path / name).video.has_alpha for name in ("opaque.png", "clear.png")] == [False, True]
+    videos = [probe(tmp_path / name).video for name in ("opaque.png", "clear.png")]
+    assert [(video.has_alpha, video.colour.space) for video in videos] == [(False, "gbr"), (True, "gbr")]

@@ -131,7 +131,7 @@ def video_warnings(
     if plan.covered:
         covered = _listed([describe_run(start, stop, reader.fps) for start, stop in plan.covered])
         found += log_all([f"Something may cover the mouth, and is painted over: {covered}."])
-    if length and length > plan.num_frames:
+    if length and length > plan.num_frames > 1:  # not for a photo
         longer = f"The sound ({length} frames) is longer than the video ({plan.num_frames} frames)"
         found += log_all([f"{longer}: the video plays forwards and backwards."])
     return found
