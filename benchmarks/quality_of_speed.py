@@ -38,7 +38,7 @@ from latentsync.mel import log_mel
 from latentsync.pipelines.build import ROOT, build_pipeline, resolve_dtype
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import QUALITIES, LipsyncOptions
-from latentsync.pipelines.timeline import clips
+from latentsync.pipelines.timeline import SpokenLine, clips, pieces
 from latentsync.third_party.face_mesh import FaceMesh, load_face_mesh
 
 SEED, STEPS_OF_REFERENCE = 1247, 50
@@ -99,7 +99,8 @@ def prepare(pipeline: LipsyncPipeline, video: Path, sound: Path, frames: int, me
     noise, prepared = shared_noise(pipeline.resolution // VAE_FACTOR, random), []
     with AudioSamples(sound, AUDIO_SAMPLE_RATE) as samples, closing(reader.ping_pong(frames, plan.num_frames)) as stream:
         windows = pipeline.audio_encoder.windows(samples, reader.fps)
-        for clip in clips(stream, plan, frames, pipeline.num_frames, pipeline.resolution // VAE_FACTOR, random):
+        voice, cut = SpokenLine(windows, 0, random, noise), pieces(plan, frames, pipeline.num_frames)
+        for clip in clips(stream, plan, cut, pipeline.resolution // VAE_FACTOR, lambda _: voice):
             if clip.matrices is not None and clip.stop == len(prepared) * pipeline.num_frames + len(clip.frames):
                 clip.faces = warp_faces(clip.frames, clip.matrices, pipeline.resolution, torch.device("cpu"))
                 audio = windows.frames(clip.start, clip.stop)[None]

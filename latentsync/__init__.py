@@ -7,9 +7,16 @@ if TYPE_CHECKING:
     from latentsync.pipelines.build import build_pipeline
     from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
     from latentsync.pipelines.options import LipsyncOptions
+    from latentsync.pipelines.script import DubbingLine, DubbingScript
 
-__all__ = ["LipsyncOptions", "LipsyncPipeline", "build_pipeline"]
-_HOMES = {"build_pipeline": "build", "LipsyncPipeline": "lipsync_pipeline", "LipsyncOptions": "options"}  # in latentsync.pipelines
+__all__ = ["DubbingLine", "DubbingScript", "LipsyncOptions", "LipsyncPipeline", "build_pipeline"]
+_HOMES = {  # in latentsync.pipelines
+    "build_pipeline": "build",
+    "LipsyncPipeline": "lipsync_pipeline",
+    "LipsyncOptions": "options",
+    "DubbingLine": "script",
+    "DubbingScript": "script",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from latentsync.errors import InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
-    from scripts.jobs import JobSpec
+    from scripts.jobs import DubbingJob, JobSpec
 
 logger = logging.getLogger("latentsync")
 
@@ -59,6 +59,13 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--audio_path", type=Path, help="the recording: any audio file, or a video with sound")
     group.add_argument("--video_out_path", type=Path, help="output: .mp4, .mov, .mkv or .webm")
     group.add_argument(
+        "--script",
+        type=Path,
+        metavar="FILE",
+        help="a dubbing script: a .yaml file with a video and lines, each with start, audio and face (docs/dubbing.md); all frames without "
+        "a line stay; one line alone: --start and --end",
+    )
+    group.add_argument(
         "--jobs",
         type=Path,
         metavar="FILE",
@@ -103,13 +110,20 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("overrides", nargs="*", metavar="key=value", help="overrides of the configuration, such as data.num_frames=8")
 
 
-def read_command(arguments: argparse.Namespace) -> "list[JobSpec]":
+def read_command(arguments: argparse.Namespace) -> "list[JobSpec | DubbingJob]":
     """The jobs of a command line. Raises InputError for half a job, before anything is loaded, which takes seconds."""
     from latentsync.pipelines.options import LipsyncOptions
-    from scripts.jobs import JobSpec, read_jobs
+    from latentsync.pipelines.script import read_script
+    from scripts.jobs import DubbingJob, JobSpec, read_jobs
 
     options = LipsyncOptions(**{field.name: getattr(arguments, field.name) for field in fields(LipsyncOptions)})
     paths = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
+    if arguments.script is not None:
+        script = read_script(arguments.script, options)
+        output = arguments.video_out_path or script.output
+        if arguments.video_path or arguments.audio_path or arguments.jobs or output is None:
+            raise InputError("--script names the video and the sounds: give it with --video_out_path, or output in the script, alone.")
+        return [DubbingJob(script, output)]
     if arguments.jobs is not None:
         if any(paths):
             raise InputError("--jobs names videos, sounds and outputs itself: leave out --video_path, --audio_path and --video_out_path.")

@@ -14,8 +14,10 @@ from yaml import YAMLError
 from latentsync.errors import InputError, first_line, reason_of
 from latentsync.media.files import read_table, read_text, write_json, written_path
 from latentsync.pipelines.face_cache import temporary_cache
-from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, check_inputs
-from latentsync.pipelines.options import OPTION_TYPES, LipsyncOptions, parse_option
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, check_dubbing, check_inputs
+from latentsync.pipelines.options import OPTION_TYPES, PATH_OPTIONS, LipsyncOptions, parse_option
+from latentsync.pipelines.result import LipsyncResult
+from latentsync.pipelines.script import DubbingScript
 
 logger = logging.getLogger("latentsync.jobs")
 
@@ -30,6 +32,38 @@ class JobSpec(NamedTuple):
     audio_path: Path
     video_out_path: Path
     options: LipsyncOptions
+
+    def check(self) -> None:
+        """Raise InputError or OutputError, before any work."""
+        check_inputs(*self)
+
+    def run(self, pipeline: LipsyncPipeline) -> LipsyncResult:
+        return pipeline(*self)
+
+
+class DubbingJob(NamedTuple):
+    """One dubbing script, one output."""
+
+    script: DubbingScript
+    video_out_path: Path
+
+    @property
+    def video_path(self) -> Path:
+        return self.script.video
+
+    @property
+    def options(self) -> LipsyncOptions:
+        return self.script.options
+
+    def check(self) -> None:
+        """Raise InputError or OutputError, before any work."""
+        check_dubbing(*self)
+
+    def run(self, pipeline: LipsyncPipeline) -> LipsyncResult:
+        return pipeline.dub(*self)
+
+
+Job = JobSpec | DubbingJob
 
 
 def read_jobs(path: Path, defaults: LipsyncOptions) -> list[JobSpec]:
@@ -73,13 +107,15 @@ def job_of(row: Mapping[str, Any], where: str, folder: Path, defaults: LipsyncOp
     if unknown:
         raise InputError(f"{where}: {', '.join(unknown)} is no option; the options are {', '.join(OPTION_TYPES)}.")
     try:
-        options = replace(defaults, **{key: parse_option(key, value) for key, value in row.items() if key in OPTION_TYPES})
+        chosen = {key: parse_option(key, value) for key, value in row.items() if key in OPTION_TYPES}
+        chosen |= {key: str(written_path(folder, value)) for key, value in chosen.items() if key in PATH_OPTIONS}
+        options = replace(defaults, **chosen)
     except (ValueError, InputError) as error:
         raise InputError(f"{where}: {error}") from error
     return JobSpec(*(written_path(folder, str(row[key])) for key in PATH_KEYS), options)
 
 
-def run_jobs(jobs: Sequence[JobSpec], build: Callable[[], LipsyncPipeline], *, write_report: bool, as_batch: bool) -> int:
+def run_jobs(jobs: Sequence[Job], build: Callable[[], LipsyncPipeline], *, write_report: bool, as_batch: bool) -> int:
     """Run jobs one after the other; the exit code. `build` makes the pipeline, once and only if there is work.
 
     `write_report` puts OUTPUT.report.json beside each output; `as_batch` skips outputs that exist and goes on after a failure.
@@ -90,7 +126,7 @@ def run_jobs(jobs: Sequence[JobSpec], build: Callable[[], LipsyncPipeline], *, w
             logger.info("%s exists: skipped.", job.video_out_path)
     if not pending:
         return 0
-    ready = [job for job in pending if attempt(lambda job=job: check_inputs(*job), job, as_batch)]  # before the models are loaded
+    ready = [job for job in pending if attempt(job.check, job, as_batch)]  # before the models are loaded
     pipeline, finished = build() if ready else None, 0
     repeats = len({job.video_path for job in ready}) < len(ready)
     with temporary_cache() if repeats else nullcontext() as cache:
@@ -105,7 +141,7 @@ def run_jobs(jobs: Sequence[JobSpec], build: Callable[[], LipsyncPipeline], *, w
     return 1 if finished < len(pending) else 0
 
 
-def attempt(work: Callable[[], None], job: JobSpec, go_on: bool) -> bool:
+def attempt(work: Callable[[], None], job: Job, go_on: bool) -> bool:
     """Do one job's work; in a batch a failure, whatever it is, is told and the others go on. Returns whether it went well."""
     try:
         work()
@@ -118,9 +154,9 @@ def attempt(work: Callable[[], None], job: JobSpec, go_on: bool) -> bool:
     return True
 
 
-def run_job(pipeline: LipsyncPipeline, job: JobSpec, write_report: bool) -> None:
+def run_job(pipeline: LipsyncPipeline, job: Job, write_report: bool) -> None:
     """One job from inputs to output and what the user is told."""
-    result = pipeline(*job)
+    result = job.run(pipeline)
     if write_report:
         write_json(result.output_path.with_suffix(".report.json"), result.as_dict())
     total = result.seconds["total"]
@@ -130,6 +166,6 @@ def run_job(pipeline: LipsyncPipeline, job: JobSpec, write_report: bool) -> None
     )
 
 
-def is_finished(job: JobSpec) -> bool:
+def is_finished(job: Job) -> bool:
     """Whether a job was done before: outputs appear whole or not at all, so one that is there is finished."""
     return not job.options.overwrite and job.video_out_path.is_file() and job.video_out_path.stat().st_size > 0

@@ -11,16 +11,16 @@ from refusals import refused
 from latentsync.errors import InputError
 from latentsync.faces.alignment import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks
 from latentsync.faces.detector import Face, is_plausible, is_profile, is_upright, overlap
-from latentsync.faces.plan import DAMAGED, NO_FACE, TOO_SHORT, TOO_SMALL, FacePlan, PlanBuilder, face_colours, name_damage
+from latentsync.faces.plan import DAMAGED, NO_FACE, TOO_SHORT, TOO_SMALL, FacePlan, FaceRequest, PlanBuilder, face_colours, name_damage
 from latentsync.faces.selection import FaceChoice
 from latentsync.faces.tracking import smooth_window
 
 
 def plan_of(frames: list[list[Face]], cuts: tuple[int, ...] = (), choice: str = "largest", smoothing: str = "none") -> FacePlan:
-    builder = PlanBuilder(256, 25.0, FaceChoice.parse(choice), smoothing)
+    builder = PlanBuilder(256, 25.0, [[FaceRequest(FaceChoice.parse(choice))]], smoothing)
     for index, faces in enumerate(frames):
         builder.add(faces, index in cuts)
-    plan = builder.finish()
+    [plan] = builder.finish()
     owners = [(span.start, span.stop) for span in plan.spans] + [(run.start, run.stop) for run in plan.skipped]
     assert sorted(frame for start, stop in owners for frame in range(start, stop)) == list(range(len(frames)))
     return plan

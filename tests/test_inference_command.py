@@ -21,6 +21,7 @@ from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.media.video_writer import VideoWriter
 from latentsync.pipelines.build import build_pipeline
+from latentsync.pipelines.layers import Line
 from latentsync.pipelines.options import LipsyncOptions, option_table
 from latentsync.pipelines.result import LipsyncResult, video_warnings
 from latentsync.pipelines.timeline import frames_in
@@ -158,13 +159,28 @@ def test_frames_without_a_face_pass_through(folder: Path, tmp_path: Path) -> Non
     assert probe(output).audio.duration is None or probe(output).audio.duration == pytest.approx(32 / 25, abs=0.03)
 
 
+def test_words_for_a_part_of_a_video(folder: Path, tmp_path: Path, caplog) -> None:
+    output = tmp_path / "out.mkv"
+    arguments = ["--start=0:00.4", "--overrun=warn", "--lossless", "--report"]
+    assert run(folder, "-talk.mp4", "words.wav", output, "--start=0.4") == 2
+    assert "its sound lasts 0.97 s and there are 0.40 s for it" in caplog.messages[-1]
+    assert run(folder, "-talk.mp4", "words.wav", output, *arguments) == 0
+    source, made = (list(VideoReader(path, None).frames()) for path in (folder / "-talk.mp4", output))
+    assert [(a != b).any() for a, b in zip(source, made, strict=True)] == [k >= 10 for k in range(20)]
+    report = json.loads(output.with_suffix(".report.json").read_text())
+    assert [(line["start"], line["stop"], line["generated"]) for line in report["lines"]] == [(10, 20, 10)]
+    sound = read_audio(output)
+    assert len(sound) == 12800 and not sound[:6400].any() and np.abs(sound[6500:]).max() > 0.1
+
+
 def test_damage_is_told() -> None:
     reader = SimpleNamespace(path="a.mp4", problem=None, fps=Fraction(25))
     span = Span(10, 12, 0, np.zeros((2, 2, 3), np.float32), np.zeros((2, 4), np.float32))
     plan = name_damage(FacePlan(12, 1, 1, (span,), (SkippedRun(0, 10, NO_FACE),)), [(2, 10)])
-    told = video_warnings(reader, plan, [(2, 10)], 12, LipsyncOptions())
+    lines = [[Line(Path("a.wav"), np.zeros(1), LipsyncOptions())]]
+    told = video_warnings(reader, lines, [plan], [(2, 10)], 12)
     assert "a.mp4 is damaged: the picture may be wrong in frames 2-9 (0.1-0.4 s)" in told[0]
-    covered = video_warnings(reader, replace(plan, covered=((10, 12),)), [], 12, LipsyncOptions())
+    covered = video_warnings(reader, lines, [replace(plan, covered=((10, 12),))], [], 12)
     assert covered[-1] == "Something may cover the mouth, and is painted over: frames 10-11 (0.4-0.5 s)."
     assert [(run.start, run.stop, run.reason) for run in plan.skipped] == [(0, 2, NO_FACE), (2, 10, DAMAGED)]
 

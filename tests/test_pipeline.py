@@ -4,6 +4,7 @@ import wave
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,6 @@ from tiny_pipeline import (
     NUMBERS,
     SHAPES,
     MemoryReader,
-    MemorySound,
     MemoryWriter,
     reference_frames,
     reference_pipeline,
@@ -33,6 +33,7 @@ from latentsync.media.probe import Colour
 from latentsync.media.video_reader import source_index
 from latentsync.pipelines.build import compile_networks, resolve_dtype
 from latentsync.pipelines.face_cache import FaceCache
+from latentsync.pipelines.layers import Line
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.memory import BatchLimiter, is_out_of_memory
 from latentsync.pipelines.options import LipsyncOptions
@@ -43,6 +44,7 @@ SEED = CASE["seed"]["torch.manual_seed"]
 TOTAL = CASE["shapes"]["video_out"][0]
 OPTIONS = LipsyncOptions(quality="fine", seed=SEED).completed(CASE["config"]["steps"], CASE["config"]["guidance_scale"])
 ONE_STEP = replace(OPTIONS, inference_steps=1)
+VOICES = lambda _: SimpleNamespace(random=torch.Generator())  # noqa: E731 - of clips whose noise does not matter
 LATENTS = {key: CASE["tolerance"]["latents"][key] for key in ("rtol", "atol")}
 
 
@@ -86,7 +88,7 @@ def test_a_deep_frame_takes_the_new_mouth_along(speech: np.ndarray, one_step: np
     layout, writer = DeepFormat(None, 8, True, Colour()), MemoryWriter()
     stored = [np.concatenate([frame[..., place].ravel() for place in (1, 2, 0, 1)]) for frame in reference_frames()]  # G B R, and any alpha
     pictures = [deep_frame(*pair, layout) for pair in zip(reference_frames(), stored, strict=True)]
-    reference_pipeline().run(MemoryReader(pictures), speech.view(MemorySound), writer, TOTAL, ONE_STEP)
+    reference_pipeline().run(MemoryReader(pictures), [Line(Path("memory.wav"), speech, ONE_STEP)], writer, TOTAL, ONE_STEP)
     assert np.array_equal(np.stack(writer), one_step)
     height, width = pictures[0].shape[:2]
     for k, frame in enumerate(writer):
@@ -101,7 +103,8 @@ def prepared(pipeline: LipsyncPipeline) -> tuple[torch.Tensor, list[Clip]]:
     plan = plan_spans(source, pipeline.face_detector, pipeline.resolution, 25.0)
     shown = [source[source_index(i, len(source))] for i in range(TOTAL)]
     size = pipeline.resolution // VAE_FACTOR
-    noise, aligned = shared_noise(size, random), list(clips(shown, plan, TOTAL, 16, size, random))
+    noise, voice = shared_noise(size, random), SimpleNamespace(random=random)
+    aligned = list(clips(shown, plan, pieces(plan, TOTAL, 16), size, lambda _: voice))
     for clip in aligned:
         clip.faces = warp_faces(clip.frames, clip.matrices, pipeline.resolution)
     return noise, aligned
@@ -220,14 +223,14 @@ def test_clips_follow_their_frames_back_and_forth() -> None:
     plan = plan_of((0, 3, 0))
     plan.spans[0].matrices[:] = np.arange(3)[:, None, None]
     frames = [np.full((2, 2, 3), source_index(i, 3), np.uint8) for i in range(8)]
-    (clip,) = clips(frames, plan, 8, 16, 4, torch.Generator())
+    (clip,) = clips(frames, plan, pieces(plan, 8, 16), 4, VOICES)
     assert clip.matrices[:, 0, 0].tolist() == [0, 1, 2, 2, 1, 0, 0, 1] == [frame[0, 0, 0] for frame in clip.frames]
 
 
 def test_batches_hold_a_bounded_number_of_clips() -> None:
     plan = plan_of((0, 40, None), (40, 90, 0), (90, 200, None))
     frames = (np.zeros((1, 1, 3), np.uint8) for _ in range(200))
-    groups = list(batches(clips(frames, plan, 200, 16, 1, torch.Generator()), 2))
+    groups = list(batches(clips(frames, plan, pieces(plan, 200, 16), 1, VOICES), 2))
     assert sum(len(clip.frames) for group in groups for clip in group) == 200
     assert max(len(group) for group in groups) <= 5
     assert max(sum(clip.matrices is not None for clip in group) for group in groups) == 2

@@ -3,7 +3,6 @@
 import json
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from latentsync.faces.detector import Face
 from latentsync.media.video_reader import source_index
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
+from latentsync.pipelines.layers import Line
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder
@@ -89,24 +89,18 @@ class MemoryReader:
 
     exactly = frames
 
-    def ping_pong(self, count: int, total_frames: int) -> list[np.ndarray]:
-        return [self._pictures[source_index(k, total_frames)] for k in range(count)]
+    def ping_pong(self, count: int, total_frames: int, first: int = 0) -> list[np.ndarray]:
+        return [self._pictures[source_index(k, total_frames)] for k in range(first, count)]
 
     def damaged_runs(self, stop: int) -> list[tuple[int, int]]:
         return []
-
-
-class MemorySound(np.ndarray):
-    """Samples in the place of `AudioSamples`: `samples.view(MemorySound)`."""
-
-    info, notes, is_silent, can_be_copied, duration = SimpleNamespace(path="memory.wav", audio_tracks=("one",)), (), False, True, None
 
 
 class MemoryWriter(list):
     path, write = "result.mp4", list.append
     frames_written = property(len)
 
-    def __call__(self, audio: object) -> "MemoryWriter":
+    def __call__(self, total: int) -> "MemoryWriter":
         return self
 
     def __enter__(self) -> "MemoryWriter":
@@ -119,5 +113,6 @@ class MemoryWriter(list):
 def run(pipeline: LipsyncPipeline, speech: np.ndarray, options: LipsyncOptions, length: int = CASE["shapes"]["video_out"][0]) -> np.ndarray:
     """The frames (t h w 3) that a pipeline makes of the pictures of the case."""
     writer = MemoryWriter()
-    pipeline.run(MemoryReader(reference_frames()), speech.view(MemorySound), writer, length, options)
+    line = Line(Path("memory.wav"), speech, options)
+    pipeline.run(MemoryReader(reference_frames()), [line], writer, length, options)
     return np.stack(writer)

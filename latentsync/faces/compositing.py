@@ -1,6 +1,6 @@
 """Aligned faces back into the frame: colour match, inverse warp, soft edge."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -57,6 +57,18 @@ class FaceMatte:
         scores, self._scores = steadied(scores, self._scores)
         contours, self._contour = steadied(face_contours(scores), self._contour)
         return matte_of(torch.from_numpy(contours).to(faces.device), self._resolution)
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next faces depend on, for `restore`."""
+        arrays = {"colour": self._colour, "scores": self._scores, "contour": self._contour}
+        known = {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if array is not None}
+        return known if self._span is None else {"span": torch.tensor(self._span), **known}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state."""
+        self._span = int(state["span"]) if "span" in state else None
+        arrays = (state[name].numpy() if name in state else None for name in ("colour", "scores", "contour"))
+        self._colour, self._scores, self._contour = arrays
 
     def _score(self, cells: np.ndarray, known: np.ndarray) -> np.ndarray:
         """What the cells [64 64 3] of the next frame show, float32 [64 64]: 1 = surely skin, -1 = surely not, 0 = not `known`."""

@@ -48,6 +48,7 @@ class Face:
     turns: int = 0  # quarter turns anticlockwise of the picture, 0 to 3, after which the detector found it
     colours: np.ndarray | None = None  # uint8 [37 3]: coarse cells of the aligned face, to see what covers it
     mesh: np.ndarray | None = None  # float32 [468 2], of FaceMesh
+    appearance: np.ndarray | None = None  # float32 [n], of `describe_face`, where it is asked for
 
     @property
     def width(self) -> float:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from latentsync.constants import TEMPLATE_RESOLUTION
+from latentsync.errors import InputError
 from latentsync.faces.alignment import AlignmentSmoother, face_size, fit_similarity
+from latentsync.faces.appearance import describe_face
 from latentsync.faces.detector import Face, FaceDetector, FaceFollower, Smoothing, is_plausible, is_profile, is_upright, overlap, shrink
 from latentsync.faces.selection import FaceChoice
 from latentsync.faces.tracking import DissolveFinder, Track, Tracker, group_people, smooth_window, with_cuts
@@ -52,20 +54,36 @@ def covered_runs(colours: np.ndarray) -> list[tuple[int, int]]:
 MIN_FRAMES = 3  # frames a face must be seen for, unless its shot is shorter
 MIN_WIDTH = 24  # pixels: a face narrower than this on average is left alone
 NO_FACE = "no face"
+NO_LINE = "no line"
 DAMAGED = "damaged picture, no face"
 TOO_SHORT = f"face seen for fewer than {MIN_FRAMES} frames"
 TOO_SMALL = f"face under {MIN_WIDTH} pixels wide"
 
 
 @dataclass(frozen=True)
+class FaceRequest:
+    """Whose mouth is changed in frames start..stop (half open; None: to the end of the video)."""
+
+    choice: FaceChoice = field(default_factory=FaceChoice)
+    start: int = 0
+    stop: int | None = None
+    name: str = ""  # what a failure calls it: "line 3"
+
+    def within(self, start: int, stop: int) -> tuple[int, int]:
+        """The part of frames start..stop (half open) that is asked for; empty where the first is not below the second."""
+        return max(self.start, start), stop if self.stop is None else min(self.stop, stop)
+
+
+@dataclass(frozen=True)
 class Span:
-    """A run of frames start..stop (half open) of one shot and one face."""
+    """A run of frames start..stop (half open) of one shot, one face and one request."""
 
     start: int
     stop: int
     shot: int
     matrices: np.ndarray  # float32 [n 2 3], picture -> crop
     boxes: np.ndarray  # float32 [n 4]: x0 y0 x1 y1 in the picture
+    request: int = 0  # index among those of its plan
 
 
 @dataclass(frozen=True)
@@ -89,16 +107,93 @@ class FacePlan:
     covered: tuple[tuple[int, int], ...] = ()  # runs start..stop (half open) inside spans in which something may cover the mouth
 
 
-class PlanBuilder:
-    """Takes the faces of each frame in order and makes the plan; keeps a few numbers for each frame."""
+class Shot:
+    """The tracks of frames start..stop (half open) of one shot: people, reasons why faces are left, transforms where they are asked for."""
 
-    def __init__(self, resolution: int, fps: float, choice: FaceChoice, smoothing: Smoothing) -> None:
-        self._resolution, self._fps, self._choice, self._smoothing = resolution, fps, choice, smoothing
+    def __init__(self, tracks: Sequence[Track], start: int, stop: int, number: int) -> None:
+        self.start, self.stop, self.number = start, stop, number
+        self.reasons = [NO_FACE] * (stop - start)  # of each frame, before somebody is chosen
+        self.usable: list[Track] = []
+        for track in tracks:
+            if track.stop - track.start < min(MIN_FRAMES, stop - start):
+                self.note(self.reasons, track, TOO_SHORT)
+            elif track.mean_width < MIN_WIDTH:
+                self.note(self.reasons, track, TOO_SMALL)
+            else:
+                self.usable.append(track)
+        self.people = group_people(self.usable, stop - start)
+        self._transforms: dict[int, np.ndarray] = {}  # by identity of the track; float32 [n 2 3]
+        self._covered: dict[int, list[tuple[int, int]]] = {}
+
+    def note(self, reasons: list[str], track: Track, reason: str) -> None:
+        """Write a reason to the frames of a track."""
+        reasons[track.start - self.start : track.stop - self.start] = [reason] * (track.stop - track.start)
+
+    def transforms(self, track: Track, smoothing: Smoothing, resolution: int) -> np.ndarray:
+        """Picture -> crop of all frames of a track, float32 [n 2 3], whichever of them are used."""
+        if id(track) not in self._transforms:
+            anchors = smooth_window(np.stack(track.anchors)) if "window" in smoothing else np.stack(track.anchors)  # n 3 2
+            self._transforms[id(track)] = AlignmentSmoother(resolution)(torch.from_numpy(anchors)).numpy()
+        return self._transforms[id(track)]
+
+    def covered(self, track: Track) -> list[tuple[int, int]]:
+        """Frames of a track, as runs (half open), in which something may cover the mouth."""
+        if id(track) not in self._covered:
+            is_known = all(colours is not None for colours in track.colours)
+            runs = covered_runs(np.stack(track.colours)) if is_known else []
+            self._covered[id(track)] = [(track.start + first, track.start + end) for first, end in runs]
+        return self._covered[id(track)]
+
+
+class LayerPlanner:
+    """The plan of requests that do not overlap in time, shot by shot."""
+
+    def __init__(self, requests: Sequence[FaceRequest]) -> None:
+        self.requests = requests
+        self.spans: list[Span] = []
+        self.reasons: list[str] = []  # of each frame, "" of those in a span
+        self.covered: list[tuple[int, int]] = []
+
+    def add(self, shot: Shot, fps: float, smoothing: Smoothing, resolution: int) -> list[tuple[int, int, int, str]]:
+        """Answer the requests in a shot; (person of it, first frame, frame behind the last, name) for each that has one."""
+        self.reasons += [NO_LINE] * (shot.stop - shot.start)
+        found = []
+        for index, request in enumerate(self.requests):
+            first, last = request.within(shot.start, shot.stop)
+            if first >= last:
+                continue
+            try:
+                chosen, others = request.choice.pick(shot.people, shot.start, shot.stop, fps)
+            except InputError as error:
+                raise InputError(f"{request.name}: {error}" if request.name else str(error)) from error
+            reasons = list(shot.reasons)
+            for track in shot.usable:
+                shot.note(reasons, track, others)
+            for track in [] if chosen is None else shot.people[chosen].tracks:
+                shot.note(reasons, track, "")
+                self._add_span(shot, track, first, last, index, shot.transforms(track, smoothing, resolution))
+            self.reasons[first:last] = reasons[first - shot.start : last - shot.start]
+            found += [] if chosen is None else [(chosen, first, last, request.name)]
+        return found
+
+    def _add_span(self, shot: Shot, track: Track, first: int, last: int, request: int, transforms: np.ndarray) -> None:
+        """The part of a track in frames first..last (half open) as a span."""
+        start, stop = max(track.start, first), min(track.stop, last)
+        if start < stop:
+            part = slice(start - track.start, stop - track.start)
+            self.spans.append(Span(start, stop, shot.number, transforms[part], np.stack(track.boxes[part]), request))
+            runs = ((max(begin, start), min(end, stop)) for begin, end in shot.covered(track))
+            self.covered += [(begin, end) for begin, end in runs if begin < end]
+
+
+class PlanBuilder:
+    """Takes the faces of each frame in order and makes a plan for each layer of requests; keeps a few numbers for each frame."""
+
+    def __init__(self, resolution: int, fps: float, layers: Sequence[Sequence[FaceRequest]], smoothing: Smoothing) -> None:
+        self._resolution, self._fps, self._smoothing = resolution, fps, smoothing
         self._num_frames, self._shot_start, self._num_shots, self._most_faces = 0, 0, 0, 0
         self._tracker = Tracker(smoothing)
-        self._spans: list[Span] = []
-        self._reasons: list[str] = []  # of each frame, "" of those in a span
-        self._covered: list[tuple[int, int]] = []
+        self._layers = [LayerPlanner(requests) for requests in layers]
 
     def add(self, faces: Sequence[Face], is_cut: bool = False) -> None:
         if is_cut and self._num_frames > self._shot_start:
@@ -106,42 +201,32 @@ class PlanBuilder:
         self._tracker.add(self._num_frames, [face for face in faces if is_plausible(face)])
         self._num_frames += 1
 
-    def finish(self) -> FacePlan:
-        """Raises InputError when the chosen face is named by a point that holds none, or that lies after the end."""
+    def finish(self) -> list[FacePlan]:
+        """The plan of each layer.
+
+        Raises InputError when a face is named by a point that holds none, or that lies after the end, and when two requests want one face.
+        """
         if self._num_frames > self._shot_start:
             self._end_shot()
-        self._choice.check_times(self._num_frames, self._fps)
-        skipped = skipped_runs(self._reasons)
-        return FacePlan(self._num_frames, self._num_shots, self._most_faces, tuple(self._spans), skipped, tuple(self._covered))
+        for layer in self._layers:
+            for request in layer.requests:
+                request.choice.check_times(self._num_frames, self._fps)
+        numbers = (self._num_frames, self._num_shots, self._most_faces)
+        return [FacePlan(*numbers, tuple(one.spans), skipped_runs(one.reasons), tuple(one.covered)) for one in self._layers]
 
     def _end_shot(self) -> None:
-        start, stop = self._shot_start, self._num_frames
-        self._reasons += [NO_FACE] * (stop - start)
-        usable = []
-        for track in self._tracker.finish():
-            if track.stop - track.start < min(MIN_FRAMES, stop - start):
-                self._note(track, TOO_SHORT)
-            elif track.mean_width < MIN_WIDTH:
-                self._note(track, TOO_SMALL)
-            else:
-                usable.append(track)
-        people = group_people(usable, stop - start)
-        self._most_faces = max(self._most_faces, len(people))
-        chosen, others = self._choice.pick(people, start, stop, self._fps)
-        for track in usable:
-            self._note(track, others)
-        for track in [] if chosen is None else people[chosen].tracks:
-            self._note(track, "")
-            anchors = smooth_window(np.stack(track.anchors)) if "window" in self._smoothing else np.stack(track.anchors)  # n 3 2
-            matrices = AlignmentSmoother(self._resolution)(torch.from_numpy(anchors)).numpy()
-            self._spans.append(Span(track.start, track.stop, self._num_shots, matrices, np.stack(track.boxes)))
-            if all(colours is not None for colours in track.colours):
-                self._covered += [(track.start + first, track.start + end) for first, end in covered_runs(np.stack(track.colours))]
+        shot = Shot(self._tracker.finish(), self._shot_start, self._num_frames, self._num_shots)
+        self._most_faces = max(self._most_faces, len(shot.people))
+        taken: list[tuple[int, int, int, str]] = []
+        for layer in self._layers:
+            for person, first, last, name in layer.add(shot, self._fps, self._smoothing, self._resolution):
+                other = next((one for one in taken if one[0] == person and first < one[2] and one[1] < last), None)
+                if other is not None:
+                    when = max(first, other[1]) / self._fps
+                    raise InputError(f"{name} and {other[3]} give one face words at {when:.2f} s: choose another face, or other times.")
+                taken.append((person, first, last, name))
         self._tracker = Tracker(self._smoothing)
-        self._shot_start, self._num_shots = stop, self._num_shots + 1
-
-    def _note(self, track: Track, reason: str) -> None:
-        self._reasons[track.start : track.stop] = [reason] * (track.stop - track.start)
+        self._shot_start, self._num_shots = self._num_frames, self._num_shots + 1
 
 
 def name_damage(plan: FacePlan, damaged: Sequence[tuple[int, int]]) -> FacePlan:
@@ -190,7 +275,8 @@ def plan_spans(
     frames: Iterable[np.ndarray], detector: FaceDetector, resolution: int, fps: float, choice: FaceChoice | None = None
 ) -> FacePlan:
     """Which frames uint8 [h w 3] RGB, in order, get a new mouth, by which transform, why others do not. Raises InputError (`choice`)."""
-    return plan_sightings(find_faces(frames, detector), detector.smoothing, resolution, fps, choice)
+    layers = [[FaceRequest(choice or FaceChoice())]]
+    return plan_sightings(find_faces(frames, detector), detector.smoothing, resolution, fps, layers)[0]
 
 
 def plan_sightings(
@@ -198,11 +284,11 @@ def plan_sightings(
     smoothing: Smoothing,
     resolution: int,
     fps: float,
-    choice: FaceChoice | None = None,
+    layers: Sequence[Sequence[FaceRequest]],
     progress: Callable[[int], None] | None = None,
-) -> FacePlan:
-    """`plan_spans` of what was found in the frames; `progress` is called with the number of frames so far."""
-    builder = PlanBuilder(resolution, fps, choice or FaceChoice(), smoothing)
+) -> list[FacePlan]:
+    """The plan of each layer by what was found in the frames; `progress` is called with the number of frames so far."""
+    builder = PlanBuilder(resolution, fps, layers, smoothing)
     for count, (faces, is_cut) in enumerate(sightings, start=1):
         builder.add(faces, is_cut)
         if progress is not None:
@@ -210,16 +296,22 @@ def plan_sightings(
     return builder.finish()
 
 
-def find_faces(frames: Iterable[np.ndarray], detector: FaceDetector) -> Iterator[Sighting]:
-    """The faces of every frame, in its pixels, and where shots begin: cuts, and middles of dissolves, for which sightings wait here."""
+def find_faces(frames: Iterable[np.ndarray], detector: FaceDetector, describe: bool = False) -> Iterator[Sighting]:
+    """The faces of every frame, in its pixels, and where shots begin: cuts, and middles of dissolves, for which sightings wait here.
+
+    `describe`: with their appearance, for people who are named by a picture.
+    """
     scales: list[float] = []  # of the frames between the two ends of this stream: a handful
     dissolves, is_middle = DissolveFinder(), deque[bool]()
+    described: deque[np.ndarray] = deque()  # pictures of the same frames
 
     def shrunken() -> Iterator[np.ndarray]:
         for frame in frames:
             picture = shrink(frame, detector.long_side)
             scales.append(max(frame.shape[:2]) / max(picture.shape[:2]))
             is_middle.extend(dissolves.add(picture))
+            if describe:
+                described.append(picture)
             yield picture
         is_middle.extend(dissolves.finish())
 
@@ -227,6 +319,9 @@ def find_faces(frames: Iterable[np.ndarray], detector: FaceDetector) -> Iterator
     waiting: deque[Sighting] = deque()
     for faces, is_cut in follow_faces(pictures, detector) if isinstance(detector, FaceFollower) else detect_each(pictures, detector):
         scale = scales.pop(0)
+        if describe:
+            picture = described.popleft()
+            faces = [replace(face, appearance=describe_face(picture, face.anchors)) for face in faces]
         waiting.append(([face.scaled(scale) for face in faces], is_cut))
         while waiting and is_middle:
             faces, is_cut = waiting.popleft()

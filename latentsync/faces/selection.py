@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, which a command's --help sho
 
 POINT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)\s*@\s*(\d+(?:\.\d+)?)\s*")
 FORMS = "largest, left, right, a number counted from 0 at the left, or x,y@seconds (several separated by ';')"
+MOST_UNLIKE = 0.7  # difference to a reference from which on it shows another person
+SURELY_NEARER = 0.85  # of the difference of the second, up to which the nearest person is surely the one
 REACH = 0.15  # how far outside a box, in its width and height, a point may lie
 
 
@@ -43,6 +45,7 @@ class FaceChoice:
 
     index: int | None = None  # None and no points: the largest
     points: tuple[FacePoint, ...] = ()
+    reference: np.ndarray | None = field(default=None, compare=False)  # of `describe_face`: who looks most like it
 
     @classmethod
     def parse(cls, text: str) -> "FaceChoice":
@@ -60,6 +63,8 @@ class FaceChoice:
 
     def pick(self, people: Sequence["Person"], start: int, stop: int, fps: float) -> tuple[int | None, str]:
         """The chosen person in a shot of frames start..stop, or None; and why others are left. Raises InputError: a point holds no face."""
+        if self.reference is not None:
+            return self._most_alike(people, start, stop, fps)
         chosen = None
         for point in self.points:
             if not start <= (frame := point.frame(fps)) < stop:
@@ -80,6 +85,19 @@ class FaceChoice:
         if self.index >= len(order):
             return None, f"no face number {self.index} in this shot"
         return order[self.index], "face of another person"
+
+    def _most_alike(self, people: Sequence["Person"], start: int, stop: int, fps: float) -> tuple[int | None, str]:
+        """Who looks like the reference. Raises InputError where two people do."""
+        differences = [float(np.linalg.norm(person.appearance - self.reference)) for person in people]
+        order = sorted(range(len(people)), key=differences.__getitem__)
+        if not people or differences[order[0]] > MOST_UNLIKE:
+            return None, "nobody who looks like the picture" if people else "no face"
+        if len(order) > 1 and differences[order[0]] > SURELY_NEARER * differences[order[1]]:
+            raise InputError(
+                f"Two people look alike between {start / fps:.2f} and {stop / fps:.2f} s, as far as the picture tells: name one by place "
+                "with face, or give a picture of the same person from the film."
+            )
+        return order[0], "face of another person"
 
     def check_times(self, num_frames: int, fps: float) -> None:
         """Raises InputError for a point after the frames that are used: the shorter of video and sound."""

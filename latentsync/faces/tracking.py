@@ -186,6 +186,7 @@ class Track:
     anchors: list[np.ndarray] = field(default_factory=list)  # float32 [3 2] each
     colours: list[np.ndarray | None] = field(default_factory=list)  # of `Face.colours`; those of gaps are the last ones
     landmark_smoother: LandmarkSmoother | None = None
+    appearance: np.ndarray | float = 0.0  # sum of `Face.appearance`, where it is known
 
     @property
     def stop(self) -> int:
@@ -208,6 +209,7 @@ class Track:
             self.colours.append(self.colours[-1])
         self.boxes.append(face.box)
         self.anchors.append(anchors)
+        self.appearance = self.appearance + (0.0 if face.appearance is None else face.appearance)
         self.colours.append(face.colours)
 
 
@@ -226,6 +228,12 @@ class Person:
     @property
     def mean_x(self) -> float:
         return float(np.mean([(box[0] + box[2]) / 2 for track in self.tracks for box in track.boxes]))
+
+    @property
+    def appearance(self) -> np.ndarray:
+        """The mean of what the tracks look like, float32 [n]; zeros in single parts that are missing."""
+        total = sum(track.appearance for track in self.tracks)
+        return total / sum(len(track.boxes) for track in self.tracks)
 
     def box_at(self, frame: int) -> np.ndarray | None:
         """The box x0 y0 x1 y1 in a frame, or None where the person is not seen."""

@@ -168,22 +168,18 @@ class VideoReader:
         edges = np.flatnonzero(np.diff(damaged, prepend=False, append=False)).tolist()
         return list(zip(edges[::2], edges[1::2], strict=True))
 
-    def ping_pong(self, count: int, total_frames: int, segment_bytes: int = SEGMENT_BYTES) -> Iterator[np.ndarray]:
-        """Yield `count` frames of the first `total_frames` in the order of `source_index`, backwards by pieces of `segment_bytes`."""
+    def ping_pong(self, count: int, total_frames: int, segment_bytes: int = SEGMENT_BYTES, first: int = 0) -> Iterator[np.ndarray]:
+        """Frames `first` to `count` of the order of `source_index` in `total_frames`, backwards by pieces of `segment_bytes`."""
         piece = max(1, segment_bytes // self.frame_bytes)
-        given = 0
-        forwards = True
-        while given < count:
-            leg = min(total_frames, count - given)
-            if forwards:
-                yield from self._kept(0, leg)
-            else:
-                for top in range(total_frames, total_frames - leg, -piece):
-                    held = list(self._kept(max(top - piece, total_frames - leg), top))
-                    while held:
-                        yield held.pop()
-            given += leg
-            forwards = not forwards
+        for leg in range(first // total_frames, -(-count // total_frames)):
+            begin, end = (min(max(place - leg * total_frames, 0), total_frames) for place in (first, count))
+            if leg % 2 == 0:
+                yield from self._kept(begin, end)
+                continue
+            for top in range(total_frames - begin, total_frames - end, -piece):
+                held = list(self._kept(max(top - piece, total_frames - end), top))
+                while held:
+                    yield held.pop()
 
     def _decoder_log(self, stop: int) -> Iterator[tuple[float | None, bool]]:
         """What a decoder on one thread says, in order: (None, False) for an error, (seconds after the first frame, is a key frame)."""

@@ -320,7 +320,7 @@ class VideoWriter:
             logger.info("%s: %dx%d is odd, the result is %s (the last column or row is repeated)", self.path, self.width, self.height, even)
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(staged(self.path))
-            self._child = Child(self._arguments(temporary), feed=True)
+            self._child = Child(["ffmpeg", *QUIET, *self._arguments(temporary)], feed=True)
             stack.callback(self._child.kill)
             size = self.width * self.height * 3
             size = 2 * size + self._deep.frame_bytes(self.width, self.height) if self._deep else size  # what was seen, too
@@ -384,7 +384,7 @@ class VideoWriter:
         return colour, write_filters(colour, pixel_format) + (f",{tag_filter(colour)}" if is_prores else "")
 
     def _arguments(self, temporary: Path) -> list[str]:
-        """The ffmpeg command: raw frames on standard input, the sound from its file, one output."""
+        """ffmpeg's arguments: raw frames on standard input, the sound from its file, one output."""
         size = (self.width + self._pad[1], self.height + self._pad[0])
         rate = f"{self.fps.numerator}/{self.fps.denominator}"
         shape = self._like.sample_aspect if self._like else Fraction(1)
@@ -400,6 +400,16 @@ class VideoWriter:
         }
         if self._deep and self._like:
             keep_light(options, self._like)
+        return self._command(inputs, options, temporary)
+
+    def joining(self, segments: Path, temporary: Path) -> list[str]:
+        """ffmpeg's arguments that copy the packets of segments, by a list for its concat demuxer, beside the sound."""
+        picture = ffmpeg.input(file_url(segments), format="concat", protocol_whitelist="file")["v:0"]
+        options = {key: value for key, value in self.encoding.options().items() if key in ("movflags", "tag:v")}
+        return self._command([picture], {"c:v": "copy", "map_metadata": -1, "map_chapters": -1, **options}, temporary)
+
+    def _command(self, inputs: list[Any], options: dict[str, object], temporary: Path) -> list[str]:
+        """ffmpeg's arguments for a picture with its options, and the sound."""
         if self._audio is not None:
             info = probe(self._audio.path)
             stream = info.require_audio(self._audio.track)
@@ -412,4 +422,4 @@ class VideoWriter:
             inputs.append(ffmpeg.input(file_url(self._audio.path), protocol_whitelist="file", **before)[str(stream.index)])
             options |= after
         node = ffmpeg.output(*inputs, file_url(temporary), **options)
-        return ["ffmpeg", *QUIET, *ffmpeg.get_args(node, overwrite_output=True)]
+        return ffmpeg.get_args(node, overwrite_output=True)

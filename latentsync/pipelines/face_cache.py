@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 SIZE_LIMIT = 10 << 30  # bytes; beyond it what was not used for longest goes
 TEMPORARY_LIMIT = 2 << 30
 LONGEST = 30_000  # frames of a video whose faces are kept
-ARRAYS = ("box", "anchors", "landmarks", "colours")  # of a `Face`, all but its mesh
+ARRAYS = ("box", "anchors", "landmarks", "colours", "appearance")  # of a `Face`, all but its mesh
 LAYOUT = 2  # raise it when what is kept, or how it is computed, changes
 FAILURES = (OSError, sqlite3.Error, diskcache.Timeout, SafetensorError)
 

@@ -2,11 +2,13 @@
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import cached_property, partial
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +25,46 @@ from latentsync.faces.alignment import warp_faces
 from latentsync.faces.compositing import FaceMatte, inside_picture, match_skin, restore_faces, skin_weights
 from latentsync.faces.detector import FaceDetector
 from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pixels
-from latentsync.faces.plan import FacePlan, Sighting, Span, find_faces, name_damage, plan_sightings
+from latentsync.faces.plan import FacePlan, FaceRequest, Sighting, Span, find_faces, name_damage, plan_sightings
 from latentsync.faces.selection import FaceChoice
 from latentsync.media.audio import AudioSamples
 from latentsync.media.deep import deep_format
+from latentsync.media.mix import FilmSound, mix
 from latentsync.media.probe import probe
+from latentsync.media.segments import SegmentedWriter
 from latentsync.media.video_reader import VideoReader, prefetch
 from latentsync.media.video_writer import AudioTrack, VideoWriter, check_output
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec, sample_latents
 from latentsync.pipelines.face_cache import FaceCache, digest, source_digest, temporary_cache, weights_digest
+from latentsync.pipelines.layers import Layer, Line, in_layers
 from latentsync.pipelines.memory import BatchLimiter, estimate_bytes
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.result import LipsyncResult, SpanReport, StageTimer, counted, log_all, sound_warnings, video_warnings
-from latentsync.pipelines.timeline import Clip, batches, clips, frames_in, pieces, same_length
+from latentsync.pipelines.result import (
+    LipsyncResult,
+    SpanReport,
+    StageTimer,
+    counted,
+    covered_frames,
+    first_frame,
+    line_reports,
+    log_all,
+    sound_warnings,
+    video_warnings,
+)
+from latentsync.pipelines.script import DubbingLine, DubbingScript, check_script, open_lines
+from latentsync.pipelines.timeline import (
+    Clip,
+    Piece,
+    SpokenLine,
+    batches,
+    clips,
+    frames_in,
+    pieces,
+    pieces_within,
+    same_length,
+    segment_stops,
+)
 from latentsync.whisper.audio2feature import Audio2Feature, PaddedSamples
 
 logger = logging.getLogger(__name__)
@@ -45,17 +73,59 @@ ProgressCallback = Callable[[str, int, int | None], None]  # stage ("analyse" or
 SEED_LIMIT = 2**32  # fresh seeds are small enough to be typed again
 BLANK = 2.0  # grey levels, standard deviation: an aligned face with less shows nothing, and its frame stays as it is
 FRAMES_AHEAD = 16  # decoded pictures that may wait for the networks, or as many as a batch takes
+SEGMENT_SECONDS = 10
+NO_MATTER = {"overwrite": None, "resume": None}  # options that do not change a result
 BYTES_AHEAD = 512 << 20  # ... but never more than this
 
 
 def check_inputs(video_path: Path, audio_path: Path, output_path: Path, options: LipsyncOptions) -> None:
     """Raise InputError or OutputError, before any work, for unusable inputs, and an output that cannot be written or would cost a file."""
-    deep = deep_format(probe(video_path).require_video())
+    if options.is_range:
+        return check_dubbing(range_script(video_path, audio_path, options), output_path)
+    if options.bed is not None or options.gain_db:
+        raise InputError("bed and gain_db belong to words in a part of a video: give --start or --end, too, or a script.")
     probe(audio_path).require_audio(options.audio_track)
-    quality = (options.codec, options.crf, options.preset)
-    check_output(output_path, [video_path, audio_path], *quality, lossless=options.lossless, deep=deep)
-    if not options.overwrite and output_path.exists() and output_path.stat().st_size > 0:
-        raise InputError(f"{output_path} exists already: name another output, or say --overwrite to replace it.")
+    _check_target(output_path, [video_path, audio_path], options)
+
+
+def check_dubbing(script: DubbingScript, output_path: Path) -> None:
+    """`check_inputs` of a script."""
+    check_script(script)
+    _check_target(output_path, script.files, script.options)
+
+
+def range_script(video_path: Path, audio_path: Path, options: LipsyncOptions) -> DubbingScript:
+    """A job with `start` or `end` as the script of one line that it is."""
+    return DubbingScript(video_path, [DubbingLine(options.start or "0", audio_path, options.end)], options)
+
+
+def _check_target(path: Path, inputs: Sequence[Path], options: LipsyncOptions) -> None:
+    """The first input is the video."""
+    deep = deep_format(probe(inputs[0]).require_video())
+    check_output(path, inputs, options.codec, options.crf, options.preset, lossless=options.lossless, deep=deep)
+    if not options.overwrite and path.exists() and path.stat().st_size > 0:
+        raise InputError(f"{path} exists already: name another output, or say --overwrite to replace it.")
+
+
+def segment_frames(fps: Fraction) -> int:
+    """Frames of a segment of a long result; shorter ones are written at once."""
+    return round(SEGMENT_SECONDS * fps)
+
+
+def packed(states: Sequence[dict[str, Tensor]]) -> dict[str, np.ndarray]:
+    """The states of all layers under one name each."""
+    return {f"{number}-{name}": value.numpy() for number, state in enumerate(states) for name, value in state.items()}
+
+
+def unpacked(arrays: Mapping[str, np.ndarray], count: int) -> list[dict[str, Tensor]]:
+    """The opposite of `packed`, for so many layers."""
+    parts = [(*name.split("-"), torch.from_numpy(np.asarray(array))) for name, array in arrays.items()]
+    return [{name: value for number, name, value in parts if int(number) == layer} for layer in range(count)]
+
+
+def seeded(options: LipsyncOptions) -> LipsyncOptions:
+    """The same with a fresh seed where a random one is asked for."""
+    return options if options.seed >= 0 else replace(options, seed=secrets.randbelow(SEED_LIMIT))
 
 
 class LipsyncPipeline(DiffusionPipeline):
@@ -140,90 +210,191 @@ class LipsyncPipeline(DiffusionPipeline):
         """
         options = options or LipsyncOptions()
         check_inputs(Path(video_path), Path(audio_path), Path(video_out_path), options)
+        if options.is_range:
+            return self.dub(range_script(Path(video_path), Path(audio_path), options), video_out_path, callback)
+        timer, options = self._begin(), seeded(options)
+        reader = VideoReader(video_path, None if options.keep_fps else Fraction(VIDEO_FPS))
+        with AudioSamples(audio_path, AUDIO_SAMPLE_RATE, options.audio_track) as samples:
+            warnings = sound_warnings(samples, options.audio_track)
+            length = frames_in(Fraction(len(samples), AUDIO_SAMPLE_RATE), reader.fps) if options.length == "audio" else None
+
+            def open_writer(total: int) -> VideoWriter:
+                track = (float(total / reader.fps), samples.duration, options.audio_track, samples.can_be_copied)
+                script = DubbingScript(reader.path, [DubbingLine("0", samples.info.path)], options)
+                return self._writer(script, total, Path(video_out_path), reader, AudioTrack(samples.info.path, *track))
+
+            return self.run(reader, [Line(samples.info.path, samples, options)], open_writer, length, options, callback, timer, warnings)
+
+    def dub(self, script: DubbingScript, video_out_path: Path | str, callback: ProgressCallback | None = None) -> LipsyncResult:
+        """Give people in a film other words, line by line; the film keeps its frame rate, its length, and all frames without a line.
+
+        Arguments and failures are those of `__call__`; a failure names the line.
+
+        Example:
+            >>> lines = [DubbingLine(1.5, "anna.wav", options=LipsyncOptions(face="left")), DubbingLine("0:03.2", "carl.wav")]
+            >>> pipeline.dub(DubbingScript("film.mp4", lines), "dubbed.mp4").lines
+        """
+        check_dubbing(script, Path(video_out_path))
+        timer = self._begin()
+        script = replace(script, options=seeded(script.options), lines=[replace(one, options=seeded(one.options)) for one in script.lines])
+        reader, options = VideoReader(script.video, None), script.options
+        film = None if reader.expected_frames is None else reader.expected_frames / reader.fps
+        with open_lines(script, reader.fps, film) as (lines, mixed, warnings), tempfile.TemporaryDirectory(prefix="latentsync-") as folder:
+
+            def open_writer(total: int) -> VideoWriter:
+                sound, target = FilmSound.of(script.video, options.bed, mixed), Path(folder) / "mix.flac"
+                gain = 1.0 if options.bed else options.original_gain
+                warnings.extend(log_all(mix(sound, mixed, total / reader.fps, gain, target)))
+                return self._writer(script, total, Path(video_out_path), reader, AudioTrack(target, float(total / reader.fps)))
+
+            return self.run(reader, lines, open_writer, None, options, callback, timer, warnings)
+
+    def _begin(self) -> StageTimer:
         if self.unet.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.unet.device)
-        timer = StageTimer(self.unet.device)
-        reader = VideoReader(video_path, None if options.keep_fps else Fraction(VIDEO_FPS))
-        quality = {"codec": options.codec, "crf": options.crf, "preset": options.preset, "lossless": options.lossless, "deep": reader.deep}
-        open_writer = partial(VideoWriter, video_out_path, reader.width, reader.height, reader.fps, like=reader.info, **quality)
-        with AudioSamples(audio_path, AUDIO_SAMPLE_RATE, options.audio_track) as samples:
-            length = frames_in(Fraction(len(samples), AUDIO_SAMPLE_RATE), reader.fps) if options.length == "audio" else None
-            return self.run(reader, samples, open_writer, length, options, callback, timer)
+        return StageTimer(self.unet.device)
+
+    def _writer(
+        self, script: DubbingScript, total: int, path: Path, reader: VideoReader, track: AudioTrack
+    ) -> VideoWriter | SegmentedWriter:
+        """How a result of `total` frames is written: at once, or, where it is long, by segments that outlast a job that is killed."""
+        options = script.options
+        quality = {"crf": options.crf, "preset": options.preset, "lossless": options.lossless, "deep": reader.deep}
+        open_video = partial(VideoWriter, width=reader.width, height=reader.height, fps=reader.fps, like=reader.info, **quality)
+        whole = open_video(path, audio=track, codec=options.codec)
+        if total <= segment_frames(reader.fps):
+            return whole
+        told = [[str(line.start), str(line.end), {**asdict(line.options), **NO_MATTER}] for line in script.lines]
+        files = [source_digest(file) for file in script.files]
+        key = digest("segments", files, told, {**asdict(options), **NO_MATTER}, str(reader.fps), total, self._model_digest)
+        return SegmentedWriter(path, key, partial(open_video, codec=whole.encoding.codec_name), whole, keep=options.resume)
+
+    @cached_property
+    def _model_digest(self) -> str:
+        """One name for all of this pipeline that results depend on."""
+        how = (self.resolution, self.num_frames, self.mask.tolist(), self.paste, self.match_skin, self.use_reference, self.single_reference)
+        encoder = (weights_digest(self.audio_encoder), self.audio_encoder.feat_length, self.audio_encoder.limit)
+        defaults = (self.inference_steps, self.guidance_scale, self.face_detector.name, self.face_detector.weights)
+        return digest(*how, *encoder, *defaults, weights_digest(self.unet), self._vae_digest)
 
     @torch.no_grad()
     def run(
         self,
         reader: VideoReader,
-        samples: AudioSamples,
-        open_writer: Callable[..., VideoWriter],
+        lines: Sequence[Line],
+        open_writer: Callable[[int], VideoWriter],
         length: int | None,
         options: LipsyncOptions,
         callback: ProgressCallback | None = None,
         timer: StageTimer | None = None,
+        warnings: Sequence[str] = (),
     ) -> LipsyncResult:
-        """The steps of inference; the video and the sound are open, and `open_writer(audio=...)` opens the result.
+        """The steps of inference; the video and the sounds are open, and `open_writer(frames)` opens a result of so many.
 
         The result has `length` frames, or as many as the video: where the sound is shorter than that it is followed by silence.
-        Clips of one length go through the networks together, `batch_clips` at a time. Noise is drawn from the seed on the CPU (first the
-        start of all clips, then clip by clip), so that neither device nor batch size matters.
+        Each layer of lines takes the frames that the one before it gave out. Clips of one length go through the networks together,
+        `batch_clips` at a time. Noise is drawn from the seed of a line on the CPU (first the start of all clips, then clip by clip), so
+        that neither device nor batch size nor other lines matter. `warnings`: what is known already, for the result.
         """
         options, timer = options.completed(self.inference_steps, self.guidance_scale), timer or StageTimer(self.unet.device)
-        warnings = log_all(reader.losses) + sound_warnings(samples, options)
+        losses = log_all(reader.losses)
 
-        plan, notes = self.analyse(reader, length, options, callback, timer)  # which face lies where; why a frame is left alone
-        total = length or plan.num_frames
-        padded = samples if length else PaddedSamples(samples, int(total / reader.fps * AUDIO_SAMPLE_RATE))
-        audio = self.audio_encoder.windows(padded, reader.fps)  # one window of features a frame, computed when it is asked for
+        in_order = in_layers(lines)
+        plans, notes = self.analyse(reader, in_order, length, callback, timer)  # which face lies where; why a frame is left alone
+        total = length or plans[0].num_frames
+        self._announce(reader, plans, lines, total, options)
 
-        seed = options.seed if options.seed >= 0 else secrets.randbelow(SEED_LIMIT)
-        self._announce(reader, plan, total, options, seed)
-        random, in_batches = torch.Generator().manual_seed(seed), BatchLimiter(self.vae)
-        noise = shared_noise(self.resolution // VAE_FACTOR, random)  # where every frame starts
-        track = AudioTrack(samples.info.path, float(total / reader.fps), samples.duration, options.audio_track, samples.can_be_copied)
+        open_line = partial(self._open_line, fps=reader.fps, total=total, is_cut=length is not None)
+        cuts = [list(pieces(plan, total, self.num_frames)) for plan in plans]
+        layers = [Layer(*parts, FaceMatte(self.resolution), open_line) for parts in zip(in_order, plans, cuts, strict=True)]
         with (
-            self._opened_cache(reader, repeats=total > plan.num_frames) as (cache, key),
+            self._opened_cache(reader, repeats=total > plans[0].num_frames) as (cache, key),
             self._stage("generate", total, callback, timer) as (advance, bar),
-            open_writer(audio=track) as writer,
-            closing(self._aligned_clips(reader, plan, total, options, random, timer)) as stream,
+            open_writer(total) as writer,
+            closing(self._source(reader, writer.frames_written, total, plans[0].num_frames, options)) as source,
         ):
-
-            def generate(group: Sequence[Clip]) -> Sequence[Tensor]:
-                with timer("audio"):
-                    windows = torch.stack([audio.frames(clip.start, clip.stop) for clip in group])  # b f n d
-                with timer("encode"):
-                    conditions = self.encode_faces(group, cache, key)  # mask, masked and reference latents
-                with timer("denoise"):
-                    show = lambda step: bar.set_postfix_str(f"step {step}/{options.inference_steps}")  # noqa: E731 - one line of its own
-                    latents = self.denoise(noise, conditions, windows, options, show)
-                with timer("decode"):
-                    return self.decode(latents, group)
-
-            for batch in batches(stream, options.batch_clips):
-                for group in same_length(batch):
-                    for clip, faces in zip(group, in_batches(partial(self.finite, generate), group), strict=True):
-                        with timer("composite"):
-                            clip.frames = self.composite(clip, faces)
-                for frame in chain.from_iterable(clip.frames for clip in batch):
+            begin = writer.frames_written  # 0, or those of a run that was interrupted
+            for layer, state in zip(layers, unpacked(writer.state, len(layers)) if begin else (), strict=False):
+                layer.restore(state)
+            for _ in range(begin):
+                advance()
+            show = lambda step: bar.set_postfix_str(f"step {step}/{options.inference_steps}")  # noqa: E731 - one line of its own
+            for stop in segment_stops(cuts, total, segment_frames(reader.fps)):
+                if stop <= begin:
+                    continue
+                frames = islice(source, stop - begin)
+                for number, layer in enumerate(layers):
+                    kept = (cache, key) if number == 0 else (None, "")  # the others see frames that change with the words
+                    frames = self.sync(frames, layer, pieces_within(layer.cut, begin, stop), reader, options, timer, kept, show)
+                for frame in frames:
                     with timer("write"):
                         writer.write(frame)
                     advance()
-        return self._result(reader, samples, writer, plan, options, seed, (*warnings, *notes), timer)
+                if stop < total:
+                    writer.checkpoint(packed([layer.state() for layer in layers]))
+                begin = stop
+        return self._result(reader, layers, writer, options, (*losses, *warnings, *notes), timer)
 
     def analyse(
-        self, reader: VideoReader, length: int | None, options: LipsyncOptions, callback: ProgressCallback | None, timer: StageTimer
-    ) -> tuple[FacePlan, list[str]]:
-        """Find and follow the face in the first `length` frames, or in all: the plan, and what the user must know of the video.
+        self,
+        reader: VideoReader,
+        layers: Sequence[Sequence[Line]],
+        length: int | None,
+        callback: ProgressCallback | None,
+        timer: StageTimer,
+    ) -> tuple[list[FacePlan], list[str]]:
+        """Find and follow the faces in the first `length` frames, or in all: a plan a layer, and what the user must know of the video.
 
         Raises InputError where there is no face to work on.
         """
         expected = reader.expected_frames
         total = min(length, expected) if length and expected else length or expected
-        with self._stage("analyse", total, callback, timer) as (advance, _), closing(self._sightings(reader, length)) as sightings:
-            how = (self.face_detector.smoothing, self.resolution, float(reader.fps), FaceChoice.parse(options.face))
-            plan = plan_sightings(sightings, *how, progress=lambda _: advance())
-        damaged = reader.damaged_runs(plan.num_frames)
-        plan = name_damage(plan, damaged)
-        return plan, video_warnings(reader, plan, damaged, length, options)
+        requests = [[FaceRequest(self._choice(one), one.start, one.stop, one.name) for one in layer] for layer in layers]
+        describe = any(request.choice.reference is not None for layer in requests for request in layer)
+        with (
+            self._stage("analyse", total, callback, timer) as (advance, _),
+            closing(self._sightings(reader, length, describe)) as sightings,
+        ):
+            how = (self.face_detector.smoothing, self.resolution, float(reader.fps), requests)
+            plans = plan_sightings(sightings, *how, progress=lambda _: advance())
+        damaged = reader.damaged_runs(plans[0].num_frames)
+        plans = [name_damage(plan, damaged) for plan in plans]
+        return plans, video_warnings(reader, layers, plans, damaged, length)
+
+    def sync(
+        self,
+        frames: Iterable[np.ndarray],
+        layer: Layer,
+        cut: Iterable[Piece],
+        reader: VideoReader,
+        options: LipsyncOptions,
+        timer: StageTimer,
+        kept: tuple[FaceCache | None, str] = (None, ""),
+        on_step: Callable[[int], None] | None = None,
+    ) -> Iterator[np.ndarray]:
+        """The frames of pieces of a layer, with new mouths; those without a face of it are the very same arrays.
+
+        `reader`: of the video that they come from. `kept`: a cache of posteriors and their key, see `encode_faces`.
+        """
+        in_batches = BatchLimiter(self.vae)
+
+        def generate(group: Sequence[Clip]) -> Sequence[Tensor]:
+            with timer("audio"):
+                windows = torch.stack([clip.voice.audio(clip.start, clip.stop) for clip in group])  # b f n d
+            with timer("encode"):
+                conditions = self.encode_faces(group, *kept)  # mask, masked and reference latents
+            with timer("denoise"):
+                noise = torch.cat([clip.voice.noise for clip in group])  # b c 1 h w
+                latents = self.denoise(noise, conditions, windows, options, on_step)
+            with timer("decode"):
+                return self.decode(latents, group)
+
+        for batch in batches(self._aligned_clips(frames, layer, cut, reader, timer), options.batch_clips):
+            for group in same_length(batch):
+                for clip, faces in zip(group, in_batches(partial(self.finite, generate), group), strict=True):
+                    with timer("composite"):
+                        clip.frames = self.composite(clip, faces)
+            yield from chain.from_iterable(clip.frames for clip in batch)
 
     def encode_faces(self, group: Sequence[Clip], cache: FaceCache | None = None, key: str = "") -> Conditions:
         """What the denoiser is shown of aligned clips of one length; each frame is its own reference, or its clip has one.
@@ -255,7 +426,7 @@ class LipsyncPipeline(DiffusionPipeline):
     def denoise(
         self, noise: Tensor, conditions: Conditions, windows: Tensor, options: LipsyncOptions, on_step: Callable[[int], None] | None = None
     ) -> Tensor:
-        """Latents float32 (b, 4, f, h/8, w/8) from one frame of noise (1, 4, 1, h/8, w/8) and audio windows (b, f, n, d)."""
+        """Latents float32 (b, 4, f, h/8, w/8) from one frame of noise (1 or b, 4, 1, h/8, w/8) and audio windows (b, f, n, d)."""
         start, windows = noise.to(self.unet.device).expand_as(conditions.masked), windows.to(self.unet.device)
         return denoise(self.unet, start, conditions, windows, options.sampling, dtype=self.unet.dtype, on_step=on_step)
 
@@ -301,26 +472,36 @@ class LipsyncPipeline(DiffusionPipeline):
         blank = clip.faces.float().std(dim=(1, 2)).amax(dim=1) < BLANK  # f
         return [source if is_blank else frame for source, frame, is_blank in zip(clip.frames, pasted, blank.tolist(), strict=True)]
 
-    def _aligned_clips(
-        self, reader: VideoReader, plan: FacePlan, total: int, options: LipsyncOptions, random: torch.Generator, timer: StageTimer
-    ) -> Iterator[Clip]:
-        """The clips of the result in order; those with a face with their aligned faces, and with what of them is not pasted."""
-        matte, device = FaceMatte(self.resolution), self.unet.device
+    def _open_line(self, line: Line, fps: Fraction, total: int, is_cut: bool) -> SpokenLine:
+        """What the clips of a line are made from, in a result of `total` frames; `is_cut`: the result is as long as the sound."""
+        seconds = ((line.stop or total) - line.start) / fps
+        samples = line.samples if is_cut else PaddedSamples(line.samples, int(seconds * AUDIO_SAMPLE_RATE))
+        random = torch.Generator().manual_seed(line.options.seed)
+        noise = shared_noise(self.resolution // VAE_FACTOR, random)
+        return SpokenLine(self.audio_encoder.windows(samples, fps), line.start, random, noise)
+
+    def _source(self, reader: VideoReader, first: int, total: int, num_frames: int, options: LipsyncOptions) -> Iterator[np.ndarray]:
+        """The pictures of frames `first` to `total` of the result, of a video of `num_frames`, decoded ahead."""
         ahead = min(max(FRAMES_AHEAD, options.batch_clips * self.num_frames), max(1, BYTES_AHEAD // reader.frame_bytes))
-        references: dict[int, Tensor] = {}  # of the span in work
-        with closing(prefetch(reader.ping_pong(total, plan.num_frames), ahead)) as frames:
-            for clip in clips(frames, plan, total, self.num_frames, self.resolution // VAE_FACTOR, random):
-                if clip.matrices is not None:
-                    with timer("align"):
-                        clip.faces = warp_faces(clip.frames, clip.matrices, self.resolution, device)
-                        if self.single_reference:
-                            if clip.span not in references:
-                                references = {clip.span: self._reference_face(reader, plan.spans[clip.span], clip)}
-                            clip.reference = references[clip.span]
-                        if self.paste == "mask":
-                            inside = inside_picture(clip.matrices, (reader.width, reader.height), self.resolution, device)
-                            clip.keep = 1 - (1 - self.mask.to(device)) * inside * matte(clip.faces, inside, clip.span)
-                yield clip
+        return prefetch(reader.ping_pong(total, num_frames, first=first), ahead)
+
+    def _aligned_clips(
+        self, frames: Iterable[np.ndarray], layer: Layer, cut: Iterable[Piece], reader: VideoReader, timer: StageTimer
+    ) -> Iterator[Clip]:
+        """The clips of pieces of a layer in order; those with a face with their aligned faces, and with what of them is not pasted."""
+        device = self.unet.device
+        for clip in clips(frames, layer.plan, cut, self.resolution // VAE_FACTOR, layer.voice):
+            if clip.matrices is not None:
+                with timer("align"):
+                    clip.faces = warp_faces(clip.frames, clip.matrices, self.resolution, device)
+                    if self.single_reference:
+                        if layer.reference is None or layer.reference[0] != clip.span:
+                            layer.reference = clip.span, self._reference_face(reader, layer.plan.spans[clip.span], clip)
+                        clip.reference = layer.reference[1].to(device)
+                    if self.paste == "mask":
+                        inside = inside_picture(clip.matrices, (reader.width, reader.height), self.resolution, device)
+                        clip.keep = 1 - (1 - self.mask.to(device)) * inside * layer.matte(clip.faces, inside, clip.span)
+            yield clip
 
     def _reference_face(self, reader: VideoReader, span: Span, clip: Clip) -> Tensor:
         """The last aligned face of a span's first clip, uint8 R R 3, also where a video plays backwards."""
@@ -330,16 +511,30 @@ class LipsyncPipeline(DiffusionPipeline):
         frames, matrix = list(reader.exactly(index, index + 1)), span.matrices[index - span.start]
         return warp_faces(frames, matrix[None], self.resolution, self.unet.device)[0]
 
-    def _sightings(self, reader: VideoReader, length: int | None) -> Iterator[Sighting]:
-        """The faces of the first `length` frames, or of all; from the cache where they are there."""
+    def _choice(self, line: Line) -> FaceChoice:
+        """Whose mouth is changed. Raises InputError, with the name of the line, for a picture without a face."""
+        choice, path = FaceChoice.parse(line.options.face), line.options.face_ref
+        if path is None:
+            return choice
+        (picture,) = VideoReader(path, None).frames(0, 1)
+        ((faces, _),) = find_faces([picture], self.face_detector, describe=True)
+        if not faces:
+            raise InputError(
+                f"{line.name or 'face_ref'}: no face was found in {path}: give a picture with a large face, seen from the front."
+            )
+        return replace(choice, reference=max(faces, key=lambda face: face.width * face.height).appearance)
+
+    def _sightings(self, reader: VideoReader, length: int | None, describe: bool) -> Iterator[Sighting]:
+        """The faces of the first `length` frames, or of all, on request described; from the cache where they are there."""
 
         def find() -> Iterator[Sighting]:
             with closing(prefetch(reader.frames(0, length), FRAMES_AHEAD)) as frames:
-                yield from find_faces(frames, self.face_detector)
+                yield from find_faces(frames, self.face_detector, describe)
 
         if self.face_cache is None:
             return find()
-        key = digest("faces", source_digest(reader.path), str(reader.fps), self.face_detector.name, self.face_detector.weights)
+        how = (str(reader.fps), self.face_detector.name, self.face_detector.weights)
+        key = digest("described faces" if describe else "faces", source_digest(reader.path), *how)
         return self.face_cache.sightings(key, length, find, lambda: not reader.met_errors and reader.problem is None)
 
     @contextmanager
@@ -375,49 +570,49 @@ class LipsyncPipeline(DiffusionPipeline):
 
             yield advance, bar
 
-    def _announce(self, reader: VideoReader, plan: FacePlan, total: int, options: LipsyncOptions, seed: int) -> None:
+    def _announce(self, reader: VideoReader, plans: Sequence[FacePlan], lines: Sequence[Line], total: int, options: LipsyncOptions) -> None:
         """One line on what is about to happen, and what it takes."""
         unet_frames = (2 if options.sampling.is_guided else 1) * options.batch_clips * self.num_frames
         networks, is_cached = (self.unet, self.vae, self.audio_encoder), options.sampling.cache_interval > 1
         need = estimate_bytes(*networks, resolution=self.resolution, unet_frames=unet_frames, is_cached=is_cached)
-        covered = sum(span.stop - span.start for span in plan.spans)
+        spans = [span for plan in plans for span in plan.spans]
         logger.info(
             "%d frames at %.5g fps, %dx%d; %s with a face over %d of %d source frames, at most %s at once; "
-            "network for %d px, %s of %s on %s in %s, seed %d, about %.2g GB of memory",
+            "network for %d px, %s of %s on %s in %s, seed %s, about %.2g GB of memory",
             *(total, float(reader.fps), reader.width, reader.height),
-            *(counted(len(plan.spans), "span"), covered, plan.num_frames, counted(plan.most_faces, "face")),
+            *(counted(len(spans), "span"), covered_frames(spans), plans[0].num_frames, counted(plans[0].most_faces, "face")),
             *(self.resolution, counted(options.inference_steps, "step"), options.sampler, self.unet.device.type),
-            *(str(self.unet.dtype).removeprefix("torch."), seed, need / 1e9),
+            *(str(self.unet.dtype).removeprefix("torch."), ", ".join(dict.fromkeys(str(one.options.seed) for one in lines)), need / 1e9),
         )
 
     def _result(
         self,
         reader: VideoReader,
-        samples: AudioSamples,
+        layers: Sequence[Layer],
         writer: VideoWriter,
-        plan: FacePlan,
         options: LipsyncOptions,
-        seed: int,
         warnings: tuple[str, ...],
         timer: StageTimer,
     ) -> LipsyncResult:
         """The outcome, after the output file has appeared."""
         device, total = self.unet.device, writer.frames_written
+        lines, spans = line_reports(layers), [span for layer in layers for span in layer.plan.spans]
         return LipsyncResult(
             video_path=reader.path,
-            audio_path=samples.info.path,
+            audio_path=lines[0].audio_path,
             output_path=writer.path,
             width=reader.width,
             height=reader.height,
             fps=float(reader.fps),
             frames=total,
-            source_frames=plan.num_frames,
-            generated=sum(stop - start for start, stop, span in pieces(plan, total, self.num_frames) if span is not None),
+            source_frames=layers[0].plan.num_frames,
+            generated=covered_frames(SpanReport(start, stop, 0) for one in layers for start, stop, span in one.cut if span is not None),
             duration=float(total / reader.fps),
-            seed=seed,
+            seed=options.seed,
             batch_clips=options.batch_clips,
-            spans=tuple(SpanReport(span.start, span.stop, span.shot) for span in plan.spans),
-            skipped=plan.skipped,
+            spans=tuple(SpanReport(span.start, span.stop, span.shot) for span in sorted(spans, key=first_frame)),
+            skipped=tuple(sorted((run for one in lines for run in one.skipped), key=first_frame)),
+            lines=lines,
             warnings=warnings,
             seconds=timer.report(),
             peak_device_bytes=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,

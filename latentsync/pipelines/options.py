@@ -3,8 +3,10 @@
 The command line, the columns of a jobs file and the table in docs/inference.md derive from it: a new option is a new field.
 """
 
+import re
 from argparse import _ArgumentGroup
 from dataclasses import asdict, dataclass, field, fields, replace
+from fractions import Fraction
 from typing import Any, get_args, get_type_hints
 
 from latentsync.config import SAMPLERS, Sampling
@@ -13,6 +15,10 @@ from latentsync.faces.selection import FaceChoice
 from latentsync.media.video_writer import CODECS, PRESETS
 
 LENGTHS = ("audio", "video")
+OVERRUNS = ("error", "warn", "stretch")
+PATH_OPTIONS = ("face_ref", "bed")  # files; in a jobs file or a script they are relative to its folder
+LINE_OPTIONS = ("face", "face_ref", "seed", "audio_track", "gain_db")  # those that may differ from line to line of a script
+LOUDEST_DB = 40.0
 LARGEST_SEED = 2**63 - 1
 MOST_STEPS = 999  # the schedule has 1000 steps and leaves the first one out
 LAST_BRANCH = 11  # of the cache: four levels with three layers each
@@ -21,6 +27,7 @@ QUALITIES: dict[str, dict[str, Any]] = {  # preset -> settings of `Sampling`; wh
     "standard": {"inference_steps": 4, "sampler": "dpm++", "guidance_start": 0.2},  # the first step without guidance
     "fine": {},
 }
+TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)")
 TRUE_WORDS, FALSE_WORDS = ("true", "yes", "1", "on"), ("false", "no", "0", "off")
 
 
@@ -59,6 +66,17 @@ class LipsyncOptions:
         "(several, one a shot, separated by ;)",
         metavar="WHO",
     )
+    face_ref: str | None = _option(None, "a picture of the person whose mouth is changed, in place of --face", metavar="PICTURE")
+    start: str | None = _option(None, "where the new words begin in the video, in seconds or h:mm:ss.fff: all else stays", metavar="TIME")
+    end: str | None = _option(None, "where the new words end in the video (default: where the recording ends)", metavar="TIME")
+    gain_db: float = _option(0.0, "loudness of the new words over that of the recording, in dB; with --start, --end or --script")
+    overrun: str = _option(
+        "error", "of words that last longer than their place: refuse them, warn, or speed them up by up to 10 %", OVERRUNS
+    )
+    original: str = _option(
+        "mute", "the video's own sound under new words: mute, or by how many dB it is lowered, such as -18", metavar="LEVEL"
+    )
+    bed: str | None = _option(None, "music and effects in place of the video's own sound; with --start, --end or --script", metavar="FILE")
     audio_track: str | None = _option(
         None,
         "audio track, if there are several: an index from 0, or a language such as eng (default: the file's default track, else the first)",
@@ -75,6 +93,7 @@ class LipsyncOptions:
     crf: int | None = _option(None, "constant rate factor, lower is better (default: visually lossless for the codec)")
     preset: str | None = _option(None, "speed preset of the encoder (default: a fast one)", PRESETS, "PRESET")
     lossless: bool = _option(False, "encode without any loss: large files")
+    resume: bool = _option(False, "keep what is made so far after Ctrl-C, too: the same command goes on (after a crash it always does)")
     overwrite: bool = _option(False, "replace an output file that exists")
 
     def __post_init__(self) -> None:
@@ -85,6 +104,7 @@ class LipsyncOptions:
             ("guidance_stop", 0, 1, "1 guides to the last step"),
             ("cache_interval", 1, MOST_STEPS, "3 is the published setting, 1 is off"),
             ("cache_branch", 0, LAST_BRANCH, "0 is the published setting"),
+            ("gain_db", -LOUDEST_DB, LOUDEST_DB, "0 is the recording's own loudness"),
         ):
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
@@ -93,10 +113,30 @@ class LipsyncOptions:
             raise InputError(f"seed is {self.seed}: give a whole number from 0 up, or -1 for a fresh one.")
         if self.batch_clips < 1:
             raise InputError(f"batch_clips is {self.batch_clips}: give 1 or more.")
-        for name, known in (("length", LENGTHS), ("quality", tuple(QUALITIES)), ("sampler", tuple(SAMPLERS))):
+        for name, known in (("length", LENGTHS), ("quality", tuple(QUALITIES)), ("sampler", tuple(SAMPLERS)), ("overrun", OVERRUNS)):
             if getattr(self, name) not in (*known, None):
                 raise InputError(f"{name} is {getattr(self, name)!r}: give one of {', '.join(known)}.")
         FaceChoice.parse(self.face)
+        _ = self.original_gain, self.is_range
+
+    @property
+    def original_gain(self) -> float:
+        """By what the video's own sound is multiplied under new words, 0 to 1. Raises InputError."""
+        try:
+            level = float("-inf") if self.original == "mute" else float(self.original)
+        except ValueError:
+            level = 1.0
+        if not level <= 0:
+            raise InputError(f"original is {self.original!r}: give mute, or by how many dB it is lowered, such as -18.")
+        return 10 ** (level / 20)
+
+    @property
+    def is_range(self) -> bool:
+        """Whether new words are meant for a part of the video. Raises InputError for times that are none."""
+        start, end = (None if text is None else parse_time(text) for text in (self.start, self.end))
+        if end is not None and end <= (start or 0):
+            raise InputError(f"end is {self.end}, which is not after the start: give a later time.")
+        return (start, end) != (None, None)
 
     def completed(self, inference_steps: int, guidance_scale: float) -> "LipsyncOptions":
         """The same with the preset's settings of `Sampling`, and then the model's own, where nothing else was chosen."""
@@ -107,6 +147,15 @@ class LipsyncOptions:
     def sampling(self) -> Sampling:
         """How a job with completed options goes from noise to latents."""
         return Sampling(**{option.name: getattr(self, option.name) for option in fields(Sampling)})
+
+
+def parse_time(text: str) -> Fraction:
+    """Seconds, exactly, of a time such as "62.5", "1:02.5" or "0:01:02,500". Raises InputError."""
+    match = TIME.fullmatch(text.strip().replace(",", "."))
+    if match is None:
+        raise InputError(f"{text!r} is no time: give seconds, such as 62.5, or h:mm:ss.fff, such as 0:01:02.500.")
+    hours, minutes, seconds = match.groups()
+    return 3600 * int(hours or 0) + 60 * int(minutes or 0) + Fraction(seconds)
 
 
 OPTION_TYPES: dict[str, type] = {  # name -> bool, int, float or str; of one that may be None its other type

@@ -1,7 +1,8 @@
 """What a job did: frames, spans, what was skipped and why, warnings, times."""
 
+import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -11,10 +12,10 @@ from time import perf_counter
 import torch
 
 from latentsync.errors import InputError
-from latentsync.faces.plan import FacePlan, SkippedRun
+from latentsync.faces.plan import FacePlan, SkippedRun, Span
 from latentsync.media.audio import AudioSamples
 from latentsync.media.video_reader import VideoReader
-from latentsync.pipelines.options import LipsyncOptions
+from latentsync.pipelines.layers import Layer, Line
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,19 @@ class SpanReport:
     start: int
     stop: int
     shot: int
+
+
+@dataclass(frozen=True)
+class LineReport:
+    """What became of one line: frames of the video from start to before stop."""
+
+    number: int  # in its script, from 1
+    audio_path: Path
+    start: int
+    stop: int
+    generated: int  # of the video's frames, those with a new mouth
+    seed: int
+    skipped: tuple[SkippedRun, ...]
 
 
 @dataclass(frozen=True)
@@ -47,14 +61,15 @@ class LipsyncResult:
     seed: int
     batch_clips: int
     spans: tuple[SpanReport, ...]
-    skipped: tuple[SkippedRun, ...]
+    skipped: tuple[SkippedRun, ...]  # where there are words
     warnings: tuple[str, ...]
     seconds: dict[str, float]  # wall time of each stage; stages overlap, so they need not add up to the total
     peak_device_bytes: int | None  # most memory held on the GPU at once; None on other devices
+    lines: tuple[LineReport, ...] = ()  # of a script; one of all frames where there is none
 
     def as_dict(self) -> dict:
         """For JSON: paths as text, the rest as plain numbers, lists and dictionaries."""
-        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        return json.loads(json.dumps(asdict(self), default=str))
 
 
 class StageTimer:
@@ -87,30 +102,34 @@ def log_all(sentences: Sequence[str]) -> list[str]:
     return list(sentences)
 
 
-def sound_warnings(samples: AudioSamples, options: LipsyncOptions) -> list[str]:
-    """What the user must know of the sound. Raises InputError where there is none."""
-    path, tracks = samples.info.path, samples.info.audio_tracks
+def sound_warnings(samples: AudioSamples, audio_track: str | None, name: str = "") -> list[str]:
+    """What the user must know of a sound; `name` is that of its line, if there are several. Raises InputError where there is none."""
+    path, tracks, before = samples.info.path, samples.info.audio_tracks, f"{name}: " if name else ""
     if len(samples) == 0:
-        raise InputError(f"{path} holds no sound (0 samples): give a recording of the words to be said.")
+        raise InputError(f"{before}{path} holds no sound (0 samples): give a recording of the words to be said.")
     found = []
     if len(tracks) > 1:
         taken = (
             f"{path} has {len(tracks)} audio tracks, {samples.info.describe_audio_tracks()}: number {tracks.index(samples.stream)} is taken"
         )
-        if options.audio_track is None:
-            found += log_all([f"{taken}; another one is chosen with --audio_track."])
+        if audio_track is None:
+            found += log_all([f"{before}{taken}; another one is chosen with --audio_track."])
         else:
-            logger.info("%s.", taken)
+            logger.info("%s%s.", before, taken)
     found += samples.notes  # which have been logged
     if samples.is_silent:
-        found += log_all([f"{path} is silent: there are no words to move the mouth to."])
+        found += log_all([f"{before}{path} is silent: there are no words to move the mouth to."])
     return found
 
 
 def video_warnings(
-    reader: VideoReader, plan: FacePlan, damaged: Sequence[tuple[int, int]], length: int | None, options: LipsyncOptions
+    reader: VideoReader,
+    layers: Sequence[Sequence[Line]],
+    plans: Sequence[FacePlan],
+    damaged: Sequence[tuple[int, int]],
+    length: int | None,
 ) -> list[str]:
-    """What the user must know of the video, now that it was read. Raises InputError where there is no face to work on.
+    """What the user must know of the video, now that it was read. Raises InputError where a line has no face to work on.
 
     `damaged` are runs of frames (half open) with decoding errors; `length` are the result's frames, None for as many as the video has.
     """
@@ -118,23 +137,56 @@ def video_warnings(
     if damaged:
         where = _listed([describe_run(start, stop, reader.fps) for start, stop in damaged])
         found += log_all([f"{reader.path} is damaged: the picture may be wrong in {where}; use another copy of it if there is one."])
-    skipped = _listed([f"{describe_run(run.start, run.stop, reader.fps)}: {run.reason}" for run in plan.skipped])
-    if not plan.spans:
-        advice = "name a video in which a face is clearly visible"
-        if plan.most_faces:
-            advice = f"choose another person with --face (now {options.face}), or a video in which the face is larger"
-        raise InputError(f"No face to work on in {reader.path} ({skipped}): {advice}.")
     if reader.problem:
         found.append(f"{reader.path}: {reader.problem}.")  # which has been logged
-    if plan.skipped:
-        found += log_all([f"Left as they are: {skipped}."])
-    if plan.covered:
-        covered = _listed([describe_run(start, stop, reader.fps) for start, stop in plan.covered])
-        found += log_all([f"Something may cover the mouth, and is painted over: {covered}."])
-    if length and length > plan.num_frames > 1:  # not for a photo
-        longer = f"The sound ({length} frames) is longer than the video ({plan.num_frames} frames)"
+    for lines, plan in zip(layers, plans, strict=True):
+        for index, line in enumerate(lines):
+            found += log_all(_line_warnings(reader, plan, index, line))
+        if plan.covered:
+            covered = _listed([describe_run(start, stop, reader.fps) for start, stop in plan.covered])
+            found += log_all([f"Something may cover the mouth, and is painted over: {covered}."])
+    if length and length > plans[0].num_frames > 1:  # not for a photo
+        longer = f"The sound ({length} frames) is longer than the video ({plans[0].num_frames} frames)"
         found += log_all([f"{longer}: the video plays forwards and backwards."])
     return found
+
+
+def _line_warnings(reader: VideoReader, plan: FacePlan, index: int, line: Line) -> list[str]:
+    """What is left of a line. Raises InputError where that is all of it."""
+    before, runs = f"{line.name}: " if line.name else "", line.within(plan.skipped)
+    skipped = _listed([f"{describe_run(run.start, run.stop, reader.fps)}: {run.reason}" for run in runs])
+    if not any(span.request == index for span in plan.spans):
+        advice = "name a video in which a face is clearly visible"
+        if plan.most_faces:
+            advice = f"choose another person with --face (now {line.options.face}), or a video in which the face is larger"
+        raise InputError(f"{before}No face to work on in {reader.path} ({skipped or 'it ends before'}): {advice}.")
+    return [f"{before}Left as they are: {skipped}."] if skipped else []
+
+
+def line_reports(layers: Sequence[Layer]) -> tuple[LineReport, ...]:
+    """What became of each line, in their order."""
+    found = []
+    for layer in layers:
+        for index, line in enumerate(layer.lines):
+            stop = layer.plan.num_frames if line.stop is None else line.stop
+            frames = sum(span.stop - span.start for span in layer.plan.spans if span.request == index)
+            skipped = tuple(line.within(layer.plan.skipped))
+            found.append(LineReport(line.number, line.audio_path, line.start, stop, frames, line.options.seed, skipped))
+    return tuple(sorted(found, key=lambda report: report.number))
+
+
+def covered_frames(runs: Iterable[Span | SpanReport]) -> int:
+    """How many frames lie in one run (half open) or more."""
+    count, reached = 0, 0
+    for run in sorted(runs, key=first_frame):
+        count += max(0, run.stop - max(run.start, reached))
+        reached = max(reached, run.stop)
+    return count
+
+
+def first_frame(run: Span | SpanReport | SkippedRun) -> int:
+    """What runs are sorted by."""
+    return run.start
 
 
 def counted(number: int, name: str) -> str:

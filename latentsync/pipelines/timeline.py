@@ -1,17 +1,37 @@
 """Which source frame, which face and which clip each output frame belongs to; numbers only, no pictures."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from latentsync.constants import LATENT_CHANNELS
 from latentsync.faces.plan import FacePlan
 from latentsync.media.video_reader import source_index
+from latentsync.whisper.audio2feature import AudioWindows
+
+
+@dataclass
+class SpokenLine:
+    """What the clips of a line are made from: the windows of its sound, and its noise."""
+
+    windows: AudioWindows
+    first: int  # frame of the result that the first window belongs to
+    random: torch.Generator  # for the noise of clips, in order
+    noise: Tensor  # (1, 4, 1, h/8, w/8), where every frame starts
+
+    def audio(self, start: int, stop: int) -> Tensor:
+        """Windows of frames start..stop of the result: float32 (f, n, d)."""
+        return self.windows.frames(start - self.first, stop - self.first)
+
+
+Piece = tuple[int, int, int | None]  # of the output's frames: start, stop, index of the span in the plan
 
 
 @dataclass
@@ -22,11 +42,12 @@ class Clip:
     frames: list[np.ndarray]  # uint8 pictures (h, w, 3)
     matrices: np.ndarray | None = None  # float32 (f, 2, 3), picture to aligned face
     span: int | None = None  # index of its span in the plan
+    voice: SpokenLine | None = None  # of its line
     sources: Sequence[int] = ()  # frames of the video that are shown
-    noise: torch.Tensor | None = None  # standard normal (2, f, 4, h/8, w/8) for sampling the masked and the reference latents
-    faces: torch.Tensor | None = None  # uint8 (f, R, R, 3), aligned
-    reference: torch.Tensor | None = None  # uint8 (R, R, 3), the face that all of its frames have as reference; None: each has its own
-    keep: torch.Tensor | None = None  # float32 (f, R, R), what of the faces is not pasted (1 = not); None where all of it is
+    noise: Tensor | None = None  # standard normal (2, f, 4, h/8, w/8) for sampling the masked and the reference latents
+    faces: Tensor | None = None  # uint8 (f, R, R, 3), aligned
+    reference: Tensor | None = None  # uint8 (R, R, 3), the face that all of its frames have as reference; None: each has its own
+    keep: Tensor | None = None  # float32 (f, R, R), what of the faces is not pasted (1 = not); None where all of it is
 
     @property
     def stop(self) -> int:
@@ -44,7 +65,7 @@ def frames_in(seconds: Fraction, fps: Fraction) -> int:
     return max(1, int(seconds * fps + Fraction(1, 2)))
 
 
-def pieces(plan: FacePlan, total: int, num_frames: int) -> Iterator[tuple[int, int, int | None]]:
+def pieces(plan: FacePlan, total: int, num_frames: int) -> Iterator[Piece]:
     """Cut `total` output frames into clips: (start, stop, index of the span in the plan or None).
 
     Frames beyond the source play backwards and forwards again; a clip may hold a turn, since nothing is cut there, but never two spans.
@@ -60,24 +81,47 @@ def pieces(plan: FacePlan, total: int, num_frames: int) -> Iterator[tuple[int, i
         start = stop
 
 
-def clips(
-    frames: Iterable[np.ndarray], plan: FacePlan, total: int, num_frames: int, latent_size: int, generator: torch.Generator
-) -> Iterator[Clip]:
-    """The output's timeline of `total` pictures as clips, in order, each with its noise.
+def pieces_within(cut: Sequence[Piece], start: int, stop: int) -> Iterator[Piece]:
+    """The pieces of output frames start..stop, which cut none with a face."""
+    for begin, end, index in islice(cut, bisect_right(cut, start, key=lambda piece: piece[1]), None):
+        if begin >= stop:
+            return
+        yield max(begin, start), min(end, stop), index
 
-    Noise is drawn clip by clip (masked, then reference), so that it does not depend on how clips are batched later.
+
+def segment_stops(cuts: Iterable[Sequence[Piece]], total: int, length: int) -> list[int]:
+    """Where segments of about `length` of `total` frames or more end, so that none cuts a clip with a face of any layer."""
+    is_free = np.ones(total + 1, dtype=bool)
+    for start, stop, index in chain.from_iterable(cuts):
+        if index is not None:
+            is_free[start + 1 : stop] = False
+    stops = [0]
+    for stop in np.flatnonzero(is_free).tolist():
+        if stop - stops[-1] >= length and total - stop >= length // 2:
+            stops.append(stop)
+    return [*stops[1:], total]
+
+
+def clips(
+    frames: Iterable[np.ndarray], plan: FacePlan, cut: Iterable[Piece], latent_size: int, voice_of: Callable[[int], SpokenLine]
+) -> Iterator[Clip]:
+    """Pictures of the output as clips, in order, those with a face each with its noise.
+
+    `voice_of`: index of a request of the plan -> its voice. Noise is drawn clip by clip (masked, then reference), so that it does not
+    depend on how clips are batched later.
     """
     stream = iter(frames)
-    for start, stop, index in pieces(plan, total, num_frames):
+    for start, stop, index in cut:
         clip = Clip(start, list(islice(stream, stop - start)))
         if not clip.frames:
             return
         if index is not None:
             span = plan.spans[index]
-            clip.span, clip.sources = index, [source_index(i, plan.num_frames) for i in range(start, clip.stop)]
+            clip.span, clip.voice = index, voice_of(span.request)
+            clip.sources = [source_index(i, plan.num_frames) for i in range(start, clip.stop)]
             clip.matrices = span.matrices[np.array(clip.sources) - span.start]
             shape = (len(clip.frames), LATENT_CHANNELS, latent_size, latent_size)
-            clip.noise = torch.stack([torch.randn(shape, generator=generator) for _ in ("masked", "reference")])
+            clip.noise = torch.stack([torch.randn(shape, generator=clip.voice.random) for _ in ("masked", "reference")])
         yield clip
 
 

@@ -1,0 +1,77 @@
+"""Lines: new words for one person in a part of a video; layers of lines that do not overlap in time, worked on one after the other."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from latentsync.faces.compositing import FaceMatte
+from latentsync.faces.plan import FacePlan, SkippedRun
+from latentsync.media.audio import Samples
+from latentsync.pipelines.options import LipsyncOptions
+from latentsync.pipelines.timeline import Piece, SpokenLine
+
+
+@dataclass(frozen=True)
+class Line:
+    """New words in frames start..stop (half open; None: to the end), with a sound that is open."""
+
+    audio_path: Path
+    samples: Samples  # at AUDIO_SAMPLE_RATE; sample 0 sounds with frame `start`
+    options: LipsyncOptions  # those of `LINE_OPTIONS` count
+    start: int = 0
+    stop: int | None = None
+    number: int = 1  # in its script
+    name: str = ""  # what a sentence calls it: "line 3"; none where it is the only one
+
+    def within(self, skipped: Iterable[SkippedRun]) -> list[SkippedRun]:
+        """What of skipped runs lies in the line."""
+        cut = (SkippedRun(max(run.start, self.start), min(run.stop, self.stop or run.stop), run.reason) for run in skipped)
+        return [run for run in cut if run.start < run.stop]
+
+
+def in_layers(lines: Sequence[Line]) -> list[list[Line]]:
+    """Lines in order of time as few lists in which none overlaps another."""
+    layers: list[list[Line]] = []
+    for line in lines:
+        free = next((layer for layer in layers if layer[-1].stop is not None and layer[-1].stop <= line.start), None)
+        if free is None:
+            layers.append([line])
+        else:
+            free.append(line)
+    return layers
+
+
+class Layer:
+    """Lines that do not overlap, the plan of their faces, and what passes on from clip to clip: noise, reference, matte."""
+
+    def __init__(
+        self, lines: Sequence[Line], plan: FacePlan, cut: Sequence[Piece], matte: FaceMatte, open_voice: Callable[[Line], SpokenLine]
+    ) -> None:
+        self.lines, self.plan, self.cut, self.matte, self._open_voice = lines, plan, cut, matte, open_voice
+        self.reference: tuple[int, Tensor] | None = None  # a span, and the face uint8 (R, R, 3) that all of its frames have as reference
+        self._current: tuple[int, SpokenLine] | None = None
+
+    def voice(self, index: int) -> SpokenLine:
+        """That of a line, opened when it is first asked for; lines come in order of time."""
+        if self._current is None or self._current[0] != index:
+            self._current = index, self._open_voice(self.lines[index])
+        return self._current[1]
+
+    def state(self) -> dict[str, Tensor]:
+        """What the clips after this moment depend on, for `restore`."""
+        if self._current is None:
+            return {}
+        index, voice = self._current
+        shown = {} if self.reference is None else {"shown": torch.tensor(self.reference[0]), "reference": self.reference[1].cpu()}
+        return {"line": torch.tensor(index), "random": voice.random.get_state(), **shown, **self.matte.state()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state, in a fresh layer."""
+        if state:
+            self.voice(int(state["line"])).random.set_state(state["random"])
+            self.matte.restore(state)
+        if "reference" in state:
+            self.reference = int(state["shown"]), state["reference"]
