@@ -3,7 +3,9 @@
 import argparse
 import logging
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +14,12 @@ from latentsync.errors import InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
     from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
-    from scripts.jobs import DubbingJob, JobSpec
+    from scripts.jobs import DubbingJob, JobSpec, Outcomes
 
 logger = logging.getLogger("latentsync")
 
 PUBLISHED_CACHE_INTERVAL = 3  # what --enable_deepcache meant
+MODEL_PATHS = ("unet_config_path", "inference_ckpt_path", "vae_path", "whisper_path")
 MODEL_SETTINGS = ("overrides", "device", "dtype", "detector", "tiny_vae", "cache_dir", "compile")  # arguments of `build_pipeline`
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 DEMO = (ASSETS / "demo1_video.mp4", ASSETS / "demo1_audio.wav", Path("video_out.mp4"))  # what is made where no job is named
@@ -70,7 +73,20 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="FILE",
         help="many jobs with models loaded once: a .csv, .tsv, .txt or .yaml file with video_path, audio_path, video_out_path and "
-        "any option of a job; paths are relative to the file; existing outputs are skipped; a failed job does not stop the others",
+        "any option of a job; paths are relative to the file; existing outputs are skipped; a failed job does not stop the others; "
+        "how each ended is written beside it, in a file whose name ends in .outcomes.csv",
+    )
+    group = parser.add_argument_group("where the jobs of --jobs run")
+    group.add_argument(
+        "--executor", choices=("local", "ray"), default="local", help="local: one after the other here; ray: on a Ray cluster"
+    )
+    group.add_argument("--ray_address", help='address of the Ray cluster, such as "auto" (default: one is started on this machine)')
+    group.add_argument(
+        "--gpus_per_worker",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="GPUs of a worker, such as 0.5 for two workers on each; 0: processors alone (default: 1 where the cluster has GPUs)",
     )
 
 
@@ -116,6 +132,12 @@ def read_command(arguments: argparse.Namespace) -> "list[JobSpec | DubbingJob]":
     from latentsync.pipelines.script import read_script
     from scripts.jobs import DubbingJob, JobSpec, read_jobs
 
+    if arguments.executor == "ray" and arguments.jobs is None:
+        raise InputError("--executor ray is for many jobs: name them with --jobs.")
+    if arguments.ray_address is not None and arguments.executor != "ray":
+        raise InputError("--ray_address is of use with --executor ray alone: add that.")
+    if not (0 <= arguments.gpus_per_worker <= 1 or arguments.gpus_per_worker.is_integer()):
+        raise InputError(f"--gpus_per_worker {arguments.gpus_per_worker:g}: give a share from 0 to 1, or a whole number.")
     options = LipsyncOptions(**{field.name: getattr(arguments, field.name) for field in fields(LipsyncOptions)})
     paths = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
     if arguments.script is not None:
@@ -138,28 +160,59 @@ def read_command(arguments: argparse.Namespace) -> "list[JobSpec | DubbingJob]":
     return [JobSpec(*paths, options)]
 
 
+def build_models(arguments: argparse.Namespace) -> "LipsyncPipeline":
+    """The pipeline that the command line asks for."""
+    from latentsync.pipelines.build import build_pipeline
+
+    pipeline = build_pipeline(
+        *(getattr(arguments, name) for name in MODEL_PATHS),
+        **{name: getattr(arguments, name) for name in MODEL_SETTINGS},
+    )
+    pipeline.set_progress_bar_config(disable=arguments.quiet or None, leave=True, unit="frame")
+    return pipeline
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Do what the command line says; the exit code."""
     with quick_imports():
         jobs = [] if arguments.print_config else read_command(arguments)
         from latentsync.config import dump_config
-        from latentsync.pipelines.build import build_pipeline, read_config
-        from scripts.jobs import run_jobs
+        from latentsync.pipelines.build import read_config
+        from scripts.jobs import run_batch, run_single, work_here
 
     if arguments.print_config:
         config, _ = read_config(arguments.unet_config_path, arguments.inference_ckpt_path, arguments.overrides)
         print(dump_config(config), end="")
         return 0
+    build = partial(build_models, arguments)
+    if arguments.jobs is None:
+        return run_single(jobs[0], build, arguments.report)
+    if arguments.executor == "ray":
+        return run_batch(jobs, arguments.jobs, ray_work(arguments))
+    return run_batch(jobs, arguments.jobs, partial(work_here, build=build, write_report=arguments.report))
 
-    def build() -> "LipsyncPipeline":
-        pipeline = build_pipeline(
-            *(arguments.unet_config_path, arguments.inference_ckpt_path, arguments.vae_path, arguments.whisper_path),
-            **{name: getattr(arguments, name) for name in MODEL_SETTINGS},
-        )
-        pipeline.set_progress_bar_config(disable=arguments.quiet or None, leave=True, unit="frame")
-        return pipeline
 
-    return run_jobs(jobs, build, write_report=arguments.report, as_batch=arguments.jobs is not None)
+def ray_work(arguments: argparse.Namespace) -> "Callable[[Sequence[JobSpec]], Outcomes]":
+    """What `run_batch` does jobs with on a Ray cluster. Raises InputError where Ray is missing, or what is wrong with the models."""
+    try:
+        from scripts.ray_jobs import work_on_ray
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise InputError("--executor ray needs Ray, which is not installed: pip install -r requirements-ray.txt") from None
+    from latentsync.pipelines.build import locate_models
+
+    locate_models(*(getattr(arguments, name) for name in MODEL_PATHS), overrides=arguments.overrides)
+    gpus = 0.0 if arguments.device == "cpu" else arguments.gpus_per_worker
+    if not gpus:
+        arguments.device = "cpu"  # workers that ask for no GPU may see one
+    return partial(
+        work_on_ray,
+        build=partial(build_models, arguments),
+        write_report=arguments.report,
+        address=arguments.ray_address,
+        gpus_per_worker=gpus,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -1,9 +1,13 @@
-"""Jobs of the inference command: read from a file, run one after the other with one set of models, reported."""
+"""Jobs of the inference command: read from a file, done with one set of models, their outcomes in a table."""
 
+import csv
+import io
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
+import platform
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +15,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from latentsync.errors import InputError, first_line, reason_of
-from latentsync.media.files import read_table, read_text, write_json, written_path
+from latentsync.errors import InputError, OutputError, first_line, reason_of
+from latentsync.media.files import read_table, read_text, write_json, write_text, written_path
 from latentsync.pipelines.face_cache import temporary_cache
-from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, check_dubbing, check_inputs
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, ProgressCallback, check_dubbing, check_inputs
 from latentsync.pipelines.options import OPTION_TYPES, PATH_OPTIONS, LipsyncOptions, parse_option
 from latentsync.pipelines.result import LipsyncResult
 from latentsync.pipelines.script import DubbingScript
@@ -23,6 +27,8 @@ logger = logging.getLogger("latentsync.jobs")
 
 PATH_KEYS = ("video_path", "audio_path", "video_out_path")
 TABLES = (".csv", ".tsv", ".txt")
+MADE, FAILED, SKIPPED = "made", "failed", "skipped"  # how a job ends
+OUTCOME_COLUMNS = (*PATH_KEYS, "status", "reason", "frames", "generated", "seed", "seconds", "machine", "tries")
 
 
 class JobSpec(NamedTuple):
@@ -37,8 +43,8 @@ class JobSpec(NamedTuple):
         """Raise InputError or OutputError, before any work."""
         check_inputs(*self)
 
-    def run(self, pipeline: LipsyncPipeline) -> LipsyncResult:
-        return pipeline(*self)
+    def run(self, pipeline: LipsyncPipeline, callback: ProgressCallback | None) -> LipsyncResult:
+        return pipeline(*self, callback)
 
 
 class DubbingJob(NamedTuple):
@@ -59,8 +65,8 @@ class DubbingJob(NamedTuple):
         """Raise InputError or OutputError, before any work."""
         check_dubbing(*self)
 
-    def run(self, pipeline: LipsyncPipeline) -> LipsyncResult:
-        return pipeline.dub(*self)
+    def run(self, pipeline: LipsyncPipeline, callback: ProgressCallback | None) -> LipsyncResult:
+        return pipeline.dub(*self, callback)
 
 
 Job = JobSpec | DubbingJob
@@ -115,50 +121,145 @@ def job_of(row: Mapping[str, Any], where: str, folder: Path, defaults: LipsyncOp
     return JobSpec(*(written_path(folder, str(row[key])) for key in PATH_KEYS), options)
 
 
-def run_jobs(jobs: Sequence[Job], build: Callable[[], LipsyncPipeline], *, write_report: bool, as_batch: bool) -> int:
-    """Run jobs one after the other; the exit code. `build` makes the pipeline, once and only if there is work.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job."""
 
-    `write_report` puts OUTPUT.report.json beside each output; `as_batch` skips outputs that exist and goes on after a failure.
+    job: JobSpec
+    status: str  # MADE, FAILED or SKIPPED
+    reason: str = ""  # why it was not made, in a sentence
+    result: LipsyncResult | None = None  # of a job that was made
+    machine: str = field(default_factory=platform.node)
+    tries: int = 1
+
+
+Outcomes = Generator[Outcome, None, None]
+
+
+class OutcomeTable(AbstractContextManager):
+    """JOBS.outcomes.csv beside a jobs file: a row for each job, written as soon as it is known how it ended; a context manager.
+
+    Jobs that are `finished` get their rows of the run that made them. Raises OutputError where it cannot be written.
     """
-    pending = [job for job in jobs if not (as_batch and is_finished(job))]
-    for job in jobs:
-        if job not in pending:
-            logger.info("%s exists: skipped.", job.video_out_path)
-    if not pending:
-        return 0
-    ready = [job for job in pending if attempt(job.check, job, as_batch)]  # before the models are loaded
-    pipeline, finished = build() if ready else None, 0
-    repeats = len({job.video_path for job in ready}) < len(ready)
-    with temporary_cache() if repeats else nullcontext() as cache:
-        if pipeline is not None:
-            pipeline.face_cache = pipeline.face_cache or cache
-        for number, job in enumerate(ready, start=1):
-            if as_batch:
-                logger.info("Job %d of %d: %s", number, len(ready), job.video_out_path)
-            finished += attempt(lambda job=job: run_job(pipeline, job, write_report), job, as_batch)
-    if as_batch:
-        print(f"{finished} made, {len(pending) - finished} failed, {len(jobs) - len(pending)} skipped")
-    return 1 if finished < len(pending) else 0
+
+    def __init__(self, jobs_path: Path, finished: Sequence[JobSpec]) -> None:
+        self.path = jobs_path.with_suffix(".outcomes.csv")
+        self.counts = Counter[str]()
+        self._finished = finished
+
+    def __enter__(self) -> "OutcomeTable":
+        made = {row["video_out_path"]: row for row in self._read() if row["status"] == MADE}
+        write_text(self.path, "")
+        self._file = self.path.open("a", encoding="utf-8", errors="surrogateescape", newline="")
+        self._writer = csv.DictWriter(self._file, OUTCOME_COLUMNS, lineterminator="\n")
+        self._writer.writeheader()
+        for job in self._finished:
+            self._write(made.get(str(job.video_out_path)) or self._row(Outcome(job, SKIPPED)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, outcome: Outcome) -> None:
+        """Write the row of a job and count it."""
+        self.counts[outcome.status] += 1
+        self._write(self._row(outcome) | {"machine": outcome.machine, "tries": outcome.tries})
+
+    def _row(self, outcome: Outcome) -> dict[str, Any]:
+        job, result = outcome.job, outcome.result
+        row = {name: getattr(job, name) for name in PATH_KEYS} | {"status": outcome.status, "reason": outcome.reason}
+        if result is not None:
+            row |= {name: getattr(result, name) for name in ("frames", "generated", "seed")} | {"seconds": result.seconds["total"]}
+        return row
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        try:
+            self._writer.writerow(row)
+            self._file.flush()
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {first_line(error)}") from None
+
+    def _read(self) -> list[dict[str, str]]:
+        """The rows of the run before; of one that was killed, those that are whole."""
+        if not self.path.is_file():
+            return []
+        rows = csv.DictReader(io.StringIO(read_text(self.path)))
+        return [row for row in rows if set(row) == set(OUTCOME_COLUMNS) and None not in row.values()]
 
 
-def attempt(work: Callable[[], None], job: Job, go_on: bool) -> bool:
-    """Do one job's work; in a batch a failure, whatever it is, is told and the others go on. Returns whether it went well."""
+def run_single(job: Job, build: Callable[[], LipsyncPipeline], write_report: bool) -> int:
+    """Run one job; raises what goes wrong."""
+    job.check()  # before the models are loaded
+    tell_result(run_job(build(), job, write_report))
+    return 0
+
+
+def run_batch(jobs: Sequence[JobSpec], jobs_path: Path, work: Callable[[Sequence[JobSpec]], Outcomes]) -> int:
+    """Run the jobs of a file and write their outcomes beside it; the exit code. Outputs that exist are skipped; failures are told.
+
+    `work` does jobs whose inputs are sound and yields how each ended, in any order: see `work_here`.
+    """
+    finished = [job for job in jobs if is_finished(job)]
+    for job in finished:
+        logger.info("%s exists: skipped.", job.video_out_path)
+    with OutcomeTable(jobs_path, finished) as table:
+        ready = []
+        for job in jobs:
+            if job in finished:
+                continue
+            checked = attempt(job.check, job)  # before the models are loaded
+            if checked.status == FAILED:
+                table.add(checked)
+            else:
+                ready.append(job)
+        with closing(work(ready)) as outcomes:
+            for outcome in outcomes if ready else ():
+                table.add(outcome)
+                if outcome.result is not None:
+                    tell_result(outcome.result)
+    made, failed = (table.counts[status] for status in (MADE, FAILED))
+    print(f"{made} made, {failed} failed, {len(finished)} skipped: {table.path}")
+    return 1 if failed else 0
+
+
+def work_here(jobs: Sequence[JobSpec], build: Callable[[], LipsyncPipeline], write_report: bool) -> Outcomes:
+    """Do jobs one after the other with one set of models."""
+    pipeline = build()
+    with shared_faces(pipeline, jobs):
+        for number, job in enumerate(jobs, start=1):
+            logger.info("Job %d of %d: %s", number, len(jobs), job.video_out_path)
+            yield attempt(lambda job=job: run_job(pipeline, job, write_report), job)
+
+
+@contextmanager
+def shared_faces(pipeline: LipsyncPipeline, jobs: Sequence[JobSpec]) -> Iterator[None]:
+    """Let a pipeline without a cache of faces keep them in a temporary one where jobs share a video."""
+    if pipeline.face_cache is not None or len({job.video_path for job in jobs}) == len(jobs):
+        yield
+        return
+    with temporary_cache() as pipeline.face_cache:
+        yield
+
+
+def attempt(work: Callable[[], LipsyncResult | None], job: JobSpec) -> Outcome:
+    """Do a job's work, or a part of it; a failure, whatever it is, is told and the other jobs go on."""
     try:
-        work()
+        return Outcome(job, MADE, result=work())
     except Exception as error:
-        if not go_on:
-            raise
         logger.error("%s was not made: %s", job.video_out_path, reason_of(error))
         logger.debug("Where it happened:", exc_info=error)
-        return False
-    return True
+        return Outcome(job, FAILED, reason_of(error))
 
 
-def run_job(pipeline: LipsyncPipeline, job: Job, write_report: bool) -> None:
-    """One job from inputs to output and what the user is told."""
-    result = job.run(pipeline)
+def run_job(pipeline: LipsyncPipeline, job: Job, write_report: bool, callback: ProgressCallback | None = None) -> LipsyncResult:
+    """One job from inputs to output; `write_report` puts OUTPUT.report.json beside it."""
+    result = job.run(pipeline, callback)
     if write_report:
         write_json(result.output_path.with_suffix(".report.json"), result.as_dict())
+    return result
+
+
+def tell_result(result: LipsyncResult) -> None:
     total = result.seconds["total"]
     print(
         f"{result.output_path}: {result.frames} frames ({result.duration:.2f} s), {result.generated} with a new mouth, "

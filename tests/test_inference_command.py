@@ -6,6 +6,7 @@ import subprocess
 import wave
 from dataclasses import fields, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from benchmarks.write_random_checkpoint import write_checkpoint
 from latentsync.errors import InputError
 from latentsync.faces.plan import DAMAGED, NO_FACE, FacePlan, SkippedRun, Span, name_damage
 from latentsync.media.audio import read_audio
+from latentsync.media.files import read_table
 from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.media.video_writer import VideoWriter
@@ -26,7 +28,7 @@ from latentsync.pipelines.options import LipsyncOptions, option_table
 from latentsync.pipelines.result import LipsyncResult, video_warnings
 from latentsync.pipelines.timeline import frames_in
 from scripts.inference import main
-from scripts.jobs import JobSpec, read_jobs, run_jobs
+from scripts.jobs import JobSpec, read_jobs, run_batch, run_single, work_here
 
 CONFIG = """
 data: {resolution: 64, num_frames: 8}
@@ -272,9 +274,16 @@ def test_jobs_go_on_after_a_failure_and_skip_what_is_done(folder: Path, tmp_path
     arguments = [f"--jobs={tmp_path / 'jobs.csv'}", f"--unet_config_path={folder / 'config.yaml'}", "--inference_steps=1", "--quiet"]
     assert main(arguments) == 1
     assert "2 made, 1 failed, 0 skipped" in capsys.readouterr().out
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "c.mp4", "jobs.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "c.mp4", "jobs.csv", "jobs.outcomes.csv"]
+    first = {row["video_out_path"]: row for row in read_table(tmp_path / "jobs.outcomes.csv")}
     assert main(arguments) == 1
     assert "0 made, 1 failed, 2 skipped" in capsys.readouterr().out
+    second = {row["video_out_path"]: row for row in read_table(tmp_path / "jobs.outcomes.csv")}
+    told = {Path(path).name: (row["status"], row.get("frames"), row.get("reason", "")[:20]) for path, row in second.items()}
+    assert told == {"a.mp4": ("made", "24", ""), "b.mp4": ("failed", None, "No face to work on i"), "c.mp4": ("made", "24", "")}
+    assert [first[path]["seconds"] for path in second if "seconds" in second[path]] == [
+        row["seconds"] for row in second.values() if "seconds" in row
+    ]
 
 
 def test_a_job_that_fails_unexpectedly_does_not_stop_the_others(folder: Path, tmp_path: Path, capsys, caplog) -> None:
@@ -285,7 +294,7 @@ def test_a_job_that_fails_unexpectedly_does_not_stop_the_others(folder: Path, tm
 
         face_cache = None
 
-        def __call__(self, video: Path, audio: Path, output: Path, options: LipsyncOptions) -> LipsyncResult:
+        def __call__(self, video: Path, audio: Path, output: Path, options: LipsyncOptions, callback: None) -> LipsyncResult:
             done.append(output)
             if len(done) == 1:
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -293,7 +302,7 @@ def test_a_job_that_fails_unexpectedly_does_not_stop_the_others(folder: Path, tm
             return LipsyncResult(**numbers | {"frames": 25, "generated": 25, "output_path": output})
 
     jobs = [JobSpec(folder / "-talk.mp4", folder / "words.wav", tmp_path / f"{k}.mp4", LipsyncOptions()) for k in range(3)]
-    assert run_jobs(jobs, Fragile, write_report=False, as_batch=True) == 1
+    assert run_batch(jobs, tmp_path / "jobs.csv", partial(work_here, build=Fragile, write_report=False)) == 1
     assert done == [job.video_out_path for job in jobs]
     assert "2 made, 1 failed" in capsys.readouterr().out
     assert "illegal memory access" in caplog.text
@@ -302,7 +311,7 @@ def test_a_job_that_fails_unexpectedly_does_not_stop_the_others(folder: Path, tm
 def test_inputs_are_looked_at_before_models_are_loaded(folder: Path, tmp_path: Path) -> None:
     job = JobSpec(folder / "missing.mp4", folder / "words.wav", tmp_path / "a.mp4", LipsyncOptions())
     with pytest.raises(InputError, match="does not exist"):
-        run_jobs([job], lambda: pytest.fail("the models were loaded"), write_report=False, as_batch=False)
+        run_single(job, lambda: pytest.fail("the models were loaded"), write_report=False)
 
 
 def test_jobs_of_a_yaml_file(tmp_path: Path) -> None:
