@@ -296,24 +296,24 @@ def plan_sightings(
     return builder.finish()
 
 
-def find_faces(frames: Iterable[np.ndarray], detector: FaceDetector, describe: bool = False) -> Iterator[Sighting]:
-    """The faces of every frame, in its pixels, and where shots begin: cuts, and middles of dissolves, for which sightings wait here.
+def find_faces(frames: Iterable[np.ndarray], detector: FaceDetector, describe: bool = False, dissolves: bool = True) -> Iterator[Sighting]:
+    """The faces of every frame, in its pixels, and where shots begin: cuts, and middles of `dissolves`, for which sightings wait here.
 
     `describe`: with their appearance, for people who are named by a picture.
     """
     scales: list[float] = []  # of the frames between the two ends of this stream: a handful
-    dissolves, is_middle = DissolveFinder(), deque[bool]()
+    finder, is_middle = DissolveFinder(), deque[bool]()
     described: deque[np.ndarray] = deque()  # pictures of the same frames
 
     def shrunken() -> Iterator[np.ndarray]:
         for frame in frames:
             picture = shrink(frame, detector.long_side)
             scales.append(max(frame.shape[:2]) / max(picture.shape[:2]))
-            is_middle.extend(dissolves.add(picture))
+            is_middle.extend(finder.add(picture) if dissolves else [False])
             if describe:
                 described.append(picture)
             yield picture
-        is_middle.extend(dissolves.finish())
+        is_middle.extend(finder.finish() if dissolves else [])
 
     pictures = with_cuts(shrunken())
     waiting: deque[Sighting] = deque()

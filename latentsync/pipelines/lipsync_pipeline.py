@@ -53,6 +53,7 @@ from latentsync.pipelines.result import (
     video_warnings,
 )
 from latentsync.pipelines.script import DubbingLine, DubbingScript, check_script, open_lines
+from latentsync.pipelines.streaming import LiveFaces, LiveWindows
 from latentsync.pipelines.timeline import (
     Clip,
     Piece,
@@ -335,6 +336,47 @@ class LipsyncPipeline(DiffusionPipeline):
                 begin = stop
         return self._result(reader, layers, writer, options, (*losses, *warnings, *notes), timer)
 
+    @torch.no_grad()
+    def generate(
+        self,
+        frames: Iterable[np.ndarray],
+        sound: Iterable[np.ndarray],
+        fps: Fraction | int = VIDEO_FPS,
+        options: LipsyncOptions | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Live use: frames and sound that arrive piece by piece in, the same frames with a new mouth out, `live_delay` frames later.
+
+        Args:
+            frames: uint8 (h, w, 3) RGB, all of one size, at `fps`; when they end, the rest comes out.
+            sound: mono samples float32 in [-1, 1] at 16 kHz, in pieces (n,) of any length; the first belongs to the first frame. It is
+                asked for as it is needed, at most `SOUND_AHEAD` after the clip in work; when it ends, silence follows.
+            options: see `LipsyncOptions`; those of files and of batches do nothing here.
+
+        Memory does not grow. Both iterables are read in the calling thread, while the frames that come out are asked for. What is made of
+        a frame does not depend on how the sound is cut in pieces. Raises InputError for pictures and sound of another kind.
+        """
+        options = seeded(options or LipsyncOptions()).completed(self.inference_steps, self.guidance_scale)
+        random = torch.Generator().manual_seed(options.seed)
+        noise, matte = shared_noise(self.resolution // VAE_FACTOR, random), FaceMatte(self.resolution)
+        references: dict[int, Tensor] = {}
+        audio, choice = LiveWindows(self.audio_encoder, sound, Fraction(fps)), self._choice(options)
+        faces = LiveFaces(self.face_detector, choice, Fraction(fps), self.resolution, self.num_frames, random)
+        for clip in faces.clips(frames):
+            if clip.matrices is None:
+                audio.advance(clip.stop)
+            else:
+                windows = audio.frames(clip.start, clip.stop)[None]  # 1 f n d
+                self.align(clip, matte)
+                if self.single_reference:
+                    references = {clip.span: references.get(clip.span, clip.faces[-1])}  # of the span in work: of its first clip
+                    clip.reference = references[clip.span]
+
+                def make(group: Sequence[Clip], windows: Tensor = windows) -> Tensor:
+                    return self.decode(self.denoise(noise, self.encode_faces(group), windows, options), group)
+
+                clip.frames = self.composite(clip, self.finite(make, [clip])[0])
+            yield from clip.frames
+
     def analyse(
         self,
         reader: VideoReader,
@@ -349,7 +391,7 @@ class LipsyncPipeline(DiffusionPipeline):
         """
         expected = reader.expected_frames
         total = min(length, expected) if length and expected else length or expected
-        requests = [[FaceRequest(self._choice(one), one.start, one.stop, one.name) for one in layer] for layer in layers]
+        requests = [[FaceRequest(self._choice(one.options, one.name), one.start, one.stop, one.name) for one in layer] for layer in layers]
         describe = any(request.choice.reference is not None for layer in requests for request in layer)
         with (
             self._stage("analyse", total, callback, timer) as (advance, _),
@@ -489,19 +531,23 @@ class LipsyncPipeline(DiffusionPipeline):
         self, frames: Iterable[np.ndarray], layer: Layer, cut: Iterable[Piece], reader: VideoReader, timer: StageTimer
     ) -> Iterator[Clip]:
         """The clips of pieces of a layer in order; those with a face with their aligned faces, and with what of them is not pasted."""
-        device = self.unet.device
         for clip in clips(frames, layer.plan, cut, self.resolution // VAE_FACTOR, layer.voice):
             if clip.matrices is not None:
                 with timer("align"):
-                    clip.faces = warp_faces(clip.frames, clip.matrices, self.resolution, device)
+                    self.align(clip, layer.matte)
                     if self.single_reference:
                         if layer.reference is None or layer.reference[0] != clip.span:
                             layer.reference = clip.span, self._reference_face(reader, layer.plan.spans[clip.span], clip)
-                        clip.reference = layer.reference[1].to(device)
-                    if self.paste == "mask":
-                        inside = inside_picture(clip.matrices, (reader.width, reader.height), self.resolution, device)
-                        clip.keep = 1 - (1 - self.mask.to(device)) * inside * layer.matte(clip.faces, inside, clip.span)
+                        clip.reference = layer.reference[1].to(self.unet.device)
             yield clip
+
+    def align(self, clip: Clip, matte: FaceMatte) -> None:
+        """Give a clip its aligned faces, and what of them is not pasted; `matte` has seen the clips before it."""
+        device, (height, width) = self.unet.device, clip.frames[0].shape[:2]
+        clip.faces = warp_faces(clip.frames, clip.matrices, self.resolution, device)
+        if self.paste == "mask":
+            inside = inside_picture(clip.matrices, (width, height), self.resolution, device)
+            clip.keep = 1 - (1 - self.mask.to(device)) * inside * matte(clip.faces, inside, clip.span)
 
     def _reference_face(self, reader: VideoReader, span: Span, clip: Clip) -> Tensor:
         """The last aligned face of a span's first clip, uint8 R R 3, also where a video plays backwards."""
@@ -511,17 +557,15 @@ class LipsyncPipeline(DiffusionPipeline):
         frames, matrix = list(reader.exactly(index, index + 1)), span.matrices[index - span.start]
         return warp_faces(frames, matrix[None], self.resolution, self.unet.device)[0]
 
-    def _choice(self, line: Line) -> FaceChoice:
-        """Whose mouth is changed. Raises InputError, with the name of the line, for a picture without a face."""
-        choice, path = FaceChoice.parse(line.options.face), line.options.face_ref
+    def _choice(self, options: LipsyncOptions, name: str = "") -> FaceChoice:
+        """Whose mouth is changed. Raises InputError, with the `name` of the line, for a picture without a face."""
+        choice, path = FaceChoice.parse(options.face), options.face_ref
         if path is None:
             return choice
         (picture,) = VideoReader(path, None).frames(0, 1)
         ((faces, _),) = find_faces([picture], self.face_detector, describe=True)
         if not faces:
-            raise InputError(
-                f"{line.name or 'face_ref'}: no face was found in {path}: give a picture with a large face, seen from the front."
-            )
+            raise InputError(f"{name or 'face_ref'}: no face was found in {path}: give a picture with a large face, seen from the front.")
         return replace(choice, reference=max(faces, key=lambda face: face.width * face.height).appearance)
 
     def _sightings(self, reader: VideoReader, length: int | None, describe: bool) -> Iterator[Sighting]:

@@ -120,9 +120,14 @@ def clips(
             clip.span, clip.voice = index, voice_of(span.request)
             clip.sources = [source_index(i, plan.num_frames) for i in range(start, clip.stop)]
             clip.matrices = span.matrices[np.array(clip.sources) - span.start]
-            shape = (len(clip.frames), LATENT_CHANNELS, latent_size, latent_size)
-            clip.noise = torch.stack([torch.randn(shape, generator=clip.voice.random) for _ in ("masked", "reference")])
+            clip.noise = clip_noise(len(clip.frames), latent_size, clip.voice.random)
         yield clip
+
+
+def clip_noise(num_frames: int, latent_size: int, generator: torch.Generator) -> torch.Tensor:
+    """The noise (2, f, 4, h/8, w/8) of the next clip."""
+    shape = (num_frames, LATENT_CHANNELS, latent_size, latent_size)
+    return torch.stack([torch.randn(shape, generator=generator) for _ in ("masked", "reference")])
 
 
 def batches(stream: Iterable[Clip], batch_clips: int) -> Iterator[list[Clip]]:

@@ -43,14 +43,21 @@ _NAMES = {  # of an encoder in transformers -> in openai-whisper, replaced in th
 
 
 class LogMel:
-    """Columns of the normalised log-mel spectrogram, 100 a second, each centred on its own sample."""
+    """Columns of the normalised log-mel spectrogram, 100 a second, each centred on its own sample.
 
-    def __init__(self, samples: Samples, n_mels: int = 80) -> None:
+    `loudest` is the logarithm (base 10) of the power at the loudest moment; None: it is looked for.
+    """
+
+    def __init__(self, samples: Samples, n_mels: int = 80, loudest: float | None = None) -> None:
         self.samples = PaddedSamples(samples, N_FFT)  # sound shorter than one transform is padded to it
         self.n_mels = n_mels
         self.num_columns = len(self.samples) // WHISPER_HOP_LENGTH
-        starts = range(0, self.num_columns, COLUMNS_PER_PASS)
-        self.loudest = max(float(self._log_power(start, min(start + COLUMNS_PER_PASS, self.num_columns)).max()) for start in starts)
+        self.loudest = self.peak(0, self.num_columns) if loudest is None else loudest
+
+    def peak(self, start: int, stop: int) -> float:
+        """The logarithm (base 10) of the largest power in columns `start` to `stop`."""
+        starts = range(start, stop, COLUMNS_PER_PASS)
+        return max(float(self._log_power(first, min(first + COLUMNS_PER_PASS, stop)).max()) for first in starts)
 
     def columns(self, start: int, stop: int) -> torch.Tensor:
         """Normalised columns `start` to `stop` (both within the recording): float32 (n_mels, stop - start)."""
