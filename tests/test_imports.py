@@ -22,14 +22,14 @@ LAYERS = (  # a module imports from its own package and from lower layers; of tw
     ("latentsync.pipelines", "latentsync.training"),
     ("latentsync.app", "eval"),
     ("scripts", "preprocess"),
-    ("gradio_app", "benchmarks"),
+    ("gradio_app", "benchmarks", "comfyui", "predict"),
     ("embedded",),
 )
 LAYER_OF = {name: layer for layer, names in enumerate(LAYERS) for name in names}
-FOLDERS = ("latentsync", "scripts", "preprocess", "eval", "benchmarks", "embedded")
+FOLDERS = ("latentsync", "scripts", "preprocess", "eval", "benchmarks", "comfyui", "embedded")
 NOT_IMPORTED = {"ruff", "pytest-xdist", "tensorboard"}  # two commands, and what torch.utils.tensorboard imports
 NEED_RAY = {"latentsync.cluster", "preprocess.ray_runner", "scripts.ray_jobs"}  # imported by those who ask for a cluster alone
-NOT_DECLARED = {"bitsandbytes"}  # the 8-bit optimizer, on CUDA only
+NOT_DECLARED = {"bitsandbytes", "comfy", "cog"}  # the 8-bit optimizer, on CUDA only; what ComfyUI and Cog bring
 PIN = re.compile(r"([A-Za-z0-9_.-]+)==[0-9][A-Za-z0-9.]*(; python_version (>=|<) \"3\.\d+\")?")
 
 
@@ -153,7 +153,7 @@ def declared(pattern: str) -> set[str]:
 
 
 def test_every_import_is_declared_and_every_declaration_is_used() -> None:
-    own = {*FOLDERS, "tests", "gradio_app", *(path.stem for path in TEST_PATHS)} | sys.stdlib_module_names
+    own = {*FOLDERS, "tests", "gradio_app", "predict", *(path.stem for path in TEST_PATHS)} | sys.stdlib_module_names
     every, base = declared("requirements*.txt"), declared("requirements.txt") | declared("requirements-nodeps.txt")
     users = {name: tops(tree) - own - NOT_DECLARED for name, tree in {**SOURCES, **read(*TEST_PATHS)}.items()}
     known = packages_distributions()  # of what is installed
