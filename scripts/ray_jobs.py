@@ -53,13 +53,13 @@ class JobWorker:
         self._stack.enter_context(shared_faces(self._pipeline, self._jobs))
         return platform.node()
 
-    def work(self, job: JobSpec) -> Outcome | None:
-        """Do a job; None where `stop` interrupted it."""
-        pipeline = self._pipeline
+    def work(self, task: tuple[JobSpec, int]) -> Outcome | None:
+        """Do a job, which is begun for the n-th time; None where `stop` interrupted it."""
+        pipeline, (job, tries) = self._pipeline, task
         assert pipeline is not None
         with self._working:
             outcome = attempt(lambda: run_job(pipeline, job, self._write_report, self._check_stopped), job)
-        return None if self._stopped.is_set() else outcome
+        return None if self._stopped.is_set() else replace(outcome, tries=tries)
 
     def stop(self) -> None:
         """Interrupt the job in work and wait until nothing of it is left."""
@@ -138,7 +138,8 @@ def give_out(jobs: Sequence[JobSpec], actors: Actors) -> Outcomes:
         for (job, tries), value, _ in actors.wait(0.5):
             running -= 1
             if not isinstance(value, RayError):
-                yield finished_outcome(value, tries)
+                tell_outcome(value)
+                yield value
             elif is_finished(job):  # it was lost with its answer alone
                 yield Outcome(job, MADE, machine="", tries=tries)
             elif tries < TRIES:
@@ -150,13 +151,12 @@ def give_out(jobs: Sequence[JobSpec], actors: Actors) -> Outcomes:
                 yield Outcome(job, FAILED, reason, machine="", tries=tries)
 
 
-def finished_outcome(outcome: Outcome, tries: int) -> Outcome:
-    """What a worker answered, told here, where its own messages are not seen."""
+def tell_outcome(outcome: Outcome) -> None:
+    """Tell what a worker has told where its messages are not seen."""
     if outcome.status == FAILED:
         logger.error("%s was not made: %s", outcome.job.video_out_path, outcome.reason)
     for warning in outcome.result.warnings if outcome.result else ():
         logger.warning("%s: %s", outcome.job.video_out_path, warning)
-    return replace(outcome, tries=tries)
 
 
 def stop_workers(actors: Actors) -> None:
