@@ -28,7 +28,9 @@ def join_cluster(address: str | None, variables: Mapping[str, str] | None = None
     environment = {**(variables or {}), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     how: dict[str, Any] = {} if address else {"include_dashboard": False}
     try:
-        ray.init(address=address, runtime_env={"env_vars": environment}, log_to_driver=False, logging_level=logging.WARNING, **how)
+        ray.init(
+            address=address or "local", runtime_env={"env_vars": environment}, log_to_driver=False, logging_level=logging.WARNING, **how
+        )
     except (RayError, ConnectionError, RuntimeError, ValueError) as error:
         where = f"the Ray cluster {address}" if address else "Ray on this machine"
         raise LatentSyncError(f"{where} cannot be reached ({first_line(error)}): start it with `ray start --head`") from None
