@@ -193,6 +193,7 @@ class UNetRunConfig(RunConfig):
     use_mixed_noise: bool = True  # noise of which a part is shared by all frames
     low_frequency_noise: float = 0.0  # standard deviation of noise in large waves that is added while training; 0: as published
     timestep_bias: float = 0.0  # share of the samples that are taken from the noisiest quarter of the timesteps; 0: as published
+    noise_scale: float = 1.0  # standard deviation of the noise that inference starts from; published: 1; 0: from none, whatever the seed
     use_reference: bool = True  # False: hidden, in training and in inference, so that the denoiser never comes to need it
     x0_weighting: float = 1.0  # up to how much more a noisy step counts in recon, where mouths get their shape; 1: all count alike
     mouth_weight: float = 1.0  # how much more the cells of the lips count in recon; 1: all count alike
@@ -510,7 +511,7 @@ def unet_rules(config: Config) -> list[Rule]:
             "set together with 'data.val_video_path', or both must be left out",
         ),
         *shared_rules(config),
-        *at_least(0, "run", run, "vae_slice_size", "low_frequency_noise", "mixed_noise_alpha", "guidance_scale"),
+        *at_least(0, "run", run, "noise_scale", "vae_slice_size", "low_frequency_noise", "mixed_noise_alpha", "guidance_scale"),
         *at_least(1, "run", run, "x0_weighting", "mouth_weight"),
         Rule("run.timestep_bias", 0 <= run.timestep_bias <= 1, "a share between 0 and 1"),
         Rule("run.inference_steps", 1 <= run.inference_steps <= MAX_INFERENCE_STEPS, f"between 1 and {MAX_INFERENCE_STEPS}"),

@@ -144,6 +144,7 @@ class LipsyncPipeline(DiffusionPipeline):
         paste: "face" brings the whole aligned face back into the frame, as published; "mask" only what was generated, on the face
             and inside the picture, see `FaceMatte`.
         match_skin: bring the broad colours of what was generated to those of the source, see `match_skin`.
+        noise_scale: standard deviation of the noise that denoising starts from.
         use_reference: False hides the reference, as from a denoiser that was trained without.
         single_reference: the last face of a span's first clip is the reference of all its frames; False: each frame is its own.
         face_cache: keeps what was found in a video and computed from its faces; None: nothing is kept.
@@ -168,6 +169,7 @@ class LipsyncPipeline(DiffusionPipeline):
         guidance_scale: float = 1.5,
         paste: str = "face",
         match_skin: bool = False,
+        noise_scale: float = 1.0,
         use_reference: bool = True,
         single_reference: bool = False,
         face_cache: FaceCache | None = None,
@@ -179,7 +181,7 @@ class LipsyncPipeline(DiffusionPipeline):
         self.mask = fixed_mask(resolution, mask_name)  # h w
         self.inference_steps, self.guidance_scale = inference_steps, guidance_scale
         self.paste, self.match_skin = paste, match_skin
-        self.use_reference, self.single_reference = use_reference, single_reference
+        self.noise_scale, self.use_reference, self.single_reference = noise_scale, use_reference, single_reference
         self.face_cache = face_cache
 
     @property
@@ -273,7 +275,8 @@ class LipsyncPipeline(DiffusionPipeline):
     @cached_property
     def _model_digest(self) -> str:
         """One name for all of this pipeline that results depend on."""
-        how = (self.resolution, self.num_frames, self.mask.tolist(), self.paste, self.match_skin, self.use_reference, self.single_reference)
+        how = (self.resolution, self.num_frames, self.mask.tolist(), self.paste, self.match_skin)
+        how = (*how, self.noise_scale, self.use_reference, self.single_reference)
         encoder = (weights_digest(self.audio_encoder), self.audio_encoder.feat_length, self.audio_encoder.limit)
         defaults = (self.inference_steps, self.guidance_scale, self.face_detector.name, self.face_detector.weights)
         return digest(*how, *encoder, *defaults, weights_digest(self.unet), self._vae_digest)
@@ -469,7 +472,7 @@ class LipsyncPipeline(DiffusionPipeline):
         self, noise: Tensor, conditions: Conditions, windows: Tensor, options: LipsyncOptions, on_step: Callable[[int], None] | None = None
     ) -> Tensor:
         """Latents float32 (b, 4, f, h/8, w/8) from one frame of noise (1 or b, 4, 1, h/8, w/8) and audio windows (b, f, n, d)."""
-        start, windows = noise.to(self.unet.device).expand_as(conditions.masked), windows.to(self.unet.device)
+        start, windows = self.noise_scale * noise.to(self.unet.device).expand_as(conditions.masked), windows.to(self.unet.device)
         return denoise(self.unet, start, conditions, windows, options.sampling, dtype=self.unet.dtype, on_step=on_step)
 
     def decode(self, latents: Tensor, group: Sequence[Clip] = ()) -> Tensor:
