@@ -163,7 +163,7 @@ class ModelUnderTest:
 
     def settings(self) -> dict[str, Any]:
         """What decides, beside weights and inputs, how a video turns out."""
-        data, options = self.config.data, ("seed", "face", "length", "batch_clips")
+        data, options = self.config.data, ("seed", "face", "strength", "silence", "length", "batch_clips")
         return {
             **asdict(self.options.sampling),
             **{name: getattr(self.options, name) for name in options},

@@ -59,6 +59,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--vae_path", type=Path, help="folder or file of the autoencoder")
     group.add_argument("--whisper_path", type=Path, help="weights of the audio encoder")
     add_options(group, quality=None, inference_steps=None, guidance_scale=None, sampler=None, cache_interval=None, seed=None)
+    add_options(group, strength=None, silence=None)
     group.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector, as in inference")
     group.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     group.add_argument("--dtype", choices=("auto", "fp16", "bf16", "fp32"), default="auto", help="precision of the model")

@@ -11,9 +11,10 @@ from refusals import refused
 from latentsync.errors import InputError
 from latentsync.faces.alignment import AlignmentSmoother, LandmarkSmoother, anchors_from_landmarks
 from latentsync.faces.detector import Face, is_plausible, is_profile, is_upright, overlap
-from latentsync.faces.plan import DAMAGED, NO_FACE, TOO_SHORT, TOO_SMALL, FacePlan, FaceRequest, PlanBuilder, face_colours, name_damage
+from latentsync.faces.plan import DAMAGED, NO_FACE, TOO_SHORT, TOO_SMALL, FacePlan, FaceRequest, PlanBuilder, name_damage
 from latentsync.faces.selection import FaceChoice
 from latentsync.faces.tracking import smooth_window
+from latentsync.faces.visibility import COVERED, TURNED, face_colours
 
 
 def plan_of(frames: list[list[Face]], cuts: tuple[int, ...] = (), choice: str = "largest", smoothing: str = "none") -> FacePlan:
@@ -133,7 +134,7 @@ def test_smoothing_of_a_plan_follows_the_detector():
 
 def test_68_points_are_smoothed_in_their_track():
     rng = np.random.default_rng(0)
-    points = rng.normal(0, 1, (6, 68, 2)) + np.linspace([30, 60], [70, 100], 68)
+    points = rng.normal(0, 1, (6, 68, 2)) + np.linspace([0, 0], [400, 400], 68)
     faces = [Face(A.box, 1.0, anchors_from_landmarks(p), p) for p in points]
     smooth, plan = LandmarkSmoother(), plan_of([[face] for face in faces], smoothing="laplacian")
     anchors = np.stack([anchors_from_landmarks(smooth(p)) for p in points])
@@ -173,18 +174,40 @@ def test_upright_faces_by_their_points():
     assert is_upright(A) and not is_upright(lying) and lying.roll == 90 and not is_upright(profile) and is_profile(profile)
 
 
-def test_what_may_cover_a_mouth_is_named():
+def test_a_hidden_mouth_is_left_as_it_is() -> None:
     rng = np.random.default_rng(0)
     skin = np.full((60, 37, 3), (170, 130, 110)) + rng.normal(0, 4, (60, 37, 3))
     skin[::4, 15:19] -= 60  # the mouth opens
     skin *= np.linspace(0.6, 1.1, 60)[:, None, None]  # the light grows
-    covered = skin.copy()
-    covered[20:45, 1:] = (20, 20, 25)
-    for colours, runs in ((skin, ()), (covered, ((20, 45),)), (covered * 0.05, ())):
-        frames = [[replace(A, colours=cells)] for cells in colours.astype(np.uint8)]
-        assert plan_of(frames).covered == runs
-    others = [[A, replace(B, colours=cells)] for cells in covered.astype(np.uint8)]
-    assert plan_of(others, choice="left").covered == ()
+    other = skin.copy()
+    other[20:45, 1:] = (20, 20, 25)
+
+    def coloured(face: Face, cells: np.ndarray) -> list[Face]:
+        return [replace(face, colours=colours) for colours in cells.astype(np.uint8)]
+
+    profile = replace(A, anchors=A.box[:2] + np.array([[20, 18], [32, 18], [14, 36]], np.float32))
+    turned = [profile if 20 <= k < 45 else A for k in range(60)]
+    unsure = [replace(A, score=0.9 if 20 <= k < 45 else 0.999) for k in range(60)]
+    for faces, reason in ((coloured(A, other), COVERED), (unsure, COVERED), (turned, TURNED)):
+        plan = plan_of([[face] for face in faces])
+        assert (spans(plan), skipped(plan)) == ([(0, 18), (47, 60)], [(18, 47, reason)])
+        assert [span.shares.round(2).tolist() for span in plan.spans] == [[1] * 15 + [0.75, 0.5, 0.25], [0.25, 0.5, 0.75] + [1] * 10]
+        assert all(len(span.matrices) == len(span.boxes) == len(span.shares) for span in plan.spans)
+    doubtful = [replace(A, score=0.4 if 20 <= k < 45 else 0.9) for k in range(60)]  # as of a detector that is never sure
+    for faces in (coloured(A, skin), coloured(A, other * 0.05), doubtful, [A] * 20 + [profile] * 2 + [A] * 38):
+        assert skipped(plan_of([[face] for face in faces])) == []
+    others = [[A, face] for face in coloured(B, other)]
+    assert skipped(plan_of(others, choice="left")) == []
+
+
+def test_what_is_seen_only_for_a_moment_between_hidden_runs_stays_hidden_and_a_lost_face_fades() -> None:
+    unsure = replace(A, score=0.3)
+    assert skipped(plan_of([[A]] * 30 + [[unsure]] * 5 + [[A]] * 7 + [[unsure]] * 5 + [[A]] * 30)) == [(28, 49, COVERED)]
+    lost = plan_of([[A]] * 9 + [[unsure]] + [[]] * 12 + [[A]] * 20)
+    assert skipped(lost) == [(7, 10, COVERED), (10, 22, NO_FACE)]
+    assert [span.shares.round(2).tolist() for span in lost.spans] == [[1] * 4 + [0.75, 0.5, 0.25], [0.25, 0.5, 0.75] + [1] * 17]
+    whole = plan_of([[A]] * 10, cuts=(0, 5))
+    assert all((span.shares == 1).all() for span in whole.spans)
 
 
 def test_colours_of_a_face_come_from_where_it_lies():

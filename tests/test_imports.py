@@ -17,7 +17,7 @@ LAYERS = (  # a module imports from its own package and from lower layers; of tw
     ("latentsync.published_config",),
     ("latentsync.config", "latentsync.weights", "latentsync.media", "latentsync.cli", "latentsync.cluster"),
     ("latentsync.third_party",),
-    ("latentsync.models", "latentsync.faces", "latentsync.mel", "latentsync.whisper"),
+    ("latentsync.models", "latentsync.faces", "latentsync.mel", "latentsync.whisper", "latentsync.voice_activity"),
     ("latentsync.diffusion", "latentsync.losses", "latentsync.data"),
     ("latentsync.pipelines", "latentsync.training"),
     ("latentsync.app", "eval"),
@@ -161,7 +161,8 @@ def test_every_import_is_declared_and_every_declaration_is_used() -> None:
     assert [name for name in providers if not providers[name] & every] == []
     assert every - set().union(*providers.values()) == NOT_IMPORTED
     more = {name: [top for top in users[name] if not providers[top] & base] for name in SOURCES if package_of(name) != "embedded"}
-    assert {name: needed for name, needed in more.items() if needed} == {name: ["ray"] for name in NEED_RAY}
+    optional = {name: ["ray"] for name in NEED_RAY} | {"latentsync.voice_activity": ["silero_vad"]}
+    assert {name: needed for name, needed in more.items() if needed} == optional
 
 
 def test_importing_does_nothing(tmp_path: Path) -> None:

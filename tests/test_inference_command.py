@@ -4,7 +4,7 @@ import json
 import logging
 import subprocess
 import wave
-from dataclasses import fields, replace
+from dataclasses import fields
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -177,13 +177,11 @@ def test_words_for_a_part_of_a_video(folder: Path, tmp_path: Path, caplog) -> No
 
 def test_damage_is_told() -> None:
     reader = SimpleNamespace(path="a.mp4", problem=None, fps=Fraction(25))
-    span = Span(10, 12, 0, np.zeros((2, 2, 3), np.float32), np.zeros((2, 4), np.float32))
+    span = Span(10, 12, 0, np.zeros((2, 2, 3), np.float32), np.zeros((2, 4), np.float32), np.ones(2))
     plan = name_damage(FacePlan(12, 1, 1, (span,), (SkippedRun(0, 10, NO_FACE),)), [(2, 10)])
     lines = [[Line(Path("a.wav"), np.zeros(1), LipsyncOptions())]]
     told = video_warnings(reader, lines, [plan], [(2, 10)], 12)
     assert "a.mp4 is damaged: the picture may be wrong in frames 2-9 (0.1-0.4 s)" in told[0]
-    covered = video_warnings(reader, lines, [replace(plan, covered=((10, 12),))], [], 12)
-    assert covered[-1] == "Something may cover the mouth, and is painted over: frames 10-11 (0.4-0.5 s)."
     assert [(run.start, run.stop, run.reason) for run in plan.skipped] == [(0, 2, NO_FACE), (2, 10, DAMAGED)]
 
 

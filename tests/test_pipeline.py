@@ -3,6 +3,7 @@
 import wave
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from golden_recipe import GOLDEN, weights_sha256
+from refusals import refused
 from tiny_pipeline import (
     CASE,
     NUMBERS,
@@ -24,7 +26,7 @@ from tiny_pipeline import (
 
 from latentsync.constants import VAE_FACTOR
 from latentsync.diffusion import shared_noise
-from latentsync.errors import OutOfMemoryError, WeightsError
+from latentsync.errors import InputError, OutOfMemoryError, WeightsError
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import FacePlan, SkippedRun, Span, plan_spans
@@ -34,7 +36,7 @@ from latentsync.media.video_reader import source_index
 from latentsync.pipelines.build import compile_networks, resolve_dtype
 from latentsync.pipelines.face_cache import FaceCache
 from latentsync.pipelines.layers import Line
-from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, mouth_strengths
 from latentsync.pipelines.memory import BatchLimiter, is_out_of_memory
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.result import StageTimer
@@ -170,13 +172,32 @@ def test_latents_without_a_denoiser_or_without_guidance(speech: np.ndarray, sile
         torch.testing.assert_close(blended, NUMBERS["zero_unet_pasted_chunk0_frame0"], rtol=0, atol=CASE["tolerance"]["pasted"])
 
 
-def test_a_blank_frame_inside_a_span_stays_as_it_is() -> None:
+def test_blank_frames_and_those_of_a_hidden_mouth_stay_as_they_are() -> None:
     pipeline = reference_pipeline()
     _, (clip, _) = prepared(pipeline)
     clip.frames[1] = np.full_like(clip.frames[1], 255)
     clip.faces[1] = 255
-    frames = pipeline.composite(clip, torch.zeros(16, 3, pipeline.resolution, pipeline.resolution))
-    assert frames[1].min() == 255 and not np.array_equal(frames[0], clip.frames[0])
+    made = torch.zeros(16, 3, pipeline.resolution, pipeline.resolution)
+    whole = pipeline.composite(clip, made)
+    assert whole[1].min() == 255 and not np.array_equal(whole[0], clip.frames[0])
+    clip.shares[:3] = 0, 1, 0.25
+    faded = pipeline.composite(clip, made)
+    assert faded[0] is clip.frames[0] and faded[1] is clip.frames[1] and np.array_equal(faded[3], whole[3])
+    change, full = (np.abs(frames[2].astype(int) - clip.frames[2]) for frames in (faded, whole))
+    assert np.abs(change - full / 4).max() <= 0.5 and (change[full == 0] == 0).all()
+
+
+def test_strength_moves_the_mouth_by_what_the_sound_asks_for(speech: np.ndarray, one_step: np.ndarray) -> None:
+    assert mouth_strengths(speech, Fraction(25), 22, ONE_STEP) is None
+    quiet = speech.copy()
+    quiet[len(speech) // 2 :] = 0
+    closing = mouth_strengths(quiet, Fraction(25), 22, replace(ONE_STEP, strength=0.5, silence="close"))
+    assert closing.dtype == torch.float32 and closing[:5].max() == 0.5 and closing[-4:].max() == 0
+    made = {strength: run(reference_pipeline(), speech, replace(ONE_STEP, strength=strength)).astype(int) for strength in (0.5, 1.5)}
+    far, near = (np.abs(made[strength] - one_step).mean() for strength in (1.5, 0.5))
+    assert near > 0 and far > 0
+    for name, value in (("strength", 1.6), ("strength", -0.1), ("silence", "open")):
+        refused(InputError, name, LipsyncOptions, **{name: value})
 
 
 @pytest.mark.parametrize(("sampler", "steps"), [("ddim", 1), ("dpm++", 2), ("unipc", 2)])
@@ -200,7 +221,7 @@ def plan_of(*runs: tuple[int, int, int | None]) -> FacePlan:
     """A plan from (start, stop, span or None)."""
     eye = np.eye(2, 3, dtype=np.float32)
     spans = tuple(
-        Span(a, b, 0, np.stack([eye * (index + 1)] * (b - a)), np.zeros((b - a, 4), np.float32))
+        Span(a, b, 0, np.stack([eye * (index + 1)] * (b - a)), np.zeros((b - a, 4), np.float32), np.ones(b - a))
         for a, b, index in runs
         if index is not None
     )

@@ -23,7 +23,7 @@ from latentsync.app.models import ModelCache
 from latentsync.app.people import PeopleFinder
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.pipelines.build import ROOT
-from latentsync.pipelines.options import OPTION_TYPES, QUALITIES, LipsyncOptions
+from latentsync.pipelines.options import OPTION_TYPES, QUALITIES, STRONGEST, LipsyncOptions
 from latentsync.pipelines.result import LipsyncResult
 
 STATIC = Path(__file__).with_name("static")
@@ -43,6 +43,8 @@ CONTROLS: dict[str, dict[str, Any]] = {  # the options of a job that page and AP
     },
     "inference_steps": {"label": "Steps", "minimum": 1, "maximum": 100, "step": 1},
     "guidance_scale": {"label": "Guidance", "minimum": 1, "maximum": 5, "step": 0.1},
+    "strength": {"label": "Mouth strength", "minimum": 0, "maximum": STRONGEST, "step": 0.1},
+    "silence": {"label": "The mouth in pauses", "choices": [("Follows the sound", "keep"), ("Is shut", "close")]},
     "seed": {"label": "Seed", "minimum": 0},
     "length": {"label": "How long is the result?", "choices": [("As long as the sound", "audio"), ("As long as the video", "video")]},
     "keep_fps": {"label": "Keep the video's frame rate"},

@@ -193,6 +193,15 @@ def restore_faces(frames: Sequence[np.ndarray], faces: Tensor, matrices: Tensor,
         return [paste(*parts) for parts in zip(frames, crops, torch.as_tensor(matrices), shares, strict=True)]
 
 
+def cross_fade(source: np.ndarray, frame: np.ndarray, share: float) -> np.ndarray:
+    """A picture between two, uint8 [h w 3]: the source where the share is 0, the frame where it is 1; equal pixels stay as they are."""
+    if share in (0, 1):
+        return frame if share else source
+    faded = frame.copy()  # of its own type, which may bring the stored picture along
+    faded[...] = cv2.addWeighted(np.asarray(source), 1 - share, np.asarray(frame), share, 0)
+    return faded
+
+
 def pasted_shares(keep: Tensor, size: tuple[int, int]) -> Tensor:
     """How much of crops of `size` (height, width) is pasted where masks [f R R] keep the frame: float32 [f h w], a soft edge between."""
     painted = F.interpolate(1 - keep[:, None], size, mode="bilinear", antialias=True, align_corners=False)[:, 0].clamp(0, 1)

@@ -10,46 +10,13 @@ import cv2
 import numpy as np
 import torch
 
-from latentsync.constants import TEMPLATE_RESOLUTION
 from latentsync.errors import InputError
-from latentsync.faces.alignment import AlignmentSmoother, face_size, fit_similarity
+from latentsync.faces.alignment import AlignmentSmoother
 from latentsync.faces.appearance import describe_face
 from latentsync.faces.detector import Face, FaceDetector, FaceFollower, Smoothing, is_plausible, is_profile, is_upright, overlap, shrink
 from latentsync.faces.selection import FaceChoice
 from latentsync.faces.tracking import DissolveFinder, Track, Tracker, group_people, smooth_window, with_cuts
-
-CELLS = (12, 16)  # columns and rows of the aligned face
-CELL = 5  # pixels a side
-MIDDLE, LOWER = (slice(5, 9), slice(3, 9)), (slice(9, 15), slice(3, 9))  # rows and columns: nose and cheeks; mouth and chin
-REACH = 50  # frames before and after that tell how a face looks when nothing covers it
-MIN_CHANGE = 40.0  # grey levels by which cells differ when something covers them
-MIN_COVERED = 0.4  # of the lower cells that differ by as much
-MIN_LIGHT = 20.0  # grey levels of nose and cheeks: darker faces tell nothing
-MIN_RUN, MAX_HOLE = 3, 5  # frames of a run, and between two that are told as one
-
-
-def face_colours(picture: np.ndarray, anchors: np.ndarray) -> np.ndarray:
-    """Mean colours uint8 [37 3] of a face in a picture uint8 [h w 3] with anchors [3 2]: nose and cheeks, 36 cells of mouth and chin."""
-    columns, rows = CELLS
-    size = (columns * CELL, rows * CELL)
-    matrix = fit_similarity(torch.from_numpy(anchors)[None], TEMPLATE_RESOLUTION)[0][0].numpy()
-    if not np.isfinite(matrix).all():
-        return np.zeros((37, 3), np.uint8)
-    crop = cv2.warpAffine(picture, matrix * (size[0] / face_size(TEMPLATE_RESOLUTION)[0]), size, borderMode=cv2.BORDER_REPLICATE)
-    cells = crop.reshape(rows, CELL, columns, CELL, 3).mean(axis=(1, 3))  # 16 12 3
-    return np.concatenate([cells[MIDDLE].mean(axis=(0, 1))[None], cells[LOWER].reshape(-1, 3)]).round().astype(np.uint8)
-
-
-def covered_runs(colours: np.ndarray) -> list[tuple[int, int]]:
-    """Runs start..stop (half open) of frames [n 37 3] with a mouth unlike its median over two seconds before and after: covered, maybe."""
-    usual = np.stack([np.median(colours[max(0, i - REACH) : i + REACH + 1], axis=0) for i in range(len(colours))])
-    gain = (colours[:, 0] / np.maximum(usual[:, 0], 1)).mean(axis=1)[:, None, None]
-    change = np.abs(colours[:, 1:] / np.maximum(gain, 0.2) - usual[:, 1:]).mean(axis=2)  # n 36
-    covered = (np.quantile(change, 1 - MIN_COVERED, axis=1) > MIN_CHANGE) & (colours[:, 0].mean(axis=1) >= MIN_LIGHT)
-    frames = np.flatnonzero(covered)
-    groups = np.split(frames, np.flatnonzero(np.diff(frames) > MAX_HOLE + 1) + 1)
-    return [(int(group[0]), int(group[-1]) + 1) for group in groups if len(group) >= MIN_RUN]
-
+from latentsync.faces.visibility import face_colours, visibility
 
 MIN_FRAMES = 3  # frames a face must be seen for, unless its shot is shorter
 MIN_WIDTH = 24  # pixels: a face narrower than this on average is left alone
@@ -83,6 +50,7 @@ class Span:
     shot: int
     matrices: np.ndarray  # float32 [n 2 3], picture -> crop
     boxes: np.ndarray  # float32 [n 4]: x0 y0 x1 y1 in the picture
+    shares: np.ndarray  # float32 [n] in [0, 1]: how much of the new mouth is shown; see `visibility`
     request: int = 0  # index among those of its plan
 
 
@@ -104,7 +72,6 @@ class FacePlan:
     most_faces: int  # people in the shot that has most of them
     spans: tuple[Span, ...]
     skipped: tuple[SkippedRun, ...]
-    covered: tuple[tuple[int, int], ...] = ()  # runs start..stop (half open) inside spans in which something may cover the mouth
 
 
 class Shot:
@@ -123,7 +90,7 @@ class Shot:
                 self.usable.append(track)
         self.people = group_people(self.usable, stop - start)
         self._transforms: dict[int, np.ndarray] = {}  # by identity of the track; float32 [n 2 3]
-        self._covered: dict[int, list[tuple[int, int]]] = {}
+        self._visibility: dict[int, tuple[list[str], np.ndarray]] = {}
 
     def note(self, reasons: list[str], track: Track, reason: str) -> None:
         """Write a reason to the frames of a track."""
@@ -136,13 +103,11 @@ class Shot:
             self._transforms[id(track)] = AlignmentSmoother(resolution)(torch.from_numpy(anchors)).numpy()
         return self._transforms[id(track)]
 
-    def covered(self, track: Track) -> list[tuple[int, int]]:
-        """Frames of a track, as runs (half open), in which something may cover the mouth."""
-        if id(track) not in self._covered:
-            is_known = all(colours is not None for colours in track.colours)
-            runs = covered_runs(np.stack(track.colours)) if is_known else []
-            self._covered[id(track)] = [(track.start + first, track.start + end) for first, end in runs]
-        return self._covered[id(track)]
+    def visibility(self, track: Track) -> tuple[list[str], np.ndarray]:
+        """See `visibility`."""
+        if id(track) not in self._visibility:
+            self._visibility[id(track)] = visibility(track, self.start, self.stop)
+        return self._visibility[id(track)]
 
 
 class LayerPlanner:
@@ -152,7 +117,6 @@ class LayerPlanner:
         self.requests = requests
         self.spans: list[Span] = []
         self.reasons: list[str] = []  # of each frame, "" of those in a span
-        self.covered: list[tuple[int, int]] = []
 
     def add(self, shot: Shot, fps: float, smoothing: Smoothing, resolution: int) -> list[tuple[int, int, int, str]]:
         """Answer the requests in a shot; (person of it, first frame, frame behind the last, name) for each that has one."""
@@ -170,20 +134,21 @@ class LayerPlanner:
             for track in shot.usable:
                 shot.note(reasons, track, others)
             for track in [] if chosen is None else shot.people[chosen].tracks:
-                shot.note(reasons, track, "")
-                self._add_span(shot, track, first, last, index, shot.transforms(track, smoothing, resolution))
+                reasons[track.start - shot.start : track.stop - shot.start] = shot.visibility(track)[0]
+                self._add_spans(shot, track, first, last, index, shot.transforms(track, smoothing, resolution))
             self.reasons[first:last] = reasons[first - shot.start : last - shot.start]
             found += [] if chosen is None else [(chosen, first, last, request.name)]
         return found
 
-    def _add_span(self, shot: Shot, track: Track, first: int, last: int, request: int, transforms: np.ndarray) -> None:
-        """The part of a track in frames first..last (half open) as a span."""
+    def _add_spans(self, shot: Shot, track: Track, first: int, last: int, request: int, transforms: np.ndarray) -> None:
+        """The parts of a track in frames first..last (half open) in which the lower face is seen, as spans."""
         start, stop = max(track.start, first), min(track.stop, last)
-        if start < stop:
-            part = slice(start - track.start, stop - track.start)
-            self.spans.append(Span(start, stop, shot.number, transforms[part], np.stack(track.boxes[part]), request))
-            runs = ((max(begin, start), min(end, stop)) for begin, end in shot.covered(track))
-            self.covered += [(begin, end) for begin, end in runs if begin < end]
+        reasons, shares = shot.visibility(track)
+        for run in reason_runs(reasons[start - track.start : max(stop - track.start, 0)]):
+            if not run.reason:
+                begin, end = start + run.start, start + run.stop
+                part = slice(begin - track.start, end - track.start)
+                self.spans.append(Span(begin, end, shot.number, transforms[part], np.stack(track.boxes[part]), shares[part], request))
 
 
 class PlanBuilder:
@@ -212,7 +177,7 @@ class PlanBuilder:
             for request in layer.requests:
                 request.choice.check_times(self._num_frames, self._fps)
         numbers = (self._num_frames, self._num_shots, self._most_faces)
-        return [FacePlan(*numbers, tuple(one.spans), skipped_runs(one.reasons), tuple(one.covered)) for one in self._layers]
+        return [FacePlan(*numbers, tuple(one.spans), skipped_runs(one.reasons)) for one in self._layers]
 
     def _end_shot(self) -> None:
         shot = Shot(self._tracker.finish(), self._shot_start, self._num_frames, self._num_shots)

@@ -184,6 +184,7 @@ class Track:
     start: int
     boxes: list[np.ndarray] = field(default_factory=list)  # float32 [4] each
     anchors: list[np.ndarray] = field(default_factory=list)  # float32 [3 2] each
+    scores: list[float] = field(default_factory=list)  # of `Face.score`
     colours: list[np.ndarray | None] = field(default_factory=list)  # of `Face.colours`; those of gaps are the last ones
     landmark_smoother: LandmarkSmoother | None = None
     appearance: np.ndarray | float = 0.0  # sum of `Face.appearance`, where it is known
@@ -206,9 +207,11 @@ class Track:
             share = np.float32(step / steps)
             self.boxes.append(self.boxes[-step] * (1 - share) + face.box * share)
             self.anchors.append(self.anchors[-step] * (1 - share) + anchors * share)
+            self.scores.append(self.scores[-step] * (1 - float(share)) + face.score * float(share))
             self.colours.append(self.colours[-1])
         self.boxes.append(face.box)
         self.anchors.append(anchors)
+        self.scores.append(face.score)
         self.appearance = self.appearance + (0.0 if face.appearance is None else face.appearance)
         self.colours.append(face.colours)
 

@@ -22,12 +22,12 @@ from latentsync.constants import AUDIO_SAMPLE_RATE, VAE_FACTOR, VIDEO_FPS
 from latentsync.diffusion import Conditions, denoise, shared_noise
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.alignment import warp_faces
-from latentsync.faces.compositing import FaceMatte, inside_picture, match_skin, restore_faces, skin_weights
+from latentsync.faces.compositing import FaceMatte, cross_fade, inside_picture, match_skin, restore_faces, skin_weights
 from latentsync.faces.detector import FaceDetector
 from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pixels
 from latentsync.faces.plan import FacePlan, FaceRequest, Sighting, Span, find_faces, name_damage, plan_sightings
 from latentsync.faces.selection import FaceChoice
-from latentsync.media.audio import AudioSamples
+from latentsync.media.audio import AudioSamples, Samples
 from latentsync.media.deep import deep_format
 from latentsync.media.mix import FilmSound, mix
 from latentsync.media.probe import probe
@@ -66,6 +66,7 @@ from latentsync.pipelines.timeline import (
     same_length,
     segment_stops,
 )
+from latentsync.voice_activity import speech_shares
 from latentsync.whisper.audio2feature import Audio2Feature, PaddedSamples
 
 logger = logging.getLogger(__name__)
@@ -127,6 +128,13 @@ def unpacked(arrays: Mapping[str, np.ndarray], count: int) -> list[dict[str, Ten
 def seeded(options: LipsyncOptions) -> LipsyncOptions:
     """The same with a fresh seed where a random one is asked for."""
     return options if options.seed >= 0 else replace(options, seed=secrets.randbelow(SEED_LIMIT))
+
+
+def mouth_strengths(samples: Samples, fps: Fraction, total: int, options: LipsyncOptions) -> Tensor | None:
+    """How much of the sound moves the mouth in each frame, float32 (total); None where all of it does. See `AudioWindows`."""
+    if options.silence == "close":
+        return options.strength * torch.from_numpy(speech_shares(samples, fps, total))
+    return None if options.strength == 1 else torch.full((total,), options.strength)
 
 
 class LipsyncPipeline(DiffusionPipeline):
@@ -511,19 +519,21 @@ class LipsyncPipeline(DiffusionPipeline):
         return generated * (1 - mask) + pixels * mask
 
     def composite(self, clip: Clip, generated: Tensor) -> list[np.ndarray]:
-        """The frames uint8 (h, w, 3) of a clip with generated faces (f, 3, R, R) in them; blank ones, such as a flash, stay as they are."""
+        """The frames uint8 (h, w, 3) of a clip with generated faces (f, 3, R, R) by their shares; blank ones (a flash) stay as they are."""
         faces = self.blend(generated, to_pixels(clip.faces.to(generated.device)), clip.keep)
         pasted = restore_faces(clip.frames, faces, clip.matrices, clip.keep)
         blank = clip.faces.float().std(dim=(1, 2)).amax(dim=1) < BLANK  # f
-        return [source if is_blank else frame for source, frame, is_blank in zip(clip.frames, pasted, blank.tolist(), strict=True)]
+        shares = clip.shares * ~blank.numpy(force=True)
+        return [cross_fade(*parts) for parts in zip(clip.frames, pasted, shares.tolist(), strict=True)]
 
     def _open_line(self, line: Line, fps: Fraction, total: int, is_cut: bool) -> SpokenLine:
         """What the clips of a line are made from, in a result of `total` frames; `is_cut`: the result is as long as the sound."""
-        seconds = ((line.stop or total) - line.start) / fps
-        samples = line.samples if is_cut else PaddedSamples(line.samples, int(seconds * AUDIO_SAMPLE_RATE))
+        frames = (line.stop or total) - line.start
+        samples = line.samples if is_cut else PaddedSamples(line.samples, int(frames / fps * AUDIO_SAMPLE_RATE))
         random = torch.Generator().manual_seed(line.options.seed)
         noise = shared_noise(self.resolution // VAE_FACTOR, random)
-        return SpokenLine(self.audio_encoder.windows(samples, fps), line.start, random, noise)
+        windows = self.audio_encoder.windows(samples, fps, mouth_strengths(samples, fps, frames, line.options))
+        return SpokenLine(windows, line.start, random, noise)
 
     def _source(self, reader: VideoReader, first: int, total: int, num_frames: int, options: LipsyncOptions) -> Iterator[np.ndarray]:
         """The pictures of frames `first` to `total` of the result, of a video of `num_frames`, decoded ahead."""

@@ -15,9 +15,11 @@ from latentsync.faces.selection import FaceChoice
 from latentsync.media.video_writer import CODECS, PRESETS
 
 LENGTHS = ("audio", "video")
+SILENCES = ("keep", "close")
+STRONGEST = 1.5  # of `strength`
 OVERRUNS = ("error", "warn", "stretch")
 PATH_OPTIONS = ("face_ref", "bed")  # files; in a jobs file or a script they are relative to its folder
-LINE_OPTIONS = ("face", "face_ref", "seed", "audio_track", "gain_db")  # those that may differ from line to line of a script
+LINE_OPTIONS = ("face", "face_ref", "seed", "audio_track", "strength", "silence", "gain_db")  # may differ from line to line of a script
 LOUDEST_DB = 40.0
 LARGEST_SEED = 2**63 - 1
 MOST_STEPS = 999  # the schedule has 1000 steps and leaves the first one out
@@ -82,6 +84,12 @@ class LipsyncOptions:
         "audio track, if there are several: an index from 0, or a language such as eng (default: the file's default track, else the first)",
         metavar="WHICH",
     )
+    strength: float = _option(
+        1.0, f"how much the sound moves the mouth, 0 to {STRONGEST}: below 1 towards the mouth of silence, above 1 beyond the usual"
+    )
+    silence: str = _option(
+        "keep", "the mouth in frames in which nobody speaks. keep: it follows what there is of sound; close: it rests", SILENCES
+    )
     length: str = _option(
         "audio",
         "length of the result. audio: the video is cut, or played forwards and backwards; video: the audio is cut, or silence added",
@@ -100,6 +108,7 @@ class LipsyncOptions:
         for name, least, most, usual in (
             ("inference_steps", 1, MOST_STEPS, "20 is the published setting"),
             ("guidance_scale", 0, 100, "1.5 is usual, 1 switches it off"),
+            ("strength", 0, STRONGEST, "1 is as trained"),
             ("guidance_start", 0, 1, "0 guides from the first step on"),
             ("guidance_stop", 0, 1, "1 guides to the last step"),
             ("cache_interval", 1, MOST_STEPS, "3 is the published setting, 1 is off"),
@@ -113,7 +122,8 @@ class LipsyncOptions:
             raise InputError(f"seed is {self.seed}: give a whole number from 0 up, or -1 for a fresh one.")
         if self.batch_clips < 1:
             raise InputError(f"batch_clips is {self.batch_clips}: give 1 or more.")
-        for name, known in (("length", LENGTHS), ("quality", tuple(QUALITIES)), ("sampler", tuple(SAMPLERS)), ("overrun", OVERRUNS)):
+        named = {"length": LENGTHS, "quality": tuple(QUALITIES), "sampler": tuple(SAMPLERS), "overrun": OVERRUNS, "silence": SILENCES}
+        for name, known in named.items():
             if getattr(self, name) not in (*known, None):
                 raise InputError(f"{name} is {getattr(self, name)!r}: give one of {', '.join(known)}.")
         FaceChoice.parse(self.face)

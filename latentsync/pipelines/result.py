@@ -142,9 +142,6 @@ def video_warnings(
     for lines, plan in zip(layers, plans, strict=True):
         for index, line in enumerate(lines):
             found += log_all(_line_warnings(reader, plan, index, line))
-        if plan.covered:
-            covered = _listed([describe_run(start, stop, reader.fps) for start, stop in plan.covered])
-            found += log_all([f"Something may cover the mouth, and is painted over: {covered}."])
     if length and length > plans[0].num_frames > 1:  # not for a photo
         longer = f"The sound ({length} frames) is longer than the video ({plans[0].num_frames} frames)"
         found += log_all([f"{longer}: the video plays forwards and backwards."])

@@ -47,6 +47,7 @@ class Clip:
     noise: Tensor | None = None  # standard normal (2, f, 4, h/8, w/8) for sampling the masked and the reference latents
     faces: Tensor | None = None  # uint8 (f, R, R, 3), aligned
     reference: Tensor | None = None  # uint8 (R, R, 3), the face that all of its frames have as reference; None: each has its own
+    shares: np.ndarray | None = None  # float32 (f,), how much of the new mouth each frame shows
     keep: Tensor | None = None  # float32 (f, R, R), what of the faces is not pasted (1 = not); None where all of it is
 
     @property
@@ -119,7 +120,8 @@ def clips(
             span = plan.spans[index]
             clip.span, clip.voice = index, voice_of(span.request)
             clip.sources = [source_index(i, plan.num_frames) for i in range(start, clip.stop)]
-            clip.matrices = span.matrices[np.array(clip.sources) - span.start]
+            places = np.array(clip.sources) - span.start
+            clip.matrices, clip.shares = span.matrices[places], span.shares[places]
             clip.noise = clip_noise(len(clip.frames), latent_size, clip.voice.random)
         yield clip
 

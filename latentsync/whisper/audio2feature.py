@@ -1,7 +1,7 @@
 """Audio features: Whisper's log-mel, its encoder's hidden states, and the window of each video frame."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
@@ -63,6 +63,10 @@ class LogMel:
         """Normalised columns `start` to `stop` (both within the recording): float32 (n_mels, stop - start)."""
         floored = torch.clamp(self._log_power(start, stop), min=self.loudest - DYNAMIC_RANGE)
         return (floored + 4.0) / 4.0
+
+    def silence(self, columns: int) -> torch.Tensor:
+        """As many normalised columns of digital silence in this recording: float32 (n_mels, columns)."""
+        return torch.full((self.n_mels, columns), (max(self.loudest - DYNAMIC_RANGE, np.log10(SMALLEST_POWER)) + 4.0) / 4.0)
 
     def _log_power(self, start: int, stop: int) -> torch.Tensor:
         half, total = N_FFT // 2, len(self.samples)
@@ -197,9 +201,9 @@ class Audio2Feature(nn.Module):
             states.append(block(states[-1]))
         return torch.cat(states)[:, :steps].transpose(0, 1).float()  # t l d
 
-    def windows(self, samples: Samples, fps: Fraction = Fraction(VIDEO_FPS)) -> "AudioWindows":
-        """The windows of a recording at a frame rate, computed when they are asked for."""
-        return AudioWindows(self, LogMel(samples, self.encoder.conv1.in_channels), fps)
+    def windows(self, samples: Samples, fps: Fraction = Fraction(VIDEO_FPS), strengths: torch.Tensor | None = None) -> "AudioWindows":
+        """The windows of a recording at a frame rate, computed when they are asked for; `strengths`: see `AudioWindows`."""
+        return AudioWindows(self, LogMel(samples, self.encoder.conv1.in_channels), fps, strengths)
 
 
 def limited(states: torch.Tensor, limit: float) -> torch.Tensor:
@@ -219,12 +223,17 @@ def window_steps(start: int, stop: int, feat_length: tuple[int, int], num_steps:
 
 
 class AudioWindows:
-    """A window of features per video frame at constant memory: long sound in pieces that share a third, passing over linearly."""
+    """A window of features per video frame at constant memory: long sound in pieces that share a third, passing over linearly.
 
-    def __init__(self, extractor: Audio2Feature, log_mel: LogMel, fps: Fraction) -> None:
+    `strengths` float32 (frames): how far the features of each frame lie from those of silence in the same place, as a share of how far the
+    recording's do: 0 is silence, 1 the recording, above 1 more of it (a line through the two). None: the recording, at no cost.
+    """
+
+    def __init__(self, extractor: Audio2Feature, log_mel: LogMel, fps: Fraction, strengths: torch.Tensor | None = None) -> None:
         self.extractor = extractor
         self.log_mel = log_mel
         self.fps = fps
+        self.strengths = strengths
         self.num_steps = max(log_mel.num_columns // WHISPER_MEL_PER_STEP, 1)
         overlap = extractor.context // OVERLAP_SHARE
         self.stride = extractor.context - overlap  # steps between the starts of two pieces
@@ -232,17 +241,28 @@ class AudioWindows:
         self.seam = self.stride + (overlap - self.blend) // 2  # step of a piece at which it begins to give way to the next
         self.num_pieces = 1 + max(0, -(-(self.num_steps - extractor.context) // self.stride))
         self._piece = lru_cache(PIECES_KEPT)(self._encode_piece)
+        self._silence = lru_cache(PIECES_KEPT)(self._encode_silence)
 
     def frames(self, start: int, stop: int) -> torch.Tensor:
         """Windows of video frames `start` to `stop`: float32 (f, n, d) on the encoder's device."""
         steps = window_steps(start, stop, self.extractor.feat_length, self.num_steps, self.fps)
+        sound = self._windows(steps, self._piece)
+        if self.strengths is None:
+            return sound
+        strengths = self.strengths[start:stop, None, None].to(sound)
+        return limited(torch.lerp(self._windows(steps, self._silent_piece), sound, strengths), self.extractor.limit)
+
+    def _windows(self, steps: torch.Tensor, piece: Callable[[int], torch.Tensor]) -> torch.Tensor:
+        """Windows (f, n, d) of encoder steps (f, p), from pieces of the recording or of silence."""
         first = int(steps.min())
-        states = self.features(first, int(steps.max()) + 1)
-        states = limited(states, self.extractor.limit)
+        states = limited(self._states(first, int(steps.max()) + 1, piece), self.extractor.limit)
         return rearrange(states[(steps - first).to(states.device)], "f p l d -> f (p l) d")
 
     def features(self, start: int, stop: int) -> torch.Tensor:
         """States of encoder steps `start` to `stop`: float32 (t, 1 + number of blocks, d)."""
+        return self._states(start, stop, self._piece)
+
+    def _states(self, start: int, stop: int, encoded: Callable[[int], torch.Tensor]) -> torch.Tensor:
         steps = torch.arange(start, stop)
         first = max(0, (start - self.extractor.context) // self.stride)
         last = min(self.num_pieces - 1, stop // self.stride)
@@ -250,7 +270,7 @@ class AudioWindows:
         for index in range(first, last + 1):
             share = self._handed_over(index - 1, steps) - self._handed_over(index, steps)  # over all pieces they add up to 1
             if share.any():
-                piece = self._piece(index)
+                piece = encoded(index)
                 rows = (steps - index * self.stride).clamp(0, len(piece) - 1)
                 states = states + share.to(piece.device)[:, None, None] * piece[rows.to(piece.device)]
         return states
@@ -262,6 +282,16 @@ class AudioWindows:
         return ((steps - index * self.stride - self.seam + 1) / (self.blend + 1)).clamp(0, 1)
 
     def _encode_piece(self, index: int) -> torch.Tensor:
+        return self.extractor.encode(self.log_mel.columns(*self._columns(index)).to(self.extractor.device))
+
+    def _silent_piece(self, index: int) -> torch.Tensor:
+        start, stop = self._columns(index)
+        return self._silence(stop - start)  # of all pieces but the last it is the same
+
+    def _encode_silence(self, columns: int) -> torch.Tensor:
+        return self.extractor.encode(self.log_mel.silence(columns).to(self.extractor.device))
+
+    def _columns(self, index: int) -> tuple[int, int]:
+        """First and last column (half open) of the spectrogram of a piece."""
         start = index * self.stride * WHISPER_MEL_PER_STEP
-        stop = min(start + self.extractor.context * WHISPER_MEL_PER_STEP, self.log_mel.num_columns)
-        return self.extractor.encode(self.log_mel.columns(start, stop).to(self.extractor.device))
+        return start, min(start + self.extractor.context * WHISPER_MEL_PER_STEP, self.log_mel.num_columns)
