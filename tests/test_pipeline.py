@@ -28,6 +28,7 @@ from latentsync.constants import VAE_FACTOR
 from latentsync.diffusion import shared_noise
 from latentsync.errors import InputError, OutOfMemoryError, WeightsError
 from latentsync.faces.alignment import warp_faces
+from latentsync.faces.compositing import FaceMatte
 from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import FacePlan, SkippedRun, Span, plan_spans
 from latentsync.media.deep import DeepFormat, changed_planes, deep_frame
@@ -35,7 +36,7 @@ from latentsync.media.probe import Colour
 from latentsync.media.video_reader import source_index
 from latentsync.pipelines.build import compile_networks, resolve_dtype
 from latentsync.pipelines.face_cache import FaceCache
-from latentsync.pipelines.layers import Line
+from latentsync.pipelines.layers import Layer, Line
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, mouth_strengths
 from latentsync.pipelines.memory import BatchLimiter, is_out_of_memory
 from latentsync.pipelines.options import LipsyncOptions
@@ -150,8 +151,10 @@ def test_one_face_is_the_reference_of_a_span() -> None:
     pipeline, source = reference_pipeline(), reference_frames()
     pipeline.single_reference, pipeline.num_frames = True, 5
     plan = plan_spans(source, pipeline.face_detector, pipeline.resolution, 25.0)
-    stream = pipeline._aligned_clips(MemoryReader(source), plan, TOTAL, OPTIONS, torch.Generator(), StageTimer(torch.device("cpu")))
-    found = list(stream)
+    cut = list(pieces(plan, TOTAL, 5))
+    layer = Layer([None], plan, cut, FaceMatte(pipeline.resolution), lambda _: SimpleNamespace(random=torch.Generator()))
+    shown = [source[source_index(i, len(source))] for i in range(TOTAL)]
+    found = list(pipeline._aligned_clips(shown, layer, cut, MemoryReader(source), StageTimer(torch.device("cpu"))))
     assert [clip.sources[0] for clip in found] == [0, 5, 10, 8, 3]
     assert all(torch.equal(clip.reference, found[0].faces[4]) for clip in found)
     assert torch.equal(pipeline._reference_face(MemoryReader(source), plan.spans[0], found[1]), found[0].faces[4])

@@ -361,7 +361,7 @@ class LipsyncPipeline(DiffusionPipeline):
             frames: uint8 (h, w, 3) RGB, all of one size, at `fps`; when they end, the rest comes out.
             sound: mono samples float32 in [-1, 1] at 16 kHz, in pieces (n,) of any length; the first belongs to the first frame. It is
                 asked for as it is needed, at most `SOUND_AHEAD` after the clip in work; when it ends, silence follows.
-            options: see `LipsyncOptions`; those of files and of batches do nothing here.
+            options: see `LipsyncOptions`; those of files, of batches and of pauses do nothing here.
 
         Memory does not grow. Both iterables are read in the calling thread, while the frames that come out are asked for. What is made of
         a frame does not depend on how the sound is cut in pieces. Raises InputError for pictures and sound of another kind.
@@ -370,7 +370,7 @@ class LipsyncPipeline(DiffusionPipeline):
         random = torch.Generator().manual_seed(options.seed)
         noise, matte = shared_noise(self.resolution // VAE_FACTOR, random), FaceMatte(self.resolution)
         references: dict[int, Tensor] = {}
-        audio, choice = LiveWindows(self.audio_encoder, sound, Fraction(fps)), self._choice(options)
+        audio, choice = LiveWindows(self.audio_encoder, sound, Fraction(fps), strength=options.strength), self._choice(options)
         faces = LiveFaces(self.face_detector, choice, Fraction(fps), self.resolution, self.num_frames, random)
         for clip in faces.clips(frames):
             if clip.matrices is None:

@@ -70,14 +70,17 @@ class LiveWindows:
     They differ by what features of a whole recording know: the sound more than `SOUND_AHEAD` after a clip, and a louder moment to come.
     """
 
-    def __init__(self, extractor: Audio2Feature, pieces: Iterable[np.ndarray], fps: Fraction, ahead: Fraction = SOUND_AHEAD) -> None:
-        self.extractor, self.fps, self.ahead = extractor, fps, ahead
+    def __init__(
+        self, extractor: Audio2Feature, pieces: Iterable[np.ndarray], fps: Fraction, ahead: Fraction = SOUND_AHEAD, strength: float = 1.0
+    ) -> None:
+        self.extractor, self.fps, self.ahead, self.strength = extractor, fps, ahead, strength
         self._samples, self._peak = LiveSamples(pieces), USUAL_PEAK
         self._stop, self._seen = 0, 0  # samples up to the last frame; columns of which the loudest moment is known
 
     def frames(self, start: int, stop: int) -> torch.Tensor:
         """Windows of video frames `start` to `stop`: float32 (f, n, d) on the encoder's device. Raises InputError."""
-        windows = AudioWindows(self.extractor, self.advance(stop), self.fps)
+        strengths = None if self.strength == 1 else torch.full((stop,), self.strength)
+        windows = AudioWindows(self.extractor, self.advance(stop), self.fps, strengths)
         windows.num_pieces = 1 + windows.num_steps // windows.stride  # the recording goes on: its last piece gives way to a next one
         return windows.frames(start, stop)
 
@@ -164,7 +167,8 @@ class LiveFaces:
         if self._last is None or self._last[0] != clip.start - 1:
             self._span += 1  # another face, or one that comes back
         part = slice(clip.start - begin, clip.stop - begin)
-        clip.span, clip.sources, clip.matrices = self._span, range(clip.start, clip.stop), span.matrices[part]
+        clip.span, clip.sources = self._span, range(clip.start, clip.stop)
+        clip.matrices, clip.shares = span.matrices[part], span.shares[part]
         clip.noise = clip_noise(len(clip.frames), self._resolution // VAE_FACTOR, self._generator)
         x0, y0, x1, y1 = span.boxes[part][-1].tolist()
         self._last = (clip.stop - 1, (x0 + x1) / 2, (y0 + y1) / 2)
