@@ -91,11 +91,11 @@ class Served:
 
 
 @contextmanager
-def served() -> Iterator[Served]:
+def served(keep_minutes: float = 0.05) -> Iterator[Served]:
     """The app with networks that are loaded from files as a user's are, and the detector that users have."""
     models = ModelCache(
         find_models(config=tiny_weights()), lambda chosen: build_pipeline(chosen.config, chosen.unet, device="cpu", detector="mtcnn")
     )
     os.environ["GRADIO_IS_E2E_TEST"] = "1"  # Gradio then notices in a quarter of a second, not in 15 s, that a page was closed
-    with serving(models, max_minutes=1, max_megabytes=5) as page:
+    with serving(models, max_minutes=1, max_megabytes=5, keep_minutes=keep_minutes) as page:
         yield Served(page)

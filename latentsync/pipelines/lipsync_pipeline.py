@@ -42,6 +42,7 @@ from latentsync.whisper.audio2feature import Audio2Feature, PaddedSamples
 logger = logging.getLogger(__name__)
 
 ProgressCallback = Callable[[str, int, int | None], None]  # stage ("analyse" or "generate"), frames done, frames in all where known
+FrameCallback = Callable[[np.ndarray], None]
 SEED_LIMIT = 2**32  # fresh seeds are small enough to be typed again
 BLANK = 2.0  # grey levels, standard deviation: an aligned face with less shows nothing, and its frame stays as it is
 FRAMES_AHEAD = 16  # decoded pictures that may wait for the networks, or as many as a batch takes
@@ -123,6 +124,7 @@ class LipsyncPipeline(DiffusionPipeline):
         video_out_path: Path | str,
         options: LipsyncOptions | None = None,
         callback: ProgressCallback | None = None,
+        on_frame: FrameCallback | None = None,
     ) -> LipsyncResult:
         """Give the person in a video other words.
 
@@ -132,6 +134,7 @@ class LipsyncPipeline(DiffusionPipeline):
             video_out_path: the result, .mp4, .mov, .mkv or .webm; it appears whole or not at all.
             options: see `LipsyncOptions`.
             callback: told of progress; raising from it stops the job and leaves no output.
+            on_frame: shown each finished frame (uint8 h w 3), which must not be changed.
 
         Raises:
             InputError: an input cannot be used, or no face was found in it.
@@ -148,7 +151,7 @@ class LipsyncPipeline(DiffusionPipeline):
         open_writer = partial(VideoWriter, video_out_path, reader.width, reader.height, reader.fps, like=reader.info, **quality)
         with AudioSamples(audio_path, AUDIO_SAMPLE_RATE, options.audio_track) as samples:
             length = frames_in(Fraction(len(samples), AUDIO_SAMPLE_RATE), reader.fps) if options.length == "audio" else None
-            return self.run(reader, samples, open_writer, length, options, callback, timer)
+            return self.run(reader, samples, open_writer, length, options, callback, timer, on_frame)
 
     @torch.no_grad()
     def run(
@@ -160,6 +163,7 @@ class LipsyncPipeline(DiffusionPipeline):
         options: LipsyncOptions,
         callback: ProgressCallback | None = None,
         timer: StageTimer | None = None,
+        on_frame: FrameCallback | None = None,
     ) -> LipsyncResult:
         """The steps of inference; the video and the sound are open, and `open_writer(audio=...)` opens the result.
 
@@ -206,6 +210,8 @@ class LipsyncPipeline(DiffusionPipeline):
                 for frame in chain.from_iterable(clip.frames for clip in batch):
                     with timer("write"):
                         writer.write(frame)
+                    if on_frame is not None:
+                        on_frame(frame)
                     advance()
         return self._result(reader, samples, writer, plan, options, seed, (*warnings, *notes), timer)
 
