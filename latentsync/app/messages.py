@@ -35,6 +35,13 @@ def in_page_words(sentence: str) -> str:
     return sentence
 
 
+def title_of(progress: JobProgress, is_loaded: bool = False) -> str:
+    """What a job does now."""
+    if progress.is_stopping:
+        return "Stopping"
+    return "Opening the files" if progress.stage is JobStage.LOADING and is_loaded else TITLES[progress.stage]
+
+
 def describe_progress(progress: JobProgress, is_loaded: bool = False) -> str:
     """One line on how far a job is: "48 of 340 frames · 3.1 frames/s · about 1 min 34 s left"; `is_loaded`: whether its model is."""
     if progress.is_stopping:
@@ -45,7 +52,7 @@ def describe_progress(progress: JobProgress, is_loaded: bool = False) -> str:
             return f"{place}." if progress.ahead else f"{place}: it begins in a moment."
         return f"{place}: it begins in about {describe_seconds(progress.seconds_ahead)}."
     if progress.stage is JobStage.LOADING:
-        return "The model is loaded: the job begins." if is_loaded else "It is loaded into memory; jobs with the same model begin at once."
+        return "" if is_loaded else "It is loaded into memory; jobs with the same model begin at once."
     parts = [f"{progress.done} of {progress.total} frames" if progress.total else f"{progress.done} frames"]
     if progress.rate > 0:
         parts.append(f"{progress.rate:.1f} frames/s")

@@ -21,7 +21,6 @@ from latentsync.app.handlers import NOBODY, Handlers, Sessions, UploadLimit, add
 from latentsync.app.jobs import JobProgress, JobQueue, JobStage, QueuedJob
 from latentsync.app.messages import (
     SYNCED,
-    TITLES,
     describe_place,
     describe_progress,
     describe_result,
@@ -29,6 +28,7 @@ from latentsync.app.messages import (
     describe_stop,
     describe_work,
     output_runs,
+    title_of,
 )
 from latentsync.app.models import ModelCache
 from latentsync.app.people import PeopleFinder, data_address
@@ -121,7 +121,7 @@ def progress_view(progress: JobProgress, is_loaded: bool = False) -> str:
     """How far a job is: stage, bar, numbers."""
     percent = None if progress.share is None else int(100 * progress.share)
     reached = list(STAGES).index(progress.stage) if progress.stage in STAGES else -1
-    title = "Stopping" if progress.is_stopping else TITLES[progress.stage]
+    title = title_of(progress, is_loaded)
     return view("progress", progress.stage.value, title, describe_progress(progress, is_loaded), percent, list(STAGES.values()), reached)
 
 
@@ -325,8 +325,9 @@ class Page:
             title, html = self._end(job)
             return answer | {"end": True, "title": title, "html": html}
         progress, frame = self._handlers.job_queue.progress(job), job.newest_frame
-        title = f"{progress.share:.0%}" if progress.share is not None else TITLES[progress.stage]
-        answer |= {"end": False, "title": title, "html": progress_view(progress, self._cache.loaded == job.request.model)}
+        is_loaded = self._cache.loaded == job.request.model
+        title = title_of(progress, is_loaded) if progress.share is None else f"{int(100 * progress.share)} %"
+        answer |= {"end": False, "title": title, "html": progress_view(progress, is_loaded)}
         if frame is not None and progress.done != question.get("shown"):
             answer |= {"shown": progress.done, "picture": data_address(shrink(frame, PREVIEW_SIDE))}
         return answer

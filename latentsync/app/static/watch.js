@@ -40,7 +40,7 @@ function draw(html) {
   bar.firstElementChild.style.width = target.firstElementChild.style.width;
 }
 
-function show(answer) {
+function take(answer) {
   if (answer.loaded !== loaded && loaded !== undefined) trigger("select");
   loaded = answer.loaded;
   if (!watched) return;
@@ -66,7 +66,7 @@ async function ask() {
   const answer = await Promise.race([server.watch_job({ page, job, shown }), lost]);
   if (job !== watched) return; // another one is asked about already
   place.classList.toggle("ls-lost", answer === undefined);
-  if (answer !== undefined) show(answer);
+  if (answer !== undefined) take(answer);
   clearTimeout(timer);
   timer = setTimeout(ask, watched || !loaded ? WORKING * (watched ? 1 : 5) : idleSeconds * 1000);
 }
