@@ -171,14 +171,15 @@ def test_too_long_or_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_session_has_a_share_of_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue = idle_queue(monkeypatch)
+    queue, same = idle_queue(monkeypatch), request()
+    monkeypatch.setattr(JobRequest, "check", lambda _: None)
     for number in range(4):
-        queue.submit(request(), "anna", tmp_path / str(number))
-    refused(InputError, "4 of your jobs are waiting already", lambda: queue.submit(request(), "anna", tmp_path))
+        queue.submit(same, "anna", tmp_path / str(number))
+    refused(InputError, "4 of your jobs are waiting already", lambda: queue.submit(same, "anna", tmp_path))
     for number in range(8):
-        queue.submit(request(), f"ben{number}", tmp_path, "192.0.2.7")
-    refused(InputError, "8 jobs from your address are waiting", lambda: queue.submit(request(), "ben", tmp_path, "192.0.2.7"))
-    queue.submit(request(), "carl", tmp_path, "127.0.0.1")
+        queue.submit(same, f"ben{number}", tmp_path, "192.0.2.7")
+    refused(InputError, "8 jobs from your address are waiting", lambda: queue.submit(same, "ben", tmp_path, "192.0.2.7"))
+    queue.submit(same, "carl", tmp_path, "127.0.0.1")
 
 
 def test_progress_of_the_whole_job_never_goes_back(queue: JobQueue, tmp_path: Path) -> None:
