@@ -24,6 +24,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max_minutes", type=float, default=5.0, help="longest result, minutes (default %(default)g)")
     parser.add_argument("--max_megabytes", type=int, default=500, help="largest upload, MB (default %(default)s)")
     parser.add_argument("--concurrency", type=int, default=1, help="jobs run at once with one set of networks (default 1)")
+    parser.add_argument(
+        "--keep_minutes",
+        type=float,
+        default=30.0,
+        help="minutes that the jobs of a closed page stay (default %(default)g)",
+    )
     parser.add_argument("--config", type=Path, help="YAML of the denoiser (default: of the newest version in checkpoints/)")
     parser.add_argument("--checkpoint", type=Path, help="weights of the denoiser (default: those of --config)")
     parser.add_argument("--detector", choices=("auto", "face-alignment", "mtcnn"), default="auto", help="face detector")
@@ -50,10 +56,10 @@ def run(arguments: argparse.Namespace) -> None:
     accounts = [tuple(text.split(":", 1)) for text in arguments.auth]
     if not all(len(pair) == 2 and all(pair) for pair in accounts):
         raise InputError("--auth wants NAME:PASSWORD, such as --auth anna:secret.")
-    names = ("host", "port", "share", "max_minutes", "max_megabytes", "concurrency")
+    names = ("host", "port", "share", "max_minutes", "max_megabytes", "concurrency", "keep_minutes")
     settings = {name: getattr(arguments, name) for name in names}
-    if arguments.concurrency < 1 or arguments.max_minutes <= 0 or arguments.max_megabytes < 1:
-        raise InputError("--concurrency and --max_megabytes want 1 or more, --max_minutes more than 0.")
+    if min(arguments.concurrency, arguments.max_megabytes, arguments.keep_minutes) < 1 or arguments.max_minutes <= 0:
+        raise InputError("--concurrency, --max_megabytes and --keep_minutes want 1 or more, --max_minutes more than 0.")
     resolve_device(arguments.device)
     model_cache = ModelCache(find_models(arguments.config, arguments.checkpoint, arguments.overrides), load)
     default = model_cache.default

@@ -9,17 +9,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import gradio as gr
 import numpy as np
 from test_inference_command import CONFIG, picture, write_sound, write_video
 
 from benchmarks.write_random_checkpoint import write_checkpoint
+from latentsync.app import ui
+from latentsync.app.handlers import Sessions
 from latentsync.app.models import ModelCache, ModelChoice, find_models
-from latentsync.app.ui import serving
 from latentsync.faces.detector import Face
 from latentsync.pipelines.build import build_pipeline
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+
+KEEP_SECONDS = 10  # that the job of a page that went stays
 
 
 class OneFace:
@@ -77,6 +81,7 @@ def clips() -> dict[str, Path]:
 @dataclass
 class Served:
     page: gr.Blocks
+    sessions: Sessions
 
     @property
     def address(self) -> str:
@@ -92,10 +97,12 @@ class Served:
 
 @contextmanager
 def served() -> Iterator[Served]:
-    """The app with networks that are loaded from files as a user's are, and the detector that users have."""
+    """The app with networks that are loaded from files as a user's are, the detector that users have, and little patience."""
     models = ModelCache(
         find_models(config=tiny_weights()), lambda chosen: build_pipeline(chosen.config, chosen.unet, device="cpu", detector="mtcnn")
     )
     os.environ["GRADIO_IS_E2E_TEST"] = "1"  # Gradio then notices in a quarter of a second, not in 15 s, that a page was closed
-    with serving(models, max_minutes=1, max_megabytes=5) as page:
-        yield Served(page)
+    made = []
+    note = patch.object(ui, "Sessions", lambda *settings: made.append(Sessions(*settings)) or made[-1])
+    with note, ui.serving(models, max_minutes=1, max_megabytes=5, keep_minutes=KEEP_SECONDS / 60) as page:
+        yield Served(page, *made)

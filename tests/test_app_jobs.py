@@ -1,5 +1,6 @@
 """The app without its page: the queue, the cache of models, cancelling, memory, files of sessions."""
 
+import asyncio
 import gc
 import shutil
 import threading
@@ -13,9 +14,12 @@ import pytest
 import torch
 from app_fixtures import clips, tiny_models
 from refusals import refused
+from starlette.responses import JSONResponse
+from starlette.testclient import TestClient
 
-from latentsync.app.handlers import Handlers, Sessions
-from latentsync.app.jobs import JobQueue, JobRequest, JobStage, QueuedJob
+from latentsync.app.handlers import Handlers, Sessions, UploadLimit
+from latentsync.app.jobs import WORK, JobQueue, JobRequest, JobStage, QueuedJob
+from latentsync.app.messages import describe_progress
 from latentsync.app.models import EMBEDDED_KEY, find_models
 from latentsync.app.people import PeopleFinder
 from latentsync.config import dump_config, load_config
@@ -101,7 +105,7 @@ def test_cancel_stops_a_running_job_and_frees_the_worker(queue: JobQueue, tmp_pa
     assert queue.progress(running).share < 0.5
     queue.cancel(waiting)
     assert waiting.stage is JobStage.CANCELLED
-    queue.cancel_owner("anna")
+    queue.cancel(running)
     assert finish(running).stage is JobStage.CANCELLED
     assert finish(later).stage is JobStage.DONE
     assert list((tmp_path / "running").iterdir()) == []
@@ -166,37 +170,127 @@ def test_too_long_or_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     refused(InputError, "jobs are waiting already", lambda: crowd.submit(request(), "ben", tmp_path / "last"))
 
 
+def test_a_session_has_a_share_of_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, same = idle_queue(monkeypatch), request()
+    monkeypatch.setattr(JobRequest, "check", lambda _: None)
+    for number in range(4):
+        queue.submit(same, "anna", tmp_path / str(number))
+    refused(InputError, "4 of your jobs are waiting already", lambda: queue.submit(same, "anna", tmp_path))
+    for number in range(8):
+        queue.submit(same, f"ben{number}", tmp_path, "192.0.2.7")
+    refused(InputError, "8 jobs from your address are waiting", lambda: queue.submit(same, "ben", tmp_path, "192.0.2.7"))
+    queue.submit(same, "carl", tmp_path, "127.0.0.1")
+
+
+def test_progress_of_the_whole_job_never_goes_back(queue: JobQueue, tmp_path: Path) -> None:
+    told = []
+    for number in range(2):
+        job = queue.submit(request(steps=30), "anna", tmp_path / str(number))
+        told.append([])
+        while not job.stage.is_end:
+            told[-1].append(queue.progress(job))
+            time.sleep(0.005)
+        assert job.stage is JobStage.DONE
+    for progress in told:
+        shares = [now.share for now in progress if now.share is not None]
+        left = [now.seconds_left for now in progress if now.seconds_left is not None]
+        assert shares == sorted(shares)
+        assert left == sorted(left, reverse=True)
+        assert shares[-1] > 0.5
+    running = [now for now in told[1] if now.share is not None]
+    assert None not in {now.seconds_left for now in running}, "the second job knows from its beginning how long it takes"
+
+
+def test_place_and_time_in_line(queue: JobQueue, tmp_path: Path) -> None:
+    first = queue.submit(request(steps=900), "anna", tmp_path / "1")
+    second = queue.submit(request(), "ben", tmp_path / "2")
+    assert describe_progress(queue.progress(second)) == "Place 2 in line."
+    for stage in WORK:
+        first.pace.learn(stage, request(), 8, 40)
+    third = queue.submit(request(), "carl", tmp_path / "3")
+    assert queue.progress(third).seconds_ahead > second.expected_seconds() == pytest.approx(120, rel=0.01)
+    assert "Place 3 in line: it begins in about" in describe_progress(queue.progress(third))
+
+
 def test_files_of_a_session_go_with_it(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "mine.mp4"
-    shared, own = root / "a1" / "same.mp4", root / "b2" / "own.mp4"
-    for file in (outside, shared, own):
+    shared, own, last = root / "a1" / "same.mp4", root / "b2" / "own.mp4", root / "c3" / "last.mp4"
+    for file in (outside, shared, own, last):
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"x")
-    sessions = Sessions(root)
+        file.write_bytes(b"x" * 10)
+    sessions = Sessions(root, max_bytes=25)
     for key, file in (("anna", shared), ("anna", own), ("anna", outside), ("ben", shared)):
         sessions.claim(key, file)
-    folders = {key: sessions.job_folder(key) for key in ("anna", "ben")}
-    for folder in folders.values():
-        folder.mkdir(parents=True)
-    assert folders["anna"].parent != folders["ben"].parent
     sessions.end("anna")
     assert (outside.exists(), own.parent.exists(), shared.exists()) == (True, False, True)
-    assert [folder.exists() for folder in folders.values()] == [False, True]
     sessions.end("anna")  # twice does no harm
+    for name in ("new", "newer"):
+        file = root / name / "x.mp4"
+        file.parent.mkdir()
+        file.write_bytes(b"x" * 10)
+        sessions.claim("ben", file)
+    assert [shared.exists(), file.exists()] == [False, True], "the oldest goes where all are too large"
     sessions.end("ben")
-    assert list(root.iterdir()) == []
+    assert list(root.iterdir()) == [last.parent]
 
 
-def test_old_files_go_unless_a_job_needs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    handlers = Handlers(idle_queue(monkeypatch), Sessions(tmp_path), PeopleFinder())
-    uploads = {name: Path(shutil.copy(clips()["talk"], tmp_path / f"{name}.mp4")) for name in ("anna", "ben")}
-    handlers.submit(str(uploads["anna"]), str(clips()["short"]), "", {"inference_steps": 1}, "anna")
-    handlers.sessions.claim("ben", uploads["ben"])
-    handlers.remove_leftovers()
+def handlers_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Handlers, dict[str, Path]]:
+    """Handlers whose jobs wait for ever, and uploads of two sessions."""
+    handlers = Handlers(idle_queue(monkeypatch), Sessions(folder), PeopleFinder())
+    return handlers, {name: Path(shutil.copy(clips()["talk"], folder / f"{name}.mp4")) for name in ("anna", "ben")}
+
+
+def test_a_job_stays_while_somebody_watches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers, uploads = handlers_at(tmp_path, monkeypatch)
+    job = handlers.submit(str(uploads["anna"]), str(clips()["short"]), "", {"inference_steps": 1}, "anna")
+    handlers.claim(str(uploads["ben"]), "ben")
+    handlers.sessions.see("anna", is_page=True)
+    handlers.close("anna")  # a connection broke
+    handlers.tidy()
+    assert handlers.job(job.id, page="anna again") is job
     assert [path.exists() for path in uploads.values()] == [True, True]
-    monkeypatch.setattr("latentsync.app.handlers.KEPT_SECONDS", -1)
-    handlers.remove_leftovers()
+    for gone in ("", "anna", None, "../anna"):
+        assert handlers.job(gone) is None
+    handlers.sessions.keep_seconds = 0.2
+    time.sleep(0.3)
+    assert handlers.job(job.id) is job  # watched from elsewhere, just now
+    handlers.tidy()
     assert [path.exists() for path in uploads.values()] == [True, False]
+    time.sleep(0.3)
+    handlers.tidy()
+    assert (job.stage, handlers.job(job.id), uploads["anna"].exists()) == (JobStage.CANCELLED, None, False)
+
+
+def test_files_of_a_program_go_after_its_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers, uploads = handlers_at(tmp_path, monkeypatch)
+    job = handlers.submit(str(uploads["anna"]), str(clips()["short"]), "", {"inference_steps": 1}, "anna")
+
+    async def listen_once() -> None:
+        following = handlers.follow(job)
+        await anext(following)
+        await following.aclose()
+
+    asyncio.run(listen_once())
+    assert (job.stage, uploads["anna"].exists()) == (JobStage.CANCELLED, False)
+    handlers.close("anna")
+    assert handlers.job(job.id) is None
+
+
+def test_uploads_that_nothing_uses_have_a_limit(tmp_path: Path) -> None:
+    sessions, files = Sessions(tmp_path), [tmp_path / f"{number}.mp4" for number in range(2)]
+
+    async def take_upload(scope: dict, receive: object, send: Callable) -> None:
+        file = files[int(scope["query_string"])]
+        file.write_bytes(bytes(100))
+        await JSONResponse([str(file)])(scope, receive, send)
+
+    client = TestClient(UploadLimit(take_upload, sessions, max_bytes=90))
+    assert client.post("/gradio_api/upload?0").json() == [str(files[0])]
+    answer = client.post("/gradio_api/upload?1")
+    assert (answer.status_code, files[1].exists()) == (413, False)
+    assert "Files were uploaded from here which nothing uses" in answer.text
+    sessions.claim("anna", files[0])
+    assert client.post("/gradio_api/upload?1").status_code == 200
 
 
 def test_handlers_name_files_as_their_owner_does(tmp_path: Path) -> None:

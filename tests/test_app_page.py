@@ -8,14 +8,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from socket import socket
 from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import urlopen
 
 import pytest
-from app_fixtures import Served, clips, served
+from app_fixtures import KEEP_SECONDS, Served, clips, served, tiny_models
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from latentsync.app import ui
+from latentsync.errors import InputError
 from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 
@@ -73,11 +76,13 @@ def health(app: Served) -> dict:
 
 
 def settle(app: Served) -> None:
-    """Wait until nothing runs and all files of closed pages are gone."""
+    """Wait until nothing runs and all files of closed pages are gone, whose time is up now."""
     end = time.monotonic() + PATIENCE / 1000
+    app.sessions.keep_seconds = 0.5
     while health(app)["running"] or health(app)["waiting"] or app.left_behind():
         assert time.monotonic() < end, app.left_behind()
         time.sleep(0.2)
+    app.sessions.keep_seconds = KEEP_SECONDS
 
 
 @in_browser
@@ -123,19 +128,67 @@ def check_player(page: Page) -> None:
 
 
 @in_browser
-def test_an_error_is_a_readable_toast(app: Served, browser: Browser) -> None:
+def test_an_error_is_told_once_in_words_of_the_page(app: Served, browser: Browser) -> None:
     page = open_page(app, browser, PHONE)
     page.click("#go")
-    expect(page.get_by_test_id("toast-body").first).to_contain_text("There is no video yet")
+    expect(page.locator(".ls-failed")).to_contain_text("There is no video yet")
     give(page, clips()["nobody"], clips()["words"])
     page.click("#go")
-    sentence = "No face to work on in nobody.mp4 (frames 0-9 (0.0-0.4 s): no face): name a video in which a face is clearly visible."
+    sentence = "No face to work on in nobody.mp4 (frames 0-9 (0.0-0.4 s): no face): take a video in which a face is clearly visible."
     expect(page.locator(".ls-failed")).to_contain_text(sentence)
-    expect(page.get_by_test_id("toast-body").filter(has_text=sentence)).to_be_visible()
+    expect(page.get_by_test_id("toast-body").filter(has_text=sentence)).to_have_count(0)
+    expect(page).to_have_title("Failed · LatentSync")
     expect(page.locator("#go")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], "the page is wider than the phone"
     page.context.close()
     settle(app)
+
+
+@in_browser
+def test_a_job_survives_a_cut_and_a_reload(app: Served, browser: Browser) -> None:
+    page, asked = open_page(app, browser), []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))
+    give(page, clips()["talk"], clips()["words"])
+    assert page.get_by_label("Share").count() == 0
+    page.click("#advanced button")
+    start(page, steps=60)
+    page.locator("[data-stage=generate]").wait_for()
+    address, loads = page.url, page.evaluate("performance.timeOrigin")
+    assert "?job=" in address
+    page.context.set_offline(True)
+    expect(page.locator(".ls-cut")).to_be_visible()
+    time.sleep(3)
+    page.context.set_offline(False)
+    expect(page.locator(".ls-cut")).to_be_hidden()
+    assert page.evaluate("performance.timeOrigin") == loads, "the page was not loaded again"
+    before = int(page.get_by_role("progressbar").get_attribute("aria-valuenow"))
+    page.reload()
+    assert asked == ["beforeunload"]
+    assert page.url == address
+    expect(page.locator("#stop")).to_be_visible()
+    assert int(page.get_by_role("progressbar").get_attribute("aria-valuenow")) >= before
+    expect(page.locator(".ls-preview")).to_be_visible()
+    assert re.fullmatch(r"\d+ % · LatentSync", page.title())
+    expect(page.locator(".ls-report h3")).to_have_text("All 24 frames synced.")
+    expect(page).to_have_title("✓ Done · LatentSync")
+    page.locator("#video video").wait_for(state="attached")  # the inputs came back, too
+    page.reload()
+    expect(page.locator(".ls-report h3")).to_have_text("All 24 frames synced.")
+    assert len(asked) == 1, "nobody asks when the job is done"
+    page.context.close()
+    settle(app)
+
+
+def test_a_port_that_is_taken_is_refused_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", os.environ.get("GRADIO_TEMP_DIR", ""))  # it is set back afterwards
+    models = tiny_models()
+    with socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"cannot listen at this machine, port {port}: another"), ui.serving(models, port=port):
+            pass
+    assert models.loads == 0
 
 
 @in_browser
@@ -147,7 +200,7 @@ def test_two_sessions_wait_cancel_and_end_right(app: Served, browser: Browser) -
     start(anna, steps=100)
     anna.locator("[data-stage=generate]").wait_for()
     ben.click("#go")
-    expect(ben.locator("[data-stage=waiting]")).to_contain_text("One job is before yours.")
+    expect(ben.locator("[data-stage=waiting]")).to_contain_text("Place 2 in line")
     anna.click("#stop")
     expect(anna.locator(".ls-stopped")).to_contain_text("Nothing was made.")
     expect(ben.locator(".ls-report h3")).to_have_text("All 8 frames synced.")
@@ -156,7 +209,7 @@ def test_two_sessions_wait_cancel_and_end_right(app: Served, browser: Browser) -
     assert address not in anna.content()
     start(anna, steps=100)
     anna.locator("[data-stage=generate]").wait_for()
-    anna.context.close()  # its job is stopped
+    anna.context.close()  # its job goes on for a while
     # the player may have cached a part of the file, which would answer 206
     fetched = "address => fetch(address, {cache: 'no-store'}).then(answer => answer.status)"
     assert ben.evaluate(fetched, address) == 200

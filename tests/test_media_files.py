@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,17 @@ import pytest
 from refusals import refused
 
 from latentsync.errors import InputError, OutputError
-from latentsync.media.files import read_paths, read_table, read_text, staged, walk_media, write_json, write_text, written_path
+from latentsync.media.files import (
+    read_paths,
+    read_table,
+    read_text,
+    staged,
+    temporary_folder,
+    walk_media,
+    write_json,
+    write_text,
+    written_path,
+)
 
 WRITER = """
 import sys, time
@@ -137,3 +148,28 @@ def test_a_list_of_paths_as_people_write_it(tmp_path: Path) -> None:
     raw.touch()
     path.write_bytes(b"\xfc raw.mp4\n")
     assert read_paths(path) == [(1, raw)]
+
+
+OWNER = """
+import sys, time
+from latentsync.media.files import temporary_folder
+with temporary_folder(sys.argv[1]) as folder:
+    (folder / "upload.mp4").write_bytes(b"x")
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_temporary_folder_of_a_killed_process_goes_and_that_of_a_living_one_stays():
+    prefix = f"latentsync-{os.getpid()}-"
+    owners = [subprocess.Popen([sys.executable, "-c", OWNER, prefix], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    left, owned = (Path(owner.stdout.readline().strip()) for owner in owners)
+    owners[0].kill()
+    owners[0].wait()
+    assert left.exists()
+    with temporary_folder(prefix) as own:
+        assert (left.exists(), owned.exists(), own.is_dir()) == (False, True, True)
+    assert not own.exists()
+    owners[1].kill()
+    owners[1].wait()
+    shutil.rmtree(owned)

@@ -1,27 +1,29 @@
 """What the page's events and the API's calls do."""
 
 import asyncio
+import json
 import secrets
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from math import inf
 from pathlib import Path
-from time import time
+from time import monotonic, time
 from typing import Any
 
 import gradio as gr
+from starlette.responses import PlainTextResponse
 
 from latentsync.app.jobs import JobProgress, JobQueue, JobRequest, QueuedJob
-from latentsync.app.messages import without_paths
+from latentsync.app.messages import describe_seconds, in_page_words, without_paths
 from latentsync.app.people import PeopleFinder, data_address
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.pipelines.options import LipsyncOptions
 
 POLL_SECONDS = 0.25  # between two yields of a job's progress
 TOAST_SECONDS = 15
-KEPT_SECONDS = 12 * 3600  # that a file stays which no job needs and whose page or client did not end
 NOBODY: dict[str, list] = {"people": [], "chosen": []}
 
 
@@ -34,59 +36,142 @@ def owner_of(request: gr.Request) -> str:
     return request.session_hash or ""
 
 
-class Sessions:
-    """The files of open pages and clients under `root`: uploads, and a folder of jobs, whose name nobody can guess.
+def address_of(request: gr.Request) -> str:
+    """Where an event or a call comes from."""
+    return request.client.host if request.client else ""
 
-    Gradio's own clean-up (`delete_cache`) goes by age alone: it would take the upload of a job that waits for long.
+
+class Sessions:
+    """The files under `root` of open pages and of clients: which upload is whose, and who was there lately.
+
+    Gradio's own clean-up (`delete_cache`) goes by age alone: it would take the upload of a job that waits for long. Its end of a session
+    (`unload`) comes when a connection breaks, too: a page is gone only when it has not asked for anything for `keep_seconds`.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root.resolve()
-        self._folders: defaultdict[str, Path] = defaultdict(lambda: self._root / f"session-{secrets.token_hex(16)}")
-        self._uploads: defaultdict[str, set[Path]] = defaultdict(set)
+    def __init__(self, root: Path, keep_seconds: float = 1800.0, max_bytes: float = inf) -> None:
+        self._root, self.keep_seconds, self._max_bytes = root.resolve(), keep_seconds, max_bytes
+        self._pages: set[str] = set()
+        self._seen: dict[str, float] = {}
+        self._uploads: defaultdict[str, list[Path]] = defaultdict(list)  # of a session, those it used last at the end
         self._lock = threading.Lock()
 
-    def job_folder(self, key: str) -> Path:
-        """A name for a fresh folder of a session, which is not made yet."""
-        with self._lock:
-            return self._folders[key] / secrets.token_hex(8)
+    def fresh_folder(self, kind: str) -> Path:
+        """A name that nobody can guess, for a folder that is not made yet."""
+        return self._root / f"{kind}-{secrets.token_hex(16)}"
 
-    def claim(self, key: str, path: Path | str) -> None:
-        """Note that a session uses an uploaded file; files that are not under the root are not noted."""
+    def see(self, key: str, is_page: bool = False) -> None:
+        """Note that a session is there."""
+        with self._lock:
+            self._seen[key] = monotonic()
+            if is_page:
+                self._pages.add(key)
+
+    def is_page(self, key: str) -> bool:
+        return key in self._pages
+
+    def is_gone(self, key: str) -> bool:
+        return monotonic() - self._seen.get(key, -inf) > self.keep_seconds
+
+    def claim(self, key: str, path: Path | str, needed: Collection[Path] = ()) -> None:
+        """Note that a session uses an upload. Where all are more than `max_bytes`, the oldest go.
+
+        The last two and those `needed` stay. Files that are not under the root are not noted.
+        """
         file = Path(path).resolve()
-        if self._root in file.parents and file.is_file():
-            file.touch()  # `remove_old` goes by this
-            with self._lock:
-                self._uploads[key].add(file)
-
-    def end(self, key: str) -> None:
-        """Remove everything of a session. A file that another session uploaded too stays until that one ends."""
+        if self._root not in file.parents or not file.is_file():
+            return
+        self.see(key)
         with self._lock:
-            folder, uploads = self._folders.pop(key, None), self._uploads.pop(key, set())
-            uploads = uploads.difference(*self._uploads.values())
-        for file in uploads:
-            file.unlink(missing_ok=True)
-            if file.parent != self._root and file.parent.is_dir() and not any(file.parent.iterdir()):
-                file.parent.rmdir()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            uploads = [other for other in self._uploads[key] if other != file and other.is_file()] + [file]
+            old = []
+            while len(uploads) > 2 and sum(other.stat().st_size for other in uploads) > self._max_bytes:
+                old.append(uploads.pop(0))
+            self._uploads[key] = uploads
+        self.release(key, old, needed)
 
-    def remove_old(self, needed: set[Path]) -> None:
-        """Remove files not used for long, of connections that broke, but for those `needed` and those in `needed` folders."""
-        with suppress(FileNotFoundError):  # of a session that ended meanwhile: the rest waits for the next time
+    def release(self, key: str, files: Collection[Path], needed: Collection[Path] = ()) -> None:
+        """A session uses uploads no longer: those go that no other session uses, and that are not `needed`."""
+        with self._lock:
+            files = {file.resolve() for file in files}
+            self._uploads[key] = [file for file in self._uploads[key] if file not in files]
+            used = {file for uploads in self._uploads.values() for file in uploads} | set(needed)
+            if not self._uploads[key]:
+                del self._uploads[key]
+        for file in files - used:
+            if self._root in file.parents:
+                self._remove(file)
+
+    def end(self, key: str, needed: Collection[Path] = ()) -> None:
+        """Remove all uploads of a session but those `needed`. A file that another session uploaded too stays until that one ends."""
+        self.release(key, list(self._uploads.get(key, ())), needed)
+        with self._lock:
+            self._seen.pop(key, None)
+            self._pages.discard(key)
+
+    def remove_old(self, needed: Collection[Path]) -> None:
+        """End the sessions that are gone, and remove files that nobody claimed in that time, unless they or their folders are `needed`."""
+        for key in [key for key in list(self._seen) if self.is_gone(key)]:
+            self.end(key, needed)
+        with self._lock:
+            used = {file for uploads in self._uploads.values() for file in uploads} | set(needed)
+        with suppress(FileNotFoundError):  # removed meanwhile: the rest waits for the next time
             for file in self._root.rglob("*"):
-                if file.is_file() and needed.isdisjoint({file, *file.parents}) and time() - file.stat().st_ctime > KEPT_SECONDS:
-                    file.unlink(missing_ok=True)
+                if file.is_file() and used.isdisjoint({file, *file.parents}) and time() - file.stat().st_ctime > self.keep_seconds:
+                    self._remove(file)
+
+    def is_claimed(self, file: Path) -> bool:
+        with self._lock:
+            return any(file in uploads for uploads in self._uploads.values())
+
+    def _remove(self, file: Path) -> None:
+        file.unlink(missing_ok=True)
+        with suppress(OSError):  # it holds other files, or is gone
+            if file.parent != self._root:
+                file.parent.rmdir()
+
+
+class UploadLimit:
+    """Middleware that refuses uploads of an address that has sent too many bytes which no page or call uses."""
+
+    def __init__(self, app: Any, sessions: Sessions, max_bytes: int) -> None:
+        self._app, self._sessions, self._max_bytes = app, sessions, max_bytes
+        self._unclaimed: defaultdict[str, set[Path]] = defaultdict(set)  # by address
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not scope["path"].rstrip("/").endswith("/upload"):
+            await self._app(scope, receive, send)
+            return
+        address = (scope.get("client") or ("",))[0]
+        for files in self._unclaimed.values():
+            files.difference_update([file for file in files if not file.is_file() or self._sessions.is_claimed(file)])
+        if sum(file.stat().st_size for file in self._unclaimed[address]) > self._max_bytes:
+            wait = describe_seconds(self._sessions.keep_seconds)
+            sentence = f"Files were uploaded from here which nothing uses, as many as are allowed: they go after {wait}, try again then."
+            await PlainTextResponse(sentence, status_code=413)(scope, receive, send)
+            return
+        body = bytearray()
+
+        async def note(message: Any) -> None:
+            body.extend(message.get("body", b""))
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                with suppress(ValueError, TypeError):  # a sentence that refuses the upload
+                    self._unclaimed[address].update(Path(path).resolve() for path in json.loads(body))
+            await send(message)
+
+        await self._app(scope, receive, note)
 
 
 class Handlers:
-    """Queues the jobs of sessions, tells how far they are, and forgets a session with all its files when it ends."""
+    """Queues jobs, tells whoever asks how far they are, and removes each with its files when nobody has asked for long."""
 
     def __init__(self, job_queue: JobQueue, sessions: Sessions, people_finder: PeopleFinder, max_minutes: float = 5.0) -> None:
         self.job_queue, self.sessions, self.max_minutes = job_queue, sessions, max_minutes
         self._people_finder = people_finder
+        self._jobs: dict[str, QueuedJob] = {}  # all that somebody may still watch
 
-    def submit(self, video: str | None, audio: str | None, model: str, options: Mapping[str, Any], owner: str) -> QueuedJob:
+    def submit(
+        self, video: str | None, audio: str | None, model: str, options: Mapping[str, Any], owner: str, address: str = ""
+    ) -> QueuedJob:
         """Put a job in line.
 
         `model`: its key, "" for the default. `options`: of `LipsyncOptions`; None and "" mean the default. Raises InputError where an
@@ -97,69 +182,100 @@ class Handlers:
         if not audio:
             raise InputError("There is no sound yet: drop a recording, record one, or take an example.")
         for path in (video, audio):
-            self.sessions.claim(owner, path)
-        self.remove_leftovers()
+            self.claim(path, owner)
+        self.tidy()
         choice = self.job_queue.model_cache.choice(model)
         try:
             given = {name: value for name, value in options.items() if value not in (None, "")}
             chosen = LipsyncOptions(**given).completed(choice.inference_steps, choice.guidance_scale)
             request = JobRequest(Path(video), Path(audio), chosen, choice.key, self.max_minutes)
-            return self.job_queue.submit(request, owner, self.sessions.job_folder(owner))
+            job = self.job_queue.submit(request, owner, self.sessions.fresh_folder("job"), address)
         except InputError as error:
-            raise InputError(without_paths(str(error), {Path(path): Path(path).name for path in (video, audio)})) from None
+            raise InputError(in_page_words(without_paths(str(error), {Path(path): Path(path).name for path in (video, audio)}))) from None
+        self._jobs[job.id] = job
+        return job
+
+    def job(self, name: str | None, page: str = "") -> QueuedJob | None:
+        """A job by its id, which the session `page` now watches; None where there is none, or none any more."""
+        if page:
+            self.sessions.see(page, is_page=True)
+        job = self._jobs.get(name or "")
+        if job is not None:
+            job.seen = monotonic()
+        return job
 
     async def follow(self, job: QueuedJob) -> AsyncIterator[JobProgress]:
-        """How far a job is, again and again until its end; whoever stops listening before stops the job."""
+        """How far a job is, again and again until its end; for a caller of the API, who stops the job by not listening any more."""
         try:
             while not job.stage.is_end:
+                self.sessions.see(job.owner)
                 yield self.job_queue.progress(job)
                 await asyncio.sleep(POLL_SECONDS)
         finally:
             self.job_queue.cancel(job)  # does nothing after the end
+            self.release_inputs(job)
+
+    def release_inputs(self, job: QueuedJob) -> None:
+        """A call of the API has ended: its uploads go at once, its result when its client does."""
+        self.sessions.release(job.owner, (job.request.video, job.request.audio), self.needed(without=job))
 
     def failure(self, job: QueuedJob) -> str:
         names = {path: path.name for path in (job.request.video, job.request.audio)}
-        return without_paths(job.error or "", names | {job.folder / "": ""})
+        return in_page_words(without_paths(job.error or "", names | {job.folder / "": ""}))
 
     def people(self, video: str | None, request: gr.Request) -> gr.HTML:
         """The people of a video as buttons; nobody where it cannot be read, which is said in a toast."""
         found = []
         if video:
-            self.sessions.claim(owner_of(request), video)
+            self.claim(video, owner_of(request))
             try:
                 found = self._people_finder(Path(video), self.max_minutes * 60)
             except LatentSyncError as error:
                 names = {Path(video): Path(video).name}
-                gr.Warning(without_paths(str(error), names), title="About this video", duration=TOAST_SECONDS)
+                gr.Warning(in_page_words(without_paths(str(error), names)), title="About this video", duration=TOAST_SECONDS)
         people = enumerate(found, start=1)
         buttons = [{"image": data_address(picture), "label": f"Person {number}", "point": points} for number, (picture, points) in people]
         return gr.HTML(NOBODY | {"people": buttons}, visible=True if buttons else "hidden")
 
-    def claim(self, file: str | None, request: gr.Request) -> None:
+    def claim(self, file: str | None, owner: str) -> None:
         if file:
-            self.sessions.claim(owner_of(request), file)
+            self.sessions.claim(owner, file, self.needed())
 
-    def example(self, video: Path, audio: Path) -> Callable[[gr.Request], tuple[str, str]]:
+    def example(self, video: Path, audio: Path) -> Callable[[], tuple[str, str]]:
         """An event that gives a session copies of its own."""
 
-        def take(request: gr.Request) -> tuple[str, str]:
-            folder = self.sessions.job_folder(owner_of(request))
+        def take() -> tuple[str, str]:
+            folder = self.sessions.fresh_folder("example")
             folder.mkdir(parents=True)
             return shutil.copy(video, folder), shutil.copy(audio, folder)
 
         return take
 
-    def cancel(self, request: gr.Request) -> None:
-        self.job_queue.cancel_owner(owner_of(request))
+    def close(self, owner: str) -> None:
+        """A connection ended: what a client of the API did is removed, a page may come back."""
+        if not self.sessions.is_page(owner):
+            self._remove([job for job in self._jobs.copy().values() if job.owner == owner])
+            self.sessions.end(owner, self.needed())
 
-    def forget(self, request: gr.Request) -> None:
-        """A page was closed, or a client went away."""
-        self.cancel(request)
-        self.sessions.end(owner_of(request))
+    def tidy(self) -> None:
+        """Remove the jobs, running ones too, that nobody has asked for, and the files that nobody needs."""
+        gone = monotonic() - self.sessions.keep_seconds
+        self._remove([job for job in self._jobs.copy().values() if job.seen < gone and self.sessions.is_gone(job.owner)])
+        self.sessions.remove_old(self.needed())
 
-    def remove_leftovers(self) -> None:
-        needed = [path for job in self.job_queue.jobs() for path in (job.request.video, job.request.audio, job.folder)]
-        self.sessions.remove_old({path.resolve() for path in needed})
+    def _remove(self, jobs: Sequence[QueuedJob]) -> None:
+        """Stop jobs; those that have ended go, the others next time."""
+        for job in jobs:
+            self.job_queue.cancel(job)
+            if job.stage.is_end:
+                self._jobs.pop(job.id, None)
+                shutil.rmtree(job.folder, ignore_errors=True)
+                self.release_inputs(job)
+
+    def needed(self, without: QueuedJob | None = None) -> set[Path]:
+        """Inputs and folders of all jobs but one."""
+        jobs = [job for job in self._jobs.copy().values() if job is not without]
+        return {path.resolve() for job in jobs for path in (job.request.video, job.request.audio, job.folder)}
 
     def health(self) -> dict[str, Any]:
         """The loaded model, and how many jobs run and wait."""

@@ -1,5 +1,6 @@
 """What the app says: progress and results in sentences."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,22 +19,51 @@ TITLES = {
     JobStage.GENERATE: "Making the new mouth",
     JobStage.COMPARE: "Putting original and result side by side",
 }
+COMMAND_LINE = (  # what sentences of the library advise to who calls it, and what the page says instead
+    (r" with --face \(now [^)]*\)", " above"),
+    (r"; another one is chosen with --audio_track", ""),
+    (r": name another folder with --\w+", ""),
+    (r"\bname (a|another) (video|file)\b", r"take \1 \2"),
+    (r"\s--(\w+)", r" the setting \1"),
+)
 
 
-def describe_progress(progress: JobProgress) -> str:
-    """One line on how far a job is: "48 of 340 frames · 3.1 frames/s · about 1 min 34 s left"."""
+def in_page_words(sentence: str) -> str:
+    """A sentence of the library, which speaks of options of the command line, as a page says it."""
+    for pattern, words in COMMAND_LINE:
+        sentence = re.sub(pattern, words, sentence)
+    return sentence
+
+
+def title_of(progress: JobProgress, is_loaded: bool = False) -> str:
+    """What a job does now."""
+    if progress.is_stopping:
+        return "Stopping"
+    return "Opening the files" if progress.stage is JobStage.LOADING and is_loaded else TITLES[progress.stage]
+
+
+def describe_progress(progress: JobProgress, is_loaded: bool = False) -> str:
+    """One line on how far a job is: "48 of 340 frames · 3.1 frames/s · about 1 min 34 s left"; `is_loaded`: whether its model is."""
+    if progress.is_stopping:
+        return "It stops at the next step."
     if progress.stage is JobStage.WAITING:
-        return {0: "You are next.", 1: "One job is before yours."}.get(progress.ahead, f"{progress.ahead} jobs are before yours.")
+        place = f"Place {progress.ahead + 1} in line"
+        if progress.seconds_ahead is None:
+            return f"{place}." if progress.ahead else f"{place}: it begins in a moment."
+        return f"{place}: it begins in about {describe_seconds(progress.seconds_ahead)}."
     if progress.stage is JobStage.LOADING:
-        return "This is done once; the next jobs begin at once."
-    if progress.stage is JobStage.COMPARE:
-        return ""
+        return "" if is_loaded else "It is loaded into memory; jobs with the same model begin at once."
     parts = [f"{progress.done} of {progress.total} frames" if progress.total else f"{progress.done} frames"]
     if progress.rate > 0:
         parts.append(f"{progress.rate:.1f} frames/s")
     if progress.seconds_left is not None:
         parts.append(f"about {describe_seconds(progress.seconds_left)} left")
     return " · ".join(parts)
+
+
+def describe_stop(jobs: int) -> str:
+    """What is said of a job that was stopped; `jobs`: that run or wait now."""
+    return "Nothing was made." + (" The device is free for the next job." if not jobs else " Other jobs use the device now.")
 
 
 def describe_seconds(seconds: float) -> str:

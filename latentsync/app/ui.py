@@ -3,31 +3,46 @@
 import asyncio
 import os
 import secrets
-import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
 from gradio.themes import Base, Color, colors, sizes
 from jinja2 import Environment, FileSystemLoader
+from starlette.middleware import Middleware
 
-from latentsync.app.handlers import NOBODY, Handlers, Sessions, owner_of, toast
+from latentsync.app.handlers import NOBODY, Handlers, Sessions, UploadLimit, address_of, owner_of, toast
 from latentsync.app.jobs import JobProgress, JobQueue, JobStage, QueuedJob
-from latentsync.app.messages import SYNCED, TITLES, describe_place, describe_progress, describe_result, describe_work, output_runs
+from latentsync.app.messages import (
+    SYNCED,
+    describe_place,
+    describe_progress,
+    describe_result,
+    describe_seconds,
+    describe_stop,
+    describe_work,
+    output_runs,
+    title_of,
+)
 from latentsync.app.models import ModelCache
-from latentsync.app.people import PeopleFinder
+from latentsync.app.people import PeopleFinder, data_address
 from latentsync.errors import InputError, LatentSyncError
+from latentsync.faces.detector import shrink
+from latentsync.media.files import temporary_folder
 from latentsync.pipelines.build import ROOT
 from latentsync.pipelines.options import OPTION_TYPES, QUALITIES, STRONGEST, LipsyncOptions
 from latentsync.pipelines.result import LipsyncResult
 
 STATIC = Path(__file__).with_name("static")
-MODEL_POLL_SECONDS = 3.0  # between two checks of whether the model is loaded
+KEPT_UPLOADS = 4  # of the largest size, that a session may keep, and that an address may send and not use
+IDLE_SECONDS = 15.0  # after which a page without a job says again that it is there
+PREVIEW_SIDE = 480  # pixels of the longer side of the newest frame
 STAGES = {JobStage.ANALYSE: "Follow", JobStage.GENERATE: "Make", JobStage.COMPARE: "Compare"}
 MODEL_DEFAULT = -1  # what the API's callers give for numbers that the model or the codec decides
 CONTROLS: dict[str, dict[str, Any]] = {  # the options of a job that page and API offer: the page's label, and more settings of its input
@@ -104,12 +119,12 @@ def view(name: str, *values: object) -> str:
     return str(getattr(_templates(), name)(*values))
 
 
-def progress_view(progress: JobProgress) -> str:
+def progress_view(progress: JobProgress, is_loaded: bool = False) -> str:
     """How far a job is: stage, bar, numbers."""
-    percent = None if progress.share is None else round(100 * progress.share)
+    percent = None if progress.share is None else int(100 * progress.share)
     reached = list(STAGES).index(progress.stage) if progress.stage in STAGES else -1
-    title, line = TITLES[progress.stage], describe_progress(progress)
-    return view("progress", progress.stage.value, title, line, percent, list(STAGES.values()), reached)
+    title = title_of(progress, is_loaded)
+    return view("progress", progress.stage.value, title, describe_progress(progress, is_loaded), percent, list(STAGES.values()), reached)
 
 
 def strip_of(result: LipsyncResult) -> tuple[list[tuple[float, str, str]], str]:
@@ -165,6 +180,12 @@ class Page:
         self._handlers, self._cache, self._examples = handlers, handlers.job_queue.model_cache, examples
 
     def build(self) -> gr.Blocks:
+        def watch_job(question: dict[str, Any]) -> dict[str, Any]:  # Gradio marks the functions that a page may call, not methods
+            return self.watch(question)
+
+        def stop_job(name: str) -> None:
+            self.stop(name)
+
         with gr.Blocks(title="LatentSync", analytics_enabled=False) as page:
             html(view("header"))
             with gr.Row(elem_classes="ls-main", equal_height=False):
@@ -181,17 +202,21 @@ class Page:
                         options = self._options(model)
                     with gr.Row(elem_classes="ls-actions"):
                         go = gr.Button("Make the video", variant="primary", size="lg", elem_id="go")
-                        stop = gr.Button("Stop", variant="stop", size="lg", elem_id="stop", visible=False)
+                        gr.Button("Stop", variant="stop", size="lg", elem_id="stop")
                 with gr.Column(scale=6, min_width=300, elem_classes="ls-outcome"):
-                    outcome = html(view("empty"), js_on_load=read_static("player.js"), elem_id="outcome", elem_classes="ls-card")
+                    outcome = html(
+                        {},
+                        html_template=f'<div class="ls-view">{view("empty")}</div>',
+                        js_on_load=read_static("watch.js") + read_static("player.js"),
+                        server_functions=[watch_job, stop_job],
+                        elem_id="outcome",
+                        elem_classes="ls-card",
+                    )
             go.click(None, js=SHOW_OUTCOME, **PRIVATE)
-            job = go.click(self._run, [video, audio, people, model], [outcome, go, stop], inputs_kwargs=options, **PRIVATE)
-            job.then(self._describe, [model], [about], **PRIVATE)
-            gr.on([model.input, page.load], self._describe, [model], [about], **PRIVATE)
-            timer = gr.Timer(MODEL_POLL_SECONDS)
-            timer.tick(lambda key: (self._describe(key), gr.Timer(active=self._cache.loaded is None)), [model], [about, timer], **PRIVATE)
-            stop.click(self._handlers.cancel, None, None, **PRIVATE)
-            page.unload(self._handlers.forget)
+            go.click(self._start, [video, audio, people, model], [outcome], inputs_kwargs=options, **PRIVATE)
+            gr.on([model.input, page.load, outcome.select], self._describe, [model], [about], **PRIVATE)  # select: another one was loaded
+            page.load(self._enter, None, [outcome, video, audio], **PRIVATE)
+            page.unload(self._close)
             self._endpoint()
         page.queue(default_concurrency_limit=None)
         return page
@@ -211,7 +236,8 @@ class Page:
             )
         with gr.Group(elem_classes="ls-card"):
             html(view("heading", 2, "The new words", "A recording, or speak now. It is used as it is."))
-            audio = gr.Audio(label="Sound", sources=["upload", "microphone"], type="filepath", elem_id="audio", show_label=False)
+            sound = {"sources": ["upload", "microphone"], "type": "filepath", "buttons": []}  # one of Gradio's buttons shares with a hub
+            audio = gr.Audio(label="Sound", elem_id="audio", show_label=False, **sound)
             if self._examples:
                 with gr.Row(elem_classes="ls-examples"):
                     html('<p class="ls-who">No clip at hand? Try</p>')
@@ -219,7 +245,7 @@ class Page:
                         button = gr.Button(f"Example {number}", size="sm", variant="secondary", elem_id=f"example-{number}")
                         button.click(self._handlers.example(*example), outputs=[video, audio], **PRIVATE)
         video.change(self._handlers.people, [video], [people], **PRIVATE)
-        audio.change(self._handlers.claim, [audio], None, **PRIVATE)
+        audio.change(self._claim, [audio], None, **PRIVATE)
         return video, audio, people
 
     def _options(self, model: gr.Dropdown) -> dict[str, gr.components.Component]:
@@ -256,26 +282,76 @@ class Page:
     def _describe(self, model: str) -> str:
         return view("model", self._cache.loaded == model, self._cache.choice(model).note)
 
-    async def _run(
+    def _claim(self, file: str | None, request: gr.Request) -> None:
+        self._handlers.claim(file, owner_of(request))
+
+    def _close(self, request: gr.Request) -> None:
+        self._handlers.close(owner_of(request))
+
+    def _start(
         self, request: gr.Request, video: str | None, audio: str | None, people: dict[str, list] | None, model: str, **options: Any
-    ) -> AsyncIterator[tuple[Any, Any, Any]]:
-        """The button: progress until the end, then the result or the reason why there is none."""
+    ) -> dict[str, Any]:
+        """The button: puts a job in line, which the page then watches, or says why not."""
         options["face"] = ";".join((people or NOBODY)["chosen"]) or options["face"]
-        running, ready = ((gr.Button(visible=go), gr.Button(visible=not go)) for go in (False, True))
         try:
-            job = await asyncio.to_thread(self._handlers.submit, video, audio, model, options, owner_of(request))
+            job = self._handlers.submit(video, audio, model, options, owner_of(request), address_of(request))
         except LatentSyncError as error:
-            yield view("notice", "This did not work", error, "failed"), *ready
-            raise toast(error) from None
-        async for progress in self._handlers.follow(job):
-            yield progress_view(progress), *running
+            return self._watching(request) | {"notice": view("notice", "This did not work", error, "failed"), "time": monotonic()}
+        return self._watching(request, job)
+
+    def _enter(self, request: gr.Request) -> tuple[dict[str, Any], Any, Any]:
+        """A page was opened, or loaded again: it watches the job of its address, and has the inputs of that."""
+        owner, name = owner_of(request), request.query_params.get("job")
+        job = self._handlers.job(name, page=owner)
+        if job is None:
+            gone = {"notice": self._end(None)[1]} if name else {}
+            return self._watching(request) | gone, gr.skip(), gr.skip()
+        files = [str(path) if path.is_file() else gr.skip() for path in (job.request.video, job.request.audio)]
+        return self._watching(request, job), *files
+
+    def _watching(self, request: gr.Request, job: QueuedJob | None = None) -> dict[str, Any]:
+        """What the page's watch.js goes by."""
+        idle_seconds = min(IDLE_SECONDS, self._handlers.sessions.keep_seconds / 4)
+        return {"page": owner_of(request), "job": job and job.id, "idleSeconds": idle_seconds}
+
+    def watch(self, question: dict[str, Any]) -> dict[str, Any]:
+        """What watch.js asks again and again: how is the job `job`, of which it has shown `shown` frames? `page` is its session.
+
+        Answers with HTML to show, the tab's title, whether that is the end, and a picture of the newest frame, if there is one.
+        """
+        name, answer = question.get("job"), {"loaded": self._cache.loaded}
+        job = self._handlers.job(name, page=str(question.get("page") or ""))
+        if not name:
+            return answer
+        if job is None or job.stage.is_end:
+            title, html = self._end(job)
+            return answer | {"end": True, "title": title, "html": html}
+        progress, frame = self._handlers.job_queue.progress(job), job.newest_frame
+        is_loaded = self._cache.loaded == job.request.model
+        title = title_of(progress, is_loaded) if progress.share is None else f"{int(100 * progress.share)} %"
+        answer |= {"end": False, "title": title, "html": progress_view(progress, is_loaded)}
+        if frame is not None and progress.done != question.get("shown"):
+            answer |= {"shown": progress.done, "picture": data_address(shrink(frame, PREVIEW_SIDE))}
+        return answer
+
+    def _end(self, job: QueuedJob | None) -> tuple[str, str]:
+        """The tab's title and the page's view of a job that has ended, or that is not known any more."""
+        if job is None:
+            return "Gone", view("notice", "This job is gone", self._gone(), "stopped")
         if job.stage is JobStage.CANCELLED:
-            yield view("notice", "Stopped", "Nothing was made. The device is free for the next job.", "stopped"), *ready
-        elif job.stage is JobStage.FAILED:
-            yield view("notice", "This did not work", self._handlers.failure(job), "failed"), *ready
-            raise toast(self._handlers.failure(job))
-        else:
-            yield result_view(job, self._cache.choice(job.request.model).title), *ready
+            return "Stopped", view("notice", "Stopped", describe_stop(sum(self._handlers.job_queue.counts())), "stopped")
+        if job.stage is JobStage.FAILED:
+            return "Failed", view("notice", "This did not work", self._handlers.failure(job), "failed")
+        return "✓ Done", result_view(job, self._cache.choice(job.request.model).title)
+
+    def stop(self, name: str) -> None:
+        """The button; who knows a job's id may stop it."""
+        if job := self._handlers.job(str(name)):
+            self._handlers.job_queue.cancel(job)
+
+    def _gone(self) -> str:
+        kept = describe_seconds(self._handlers.sessions.keep_seconds)
+        return f"A job is kept for {kept} after its page was closed, and not when the app is started again. Make the video once more."
 
     async def _call(
         self, request: gr.Request, video: str | None, audio: str | None, model: str, **options: Any
@@ -285,17 +361,26 @@ class Page:
             if value == MODEL_DEFAULT and getattr(LipsyncOptions, name) is None:
                 options[name] = None
         try:
-            job = await asyncio.to_thread(self._handlers.submit, video, audio, model, options, owner_of(request))
+            job = await asyncio.to_thread(self._handlers.submit, video, audio, model, options, owner_of(request), address_of(request))
         except LatentSyncError as error:
+            self._handlers.sessions.release(owner_of(request), [Path(path) for path in (video, audio) if path], self._handlers.needed())
             raise toast(error) from None
         async for progress in self._handlers.follow(job):
-            yield None, {"stage": progress.stage.value, "frames": progress.done, "total": progress.total, "ahead": progress.ahead}
+            numbers = {"frames": progress.done, "total": progress.total, "ahead": progress.ahead}
+            yield None, {"stage": progress.stage.value, **numbers, "share": progress.share, "seconds_left": progress.seconds_left}
         if job.result is None or job.stage is not JobStage.DONE:
             raise toast(self._handlers.failure(job) or "The job was stopped.")
         report = job.result.as_dict()
         for key in ("video_path", "audio_path", "output_path"):
             report[key] = Path(report[key]).name
         yield str(job.result.output_path), report | {"stage": "done", "model": job.request.model, "sentences": describe_result(job.result)}
+
+
+async def tidy_regularly(handlers: Handlers) -> None:
+    """Tidy up until the server ends."""
+    while True:
+        await asyncio.sleep(min(60.0, handlers.sessions.keep_seconds / 4))
+        await asyncio.to_thread(handlers.tidy)
 
 
 @contextmanager
@@ -309,37 +394,45 @@ def serving(
     port: int | None = None,
     share: bool = False,
     auth: Sequence[tuple[str, str]] = (),
+    keep_minutes: float = 30.0,
 ) -> Iterator[gr.Blocks]:
     """Serve the app for the length of a block; yields the running page. Arguments are those of gradio_app.py.
 
     All files, uploads too, lie in a temporary folder, which goes with it. Where `host` and `port` are None, Gradio chooses:
     GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else 127.0.0.1 and the first free port from 7860. Raises InputError: they cannot be had.
     """
-    with (
-        tempfile.TemporaryDirectory(prefix="latentsync-app-", ignore_cleanup_errors=True) as folder,
-        JobQueue(model_cache, concurrency) as job_queue,
-    ):
-        os.environ["GRADIO_TEMP_DIR"] = folder  # where Gradio keeps files; it reads the variable again and again
-        handlers = Handlers(job_queue, Sessions(Path(folder)), PeopleFinder(), max_minutes)
+    preload = threading.Thread(target=model_cache.preload, name="preload")
+    with temporary_folder("latentsync-app-") as folder, JobQueue(model_cache, concurrency) as job_queue:
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)  # where Gradio keeps files; it reads the variable again and again
+        sessions = Sessions(folder, keep_minutes * 60, KEPT_UPLOADS * max_megabytes * 2**20)
+        handlers = Handlers(job_queue, sessions, PeopleFinder(), max_minutes)
         videos = sorted((ROOT / "assets").glob("demo*_video.mp4"))
         pairs = [(video, video.with_name(video.name.replace("_video.mp4", "_audio.wav"))) for video in videos]
         page = Page(handlers, [pair for pair in pairs if pair[1].is_file()]).build()
-        threading.Thread(target=model_cache.preload, name="preload", daemon=True).start()
 
         @asynccontextmanager
-        async def add_health(app: gr.routes.App) -> AsyncIterator[None]:  # before the first request is answered
+        async def lifespan(app: gr.routes.App) -> AsyncIterator[None]:  # from before the first request is answered
             app.add_api_route("/health", handlers.health)
+            tidying = asyncio.create_task(tidy_regularly(handlers))
             yield
+            tidying.cancel()
 
         settings = {"server_name": host, "server_port": port, "share": share, "auth": list(auth) or None}
+        limit = Middleware(UploadLimit, sessions=sessions, max_bytes=KEPT_UPLOADS * max_megabytes * 2**20)
+        app_kwargs = {"lifespan": lifespan, "middleware": [limit]}
         limits = {"max_file_size": f"{max_megabytes}mb"}
         style = {"theme": make_theme(), "css": read_static("style.css"), "favicon_path": STATIC / "mark.svg", "footer_links": ["api"]}
         unused = {"quiet": True, "run_history": False, "enable_monitoring": False, "ssr_mode": False, "pwa": False}
         try:
             try:
-                page.launch(**settings, **limits, **style, **unused, prevent_thread_lock=True, app_kwargs={"lifespan": add_health})
-            except OSError as error:
-                raise InputError(f"The app cannot listen at {host or 'this machine'}, port {port or '7860 and up'}: {error}") from None
+                page.launch(**settings, **limits, **style, **unused, prevent_thread_lock=True, app_kwargs=app_kwargs)
+            except OSError:
+                where = f"at {host or 'this machine'}, port {port or '7860 and up'}"
+                cure = "another program does, or the address is not this machine's; give another --port, or none for the first free one."
+                raise InputError(f"The app cannot listen {where}: {cure}") from None
+            preload.start()  # not before: a program that ends while a model is loaded does not end well
             yield page
         finally:
             page.close(verbose=False)
+            if preload.is_alive():
+                preload.join()

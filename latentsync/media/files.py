@@ -10,7 +10,9 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
+import tempfile
 import time
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -130,6 +132,34 @@ def _open_staging(folder: Path, suffix: str = "") -> tuple[Path, BinaryIO]:
         if path.exists():
             return path, file
         file.close()  # another process took it for abandoned before it was locked
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder that goes with the block; first, those of this user and `prefix` go that killed processes left behind."""
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):  # somebody else's, gone meanwhile, or locked, which says that a living process owns it
+            if not left.is_symlink() and left.stat().st_uid == os.getuid():
+                with _locked_folder(left):
+                    shutil.rmtree(left, ignore_errors=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{prefix}"))
+    with _locked_folder(fresh):
+        folder = fresh.rename(fresh.with_name(fresh.name[1:]))  # not under its name before it is locked
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
+    """The lock on a folder for the length of a block. Raises OSError: another process has it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @functools.lru_cache(maxsize=4096)  # a folder may hold a million results: it is listed once, not for each of them

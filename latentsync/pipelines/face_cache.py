@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from latentsync.errors import OutputError
 from latentsync.faces.detector import Face
 from latentsync.faces.plan import Sighting
+from latentsync.media.files import temporary_folder
 from latentsync.weights import file_sha256
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def unpack_sightings(tensors: Mapping[str, Tensor], length: int | None) -> Itera
 @contextmanager
 def temporary_cache() -> Iterator[FaceCache]:
     """A cache that goes with the block."""
-    with tempfile.TemporaryDirectory(prefix="latentsync-") as folder, closing(FaceCache(Path(folder), TEMPORARY_LIMIT)) as cache:
+    with temporary_folder("latentsync-cache-") as folder, closing(FaceCache(folder, TEMPORARY_LIMIT)) as cache:
         yield cache
 
 

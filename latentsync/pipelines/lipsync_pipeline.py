@@ -72,6 +72,7 @@ from latentsync.whisper.audio2feature import Audio2Feature, PaddedSamples
 logger = logging.getLogger(__name__)
 
 ProgressCallback = Callable[[str, int, int | None], None]  # stage ("analyse" or "generate"), frames done, frames in all where known
+FrameCallback = Callable[[np.ndarray], None]
 SEED_LIMIT = 2**32  # fresh seeds are small enough to be typed again
 BLANK = 2.0  # grey levels, standard deviation: an aligned face with less shows nothing, and its frame stays as it is
 FRAMES_AHEAD = 16  # decoded pictures that may wait for the networks, or as many as a batch takes
@@ -204,6 +205,7 @@ class LipsyncPipeline(DiffusionPipeline):
         video_out_path: Path | str,
         options: LipsyncOptions | None = None,
         callback: ProgressCallback | None = None,
+        on_frame: FrameCallback | None = None,
     ) -> LipsyncResult:
         """Give the person in a video other words.
 
@@ -213,6 +215,7 @@ class LipsyncPipeline(DiffusionPipeline):
             video_out_path: the result, .mp4, .mov, .mkv or .webm; it appears whole or not at all.
             options: see `LipsyncOptions`.
             callback: told of progress; raising from it stops the job and leaves no output.
+            on_frame: shown each finished frame (uint8 h w 3), which must not be changed.
 
         Raises:
             InputError: an input cannot be used, or no face was found in it.
@@ -222,7 +225,7 @@ class LipsyncPipeline(DiffusionPipeline):
         options = options or LipsyncOptions()
         check_inputs(Path(video_path), Path(audio_path), Path(video_out_path), options)
         if options.is_range:
-            return self.dub(range_script(Path(video_path), Path(audio_path), options), video_out_path, callback)
+            return self.dub(range_script(Path(video_path), Path(audio_path), options), video_out_path, callback, on_frame)
         timer, options = self._begin(), seeded(options)
         reader = VideoReader(video_path, None if options.keep_fps else Fraction(VIDEO_FPS))
         with AudioSamples(audio_path, AUDIO_SAMPLE_RATE, options.audio_track) as samples:
@@ -234,9 +237,16 @@ class LipsyncPipeline(DiffusionPipeline):
                 script = DubbingScript(reader.path, [DubbingLine("0", samples.info.path)], options)
                 return self._writer(script, total, Path(video_out_path), reader, AudioTrack(samples.info.path, *track))
 
-            return self.run(reader, [Line(samples.info.path, samples, options)], open_writer, length, options, callback, timer, warnings)
+            lines = [Line(samples.info.path, samples, options)]
+            return self.run(reader, lines, open_writer, length, options, callback, timer, warnings, on_frame)
 
-    def dub(self, script: DubbingScript, video_out_path: Path | str, callback: ProgressCallback | None = None) -> LipsyncResult:
+    def dub(
+        self,
+        script: DubbingScript,
+        video_out_path: Path | str,
+        callback: ProgressCallback | None = None,
+        on_frame: FrameCallback | None = None,
+    ) -> LipsyncResult:
         """Give people in a film other words, line by line; the film keeps its frame rate, its length, and all frames without a line.
 
         Arguments and failures are those of `__call__`; a failure names the line.
@@ -258,7 +268,7 @@ class LipsyncPipeline(DiffusionPipeline):
                 warnings.extend(log_all(mix(sound, mixed, total / reader.fps, gain, target)))
                 return self._writer(script, total, Path(video_out_path), reader, AudioTrack(target, float(total / reader.fps)))
 
-            return self.run(reader, lines, open_writer, None, options, callback, timer, warnings)
+            return self.run(reader, lines, open_writer, None, options, callback, timer, warnings, on_frame)
 
     def _begin(self) -> StageTimer:
         if self.unet.device.type == "cuda":
@@ -300,6 +310,7 @@ class LipsyncPipeline(DiffusionPipeline):
         callback: ProgressCallback | None = None,
         timer: StageTimer | None = None,
         warnings: Sequence[str] = (),
+        on_frame: FrameCallback | None = None,
     ) -> LipsyncResult:
         """The steps of inference; the video and the sounds are open, and `open_writer(frames)` opens a result of so many.
 
@@ -341,6 +352,8 @@ class LipsyncPipeline(DiffusionPipeline):
                 for frame in frames:
                     with timer("write"):
                         writer.write(frame)
+                    if on_frame is not None:
+                        on_frame(frame)
                     advance()
                 if stop < total:
                     writer.checkpoint(packed([layer.state() for layer in layers]))
