@@ -95,7 +95,7 @@ def test_from_two_files_to_a_download(app: Served, browser: Browser, tmp_path: P
     page.keyboard.press("Enter")
     expect(page.locator(".ls-people button[aria-pressed=true]")).to_have_count(1)
     page.click("#go")
-    expect(page.get_by_role("progressbar")).to_be_visible()
+    expect(page.get_by_role("progressbar", name="The whole job")).to_be_visible()
     expect(page.locator("#stop")).to_be_visible()
     expect(page.locator(".ls-report h3")).to_have_text("All 24 frames synced.")
     assert "forwards and backwards" in page.locator(".ls-report").inner_text()
@@ -161,12 +161,12 @@ def test_a_job_survives_a_cut_and_a_reload(app: Served, browser: Browser) -> Non
     page.context.set_offline(False)
     expect(page.locator(".ls-cut")).to_be_hidden()
     assert page.evaluate("performance.timeOrigin") == loads, "the page was not loaded again"
-    before = int(page.get_by_role("progressbar").get_attribute("aria-valuenow"))
+    before = int(page.get_by_role("progressbar", name="The whole job").get_attribute("aria-valuenow"))
     page.reload()
     assert asked == ["beforeunload"]
     assert page.url == address
     expect(page.locator("#stop")).to_be_visible()
-    assert int(page.get_by_role("progressbar").get_attribute("aria-valuenow")) >= before
+    assert int(page.get_by_role("progressbar", name="The whole job").get_attribute("aria-valuenow")) >= before
     expect(page.locator(".ls-preview")).to_be_visible()
     assert re.fullmatch(r"\d+ % · LatentSync", page.title())
     expect(page.locator(".ls-report h3")).to_have_text("All 24 frames synced.")
