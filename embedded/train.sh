@@ -74,8 +74,7 @@ python -m embedded.autoencoder --export "$(newest "$work/autoencoder_people")" "
 say "autoencoder: a decoder that is shown the picture around the mouth; the latents stay"
 python -m embedded.autoencoder "${both[@]}" data.train_output_dir="$work/decoder" ckpt.resume_ckpt_path="$work/vae_plain/diffusion_pytorch_model.safetensors" \
     data.crop=96 data.num_frames=3 data.mouth_weight=4 data.general_share=0 data.masked_share=0 run.decoder_only=true run.latent_noise=0.03 \
-    run.max_train_steps=3000 run.discriminator_start=200 optimizer.lr=5e-4 optimizer.max_grad_norm=20 \
-    run.loss_weights.perceptual=0.6 run.loss_weights.adversarial=0.08 run.loss_weights.discriminator=0.08 run.loss_weights.kl=0
+    run.max_train_steps=2000 optimizer.lr=5e-4 run.loss_weights.{perceptual=0.3,texture=3,kl=0,adversarial=0,features=0,discriminator=0}
 python -m embedded.autoencoder --export "$(newest "$work/decoder")" "$work/vae" --clips "$recorded/train"
 
 say "landmark networks: one for training, one for evaluation"
