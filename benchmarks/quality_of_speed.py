@@ -97,15 +97,13 @@ def prepare(pipeline: LipsyncPipeline, video: Path, sound: Path, frames: int, me
     _, plan = aligned(pipeline, reader, frames)
     random = torch.Generator().manual_seed(SEED)
     noise, prepared = pipeline.noise_scale * shared_noise(pipeline.resolution // VAE_FACTOR, random), []
-    reference = None
     with AudioSamples(sound, AUDIO_SAMPLE_RATE) as samples, closing(reader.ping_pong(frames, plan.num_frames)) as stream:
         windows = pipeline.audio_encoder.windows(samples, reader.fps)
         voice, cut = SpokenLine(windows, 0, random, noise), pieces(plan, frames, pipeline.num_frames)
         for clip in clips(stream, plan, cut, pipeline.resolution // VAE_FACTOR, lambda _: voice):
             if clip.matrices is not None and clip.stop == len(prepared) * pipeline.num_frames + len(clip.frames):
                 clip.faces = warp_faces(clip.frames, clip.matrices, pipeline.resolution, torch.device("cpu"))
-                reference = clip.faces[-1] if reference is None else reference
-                clip.reference, audio = reference, windows.frames(clip.start, clip.stop)[None]
+                clip.reference, audio = clip.faces[len(clip.faces) // 2], windows.frames(clip.start, clip.stop)[None]
                 prepared.append(PreparedClip(pipeline.encode_faces([clip]), audio, noise, to_pixels(clip.faces)))
         mel = log_mel(samples[0 : frames * AUDIO_SAMPLE_RATE // VIDEO_FPS]).float()
     own = sound.suffix in (".mp4", ".mpg", ".mkv", ".mov")

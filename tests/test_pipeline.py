@@ -36,11 +36,10 @@ from latentsync.media.probe import Colour
 from latentsync.media.video_reader import source_index
 from latentsync.pipelines.build import compile_networks, resolve_dtype
 from latentsync.pipelines.face_cache import FaceCache
-from latentsync.pipelines.layers import Layer, Line
+from latentsync.pipelines.layers import Line
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, mouth_strengths
 from latentsync.pipelines.memory import BatchLimiter, is_out_of_memory
 from latentsync.pipelines.options import LipsyncOptions
-from latentsync.pipelines.result import StageTimer
 from latentsync.pipelines.timeline import Clip, batches, clips, pieces
 
 SEED = CASE["seed"]["torch.manual_seed"]
@@ -146,18 +145,14 @@ def test_every_step_of_the_pipeline(speech: np.ndarray) -> None:
     torch.testing.assert_close(single.reference[0, :, 2], conditions.reference[0, :, 2], **LATENTS)
 
 
-def test_one_face_is_the_reference_of_a_span() -> None:
-    """The last of the first clip, also where a video plays backwards or is entered later."""
-    pipeline, source = reference_pipeline(), reference_frames()
-    pipeline.single_reference, pipeline.num_frames = True, 5
-    plan = plan_spans(source, pipeline.face_detector, pipeline.resolution, 25.0)
-    cut = list(pieces(plan, TOTAL, 5))
-    layer = Layer([None], plan, cut, FaceMatte(pipeline.resolution), lambda _: SimpleNamespace(random=torch.Generator()))
-    shown = [source[source_index(i, len(source))] for i in range(TOTAL)]
-    found = list(pipeline._aligned_clips(shown, layer, cut, MemoryReader(source), StageTimer(torch.device("cpu"))))
-    assert [clip.sources[0] for clip in found] == [0, 5, 10, 8, 3]
-    assert all(torch.equal(clip.reference, found[0].faces[4]) for clip in found)
-    assert torch.equal(pipeline._reference_face(MemoryReader(source), plan.spans[0], found[1]), found[0].faces[4])
+def test_one_face_is_the_reference_of_a_clip() -> None:
+    pipeline = reference_pipeline()
+    _, (clip, _) = prepared(pipeline)
+    pipeline.align(clip, FaceMatte(pipeline.resolution))
+    assert clip.reference is None
+    pipeline.single_reference = True
+    pipeline.align(clip, FaceMatte(pipeline.resolution))
+    assert torch.equal(clip.reference, clip.faces[8])
 
 
 @torch.no_grad()

@@ -87,8 +87,6 @@ class MemoryReader:
     def frames(self, start: int, stop: int | None) -> list[np.ndarray]:
         return self._pictures[start:stop]
 
-    exactly = frames
-
     def ping_pong(self, count: int, total_frames: int, first: int = 0) -> list[np.ndarray]:
         return [self._pictures[source_index(k, total_frames)] for k in range(first, count)]
 

@@ -45,13 +45,12 @@ def in_layers(lines: Sequence[Line]) -> list[list[Line]]:
 
 
 class Layer:
-    """Lines that do not overlap, the plan of their faces, and what passes on from clip to clip: noise, reference, matte."""
+    """Lines that do not overlap, the plan of their faces, and what passes on from clip to clip: noise and matte."""
 
     def __init__(
         self, lines: Sequence[Line], plan: FacePlan, cut: Sequence[Piece], matte: FaceMatte, open_voice: Callable[[Line], SpokenLine]
     ) -> None:
         self.lines, self.plan, self.cut, self.matte, self._open_voice = lines, plan, cut, matte, open_voice
-        self.reference: tuple[int, Tensor] | None = None  # a span, and the face uint8 (R, R, 3) that all of its frames have as reference
         self._current: tuple[int, SpokenLine] | None = None
 
     def voice(self, index: int) -> SpokenLine:
@@ -65,13 +64,10 @@ class Layer:
         if self._current is None:
             return {}
         index, voice = self._current
-        shown = {} if self.reference is None else {"shown": torch.tensor(self.reference[0]), "reference": self.reference[1].cpu()}
-        return {"line": torch.tensor(index), "random": voice.random.get_state(), **shown, **self.matte.state()}
+        return {"line": torch.tensor(index), "random": voice.random.get_state(), **self.matte.state()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from a state, in a fresh layer."""
         if state:
             self.voice(int(state["line"])).random.set_state(state["random"])
             self.matte.restore(state)
-        if "reference" in state:
-            self.reference = int(state["shown"]), state["reference"]

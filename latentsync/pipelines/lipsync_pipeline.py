@@ -25,7 +25,7 @@ from latentsync.faces.alignment import warp_faces
 from latentsync.faces.compositing import FaceMatte, cross_fade, inside_picture, match_skin, restore_faces, skin_weights
 from latentsync.faces.detector import FaceDetector
 from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pixels
-from latentsync.faces.plan import FacePlan, FaceRequest, Sighting, Span, find_faces, name_damage, plan_sightings
+from latentsync.faces.plan import FacePlan, FaceRequest, Sighting, find_faces, name_damage, plan_sightings
 from latentsync.faces.selection import FaceChoice
 from latentsync.media.audio import AudioSamples, Samples
 from latentsync.media.deep import deep_format
@@ -155,7 +155,7 @@ class LipsyncPipeline(DiffusionPipeline):
         match_skin: bring the broad colours of what was generated to those of the source, see `match_skin`.
         noise_scale: standard deviation of the noise that denoising starts from.
         use_reference: False hides the reference, as from a denoiser that was trained without.
-        single_reference: the last face of a span's first clip is the reference of all its frames; False: each frame is its own.
+        single_reference: the face in the middle of a clip is the reference of all its frames; False: each frame is its own.
         face_cache: keeps what was found in a video and computed from its faces; None: nothing is kept.
 
     Example:
@@ -382,7 +382,6 @@ class LipsyncPipeline(DiffusionPipeline):
         options = seeded(options or LipsyncOptions()).completed(self.inference_steps, self.guidance_scale)
         random = torch.Generator().manual_seed(options.seed)
         noise, matte = shared_noise(self.resolution // VAE_FACTOR, random), FaceMatte(self.resolution)
-        references: dict[int, Tensor] = {}
         audio, choice = LiveWindows(self.audio_encoder, sound, Fraction(fps), strength=options.strength), self._choice(options)
         faces = LiveFaces(self.face_detector, choice, Fraction(fps), self.resolution, self.num_frames, random)
         for clip in faces.clips(frames):
@@ -391,9 +390,6 @@ class LipsyncPipeline(DiffusionPipeline):
             else:
                 windows = audio.frames(clip.start, clip.stop)[None]  # 1 f n d
                 self.align(clip, matte)
-                if self.single_reference:
-                    references = {clip.span: references.get(clip.span, clip.faces[-1])}  # of the span in work: of its first clip
-                    clip.reference = references[clip.span]
 
                 def make(group: Sequence[Clip], windows: Tensor = windows) -> Tensor:
                     return self.decode(self.denoise(noise, self.encode_faces(group), windows, options), group)
@@ -561,27 +557,17 @@ class LipsyncPipeline(DiffusionPipeline):
             if clip.matrices is not None:
                 with timer("align"):
                     self.align(clip, layer.matte)
-                    if self.single_reference:
-                        if layer.reference is None or layer.reference[0] != clip.span:
-                            layer.reference = clip.span, self._reference_face(reader, layer.plan.spans[clip.span], clip)
-                        clip.reference = layer.reference[1].to(self.unet.device)
             yield clip
 
     def align(self, clip: Clip, matte: FaceMatte) -> None:
-        """Give a clip its aligned faces, and what of them is not pasted; `matte` has seen the clips before it."""
+        """Give a clip its aligned faces, their one reference, and what of them is not pasted; `matte` has seen the clips before it."""
         device, (height, width) = self.unet.device, clip.frames[0].shape[:2]
         clip.faces = warp_faces(clip.frames, clip.matrices, self.resolution, device)
+        if self.single_reference:
+            clip.reference = clip.faces[len(clip.faces) // 2]
         if self.paste == "mask":
             inside = inside_picture(clip.matrices, (width, height), self.resolution, device)
             clip.keep = 1 - (1 - self.mask.to(device)) * inside * matte(clip.faces, inside, clip.span)
-
-    def _reference_face(self, reader: VideoReader, span: Span, clip: Clip) -> Tensor:
-        """The last aligned face of a span's first clip, uint8 R R 3, also where a video plays backwards."""
-        index = min(span.start + self.num_frames, span.stop) - 1
-        if index in clip.sources:
-            return clip.faces[clip.sources.index(index)]
-        frames, matrix = list(reader.exactly(index, index + 1)), span.matrices[index - span.start]
-        return warp_faces(frames, matrix[None], self.resolution, self.unet.device)[0]
 
     def _choice(self, options: LipsyncOptions, name: str = "") -> FaceChoice:
         """Whose mouth is changed. Raises InputError, with the `name` of the line, for a picture without a face."""
