@@ -324,8 +324,8 @@ def _run_ffprobe(path: Path, *what: str) -> subprocess.CompletedProcess[bytes]:
 
 
 def _ask_ffprobe(path: Path) -> dict[str, Any]:
-    facts = "pixel_format=name,nb_components,log2_chroma_w,log2_chroma_h:pixel_format_flags=alpha,rgb:component=bit_depth"
-    formats = ("-show_pixel_formats", "-show_entries", facts)
+    facts = "pixel_format=name,nb_components,log2_chroma_w,log2_chroma_h:pixel_format_flags=alpha,rgb:pixel_format_components"
+    formats = ("-show_pixel_formats", "-show_entries", facts)  # "component" alone is one of frames, too, and has all of them decoded
     answer = _run_ffprobe(path, "-show_format", "-show_streams", *formats, "-of", "json")
     report = json.loads(answer.stdout.decode("utf-8", "replace") or "{}")
     messages = [line.strip() for line in answer.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
