@@ -112,8 +112,16 @@ def test_choices_that_name_no_face_are_refused():
     refused(InputError, r"no face at 140,80@0\.1", plan_of, [[A, B]] * 10, choice="140,80@0.1")
     refused(InputError, r"9 seconds is after the last frame in use, at 0\.40 seconds", plan_of, [[A, B]] * 10, choice="50,80@9")
 
-    for text in ("", "middle", "-1", "1.5", "10,20", "10@3", "1,2@3;", "1,2@x"):
+    refused(InputError, r"2 people are chosen in the scene from 0\.0 to 0\.4 s", plan_of, [[A, B]] * 10, choice="50,80@0.1;200,80@0.3")
+
+    for text in ("", "|", "50,80@1||", "middle", "-1", "1.5", "10,20", "10@3", "1,2@3;", "1,2@x"):
         refused(InputError, "does not say which face", FaceChoice.parse, text)
+
+
+def test_places_where_somebody_was_seen_count_only_where_there_is_a_face_in_use():
+    plan = plan_of([[A, B]] * 10, choice="140,80@0.1|200,80@0.2|200,80@9|")
+    assert plan.spans[0].boxes[0, 0] == B.box[0]
+    assert not plan_of([[A, B]] * 10, choice="200,80@9|").spans
 
 
 def test_window_smoothing_renormalises_at_the_ends():

@@ -8,6 +8,7 @@ from media_fixtures import BURSTS, HOLE, TEST_SOUND, make_sound, onsets, run_ffm
 
 from latentsync.errors import InputError
 from latentsync.media.audio import AudioSamples, read_audio
+from latentsync.media.probe import _ask_ffprobe
 
 
 def test_16_bit_samples_come_through_exactly(tmp_path):
@@ -28,6 +29,21 @@ def test_parts_length_and_rate(tmp_path):
         assert np.array_equal(samples[100:-7], whole[100:-7])
         assert not samples.is_silent
     assert len(read_audio(path, sample_rate=8000)) == pytest.approx(24000, abs=8)
+
+
+def test_no_more_is_decoded_than_is_needed(tmp_path):
+    path = make_sound(tmp_path / "a.flac", "-ac", "2")
+    whole = read_audio(path)
+    for longest, seconds in ((1.0, 1.0), (9.0, 3.0)):
+        with AudioSamples(path, longest=longest) as samples:
+            assert samples.duration == pytest.approx(seconds, abs=1e-3)
+            assert samples.is_cut == (longest < 3)
+            assert np.array_equal(samples[:15000], whole[:15000])
+            assert not samples.notes  # the rest is not missed
+
+
+def test_looking_into_a_file_decodes_no_frames(tmp_path):
+    assert set(_ask_ffprobe(make_sound(tmp_path / "a.flac"))) == {"format", "streams", "pixel_formats", "estimated"}
 
 
 def test_silence(tmp_path):

@@ -2,9 +2,10 @@
 
 import base64
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import cv2
@@ -38,12 +39,15 @@ class PeopleFinder:
         self._detector: FaceDetector | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, path: Path, longest: float) -> list[tuple[np.ndarray, str]]:
-        """The people of the first `longest` seconds, those seen most first: thumbnail, and a choice of `face` for all sightings."""
+    def __call__(self, path: Path, longest: float, is_wanted: Callable[[], bool] = lambda: True) -> list[tuple[np.ndarray, str]]:
+        """The people of the first `longest` seconds, those seen most first: thumbnail, and a choice of `face` with all sightings.
+
+        `is_wanted` is asked again and again: who is no longer wanted is not looked for any further.
+        """
         sightings: list[FaceSighting] = []
         with self._lock:
             self._detector = self._detector or MtcnnDetector()
-            for number, (seconds, frame) in enumerate(sample_frames(path, longest)):
+            for number, (seconds, frame) in enumerate(takewhile(lambda _: is_wanted(), sample_frames(path, longest))):
                 picture = shrink(frame, self._detector.long_side)
                 scale = max(frame.shape[:2]) / max(picture.shape[:2])
                 faces = [face.scaled(scale) for face in self._detector.detect(picture) if is_plausible(face)]
@@ -52,7 +56,7 @@ class PeopleFinder:
                     sightings.append(FaceSighting(number, [box], point=f"{x:.0f},{y:.0f}@{seconds:.3f}", picture=cut_face(frame, box)))
         people = sorted(group_people(sightings, NUM_SAMPLES), key=lambda person: -person.mean_area)[:MAX_PEOPLE]
         best = [max(person.tracks, key=lambda track: track.mean_width).picture for person in people]
-        return list(zip(best, (";".join(track.point for track in person.tracks) for person in people), strict=True))
+        return list(zip(best, ("".join(f"{track.point}|" for track in person.tracks) for person in people), strict=True))
 
 
 def sample_frames(path: Path, longest: float) -> Iterator[tuple[float, np.ndarray]]:

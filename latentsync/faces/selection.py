@@ -1,8 +1,10 @@
 """Whose mouth is changed: largest, left, right, an index, or points at times."""
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import mode
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +28,8 @@ class FacePoint:
     x: float
     y: float
     seconds: float
+    person: int = 0  # points with the same number name one person
+    is_sighting: bool = False  # one of several places of that person: where there is no face, or after the end, it does not count
 
     def frame(self, fps: float) -> int:
         return int(self.seconds * fps + 1e-6)
@@ -56,26 +60,42 @@ class FaceChoice:
             return named[text]
         if text.isdecimal() and text.isascii():
             return cls(index=int(text))
-        matches = [POINT.fullmatch(part) for part in text.split(";")]
-        if not all(matches):
-            raise InputError(f"'{text}' does not say which face: use {FORMS}.")
-        return cls(points=tuple(FacePoint(*(float(value) for value in match.groups())) for match in matches if match))
+        points = []
+        for number, part in enumerate(text.split(";")):
+            places = part.removesuffix("|").split("|")  # "x,y@seconds|x,y@seconds|": where one person was seen
+            for match in map(POINT.fullmatch, places):
+                if match is None:
+                    raise InputError(f"'{text}' does not say which face: use {FORMS}.")
+                points.append(FacePoint(*map(float, match.groups()), person=number, is_sighting="|" in part))
+        return cls(points=tuple(points))
 
     def pick(self, people: Sequence["Person"], start: int, stop: int, fps: float) -> tuple[int | None, str]:
-        """The chosen person in a shot of frames start..stop, or None; and why others are left. Raises InputError: a point holds no face."""
+        """The chosen person in a shot of frames start..stop, or None; and why others are left.
+
+        Raises InputError: a point holds no face, or two people of one shot are named.
+        """
         if self.reference is not None:
             return self._most_alike(people, start, stop, fps)
-        chosen = None
+        named: defaultdict[int, list[int]] = defaultdict(list)  # number of a point's person -> people of the shot
         for point in self.points:
             if not start <= (frame := point.frame(fps)) < stop:
                 continue
             found = [(distance, i) for i, person in enumerate(people) if (distance := point.distance_to(person.box_at(frame))) is not None]
+            if not found and point.is_sighting:
+                continue
             if not found:
                 raise InputError(
                     f"There is no face at {point.x:g},{point.y:g}@{point.seconds:g}: name a point inside a face of that moment."
                 )
-            chosen = min(found)[1] if chosen is None else chosen
+            named[point.person].append(min(found)[1])
         if self.points:
+            wanted = {mode(seen) for seen in named.values()}
+            if len(wanted) > 1:
+                raise InputError(
+                    f"{len(wanted)} people are chosen in the scene from {start / fps:.1f} to {stop / fps:.1f} s: choose one of them, "
+                    "a scene has one speaker."
+                )
+            chosen = next(iter(wanted), None)
             return chosen, "no face was named in this shot" if chosen is None else "face of another person"
         if not people:
             return None, "no face"
@@ -102,7 +122,7 @@ class FaceChoice:
     def check_times(self, num_frames: int, fps: float) -> None:
         """Raises InputError for a point after the frames that are used: the shorter of video and sound."""
         for point in self.points:
-            if point.frame(fps) >= num_frames:
+            if not point.is_sighting and point.frame(fps) >= num_frames:
                 raise InputError(
                     f"{point.seconds:g} seconds is after the last frame in use, at {num_frames / fps:.2f} seconds: name an earlier moment."
                 )

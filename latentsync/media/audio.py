@@ -6,6 +6,7 @@ be decoded) silence fills the hole. `fill_holes` is the ffmpeg filter that makes
 """
 
 import logging
+import math
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -93,11 +94,17 @@ class AudioSamples:
     would cancel; in all other cases the channels are mixed.
     """
 
-    def __init__(self, path: str | Path, sample_rate: int = AUDIO_SAMPLE_RATE, track: str | None = None) -> None:
-        """Decode `track`, a number or a language, None for the default one. Raises InputError where no sound can be decoded."""
+    def __init__(
+        self, path: str | Path, sample_rate: int = AUDIO_SAMPLE_RATE, track: str | None = None, longest: float | None = None
+    ) -> None:
+        """Decode `track`, a number or a language, None for the default one. Raises InputError where no sound can be decoded.
+
+        `longest`: seconds, from the first sample, after which nothing is decoded; None: all is.
+        """
         self.info: MediaInfo = probe(path)
         self.stream: AudioStream = self.info.require_audio(track)
         self.sample_rate = sample_rate
+        self._longest = longest
         self.mix = ""  # ffmpeg filters, each with a comma behind it, that take one channel; empty where channels are mixed as usual
         self.holes: tuple[tuple[float, float], ...] = ()  # parts that are filled with silence, in order: start, duration in seconds
         self.can_be_copied = True  # whether the track's packets, copied, play on the same time line as these samples
@@ -134,6 +141,11 @@ class AudioSamples:
         return len(self) / self.sample_rate
 
     @property
+    def is_cut(self) -> bool:
+        """Whether decoding ended at the `longest` duration, so that the file may hold more."""
+        return self._longest is not None and self.duration >= self._longest
+
+    @property
     def is_silent(self) -> bool:
         """Whether no sample rises above -60 dB of full scale."""
         blocks = (self._samples[start : start + _BLOCK] for start in range(0, len(self), _BLOCK))
@@ -168,6 +180,10 @@ class AudioSamples:
         """Decode once, to ffmpeg's exit status and remains; `stamps`: two files for time stamps, in the file and on the time line."""
         place = _place(self.stream)
         track, branches, outputs, files = f"[0:{self.stream.index}]", [], [], [self._file]
+        end = ""
+        if self._longest is not None:  # by the count of samples, whatever their time stamps; then, with holes filled, by the time line
+            branches.append(f"{track}atrim=end_sample={math.ceil(self._longest * self.stream.sample_rate)}[begin]")
+            track, end = "[begin]", f",atrim=end_sample={math.ceil(self._longest * self.stream.sample_rate)}"
         if levels:
             branches.append(f"{track}asplit[channels][rest]")
             outputs += ["-map", "[channels]", "-ar", str(_LEVEL_RATE), "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1"]
@@ -178,7 +194,7 @@ class AudioSamples:
                 outputs += ["-map", name, "-c:a", "pcm_s16le", "-f", "framecrc", "-flush_packets", "0", pipe_url(file)]
                 files.append(file)
             track, place = "[placed]", "anull"
-        branches.append(f"{track}{self.mix}{place},aresample={_FILL}[mono]")
+        branches.append(f"{track}{self.mix}{place},aresample={_FILL}{end}[mono]")
         outputs += ["-map", "[mono]", "-ac", "1", "-ar", str(self.sample_rate), "-c:a", "pcm_s16le", "-f", "s16le", pipe_url(self._file)]
         source = ["-copyts", "-protocol_whitelist", "file", "-i", file_url(self.info.path), "-filter_complex", ";".join(branches)]
         stdout = subprocess.PIPE if levels else subprocess.DEVNULL
@@ -210,6 +226,8 @@ class AudioSamples:
                 "has time stamps that do not fit its sound (they go back, overlap or jump): its samples are taken one after the other"
             )
         promised = self.stream.promised
+        if promised is not None and self._longest is not None:
+            promised = min(promised, self._longest)
         if promised is not None and promised - seconds > max(_LEAST_MISSING, promised / 100):
             reason = f" ({child.reason()})" if child.errors() or status else ""
             self._note(f"is cut short or damaged: only {seconds:.1f} s of about {promised:.1f} s of sound could be decoded{reason}")

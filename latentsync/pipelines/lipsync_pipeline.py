@@ -78,6 +78,7 @@ BLANK = 2.0  # grey levels, standard deviation: an aligned face with less shows 
 FRAMES_AHEAD = 16  # decoded pictures that may wait for the networks, or as many as a batch takes
 SEGMENT_SECONDS = 10
 NO_MATTER = {"overwrite": None, "resume": None}  # options that do not change a result
+SPARE_SOUND = 10.0  # seconds of sound that are decoded beyond the length that a video's file promises
 BYTES_AHEAD = 512 << 20  # ... but never more than this
 
 
@@ -228,12 +229,14 @@ class LipsyncPipeline(DiffusionPipeline):
             return self.dub(range_script(Path(video_path), Path(audio_path), options), video_out_path, callback, on_frame)
         timer, options = self._begin(), seeded(options)
         reader = VideoReader(video_path, None if options.keep_fps else Fraction(VIDEO_FPS))
-        with AudioSamples(audio_path, AUDIO_SAMPLE_RATE, options.audio_track) as samples:
+        needed = float(reader.expected_frames / reader.fps) + SPARE_SOUND if options.length == "video" and reader.expected_frames else None
+        with AudioSamples(audio_path, AUDIO_SAMPLE_RATE, options.audio_track, needed) as samples:
             warnings = sound_warnings(samples, options.audio_track)
             length = frames_in(Fraction(len(samples), AUDIO_SAMPLE_RATE), reader.fps) if options.length == "audio" else None
 
             def open_writer(total: int) -> VideoWriter:
-                track = (float(total / reader.fps), samples.duration, options.audio_track, samples.can_be_copied)
+                known = None if samples.is_cut else samples.duration
+                track = (float(total / reader.fps), known, options.audio_track, samples.can_be_copied)
                 script = DubbingScript(reader.path, [DubbingLine("0", samples.info.path)], options)
                 return self._writer(script, total, Path(video_out_path), reader, AudioTrack(samples.info.path, *track))
 
