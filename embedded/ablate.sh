@@ -45,7 +45,7 @@ for variant in "${variants[@]}"; do
         ckpt.resume_ckpt_path="$work/unet_stage1.pt" data.train_output_dir="$out/$variant/training" run.max_train_steps="$steps" \
         run.validation_steps="$steps" optimizer.lr_warmup_steps=20 "${settings[@]}"
     checkpoint="$(find "$out/$variant/training/checkpoints" -name 'checkpoint-*.pt' | sort | tail -n 1)"
-    python -m embedded.evaluate --clips "$work/test" --output_dir "$out/$variant" --limit "$clips" --silence 0 \
+    python -m embedded.evaluate --clips "$work/test" --output_dir "$out/$variant" --limit "$clips" --silent_clips 0 \
         --unet_config_path "$configs/unet.yaml" --inference_ckpt_path "$checkpoint" --vae_path "$work/vae" \
         --syncnet_config "$configs/syncnet.yaml" --syncnet "$work/syncnet_1.pt" --second_syncnet_config "$configs/syncnet.yaml" \
         --second_syncnet "$work/syncnet_2.pt" --landmark_network "$work/landmarks_2.pt" "${settings[@]}" >/dev/null

@@ -602,7 +602,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     group.add_argument("--clips", type=Path, required=True, help="folder of rendered pairs of unseen people (--pairs --split test)")
     group.add_argument("--output_dir", type=Path, required=True, help="folder of results and generated videos")
     group.add_argument("--limit", type=int, help="only the first LIMIT pairs")
-    group.add_argument("--silence", type=int, default=6, metavar="N", help="clips that are also given silence (default %(default)s)")
+    group.add_argument("--silent_clips", type=int, default=6, metavar="N", help="clips that are also given silence (default %(default)s)")
     group.add_argument("--syncnet_config", type=Path, required=True, help="YAML of the SyncNet that the denoiser was trained with")
     group.add_argument("--syncnet", type=Path, required=True, help="its weights")
     group.add_argument("--second_syncnet_config", type=Path, help="YAML of a SyncNet not used in training; its rows stay empty without")
@@ -673,7 +673,7 @@ def run(parsed: argparse.Namespace) -> None:
     files = {name: getattr(parsed, name) for name in ("syncnet", "second_syncnet", "landmark_network")} | {"vgg16": vgg16}
     weights = {**model.weights, **checksums({name: path for name, path in files.items() if path is not None})}
     meter, videos = open_meter(parsed, model.config.data.resolution, vgg16), model.videos(parsed.output_dir / "generated")
-    measured, silence, failed = measure_all(pairs, parsed.silence, videos, meter)
+    measured, silence, failed = measure_all(pairs, parsed.silent_clips, videos, meter)
     settings = {**model.settings(), "splits": splits, "syncnet_config": str(parsed.syncnet_config), "silence": len(silence)}
     rows = make_rows(measured, silence, meter.appearance.name)
     content = {

@@ -77,8 +77,8 @@ class GreySets(SetMetric):
 
 
 def write_clip(path: Path, shift: int = 0, frames: int = FRAMES, sound: bool = True) -> Path:
-    """A clip whose brightness tells which one it is."""
-    pictures = [np.clip(frame.astype(int) + shift, 0, 255).astype(np.uint8) for frame in smooth_frames(frames, 144, 192)]
+    """A clip whose brightness tells which one it is; pictures change less than a face that is covered."""
+    pictures = [np.clip(frame.astype(int) // 4 + 90 + shift, 0, 255).astype(np.uint8) for frame in smooth_frames(frames, 144, 192)]
     silent = encode_frames(path.with_suffix(".mkv"), pictures, "null", "-c:v", "libx264", "-crf", "10", "-preset", "ultrafast")
     tone = ["-f", "lavfi", "-i", f"sine=frequency={400 + 10 * shift}:sample_rate=16000:duration={frames / 25}"] if sound else []
     run_ffmpeg("-i", silent, *tone, "-c:v", "copy", *(["-c:a", "aac"] if sound else []), path)

@@ -136,7 +136,7 @@ def run(folder: Path, output: Path, *more: str) -> int:
 def measured(folder: Path) -> Path:
     """The results of everything, second SyncNet and silence included."""
     output = folder / "out"
-    second = [f"--second_syncnet_config={folder / 'syncnet.yaml'}", f"--second_syncnet={folder / 'second.pt'}", "--silence=1"]
+    second = [f"--second_syncnet_config={folder / 'syncnet.yaml'}", f"--second_syncnet={folder / 'second.pt'}", "--silent_clips=1"]
     assert run(folder, output, *second) == 0
     return output
 
