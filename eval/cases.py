@@ -170,6 +170,7 @@ class ModelUnderTest:
             **{name: getattr(self, name) for name in ("detector", "dtype")},
             **{name: getattr(data, name) for name in ("resolution", "num_frames", "mask", "audio_feat_limit", "single_reference")},
             "audio_feat_length": list(data.audio_feat_length),
+            "noise_scale": self.config.run.noise_scale,
         }
 
     def build(self) -> LipsyncPipeline:

@@ -134,7 +134,7 @@ class VideoReader:
         if stop is None or start + count < stop:
             self._check_end(start + count, count, status, child)
 
-    def exactly(self, start: int, stop: int) -> Iterator[np.ndarray]:
+    def _exactly(self, start: int, stop: int) -> Iterator[np.ndarray]:
         """`frames`, when all of them are known to be there. Raises InputError where they are not."""
         count = 0
         for frame in self.frames(start, stop):
@@ -204,11 +204,11 @@ class VideoReader:
                 process.kill()
 
     def _kept(self, start: int, stop: int) -> Iterator[np.ndarray]:
-        """`exactly`, with what is stored of the frames where 8-bit RGB does not hold all. Raises InputError."""
+        """`_exactly`, with what is stored of the frames where 8-bit RGB does not hold all. Raises InputError."""
         if self.deep is None:
-            yield from self.exactly(start, stop)
+            yield from self._exactly(start, stop)
             return
-        with closing(self.exactly(start, stop)) as frames, closing(self._stored(start, stop, self.deep)) as stored:
+        with closing(self._exactly(start, stop)) as frames, closing(self._stored(start, stop, self.deep)) as stored:
             for frame in frames:
                 planes = next(stored, None)
                 if planes is None:

@@ -76,10 +76,10 @@ FrameCallback = Callable[[np.ndarray], None]
 SEED_LIMIT = 2**32  # fresh seeds are small enough to be typed again
 BLANK = 2.0  # grey levels, standard deviation: an aligned face with less shows nothing, and its frame stays as it is
 FRAMES_AHEAD = 16  # decoded pictures that may wait for the networks, or as many as a batch takes
+BYTES_AHEAD = 512 << 20  # ... but never more than this
+SPARE_SOUND = 10.0  # seconds of sound that are decoded beyond the length that a video's file promises
 SEGMENT_SECONDS = 10
 NO_MATTER = {"overwrite": None, "resume": None}  # options that do not change a result
-SPARE_SOUND = 10.0  # seconds of sound that are decoded beyond the length that a video's file promises
-BYTES_AHEAD = 512 << 20  # ... but never more than this
 
 
 def check_inputs(video_path: Path, audio_path: Path, output_path: Path, options: LipsyncOptions) -> None:
@@ -351,7 +351,7 @@ class LipsyncPipeline(DiffusionPipeline):
                 frames = islice(source, stop - begin)
                 for number, layer in enumerate(layers):
                     kept = (cache, key) if number == 0 else (None, "")  # the others see frames that change with the words
-                    frames = self.sync(frames, layer, pieces_within(layer.cut, begin, stop), reader, options, timer, kept, show)
+                    frames = self.sync(frames, layer, pieces_within(layer.cut, begin, stop), options, timer, kept, show)
                 for frame in frames:
                     with timer("write"):
                         writer.write(frame)
@@ -431,7 +431,6 @@ class LipsyncPipeline(DiffusionPipeline):
         frames: Iterable[np.ndarray],
         layer: Layer,
         cut: Iterable[Piece],
-        reader: VideoReader,
         options: LipsyncOptions,
         timer: StageTimer,
         kept: tuple[FaceCache | None, str] = (None, ""),
@@ -439,7 +438,7 @@ class LipsyncPipeline(DiffusionPipeline):
     ) -> Iterator[np.ndarray]:
         """The frames of pieces of a layer, with new mouths; those without a face of it are the very same arrays.
 
-        `reader`: of the video that they come from. `kept`: a cache of posteriors and their key, see `encode_faces`.
+        `kept`: a cache of posteriors and their key, see `encode_faces`.
         """
         in_batches = BatchLimiter(self.vae)
 
@@ -454,7 +453,7 @@ class LipsyncPipeline(DiffusionPipeline):
             with timer("decode"):
                 return self.decode(latents, group)
 
-        for batch in batches(self._aligned_clips(frames, layer, cut, reader, timer), options.batch_clips):
+        for batch in batches(self._aligned_clips(frames, layer, cut, timer), options.batch_clips):
             for group in same_length(batch):
                 for clip, faces in zip(group, in_batches(partial(self.finite, generate), group), strict=True):
                     with timer("composite"):
@@ -552,9 +551,7 @@ class LipsyncPipeline(DiffusionPipeline):
         ahead = min(max(FRAMES_AHEAD, options.batch_clips * self.num_frames), max(1, BYTES_AHEAD // reader.frame_bytes))
         return prefetch(reader.ping_pong(total, num_frames, first=first), ahead)
 
-    def _aligned_clips(
-        self, frames: Iterable[np.ndarray], layer: Layer, cut: Iterable[Piece], reader: VideoReader, timer: StageTimer
-    ) -> Iterator[Clip]:
+    def _aligned_clips(self, frames: Iterable[np.ndarray], layer: Layer, cut: Iterable[Piece], timer: StageTimer) -> Iterator[Clip]:
         """The clips of pieces of a layer in order; those with a face with their aligned faces, and with what of them is not pasted."""
         for clip in clips(frames, layer.plan, cut, self.resolution // VAE_FACTOR, layer.voice):
             if clip.matrices is not None:
