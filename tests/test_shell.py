@@ -241,3 +241,22 @@ def test_options_of_the_published_commands_are_accepted(
     told = [record.getMessage().split()[0] for record in caplog.records if "has no effect here: " in record.getMessage()]
     assert told == [word for word in words if word in ("--initial_model", "--temp_dir")]
     assert not {"enable_deepcache", "initial_model", "temp_dir"} & set(vars(parsed))
+
+
+COMMANDS = [
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__main__")
+    for path in (
+        ROOT / "gradio_app.py",
+        *(path for folder in ("scripts", "preprocess", "eval", "embedded") for path in (ROOT / folder).rglob("*.py")),
+    )
+    if "def main(arguments" in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_of_each_command_can_be_read(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+    package = import_module(f"{module}.__main__" if (ROOT / module.replace(".", "/")).is_dir() else module)
+    with pytest.raises(SystemExit) as ended:
+        package.main(["--help"])
+    assert ended.value.code == 0
+    assert "--help" in capsys.readouterr().out

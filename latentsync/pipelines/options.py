@@ -148,9 +148,10 @@ class LipsyncOptions:
             raise InputError(f"end is {self.end}, which is not after the start: give a later time.")
         return (start, end) != (None, None)
 
-    def completed(self, inference_steps: int, guidance_scale: float) -> "LipsyncOptions":
-        """The same with the preset's settings of `Sampling`, and then the model's own, where nothing else was chosen."""
-        defaults = {**asdict(Sampling(inference_steps, guidance_scale)), **QUALITIES[self.quality]}
+    def completed(self, own: Sampling) -> "LipsyncOptions":
+        """The same with the preset's settings, then the model's `own`, where nothing else was chosen; no preset takes more steps."""
+        defaults = {**asdict(own), **QUALITIES[self.quality]}
+        defaults["inference_steps"] = min(defaults["inference_steps"], own.inference_steps)
         return replace(self, **{name: value for name, value in defaults.items() if getattr(self, name) is None})
 
     @property
@@ -186,6 +187,7 @@ def add_option_arguments(group: _ArgumentGroup) -> None:
 
 
 def _help(default: Any, text: str) -> str:
+    text = text.replace("%", "%%")  # argparse formats it
     return text if default is None or default is False else f"{text} (default: {default})"
 
 
