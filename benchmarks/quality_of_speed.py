@@ -175,8 +175,8 @@ def main() -> None:
     with arguments.pairs.open(newline="", encoding="utf-8") as file:
         pairs = [[arguments.pairs.parent / row[name] for name in ("video_path", "audio_path")] for row in csv.DictReader(file)]
     videos = [prepare(pipeline, *pair, round(arguments.seconds * VIDEO_FPS), mesh) for pair in pairs]
-    count, scale = sum(len(video.clips) for video in videos), pipeline.guidance_scale
-    presets = {name: LipsyncOptions(quality=name).completed(20, scale).sampling for name in QUALITIES}
+    count, scale = sum(len(video.clips) for video in videos), pipeline.sampling.guidance_scale
+    presets = {name: LipsyncOptions(quality=name).completed(Sampling(20, scale)).sampling for name in QUALITIES}
     settings = {"reference": Sampling(STEPS_OF_REFERENCE), "standard in float32": presets["standard"], **SETTINGS, **presets}
     results: dict[str, list[float]] = {}
     reference: list[np.ndarray] = []

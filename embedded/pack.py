@@ -81,7 +81,7 @@ def write_folder(parsed: argparse.Namespace, folder: Path) -> None:
         "data": selected(config.data, "resolution", "num_frames", "audio_feat_length", "audio_feat_limit", "mask", "single_reference"),
         "model": asdict(config.model),
         "weights": {"unet": UNET, "vae": VAE, "whisper": whisper.name},
-        "run": selected(config.run, "inference_steps", "guidance_scale", "paste", "match_skin", "noise_scale", "use_reference"),
+        "run": selected(config.run, "inference_steps", "guidance_scale", "sampler", "paste", "match_skin", "noise_scale", "use_reference"),
     }
     write_text(folder / "config.yaml", OmegaConf.to_yaml(sections))
     data = selected(syncnet.data, "resolution", "num_frames", "latent_space", "lower_half")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the model in assets/embedded: renders people, cuts recorded ones, trains six small networks on both, evaluates, packs.
+# Makes the model in assets/embedded: renders people, cuts recorded ones, trains small networks on both, evaluates, packs.
 #   embedded/train.sh PEOPLE_DIR [WORK_DIR]      (default outputs/embedded)
 # PEOPLE_DIR holds recorded people, a folder a person, as the GRID corpus does (s1, s2, ...). Run the same command again to resume, also within
 # a step. It takes about a day on two CPU cores; on a GPU each training takes minutes, but rendering runs on the CPU. Each command has a --help.
@@ -105,9 +105,13 @@ say "denoiser, third stage: recorded people, too, without loss networks"
     data.train_output_dir="$work/unet_people" ckpt.resume_ckpt_path="$work/unet_rendered.pt" data.num_frames=8 data.batch_size=6 data.cache_faces=false \
     run.loss_weights.{sync,sync_source,landmark_feature,temporal_feature,landmarks}=0 optimizer.lr_warmup_steps=100
 keep "$work/unet_people" "$work/unet.pt"
+say "denoiser, last stage: its guided steps become a single one"
+python -m embedded.distill data.train_data_dir="$recorded/train" data.train_fileslist="$work/pairs.txt" data.val_data_dir="$recorded/validation" \
+    data.cache_dir="$work/cache" weights.vae="$work/vae" data.train_output_dir="$work/unet_distilled" ckpt.resume_ckpt_path="$work/unet.pt"
+keep "$work/unet_distilled" "$work/unet_distilled.pt"
 
 say "packing"
-python -m embedded.pack --unet "$work/unet.pt" --unet_config "$configs/unet.yaml" --vae "$work/vae" \
+python -m embedded.pack --unet "$work/unet_distilled.pt" --unet_config "$configs/unet_distilled.yaml" --vae "$work/vae" \
     --syncnet "$work/syncnet_1.pt" --syncnet_config "$configs/syncnet.yaml"
 
 say "measuring"

@@ -192,5 +192,5 @@ def find_model(
     """The model of four files (configuration, U-Net, VAE, Whisper; None: as inference). Raises ConfigError, WeightsError, InputError."""
     resolve_device(device)
     config, files = locate_models(*named, overrides=overrides)
-    completed = options.completed(config.run.inference_steps, config.run.guidance_scale)
+    completed = options.completed(config.run.sampling)
     return ModelUnderTest(config, files, overrides, detector, device, dtype, replace(completed, overwrite=True))

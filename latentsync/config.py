@@ -198,10 +198,16 @@ class UNetRunConfig(RunConfig):
     x0_weighting: float = 1.0  # up to how much more a noisy step counts in recon, where mouths get their shape; 1: all count alike
     mouth_weight: float = 1.0  # how much more the cells of the lips count in recon; 1: all count alike
     mixed_noise_alpha: float = 1.0  # weight of the shared part against each frame's own
-    inference_steps: int = 20  # of the validation video, and of inference where nothing else is chosen
+    inference_steps: int = 20  # of the validation video, and of inference where nothing else is chosen; presets take no more
     guidance_scale: float = 1.5  # likewise
+    sampler: str = "ddim"  # likewise, one of `SAMPLERS`
     paste: str = "face"  # inference: what goes into the frame, the whole aligned "face", as published, or what of "mask" is face
     match_skin: bool = False  # inference: bring the broad colours of what was generated to those of the source; False: as published
+
+    @property
+    def sampling(self) -> Sampling:
+        """How inference goes from noise to latents where nothing else is chosen."""
+        return Sampling(self.inference_steps, self.guidance_scale, self.sampler)
 
 
 @dataclass
@@ -516,6 +522,7 @@ def unet_rules(config: Config) -> list[Rule]:
         Rule("run.timestep_bias", 0 <= run.timestep_bias <= 1, "a share between 0 and 1"),
         Rule("run.inference_steps", 1 <= run.inference_steps <= MAX_INFERENCE_STEPS, f"between 1 and {MAX_INFERENCE_STEPS}"),
         one_of("run.paste", run.paste, ("face", "mask")),
+        one_of("run.sampler", run.sampler, tuple(SAMPLERS)),
         *at_least(1, "videomae", videomae, *(entry.name for entry in fields(videomae))),
         *multiple_of("videomae", videomae, "image_size", "patch_size"),
         *multiple_of("videomae", videomae, "num_frames", "tubelet_size"),

@@ -1,6 +1,7 @@
 """A validation of the denoiser that can be watched: a video through the whole pipeline with the weights of the moment."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -43,7 +44,7 @@ class VideoValidator:
         run = self.config.run
         pipeline = LipsyncPipeline(self.codec, self._encoder, model, self._detector, **pipeline_settings(self.config))
         pipeline.set_progress_bar_config(disable=True)
-        options = LipsyncOptions(inference_steps=run.inference_steps, guidance_scale=run.guidance_scale, seed=run.seed)
+        options = LipsyncOptions(**asdict(run.sampling), seed=run.seed)
         target = self.folder / f"step-{step:08d}.mp4"
         self.folder.mkdir(parents=True, exist_ok=True)
         slice_size = self.codec.slice_size

@@ -319,5 +319,5 @@ def test_models_that_are_there_are_listed(tmp_path: Path) -> None:
         write_text(tmp_path / "checkpoints" / f"latentsync-{version}" / "latentsync_unet.pt", "x")
     write_text(tmp_path / "assets" / "embedded" / "config.yaml", "run: {inference_steps: 6}\n")
     found = find_models(root=tmp_path)
-    assert [(model.key, model.inference_steps) for model in found] == [("1.6", 20), ("1.5", 20), (EMBEDDED_KEY, 6)]
+    assert [(model.key, model.sampling.inference_steps) for model in found] == [("1.6", 20), ("1.5", 20), (EMBEDDED_KEY, 6)]
     assert "a few recorded ones" in found[-1].note

@@ -24,6 +24,7 @@ from tiny_pipeline import (
     silence_unet,
 )
 
+from latentsync.config import Sampling
 from latentsync.constants import VAE_FACTOR
 from latentsync.diffusion import shared_noise
 from latentsync.errors import InputError, OutOfMemoryError, WeightsError
@@ -44,7 +45,7 @@ from latentsync.pipelines.timeline import Clip, batches, clips, pieces
 
 SEED = CASE["seed"]["torch.manual_seed"]
 TOTAL = CASE["shapes"]["video_out"][0]
-OPTIONS = LipsyncOptions(quality="fine", seed=SEED).completed(CASE["config"]["steps"], CASE["config"]["guidance_scale"])
+OPTIONS = LipsyncOptions(quality="fine", seed=SEED).completed(Sampling(CASE["config"]["steps"], CASE["config"]["guidance_scale"]))
 ONE_STEP = replace(OPTIONS, inference_steps=1)
 VOICES = lambda _: SimpleNamespace(random=torch.Generator())  # noqa: E731 - of clips whose noise does not matter
 LATENTS = {key: CASE["tolerance"]["latents"][key] for key in ("rtol", "atol")}

@@ -187,7 +187,7 @@ class Handlers:
         choice = self.job_queue.model_cache.choice(model)
         try:
             given = {name: value for name, value in options.items() if value not in (None, "")}
-            chosen = LipsyncOptions(**given).completed(choice.inference_steps, choice.guidance_scale)
+            chosen = LipsyncOptions(**given).completed(choice.sampling)
             request = JobRequest(Path(video), Path(audio), chosen, choice.key, self.max_minutes)
             job = self.job_queue.submit(request, owner, self.sessions.fresh_folder("job"), address)
         except InputError as error:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from latentsync.config import Config, load_config
+from latentsync.config import Config, Sampling, load_config
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.pipelines.build import CONFIGS, EMBEDDED, ROOT, PathLike, find_config, find_denoisers, locate_models
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
@@ -33,8 +33,7 @@ class ModelChoice:
     note: str  # what to expect of it, in plain words
     config: Path
     unet: PathLike  # its checkpoint where that is not the one which the configuration names
-    inference_steps: int
-    guidance_scale: float
+    sampling: Sampling  # of jobs that choose nothing else
 
 
 def find_models(
@@ -46,7 +45,7 @@ def find_models(
     """
 
     def choice(key: str, title: str, note: str, path: Path, unet: PathLike, settings: Config) -> ModelChoice:
-        return ModelChoice(key, title, note, path, unet, settings.run.inference_steps, settings.run.guidance_scale)
+        return ModelChoice(key, title, note, path, unet, settings.run.sampling)
 
     found = []
     if config is not None or checkpoint is not None:

@@ -275,8 +275,7 @@ class Page:
         button.click(self._call, files, outputs, inputs_kwargs=inputs, **about)
 
     def _settings(self, quality: str, model: str) -> tuple[int, float]:
-        choice = self._cache.choice(model)
-        options = LipsyncOptions(quality=quality).completed(choice.inference_steps, choice.guidance_scale)
+        options = LipsyncOptions(quality=quality).completed(self._cache.choice(model).sampling)
         return options.inference_steps, options.guidance_scale
 
     def _describe(self, model: str) -> str:

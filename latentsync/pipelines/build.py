@@ -199,7 +199,7 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 def pipeline_settings(config: Config) -> dict[str, Any]:
     """What `LipsyncPipeline` takes from a configuration."""
-    own = ("inference_steps", "guidance_scale", "paste", "match_skin", "noise_scale", "use_reference")
+    own = ("sampling", "paste", "match_skin", "noise_scale", "use_reference")
     shared = {name: getattr(config.data, name) for name in ("resolution", "num_frames", "single_reference")}
     return shared | {"mask_name": config.data.mask} | {name: getattr(config.run, name) for name in own}
 

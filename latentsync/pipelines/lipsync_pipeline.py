@@ -18,6 +18,7 @@ from diffusers import DiffusionPipeline
 from einops import rearrange, repeat
 from torch import Tensor
 
+from latentsync.config import Sampling
 from latentsync.constants import AUDIO_SAMPLE_RATE, VAE_FACTOR, VIDEO_FPS
 from latentsync.diffusion import Conditions, denoise, shared_noise
 from latentsync.errors import InputError, WeightsError
@@ -150,7 +151,7 @@ class LipsyncPipeline(DiffusionPipeline):
         resolution: side of the aligned face in pixels that the denoiser was trained at.
         num_frames: frames in one clip.
         mask_name: which fixed mask the denoiser was trained with.
-        inference_steps, guidance_scale: used where a job does not choose; see `LipsyncOptions`.
+        sampling: used where a job does not choose; see `LipsyncOptions`.
         paste: "face" brings the whole aligned face back into the frame, as published; "mask" only what was generated, on the face
             and inside the picture, see `FaceMatte`.
         match_skin: bring the broad colours of what was generated to those of the source, see `match_skin`.
@@ -175,8 +176,7 @@ class LipsyncPipeline(DiffusionPipeline):
         resolution: int,
         num_frames: int = 16,
         mask_name: str = "mask",
-        inference_steps: int = 20,
-        guidance_scale: float = 1.5,
+        sampling: Sampling = Sampling(),  # noqa: B008 - frozen
         paste: str = "face",
         match_skin: bool = False,
         noise_scale: float = 1.0,
@@ -189,7 +189,7 @@ class LipsyncPipeline(DiffusionPipeline):
         self.face_detector = face_detector
         self.resolution, self.num_frames = resolution, num_frames
         self.mask = fixed_mask(resolution, mask_name)  # h w
-        self.inference_steps, self.guidance_scale = inference_steps, guidance_scale
+        self.sampling = sampling
         self.paste, self.match_skin = paste, match_skin
         self.noise_scale, self.use_reference, self.single_reference = noise_scale, use_reference, single_reference
         self.face_cache = face_cache
@@ -299,7 +299,7 @@ class LipsyncPipeline(DiffusionPipeline):
         how = (self.resolution, self.num_frames, self.mask.tolist(), self.paste, self.match_skin)
         how = (*how, self.noise_scale, self.use_reference, self.single_reference)
         encoder = (weights_digest(self.audio_encoder), self.audio_encoder.feat_length, self.audio_encoder.limit)
-        defaults = (self.inference_steps, self.guidance_scale, self.face_detector.name, self.face_detector.weights)
+        defaults = (asdict(self.sampling), self.face_detector.name, self.face_detector.weights)
         return digest(*how, *encoder, *defaults, weights_digest(self.unet), self._vae_digest)
 
     @torch.no_grad()
@@ -322,7 +322,7 @@ class LipsyncPipeline(DiffusionPipeline):
         `batch_clips` at a time. Noise is drawn from the seed of a line on the CPU (first the start of all clips, then clip by clip), so
         that neither device nor batch size nor other lines matter. `warnings`: what is known already, for the result.
         """
-        options, timer = options.completed(self.inference_steps, self.guidance_scale), timer or StageTimer(self.unet.device)
+        options, timer = options.completed(self.sampling), timer or StageTimer(self.unet.device)
         losses = log_all(reader.losses)
 
         in_order = in_layers(lines)
@@ -382,7 +382,7 @@ class LipsyncPipeline(DiffusionPipeline):
         Memory does not grow. Both iterables are read in the calling thread, while the frames that come out are asked for. What is made of
         a frame does not depend on how the sound is cut in pieces. Raises InputError for pictures and sound of another kind.
         """
-        options = seeded(options or LipsyncOptions()).completed(self.inference_steps, self.guidance_scale)
+        options = seeded(options or LipsyncOptions()).completed(self.sampling)
         random = torch.Generator().manual_seed(options.seed)
         noise, matte = shared_noise(self.resolution // VAE_FACTOR, random), FaceMatte(self.resolution)
         audio, choice = LiveWindows(self.audio_encoder, sound, Fraction(fps), strength=options.strength), self._choice(options)
