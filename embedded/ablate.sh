@@ -41,13 +41,13 @@ for variant in "${variants[@]}"; do
     echo "embedded/ablate.sh: $variant" >&2
     "$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" data.train_data_dir="$work/pairs" \
         data.val_data_dir="$work/unseen pairs" data.cache_dir="$work/cache" weights.vae="$work/vae" \
-        weights.syncnet="$work/syncnet_1.pt" weights.landmark_network="$work/landmarks_1.pt" \
+        weights.syncnet="$work/syncnet_1.pt" weights.landmark_network="$work/landmarks.pt" \
         ckpt.resume_ckpt_path="$work/unet_stage1.pt" data.train_output_dir="$out/$variant/training" run.max_train_steps="$steps" \
         run.validation_steps="$steps" optimizer.lr_warmup_steps=20 "${settings[@]}"
     checkpoint="$(find "$out/$variant/training/checkpoints" -name 'checkpoint-*.pt' | sort | tail -n 1)"
     python -m embedded.evaluate --clips "$work/test" --output_dir "$out/$variant" --limit "$clips" --silent_clips 0 \
         --unet_config_path "$configs/unet.yaml" --inference_ckpt_path "$checkpoint" --vae_path "$work/vae" \
         --syncnet_config "$configs/syncnet.yaml" --syncnet "$work/syncnet_1.pt" --second_syncnet_config "$configs/syncnet.yaml" \
-        --second_syncnet "$work/syncnet_2.pt" --landmark_network "$work/landmarks_2.pt" "${settings[@]}" >/dev/null
+        --second_syncnet "$work/syncnet_2.pt" "${settings[@]}" >/dev/null
 done
 echo "The tables are $out/*/results.md"

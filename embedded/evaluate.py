@@ -15,12 +15,13 @@ import torch
 from scipy.io import wavfile
 from torch import Tensor
 
+from embedded.autoencoder import PerceptualLoss
 from embedded.landmarks import pearson, read_labels
 from embedded.talking_heads.aligned import align_known, on_face
 from eval.estimates import NONE, Estimate, bootstrap, json_value, markdown_table, mean, ratio, share
 from eval.inference_videos import add_model_arguments
 from eval.metrics.image import appearance_distance, decibels, mouths
-from eval.metrics.lips import NetworkPoints
+from eval.metrics.lips import PointFinder, build_points
 from eval.metrics.sync import SyncMeter, SyncReading, compare
 from latentsync.cli import run_command
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
@@ -28,14 +29,13 @@ from latentsync.data.clip_index import PAIR_SUFFIX, counterpart_path
 from latentsync.data.sampling import SYNCNET_LENGTHS, choose_syncnet, generator
 from latentsync.errors import ConfigError, InputError, OutputError, WeightsError
 from latentsync.faces.alignment import warp_faces
-from latentsync.losses.landmarks import LandmarkLoss
 from latentsync.losses.lpips import load_lpips
 from latentsync.losses.sync import IN_SYNC
 from latentsync.media.audio import read_audio
 from latentsync.media.files import read_record, staged, walk_media, write_json, write_text
 from latentsync.media.video_reader import VideoReader
 from latentsync.mel import log_mel
-from latentsync.models.landmark_network import FIRST_POINT, POINTS, LandmarkNetwork, MouthLandmarks, measure
+from latentsync.models.landmark_network import FIRST_POINT, POINTS, MouthLandmarks, measure
 
 if TYPE_CHECKING:
     from eval.cases import GeneratedVideos
@@ -119,15 +119,16 @@ class Appearance(NamedTuple):
     distance: Callable[[Tensor, Tensor], Tensor]  # pixels 1 f 3 h w of both -> a scalar, a mean over frames
 
 
-def make_appearance(network: LandmarkNetwork, vgg16: Path | None, device: torch.device | str = "cpu") -> Appearance:
-    """LPIPS of the lower half where the file of VGG-16 is at hand, else the distance of the landmark network's features in its place.
+def make_appearance(vgg16: Path | None, device: torch.device | str = "cpu") -> Appearance:
+    """LPIPS of the lower half where the file of VGG-16 is at hand, else the distance of EfficientNet-Lite0's features in its place.
 
     Raises WeightsError where the file is there and no VGG-16.
     """
     if vgg16 is not None:
         return Appearance("LPIPS (VGG-16, lower half)", load_lpips(vgg16).to(device))
-    loss = LandmarkLoss(network)
-    return Appearance("features of the landmark network, standing in for LPIPS", lambda seen, real: loss(seen, real).landmark_feature)
+    loss = PerceptualLoss().to(device)
+    half = lambda pixels: pixels[0, ..., pixels.shape[-2] // 2 :, :]  # noqa: E731 - 1 f 3 h w -> f 3 h/2 w
+    return Appearance("features of EfficientNet-Lite0 (lower half), standing in for LPIPS", lambda seen, real: loss(half(seen), half(real)))
 
 
 class PixelDifference(NamedTuple):
@@ -148,9 +149,17 @@ def pixel_jitter(faces: Tensor) -> float:
     return float(mouths(faces).diff(n=2, dim=0).abs().mean()) if len(faces) > 2 else 0.0
 
 
-def read_mouths(network: LandmarkNetwork, faces: Tensor) -> MouthLandmarks:
-    """The mouths on aligned faces uint8 f h w 3, on the CPU; points float32 f 20 2 in units of the face's side."""
-    return measure(NetworkPoints(network).locate(faces))
+def read_mouths(finder: PointFinder, faces: Tensor) -> MouthLandmarks:
+    """The mouths on aligned faces uint8 f h w 3, on the CPU; points float32 f 20 2 in units of the face's side.
+
+    A mouth that was not found is taken from the frames around. Raises InputError where none was found.
+    """
+    points = finder.locate(faces).flatten(1).numpy()
+    found = np.flatnonzero(np.isfinite(points).all(1))
+    if not len(found):
+        raise InputError("no mouth was found in any frame")
+    filled = [np.interp(np.arange(len(points)), found, column[found]) for column in points.T]
+    return measure(torch.from_numpy(np.stack(filled, axis=1)).float().unflatten(1, (POINTS, 2)))
 
 
 def landmark_distance(points: Tensor, reference: Tensor) -> float:
@@ -250,7 +259,7 @@ class PairMeasures:
     second_syncnet_pairs: PairTally | None
     closed: list[float]  # measured opening in frames of the reference whose lips are closed
     reference_r: float | None  # Pearson's r of the known openings of the old and of the new words
-    landmark_error: float  # of the landmark network on the reference, units of the face's side
+    landmark_error: float  # of what is found on the reference against the known points, units of the face's side
     videos: dict[str, VideoMeasures]  # one of each of VIDEOS
 
 
@@ -270,7 +279,7 @@ class HeadsMeter:
     resolution: int  # side in pixels of the aligned faces that everything is measured on
     syncnet: SyncMeter  # that the denoiser was trained with
     second_syncnet: SyncMeter | None  # that it was not trained with
-    landmark_network: LandmarkNetwork
+    points: PointFinder
     appearance: Appearance  # perceptual distance of mouths
     device: torch.device | str = "cpu"  # of the last two
 
@@ -284,7 +293,7 @@ class HeadsMeter:
         faces, mels = self.faces(pair, generated), (clip_mel(pair.video), clip_mel(pair.reference))
         syncnet, syncnet_pairs = measure_sync(self.syncnet, faces, *mels, number)
         second, second_pairs = ({}, None) if self.second_syncnet is None else measure_sync(self.second_syncnet, faces, *mels, number)
-        landmarks = {name: read_mouths(self.landmark_network, part) for name, part in faces.items()}
+        landmarks = {name: read_mouths(self.points, part) for name, part in faces.items()}
         true_faces, true_mouths = faces["reference"], landmarks["reference"]
         old, new, frames = read_labels(pair.video), read_labels(pair.reference), len(true_faces)
         gap, points = new.lip_gap[:frames], mouth_points(new.landmarks[:frames], self._matrices(pair), self.resolution)
@@ -319,7 +328,7 @@ class HeadsMeter:
         """Measure the result of silence. Raises InputError: a video cannot be decoded or is too short."""
         matrices = align_known(read_labels(pair.video).landmarks, self.resolution)
         faces = (aligned_faces(video, matrices, self.resolution) for video in (generated, pair.video))
-        return SilenceMeasures(pair.name, *(read_mouths(self.landmark_network, part).gap.tolist() for part in faces))
+        return SilenceMeasures(pair.name, *(read_mouths(self.points, part).gap.tolist() for part in faces))
 
     def _matrices(self, pair: RenderedPair) -> Tensor:
         """Transforms of the frames that both clips of a pair have, from the source's landmarks: n 2 3."""
@@ -488,7 +497,7 @@ def _second_syncnet(pairs: Sequence[PairMeasures]) -> list[TableRow]:
 
 
 def _mouths(pairs: Sequence[PairMeasures], appearance: str) -> list[TableRow]:
-    error = "... error of the landmark network itself on reference renders"
+    error = "... error of the landmarks found on reference renders"
     return [
         _against(pairs, "LMD of the mouth, share of the source's", lambda v: v.lmd, "source", Aim("<=", 0.25)),
         _each(pairs, "LMD of the mouth, share of the face's side", mean, lambda v: v.lmd, unit=PERCENT),
@@ -607,8 +616,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     group.add_argument("--syncnet", type=Path, required=True, help="its weights")
     group.add_argument("--second_syncnet_config", type=Path, help="YAML of a SyncNet not used in training; its rows stay empty without")
     group.add_argument("--second_syncnet", type=Path, help="its weights")
-    group.add_argument("--landmark_network", type=Path, required=True, help="weights of a landmark network not used in training")
-    group.add_argument("--vgg16", type=Path, help="torchvision's VGG-16 for LPIPS (default: that in checkpoints/, or landmark features)")
+    group.add_argument(
+        "--landmark_network",
+        type=Path,
+        help="a landmark network that was not trained with (default: face-alignment, or FaceMesh)",
+    )
+    group.add_argument("--vgg16", type=Path, help="torchvision's VGG-16 for LPIPS (default: that in checkpoints/, or EfficientNet-Lite0)")
     add_model_arguments(parser)
     parser.add_argument("--verbose", action="store_true", help="print the traceback of an unexpected error")
     return parser.parse_intermixed_args(arguments)
@@ -617,14 +630,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def open_meter(parsed: argparse.Namespace, resolution: int, vgg16: Path | None) -> HeadsMeter:
     """The networks that measure. Raises InputError, ConfigError, WeightsError."""
     from eval.metrics.sync import load_sync_meter
-    from latentsync.models.landmark_network import load_landmark_network
-    from latentsync.pipelines.build import resolve_device
+    from latentsync.pipelines.build import ROOT, resolve_device
+    from latentsync.weights import CHECKPOINTS
 
     device = resolve_device(parsed.device)
     syncnet = load_sync_meter(parsed.syncnet_config, parsed.syncnet, device)
     second = None if parsed.second_syncnet is None else load_sync_meter(parsed.second_syncnet_config, parsed.second_syncnet, device)
-    network = load_landmark_network(parsed.landmark_network).to(device).eval()
-    return HeadsMeter(resolution, syncnet, second, network, make_appearance(network, vgg16, device), device)
+    points = build_points(ROOT / CHECKPOINTS, parsed.landmark_network, device)
+    return HeadsMeter(resolution, syncnet, second, points, make_appearance(vgg16, device), device)
 
 
 def measure_all(

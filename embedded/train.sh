@@ -77,11 +77,9 @@ python -m embedded.autoencoder "${both[@]}" data.train_output_dir="$work/decoder
     run.max_train_steps=2000 optimizer.lr=5e-4 run.loss_weights.{perceptual=0.3,texture=3,kl=0,adversarial=0,features=0,discriminator=0}
 python -m embedded.autoencoder --export "$(newest "$work/decoder")" "$work/vae" --clips "$recorded/train"
 
-say "landmark networks: one for training, one for evaluation"
-for seed in 1 2; do
-    python -m embedded.landmarks data.train_data_dir="$singles" data.val_data_dir="$unseen" run.seed="$seed" data.train_output_dir="$work/landmarks_$seed"
-    keep "$work/landmarks_$seed" "$work/landmarks_$seed.pt"
-done
+say "landmark network for the losses"
+python -m embedded.landmarks data.train_data_dir="$singles" data.val_data_dir="$unseen" data.train_output_dir="$work/landmarks"
+keep "$work/landmarks" "$work/landmarks.pt"
 
 say "SyncNets: one for training, one for evaluation"
 for seed in 1 2; do # first mouth channels from both encoders, then synchronisation too
@@ -98,7 +96,7 @@ shared=(data.train_data_dir="$pairs" data.val_data_dir="$work/unseen pairs" data
 keep "$work/unet_stage1" "$work/unet_stage1.pt"
 say "denoiser, second stage"
 "$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" "${shared[@]}" data.train_output_dir="$work/unet" weights.syncnet="$work/syncnet_1.pt" \
-    weights.landmark_network="$work/landmarks_1.pt" ckpt.resume_ckpt_path="$work/unet_stage1.pt"
+    weights.landmark_network="$work/landmarks.pt" ckpt.resume_ckpt_path="$work/unet_stage1.pt"
 keep "$work/unet" "$work/unet_rendered.pt"
 say "denoiser, third stage: recorded people, too, without loss networks"
 "$here/train_unet.sh" --unet_config_path "$configs/unet.yaml" "${both[@]}" data.cache_dir="$work/cache" weights.vae="$work/vae" \
@@ -117,4 +115,4 @@ python -m embedded.pack --unet "$work/unet_distilled.pt" --unet_config "$configs
 say "measuring"
 python -m embedded.talking_heads clips --output_dir "$work/test" --split test --pairs --number 24 --seconds 3 --size 384 --seed 9
 python -m embedded.evaluate --clips "$work/test" --output_dir "$work/measured" --syncnet_config "$configs/syncnet.yaml" --syncnet "$work/syncnet_1.pt" \
-    --second_syncnet_config "$configs/syncnet.yaml" --second_syncnet "$work/syncnet_2.pt" --landmark_network "$work/landmarks_2.pt"
+    --second_syncnet_config "$configs/syncnet.yaml" --second_syncnet "$work/syncnet_2.pt"
