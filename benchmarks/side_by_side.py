@@ -1,6 +1,6 @@
 """The published recipe beside the presets of quality, with the full-size networks and random weights, in one run.
 
-    python -m benchmarks.side_by_side [--resolution 256] [--clips 1 4] [--device auto] [--rounds 1] [--compile]
+    python -m benchmarks.side_by_side [--resolution 256] [--clips 1 4] [--device auto] [--dtype auto] [--rounds 1] [--compile]
 
 Published: DDIM, 20 steps, guidance 1.5, features cached for 3 steps, one clip a call, weights in the usual memory layout, float32 on a
 processor and float16 on a GPU. It stands for the published program, whose own code took longer for a step than this network does.
@@ -28,7 +28,7 @@ from latentsync.constants import VAE_FACTOR
 from latentsync.diffusion import Conditions, predict_noise
 from latentsync.models.unet import FeatureCache, UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
-from latentsync.pipelines.build import VAE_SLICE_PIXELS, compile_forward, resolve_device, resolve_dtype
+from latentsync.pipelines.build import DTYPES, VAE_SLICE_PIXELS, compile_forward, resolve_device, resolve_dtype
 from latentsync.pipelines.options import QUALITIES, LipsyncOptions
 
 NUM_FRAMES, TOKENS = 16, 50
@@ -120,11 +120,10 @@ def peak(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
     return {name: counts[name] / min(timed(call, device) for _ in range(5)) / 1e12 for name, call in work.items()}
 
 
-def recipes(device: torch.device, clips: list[int]) -> list[Recipe]:
-    """The published recipe first."""
-    ours = resolve_dtype("auto", device)
+def recipes(device: torch.device, clips: list[int], ours: torch.dtype) -> list[Recipe]:
+    """The published recipe first; the presets in the precision `ours`."""
     theirs = torch.float32 if device.type == "cpu" else torch.float16
-    presets = {name: LipsyncOptions(quality=name).completed(20, 1.5).sampling for name in reversed(QUALITIES)}
+    presets = {name: LipsyncOptions(quality=name).completed(Sampling()).sampling for name in reversed(QUALITIES)}
     found = [Recipe("published", PUBLISHED, theirs, torch.contiguous_format, 1)]
     return found + [Recipe(name, sampling, ours, torch.channels_last, count) for count in clips for name, sampling in presets.items()]
 
@@ -135,6 +134,7 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--clips", type=int, nargs="+", default=[1, 4], help="clips in one call (default: 1 4)")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--dtype", choices=("auto", *DTYPES), default="auto", help="of the presets; fp32: as on a processor without AMX")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="compile the networks of the presets")
     arguments = parser.parse_args()
@@ -142,7 +142,7 @@ def main() -> None:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{where}; {arguments.resolution} px, clips of {NUM_FRAMES} frames, 1.27 G parameters")
     networks, best, flops = Networks(device), {}, {}
-    todo = recipes(device, arguments.clips)
+    todo = recipes(device, arguments.clips, resolve_dtype(arguments.dtype, device))
     for dtype in dict.fromkeys(recipe.dtype for recipe in todo):
         print(f"peak in {dtype}: " + ", ".join(f"{name} {rate:.2f} TFLOP/s" for name, rate in peak(device, dtype).items()), flush=True)
     for _ in range(arguments.rounds):
