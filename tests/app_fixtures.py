@@ -19,6 +19,7 @@ from benchmarks.write_random_checkpoint import write_checkpoint
 from latentsync.app import ui
 from latentsync.app.handlers import Sessions
 from latentsync.app.models import ModelCache, ModelChoice, find_models
+from latentsync.config import Sampling
 from latentsync.faces.detector import Face
 from latentsync.pipelines.build import build_pipeline
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
@@ -37,7 +38,7 @@ class OneFace:
 
 
 def choice(key: str = "tiny", steps: int = 1) -> ModelChoice:
-    return ModelChoice(key, f"The {key} model", "Seeded, never trained.", Path("tiny.yaml"), None, steps, 1.0)
+    return ModelChoice(key, f"The {key} model", "Seeded, never trained.", Path("tiny.yaml"), None, Sampling(steps, 1.0))
 
 
 @cache
