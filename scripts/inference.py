@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsync.cli import TEMP_DIR, accept_published, quick_imports, run_command
+from latentsync.cli import TEMP_DIR, accept_published, add_version, quick_imports, run_command
 from latentsync.errors import InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
@@ -35,6 +35,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog="Exit codes: 0 done, 1 failed, 2 unusable input, 130 interrupted. "
         "Inputs are never changed; outputs are written whole or not at all.",
     )
+    add_version(parser)
     add_job_arguments(parser)
     add_option_arguments(parser.add_argument_group("options of a job"))
     add_model_arguments(parser)
