@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from latentsync.cli import run_command
 from latentsync.errors import LatentSyncError, WeightsError
 from latentsync.weights import (
     CHECKPOINTS,
@@ -188,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(weights_page())
         return 0
     if parsed.command == "check":
-        return check_files(files, parsed.checkpoints, parsed.names)
+        return run_command(lambda: check_files(files, parsed.checkpoints, parsed.names), "latentsync", "nothing was changed.", quiet=True)
     licences = [("name", "licence", "origin"), *((name, weight.licence, weight.origin) for name, weight in files.items())]
     print(list_files(files, parsed.checkpoints) if parsed.command == "list" else in_columns(licences))
     return 0
