@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from latentsync.cli import CODES, run_command
+from latentsync.cli import CODES, add_version, run_command
 from latentsync.errors import InputError
 
 logger = logging.getLogger("latentsync")
@@ -17,6 +17,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="gradio_app.py", description="Serve lip sync as a page in the browser and as an API.", epilog=CODES
     )
+    add_version(parser)
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1: this machine only; 0.0.0.0: the whole network)")
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument("--share", action="store_true", help="publish the page on the internet through Gradio's tunnel")

@@ -4,6 +4,7 @@
 set -euo pipefail
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"
 export LATENTSYNC_DOWNLOAD="${LATENTSYNC_DOWNLOAD:-0}"
+"$here/setup_env.sh" --with-training >/dev/null
 source "$here/setup_env.sh"
 export PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}"
 if [[ "${NUM_PROCESSES:-1}" == 1 ]]; then exec python -m scripts.train_unet "$@"; fi

@@ -3,5 +3,6 @@
 set -euo pipefail
 here="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)"
 export LATENTSYNC_DOWNLOAD="${LATENTSYNC_DOWNLOAD:-0}"
+"$here/setup_env.sh" --with-training >/dev/null
 source "$here/setup_env.sh"
 PYTHONSAFEPATH=1 PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" exec python -m eval.eval_syncnet_acc "$@"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsync.cli import CODES, run_command
+from latentsync.cli import CODES, add_version, run_command
 from latentsync.config import dump_config
 from latentsync.errors import ConfigError, InputError, OutputError, WeightsError, reason_of
 from latentsync.media.files import folder_lock
@@ -28,6 +28,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "Writes pairs.json, results.json, results.md and report.html; prints the table.",
         epilog="Run the same command again to resume. " + CODES,
     )
+    add_version(parser)
     parser.add_argument("--config", type=Path, required=True, help="YAML of the evaluation, such as configs/evaluation.yaml")
     parser.add_argument("--limit", type=int, help="only the first LIMIT pairs")
     parser.add_argument("--print_config", action="store_true", help="print the configuration with all overrides and stop")

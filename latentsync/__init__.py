@@ -3,13 +3,15 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from latentsync.constants import VERSION as __version__
+
 if TYPE_CHECKING:
     from latentsync.pipelines.build import build_pipeline
     from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
     from latentsync.pipelines.options import LipsyncOptions
     from latentsync.pipelines.script import DubbingLine, DubbingScript
 
-__all__ = ["DubbingLine", "DubbingScript", "LipsyncOptions", "LipsyncPipeline", "build_pipeline"]
+__all__ = ["DubbingLine", "DubbingScript", "LipsyncOptions", "LipsyncPipeline", "__version__", "build_pipeline"]
 _HOMES = {  # in latentsync.pipelines
     "build_pipeline": "build",
     "LipsyncPipeline": "lipsync_pipeline",

@@ -3,11 +3,14 @@
 import argparse
 import gc
 import logging
+import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from latentsync.constants import VERSION
 from latentsync.errors import LatentSyncError, first_line
 
 INTERRUPTED = 130  # the shell's own exit code for Ctrl-C
@@ -36,6 +39,22 @@ def accept_published(parser: argparse.ArgumentParser, reasons: Mapping[str, str]
     group = parser.add_argument_group("published options without effect here")
     for option, reason in reasons.items():
         group.add_argument(option, action=_WithoutEffect, help=reason)
+
+
+def about_package(name: str) -> str:
+    """What to do about a package that is not installed: which part of the set-up brings it, by the requirement files."""
+    for path in sorted(Path(__file__).resolve().parents[1].glob("requirements-*.txt")):
+        part = path.stem.removeprefix("requirements-")
+        if re.search(rf"^{re.escape(name.partition('.')[0]).replace('_', '[-_]')}==", path.read_text(encoding="utf-8"), re.MULTILINE):
+            how = {"embedded": "./setup_env.sh --with-speech"}.get(part, f"./setup_env.sh --with-{part}")
+            how = f"pip install -r {path.name}" if part in ("ray", "voice") else how
+            return f"The package {name} is not installed: run {how}, then this again."
+    return f"The package {name} is not installed: run ./setup_env.sh, then this again."
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """The option --version of a command."""
+    parser.add_argument("--version", action="version", version=f"LatentSync {VERSION}", help="print the version and stop")
 
 
 @contextmanager
@@ -83,6 +102,9 @@ def run_command(
     except KeyboardInterrupt:
         logger.error("Interrupted: %s", interrupted)
         return INTERRUPTED
+    except ModuleNotFoundError as error:
+        logger.error("%s", about_package(error.name or str(error)))
+        return 1
     except Exception as error:
         hint = ": run again with --verbose to see where" if verbose is False else ""
         logger.error("Unexpected failure (%s: %s)%s.", type(error).__name__, first_line(error), hint, exc_info=None if hint else error)

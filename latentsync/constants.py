@@ -1,5 +1,7 @@
 """Numbers that the method fixes for training and inference alike: each with its unit and where it comes from."""
 
+VERSION = "0.1.0"  # of the project; CHANGELOG.md says what is in it
+
 # Time
 VIDEO_FPS = 25  # frames a second: the rate the published networks were trained at
 AUDIO_SAMPLE_RATE = 16_000  # samples a second, mono: what Whisper and SyncNet take

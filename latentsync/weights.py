@@ -212,6 +212,7 @@ class WeightFile:
     training: bool = False  # only training, data processing or evaluation needs it
     flat: Path | None = None  # where it lies after following the instructions of the published project
     spare: str | None = None  # another file that is as good, in the same folder or repository
+    megabytes: int | None = None  # its size, roughly; None where it is not known here
 
     @property
     def origin(self) -> str:
@@ -231,14 +232,17 @@ def _measuring(name: str, licence: str, purpose: str) -> WeightFile:
     return _published(f"auxiliary/{name}", licence, f"data processing and evaluation: {purpose}", **_TRAINING)
 
 
+_UNET_MEGABYTES = {"1.6": 5070, "1.5": 5070, "1.0": 3400}  # 1267 and 850 million parameters in float32
+
+
 def _versioned(name: str, version: str, purpose: str, **more: Any) -> WeightFile:
     """A file of a published repository that lies in a folder of its version here, or without one after the published instructions."""
     path = Path(f"latentsync-{version}") / name
     return WeightFile(path, _LATENTSYNC[version], name, "OpenRAIL++", purpose, flat=Path(name), **more)
 
 
-def _of_vae(name: str, spare: str | None = None) -> WeightFile:
-    return WeightFile(Path("sd-vae-ft-mse") / name, "stabilityai/sd-vae-ft-mse", name, "MIT", "pixels to latents and back", spare=spare)
+def _of_vae(name: str, **more: Any) -> WeightFile:
+    return WeightFile(Path("sd-vae-ft-mse") / name, "stabilityai/sd-vae-ft-mse", name, "MIT", "pixels to latents and back", **more)
 
 
 def _of_address(address: str, licence: str, purpose: str, sha256: str | None = None, **more: Any) -> WeightFile:
@@ -247,8 +251,11 @@ def _of_address(address: str, licence: str, purpose: str, sha256: str | None = N
 
 
 WEIGHTS: Mapping[str, WeightFile] = {
-    **{f"unet-{version}": _versioned(FLAT_UNET.name, version, f"the denoiser of version {version}") for version in VERSIONS},
-    "whisper-tiny": _published("whisper/tiny.pt", "MIT", "audio features"),
+    **{
+        f"unet-{version}": _versioned(FLAT_UNET.name, version, f"the denoiser of version {version}", megabytes=_UNET_MEGABYTES[version])
+        for version in VERSIONS
+    },
+    "whisper-tiny": _published("whisper/tiny.pt", "MIT", "audio features", megabytes=76),
     "whisper-small": WeightFile(
         Path("whisper/small.pt"),
         None,
@@ -257,16 +264,23 @@ WEIGHTS: Mapping[str, WeightFile] = {
         "audio features for networks trained with 768-wide audio tokens (OpenAI's own file)",
         _WHISPER_SMALL,
         required=False,
+        megabytes=484,
     ),
     "vae-config": _of_vae("config.json"),
-    "vae": _of_vae("diffusion_pytorch_model.safetensors", spare="diffusion_pytorch_model.bin"),
+    "vae": _of_vae("diffusion_pytorch_model.safetensors", spare="diffusion_pytorch_model.bin", megabytes=335),
     "s3fd": _of_address(
-        _FAN + "s3fd-619a316812.pth", _BSD, "face detection with face-alignment (without it the built-in detector is used)", "619a316812"
+        _FAN + "s3fd-619a316812.pth",
+        _BSD,
+        "face detection with face-alignment (without it the built-in detector is used)",
+        "619a316812",
+        megabytes=90,
     ),
-    "2dfan4": _of_address(_FAN + "2DFAN4-11f355bf06.pth.tar", _BSD, "68 face landmarks with face-alignment (as above)", "11f355bf06"),
+    "2dfan4": _of_address(
+        _FAN + "2DFAN4-11f355bf06.pth.tar", _BSD, "68 face landmarks with face-alignment (as above)", "11f355bf06", megabytes=96
+    ),
     "syncnet": _versioned("stable_syncnet.pt", "1.6", "training: the sync losses (SyncNet)", **_TRAINING),
     "vgg16": _of_address(
-        "https://download.pytorch.org/models/vgg16-397923af.pth", _BSD, "training: LPIPS (VGG-16)", "397923af", training=True
+        "https://download.pytorch.org/models/vgg16-397923af.pth", _BSD, "training: LPIPS (VGG-16)", "397923af", training=True, megabytes=553
     ),
     "videomae": _published("auxiliary/vit_g_hybrid_pt_1200e_ssv2_ft.pth", "CC-BY-NC-4.0", "training: TREPA (VideoMAE v2)", **_TRAINING),
     "sfd_face": _measuring("sfd_face.pth", "MIT", "face detection for SyncNet v2 (S3FD, of the repository joonson/syncnet_python)"),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from latentsync.cli import CODES, TEMP_DIR, accept_published, run_command
+from latentsync.cli import CODES, TEMP_DIR, accept_published, add_version, run_command
 from latentsync.errors import InputError
 from preprocess.manifest import MANIFEST_NAME, read_manifest
 from preprocess.pipeline import gpu_devices, run_pipeline
@@ -27,6 +27,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description="Turn raw video into training clips: 25 fps, 16 kHz, one aligned face, in sync. The raw files are only read.",
         epilog=f"Run the same command again to resume, also after a crash; a changed option redoes what depends on it. {CODES}",
     )
+    add_version(parser)
     parser.add_argument("--input_dir", type=Path, required=True, help="folder of raw video, in any container that ffmpeg reads")
     parser.add_argument(
         "--output_dir",

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentsync.cli import TEMP_DIR, accept_published, quick_imports, run_command
+from latentsync.cli import TEMP_DIR, accept_published, add_version, quick_imports, run_command
 from latentsync.errors import InputError
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
@@ -35,6 +35,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog="Exit codes: 0 done, 1 failed, 2 unusable input, 130 interrupted. "
         "Inputs are never changed; outputs are written whole or not at all.",
     )
+    add_version(parser)
     add_job_arguments(parser)
     add_option_arguments(parser.add_argument_group("options of a job"))
     add_model_arguments(parser)
@@ -128,6 +129,10 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_command(arguments: argparse.Namespace) -> "list[JobSpec | DubbingJob]":
     """The jobs of a command line. Raises InputError for half a job, before anything is loaded, which takes seconds."""
+    paths = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
+    if not any((*paths, arguments.script, arguments.jobs)):
+        logger.info("No video and no sound were named: making the demo, %s with the words of %s.", DEMO[0].name, DEMO[1].name)
+        paths = DEMO
     from latentsync.pipelines.options import LipsyncOptions
     from latentsync.pipelines.script import read_script
     from scripts.jobs import DubbingJob, JobSpec, read_jobs
@@ -139,7 +144,6 @@ def read_command(arguments: argparse.Namespace) -> "list[JobSpec | DubbingJob]":
     if not (0 <= arguments.gpus_per_worker <= 1 or arguments.gpus_per_worker.is_integer()):
         raise InputError(f"--gpus_per_worker {arguments.gpus_per_worker:g}: give a share from 0 to 1, or a whole number.")
     options = LipsyncOptions(**{field.name: getattr(arguments, field.name) for field in fields(LipsyncOptions)})
-    paths = (arguments.video_path, arguments.audio_path, arguments.video_out_path)
     if arguments.script is not None:
         script = read_script(arguments.script, options)
         output = arguments.video_out_path or script.output
@@ -154,9 +158,6 @@ def read_command(arguments: argparse.Namespace) -> "list[JobSpec | DubbingJob]":
         raise InputError(
             "Give --video_path, --audio_path and --video_out_path, or --jobs with a list of them; the demo needs none of the three."
         )
-    if not any(paths):
-        logger.info("No video and no sound were named: making the demo, %s with the words of %s.", DEMO[0].name, DEMO[1].name)
-        paths = DEMO
     return [JobSpec(*paths, options)]
 
 

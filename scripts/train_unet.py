@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latentsync.cli import INTERRUPTED, run_command
+from latentsync.cli import INTERRUPTED, add_version, run_command
 from latentsync.config import Config, dump_config, load_config
 
 if TYPE_CHECKING:  # torch and its company take seconds to import, which --help should not
@@ -47,6 +47,7 @@ def parse_arguments(command: str, description: str, default_config: Path, argume
         description=description,
         epilog="Run the same command again to resume. Exit codes: 0 done, 1 failed, 2 unusable input, 130 stopped and saved.",
     )
+    add_version(parser)
     default_name = default_config.relative_to(ROOT)
     parser.add_argument(
         "--config_path", "--unet_config_path", type=Path, default=default_config, help=f"YAML file (default: {default_name})"

@@ -1,4 +1,4 @@
-"""The weight files of this project: `python -m scripts.weights list|check|download|licences`."""
+"""The weight files of this project: `python -m scripts.weights list|check|download|licences|page`."""
 
 import argparse
 import logging
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from latentsync.cli import run_command
 from latentsync.errors import LatentSyncError, WeightsError
 from latentsync.weights import (
     CHECKPOINTS,
@@ -20,10 +21,45 @@ from latentsync.weights import (
     read_checkpoint,
 )
 from scripts import download_weights
+from scripts.download_weights import ON_REQUEST
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSUMED = "assumed: the file does not say its version"
 TORCHSCRIPT = {"i3d", "inception"}
+PAGE = """# Weights
+
+This page is written by `python -m scripts.weights page`, from the table in `latentsync/weights.py`.
+
+The project runs without any of these files: `./inference.sh` then uses the small [embedded model](embedded.md). With the files of one
+published version it uses that, the newest first. `./setup_env.sh --check` says what is there, and which model this machine has memory for.
+
+    python -m scripts.download_weights                            # version 1.6 and what inference needs, {inference}
+    python -m scripts.download_weights --versions 1.5             # or 1.0; several may lie side by side
+    python -m scripts.download_weights --training                 # also the last two tables
+    python -m scripts.download_weights --mirror ADDRESS           # a server with the layout of Hugging Face in place of it
+    python -m scripts.download_weights --from_dir FOLDER          # no network: files that somebody carried here
+    python -m scripts.weights check                               # checksums, and whether each file fits its network
+
+An interrupted download goes on where it stopped. A file appears under its name when it is whole and its checksum is right.
+`./inference.sh` and `./setup_env.sh` try the first command once a day (`LATENTSYNC_DOWNLOAD=0`: never). Files in the Hugging Face cache
+are found, too. A file may also lie where the published instructions put it: without the folder of its version. A denoiser there counts
+as 1.6, or as 1.0 by its parameter names.
+
+## Inference
+
+One denoiser (`unet-...`), the audio encoder `whisper-tiny`, and the autoencoder (`vae-config`, `vae`).
+
+{tables[0]}
+
+## Training
+
+{tables[1]}
+
+## Data processing and evaluation
+
+{tables[2]}
+
+The licence is that of the file, as its authors state it; `python -m scripts.weights licences` prints them."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -35,6 +71,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "check": "check the checksum (if known) of each file and whether it loads into its network; exit code 1 if one does not, "
         "or if a named file is missing",
         "licences": "licence and origin of each file",
+        "page": "docs/weights.md, made from the table of files",
     }
     for name, words in about.items():
         command = commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
@@ -65,6 +102,22 @@ def list_files(files: Mapping[str, WeightFile], checkpoints: Path) -> str:
         note = f" ({ASSUMED})" if path == checkpoints / FLAT_UNET and name == f"unet-{VERSIONS[0]}" else ""
         rows.append((name, there, size, str(path or checkpoints / weight.path), weight.purpose + note))
     return in_columns(rows)
+
+
+def weights_page() -> str:
+    """docs/weights.md: commands, and which file goes where."""
+    inference, training, evaluation = [], [], []
+    for name, weight in WEIGHTS.items():
+        group = inference if not weight.training else training if weight.purpose.startswith("training") else evaluation
+        size = f"{weight.megabytes} MB" if weight.megabytes else "not stated"
+        origin = f"`{weight.source}` of {weight.repository}" if weight.repository else f"[{weight.path.name}]({weight.source})"
+        spare = f" (or `{weight.spare}`)" if weight.spare else ""
+        group.append(f"| `{name}` | `{CHECKPOINTS / weight.path}` | {origin}{spare} | {size} | {weight.licence} | {weight.purpose} |")
+    head = ["| name | place | from (repositories: Hugging Face) | size | licence | for |", "|---|---|---|---|---|---|"]
+    fetched = sum(w.megabytes or 0 for n, w in WEIGHTS.items() if not w.training and n not in {*ON_REQUEST, "unet-1.5", "unet-1.0"})
+    return PAGE.format(
+        inference=f"{fetched / 1000:.1f} GB", tables=["\n".join([*head, *group]) for group in (inference, training, evaluation)]
+    )
 
 
 def check_files(files: Mapping[str, WeightFile], checkpoints: Path, wanted: Sequence[str]) -> int:
@@ -132,8 +185,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return download_weights.main(arguments[1:])
     parsed = parse_arguments(arguments)
     files = {name: WEIGHTS[name] for name in parsed.names or WEIGHTS}
+    if parsed.command == "page":
+        print(weights_page())
+        return 0
     if parsed.command == "check":
-        return check_files(files, parsed.checkpoints, parsed.names)
+        return run_command(lambda: check_files(files, parsed.checkpoints, parsed.names), "latentsync", "nothing was changed.", quiet=True)
     licences = [("name", "licence", "origin"), *((name, weight.licence, weight.origin) for name, weight in files.items())]
     print(list_files(files, parsed.checkpoints) if parsed.command == "list" else in_columns(licences))
     return 0

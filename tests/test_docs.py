@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from latentsync.constants import VERSION
+
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("assets/*/*.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
@@ -91,3 +93,8 @@ def test_commands_and_options_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
 def test_pages_are_short(page: Path) -> None:
     assert len(page.read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+def test_version_is_the_same_everywhere() -> None:
+    assert f"version: {VERSION}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {VERSION} " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -160,9 +160,24 @@ def test_every_import_is_declared_and_every_declaration_is_used() -> None:
     providers = {name: {normal(provider) for provider in known.get(name, [name])} for name in set().union(*users.values())}
     assert [name for name in providers if not providers[name] & every] == []
     assert every - set().union(*providers.values()) == NOT_IMPORTED
-    more = {name: [top for top in users[name] if not providers[top] & base] for name in SOURCES if package_of(name) != "embedded"}
+    everywhere = base | declared("requirements-app.txt") | declared("requirements-training.txt")
+    more = {name: [top for top in users[name] if not providers[top] & everywhere] for name in SOURCES if package_of(name) != "embedded"}
     optional = {name: ["ray"] for name in NEED_RAY} | {"latentsync.voice_activity": ["silero_vad"]}
     assert {name: needed for name, needed in more.items() if needed} == optional
+    beyond = {name: [top for top in users[name] if not providers[top] & base] for name in reached_from("scripts.inference", "predict")}
+    assert {name: needed for name, needed in beyond.items() if needed and name not in optional} == {}, (
+        "inference needs requirements.txt alone"
+    )
+
+
+def reached_from(*names: str) -> set[str]:
+    """Modules that these import, wherever in the file, and so on."""
+    found, left = set(), [*names]
+    while left:
+        if (name := left.pop()) not in found:
+            found.add(name)
+            left += set(imports(SOURCES[name], SOURCES)) & SOURCES.keys()
+    return found
 
 
 def test_importing_does_nothing(tmp_path: Path) -> None:

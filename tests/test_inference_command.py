@@ -15,6 +15,7 @@ import pytest
 from skimage.data import astronaut
 
 from benchmarks.write_random_checkpoint import write_checkpoint
+from latentsync.constants import VERSION
 from latentsync.errors import InputError
 from latentsync.faces.plan import DAMAGED, NO_FACE, FacePlan, SkippedRun, Span, name_damage
 from latentsync.media.audio import read_audio
@@ -121,6 +122,7 @@ def test_the_report_says_what_was_done_and_nothing_else_is_left(folder: Path, re
     assert (report["frames"], report["source_frames"], report["generated"]) == (24, 20, 24)
     assert report["spans"] == [{"start": 0, "stop": 20, "shot": 0}]
     assert report["skipped"] == []
+    assert report["versions"]["latentsync"] == VERSION
     assert any("forwards and backwards" in warning for warning in report["warnings"])
     stages = ("analyse", "align", "audio", "encode", "denoise", "decode", "composite", "write", "generate", "total")
     assert set(stages) <= report["seconds"].keys()

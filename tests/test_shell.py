@@ -19,6 +19,7 @@ IS_ENVIRONMENT = any((ENVIRONMENT / mark).exists() for mark in ("pyvenv.cfg", "c
 PYTHON_DOUBLE = """#!/bin/sh
 # Stands in for python: says what it was called with.
 [ "$1" = "-V" ] && { echo "Python 3.11.0"; exit 0; }
+case "$2" in *platform*) echo x86_64 ;; esac
 [ "$1" = "-m" ] || exit 0
 echo "cwd=$PWD"
 echo "path=$PYTHONPATH"
@@ -109,7 +110,7 @@ def test_a_failed_set_up_does_not_end_the_callers_shell(tmp_path: Path) -> None:
     before = STAMP.read_text() if STAMP.exists() else None
     done = shell(f"source '{tmp_path}/setup_env.sh' || echo went on $?", **with_environment(ENVIRONMENT))
     assert done.stdout == "went on 1\n"
-    assert "could not be installed" in done.stderr
+    assert "the packages could not be installed: ERROR: Invalid requirement: 'no such requirement ==" in done.stderr
     assert (STAMP.read_text() if STAMP.exists() else None) == before
 
 
@@ -126,7 +127,8 @@ def bare_machine(tmp_path: Path, double: dict[str, str]) -> dict[str, str]:
     """A copy of setup_env.sh on a machine with ffmpeg, apt-get and the double's environment, without speech programs; the user is root."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in ("bash", "sh", "cat", "chmod", "cksum", "dirname", "env", "find", "flock", "mkdir", "rm", "touch"):
+    programs = "awk bash sh cat chmod cksum cut date df dirname du env find flock grep mkdir mv rm sed sort tail touch uname wc"
+    for name in programs.split():
         if found := shutil.which(name):
             (tools / name).symlink_to(found)
     programs = {"apt-get": APT_DOUBLE, "id": "#!/bin/sh\necho 0\n", "ffmpeg": "#!/bin/sh\n", "ffprobe": "#!/bin/sh\n"}
@@ -141,7 +143,9 @@ def bare_machine(tmp_path: Path, double: dict[str, str]) -> dict[str, str]:
 def set_up(folder: Path, machine: dict[str, str], *options: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
     """Call setup_env.sh; its outcome, and the requirement files that it gave to pip."""
     done = shell(" ".join(["./setup_env.sh", *options]), folder, **machine)
-    words = [line.removeprefix("word=") for line in done.stderr.splitlines()]
+    log = Path(machine["VIRTUAL_ENV"]) / ".latentsync-setup.log"
+    words = [line.removeprefix("word=") for line in log.read_text().splitlines()] if log.exists() else []
+    log.unlink(missing_ok=True)
     return done, [Path(after).name for word, after in pairwise(words) if word == "-r"]
 
 
@@ -151,13 +155,13 @@ def test_a_part_that_is_asked_for_later_installs_itself_alone(tmp_path: Path, ba
     assert (done.returncode, done.stdout) == (0, f"{bare_machine['VIRTUAL_ENV']}\n"), done.stderr
     assert files == ["requirements.txt", "requirements-nodeps.txt"] and not log.exists()
     done, files = set_up(tmp_path, bare_machine, "--with-speech")
-    assert (done.returncode, files) == (0, ["requirements-embedded.txt"]), done.stderr
+    assert (done.returncode, files) == (0, ["requirements-training.txt", "requirements-embedded.txt"]), done.stderr
     installed = log.read_text().splitlines()
     assert installed[-1].startswith("install ") and installed[-1].endswith(" flite espeak-ng")
     again, _ = set_up(tmp_path, bare_machine, "--with-speech")
     assert (again.returncode, again.stderr, log.read_text().splitlines()) == (0, "", installed)
     done, files = set_up(tmp_path, bare_machine, "--with-dev")
-    assert (done.returncode, files) == (0, ["requirements-dev.txt"]), done.stderr
+    assert (done.returncode, files) == (0, ["requirements-app.txt", "requirements-dev.txt"]), done.stderr
     with (tmp_path / "requirements.txt").open("a") as file:
         file.write("another==1.0\n")
     assert set_up(tmp_path, bare_machine, "--with-dev")[1] == ["requirements.txt", "requirements-nodeps.txt"]
@@ -173,6 +177,40 @@ def test_programs_of_the_tests_are_tried_for_once_a_day_and_never_needed(tmp_pat
     (tmp_path / ".setup" / "programs-tried").unlink()
     assert set_up(tmp_path, bare_machine, "--with-dev")[0].returncode == 0
     assert [line.split()[-1] for line in log.read_text().splitlines() if line.startswith("install")] == ["flite", "espeak-ng", "chromium"]
+
+
+def test_a_set_up_that_does_not_fit_on_the_disk_is_refused_before_anything_is_fetched(tmp_path: Path, bare_machine: dict[str, str]) -> None:
+    (tmp_path / "tools" / "df").unlink()
+    (tmp_path / "tools" / "df").write_text("#!/bin/sh\necho Filesystem\necho disk 9000 8000 1000 88% /\n")
+    (tmp_path / "tools" / "df").chmod(0o755)
+    done, files = set_up(tmp_path, bare_machine)
+    assert (done.returncode, files) == (1, [])
+    assert "of disk space are needed" in done.stderr and "1.0 GB are free" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_progress_is_a_few_lines_and_a_failure_one(tmp_path: Path, bare_machine: dict[str, str]) -> None:
+    python = Path(bare_machine["VIRTUAL_ENV"]) / "bin" / "python"
+    sizes = "".join(f"echo '  Downloading part{number}-1.0-none-any.whl (80.5 MB)'\n" for number in range(40))
+    python.write_text(
+        PYTHON_DOUBLE + f'case "$*" in *no-deps* | *cv2*) exit 0 ;; esac\n{sizes}echo "Installing collected packages: a, b"\n'
+    )
+    done, _ = set_up(tmp_path, bare_machine)
+    told = done.stderr.splitlines()
+    assert done.returncode == 0 and len(told) <= 9, done.stderr
+    assert [line.split(", ")[-1] for line in told if "downloading" in line][-1] == "3.2 GB of about 3.2 GB"
+    with (tmp_path / "requirements.txt").open("a") as file:
+        file.write("another==1.0\n")
+    for said, meant in {
+        "OSError: [Errno 28] No space left on device": "the disk is full",
+        "ProxyError('Unable to connect to proxy')": "HTTPS_PROXY",
+        "SSL: CERTIFICATE_VERIFY_FAILED": "PIP_CERT",
+        "NewConnectionError: Temporary failure in name resolution": "the network",
+        "ERROR: No matching distribution found for torch==9": "has no torch==9 for",
+        "ERROR: something else": "ERROR: something else",
+    }.items():
+        python.write_text(PYTHON_DOUBLE + f'[ "$3" = install ] || exit 0\necho "{said}"\nexit 1\n')
+        done, _ = set_up(tmp_path, bare_machine)
+        assert done.returncode == 1 and meant in done.stderr.splitlines()[-1]
 
 
 def test_set_up_refuses_an_unknown_argument(double: dict[str, str]) -> None:

@@ -423,7 +423,7 @@ def test_download_without_a_connection_tries_once(tmp_path, monkeypatch, capsys,
 def test_files_for_training_are_fetched_when_asked_for(tmp_path, monkeypatch, arguments, training, others):
     wanted = []
     monkeypatch.setattr(download_weights, "reachable", lambda address: True)
-    monkeypatch.setattr(download_weights, "download", lambda names, checkpoints: wanted.extend(names))
+    monkeypatch.setattr(download_weights, "download", lambda names, *_: wanted.extend(names))
     assert download_weights.main(["--checkpoints", str(tmp_path), *arguments]) == 0
     assert set(wanted) == training | others
     assert len(FOR_TRAINING) == 8 and not any(weights.WEIGHTS[name].required for name in FOR_TRAINING)

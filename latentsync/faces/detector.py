@@ -8,15 +8,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import cv2
 import numpy as np
 import torch
-from face_alignment import FaceAlignment, LandmarksType
-from face_alignment.detection.sfd.net_s3fd import s3fd
-from face_alignment.models import FAN
 from facenet_pytorch import MTCNN
 
 from latentsync.errors import InputError
 from latentsync.faces.alignment import anchors_from_landmarks, one_thread
 from latentsync.faces.mesh import POINTS_68, MeshFinder, distance, mesh_box, square_around, square_in
-from latentsync.weights import file_sha256, load_strict, read_state_dict
+from latentsync.weights import file_sha256
 
 
 def shrink(picture: np.ndarray, long_side: int | None) -> np.ndarray:
@@ -196,31 +193,6 @@ class MtcnnDetector:
 
 
 BOX_SIDE = 640  # pixels of the long side in which boxes are detected; landmarks are found in the picture itself
-S3FD_MIN_SCORE = 0.5  # of a box
-HINT = "use the file of the face-alignment project, or the detector 'mtcnn', which needs none"
-
-
-class LocalFaceAlignment(FaceAlignment):
-    """face-alignment with its landmark network read from a given file instead of a download."""
-
-    def __init__(self, boxes_path: Path, landmarks_path: Path, device: str) -> None:
-        self._landmarks_path = landmarks_path
-        with torch.device("meta"):
-            boxes = s3fd()
-        load_strict(boxes, read_state_dict(boxes_path)[0], boxes_path, HINT, assign=True)  # the library reads it unchecked
-        super().__init__(
-            LandmarksType.TWO_D,
-            device=device,
-            compile=False,
-            face_detector="sfd",
-            face_detector_kwargs={"path_to_detector": str(boxes_path), "filter_threshold": S3FD_MIN_SCORE},
-        )
-
-    def _load_native(self, network_name: str, network_size: int, device: str, dtype: torch.dtype) -> torch.nn.Module:
-        with torch.device("meta"):
-            network = FAN(network_size)
-        load_strict(network, read_state_dict(self._landmarks_path)[0], self._landmarks_path, HINT, assign=True)
-        return network.to(device, dtype=dtype).eval()
 
 
 class FanDetector:
@@ -232,6 +204,8 @@ class FanDetector:
 
     def __init__(self, boxes_path: Path, landmarks_path: Path, device: torch.device | str = "cpu") -> None:
         """Raises WeightsError when a file is missing or does not hold the network it is named for."""
+        from latentsync.third_party.fan import LocalFaceAlignment  # numba takes half a second to import
+
         self._paths = (boxes_path, landmarks_path)
         with torch.backends.cudnn.flags(enabled=True, benchmark=True):  # the library switches this on for the whole program
             self._networks: Any = LocalFaceAlignment(boxes_path, landmarks_path, str(device))

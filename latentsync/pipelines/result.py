@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from platform import python_version
 from time import perf_counter
 
 import torch
 
+from latentsync.constants import VERSION
 from latentsync.errors import InputError
 from latentsync.faces.plan import FacePlan, SkippedRun, Span
 from latentsync.media.audio import AudioSamples
@@ -68,8 +70,9 @@ class LipsyncResult:
     lines: tuple[LineReport, ...] = ()  # of a script; one of all frames where there is none
 
     def as_dict(self) -> dict:
-        """For JSON: paths as text, the rest as plain numbers, lists and dictionaries."""
-        return json.loads(json.dumps(asdict(self), default=str))
+        """For JSON: the versions that made it, paths as text, the rest as plain numbers, lists and dictionaries."""
+        versions = {"latentsync": VERSION, "python": python_version(), "torch": torch.__version__}
+        return {"versions": versions, **json.loads(json.dumps(asdict(self), default=str))}
 
 
 class StageTimer:
