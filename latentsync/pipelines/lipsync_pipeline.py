@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import cached_property, partial
-from itertools import chain, count, islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ from latentsync.pipelines.timeline import (
     same_length,
     segment_stops,
 )
+from latentsync.sync_meter import LineSync, SyncMeter
 from latentsync.voice_activity import speech_shares
 from latentsync.whisper.audio2feature import Audio2Feature, PaddedSamples
 
@@ -158,6 +159,7 @@ class LipsyncPipeline(DiffusionPipeline):
         use_reference: False hides the reference, as from a denoiser that was trained without.
         single_reference: the face in the middle of a clip is the reference of all its frames; False: each frame is its own.
         face_cache: keeps what was found in a video and computed from its faces; None: nothing is kept.
+        sync_meter: measures how lips and sound of each line fit, for the report; None: nothing does.
 
     Example:
         >>> pipeline = build_pipeline()
@@ -183,6 +185,7 @@ class LipsyncPipeline(DiffusionPipeline):
         use_reference: bool = True,
         single_reference: bool = False,
         face_cache: FaceCache | None = None,
+        sync_meter: SyncMeter | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, audio_encoder=audio_encoder, unet=unet)
@@ -192,7 +195,7 @@ class LipsyncPipeline(DiffusionPipeline):
         self.inference_steps, self.guidance_scale = inference_steps, guidance_scale
         self.paste, self.match_skin = paste, match_skin
         self.noise_scale, self.use_reference, self.single_reference = noise_scale, use_reference, single_reference
-        self.face_cache = face_cache
+        self.face_cache, self.sync_meter = face_cache, sync_meter
 
     @property
     def components(self) -> dict[str, Any]:
@@ -332,7 +335,8 @@ class LipsyncPipeline(DiffusionPipeline):
 
         open_line = partial(self._open_line, fps=reader.fps, total=total, is_cut=length is not None)
         cuts = [list(pieces(plan, total, self.num_frames)) for plan in plans]
-        layers = [Layer(*parts, FaceMatte(self.resolution), open_line) for parts in zip(in_order, plans, cuts, strict=True)]
+        open_sync = None if self.sync_meter is None else partial(LineSync, self.sync_meter, fps=reader.fps)
+        layers = [Layer(*parts, FaceMatte(self.resolution), open_line, open_sync) for parts in zip(in_order, plans, cuts, strict=True)]
         with (
             self._opened_cache(reader, repeats=total > plans[0].num_frames) as (cache, key),
             self._stage("generate", total, callback, timer) as (advance, bar),
@@ -458,7 +462,10 @@ class LipsyncPipeline(DiffusionPipeline):
                 for clip, faces in zip(group, in_batches(partial(self.finite, generate), group), strict=True):
                     with timer("composite"):
                         clip.frames = self.composite(clip, faces)
-            yield from chain.from_iterable(clip.frames for clip in batch)
+            for clip in batch:
+                with timer("measure"):
+                    self.measure(clip, layer)
+                yield from clip.frames
 
     def encode_faces(self, group: Sequence[Clip], cache: FaceCache | None = None, key: str = "") -> Conditions:
         """What the denoiser is shown of aligned clips of one length; each frame is its own reference, or its clip has one.
@@ -536,6 +543,13 @@ class LipsyncPipeline(DiffusionPipeline):
         blank = clip.faces.float().std(dim=(1, 2)).amax(dim=1) < BLANK  # f
         shares = clip.shares * ~blank.numpy(force=True)
         return [cross_fade(*parts) for parts in zip(clip.frames, pasted, shares.tolist(), strict=True)]
+
+    def measure(self, clip: Clip, layer: Layer) -> None:
+        """Note how the new mouth in the frames of a clip fits the sound of its line."""
+        index = None if clip.span is None else layer.plan.spans[clip.span].request
+        sync = None if index is None else layer.sync(index)
+        if sync is not None:
+            sync.add(warp_faces(clip.frames, clip.matrices, self.resolution, self.unet.device), clip.start - layer.lines[index].start)
 
     def _open_line(self, line: Line, fps: Fraction, total: int, is_cut: bool) -> SpokenLine:
         """What the clips of a line are made from, in a result of `total` frames; `is_cut`: the result is as long as the sound."""
@@ -652,7 +666,7 @@ class LipsyncPipeline(DiffusionPipeline):
     ) -> LipsyncResult:
         """The outcome, after the output file has appeared."""
         device, total = self.unet.device, writer.frames_written
-        lines, spans = line_reports(layers), [span for layer in layers for span in layer.plan.spans]
+        lines, spans = line_reports(layers, reader.fps), [span for layer in layers for span in layer.plan.spans]
         return LipsyncResult(
             video_path=reader.path,
             audio_path=lines[0].audio_path,
