@@ -59,9 +59,13 @@ class Layer:
     ) -> None:
         self.lines, self.plan, self.cut, self.matte, self._open_voice, self._open_sync = lines, plan, cut, matte, open_voice, open_sync
         self.sync_sums = torch.zeros(len(lines), *SUMS_SHAPE, dtype=torch.float64)  # of `LineSync`
-        self.is_measured = open_sync is not None
         self._current: tuple[int, SpokenLine] | None = None
         self._sync: tuple[int, LineSync] | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether `sync_sums` are of all frames so far."""
+        return self._open_sync is not None
 
     def voice(self, index: int) -> SpokenLine:
         """That of a line, opened when it is first asked for; lines come in order of time."""
@@ -77,26 +81,24 @@ class Layer:
 
     def state(self) -> dict[str, Tensor]:
         """What the clips after this moment depend on, for `restore`."""
-        if self._current is None:
-            return {}
-        index, voice = self._current
-        found = {"line": torch.tensor(index), "random": voice.random.get_state(), **self.matte.state()}
+        found = {"sums": self.sync_sums.clone()} if self.is_measured else {}
         if self._sync is not None:
             measured, sync = self._sync
-            found |= {
-                "sums": self.sync_sums.clone(),
-                "measured": torch.tensor(measured),
-                "held": sync.held,
-                "next": torch.tensor(sync.next),
-            }
+            found |= {"measured": torch.tensor(measured), "held": sync.held, "next": torch.tensor(sync.next)}
+        if self._current is not None:
+            index, voice = self._current
+            found |= {"line": torch.tensor(index), "random": voice.random.get_state(), **self.matte.state()}
         return found
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from a state, in a fresh layer."""
-        if state:
+        if "line" in state:
             self.voice(int(state["line"])).random.set_state(state["random"])
             self.matte.restore(state)
-            if "sums" in state:
-                self.sync_sums.copy_(state["sums"])
-                sync = self.sync(int(state["measured"]))
-                sync.held, sync.next = state["held"], int(state["next"])
+        if "sums" not in state:  # parts of the result were made apart from each other, and were not measured
+            self._open_sync = None
+            return
+        self.sync_sums.copy_(state["sums"])
+        if "measured" in state:
+            sync = self.sync(int(state["measured"]))
+            sync.held, sync.next = state["held"], int(state["next"])

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import cached_property, partial
-from itertools import count, islice
+from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +56,18 @@ from latentsync.pipelines.script import DubbingLine, DubbingScript, check_script
 from latentsync.pipelines.streaming import LiveFaces, LiveWindows
 from latentsync.pipelines.timeline import (
     Clip,
+    Part,
     Piece,
     SpokenLine,
     batches,
+    clip_noise,
     clips,
     frames_in,
     pieces,
     pieces_within,
     same_length,
     segment_stops,
+    separate_runs,
 )
 from latentsync.sync_meter import LineSync, SyncMeter
 from latentsync.voice_activity import speech_shares
@@ -210,6 +213,7 @@ class LipsyncPipeline(DiffusionPipeline):
         options: LipsyncOptions | None = None,
         callback: ProgressCallback | None = None,
         on_frame: FrameCallback | None = None,
+        part: Part | None = None,
     ) -> LipsyncResult:
         """Give the person in a video other words.
 
@@ -220,6 +224,8 @@ class LipsyncPipeline(DiffusionPipeline):
             options: see `LipsyncOptions`.
             callback: told of progress; raising from it stops the job and leaves no output.
             on_frame: shown each finished frame (uint8 h w 3), which must not be changed.
+            part: make some segments of a long result alone, into its work folder, while other processes make others; then the same call
+                without a part makes what is missing and joins them.
 
         Raises:
             InputError: an input cannot be used, or no face was found in it.
@@ -229,7 +235,7 @@ class LipsyncPipeline(DiffusionPipeline):
         options = options or LipsyncOptions()
         check_inputs(Path(video_path), Path(audio_path), Path(video_out_path), options)
         if options.is_range:
-            return self.dub(range_script(Path(video_path), Path(audio_path), options), video_out_path, callback, on_frame)
+            return self.dub(range_script(Path(video_path), Path(audio_path), options), video_out_path, callback, on_frame, part)
         timer, options = self._begin(), seeded(options)
         reader = VideoReader(video_path, None if options.keep_fps else Fraction(VIDEO_FPS))
         needed = float(reader.expected_frames / reader.fps) + SPARE_SOUND if options.length == "video" and reader.expected_frames else None
@@ -244,7 +250,7 @@ class LipsyncPipeline(DiffusionPipeline):
                 return self._writer(script, total, Path(video_out_path), reader, AudioTrack(samples.info.path, *track))
 
             lines = [Line(samples.info.path, samples, options)]
-            return self.run(reader, lines, open_writer, length, options, callback, timer, warnings, on_frame)
+            return self.run(reader, lines, open_writer, length, options, callback, timer, warnings, on_frame, part)
 
     def dub(
         self,
@@ -252,6 +258,7 @@ class LipsyncPipeline(DiffusionPipeline):
         video_out_path: Path | str,
         callback: ProgressCallback | None = None,
         on_frame: FrameCallback | None = None,
+        part: Part | None = None,
     ) -> LipsyncResult:
         """Give people in a film other words, line by line; the film keeps its frame rate, its length, and all frames without a line.
 
@@ -274,7 +281,7 @@ class LipsyncPipeline(DiffusionPipeline):
                 warnings.extend(log_all(mix(sound, mixed, total / reader.fps, gain, target)))
                 return self._writer(script, total, Path(video_out_path), reader, AudioTrack(target, float(total / reader.fps)))
 
-            return self.run(reader, lines, open_writer, None, options, callback, timer, warnings, on_frame)
+            return self.run(reader, lines, open_writer, None, options, callback, timer, warnings, on_frame, part)
 
     def _begin(self) -> StageTimer:
         if self.unet.device.type == "cuda":
@@ -317,6 +324,7 @@ class LipsyncPipeline(DiffusionPipeline):
         timer: StageTimer | None = None,
         warnings: Sequence[str] = (),
         on_frame: FrameCallback | None = None,
+        part: Part | None = None,
     ) -> LipsyncResult:
         """The steps of inference; the video and the sounds are open, and `open_writer(frames)` opens a result of so many.
 
@@ -335,37 +343,93 @@ class LipsyncPipeline(DiffusionPipeline):
 
         open_line = partial(self._open_line, fps=reader.fps, total=total, is_cut=length is not None)
         cuts = [list(pieces(plan, total, self.num_frames)) for plan in plans]
-        open_sync = None if self.sync_meter is None else partial(LineSync, self.sync_meter, fps=reader.fps)
-        layers = [Layer(*parts, FaceMatte(self.resolution), open_line, open_sync) for parts in zip(in_order, plans, cuts, strict=True)]
+        open_sync = None if self.sync_meter is None or part is not None else partial(LineSync, self.sync_meter, fps=reader.fps)
+
+        def new_layers() -> list[Layer]:
+            told = zip(in_order, plans, cuts, strict=True)
+            return [Layer(*parts, FaceMatte(self.resolution), open_line, open_sync) for parts in told]
+
+        layers, writer, stops = new_layers(), open_writer(total), segment_stops(cuts, total, segment_frames(reader.fps))
         with (
-            self._opened_cache(reader, repeats=total > plans[0].num_frames) as (cache, key),
+            self._opened_cache(reader, repeats=total > plans[0].num_frames) as kept,
             self._stage("generate", total, callback, timer) as (advance, bar),
-            open_writer(total) as writer,
-            closing(self._source(reader, writer.frames_written, total, plans[0].num_frames, options)) as source,
         ):
-            begin = writer.frames_written  # 0, or those of a run that was interrupted
-            for layer, state in zip(layers, unpacked(writer.state, len(layers)) if begin else (), strict=False):
-                layer.restore(state)
-            for _ in range(begin):
-                advance()
             show = lambda step: bar.set_postfix_str(f"step {step}/{options.inference_steps}")  # noqa: E731 - one line of its own
-            for stop in segment_stops(cuts, total, segment_frames(reader.fps)):
+
+            def tell(frame: np.ndarray) -> None:
+                if on_frame is not None:
+                    on_frame(frame)
+                advance()
+
+            make = partial(self.make, reader, total=total, options=options, timer=timer, kept=kept, tell=tell, on_step=show)
+            if part is None:
+                with writer:
+                    for _ in range(writer.frames_written):
+                        advance()
+                    make(layers, writer, stops)
+            elif isinstance(writer, SegmentedWriter):
+                for numbers in separate_runs(cuts, stops)[part.index :: part.count]:
+                    with writer.part(stops, numbers) as some:
+                        make(new_layers(), some, stops[: numbers.stop])
+        return self._result(reader, layers, writer, total, options, (*losses, *warnings, *notes), timer)
+
+    def make(
+        self,
+        reader: VideoReader,
+        layers: Sequence[Layer],
+        writer: VideoWriter | SegmentedWriter,
+        stops: Sequence[int],
+        total: int,
+        options: LipsyncOptions,
+        timer: StageTimer,
+        kept: tuple[FaceCache | None, str],
+        tell: Callable[[np.ndarray], None],
+        on_step: Callable[[int], None],
+    ) -> None:
+        """The segments that end at `stops`, from where `writer` stands, by fresh layers; `tell` is shown each frame that was written."""
+        begin, num_frames = writer.frames_written, layers[0].plan.num_frames  # 0, or those of a run that was interrupted
+        if begin and writer.state:
+            for layer, state in zip(layers, unpacked(writer.state, len(layers)), strict=True):
+                layer.restore(state)
+        elif begin < stops[-1]:
+            self._pass_over(reader, layers, begin, options, timer)
+        with closing(self._source(reader, begin, stops[-1], num_frames, options)) as source:
+            for stop in stops:
                 if stop <= begin:
                     continue
                 frames = islice(source, stop - begin)
                 for number, layer in enumerate(layers):
-                    kept = (cache, key) if number == 0 else (None, "")  # the others see frames that change with the words
-                    frames = self.sync(frames, layer, pieces_within(layer.cut, begin, stop), options, timer, kept, show)
+                    cached = kept if number == 0 else (None, "")  # the others see frames that change with the words
+                    frames = self.sync(frames, layer, pieces_within(layer.cut, begin, stop), options, timer, cached, on_step)
                 for frame in frames:
                     with timer("write"):
                         writer.write(frame)
-                    if on_frame is not None:
-                        on_frame(frame)
-                    advance()
+                    tell(frame)
                 if stop < total:
                     writer.checkpoint(packed([layer.state() for layer in layers]))
                 begin = stop
-        return self._result(reader, layers, writer, options, (*losses, *warnings, *notes), timer)
+
+    def _pass_over(self, reader: VideoReader, layers: Sequence[Layer], stop: int, options: LipsyncOptions, timer: StageTimer) -> None:
+        """Bring fresh layers to their state before frame `stop` without generating: draw the noise, follow the outline of the face.
+
+        Where the first layer sees the video itself, the others have no span that goes on at `stop`.
+        """
+        for number, layer in enumerate(layers):
+            done = [piece for piece in pieces_within(layer.cut, 0, stop) if piece[2] is not None]
+            if not done:
+                continue
+            last = layer.plan.spans[done[-1][2]].request
+            own = [piece for piece in done if layer.plan.spans[piece[2]].request == last]
+            ahead = next((piece[2] for piece in pieces_within(layer.cut, stop, layer.cut[-1][1]) if piece[2] is not None), None)
+            goes_on = number == 0 and ahead == own[-1][2]
+            followed = list(takewhile(lambda piece, ahead=ahead: piece[2] == ahead, reversed(done)))[::-1] if goes_on else []
+            for start, end, _ in own[: len(own) - len(followed)]:
+                clip_noise(end - start, self.resolution // VAE_FACTOR, layer.voice(last).random)
+            if followed:
+                first = followed[0][0]
+                with closing(self._source(reader, first, stop, layer.plan.num_frames, options)) as frames:
+                    for _ in self._aligned_clips(frames, layer, pieces_within(layer.cut, first, stop), timer):
+                        pass
 
     @torch.no_grad()
     def generate(
@@ -659,13 +723,14 @@ class LipsyncPipeline(DiffusionPipeline):
         self,
         reader: VideoReader,
         layers: Sequence[Layer],
-        writer: VideoWriter,
+        writer: VideoWriter | SegmentedWriter,
+        total: int,
         options: LipsyncOptions,
         warnings: tuple[str, ...],
         timer: StageTimer,
     ) -> LipsyncResult:
         """The outcome, after the output file has appeared."""
-        device, total = self.unet.device, writer.frames_written
+        device = self.unet.device
         lines, spans = line_reports(layers, reader.fps), [span for layer in layers for span in layer.plan.spans]
         return LipsyncResult(
             video_path=reader.path,

@@ -22,6 +22,7 @@ from latentsync.sync_meter import line_reading
 logger = logging.getLogger(__name__)
 
 TOO_SHORT = "too short: lips and sound are compared over more than a second of both, without a break of the face"
+NOT_MEASURED = "no SyncNet is there, or the result was made in parts"
 LONGEST_LIST = 5  # runs named in a line for a person; the report holds all of them
 
 
@@ -181,10 +182,10 @@ def line_reports(layers: Sequence[Layer], fps: Fraction) -> tuple[LineReport, ..
 
 def _sync_of(layer: Layer, index: int, fps: Fraction) -> tuple[float | None, float | None, str]:
     """Offset in frames and confidence of a line, or why there are none."""
-    reading = line_reading(layer.sync_sums[index])
+    reading = line_reading(layer.sync_sums[index]) if layer.is_measured else None
     if reading is not None:
         return round(float(reading.offset * fps / VIDEO_FPS), 1), round(reading.confidence, 3), ""
-    return None, None, TOO_SHORT if layer.is_measured else "no SyncNet is there"
+    return None, None, TOO_SHORT if layer.is_measured else NOT_MEASURED
 
 
 def covered_frames(runs: Iterable[Span | SpanReport]) -> int:
