@@ -27,7 +27,7 @@ from latentsync.faces.detector import FaceDetector
 from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pixels
 from latentsync.faces.plan import FacePlan, FaceRequest, Sighting, find_faces, name_damage, plan_sightings
 from latentsync.faces.selection import FaceChoice
-from latentsync.media.audio import AudioSamples, Samples
+from latentsync.media.audio import AudioSamples
 from latentsync.media.deep import deep_format
 from latentsync.media.mix import FilmSound, mix
 from latentsync.media.probe import probe
@@ -70,7 +70,7 @@ from latentsync.pipelines.timeline import (
     separate_runs,
 )
 from latentsync.sync_meter import LineSync, SyncMeter
-from latentsync.voice_activity import speech_shares
+from latentsync.voice_activity import SpeechOnly
 from latentsync.whisper.audio2feature import Audio2Feature, PaddedSamples
 
 logger = logging.getLogger(__name__)
@@ -134,13 +134,6 @@ def unpacked(arrays: Mapping[str, np.ndarray], count: int) -> list[dict[str, Ten
 def seeded(options: LipsyncOptions) -> LipsyncOptions:
     """The same with a fresh seed where a random one is asked for."""
     return options if options.seed >= 0 else replace(options, seed=secrets.randbelow(SEED_LIMIT))
-
-
-def mouth_strengths(samples: Samples, fps: Fraction, total: int, options: LipsyncOptions) -> Tensor | None:
-    """How much of the sound moves the mouth in each frame, float32 (total); None where all of it does. See `AudioWindows`."""
-    if options.silence == "close":
-        return options.strength * torch.from_numpy(speech_shares(samples, fps, total))
-    return None if options.strength == 1 else torch.full((total,), options.strength)
 
 
 class LipsyncPipeline(DiffusionPipeline):
@@ -621,7 +614,8 @@ class LipsyncPipeline(DiffusionPipeline):
         samples = line.samples if is_cut else PaddedSamples(line.samples, int(frames / fps * AUDIO_SAMPLE_RATE))
         random = torch.Generator().manual_seed(line.options.seed)
         noise = shared_noise(self.resolution // VAE_FACTOR, random)
-        windows = self.audio_encoder.windows(samples, fps, mouth_strengths(samples, fps, frames, line.options))
+        heard = SpeechOnly(samples, fps, frames) if line.options.silence == "close" else samples
+        windows = self.audio_encoder.windows(heard, fps, line.options.strength)
         return SpokenLine(windows, line.start, random, noise)
 
     def _source(self, reader: VideoReader, first: int, total: int, num_frames: int, options: LipsyncOptions) -> Iterator[np.ndarray]:
