@@ -25,7 +25,6 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 
 from eval.metrics.lips import correlation, find_mesh, lip_shapes
-from eval.metrics.sync import compare, load_sync_meter
 from latentsync.config import Sampling
 from latentsync.constants import AUDIO_SAMPLE_RATE, VAE_FACTOR, VIDEO_FPS
 from latentsync.diffusion import Conditions, denoise, shared_noise
@@ -39,6 +38,7 @@ from latentsync.pipelines.build import ROOT, build_pipeline, resolve_dtype
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import QUALITIES, LipsyncOptions
 from latentsync.pipelines.timeline import SpokenLine, clips, pieces
+from latentsync.sync_meter import compare, load_sync_meter
 from latentsync.third_party.face_mesh import FaceMesh, load_face_mesh
 
 SEED, STEPS_OF_REFERENCE = 1247, 50

@@ -15,11 +15,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from eval.metrics.sync import SyncMeter, compare, load_sync_meter
 from latentsync.errors import InputError
 from latentsync.media.audio import Samples
 from latentsync.media.files import walk_media
 from latentsync.mel import log_mel
+from latentsync.sync_meter import SyncMeter, compare, load_sync_meter
 from latentsync.third_party.face_tracks import FaceTrack
 from latentsync.third_party.sync_search import Offset
 from preprocess.clip_writer import cut, open_recording

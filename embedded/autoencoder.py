@@ -22,10 +22,11 @@ from torch.func import functional_call
 from embedded.pack import write_weights
 from latentsync.config import Rule, RunConfig, TrainingConfig, TrainingDataConfig, at_least, enforce, read_config, shared_rules
 from latentsync.constants import LATENT_CHANNELS, LATENT_SCALE, RGB, VAE_FACTOR
-from latentsync.data.cache import open_video, resize_faces
+from latentsync.data.cache import open_video
 from latentsync.data.clip_index import Catalog, ClipInfo
 from latentsync.data.sampling import Batch, ClipDataset, sample_generator
 from latentsync.errors import InputError, WeightsError
+from latentsync.faces.alignment import resize_faces
 from latentsync.faces.mask import fixed_mask, masked_pixels, to_pixels
 from latentsync.media.files import walk_media, write_json
 from latentsync.models.vae import AUTOENCODERS, WEIGHT_NAMES, SkipAutoencoderKL

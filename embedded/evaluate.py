@@ -22,7 +22,6 @@ from eval.estimates import NONE, Estimate, bootstrap, json_value, markdown_table
 from eval.inference_videos import add_model_arguments
 from eval.metrics.image import appearance_distance, decibels, mouths
 from eval.metrics.lips import PointFinder, build_points
-from eval.metrics.sync import SyncMeter, SyncReading, compare
 from latentsync.cli import run_command
 from latentsync.constants import AUDIO_SAMPLE_RATE, VIDEO_FPS
 from latentsync.data.clip_index import PAIR_SUFFIX, counterpart_path
@@ -36,6 +35,7 @@ from latentsync.media.files import read_record, staged, walk_media, write_json, 
 from latentsync.media.video_reader import VideoReader
 from latentsync.mel import log_mel
 from latentsync.models.landmark_network import FIRST_POINT, POINTS, MouthLandmarks, measure
+from latentsync.sync_meter import SyncMeter, SyncReading, compare
 
 if TYPE_CHECKING:
     from eval.cases import GeneratedVideos
@@ -629,8 +629,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 def open_meter(parsed: argparse.Namespace, resolution: int, vgg16: Path | None) -> HeadsMeter:
     """The networks that measure. Raises InputError, ConfigError, WeightsError."""
-    from eval.metrics.sync import load_sync_meter
     from latentsync.pipelines.build import ROOT, resolve_device
+    from latentsync.sync_meter import load_sync_meter
     from latentsync.weights import CHECKPOINTS
 
     device = resolve_device(parsed.device)

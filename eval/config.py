@@ -45,7 +45,7 @@ InferenceConfig = make_dataclass(  # how videos are generated: some of `LipsyncO
     [
         (option.name, option.type, option.default)
         for option in fields(LipsyncOptions)
-        if option.name in ("quality", "seed", "face", "batch_clips", *Sampling.__dataclass_fields__)
+        if option.name in ("quality", "seed", "face", "strength", "silence", "batch_clips", *Sampling.__dataclass_fields__)
     ],
 )
 

@@ -18,17 +18,17 @@ from scipy.stats import rankdata
 from tqdm import tqdm
 
 from eval.estimates import NONE, SEED, Estimate, bootstrap, markdown_table, ratio, share
-from eval.metrics.sync import SyncMeter, SyncReading, compare
 from latentsync.cli import CODES, run_command
 from latentsync.data.clip_index import open_catalog
-from latentsync.data.features import Mels, audio_frames
+from latentsync.data.features import Mels
 from latentsync.data.sampling import SYNCNET_LENGTHS, SyncNetBatch, fixed_batches
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.errors import InputError
 from latentsync.losses.sync import IN_SYNC, cosine_loss
 from latentsync.media.files import check_target, staged, write_json, write_text
-from latentsync.mel import window_length, window_start
+from latentsync.mel import audio_frames, window_length, window_start
 from latentsync.models.syncnet import SyncNet, load_syncnet
+from latentsync.sync_meter import SyncMeter, SyncReading, compare
 from latentsync.third_party.sync_search import MAX_SHIFT
 from latentsync.training.syncnet import SyncNetStep
 from latentsync.training.trainer import load_codec, make_accelerator

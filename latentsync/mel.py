@@ -47,6 +47,11 @@ def mel_window(mel: Tensor, frame: int, num_frames: int) -> Tensor:
     return mel[None, :, start : start + length]
 
 
+def audio_frames(mel: Tensor) -> int:
+    """Video frames whose sound a mel (80 t) holds to their end: every window within them fits."""
+    return mel.shape[-1] * VIDEO_FPS // COLUMNS_PER_SECOND
+
+
 @lru_cache(maxsize=1)
 def mel_filters() -> np.ndarray:
     """Triangles of equal area over the bins of a spectrum: float32 [BANDS, N_FFT // 2 + 1] (Slaney, Auditory Toolbox, 1998)."""

@@ -43,6 +43,23 @@ def speech_shares(samples: Samples, fps: Fraction, frames: int) -> np.ndarray:
     return np.clip(1 - distance_transform_edt(~spoken) / (FADE + 1), 0, 1).astype(np.float32)
 
 
+class SpeechOnly:
+    """Mono samples of 16 kHz whose pauses, as `speech_shares` finds them, are silent: lips that follow them rest there."""
+
+    def __init__(self, samples: Samples, fps: Fraction, frames: int) -> None:
+        self._samples, self._shares = samples, speech_shares(samples, fps, frames)
+        self._middles = (np.arange(frames) + 0.5) * float(AUDIO_SAMPLE_RATE / fps)  # of frames, in samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        """The samples of a slice, float32."""
+        start, stop, _ = part.indices(len(self))
+        gains = np.interp(np.arange(start, max(start, stop)), self._middles, self._shares)
+        return (self._samples[start : max(start, stop)] * gains).astype(np.float32)
+
+
 def silero_runs(samples: Samples) -> Iterator[tuple[int, int]] | None:
     """Runs of samples (half open) with speech, by Silero VAD; None where it is not installed."""
     threads = torch.get_num_threads()

@@ -77,9 +77,12 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
         "any option of a job; paths are relative to the file; existing outputs are skipped; a failed job does not stop the others; "
         "how each ended is written beside it, in a file whose name ends in .outcomes.csv",
     )
-    group = parser.add_argument_group("where the jobs of --jobs run")
+    group = parser.add_argument_group("where jobs run")
     group.add_argument(
-        "--executor", choices=("local", "ray"), default="local", help="local: one after the other here; ray: on a Ray cluster"
+        "--executor",
+        choices=("local", "ray"),
+        default="local",
+        help="local: here, one after the other; ray: on a Ray cluster, one job by segments",
     )
     group.add_argument("--ray_address", help='address of the Ray cluster, such as "auto" (default: one is started on this machine)')
     group.add_argument(
@@ -137,8 +140,6 @@ def read_command(arguments: argparse.Namespace) -> "list[JobSpec | DubbingJob]":
     from latentsync.pipelines.script import read_script
     from scripts.jobs import DubbingJob, JobSpec, read_jobs
 
-    if arguments.executor == "ray" and arguments.jobs is None:
-        raise InputError("--executor ray is for many jobs: name them with --jobs.")
     if arguments.ray_address is not None and arguments.executor != "ray":
         raise InputError("--ray_address is of use with --executor ray alone: add that.")
     if not (0 <= arguments.gpus_per_worker <= 1 or arguments.gpus_per_worker.is_integer()):
@@ -179,18 +180,17 @@ def run(arguments: argparse.Namespace) -> int:
         jobs = [] if arguments.print_config else read_command(arguments)
         from latentsync.config import dump_config
         from latentsync.pipelines.build import read_config
-        from scripts.jobs import run_batch, run_single, work_here
+        from scripts.jobs import run_batch, run_single, run_spread, work_here
 
     if arguments.print_config:
         config, _ = read_config(arguments.unet_config_path, arguments.inference_ckpt_path, arguments.overrides)
         print(dump_config(config), end="")
         return 0
     build = partial(build_models, arguments)
-    if arguments.jobs is None:
+    if arguments.jobs is None and arguments.executor == "local":
         return run_single(jobs[0], build, arguments.report)
-    if arguments.executor == "ray":
-        return run_batch(jobs, arguments.jobs, ray_work(arguments))
-    return run_batch(jobs, arguments.jobs, partial(work_here, build=build, write_report=arguments.report))
+    work = ray_work(arguments) if arguments.executor == "ray" else partial(work_here, build=build, write_report=arguments.report)
+    return run_batch(jobs, arguments.jobs, work) if arguments.jobs else run_spread(jobs[0], work)
 
 
 def ray_work(arguments: argparse.Namespace) -> "Callable[[Sequence[JobSpec]], Outcomes]":

@@ -15,13 +15,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from latentsync.errors import InputError, OutputError, first_line, reason_of
+from latentsync.errors import InputError, LatentSyncError, OutputError, first_line, reason_of
 from latentsync.media.files import read_table, read_text, write_json, write_text, written_path
 from latentsync.pipelines.face_cache import temporary_cache
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, ProgressCallback, check_dubbing, check_inputs
 from latentsync.pipelines.options import OPTION_TYPES, PATH_OPTIONS, LipsyncOptions, parse_option
 from latentsync.pipelines.result import LipsyncResult
 from latentsync.pipelines.script import DubbingScript
+from latentsync.pipelines.timeline import Part
 
 logger = logging.getLogger("latentsync.jobs")
 
@@ -43,8 +44,8 @@ class JobSpec(NamedTuple):
         """Raise InputError or OutputError, before any work."""
         check_inputs(*self)
 
-    def run(self, pipeline: LipsyncPipeline, callback: ProgressCallback | None) -> LipsyncResult:
-        return pipeline(*self, callback)
+    def run(self, pipeline: LipsyncPipeline, callback: ProgressCallback | None, part: Part | None = None) -> LipsyncResult:
+        return pipeline(*self, callback, part=part)
 
 
 class DubbingJob(NamedTuple):
@@ -65,11 +66,33 @@ class DubbingJob(NamedTuple):
         """Raise InputError or OutputError, before any work."""
         check_dubbing(*self)
 
+    def run(self, pipeline: LipsyncPipeline, callback: ProgressCallback | None, part: Part | None = None) -> LipsyncResult:
+        return pipeline.dub(*self, callback, part=part)
+
+
+class PartJob(NamedTuple):
+    """Some segments of a long job, made by one process while others make others; afterwards the job itself joins them."""
+
+    whole: JobSpec | DubbingJob
+    part: Part
+
+    @property
+    def video_path(self) -> Path:
+        return self.whole.video_path
+
+    @property
+    def video_out_path(self) -> Path:
+        return self.whole.video_out_path
+
+    @property
+    def options(self) -> LipsyncOptions:
+        return self.whole.options
+
     def run(self, pipeline: LipsyncPipeline, callback: ProgressCallback | None) -> LipsyncResult:
-        return pipeline.dub(*self, callback)
+        return self.whole.run(pipeline, callback, self.part)
 
 
-Job = JobSpec | DubbingJob
+Job = JobSpec | DubbingJob | PartJob
 
 
 def read_jobs(path: Path, defaults: LipsyncOptions) -> list[JobSpec]:
@@ -194,6 +217,17 @@ def run_single(job: Job, build: Callable[[], LipsyncPipeline], write_report: boo
     return 0
 
 
+def run_spread(job: Job, work: Callable[[Sequence[Job]], Outcomes]) -> int:
+    """Run one job by `work`, as `run_batch` takes it; raises what goes wrong."""
+    job.check()
+    with closing(work([job])) as outcomes:
+        outcome = next(outcomes)
+    if outcome.result is None:
+        raise LatentSyncError(outcome.reason)
+    tell_result(outcome.result)
+    return 0
+
+
 def run_batch(jobs: Sequence[JobSpec], jobs_path: Path, work: Callable[[Sequence[JobSpec]], Outcomes]) -> int:
     """Run the jobs of a file and write their outcomes beside it; the exit code. Outputs that exist are skipped; failures are told.
 
@@ -254,7 +288,7 @@ def attempt(work: Callable[[], LipsyncResult | None], job: JobSpec) -> Outcome:
 def run_job(pipeline: LipsyncPipeline, job: Job, write_report: bool, callback: ProgressCallback | None = None) -> LipsyncResult:
     """One job from inputs to output; `write_report` puts OUTPUT.report.json beside it."""
     result = job.run(pipeline, callback)
-    if write_report:
+    if write_report and not isinstance(job, PartJob):
         write_json(result.output_path.with_suffix(".report.json"), result.as_dict())
     return result
 
@@ -269,4 +303,9 @@ def tell_result(result: LipsyncResult) -> None:
 
 def is_finished(job: Job) -> bool:
     """Whether a job was done before: outputs appear whole or not at all, so one that is there is finished."""
-    return not job.options.overwrite and job.video_out_path.is_file() and job.video_out_path.stat().st_size > 0
+    return (
+        not isinstance(job, PartJob)
+        and not job.options.overwrite
+        and job.video_out_path.is_file()
+        and job.video_out_path.stat().st_size > 0
+    )

@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import shutil
 import threading
 import time
 from collections import deque
@@ -18,8 +19,10 @@ from ray.exceptions import RayError
 
 from latentsync.cluster import Actors, ActorSlot, cluster_reason, join_cluster
 from latentsync.errors import LatentSyncError
+from latentsync.media.segments import work_folder
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
-from scripts.jobs import FAILED, MADE, JobSpec, Outcome, Outcomes, attempt, is_finished, run_job, shared_faces
+from latentsync.pipelines.timeline import Part
+from scripts.jobs import FAILED, MADE, Job, Outcome, Outcomes, PartJob, attempt, is_finished, run_job, shared_faces
 
 logger = logging.getLogger("latentsync.jobs")
 
@@ -41,7 +44,7 @@ class JobWorker:
         folder: where the command was given, from which relative paths count.
     """
 
-    def __init__(self, build: Callable[[], LipsyncPipeline], jobs: Sequence[JobSpec], write_report: bool, folder: Path) -> None:
+    def __init__(self, build: Callable[[], LipsyncPipeline], jobs: Sequence[Job], write_report: bool, folder: Path) -> None:
         self._build, self._jobs, self._write_report, self._folder = build, jobs, write_report, folder
         self._working, self._stopped, self._stack = threading.Lock(), threading.Event(), ExitStack()
         self._pipeline: LipsyncPipeline | None = None
@@ -53,7 +56,7 @@ class JobWorker:
         self._stack.enter_context(shared_faces(self._pipeline, self._jobs))
         return platform.node()
 
-    def work(self, task: tuple[JobSpec, int]) -> Outcome | None:
+    def work(self, task: tuple[Job, int]) -> Outcome | None:
         """Do a job, which is begun for the n-th time; None where `stop` interrupted it."""
         pipeline, (job, tries) = self._pipeline, task
         assert pipeline is not None
@@ -96,30 +99,37 @@ def worker_sizes(gpus_per_worker: float) -> WorkerSizes:
 
 
 def work_on_ray(
-    jobs: Sequence[JobSpec], build: Callable[[], LipsyncPipeline], write_report: bool, address: str | None, gpus_per_worker: float
+    jobs: Sequence[Job], build: Callable[[], LipsyncPipeline], write_report: bool, address: str | None, gpus_per_worker: float
 ) -> Outcomes:
     """Do jobs on the workers of a cluster (None: of this machine), which see the same files under the same paths.
 
+    A job that is alone is spread: each worker makes some of its segments into its work folder, then one makes the rest and joins them.
     Raises LatentSyncError where the cluster cannot be reached, no worker can begin, or all are gone for long.
     """
     joined = join_cluster(address)
     try:
         sizes = worker_sizes(gpus_per_worker)
+        parts = [PartJob(jobs[0], Part(index, sizes.count)) for index in range(sizes.count)] if len(jobs) == 1 and sizes.count > 1 else []
         kind = ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=2, num_cpus=sizes.cpus, num_gpus=sizes.gpus)(JobWorker)
-        start = partial(kind.remote, build, jobs, write_report, Path.cwd())
-        count = min(sizes.count, len(jobs))
-        logger.info("%d jobs on %d workers of %d processors and %g GPUs each", len(jobs), count, sizes.cpus, sizes.gpus)
+        start = partial(kind.remote, build, [*parts, *jobs], write_report, Path.cwd())
+        count = min(sizes.count, max(len(parts), len(jobs)))
+        what = f"One job, its segments in {len(parts)} parts," if parts else f"{len(jobs)} jobs"
+        logger.info("%s on %d workers of %d processors and %g GPUs each", what, count, sizes.cpus, sizes.gpus)
         actors = Actors([ActorSlot("GPU" if sizes.gpus else "CPU", start) for _ in range(count)])
         try:
+            for _ in give_out(parts, actors):  # of one that fails, the job itself makes the segments, or fails alike
+                pass
             yield from give_out(jobs, actors)
         finally:
             stop_workers(actors)
+            for job in jobs if parts and not jobs[0].options.resume else ():
+                shutil.rmtree(work_folder(job.video_out_path), ignore_errors=True)
     finally:
         if joined:
             ray.shutdown()
 
 
-def give_out(jobs: Sequence[JobSpec], actors: Actors) -> Outcomes:
+def give_out(jobs: Sequence[Job], actors: Actors) -> Outcomes:
     """Give each free worker a job until all have ended; the job of a lost one goes back in line, at most `TRIES` times in all."""
     waiting, running = deque((job, 1) for job in jobs), 0
     idle_since = time.monotonic()

@@ -124,7 +124,8 @@ def make_raw(folder: Path, count: int, *words: str) -> Path:
 
 def start(folder: Path, executor: str = "local") -> subprocess.Popen[bytes]:
     """A run in a process of its own that can be ended."""
-    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parents[1]}:{Path(__file__).parent}"}
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     return subprocess.Popen([sys.executable, __file__, folder, executor], env=environment, stderr=subprocess.DEVNULL)
 
 

@@ -14,14 +14,15 @@ from golden_recipe import GOLDEN, load_case
 from media_fixtures import encode_frames, make_clip, smooth_frames
 from refusals import refused
 
-from latentsync.data.cache import open_video, read_frames, read_pieces, resize_faces
+from latentsync.data.cache import open_video, read_frames, read_pieces
 from latentsync.data.clip_index import read_mouth
-from latentsync.data.features import Features, Mels, audio_frames
+from latentsync.data.features import Features, Mels
 from latentsync.errors import InputError, WeightsError
+from latentsync.faces.alignment import resize_faces
 from latentsync.faces.mask import to_pixels
 from latentsync.media.audio import read_audio
 from latentsync.media.video_reader import VideoReader
-from latentsync.mel import log_mel
+from latentsync.mel import audio_frames, log_mel
 from latentsync.whisper.audio2feature import Audio2Feature, load_whisper_encoder
 
 WHISPER = GOLDEN / "whisper_reduced.pt"

@@ -1,12 +1,15 @@
 """Dubbing scripts: read, refused, planned in one pass, mixed; lines that leave each other and all other frames alone; runs that go on."""
 
 import wave
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from faces_fixtures import square_face
 from refusals import refused
 from tiny_pipeline import CASE, KnownFaces, MemoryReader, MemoryWriter, reference_frames, reference_pipeline
@@ -18,13 +21,18 @@ from latentsync.faces.selection import FaceChoice
 from latentsync.media.audio import AudioSamples, read_audio
 from latentsync.media.mix import FilmSound, MixedLine, SampleStore, mix, stretched
 from latentsync.media.probe import probe
+from latentsync.media.segments import SegmentedWriter, work_folder
+from latentsync.media.video_reader import VideoReader
 from latentsync.media.video_writer import AudioTrack, VideoWriter
+from latentsync.models.syncnet import SyncNet
 from latentsync.pipelines import lipsync_pipeline
 from latentsync.pipelines.layers import Line, in_layers
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
 from latentsync.pipelines.options import LipsyncOptions, parse_time
+from latentsync.pipelines.result import LineReport
 from latentsync.pipelines.script import DubbingLine, DubbingScript, check_script, open_lines, place_of, read_script
-from latentsync.pipelines.timeline import pieces_within, segment_stops
+from latentsync.pipelines.timeline import Part, pieces_within, segment_stops, separate_runs
+from latentsync.sync_meter import SyncMeter
 
 OPTIONS = LipsyncOptions(inference_steps=1, guidance_scale=1.0)
 SRT = "1\n00:00:00,200 --> 00:00:00,600\none\n\n2\n00:00:01,000 --> 00:00:01,500\ntwo\n"
@@ -187,6 +195,8 @@ def test_layers_and_segments() -> None:
     cuts = [[(0, 7, None), (7, 15, 0), (15, 23, 0), (23, 60, None)], [(0, 11, None), (11, 19, 0), (19, 60, None)]]
     stops = segment_stops(cuts, 60, 10)
     assert stops == [23, 33, 43, 53, 60]
+    assert separate_runs(cuts, stops) == [range(0, 1), range(1, 2), range(2, 3), range(3, 4)]
+    assert separate_runs([cuts[0], [(0, 20, None), (20, 36, 0), (36, 60, 0)]], [20, 36, 43, 60]) == [range(0, 1), range(1, 3)]
     assert list(pieces_within(cuts[0], 0, 23)) == cuts[0][:3] and list(pieces_within(cuts[0], 23, 33)) == [(23, 33, None)]
 
 
@@ -198,7 +208,22 @@ ANCHORS = CASE["inputs"]["anchors (x,y) per source frame"]
 def pipeline() -> LipsyncPipeline:
     pipeline = reference_pipeline()
     pipeline.paste, pipeline.num_frames, pipeline.single_reference = "mask", 3, True
+    pipeline.sync_meter = SyncMeter(MeanSyncNet(), resolution=16, num_frames=2, lower_half=True)
     return pipeline
+
+
+class MeanSyncNet(SyncNet):
+    """Embeddings of how bright rows are."""
+
+    def __init__(self) -> None:
+        super().__init__(8, torch.nn.AdaptiveAvgPool2d(1), torch.nn.AdaptiveAvgPool2d((8, 1)))
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def embed_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(self.visual_encoder(frames).mean(1).flatten(1), dim=1)
+
+    def embed_audio(self, mel: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(mel.unflatten(2, (8, 10)).mean((1, 3, 4)), dim=1)
 
 
 @pytest.fixture(scope="module")
@@ -235,4 +260,36 @@ def test_lines_leave_all_else_alone_and_a_run_goes_on_from_any_segment(
     assert np.array_equal(dubbed(pipeline, two_lines[1:], [], {})[9], whole[9])
     assert sorted(whole.states) == [5, 9]
     for begin, state in whole.states.items():
-        assert np.array_equal(dubbed(pipeline, two_lines, whole[:begin], state), whole)
+        again = dubbed(pipeline, two_lines, whole[:begin], state)
+        assert np.array_equal(again, whole)
+        assert all(np.array_equal(again.states[stop]["0-sums"], whole.states[stop]["0-sums"]) for stop in again.states)
+    assert whole.states[9]["0-sums"][0, 15, 1] == 5, "windows of two in the six frames of line 1"
+
+
+def test_parts_that_are_made_apart_join_to_the_same_frames(
+    pipeline: LipsyncPipeline, two_lines: list[Line], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lipsync_pipeline, "SEGMENT_SECONDS", Fraction(4, 25))
+    whole, path = dubbed(pipeline, two_lines, [], {}), tmp_path / "film.mkv"
+    height, width = whole[0].shape[:2]
+    open_video = partial(VideoWriter, width=width, height=height, fps=25, lossless=True)
+
+    def make(part: Part | None) -> LineReport:
+        pipeline.face_detector = KnownFaces(ANCHORS)
+        writer = SegmentedWriter(path, "key", open_video, open_video(path), keep=False)
+        result = pipeline.run(MemoryReader(reference_frames()), two_lines, lambda _: writer, None, OPTIONS, part=part)
+        return result.lines[0]
+
+    make(Part(1, 2))  # frames 5 to 9 alone, which begin within line 1
+    assert sorted(entry.name for entry in work_folder(path).glob("0*")) == ["00001.mp4", "00001.npz"]
+    make(Part(0, 2))
+    assert make(None).sync_note.endswith("made in parts") and not work_folder(path).exists()
+    assert np.array_equal(list(VideoReader(path, None).frames()), written(whole, tmp_path / "whole.mkv", open_video))
+
+
+def written(frames: list[np.ndarray], path: Path, open_video: Callable[..., VideoWriter]) -> list[np.ndarray]:
+    """Frames as they come back from a file."""
+    with open_video(path) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return list(VideoReader(path, None).frames())

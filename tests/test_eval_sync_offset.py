@@ -1,5 +1,6 @@
 """Offset, confidence and accuracy of pairs: vectors whose shift is known, and a network that tells moments by brightness and loudness."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from eval.metrics.sync import SyncMeter, compare
 from latentsync.errors import InputError
-from latentsync.mel import BANDS, window_length, window_start
+from latentsync.mel import BANDS, log_mel, window_length, window_start
 from latentsync.models.syncnet import SyncNet
+from latentsync.sync_meter import SUMS_SHAPE, LineSync, SyncMeter, SyncReading, compare, line_reading
 from latentsync.third_party.sync_search import MAX_SHIFT
 
 ROOT = Path(__file__).parents[1]
@@ -110,3 +111,22 @@ def test_clips_without_a_window_are_refused(meter: SyncMeter) -> None:
         meter.embed_faces(faces_of(moments(2)))
     with pytest.raises(InputError, match="sound for 2 frames"):
         meter.embed_audio(mel_of(moments(2)))
+
+
+def read_pieces(meter: SyncMeter, faces: Tensor, samples: np.ndarray, fps: int, ends: list[int]) -> SyncReading | None:
+    sync = LineSync(meter, samples, torch.zeros(SUMS_SHAPE, dtype=torch.float64), Fraction(fps))
+    for first, last in zip([0, *ends], ends, strict=False):
+        sync.add(faces[first:last], first)
+    return line_reading(sync.sums)
+
+
+def test_a_line_piece_by_piece_reads_like_a_whole_clip(meter: SyncMeter) -> None:
+    levels = moments(60)
+    noise = np.random.default_rng(2).normal(0, 0.1, 64 * 640)
+    samples = (noise * np.repeat(moments(64) / 255, 640)).astype(np.float32)
+    whole = compare(meter.embed_faces(faces_of(levels)), meter.embed_audio(log_mel(samples).float()))
+    for fps, faces in ((25, faces_of(levels)), (50, faces_of(levels).repeat_interleave(2, 0))):
+        ends = [part * fps // 25 for part in (1, 2, 20, 53, 60)]
+        found = read_pieces(meter, faces, samples, fps, ends)
+        assert found.offset == whole.offset and found.cosines == pytest.approx(whole.cosines, abs=1e-3)
+    assert read_pieces(meter, faces_of(levels)[:17], samples, 25, [17]) is None

@@ -13,11 +13,11 @@ from torch import Tensor
 from training_fixtures import FRAMES
 
 from eval.eval_syncnet_acc import Pairs, main, roc_area
-from eval.metrics.sync import SyncMeter
 from latentsync.data.features import Mels
 from latentsync.data.sampling import fixed_batches
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.models.syncnet import SyncNet, load_syncnet
+from latentsync.sync_meter import SyncMeter
 from latentsync.third_party.sync_search import MAX_SHIFT
 from latentsync.training.syncnet import SyncNetStep, SyncNetTrainee, SyncNetValidator
 

@@ -18,7 +18,7 @@ LAYERS = (  # a module imports from its own package and from lower layers; of tw
     ("latentsync.config", "latentsync.weights", "latentsync.media", "latentsync.cli", "latentsync.cluster"),
     ("latentsync.third_party",),
     ("latentsync.models", "latentsync.faces", "latentsync.mel", "latentsync.whisper", "latentsync.voice_activity"),
-    ("latentsync.diffusion", "latentsync.losses", "latentsync.data"),
+    ("latentsync.diffusion", "latentsync.losses", "latentsync.data", "latentsync.sync_meter"),
     ("latentsync.pipelines", "latentsync.training"),
     ("latentsync.app", "eval"),
     ("scripts", "preprocess"),

@@ -294,7 +294,7 @@ def test_a_job_that_fails_unexpectedly_does_not_stop_the_others(folder: Path, tm
 
         face_cache = None
 
-        def __call__(self, video: Path, audio: Path, output: Path, options: LipsyncOptions, callback: None) -> LipsyncResult:
+        def __call__(self, video: Path, audio: Path, output: Path, options: LipsyncOptions, callback: None, part: None) -> LipsyncResult:
             done.append(output)
             if len(done) == 1:
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")

@@ -16,11 +16,13 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 from latentsync.errors import InputError  # noqa: E402
 from latentsync.media.files import STAGING_PREFIX, read_table, staged  # noqa: E402
+from latentsync.media.segments import work_folder  # noqa: E402
 from latentsync.pipelines.face_cache import FaceCache  # noqa: E402
 from latentsync.pipelines.options import LipsyncOptions  # noqa: E402
 from latentsync.pipelines.result import LipsyncResult  # noqa: E402
+from latentsync.pipelines.timeline import Part  # noqa: E402
 from scripts import jobs as jobs_module  # noqa: E402
-from scripts.jobs import JobSpec, run_batch, work_here  # noqa: E402
+from scripts.jobs import JobSpec, run_batch, run_spread, work_here  # noqa: E402
 from scripts.ray_jobs import work_on_ray  # noqa: E402
 
 FRAMES = 30
@@ -35,7 +37,9 @@ class SlowPipeline:
     def __init__(self, pause: float) -> None:
         self.pause = pause
 
-    def __call__(self, video: Path, audio: Path, output: Path, options: LipsyncOptions, callback: Callable[..., None]) -> LipsyncResult:
+    def __call__(
+        self, video: Path, audio: Path, output: Path, options: LipsyncOptions, callback: Callable[..., None], part: Part | None = None
+    ) -> LipsyncResult:
         if options.seed == USELESS:
             raise InputError("No face to work on: name another video.")
         with staged(output) as temporary:
@@ -48,6 +52,22 @@ class SlowPipeline:
                     os._exit(1)
         numbers = {field.name: None for field in fields(LipsyncResult)} | {"seconds": {"total": 1.0}, "duration": 1.0, "warnings": ()}
         return LipsyncResult(**numbers | {"frames": FRAMES, "generated": FRAMES, "seed": options.seed, "output_path": output})
+
+
+class PartsPipeline(SlowPipeline):
+    """Writes a file for each part, slowly, and joins their names."""
+
+    def __call__(
+        self, video: Path, audio: Path, output: Path, options: LipsyncOptions, callback: Callable[..., None], part: Part | None = None
+    ) -> LipsyncResult:
+        folder = work_folder(output)
+        folder.mkdir(exist_ok=True)
+        if part is not None:
+            return super().__call__(video, audio, folder / f"{part.index} of {part.count}", options, callback)
+        parts = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith(STAGING_PREFIX))
+        result = super().__call__(video, audio, output, options, callback)
+        output.write_text(f"{parts}")
+        return result
 
 
 @pytest.fixture
@@ -117,3 +137,23 @@ def test_a_job_that_ends_its_workers_is_given_up_and_an_interrupted_one_leaves_n
     time.sleep(0.1)
     outcomes.close()  # what Ctrl-C comes to
     assert {path.name for path in tmp_path.iterdir()} == {"1.mkv", "2.mkv", "3.mkv", "5.mkv"}
+
+
+def test_one_job_is_spread_in_parts_also_where_a_machine_goes_away(tmp_path: Path, cluster: Cluster) -> None:
+    cluster.add_node(num_cpus=1)
+    second = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    [job] = jobs_in(tmp_path, 1)
+
+    def lose() -> None:
+        while not any(work_folder(job.video_out_path).glob("*")):
+            time.sleep(0.02)
+        cluster.remove_node(second, allow_graceful=False)
+
+    loss = threading.Thread(target=lose, daemon=True)
+    loss.start()
+    work = partial(work_on_ray, build=partial(PartsPipeline, 0.1), write_report=False, address=cluster.address, gpus_per_worker=0.0)
+    assert run_spread(job, work) == 0
+    loss.join()
+    assert job.video_out_path.read_text() == "['0 of 2', '1 of 2']"
+    assert not work_folder(job.video_out_path).exists()

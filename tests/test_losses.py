@@ -15,9 +15,9 @@ from test_videomae import case_network
 from latentsync.config import EncoderConfig
 from latentsync.errors import InputError
 from latentsync.losses.lpips import LowerHalfLPIPS, empty_lpips, load_lpips
-from latentsync.losses.sync import TEMPERATURE, SyncLoss, cosine_loss, infonce_loss, lower_half, syncnet_frames
+from latentsync.losses.sync import TEMPERATURE, SyncLoss, cosine_loss, infonce_loss
 from latentsync.losses.trepa import TREPALoss
-from latentsync.models.syncnet import StableSyncNet
+from latentsync.models.syncnet import StableSyncNet, lower_half, syncnet_frames
 
 SIDE = 16  # of the faces of the tiny SyncNet, pixels
 

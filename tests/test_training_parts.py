@@ -13,8 +13,7 @@ from benchmarks.write_random_checkpoint import vae_config
 from latentsync.config import EncoderConfig, OptimizerConfig, RunConfig, SyncNetConfig, dump_config
 from latentsync.data.sampling import SyncNetBatch
 from latentsync.errors import ConfigError, InputError
-from latentsync.losses.sync import syncnet_frames
-from latentsync.models.syncnet import StableSyncNet
+from latentsync.models.syncnet import StableSyncNet, syncnet_frames
 from latentsync.models.vae import LatentCodec
 from latentsync.training.checkpoint import CONFIG_FILE, CheckpointStore, check_config
 from latentsync.training.logging import TRAINING, VALIDATION, History

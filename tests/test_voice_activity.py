@@ -11,7 +11,7 @@ import torch
 from golden_recipe import GOLDEN
 
 from latentsync import voice_activity
-from latentsync.voice_activity import block_levels, loud_runs, silero_runs, speech_shares
+from latentsync.voice_activity import SpeechOnly, block_levels, loud_runs, silero_runs, speech_shares
 
 FPS = Fraction(25)
 
@@ -58,6 +58,18 @@ def test_a_recorded_voice_and_the_room_after_it(speech: np.ndarray) -> None:
     sound = np.concatenate([speech, noise(1.5, -55)])
     shares = speech_shares(sound, FPS, 118)
     assert shares[:75].mean() > 0.7 and not shares[90:].any()
+
+
+@pytest.mark.usefixtures("by_loudness")
+def test_pauses_are_silent_and_speech_stays(speech: np.ndarray) -> None:
+    sound = np.concatenate([speech, noise(1.5, -55)])
+    shares, only = speech_shares(sound, FPS, 118), SpeechOnly(sound, FPS, 118)
+    heard = only[:]
+    assert len(only) == len(sound) and heard.dtype == np.float32 and not heard[90 * 640 :].any()
+    inside = np.convolve(shares, np.ones(3), "same") == 3  # frames between frames with speech
+    first = int(np.flatnonzero(inside)[0]) * 640
+    assert np.array_equal(heard[first : first + 640], sound[first : first + 640])
+    assert np.array_equal(only[1000:3000], heard[1000:3000]) and len(only[5:2]) == 0
 
 
 def test_levels_of_long_sound_come_in_pieces(monkeypatch: pytest.MonkeyPatch, speech: np.ndarray) -> None:

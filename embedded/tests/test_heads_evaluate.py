@@ -49,7 +49,6 @@ from embedded.talking_heads.aligned import align_known
 from eval.cases import GeneratedVideos
 from eval.estimates import mean, share
 from eval.metrics.image import MOST_PSNR, appearance_distance, mouth_box
-from eval.metrics.sync import SyncReading
 from latentsync.config import load_syncnet_config
 from latentsync.errors import ConfigError, InputError
 from latentsync.faces.alignment import face_size
@@ -57,6 +56,7 @@ from latentsync.media.probe import probe
 from latentsync.models.landmark_network import LandmarkNetwork, LandmarkNetworkConfig, published
 from latentsync.models.syncnet import make_syncnet
 from latentsync.pipelines.options import LipsyncOptions
+from latentsync.sync_meter import SyncReading
 from latentsync.weights import file_sha256
 
 FRAMES, SIDE = 18, 64  # of a clip; pixels of the model's faces

@@ -1,6 +1,6 @@
 """Sync confidence and offset: SyncNet v2 (as published) and a SyncNet of this project."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -9,113 +9,32 @@ import numpy as np
 import torch
 from scenedetect import FrameTimecode
 from scenedetect.detectors import ContentDetector
-from torch import Tensor
 
 from eval.metrics.base import Case, Column, Metric, Numbers
-from latentsync.constants import AUDIO_SAMPLE_RATE, LATENT_CHANNELS, TEMPLATE_RESOLUTION, VAE_FACTOR, VIDEO_FPS
-from latentsync.data.cache import resize_faces
+from latentsync.constants import AUDIO_SAMPLE_RATE, TEMPLATE_RESOLUTION, VIDEO_FPS
 from latentsync.data.clip_index import LARGEST_LAG
-from latentsync.data.features import audio_frames
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.alignment import warp_faces
 from latentsync.faces.detector import FaceDetector, build_detector, shrink
-from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import plan_spans
 from latentsync.faces.tracking import CUT_SIDE
-from latentsync.losses.sync import syncnet_frames
 from latentsync.media.audio import AudioSamples, Excerpt, Samples
 from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
-from latentsync.mel import log_mel, mel_window
-from latentsync.models.syncnet import SyncNet, load_syncnet
-from latentsync.models.vae import LatentCodec
+from latentsync.mel import log_mel
+from latentsync.sync_meter import SyncMeter, compare, load_sync_meter
 from latentsync.third_party.face_tracks import MIN_DETECTIONS, MIN_SIDE, FaceTrack, SyncNetDetector, link_faces, track_crops
 from latentsync.third_party.s3fd import load_s3fd
 from latentsync.third_party.sync_search import MAX_SHIFT, over_tracks
 from latentsync.third_party.syncnet_v2 import SyncNetEval, load_syncnet_v2, overlapping_runs, window_count
 from latentsync.weights import CHECKPOINTS, WEIGHTS, file_sha256, weights_path
 
-WINDOWS_AT_ONCE = 16  # windows that go through a network together
 FACES_HELD = 256  # faces that are held at once
-LATENT_SEED = 0  # of the noise of latents
 SYNC_WEIGHTS = ("sfd_face", "syncnet_v2")  # of the metric "sync", in the table of weights
 NOT_SYNC_C = (
     "NOT Sync-C: measured with a SyncNet of this project, not with SyncNet v2. These confidences are differences of cosines between "
     "0 and 1; they cannot be compared with published figures."
 )
-
-
-class SyncReading(NamedTuple):
-    """Offset and confidence of a clip."""
-
-    offset: int  # frames by which the sound comes too early; 0 where both fit
-    confidence: float  # cosine at the offset less the median over all shifts
-    cosines: tuple[float, ...]  # mean cosine where the sound is moved by -MAX_SHIFT .. MAX_SHIFT frames
-
-
-def compare(pictures: Tensor, audio: Tensor) -> SyncReading:
-    """Compare unit vectors of all windows, n d and m d; offset 3: the sound of frame i fits picture i + 3. Raises InputError: too short."""
-    if min(len(pictures), len(audio)) <= MAX_SHIFT:
-        raise InputError(
-            f"A clip of {len(pictures)} windows of pictures and {len(audio)} of sound is too short to move its sound by {MAX_SHIFT} "
-            "frames: measure longer clips"
-        )
-    cosines = []
-    for shift in range(-MAX_SHIFT, MAX_SHIFT + 1):
-        first, last = max(0, -shift), min(len(pictures), len(audio) - shift)
-        cosines.append((pictures[first:last] * audio[first + shift : last + shift]).sum(-1).mean())
-    values = torch.stack(cosines).double()
-    best = int(values.argmax())
-    return SyncReading(MAX_SHIFT - best, float(values[best] - values.median()), tuple(values.tolist()))
-
-
-class SyncMeter:
-    """Embeddings of whole clips, window by window, by a trained SyncNet; one of latents comes with the autoencoder `codec`."""
-
-    def __init__(self, network: SyncNet, *, resolution: int, num_frames: int, lower_half: bool, codec: LatentCodec | None = None) -> None:
-        self.network = network.eval().requires_grad_(False)
-        self.resolution, self.num_frames, self.lower_half, self.codec = resolution, num_frames, lower_half, codec
-        self.device = next(network.parameters()).device
-
-    @torch.no_grad()
-    def embed_faces(self, faces: Tensor) -> Tensor:
-        """Aligned faces uint8 f h w 3 -> unit vectors float32 n d of all windows, on the CPU. Raises InputError: not one window."""
-        starts = self._starts(len(faces), "pictures")
-        frames = to_pixels(resize_faces(faces, self.resolution))  # f c h w
-        frames = frames if self.codec is None else self._encode(frames, self.codec)
-        windows = [frames[start : start + self.num_frames] for start in starts]
-        return _in_batches(windows, lambda part: self.network.embed_frames(syncnet_frames(part.to(self.device), self.lower_half)))
-
-    def _encode(self, pixels: Tensor, codec: LatentCodec) -> Tensor:
-        """Pixels f 3 h w -> latents f 4 h w."""
-        cells = (len(pixels), LATENT_CHANNELS, *(side // VAE_FACTOR for side in pixels.shape[-2:]))
-        noise = torch.randn(cells, generator=torch.Generator().manual_seed(LATENT_SEED))
-        with torch.autocast(self.device.type, enabled=False):
-            return codec.encode(pixels.to(self.device, codec.dtype), noise.to(self.device, codec.dtype)).float()
-
-    @torch.no_grad()
-    def embed_audio(self, mel: Tensor) -> Tensor:
-        """A clip's mel 80 t -> unit vectors float32 m d of all windows, on the CPU. Raises InputError: not one window."""
-        windows = [mel_window(mel, start, self.num_frames) for start in self._starts(audio_frames(mel), "sound")]  # 1 80 t each
-        return _in_batches(windows, lambda part: self.network.embed_audio(part.float().to(self.device)))
-
-    def _starts(self, frames: int, what: str) -> range:
-        if frames < self.num_frames:
-            raise InputError(f"A clip has {what} for {frames} frames and SyncNet takes {self.num_frames}: measure longer clips")
-        return range(frames - self.num_frames + 1)
-
-
-def _in_batches(windows: Sequence[Tensor], embed: Callable[[Tensor], Tensor]) -> Tensor:
-    parts = (torch.stack(windows[start : start + WINDOWS_AT_ONCE]) for start in range(0, len(windows), WINDOWS_AT_ONCE))
-    return torch.cat([embed(part).float().cpu() for part in parts])
-
-
-def load_sync_meter(config_path: Path, weights: Path, device: torch.device | str = "cpu") -> SyncMeter:
-    """A trained SyncNet for measuring. Raises ConfigError, WeightsError; InputError where it takes latents, which a video has none of."""
-    config, network = load_syncnet(config_path, weights)
-    if (data := config.data).latent_space:
-        raise InputError(f"{config_path} is a SyncNet of latents, and videos are measured by one of pixels: name another configuration")
-    return SyncMeter(network.to(device), resolution=data.resolution, num_frames=data.num_frames, lower_half=data.lower_half)
 
 
 class SyncResult(NamedTuple):

@@ -11,9 +11,7 @@ import cv2  # noqa: F401  before decord, whose old zlib it would otherwise be bo
 import decord
 import numpy as np
 import torch
-import torch.nn.functional as F
 from decord import DECORDError
-from einops import rearrange
 from torch import Tensor
 
 from latentsync.errors import InputError, OutputError
@@ -49,15 +47,6 @@ def read_pieces(path: Path, frames: int) -> Iterator[Tensor]:
     with open_video(path) as reader:
         for start in range(0, frames, _PIECE):
             yield torch.from_numpy(reader.get_batch(range(start, min(start + _PIECE, frames))).asnumpy())
-
-
-def resize_faces(faces: Tensor, resolution: int) -> Tensor:
-    """Faces uint8 f h w 3 at `resolution` pixels a side: bicubic with antialiasing, in float and rounded; as they are if they fit."""
-    if faces.shape[1:3] == (resolution, resolution):
-        return faces
-    planes = rearrange(faces, "f h w c -> f c h w").float()
-    planes = F.interpolate(planes, size=(resolution, resolution), mode="bicubic", align_corners=False, antialias=True)
-    return rearrange(planes.clamp(0, 255).round().to(torch.uint8), "f c h w -> f h w c").contiguous()
 
 
 def stamp(path: Path) -> str:

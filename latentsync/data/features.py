@@ -12,13 +12,13 @@ from einops import rearrange
 from torch import Tensor
 from tqdm import tqdm
 
-from latentsync.constants import VIDEO_FPS
-from latentsync.data.cache import ClipCache, read_pieces, resize_faces
+from latentsync.data.cache import ClipCache, read_pieces
 from latentsync.data.clip_index import Catalog
 from latentsync.errors import InputError
+from latentsync.faces.alignment import resize_faces
 from latentsync.faces.mask import masked_pixels, to_pixels
 from latentsync.media.audio import read_audio
-from latentsync.mel import COLUMNS_PER_SECOND, log_mel
+from latentsync.mel import log_mel
 from latentsync.models.vae import LatentCodec
 from latentsync.whisper.audio2feature import Audio2Feature, limited, load_whisper_encoder, whisper_sha256, window_steps
 
@@ -40,11 +40,6 @@ class Mels:
     def __call__(self, path: Path) -> Tensor:
         """The mel of a clip's whole sound: float32 80 t, mapped into memory. Raises InputError."""
         return torch.from_numpy(self._cache.get(path, lambda: _mel(path)))
-
-
-def audio_frames(mel: Tensor) -> int:
-    """Video frames whose sound a mel (80 t) holds to their end: every window within them fits."""
-    return mel.shape[-1] * VIDEO_FPS // COLUMNS_PER_SECOND
 
 
 class Features:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from latentsync.data.cache import ClipCache, read_frames, read_pieces, resize_faces
+from latentsync.data.cache import ClipCache, read_frames, read_pieces
 from latentsync.data.clip_index import Catalog, ClipInfo
-from latentsync.data.features import audio_frames
 from latentsync.errors import InputError
+from latentsync.faces.alignment import resize_faces
+from latentsync.mel import audio_frames
 
 
 def sample_generator(seed: int, position: int) -> torch.Generator:

@@ -1,4 +1,4 @@
-"""Landmarks to similarity transform, and frames to aligned faces."""
+"""Landmarks to similarity transform, and frames to aligned faces of any size."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from latentsync.constants import TEMPLATE_RESOLUTION
@@ -208,3 +209,12 @@ def lanczos4_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
     weights /= weights.sum(axis=1, keepdims=True)
     places = np.clip(first[:, None] - 3 + np.arange(LANCZOS_TAPS)[None], 0, source - 1)
     return places, np.rint(weights * (1 << LANCZOS_BITS)).astype(np.int32)
+
+
+def resize_faces(faces: Tensor, resolution: int) -> Tensor:
+    """Faces uint8 f h w 3 at `resolution` pixels a side: bicubic with antialiasing, in float and rounded; as they are if they fit."""
+    if faces.shape[1:3] == (resolution, resolution):
+        return faces
+    planes = rearrange(faces, "f h w c -> f c h w").float()
+    planes = F.interpolate(planes, size=(resolution, resolution), mode="bicubic", align_corners=False, antialias=True)
+    return rearrange(planes.clamp(0, 255).round().to(torch.uint8), "f c h w -> f h w c").contiguous()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from latentsync.losses.sync import lower_half
+from latentsync.models.syncnet import lower_half
 from latentsync.weights import load_strict, read_checkpoint, read_state_dict
 
 LINEAR_LAYERS = "weights/v0.1/vgg.pth"  # how much each channel counts; inside the package lpips

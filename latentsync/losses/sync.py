@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from latentsync.constants import VAE_FACTOR
 from latentsync.errors import InputError
-from latentsync.models.syncnet import SyncNet, load_syncnet
+from latentsync.models.syncnet import SyncNet, load_syncnet, syncnet_frames
 
 IN_SYNC = 0.5  # cosines above it count as "in sync"
 TEMPERATURE = 0.07  # of InfoNCE
@@ -44,16 +44,6 @@ def accuracy(visual: Tensor, audio: Tensor, label: Tensor) -> Tensor:
     """Share of pairs (0 .. 1, a scalar) whose cosine lies on the side of IN_SYNC that its label says."""
     cosine = F.cosine_similarity(visual.float(), audio.float(), dim=1)
     return ((cosine > IN_SYNC) == (label.reshape(-1) > IN_SYNC)).float().mean()
-
-
-def lower_half(frames: Tensor) -> Tensor:
-    """Rows h // 2 and below: [... h w] -> [... h/2 w]."""
-    return frames[..., frames.shape[-2] // 2 :, :]
-
-
-def syncnet_frames(frames: Tensor, lower: bool) -> Tensor:
-    """Frames b f c h w as SyncNet takes them, b (f c) h w: channels frame by frame; with `lower`, the lower halves alone."""
-    return (lower_half(frames) if lower else frames).flatten(1, 2)
 
 
 class SyncLoss(nn.Module):

@@ -280,9 +280,12 @@ def _why(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def folder_lock(folder: Path, name: str, busy: str) -> Iterator[None]:
-    """Keep a second work out of a folder, which is made, by a file `name`; `busy`: what is said of it. Raises InputError, OutputError."""
-    lock = FileLock(folder / name, blocking=False)
+def folder_lock(folder: Path, name: str, busy: str, seconds: float = 0.0) -> Iterator[None]:
+    """Keep a second work out of a folder, which is made, by a file `name`; waits up to `seconds` for it.
+
+    Raises InputError (`busy`: what is said of the folder), OutputError.
+    """
+    lock = FileLock(folder / name, timeout=seconds)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

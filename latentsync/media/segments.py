@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from latentsync.media.video_writer import VideoWriter
 
 logger = logging.getLogger(__name__)
 
+LOCK_SECONDS = 60.0  # that a part waits for the folder
 State = Mapping[str, np.ndarray]  # what the frames after a segment depend on
 
 
@@ -42,14 +43,9 @@ class SegmentedWriter:
 
     def __enter__(self) -> "SegmentedWriter":
         """Raises InputError where another process works in the folder, OutputError where it cannot be written."""
-        self._stack.enter_context(folder_lock(self.folder, "lock", "is in use: the same result is being made by another process."))
-        if read_record(self.folder / "key.json") != {"key": self._key}:
-            for entry in self.folder.iterdir():
-                if entry.name != "lock":
-                    entry.unlink()
-            write_json(self.folder / "key.json", {"key": self._key})
+        self._stack.enter_context(self._locked())
         count = 0
-        while self._segment(count).is_file() and self._state(count).is_file():
+        while self._is_whole(count):
             count += 1
         if count:
             with np.load(self._state(count - 1)) as arrays:
@@ -59,6 +55,17 @@ class SegmentedWriter:
             seconds = float(self.frames_written / self._joined.fps)
             logger.info("%s: going on at %.1f s, from the segments of a run that was interrupted.", self.path, seconds)
         return self
+
+    @contextlib.contextmanager
+    def _locked(self, seconds: float = 0.0) -> Iterator[None]:
+        """The work folder of this very result, for this process alone."""
+        with folder_lock(self.folder, "lock", "is in use: the same result is being made by another process.", seconds):
+            if read_record(self.folder / "key.json") != {"key": self._key}:
+                for entry in self.folder.iterdir():
+                    if entry.name != "lock":
+                        entry.unlink()
+                write_json(self.folder / "key.json", {"key": self._key})
+            yield
 
     def write(self, frame: np.ndarray) -> None:
         """Queue one frame (uint8 h w 3), which must not be changed afterwards. Raises OutputError."""
@@ -90,6 +97,10 @@ class SegmentedWriter:
                 shutil.rmtree(self.folder, ignore_errors=True)
             self._stack.close()
 
+    def part(self, stops: Sequence[int], numbers: range) -> "PartWriter":
+        """What makes some of the segments, which end at `stops` (all of the result), while other processes make others."""
+        return PartWriter(self.path, self._key, self._open_segment, self._joined, stops, numbers)
+
     def _join(self) -> None:
         """Packets of all segments, and the sound, into the result."""
         require_program("ffmpeg")
@@ -107,6 +118,9 @@ class SegmentedWriter:
             if status:
                 raise OutputError(f"{self.path} was not written: ffmpeg stopped with: {child.reason()}")
 
+    def _is_whole(self, number: int) -> bool:
+        return self._segment(number).is_file() and self._state(number).is_file()
+
     def _segment(self, number: int) -> Path:
         deep, suffix = self._joined.encoding.deep, self.path.suffix
         keeps_more = suffix.lower() == ".mov" or (deep is not None and deep.has_alpha)  # than .mp4, which counts time most exactly
@@ -114,3 +128,33 @@ class SegmentedWriter:
 
     def _state(self, number: int) -> Path:
         return self.folder / f"{number:05d}.npz"
+
+
+class PartWriter(SegmentedWriter):
+    """Encodes some of the segments of a result; a `SegmentedWriter` of the same key takes them over. A context manager.
+
+    On entry `frames_written` is where the first of them begins that is not whole, and `state` that of the segment before it, if that is
+    there.
+    """
+
+    def __init__(
+        self, path: Path, key: str, open_segment: Callable[[Path], VideoWriter], joined: VideoWriter, stops: Sequence[int], numbers: range
+    ) -> None:
+        super().__init__(path, key, open_segment, joined, keep=True)
+        self._stops, self._numbers = list(stops), numbers
+
+    def __enter__(self) -> "PartWriter":
+        with self._locked(LOCK_SECONDS):  # who makes another part holds it for a moment, too
+            pass
+        first = next((number for number in self._numbers if not self._is_whole(number)), self._numbers.stop)
+        self._ends = self._stops[:first]
+        self.frames_written = self._ends[-1] if first else 0
+        if first and self._is_whole(first - 1):
+            with np.load(self._state(first - 1)) as arrays:
+                self.state = {name: array for name, array in arrays.items() if name != "ends"}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Segments that are whole stay, also after an error."""
+        if self._writer is not None:
+            self._writer.__exit__(kind, error, trace)

@@ -197,6 +197,16 @@ def _encoder(channels: int, layers: tuple[_Layer, ...]) -> nn.Sequential:
     return nn.Sequential(*blocks)
 
 
+def lower_half(frames: Tensor) -> Tensor:
+    """Rows h // 2 and below: [... h w] -> [... h/2 w]."""
+    return frames[..., frames.shape[-2] // 2 :, :]
+
+
+def syncnet_frames(frames: Tensor, lower: bool) -> Tensor:
+    """Frames b f c h w as SyncNet takes them, b (f c) h w: channels frame by frame; with `lower`, the lower halves alone."""
+    return (lower_half(frames) if lower else frames).flatten(1, 2)
+
+
 def make_syncnet(model: SyncNetModelConfig) -> SyncNet:
     """A fresh network of a configuration's kind and sizes."""
     if model.network == "wav2lip":

@@ -19,6 +19,7 @@ from latentsync.models.unet_weights import load_unet
 from latentsync.models.vae import load_tiny_vae, load_vae
 from latentsync.pipelines.face_cache import FaceCache
 from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline
+from latentsync.sync_meter import load_sync_meter
 from latentsync.weights import (
     CHECKPOINTS,
     FLAT_UNET,
@@ -39,6 +40,7 @@ PathLike = Path | str | None
 
 ROOT = Path(__file__).resolve().parents[2]
 EMBEDDED = Path("assets", "embedded", "config.yaml")  # the model that comes with the project, relative to its root
+SYNCNET = (ROOT / EMBEDDED.with_name("syncnet.yaml"), ROOT / EMBEDDED.with_name("syncnet.safetensors"))  # that reports measure with
 CONFIGS = {"1.6": "stage2_512.yaml", "1.5": "stage2.yaml", "1.0": "v1.0.yaml"}  # of each published version, in configs/unet
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 VAE_SLICE_PIXELS = 16 * 256 * 256  # pixels that go through the autoencoder at once: 16 faces at 256, 4 at 512
@@ -257,6 +259,7 @@ def build_pipeline(
         build_detector(detector, files.face_boxes, files.face_landmarks, place),
         **pipeline_settings(config),
         face_cache=None if cache_dir is None else FaceCache(Path(cache_dir)),
+        sync_meter=load_sync_meter(*SYNCNET, place) if SYNCNET[1].is_file() else None,
     )
     if compile:
         compile_networks(pipeline)

@@ -12,6 +12,7 @@ from latentsync.faces.plan import FacePlan, SkippedRun
 from latentsync.media.audio import Samples
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.timeline import Piece, SpokenLine
+from latentsync.sync_meter import SUMS_SHAPE, LineSync
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,26 @@ def in_layers(lines: Sequence[Line]) -> list[list[Line]]:
 
 
 class Layer:
-    """Lines that do not overlap, the plan of their faces, and what passes on from clip to clip: noise and matte."""
+    """Lines that do not overlap, the plan of their faces, and what passes on from clip to clip: noise, matte, how lips and sound fit."""
 
     def __init__(
-        self, lines: Sequence[Line], plan: FacePlan, cut: Sequence[Piece], matte: FaceMatte, open_voice: Callable[[Line], SpokenLine]
+        self,
+        lines: Sequence[Line],
+        plan: FacePlan,
+        cut: Sequence[Piece],
+        matte: FaceMatte,
+        open_voice: Callable[[Line], SpokenLine],
+        open_sync: Callable[[Samples, Tensor], LineSync] | None = None,
     ) -> None:
-        self.lines, self.plan, self.cut, self.matte, self._open_voice = lines, plan, cut, matte, open_voice
+        self.lines, self.plan, self.cut, self.matte, self._open_voice, self._open_sync = lines, plan, cut, matte, open_voice, open_sync
+        self.sync_sums = torch.zeros(len(lines), *SUMS_SHAPE, dtype=torch.float64)  # of `LineSync`
         self._current: tuple[int, SpokenLine] | None = None
+        self._sync: tuple[int, LineSync] | None = None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether `sync_sums` are of all frames so far."""
+        return self._open_sync is not None
 
     def voice(self, index: int) -> SpokenLine:
         """That of a line, opened when it is first asked for; lines come in order of time."""
@@ -59,15 +73,32 @@ class Layer:
             self._current = index, self._open_voice(self.lines[index])
         return self._current[1]
 
+    def sync(self, index: int) -> LineSync | None:
+        """How the lips of a line fit its sound, for the clips of `voice`; None where nothing measures it."""
+        if self._open_sync is not None and (self._sync is None or self._sync[0] != index):
+            self._sync = index, self._open_sync(self.lines[index].samples, self.sync_sums[index])
+        return None if self._sync is None else self._sync[1]
+
     def state(self) -> dict[str, Tensor]:
         """What the clips after this moment depend on, for `restore`."""
-        if self._current is None:
-            return {}
-        index, voice = self._current
-        return {"line": torch.tensor(index), "random": voice.random.get_state(), **self.matte.state()}
+        found = {"sums": self.sync_sums.clone()} if self.is_measured else {}
+        if self._sync is not None:
+            measured, sync = self._sync
+            found |= {"measured": torch.tensor(measured), "held": sync.held, "next": torch.tensor(sync.next)}
+        if self._current is not None:
+            index, voice = self._current
+            found |= {"line": torch.tensor(index), "random": voice.random.get_state(), **self.matte.state()}
+        return found
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from a state, in a fresh layer."""
-        if state:
+        if "line" in state:
             self.voice(int(state["line"])).random.set_state(state["random"])
             self.matte.restore(state)
+        if "sums" not in state:  # parts of the result were made apart from each other, and were not measured
+            self._open_sync = None
+            return
+        self.sync_sums.copy_(state["sums"])
+        if "measured" in state:
+            sync = self.sync(int(state["measured"]))
+            sync.held, sync.next = state["held"], int(state["next"])

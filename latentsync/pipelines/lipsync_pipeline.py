@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import cached_property, partial
-from itertools import chain, count, islice
+from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from latentsync.faces.detector import FaceDetector
 from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pixels
 from latentsync.faces.plan import FacePlan, FaceRequest, Sighting, find_faces, name_damage, plan_sightings
 from latentsync.faces.selection import FaceChoice
-from latentsync.media.audio import AudioSamples, Samples
+from latentsync.media.audio import AudioSamples
 from latentsync.media.deep import deep_format
 from latentsync.media.mix import FilmSound, mix
 from latentsync.media.probe import probe
@@ -57,17 +57,21 @@ from latentsync.pipelines.script import DubbingLine, DubbingScript, check_script
 from latentsync.pipelines.streaming import LiveFaces, LiveWindows
 from latentsync.pipelines.timeline import (
     Clip,
+    Part,
     Piece,
     SpokenLine,
     batches,
+    clip_noise,
     clips,
     frames_in,
     pieces,
     pieces_within,
     same_length,
     segment_stops,
+    separate_runs,
 )
-from latentsync.voice_activity import speech_shares
+from latentsync.sync_meter import LineSync, SyncMeter
+from latentsync.voice_activity import SpeechOnly
 from latentsync.whisper.audio2feature import Audio2Feature, PaddedSamples
 
 logger = logging.getLogger(__name__)
@@ -133,13 +137,6 @@ def seeded(options: LipsyncOptions) -> LipsyncOptions:
     return options if options.seed >= 0 else replace(options, seed=secrets.randbelow(SEED_LIMIT))
 
 
-def mouth_strengths(samples: Samples, fps: Fraction, total: int, options: LipsyncOptions) -> Tensor | None:
-    """How much of the sound moves the mouth in each frame, float32 (total); None where all of it does. See `AudioWindows`."""
-    if options.silence == "close":
-        return options.strength * torch.from_numpy(speech_shares(samples, fps, total))
-    return None if options.strength == 1 else torch.full((total,), options.strength)
-
-
 class LipsyncPipeline(DiffusionPipeline):
     """A video and a voice in, a lip-synced video out.
 
@@ -159,6 +156,7 @@ class LipsyncPipeline(DiffusionPipeline):
         use_reference: False hides the reference, as from a denoiser that was trained without.
         single_reference: the face in the middle of a clip is the reference of all its frames; False: each frame is its own.
         face_cache: keeps what was found in a video and computed from its faces; None: nothing is kept.
+        sync_meter: measures how lips and sound of each line fit, for the report; None: nothing does.
 
     Example:
         >>> pipeline = build_pipeline()
@@ -183,6 +181,7 @@ class LipsyncPipeline(DiffusionPipeline):
         use_reference: bool = True,
         single_reference: bool = False,
         face_cache: FaceCache | None = None,
+        sync_meter: SyncMeter | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, audio_encoder=audio_encoder, unet=unet)
@@ -192,7 +191,7 @@ class LipsyncPipeline(DiffusionPipeline):
         self.sampling = sampling
         self.paste, self.match_skin = paste, match_skin
         self.noise_scale, self.use_reference, self.single_reference = noise_scale, use_reference, single_reference
-        self.face_cache = face_cache
+        self.face_cache, self.sync_meter = face_cache, sync_meter
 
     @property
     def components(self) -> dict[str, Any]:
@@ -207,6 +206,7 @@ class LipsyncPipeline(DiffusionPipeline):
         options: LipsyncOptions | None = None,
         callback: ProgressCallback | None = None,
         on_frame: FrameCallback | None = None,
+        part: Part | None = None,
     ) -> LipsyncResult:
         """Give the person in a video other words.
 
@@ -217,6 +217,8 @@ class LipsyncPipeline(DiffusionPipeline):
             options: see `LipsyncOptions`.
             callback: told of progress; raising from it stops the job and leaves no output.
             on_frame: shown each finished frame (uint8 h w 3), which must not be changed.
+            part: make some segments of a long result alone, into its work folder, while other processes make others; then the same call
+                without a part makes what is missing and joins them.
 
         Raises:
             InputError: an input cannot be used, or no face was found in it.
@@ -226,7 +228,7 @@ class LipsyncPipeline(DiffusionPipeline):
         options = options or LipsyncOptions()
         check_inputs(Path(video_path), Path(audio_path), Path(video_out_path), options)
         if options.is_range:
-            return self.dub(range_script(Path(video_path), Path(audio_path), options), video_out_path, callback, on_frame)
+            return self.dub(range_script(Path(video_path), Path(audio_path), options), video_out_path, callback, on_frame, part)
         timer, options = self._begin(), seeded(options)
         reader = VideoReader(video_path, None if options.keep_fps else Fraction(VIDEO_FPS))
         needed = float(reader.expected_frames / reader.fps) + SPARE_SOUND if options.length == "video" and reader.expected_frames else None
@@ -241,7 +243,7 @@ class LipsyncPipeline(DiffusionPipeline):
                 return self._writer(script, total, Path(video_out_path), reader, AudioTrack(samples.info.path, *track))
 
             lines = [Line(samples.info.path, samples, options)]
-            return self.run(reader, lines, open_writer, length, options, callback, timer, warnings, on_frame)
+            return self.run(reader, lines, open_writer, length, options, callback, timer, warnings, on_frame, part)
 
     def dub(
         self,
@@ -249,6 +251,7 @@ class LipsyncPipeline(DiffusionPipeline):
         video_out_path: Path | str,
         callback: ProgressCallback | None = None,
         on_frame: FrameCallback | None = None,
+        part: Part | None = None,
     ) -> LipsyncResult:
         """Give people in a film other words, line by line; the film keeps its frame rate, its length, and all frames without a line.
 
@@ -271,7 +274,7 @@ class LipsyncPipeline(DiffusionPipeline):
                 warnings.extend(log_all(mix(sound, mixed, total / reader.fps, gain, target)))
                 return self._writer(script, total, Path(video_out_path), reader, AudioTrack(target, float(total / reader.fps)))
 
-            return self.run(reader, lines, open_writer, None, options, callback, timer, warnings, on_frame)
+            return self.run(reader, lines, open_writer, None, options, callback, timer, warnings, on_frame, part)
 
     def _begin(self) -> StageTimer:
         if self.unet.device.type == "cuda":
@@ -314,6 +317,7 @@ class LipsyncPipeline(DiffusionPipeline):
         timer: StageTimer | None = None,
         warnings: Sequence[str] = (),
         on_frame: FrameCallback | None = None,
+        part: Part | None = None,
     ) -> LipsyncResult:
         """The steps of inference; the video and the sounds are open, and `open_writer(frames)` opens a result of so many.
 
@@ -332,36 +336,93 @@ class LipsyncPipeline(DiffusionPipeline):
 
         open_line = partial(self._open_line, fps=reader.fps, total=total, is_cut=length is not None)
         cuts = [list(pieces(plan, total, self.num_frames)) for plan in plans]
-        layers = [Layer(*parts, FaceMatte(self.resolution), open_line) for parts in zip(in_order, plans, cuts, strict=True)]
+        open_sync = None if self.sync_meter is None or part is not None else partial(LineSync, self.sync_meter, fps=reader.fps)
+
+        def new_layers() -> list[Layer]:
+            told = zip(in_order, plans, cuts, strict=True)
+            return [Layer(*parts, FaceMatte(self.resolution), open_line, open_sync) for parts in told]
+
+        layers, writer, stops = new_layers(), open_writer(total), segment_stops(cuts, total, segment_frames(reader.fps))
         with (
-            self._opened_cache(reader, repeats=total > plans[0].num_frames) as (cache, key),
+            self._opened_cache(reader, repeats=total > plans[0].num_frames) as kept,
             self._stage("generate", total, callback, timer) as (advance, bar),
-            open_writer(total) as writer,
-            closing(self._source(reader, writer.frames_written, total, plans[0].num_frames, options)) as source,
         ):
-            begin = writer.frames_written  # 0, or those of a run that was interrupted
-            for layer, state in zip(layers, unpacked(writer.state, len(layers)) if begin else (), strict=False):
-                layer.restore(state)
-            for _ in range(begin):
-                advance()
             show = lambda step: bar.set_postfix_str(f"step {step}/{options.inference_steps}")  # noqa: E731 - one line of its own
-            for stop in segment_stops(cuts, total, segment_frames(reader.fps)):
+
+            def tell(frame: np.ndarray) -> None:
+                if on_frame is not None:
+                    on_frame(frame)
+                advance()
+
+            make = partial(self.make, reader, total=total, options=options, timer=timer, kept=kept, tell=tell, on_step=show)
+            if part is None:
+                with writer:
+                    for _ in range(writer.frames_written):
+                        advance()
+                    make(layers, writer, stops)
+            elif isinstance(writer, SegmentedWriter):
+                for numbers in separate_runs(cuts, stops)[part.index :: part.count]:
+                    with writer.part(stops, numbers) as some:
+                        make(new_layers(), some, stops[: numbers.stop])
+        return self._result(reader, layers, writer, total, options, (*losses, *warnings, *notes), timer)
+
+    def make(
+        self,
+        reader: VideoReader,
+        layers: Sequence[Layer],
+        writer: VideoWriter | SegmentedWriter,
+        stops: Sequence[int],
+        total: int,
+        options: LipsyncOptions,
+        timer: StageTimer,
+        kept: tuple[FaceCache | None, str],
+        tell: Callable[[np.ndarray], None],
+        on_step: Callable[[int], None],
+    ) -> None:
+        """The segments that end at `stops`, from where `writer` stands, by fresh layers; `tell` is shown each frame that was written."""
+        begin, num_frames = writer.frames_written, layers[0].plan.num_frames  # 0, or those of a run that was interrupted
+        if begin and writer.state:
+            for layer, state in zip(layers, unpacked(writer.state, len(layers)), strict=True):
+                layer.restore(state)
+        elif begin < stops[-1]:
+            self._pass_over(reader, layers, begin, options, timer)
+        with closing(self._source(reader, begin, stops[-1], num_frames, options)) as source:
+            for stop in stops:
                 if stop <= begin:
                     continue
                 frames = islice(source, stop - begin)
                 for number, layer in enumerate(layers):
-                    kept = (cache, key) if number == 0 else (None, "")  # the others see frames that change with the words
-                    frames = self.sync(frames, layer, pieces_within(layer.cut, begin, stop), options, timer, kept, show)
+                    cached = kept if number == 0 else (None, "")  # the others see frames that change with the words
+                    frames = self.sync(frames, layer, pieces_within(layer.cut, begin, stop), options, timer, cached, on_step)
                 for frame in frames:
                     with timer("write"):
                         writer.write(frame)
-                    if on_frame is not None:
-                        on_frame(frame)
-                    advance()
+                    tell(frame)
                 if stop < total:
                     writer.checkpoint(packed([layer.state() for layer in layers]))
                 begin = stop
-        return self._result(reader, layers, writer, options, (*losses, *warnings, *notes), timer)
+
+    def _pass_over(self, reader: VideoReader, layers: Sequence[Layer], stop: int, options: LipsyncOptions, timer: StageTimer) -> None:
+        """Bring fresh layers to their state before frame `stop` without generating: draw the noise, follow the outline of the face.
+
+        Where the first layer sees the video itself, the others have no span that goes on at `stop`.
+        """
+        for number, layer in enumerate(layers):
+            done = [piece for piece in pieces_within(layer.cut, 0, stop) if piece[2] is not None]
+            if not done:
+                continue
+            last = layer.plan.spans[done[-1][2]].request
+            own = [piece for piece in done if layer.plan.spans[piece[2]].request == last]
+            ahead = next((piece[2] for piece in pieces_within(layer.cut, stop, layer.cut[-1][1]) if piece[2] is not None), None)
+            goes_on = number == 0 and ahead == own[-1][2]
+            followed = list(takewhile(lambda piece, ahead=ahead: piece[2] == ahead, reversed(done)))[::-1] if goes_on else []
+            for start, end, _ in own[: len(own) - len(followed)]:
+                clip_noise(end - start, self.resolution // VAE_FACTOR, layer.voice(last).random)
+            if followed:
+                first = followed[0][0]
+                with closing(self._source(reader, first, stop, layer.plan.num_frames, options)) as frames:
+                    for _ in self._aligned_clips(frames, layer, pieces_within(layer.cut, first, stop), timer):
+                        pass
 
     @torch.no_grad()
     def generate(
@@ -458,7 +519,10 @@ class LipsyncPipeline(DiffusionPipeline):
                 for clip, faces in zip(group, in_batches(partial(self.finite, generate), group), strict=True):
                     with timer("composite"):
                         clip.frames = self.composite(clip, faces)
-            yield from chain.from_iterable(clip.frames for clip in batch)
+            for clip in batch:
+                with timer("measure"):
+                    self.measure(clip, layer)
+                yield from clip.frames
 
     def encode_faces(self, group: Sequence[Clip], cache: FaceCache | None = None, key: str = "") -> Conditions:
         """What the denoiser is shown of aligned clips of one length; each frame is its own reference, or its clip has one.
@@ -537,13 +601,21 @@ class LipsyncPipeline(DiffusionPipeline):
         shares = clip.shares * ~blank.numpy(force=True)
         return [cross_fade(*parts) for parts in zip(clip.frames, pasted, shares.tolist(), strict=True)]
 
+    def measure(self, clip: Clip, layer: Layer) -> None:
+        """Note how the new mouth in the frames of a clip fits the sound of its line."""
+        index = None if clip.span is None else layer.plan.spans[clip.span].request
+        sync = None if index is None else layer.sync(index)
+        if sync is not None:
+            sync.add(warp_faces(clip.frames, clip.matrices, self.resolution, self.unet.device), clip.start - layer.lines[index].start)
+
     def _open_line(self, line: Line, fps: Fraction, total: int, is_cut: bool) -> SpokenLine:
         """What the clips of a line are made from, in a result of `total` frames; `is_cut`: the result is as long as the sound."""
         frames = (line.stop or total) - line.start
         samples = line.samples if is_cut else PaddedSamples(line.samples, int(frames / fps * AUDIO_SAMPLE_RATE))
         random = torch.Generator().manual_seed(line.options.seed)
         noise = shared_noise(self.resolution // VAE_FACTOR, random)
-        windows = self.audio_encoder.windows(samples, fps, mouth_strengths(samples, fps, frames, line.options))
+        heard = SpeechOnly(samples, fps, frames) if line.options.silence == "close" else samples
+        windows = self.audio_encoder.windows(heard, fps, line.options.strength)
         return SpokenLine(windows, line.start, random, noise)
 
     def _source(self, reader: VideoReader, first: int, total: int, num_frames: int, options: LipsyncOptions) -> Iterator[np.ndarray]:
@@ -645,14 +717,15 @@ class LipsyncPipeline(DiffusionPipeline):
         self,
         reader: VideoReader,
         layers: Sequence[Layer],
-        writer: VideoWriter,
+        writer: VideoWriter | SegmentedWriter,
+        total: int,
         options: LipsyncOptions,
         warnings: tuple[str, ...],
         timer: StageTimer,
     ) -> LipsyncResult:
         """The outcome, after the output file has appeared."""
-        device, total = self.unet.device, writer.frames_written
-        lines, spans = line_reports(layers), [span for layer in layers for span in layer.plan.spans]
+        device = self.unet.device
+        lines, spans = line_reports(layers, reader.fps), [span for layer in layers for span in layer.plan.spans]
         return LipsyncResult(
             video_path=reader.path,
             audio_path=lines[0].audio_path,

@@ -88,7 +88,9 @@ class LipsyncOptions:
         1.0, f"how much the sound moves the mouth, 0 to {STRONGEST}: below 1 towards the mouth of silence, above 1 beyond the usual"
     )
     silence: str = _option(
-        "keep", "the mouth in frames in which nobody speaks. keep: it follows what there is of sound; close: it rests", SILENCES
+        "keep",
+        "the mouth in frames in which nobody speaks. keep: it follows what there is of sound; close: it rests",
+        SILENCES,
     )
     length: str = _option(
         "audio",

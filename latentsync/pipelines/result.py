@@ -12,15 +12,18 @@ from time import perf_counter
 
 import torch
 
-from latentsync.constants import VERSION
+from latentsync.constants import VERSION, VIDEO_FPS
 from latentsync.errors import InputError
 from latentsync.faces.plan import FacePlan, SkippedRun, Span
 from latentsync.media.audio import AudioSamples
 from latentsync.media.video_reader import VideoReader
 from latentsync.pipelines.layers import Layer, Line
+from latentsync.sync_meter import line_reading
 
 logger = logging.getLogger(__name__)
 
+TOO_SHORT = "too short: lips and sound are compared over more than a second of both, without a break of the face"
+NOT_MEASURED = "no SyncNet is there, or the result was made in parts"
 LONGEST_LIST = 5  # runs named in a line for a person; the report holds all of them
 
 
@@ -44,6 +47,9 @@ class LineReport:
     generated: int  # of the video's frames, those with a new mouth
     seed: int
     skipped: tuple[SkippedRun, ...]
+    sync_offset: float | None = None  # frames by which the sound comes before the lips, as a SyncNet sees it; 0: both fit
+    sync_confidence: float | None = None  # how sure that is: the cosine at the offset less the median over all shifts
+    sync_note: str = ""  # why nothing was measured
 
 
 @dataclass(frozen=True)
@@ -163,16 +169,25 @@ def _line_warnings(reader: VideoReader, plan: FacePlan, index: int, line: Line) 
     return [f"{before}Left as they are: {skipped}."] if skipped else []
 
 
-def line_reports(layers: Sequence[Layer]) -> tuple[LineReport, ...]:
-    """What became of each line, in their order."""
+def line_reports(layers: Sequence[Layer], fps: Fraction) -> tuple[LineReport, ...]:
+    """What became of each line, in their order, in a result of `fps` frames a second."""
     found = []
     for layer in layers:
         for index, line in enumerate(layer.lines):
             stop = layer.plan.num_frames if line.stop is None else line.stop
             frames = sum(span.stop - span.start for span in layer.plan.spans if span.request == index)
             skipped = tuple(line.within(layer.plan.skipped))
-            found.append(LineReport(line.number, line.audio_path, line.start, stop, frames, line.options.seed, skipped))
+            runs = (line.number, line.audio_path, line.start, stop, frames, line.options.seed, skipped)
+            found.append(LineReport(*runs, *_sync_of(layer, index, fps)))
     return tuple(sorted(found, key=lambda report: report.number))
+
+
+def _sync_of(layer: Layer, index: int, fps: Fraction) -> tuple[float | None, float | None, str]:
+    """Offset in frames and confidence of a line, or why there are none."""
+    reading = line_reading(layer.sync_sums[index]) if layer.is_measured else None
+    if reading is not None:
+        return round(float(reading.offset * fps / VIDEO_FPS), 1), round(reading.confidence, 3), ""
+    return None, None, TOO_SHORT if layer.is_measured else NOT_MEASURED
 
 
 def covered_frames(runs: Iterable[Span | SpanReport]) -> int:

@@ -79,8 +79,7 @@ class LiveWindows:
 
     def frames(self, start: int, stop: int) -> torch.Tensor:
         """Windows of video frames `start` to `stop`: float32 (f, n, d) on the encoder's device. Raises InputError."""
-        strengths = None if self.strength == 1 else torch.full((stop,), self.strength)
-        windows = AudioWindows(self.extractor, self.advance(stop), self.fps, strengths)
+        windows = AudioWindows(self.extractor, self.advance(stop), self.fps, self.strength)
         windows.num_pieces = 1 + windows.num_steps // windows.stride  # the recording goes on: its last piece gives way to a next one
         return windows.frames(start, stop)
 

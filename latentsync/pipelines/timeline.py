@@ -5,7 +5,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, groupby, islice
+from itertools import chain, groupby, islice, pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +30,13 @@ class SpokenLine:
     def audio(self, start: int, stop: int) -> Tensor:
         """Windows of frames start..stop of the result: float32 (f, n, d)."""
         return self.windows.frames(start - self.first, stop - self.first)
+
+
+class Part(NamedTuple):
+    """Which segments of a long result a process makes: of all that can begin by themselves each `count`-th from `index` on."""
+
+    index: int
+    count: int
 
 
 Piece = tuple[int, int, int | None]  # of the output's frames: start, stop, index of the span in the plan
@@ -101,6 +109,18 @@ def segment_stops(cuts: Iterable[Sequence[Piece]], total: int, length: int) -> l
         if stop - stops[-1] >= length and total - stop >= length // 2:
             stops.append(stop)
     return [*stops[1:], total]
+
+
+def separate_runs(cuts: Sequence[Sequence[Piece]], stops: Sequence[int]) -> list[range]:
+    """Runs of segments, by number, that can be made without each other: none begins within a span of a layer that sees new mouths.
+
+    `cuts`: of all layers; `stops`: where segments end. The last segment is left to whom joins them.
+    """
+    ongoing = set()
+    for cut in cuts[1:]:  # the first layer sees the film itself
+        ongoing |= {after[0] for before, after in pairwise(cut) if before[2] is not None and before[2] == after[2]}
+    starts = [number for number in range(len(stops) - 1) if number == 0 or stops[number - 1] not in ongoing]
+    return [range(start, stop) for start, stop in pairwise([*starts, len(stops) - 1])]
 
 
 def clips(

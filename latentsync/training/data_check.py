@@ -29,11 +29,11 @@ from latentsync.data.clip_index import Catalog, ClipInfo, open_catalog, sidecar
 from latentsync.data.sampling import ClipDataset, SampleIndex, SyncNetBatch, collate
 from latentsync.errors import InputError
 from latentsync.faces.mask import to_pixels
-from latentsync.losses.sync import cosine_loss, syncnet_frames
+from latentsync.losses.sync import cosine_loss
 from latentsync.media.audio import AudioSamples
 from latentsync.media.files import read_record
 from latentsync.mel import log_mel
-from latentsync.models.syncnet import StableSyncNet
+from latentsync.models.syncnet import StableSyncNet, syncnet_frames
 from latentsync.training.syncnet import CHANCE, FEW_CLIPS, MOUTH, SMALL_BATCH
 
 # Where clips come from

@@ -21,9 +21,9 @@ from latentsync.data.sampling import SYNCNET_LENGTHS, SyncNetBatch, sample_gener
 from latentsync.data.syncnet_dataset import SyncNetDataset
 from latentsync.errors import ConfigError, InputError, first_line
 from latentsync.faces.mask import to_pixels
-from latentsync.losses.sync import accuracy, cosine_loss, infonce_loss, syncnet_frames
+from latentsync.losses.sync import accuracy, cosine_loss, infonce_loss
 from latentsync.mel import BANDS, window_length
-from latentsync.models.syncnet import SyncNet, make_syncnet
+from latentsync.models.syncnet import SyncNet, make_syncnet, syncnet_frames
 from latentsync.models.vae import LatentCodec
 from latentsync.training.logging import TRAINING, VALIDATION, History
 from latentsync.training.trainer import (

@@ -201,9 +201,9 @@ class Audio2Feature(nn.Module):
             states.append(block(states[-1]))
         return torch.cat(states)[:, :steps].transpose(0, 1).float()  # t l d
 
-    def windows(self, samples: Samples, fps: Fraction = Fraction(VIDEO_FPS), strengths: torch.Tensor | None = None) -> "AudioWindows":
-        """The windows of a recording at a frame rate, computed when they are asked for; `strengths`: see `AudioWindows`."""
-        return AudioWindows(self, LogMel(samples, self.encoder.conv1.in_channels), fps, strengths)
+    def windows(self, samples: Samples, fps: Fraction = Fraction(VIDEO_FPS), strength: float = 1.0) -> "AudioWindows":
+        """The windows of a recording at a frame rate, computed when they are asked for; `strength`: see `AudioWindows`."""
+        return AudioWindows(self, LogMel(samples, self.encoder.conv1.in_channels), fps, strength)
 
 
 def limited(states: torch.Tensor, limit: float) -> torch.Tensor:
@@ -225,15 +225,15 @@ def window_steps(start: int, stop: int, feat_length: tuple[int, int], num_steps:
 class AudioWindows:
     """A window of features per video frame at constant memory: long sound in pieces that share a third, passing over linearly.
 
-    `strengths` float32 (frames): how far the features of each frame lie from those of silence in the same place, as a share of how far the
-    recording's do: 0 is silence, 1 the recording, above 1 more of it (a line through the two). None: the recording, at no cost.
+    `strength`: how far the features lie from those of silence in the same place, as a share of how far the recording's do: 0 is silence,
+    1 the recording, at no cost, above 1 more of it (a line through the two).
     """
 
-    def __init__(self, extractor: Audio2Feature, log_mel: LogMel, fps: Fraction, strengths: torch.Tensor | None = None) -> None:
+    def __init__(self, extractor: Audio2Feature, log_mel: LogMel, fps: Fraction, strength: float = 1.0) -> None:
         self.extractor = extractor
         self.log_mel = log_mel
         self.fps = fps
-        self.strengths = strengths
+        self.strength = strength
         self.num_steps = max(log_mel.num_columns // WHISPER_MEL_PER_STEP, 1)
         overlap = extractor.context // OVERLAP_SHARE
         self.stride = extractor.context - overlap  # steps between the starts of two pieces
@@ -247,10 +247,9 @@ class AudioWindows:
         """Windows of video frames `start` to `stop`: float32 (f, n, d) on the encoder's device."""
         steps = window_steps(start, stop, self.extractor.feat_length, self.num_steps, self.fps)
         sound = self._windows(steps, self._piece)
-        if self.strengths is None:
+        if self.strength == 1:
             return sound
-        strengths = self.strengths[start:stop, None, None].to(sound)
-        return limited(torch.lerp(self._windows(steps, self._silent_piece), sound, strengths), self.extractor.limit)
+        return limited(torch.lerp(self._windows(steps, self._silent_piece), sound, self.strength), self.extractor.limit)
 
     def _windows(self, steps: torch.Tensor, piece: Callable[[int], torch.Tensor]) -> torch.Tensor:
         """Windows (f, n, d) of encoder steps (f, p), from pieces of the recording or of silence."""
