@@ -164,6 +164,8 @@ def test_too_long_or_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     unknown = QueuedJob(JobRequest(clips()["talk"], clips()["words"], LipsyncOptions(), "tiny", 0.01), "anna", Path())
     unknown.advance("analyse", 1, None)
     refused(InputError, "allowed here", unknown.advance, "analyse", 60, None)
+    large = JobRequest(clips()["talk"], clips()["words"], LipsyncOptions(), "tiny", max_pixels=98_303)
+    refused(InputError, r"talk.mp4 has .* pixels, .* and 0.1 million are allowed here", large.check)
     monkeypatch.setattr("latentsync.app.jobs.MAX_WAITING", 1)
     crowd = idle_queue(monkeypatch)
     crowd.submit(request(), "anna", tmp_path / "first")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
+from typing import TypeVar
 
 import torch
 
@@ -19,6 +20,7 @@ from latentsync.pipelines.layers import Layer, Line
 
 logger = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
 LONGEST_LIST = 5  # runs named in a line for a person; the report holds all of them
 
 
@@ -89,6 +91,16 @@ class StageTimer:
             if self._device.type in ("cuda", "mps"):
                 getattr(torch, self._device.type).synchronize()
             self._seconds[stage] = self._seconds.get(stage, 0.0) + perf_counter() - start
+
+    def each(self, stage: str, items: Iterable[Item]) -> Iterator[Item]:
+        """Items that come one by one, the time that each takes added to a stage."""
+        iterator, end = iter(items), object()
+        while True:
+            with self(stage):
+                item = next(iterator, end)
+            if item is end:
+                return
+            yield item
 
     def report(self) -> dict[str, float]:
         """Seconds of each stage, and "total"."""
