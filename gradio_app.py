@@ -24,6 +24,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--auth", action="append", default=[], metavar="NAME:PASSWORD", help="require a login; may be given several times")
     parser.add_argument("--max_minutes", type=float, default=5.0, help="longest result, minutes (default %(default)g)")
     parser.add_argument("--max_megabytes", type=int, default=500, help="largest upload, MB (default %(default)s)")
+    parser.add_argument("--max_pixels", default="4096x2304", metavar="WxH", help="largest picture by its area (default %(default)s)")
     parser.add_argument("--concurrency", type=int, default=1, help="jobs run at once with one set of networks (default 1)")
     parser.add_argument(
         "--keep_minutes",
@@ -58,7 +59,10 @@ def run(arguments: argparse.Namespace) -> None:
     if not all(len(pair) == 2 and all(pair) for pair in accounts):
         raise InputError("--auth wants NAME:PASSWORD, such as --auth anna:secret.")
     names = ("host", "port", "share", "max_minutes", "max_megabytes", "concurrency", "keep_minutes")
-    settings = {name: getattr(arguments, name) for name in names}
+    sides = arguments.max_pixels.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) for side in sides):
+        raise InputError("--max_pixels wants a width and a height, such as 1920x1080.")
+    settings = {name: getattr(arguments, name) for name in names} | {"max_pixels": int(sides[0]) * int(sides[1])}
     if min(arguments.concurrency, arguments.max_megabytes, arguments.keep_minutes) < 1 or arguments.max_minutes <= 0:
         raise InputError("--concurrency, --max_megabytes and --keep_minutes want 1 or more, --max_minutes more than 0.")
     resolve_device(arguments.device)

@@ -3,6 +3,7 @@
 import atexit
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
+import cv2
 import gradio as gr
 import numpy as np
 from test_inference_command import CONFIG, picture, write_sound, write_video
@@ -70,7 +72,12 @@ def clips() -> dict[str, Path]:
     folder = Path(tempfile.mkdtemp(prefix="latentsync tésts-"))
     atexit.register(shutil.rmtree, folder)
     (folder / "large.mp4").write_bytes(bytes(6 << 20))
+    cv2.imwrite(str(folder / "photo.png"), cv2.resize(picture(0), (768, 512))[..., ::-1])
+    sound = ["-f", "lavfi", "-i", "sine=duration=0.3", "-f", "lavfi", "-i", "testsrc=size=64x48:duration=0.3"]
+    subprocess.run(["ffmpeg", "-v", "error", *sound, "-c:v", "mpeg4", "-c:a", "mp2", folder / "foreign.avi"], check=True)
     return {
+        "photo": folder / "photo.png",
+        "foreign": folder / "foreign.avi",
         "talk": write_video(folder / "talk.mp4", [picture(k) for k in range(20)]),
         "nobody": write_video(folder / "nobody.mp4", [np.full((96, 128, 3), k, np.uint8) for k in range(10)]),
         "words": write_sound(folder / "words.wav", 0.97),

@@ -76,6 +76,7 @@ def test_the_people_of_a_video_can_be_told_apart(tmp_path: Path) -> None:
         (["--auth", "anna"], "NAME:PASSWORD"),
         (["--auth", ":secret"], "NAME:PASSWORD"),
         (["--concurrency", "0"], "--concurrency"),
+        (["--max_pixels", "4k"], "--max_pixels"),
         (["--device", "abacus"], "--device abacus is unknown"),
         (["--checkpoint", "my.pt"], "Weights are missing: my.pt"),
         (["--config", "missing.yaml"], "missing.yaml"),

@@ -145,6 +145,20 @@ def test_an_error_is_told_once_in_words_of_the_page(app: Served, browser: Browse
 
 
 @in_browser
+def test_any_format_is_shown_and_the_original_is_used(app: Served, browser: Browser) -> None:
+    page = open_page(app, browser, PHONE, "dark")
+    page.locator("input:has(+ #any-video)").set_input_files(clips()["photo"])
+    page.locator("#video video").wait_for(state="attached")
+    page.locator("input:has(+ #any-sound)").set_input_files(clips()["foreign"])
+    page.locator("#audio .timestamps, #audio #waveform").first.wait_for(state="attached")
+    page.click("#go")
+    expect(page.locator(".ls-report h3")).to_have_text("All 8 frames synced.")
+    expect(page.locator(".ls-small")).to_contain_text("768×512")  # the copy that the page shows is smaller
+    page.context.close()
+    settle(app)
+
+
+@in_browser
 def test_a_job_survives_a_cut_and_a_reload(app: Served, browser: Browser) -> None:
     page, asked = open_page(app, browser), []
     page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.accept()))

@@ -176,10 +176,10 @@ def test_blank_frames_and_those_of_a_hidden_mouth_stay_as_they_are() -> None:
     clip.frames[1] = np.full_like(clip.frames[1], 255)
     clip.faces[1] = 255
     made = torch.zeros(16, 3, pipeline.resolution, pipeline.resolution)
-    whole = pipeline.composite(clip, made)
+    whole = list(pipeline.composite(clip, made))
     assert whole[1].min() == 255 and not np.array_equal(whole[0], clip.frames[0])
     clip.shares[:3] = 0, 1, 0.25
-    faded = pipeline.composite(clip, made)
+    faded = list(pipeline.composite(clip, made))
     assert faded[0] is clip.frames[0] and faded[1] is clip.frames[1] and np.array_equal(faded[3], whole[3])
     change, full = (np.abs(frames[2].astype(int) - clip.frames[2]) for frames in (faded, whole))
     assert np.abs(change - full / 4).max() <= 0.5 and (change[full == 0] == 0).all()

@@ -16,10 +16,12 @@ from typing import Any
 import gradio as gr
 from starlette.responses import PlainTextResponse
 
-from latentsync.app.jobs import JobProgress, JobQueue, JobRequest, QueuedJob
+from latentsync.app.jobs import MAX_PIXELS, JobProgress, JobQueue, JobRequest, QueuedJob, check_pixels
 from latentsync.app.messages import describe_seconds, in_page_words, without_paths
 from latentsync.app.people import PeopleFinder, data_address
+from latentsync.app.previews import Previews
 from latentsync.errors import InputError, LatentSyncError
+from latentsync.media.probe import probe
 from latentsync.pipelines.options import LipsyncOptions
 
 POLL_SECONDS = 0.25  # between two yields of a job's progress
@@ -164,9 +166,11 @@ class UploadLimit:
 class Handlers:
     """Queues jobs, tells whoever asks how far they are, and removes each with its files when nobody has asked for long."""
 
-    def __init__(self, job_queue: JobQueue, sessions: Sessions, people_finder: PeopleFinder, max_minutes: float = 5.0) -> None:
-        self.job_queue, self.sessions, self.max_minutes = job_queue, sessions, max_minutes
-        self._people_finder = people_finder
+    def __init__(
+        self, job_queue: JobQueue, sessions: Sessions, people_finder: PeopleFinder, max_minutes: float = 5.0, max_pixels: int = MAX_PIXELS
+    ) -> None:
+        self.job_queue, self.sessions, self.max_minutes, self.max_pixels = job_queue, sessions, max_minutes, max_pixels
+        self._people_finder, self._previews = people_finder, Previews()
         self._jobs: dict[str, QueuedJob] = {}  # all that somebody may still watch
 
     def submit(
@@ -181,6 +185,7 @@ class Handlers:
             raise InputError("There is no video yet: drop one, record one, or take an example.")
         if not audio:
             raise InputError("There is no sound yet: drop a recording, record one, or take an example.")
+        video, audio = (str(self._previews.original(path)) for path in (video, audio))
         for path in (video, audio):
             self.claim(path, owner)
         self.tidy()
@@ -188,7 +193,7 @@ class Handlers:
         try:
             given = {name: value for name, value in options.items() if value not in (None, "")}
             chosen = LipsyncOptions(**given).completed(choice.sampling)
-            request = JobRequest(Path(video), Path(audio), chosen, choice.key, self.max_minutes)
+            request = JobRequest(Path(video), Path(audio), chosen, choice.key, self.max_minutes, self.max_pixels)
             job = self.job_queue.submit(request, owner, self.sessions.fresh_folder("job"), address)
         except InputError as error:
             raise InputError(in_page_words(without_paths(str(error), {Path(path): Path(path).name for path in (video, audio)}))) from None
@@ -227,15 +232,41 @@ class Handlers:
         """The people of a video as buttons; nobody where it cannot be read, which is said in a toast."""
         found = []
         if video:
-            self.claim(video, owner_of(request))
+            original = self._previews.original(video)
+            for path in (video, str(original)):
+                self.claim(path, owner_of(request))
             try:
-                found = self._people_finder(Path(video), self.max_minutes * 60)
+                check_pixels(probe(original), self.max_pixels)
+                found = self._people_finder(original, self.max_minutes * 60)
             except LatentSyncError as error:
-                names = {Path(video): Path(video).name}
+                names = {path: path.name for path in (Path(video), original)}
                 gr.Warning(in_page_words(without_paths(str(error), names)), title="About this video", duration=TOAST_SECONDS)
         people = enumerate(found, start=1)
         buttons = [{"image": data_address(picture), "label": f"Person {number}", "point": points} for number, (picture, points) in people]
         return gr.HTML(NOBODY | {"people": buttons}, visible=True if buttons else "hidden")
+
+    def show_video(self, file: str | None, request: gr.Request) -> Any:
+        """A video that the browser plays in the place of one that it does not, or of a photo; nothing where that is not needed."""
+        return self._show(file, request, self._previews.video)
+
+    def show_sound(self, file: str | None, request: gr.Request) -> Any:
+        """A sound that the browser plays in the place of one that it does not, or of a video."""
+        return self._show(file, request, self._previews.sound)
+
+    def _show(self, file: str | None, request: gr.Request, preview: Callable[[Path, Path, float], Path]) -> Any:
+        if not file:
+            return gr.skip()
+        owner = owner_of(request)
+        self.claim(file, owner)
+        try:
+            info = probe(file)
+            if info.video is not None and preview == self._previews.video:
+                check_pixels(info, self.max_pixels)
+            shown = str(preview(Path(file), self.sessions.fresh_folder("preview"), self.max_minutes * 60))
+        except LatentSyncError as error:
+            raise toast(in_page_words(without_paths(str(error), {Path(file): Path(file).name}))) from None
+        self.claim(shown, owner)
+        return shown
 
     def claim(self, file: str | None, owner: str) -> None:
         if file:
@@ -259,6 +290,7 @@ class Handlers:
 
     def tidy(self) -> None:
         """Remove the jobs, running ones too, that nobody has asked for, and the files that nobody needs."""
+        self._previews.forget_missing()
         gone = monotonic() - self.sessions.keep_seconds
         self._remove([job for job in self._jobs.copy().values() if job.seen < gone and self.sessions.is_gone(job.owner)])
         self.sessions.remove_old(self.needed())

@@ -21,9 +21,10 @@ from latentsync.app.models import ModelCache
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError, LatentSyncError, reason_of
 from latentsync.faces.detector import shrink
-from latentsync.media.probe import probe
+from latentsync.media.probe import MediaInfo, probe
 from latentsync.media.video_reader import VideoReader, prefetch
 from latentsync.media.video_writer import VideoWriter
+from latentsync.pipelines.memory import release_cached_memory
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.result import LipsyncResult
 
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 EXTRA_SECONDS = 1.0  # that a result may last over the limit, which is not meant to the sample
 FRAMES_PER_CLIP = 16  # frames in one pass of the published networks, for the progress within a clip
+MAX_PIXELS = 4096 * 2304
 MAX_WAITING = 32  # jobs that may wait
 MAX_WAITING_OF_SESSION = 4
 MAX_WAITING_OF_ADDRESS = 8  # of a machine other than this one, however many sessions it claims to have
@@ -59,6 +61,16 @@ WORK = (JobStage.ANALYSE, JobStage.GENERATE, JobStage.COMPARE)  # the stages of 
 GUESSED_SECONDS = {JobStage.ANALYSE: 0.05, JobStage.GENERATE: 0.03, JobStage.COMPARE: 0.01}  # of a frame and pass, before one was measured
 
 
+def check_pixels(video: MediaInfo, max_pixels: int) -> None:
+    """Raise InputError for a video with a picture that is larger than is allowed here."""
+    picture = video.require_video()
+    if picture.width * picture.height > max_pixels:
+        raise InputError(
+            f"{video.path} has {picture.width}x{picture.height} pixels, {picture.width * picture.height / 1e6:.1f} million, and "
+            f"{max_pixels / 1e6:.1f} million are allowed here: scale it down."
+        )
+
+
 @dataclass(frozen=True)
 class JobRequest:
     video: Path
@@ -66,11 +78,13 @@ class JobRequest:
     options: LipsyncOptions  # with the number of steps given
     model: str  # its key
     max_minutes: float = 5.0  # of the longest result
+    max_pixels: int = MAX_PIXELS  # of the largest picture
 
     def check(self) -> None:
         """Refuse at once what can be refused without the networks. Raises InputError."""
         video, audio = probe(self.video), probe(self.audio)
         picture, sound = video.require_video(), audio.require_audio()
+        check_pixels(video, self.max_pixels)
         file, stream = (audio, sound) if self.options.length == "audio" else (video, picture)
         self.check_length(stream.duration or file.duration)
 
@@ -286,7 +300,7 @@ class JobQueue:
 
     def __init__(self, model_cache: ModelCache, concurrency: int = 1) -> None:
         self.model_cache = model_cache
-        self.model_cache.on_step = self._step
+        self.model_cache.on_step, self.model_cache.on_layer = self._step, self._check
         self._thread = threading.local()  # .job: what this thread works on
         self._jobs: list[QueuedJob] = []  # that run or wait, in their order
         self._lock = threading.Lock()
@@ -364,6 +378,8 @@ class JobQueue:
         except Exception as error:  # whatever it is, the next job must have its turn
             logger.error("A job failed unexpectedly:", exc_info=error)
             end = (JobStage.FAILED, f"There was an {reason_of(error)}.")
+        self._thread.job = None
+        release_cached_memory()
         with self._lock:
             self._jobs = [other for other in self._jobs if other is not job]
         job.end(*end)
@@ -372,3 +388,8 @@ class JobQueue:
         """Frames come out a clip at a time, which can take a minute on a slow machine: a job can be stopped between two passes."""
         if job := getattr(self._thread, "job", None):
             job.step()
+
+    def _check(self) -> None:
+        """A step of large networks can take many seconds, too: a job can be stopped before each of their layers."""
+        if job := getattr(self._thread, "job", None):
+            job.check()

@@ -70,6 +70,7 @@ class ModelCache:
         self.choices, self.default = {choice.key: choice for choice in choices}, choices[0]
         self.loads = 0  # how often a model was loaded
         self.on_step: Callable[[], None] = lambda: None  # called before each pass of the denoiser, on the thread that makes it
+        self.on_layer: Callable[[], None] = lambda: None  # called before each layer of all networks, likewise; may raise to stop
         self._load = load
         self._turn = threading.Lock()  # held while waiting, so that who asks first is served first
         self._changed = threading.Condition()
@@ -107,6 +108,9 @@ class ModelCache:
                 pipeline = self._load(choice)
                 pipeline.set_progress_bar_config(disable=True)
                 pipeline.unet.register_forward_pre_hook(lambda *_: self.on_step())
+                for part in pipeline.components.values():
+                    for layer in part.modules():
+                        layer.register_forward_pre_hook(lambda *_: self.on_layer())
                 self._pipeline, self.loaded = pipeline, choice.key
                 self.loads += 1
                 logger.info("%s is loaded (load %d of this run)", choice.title, self.loads)

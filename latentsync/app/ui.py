@@ -1,6 +1,7 @@
 """The page: its theme, layout and events, the API's endpoint, and the server of both."""
 
 import asyncio
+import json
 import os
 import secrets
 import threading
@@ -18,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.middleware import Middleware
 
 from latentsync.app.handlers import NOBODY, Handlers, Sessions, UploadLimit, address_of, owner_of, toast
-from latentsync.app.jobs import JobProgress, JobQueue, JobStage, QueuedJob
+from latentsync.app.jobs import MAX_PIXELS, JobProgress, JobQueue, JobStage, QueuedJob
 from latentsync.app.messages import (
     SYNCED,
     describe_place,
@@ -67,6 +68,8 @@ CONTROLS: dict[str, dict[str, Any]] = {  # the options of a job that page and AP
 }
 PRESET_OPTIONS = ("inference_steps", "guidance_scale")  # what quality and model decide where nothing else is chosen
 SHOW_OUTCOME = "() => document.getElementById('outcome').scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+QUIET_BUTTON: dict[str, Any] = {"size": "sm", "variant": "secondary", "elem_classes": "ls-quiet", "min_width": 120}
+CLEAR_PEOPLE = f"() => ({json.dumps(NOBODY)})"
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -97,7 +100,17 @@ def make_theme() -> Base:
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_500",
-        button_primary_background_fill_hover_dark="*primary_400",
+        button_primary_background_fill_hover_dark="*primary_600",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
         input_background_fill="*neutral_50",
         input_background_fill_dark="*neutral_800",
         slider_color="*primary_600",
@@ -216,6 +229,7 @@ class Page:
             go.click(self._start, [video, audio, people, model], [outcome], inputs_kwargs=options, **PRIVATE)
             gr.on([model.input, page.load, outcome.select], self._describe, [model], [about], **PRIVATE)  # select: another one was loaded
             page.load(self._enter, None, [outcome, video, audio], **PRIVATE)
+            page.load(None, js=read_static("page.js"), **PRIVATE)
             page.unload(self._close)
             self._endpoint()
         page.queue(default_concurrency_limit=None)
@@ -226,6 +240,7 @@ class Page:
         with gr.Group(elem_classes="ls-card"):
             html(view("heading", 1, "A video of somebody talking", "The face should be clearly visible; other scenes stay as they are."))
             video = gr.Video(label="Video", sources=["upload", "webcam"], height=250, elem_id="video", show_label=False)
+            any_video = gr.UploadButton("Use a photo", file_types=["video", "image"], elem_id="any-video", **QUIET_BUTTON)
             people = html(
                 NOBODY,
                 html_template='<p class="ls-who">Who shall speak? Nobody chosen: the largest face.</p>'
@@ -238,14 +253,19 @@ class Page:
             html(view("heading", 2, "The new words", "A recording, or speak now. It is used as it is."))
             sound = {"sources": ["upload", "microphone"], "type": "filepath", "buttons": []}  # one of Gradio's buttons shares with a hub
             audio = gr.Audio(label="Sound", elem_id="audio", show_label=False, **sound)
+            any_sound = gr.UploadButton("Use the sound of a video", file_types=["video", "audio"], elem_id="any-sound", **QUIET_BUTTON)
             if self._examples:
                 with gr.Row(elem_classes="ls-examples"):
                     html('<p class="ls-who">No clip at hand? Try</p>')
                     for number, example in enumerate(self._examples, start=1):
                         button = gr.Button(f"Example {number}", size="sm", variant="secondary", elem_id=f"example-{number}")
                         button.click(self._handlers.example(*example), outputs=[video, audio], **PRIVATE)
-        video.change(self._handlers.people, [video], [people], **PRIVATE)
+        video.change(None, None, [people], js=CLEAR_PEOPLE, **PRIVATE)  # at once: those of the last video must not stay in sight
+        video.change(self._handlers.people, [video], [people], trigger_mode="multiple", **PRIVATE)
         audio.change(self._claim, [audio], None, **PRIVATE)
+        for shown, given, show in ((video, any_video, self._handlers.show_video), (audio, any_sound, self._handlers.show_sound)):
+            for part in (shown, given):
+                part.upload(show, [part], [shown], **PRIVATE)
         return video, audio, people
 
     def _options(self, model: gr.Dropdown) -> dict[str, gr.components.Component]:
@@ -388,6 +408,7 @@ def serving(
     *,
     max_minutes: float = 5.0,
     max_megabytes: int = 500,
+    max_pixels: int = MAX_PIXELS,
     concurrency: int = 1,
     host: str | None = None,
     port: int | None = None,
@@ -404,7 +425,7 @@ def serving(
     with temporary_folder("latentsync-app-") as folder, JobQueue(model_cache, concurrency) as job_queue:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # where Gradio keeps files; it reads the variable again and again
         sessions = Sessions(folder, keep_minutes * 60, KEPT_UPLOADS * max_megabytes * 2**20)
-        handlers = Handlers(job_queue, sessions, PeopleFinder(), max_minutes)
+        handlers = Handlers(job_queue, sessions, PeopleFinder(), max_minutes, max_pixels)
         videos = sorted((ROOT / "assets").glob("demo*_video.mp4"))
         pairs = [(video, video.with_name(video.name.replace("_video.mp4", "_audio.wav"))) for video in videos]
         page = Page(handlers, [pair for pair in pairs if pair[1].is_file()]).build()
@@ -417,6 +438,7 @@ def serving(
             tidying.cancel()
 
         settings = {"server_name": host, "server_port": port, "share": share, "auth": list(auth) or None}
+        settings["auth_message"] = view("login", read_static("style.css"))
         limit = Middleware(UploadLimit, sessions=sessions, max_bytes=KEPT_UPLOADS * max_megabytes * 2**20)
         app_kwargs = {"lifespan": lifespan, "middleware": [limit]}
         limits = {"max_file_size": f"{max_megabytes}mb"}

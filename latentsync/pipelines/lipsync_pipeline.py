@@ -3,12 +3,13 @@
 import logging
 import secrets
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
 from functools import cached_property, partial
-from itertools import count, islice, takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec, sample_latents
 from latentsync.pipelines.face_cache import FaceCache, digest, source_digest, temporary_cache, weights_digest
 from latentsync.pipelines.layers import Layer, Line, in_layers
-from latentsync.pipelines.memory import BatchLimiter, estimate_bytes
+from latentsync.pipelines.memory import BatchLimiter, estimate_bytes, estimate_picture_bytes, frames_ahead
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.result import (
     LipsyncResult,
@@ -80,8 +81,6 @@ ProgressCallback = Callable[[str, int, int | None], None]  # stage ("analyse" or
 FrameCallback = Callable[[np.ndarray], None]
 SEED_LIMIT = 2**32  # fresh seeds are small enough to be typed again
 BLANK = 2.0  # grey levels, standard deviation: an aligned face with less shows nothing, and its frame stays as it is
-FRAMES_AHEAD = 16  # decoded pictures that may wait for the networks, or as many as a batch takes
-BYTES_AHEAD = 512 << 20  # ... but never more than this
 SPARE_SOUND = 10.0  # seconds of sound that are decoded beyond the length that a video's file promises
 SEGMENT_SECONDS = 10
 NO_MATTER = {"overwrite": None, "resume": None}  # options that do not change a result
@@ -458,8 +457,8 @@ class LipsyncPipeline(DiffusionPipeline):
                 def make(group: Sequence[Clip], windows: Tensor = windows) -> Tensor:
                     return self.decode(self.denoise(noise, self.encode_faces(group), windows, options), group)
 
-                clip.frames = self.composite(clip, self.finite(make, [clip])[0])
-            yield from clip.frames
+                clip.output = self.composite(clip, self.finite(make, [clip])[0])
+            yield from clip.frames if clip.output is None else clip.output
 
     def analyse(
         self,
@@ -479,7 +478,7 @@ class LipsyncPipeline(DiffusionPipeline):
         describe = any(request.choice.reference is not None for layer in requests for request in layer)
         with (
             self._stage("analyse", total, callback, timer) as (advance, _),
-            closing(self._sightings(reader, length, describe)) as sightings,
+            closing(self._sightings(reader, length, describe, lambda: advance(0))) as sightings,
         ):
             how = (self.face_detector.smoothing, self.resolution, float(reader.fps), requests)
             plans = plan_sightings(sightings, *how, progress=lambda _: advance())
@@ -517,12 +516,9 @@ class LipsyncPipeline(DiffusionPipeline):
         for batch in batches(self._aligned_clips(frames, layer, cut, timer), options.batch_clips):
             for group in same_length(batch):
                 for clip, faces in zip(group, in_batches(partial(self.finite, generate), group), strict=True):
-                    with timer("composite"):
-                        clip.frames = self.composite(clip, faces)
+                    clip.output, clip.frames = timer.each("composite", self.composite(clip, faces)), []
             for clip in batch:
-                with timer("measure"):
-                    self.measure(clip, layer)
-                yield from clip.frames
+                yield from clip.frames if clip.output is None else self.measured(clip, layer, timer)
 
     def encode_faces(self, group: Sequence[Clip], cache: FaceCache | None = None, key: str = "") -> Conditions:
         """What the denoiser is shown of aligned clips of one length; each frame is its own reference, or its clip has one.
@@ -593,20 +589,33 @@ class LipsyncPipeline(DiffusionPipeline):
             generated = match_skin(generated, pixels, skin_weights(mask if keep is None else keep))
         return generated * (1 - mask) + pixels * mask
 
-    def composite(self, clip: Clip, generated: Tensor) -> list[np.ndarray]:
-        """The frames uint8 (h, w, 3) of a clip with generated faces (f, 3, R, R) by their shares; blank ones (a flash) stay as they are."""
-        faces = self.blend(generated, to_pixels(clip.faces.to(generated.device)), clip.keep)
-        pasted = restore_faces(clip.frames, faces, clip.matrices, clip.keep)
-        blank = clip.faces.float().std(dim=(1, 2)).amax(dim=1) < BLANK  # f
-        shares = clip.shares * ~blank.numpy(force=True)
-        return [cross_fade(*parts) for parts in zip(clip.frames, pasted, shares.tolist(), strict=True)]
+    def composite(self, clip: Clip, generated: Tensor) -> Iterator[np.ndarray]:
+        """The frames uint8 (h, w, 3) of a clip with generated faces (f, 3, R, R) by their shares; blank ones (a flash) stay as they are.
 
-    def measure(self, clip: Clip, layer: Layer) -> None:
-        """Note how the new mouth in the frames of a clip fits the sound of its line."""
-        index = None if clip.span is None else layer.plan.spans[clip.span].request
-        sync = None if index is None else layer.sync(index)
-        if sync is not None:
-            sync.add(warp_faces(clip.frames, clip.matrices, self.resolution, self.unet.device), clip.start - layer.lines[index].start)
+        Each is made when it is asked for, from a frame that is let go of then: large ones do not add up.
+        """
+        faces = self.blend(generated, to_pixels(clip.faces.to(generated.device)), clip.keep)
+        blank = clip.faces.float().std(dim=(1, 2)).amax(dim=1) < BLANK  # f
+        shares, frames, keep = (clip.shares * ~blank.numpy(force=True)).tolist(), deque(clip.frames), clip.keep
+
+        def pasted(place: int) -> np.ndarray:
+            frame, this = frames.popleft(), slice(place, place + 1)
+            (made,) = restore_faces([frame], faces[this], clip.matrices[this], None if keep is None else keep[this])
+            return cross_fade(frame, made, shares[place])
+
+        return (pasted(place) if share else frames.popleft() for place, share in enumerate(shares))
+
+    def measured(self, clip: Clip, layer: Layer, timer: StageTimer) -> Iterator[np.ndarray]:
+        """The output of a clip as it is; how its new mouths fit the sound of its line is noted where that is asked for."""
+        index = layer.plan.spans[clip.span].request
+        sync, faces = layer.sync(index), []
+        for frame, matrix in zip(clip.output, clip.matrices, strict=True):
+            if sync is not None:
+                with timer("measure"):
+                    faces.append(warp_faces([frame], matrix[None], self.resolution, self.unet.device))
+                    if len(faces) == len(clip.matrices):
+                        sync.add(torch.cat(faces), clip.start - layer.lines[index].start)
+            yield frame
 
     def _open_line(self, line: Line, fps: Fraction, total: int, is_cut: bool) -> SpokenLine:
         """What the clips of a line are made from, in a result of `total` frames; `is_cut`: the result is as long as the sound."""
@@ -620,7 +629,7 @@ class LipsyncPipeline(DiffusionPipeline):
 
     def _source(self, reader: VideoReader, first: int, total: int, num_frames: int, options: LipsyncOptions) -> Iterator[np.ndarray]:
         """The pictures of frames `first` to `total` of the result, of a video of `num_frames`, decoded ahead."""
-        ahead = min(max(FRAMES_AHEAD, options.batch_clips * self.num_frames), max(1, BYTES_AHEAD // reader.frame_bytes))
+        ahead = frames_ahead(reader.frame_bytes, options.batch_clips * self.num_frames)
         return prefetch(reader.ping_pong(total, num_frames, first=first), ahead)
 
     def _aligned_clips(self, frames: Iterable[np.ndarray], layer: Layer, cut: Iterable[Piece], timer: StageTimer) -> Iterator[Clip]:
@@ -652,12 +661,16 @@ class LipsyncPipeline(DiffusionPipeline):
             raise InputError(f"{name or 'face_ref'}: no face was found in {path}: give a picture with a large face, seen from the front.")
         return replace(choice, reference=max(faces, key=lambda face: face.width * face.height).appearance)
 
-    def _sightings(self, reader: VideoReader, length: int | None, describe: bool) -> Iterator[Sighting]:
-        """The faces of the first `length` frames, or of all, on request described; from the cache where they are there."""
+    def _sightings(self, reader: VideoReader, length: int | None, describe: bool, on_frame: Callable[[], None]) -> Iterator[Sighting]:
+        """The faces of the first `length` frames, or of all, on request described; from the cache where they are there.
+
+        `on_frame` may raise to stop.
+        """
 
         def find() -> Iterator[Sighting]:
-            with closing(prefetch(reader.frames(0, length), FRAMES_AHEAD)) as frames:
-                yield from find_faces(frames, self.face_detector, describe)
+            with closing(prefetch(reader.frames(0, length), frames_ahead(reader.frame_bytes))) as frames:
+                watched = (on_frame() or frame for frame in frames)  # many frames are read before the faces of the first are known
+                yield from find_faces(watched, self.face_detector, describe)
 
         if self.face_cache is None:
             return find()
@@ -685,16 +698,18 @@ class LipsyncPipeline(DiffusionPipeline):
     @contextmanager
     def _stage(
         self, name: str, total: int | None, callback: ProgressCallback | None, timer: StageTimer
-    ) -> Iterator[tuple[Callable[[], None], Any]]:
-        """Time a pass over the video; yields what is called after each frame, and the progress bar."""
+    ) -> Iterator[tuple[Callable[..., None], Any]]:
+        """Time a pass over the video; yields what is called after each frame (with 0: the pass goes on), and the progress bar."""
         with timer(name), self.progress_bar(total=total or 0) as bar:  # 0: unknown
             bar.set_description(name)
-            done = count(1)
+            done = 0
 
-            def advance() -> None:
-                bar.update()
+            def advance(frames: int = 1) -> None:
+                nonlocal done
+                done += frames
+                bar.update(frames)
                 if callback is not None:
-                    callback(name, next(done), total)
+                    callback(name, done, total)
 
             yield advance, bar
 
@@ -704,13 +719,20 @@ class LipsyncPipeline(DiffusionPipeline):
         networks, is_cached = (self.unet, self.vae, self.audio_encoder), options.sampling.cache_interval > 1
         need = estimate_bytes(*networks, resolution=self.resolution, unet_frames=unet_frames, is_cached=is_cached)
         spans = [span for plan in plans for span in plan.spans]
+        plays_back = total > plans[0].num_frames
+        pictures = estimate_picture_bytes(reader.frame_bytes, options.batch_clips * self.num_frames, plays_back=plays_back)
         logger.info(
             "%d frames at %.5g fps, %dx%d; %s with a face over %d of %d source frames, at most %s at once; "
-            "network for %d px, %s of %s on %s in %s, seed %s, about %.2g GB of memory",
+            "network for %d px, %s of %s on %s in %s, seed %s, about %.2g GB of memory and %.2g GB for pictures",
             *(total, float(reader.fps), reader.width, reader.height),
             *(counted(len(spans), "span"), covered_frames(spans), plans[0].num_frames, counted(plans[0].most_faces, "face")),
             *(self.resolution, counted(options.inference_steps, "step"), options.sampler, self.unet.device.type),
-            *(str(self.unet.dtype).removeprefix("torch."), ", ".join(dict.fromkeys(str(one.options.seed) for one in lines)), need / 1e9),
+            *(
+                str(self.unet.dtype).removeprefix("torch."),
+                ", ".join(dict.fromkeys(str(one.options.seed) for one in lines)),
+                need / 1e9,
+                pictures / 1e9,
+            ),
         )
 
     def _result(

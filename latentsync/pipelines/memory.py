@@ -1,7 +1,10 @@
 """Device memory: how much a job needs, and what is done when it runs out."""
 
+import ctypes
 import logging
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -9,6 +12,7 @@ from torch import nn
 
 from latentsync.constants import VAE_FACTOR
 from latentsync.errors import OutOfMemoryError
+from latentsync.media.video_reader import SEGMENT_BYTES
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec
 
@@ -19,6 +23,9 @@ Result = TypeVar("Result")
 UNET_VALUES_PER_CHANNEL = 30  # most values alive at once per latent cell, frame and channel of the first level; measured at full size
 CACHED_VALUES_PER_CHANNEL = 2  # the same of a `FeatureCache`, whatever its branch: the widest state has twice the channels
 VAE_VALUES_PER_CHANNEL = 10  # the same per decoded pixel and channel of the autoencoder's first level
+FRAMES_AHEAD = 16  # decoded pictures that may wait for the networks, or as many as a batch takes
+BYTES_AHEAD = 512 << 20  # ... but never more than this
+PASTE_FRAMES = 20  # what pasting takes at most, in pictures: float32 coordinates, masks and colours of one of them, and the encoder's queue
 OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")  # in the messages of failures that have no type of their own
 
 
@@ -38,8 +45,22 @@ def estimate_bytes(
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors) + max(unet_bytes, vae_bytes)
 
 
+def frames_ahead(frame_bytes: int, batch_frames: int = 0) -> int:
+    """How many decoded pictures of so many bytes may wait for the networks, which take `batch_frames` at once."""
+    return min(max(FRAMES_AHEAD, batch_frames), max(1, BYTES_AHEAD // frame_bytes))
+
+
+def estimate_picture_bytes(frame_bytes: int, batch_frames: int, *, plays_back: bool) -> int:
+    """Main memory that the pictures of a job take: those that wait, a batch, one in work; `plays_back`: the video turns round."""
+    frames = frames_ahead(frame_bytes, batch_frames) + batch_frames + PASTE_FRAMES
+    return frames * frame_bytes + (max(SEGMENT_BYTES, frame_bytes) if plays_back else 0)
+
+
 def release_cached_memory() -> None:
-    """Give what the allocators hold in reserve back to the device."""
+    """Give what the allocators hold in reserve back to the device and to the system."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).malloc_trim(0)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():

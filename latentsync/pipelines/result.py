@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from platform import python_version
 from time import perf_counter
+from typing import TypeVar
 
 import torch
 
@@ -22,6 +23,7 @@ from latentsync.sync_meter import line_reading
 
 logger = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
 TOO_SHORT = "too short: lips and sound are compared over more than a second of both, without a break of the face"
 NOT_MEASURED = "no SyncNet is there, or the result was made in parts"
 LONGEST_LIST = 5  # runs named in a line for a person; the report holds all of them
@@ -98,6 +100,16 @@ class StageTimer:
             if self._device.type in ("cuda", "mps"):
                 getattr(torch, self._device.type).synchronize()
             self._seconds[stage] = self._seconds.get(stage, 0.0) + perf_counter() - start
+
+    def each(self, stage: str, items: Iterable[Item]) -> Iterator[Item]:
+        """Items that come one by one, the time that each takes added to a stage."""
+        iterator, end = iter(items), object()
+        while True:
+            with self(stage):
+                item = next(iterator, end)
+            if item is end:
+                return
+            yield item
 
     def report(self) -> dict[str, float]:
         """Seconds of each stage, and "total"."""

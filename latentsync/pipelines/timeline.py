@@ -56,6 +56,7 @@ class Clip:
     faces: Tensor | None = None  # uint8 (f, R, R, 3), aligned
     reference: Tensor | None = None  # uint8 (R, R, 3), the face that all of its frames have as reference; None: each has its own
     shares: np.ndarray | None = None  # float32 (f,), how much of the new mouth each frame shows
+    output: Iterable[np.ndarray] | None = None  # uint8 (h, w, 3), its frames with a new mouth, made when asked for; `frames` are let go of
     keep: Tensor | None = None  # float32 (f, R, R), what of the faces is not pasted (1 = not); None where all of it is
 
     @property
