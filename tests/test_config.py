@@ -377,7 +377,7 @@ def test_a_small_syncnet_is_a_few_lines(tmp_path: Path) -> None:
 
 
 def test_every_key_is_explained() -> None:
-    explained = (ROOT / "docs" / "configs.md").read_text()
+    explained = "".join((ROOT / "docs" / name).read_text() for name in ("configs.md", "embedded.md"))
     for kind in LOADERS:
         for key in current_keys(kind):
             encoder, _, name = key.rpartition("_encoder.")

@@ -188,7 +188,7 @@ def test_damage_is_told() -> None:
 
 
 def test_the_docs_list_every_option() -> None:
-    assert option_table() in (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
+    assert option_table() in (ROOT / "docs" / "options.md").read_text(encoding="utf-8")
 
 
 def test_the_same_seed_gives_the_same_video_whatever_the_batch(folder: Path, tmp_path: Path) -> None:

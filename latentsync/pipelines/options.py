@@ -1,6 +1,6 @@
 """The options of a job: `LipsyncOptions` is the one home of their names, types, defaults, choices and help.
 
-The command line, the columns of a jobs file and the table in docs/inference.md derive from it: a new option is a new field.
+The command line, the columns of a jobs file and the table in docs/options.md derive from it: a new option is a new field.
 """
 
 import re
@@ -209,7 +209,7 @@ def parse_option(name: str, value: Any) -> Any:
 
 
 def option_table() -> str:
-    """The options as the table of docs/inference.md."""
+    """The options as the table of docs/options.md."""
     lines = ["| option | values | |", "|---|---|---|"]
     for option in fields(LipsyncOptions):
         kind = {bool: "", int: "whole number", float: "number", str: "text"}[OPTION_TYPES[option.name]]
