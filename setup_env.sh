@@ -167,7 +167,7 @@ why_pip_failed() { # a sentence of what pip's last lines say
             ;;
         *NewConnectionError* | *"Name or service not known"* | *"Temporary failure in name resolution"* | *"Network is unreachable"* | \
             *"timed out"* | *NameResolutionError* | *IncompleteRead* | *"Connection aborted"* | *"connection broken"*)
-            echo "the package index cannot be reached: check the network (behind a proxy: HTTPS_PROXY) and run this again; what is downloaded is kept"
+            echo "the package index cannot be reached: check the network (behind a proxy: HTTPS_PROXY), then run this again"
             ;;
         *"Permission denied"*) echo "nothing can be written into $env_dir; activate an environment of your own and run this again" ;;
         *"No matching distribution"*)
@@ -187,7 +187,7 @@ install_packages() { # PART: base, app, training, dev or embedded; skipped where
     [[ -w "$env_dir" ]] || fail "nothing can be written into the environment $env_dir; activate one of your own and run this again"
     if command -v flock >/dev/null; then # of two calls at once the second waits, and then finds the work done
         exec 9>"$env_dir/.latentsync-lock"
-        flock 9
+        flock -n 9 || { say "another call is installing into $env_dir: waiting for it" && flock 9; }
         if is_installed "$stamp" "$wanted"; then return; fi
     fi
     "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >>"$log" 2>&1 ||

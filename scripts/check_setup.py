@@ -23,7 +23,7 @@ from latentsync.pipelines.memory import estimate_bytes
 from latentsync.weights import CHECKPOINTS, VERSIONS, WEIGHTS, find_weights
 from scripts.weights import in_columns
 
-PARTS = {"app": "gradio", "training": "accelerate", "speech": "numba", "dev": "pytest"}  # --with-NAME -> a package of it
+PARTS = {"app": "gradio", "training": "accelerate", "speech": "ai_edge_litert", "dev": "pytest"}  # --with-NAME -> a package of it
 SHARED = ("whisper-tiny", "vae-config", "vae")  # what every published version needs beside its denoiser
 BESIDE = 1e9  # bytes that Python, PyTorch and frames in flight take beside the networks
 
