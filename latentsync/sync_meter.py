@@ -162,6 +162,6 @@ class LineSync:
 
 
 def line_reading(sums: Tensor) -> SyncReading | None:
-    """The reading of the sums of a `LineSync`; None where the line was too short, as for `compare`."""
+    """The reading of the sums of a `LineSync`; None where a shift has too few windows: chance would decide."""
     cosines, windows = sums.unbind(1)
-    return read_cosines(cosines / windows) if windows.all() and windows[MAX_SHIFT] > MAX_SHIFT else None
+    return read_cosines(cosines / windows) if windows.min() > MAX_SHIFT else None
