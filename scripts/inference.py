@@ -102,7 +102,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="YAML of the denoiser (default: of the version of --inference_ckpt_path, else of the newest version in checkpoints/)",
     )
-    group.add_argument("--inference_ckpt_path", type=Path, help="weights of the denoiser; formats: docs/inference.md")
+    group.add_argument("--inference_ckpt_path", type=Path, help="weights of the denoiser; formats: docs/options.md")
     group.add_argument("--vae_path", type=Path, help="folder or file of the autoencoder (default: checkpoints/sd-vae-ft-mse)")
     group.add_argument(
         "--whisper_path", type=Path, help="audio encoder: openai-whisper file or Hugging Face folder (default: checkpoints/whisper/tiny.pt)"

@@ -18,10 +18,10 @@ from yaml import YAMLError
 from latentsync.errors import InputError, LatentSyncError, OutputError, first_line, reason_of
 from latentsync.media.files import read_table, read_text, write_json, write_text, written_path
 from latentsync.pipelines.face_cache import temporary_cache
-from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, ProgressCallback, check_dubbing, check_inputs
+from latentsync.pipelines.lipsync_pipeline import LipsyncPipeline, ProgressCallback
 from latentsync.pipelines.options import OPTION_TYPES, PATH_OPTIONS, LipsyncOptions, parse_option
 from latentsync.pipelines.result import LipsyncResult
-from latentsync.pipelines.script import DubbingScript
+from latentsync.pipelines.script import DubbingScript, check_dubbing, check_inputs
 from latentsync.pipelines.timeline import Part
 
 logger = logging.getLogger("latentsync.jobs")

@@ -283,7 +283,7 @@ def test_parts_that_are_made_apart_join_to_the_same_frames(
     make(Part(1, 2))  # frames 5 to 9 alone, which begin within line 1
     assert sorted(entry.name for entry in work_folder(path).glob("0*")) == ["00001.mp4", "00001.npz"]
     make(Part(0, 2))
-    assert make(None).sync_note.endswith("made in parts") and not work_folder(path).exists()
+    assert make(None).sync_note.endswith("was made in parts") and not work_folder(path).exists()
     assert np.array_equal(list(VideoReader(path, None).frames()), written(whole, tmp_path / "whole.mkv", open_video))
 
 

@@ -26,6 +26,7 @@ class Line:
     stop: int | None = None
     number: int = 1  # in its script
     name: str = ""  # what a sentence calls it: "line 3"; none where it is the only one
+    is_script: bool = True  # it has a place of its own in a video; its report says how lips and sound fit
 
     def within(self, skipped: Iterable[SkippedRun]) -> list[SkippedRun]:
         """What of skipped runs lies in the line."""

@@ -30,12 +30,10 @@ from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pix
 from latentsync.faces.plan import FacePlan, FaceRequest, Sighting, find_faces, name_damage, plan_sightings
 from latentsync.faces.selection import FaceChoice
 from latentsync.media.audio import AudioSamples
-from latentsync.media.deep import deep_format
 from latentsync.media.mix import FilmSound, mix
-from latentsync.media.probe import probe
 from latentsync.media.segments import SegmentedWriter
 from latentsync.media.video_reader import VideoReader, prefetch
-from latentsync.media.video_writer import AudioTrack, VideoWriter, check_output
+from latentsync.media.video_writer import AudioTrack, VideoWriter
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec, sample_latents
 from latentsync.pipelines.face_cache import FaceCache, digest, source_digest, temporary_cache, weights_digest
@@ -54,7 +52,7 @@ from latentsync.pipelines.result import (
     sound_warnings,
     video_warnings,
 )
-from latentsync.pipelines.script import DubbingLine, DubbingScript, check_script, open_lines
+from latentsync.pipelines.script import DubbingLine, DubbingScript, check_dubbing, check_inputs, open_lines, range_script
 from latentsync.pipelines.streaming import LiveFaces, LiveWindows
 from latentsync.pipelines.timeline import (
     Clip,
@@ -84,35 +82,6 @@ BLANK = 2.0  # grey levels, standard deviation: an aligned face with less shows 
 SPARE_SOUND = 10.0  # seconds of sound that are decoded beyond the length that a video's file promises
 SEGMENT_SECONDS = 10
 NO_MATTER = {"overwrite": None, "resume": None}  # options that do not change a result
-
-
-def check_inputs(video_path: Path, audio_path: Path, output_path: Path, options: LipsyncOptions) -> None:
-    """Raise InputError or OutputError, before any work, for unusable inputs, and an output that cannot be written or would cost a file."""
-    if options.is_range:
-        return check_dubbing(range_script(video_path, audio_path, options), output_path)
-    if options.bed is not None or options.gain_db:
-        raise InputError("bed and gain_db belong to words in a part of a video: give --start or --end, too, or a script.")
-    probe(audio_path).require_audio(options.audio_track)
-    _check_target(output_path, [video_path, audio_path], options)
-
-
-def check_dubbing(script: DubbingScript, output_path: Path) -> None:
-    """`check_inputs` of a script."""
-    check_script(script)
-    _check_target(output_path, script.files, script.options)
-
-
-def range_script(video_path: Path, audio_path: Path, options: LipsyncOptions) -> DubbingScript:
-    """A job with `start` or `end` as the script of one line that it is."""
-    return DubbingScript(video_path, [DubbingLine(options.start or "0", audio_path, options.end)], options)
-
-
-def _check_target(path: Path, inputs: Sequence[Path], options: LipsyncOptions) -> None:
-    """The first input is the video."""
-    deep = deep_format(probe(inputs[0]).require_video())
-    check_output(path, inputs, options.codec, options.crf, options.preset, lossless=options.lossless, deep=deep)
-    if not options.overwrite and path.exists() and path.stat().st_size > 0:
-        raise InputError(f"{path} exists already: name another output, or say --overwrite to replace it.")
 
 
 def segment_frames(fps: Fraction) -> int:
@@ -241,7 +210,7 @@ class LipsyncPipeline(DiffusionPipeline):
                 script = DubbingScript(reader.path, [DubbingLine("0", samples.info.path)], options)
                 return self._writer(script, total, Path(video_out_path), reader, AudioTrack(samples.info.path, *track))
 
-            lines = [Line(samples.info.path, samples, options)]
+            lines = [Line(samples.info.path, samples, options, is_script=False)]
             return self.run(reader, lines, open_writer, length, options, callback, timer, warnings, on_frame, part)
 
     def dub(
@@ -335,7 +304,8 @@ class LipsyncPipeline(DiffusionPipeline):
 
         open_line = partial(self._open_line, fps=reader.fps, total=total, is_cut=length is not None)
         cuts = [list(pieces(plan, total, self.num_frames)) for plan in plans]
-        open_sync = None if self.sync_meter is None or part is not None else partial(LineSync, self.sync_meter, fps=reader.fps)
+        is_measured = self.sync_meter is not None and part is None and any(line.is_script for line in lines)
+        open_sync = partial(LineSync, self.sync_meter, fps=reader.fps) if is_measured else None
 
         def new_layers() -> list[Layer]:
             told = zip(in_order, plans, cuts, strict=True)

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 TOO_SHORT = "too short: lips and sound are compared over two seconds of both, without a break of the face"
-NOT_MEASURED = "no SyncNet is there, or the result was made in parts"
+NOT_MEASURED = "lines of scripts alone are measured, where a SyncNet is there, and not where the result was made in parts"
 LONGEST_LIST = 5  # runs named in a line for a person; the report holds all of them
 
 

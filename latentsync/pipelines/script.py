@@ -16,9 +16,11 @@ import yaml
 from latentsync.constants import AUDIO_SAMPLE_RATE
 from latentsync.errors import InputError, first_line
 from latentsync.media.audio import AudioSamples, Excerpt
+from latentsync.media.deep import deep_format
 from latentsync.media.files import check_readable, read_text, written_path
 from latentsync.media.mix import MixedLine, SampleStore, stretched
 from latentsync.media.probe import probe
+from latentsync.media.video_writer import check_output
 from latentsync.pipelines.layers import Line
 from latentsync.pipelines.options import LINE_OPTIONS, OPTION_TYPES, PATH_OPTIONS, LipsyncOptions, parse_option, parse_time
 from latentsync.pipelines.result import log_all, sound_warnings
@@ -249,3 +251,32 @@ def open_lines(script: DubbingScript, fps: Fraction, film: Fraction | None) -> I
             spoken = min(place.stop, place.start + Fraction(len(kept), AUDIO_SAMPLE_RATE))
             mixed.append(MixedLine(path, stream, place.start, spoken, 10 ** (line.options.gain_db / 20), pan))
         yield lines, mixed, warnings
+
+
+def check_inputs(video_path: Path, audio_path: Path, output_path: Path, options: LipsyncOptions) -> None:
+    """Raise InputError or OutputError, before any work, for unusable inputs, and an output that cannot be written or would cost a file."""
+    if options.is_range:
+        return check_dubbing(range_script(video_path, audio_path, options), output_path)
+    if options.bed is not None or options.gain_db:
+        raise InputError("bed and gain_db belong to words in a part of a video: give --start or --end, too, or a script.")
+    probe(audio_path).require_audio(options.audio_track)
+    _check_target(output_path, [video_path, audio_path], options)
+
+
+def check_dubbing(script: DubbingScript, output_path: Path) -> None:
+    """`check_inputs` of a script."""
+    check_script(script)
+    _check_target(output_path, script.files, script.options)
+
+
+def range_script(video_path: Path, audio_path: Path, options: LipsyncOptions) -> DubbingScript:
+    """A job with `start` or `end` as the script of one line that it is."""
+    return DubbingScript(video_path, [DubbingLine(options.start or "0", audio_path, options.end)], options)
+
+
+def _check_target(path: Path, inputs: Sequence[Path], options: LipsyncOptions) -> None:
+    """The first input is the video."""
+    deep = deep_format(probe(inputs[0]).require_video())
+    check_output(path, inputs, options.codec, options.crf, options.preset, lossless=options.lossless, deep=deep)
+    if not options.overwrite and path.exists() and path.stat().st_size > 0:
+        raise InputError(f"{path} exists already: name another output, or say --overwrite to replace it.")
