@@ -215,5 +215,5 @@ def option_table() -> str:
     for option in fields(LipsyncOptions):
         kind = {bool: "", int: "whole number", float: "number", str: "text"}[OPTION_TYPES[option.name]]
         values = ", ".join(option.metadata["choices"] or [kind])
-        lines.append(f"| `--{option.name}` | {values} | {_help(option.default, option.metadata['help'])} |")
+        lines.append(f"| `--{option.name}` | {values} | {_help(option.default, option.metadata['help']).replace('%%', '%')} |")
     return "\n".join(lines)
