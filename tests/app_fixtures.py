@@ -75,7 +75,11 @@ def clips() -> dict[str, Path]:
     cv2.imwrite(str(folder / "photo.png"), cv2.resize(picture(0), (768, 512))[..., ::-1])
     sound = ["-f", "lavfi", "-i", "sine=duration=0.3", "-f", "lavfi", "-i", "testsrc=size=64x48:duration=0.3"]
     subprocess.run(["ffmpeg", "-v", "error", *sound, "-c:v", "mpeg4", "-c:a", "mp2", folder / "foreign.avi"], check=True)
+    small = cv2.resize(picture(0), None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA)
+    both = np.full((256, 384 + small.shape[1] // 2 * 2, 3), 120, np.uint8)
+    both[:, :384], both[: small.shape[0], 384:] = picture(0), small[:, : both.shape[1] - 384]
     return {
+        "two": write_video(folder / "two.mp4", [both] * 12),
         "photo": folder / "photo.png",
         "foreign": folder / "foreign.avi",
         "talk": write_video(folder / "talk.mp4", [picture(k) for k in range(20)]),

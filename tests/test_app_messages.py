@@ -9,11 +9,13 @@ import pytest
 from test_inference_command import picture, write_video
 
 import gradio_app
+from latentsync.app.forecast import Forecast
 from latentsync.app.messages import describe_result, output_runs, without_paths
-from latentsync.app.people import PeopleFinder, data_address
+from latentsync.app.people import FaceSighting, FoundPeople, FoundPerson, PeopleFinder, data_address, place_people
 from latentsync.app.ui import strip_of, view
 from latentsync.faces.plan import SkippedRun
 from latentsync.faces.selection import FaceChoice
+from latentsync.faces.tracking import Person
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.result import LipsyncResult
 
@@ -61,13 +63,36 @@ def test_the_people_of_a_video_can_be_told_apart(tmp_path: Path) -> None:
     canvas = np.full((256, 384 + small.shape[1], 3), 120, np.uint8)
     canvas[:, :384], canvas[: small.shape[0], 384:] = picture(0), small
     video = write_video(tmp_path / "two.mp4", [canvas] * 12)
-    for (thumbnail, points), (low, high) in zip(PeopleFinder()(video, longest=60), ((100, 300), (384, 600)), strict=True):
-        assert LipsyncOptions(face=points).face == points
-        first, second = FaceChoice.parse(points).points
-        assert low < first.x < high
-        assert (int(first.seconds * 25), int(second.seconds * 25)) == (3, 9)
-        jpeg = base64.b64decode(data_address(thumbnail).partition(",")[2])
-        assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == (144, 144, 3)
+    found = PeopleFinder()(video, longest=60)
+    for person, (low, high) in zip(found.people, ((100, 300), (384, 600)), strict=True):
+        assert LipsyncOptions(face=person.points).face == person.points
+        first, second = FaceChoice.parse(person.points).points
+        assert low < first.x < high and low < (person.place[0] + person.place[2] / 2) * canvas.shape[1] < high
+        assert (int(first.seconds * 25), int(second.seconds * 25)) == (3, 9) and person.frame == person.turns == 0
+    (frame,) = found.frames
+    jpeg = base64.b64decode(data_address(frame).partition(",")[2])
+    assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == frame.shape
+
+
+def test_each_person_is_shown_in_one_frame_of_few() -> None:
+    def person(*numbers: int) -> Person:
+        return Person([FaceSighting(number, [np.zeros(4)], point=f"1,1@{number}", place=(number,)) for number in numbers], 12)
+
+    found = place_people([person(0, 4), person(4, 5), person(5), person(8)], list(range(9)), 100.0)
+    assert (found.frames, [each.frame for each in found.people]) == ([4, 5, 8], [0, 0, 1, 2])
+    assert [each.place for each in found.people] == [(4,), (4,), (5,), (8,)] and found.people[0].points == "1,1@0|1,1@4|"
+
+
+def test_what_will_happen_is_one_line_and_warnings() -> None:
+    two = FoundPeople([FoundPerson("", 0, (), 0), FoundPerson("", 0, (), 2)], [], 300.0)
+    forecast = Forecast(two, 4.0, 6.12, 6.12, 20.0)
+    assert forecast.line() == "2 people · video 4.0 s · sound 6.1 s · result 6.1 s, the video plays back and forth · about 20 s of work"
+    assert forecast.warnings() == ["A face lies upside down: if that is a mistake, turn the video first."]
+    assert Forecast(video_seconds=4.0).line() == "video 4.0 s" and not Forecast().line() and not Forecast().warnings()
+    small = Forecast(FoundPeople(widest=18.0), 4.0, 3.0, 3.0, is_silent=True)
+    assert small.line() == "nobody found · video 4.0 s · sound 3.0 s · result 3.0 s · time not measured yet"
+    assert "18 pixels" in small.warnings()[0] and "silent" in small.warnings()[1]
+    assert "No face was found" in Forecast(FoundPeople()).warnings()[0]
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,10 @@ def test_from_two_files_to_a_download(app: Served, browser: Browser, tmp_path: P
     page, hosts = open_page(app, browser), set()
     page.on("request", lambda request: hosts.add(re.sub(r"^(\w+://[^/]*|\w+:).*", r"\1", request.url, flags=re.S)))
     give(page, clips()["talk"], clips()["words"])
-    person = page.locator(".ls-people button").first
-    person.focus()
-    page.keyboard.press("Enter")
-    expect(page.locator(".ls-people button[aria-pressed=true]")).to_have_count(1)
+    line = page.locator(".ls-forecast p")
+    expect(line).to_have_text("1 person · video 0.8 s · sound 1.0 s · result 1.0 s, the video plays back and forth · time not measured yet")
+    assert not page.locator(".ls-people button").count(), "nobody is asked who where there is one person"
+    assert page.locator("#quality input").first.is_disabled() and "one step" in page.locator("#quality").inner_text()
     page.click("#go")
     expect(page.get_by_role("progressbar", name="The whole job")).to_be_visible()
     expect(page.locator("#stop")).to_be_visible()
@@ -108,6 +108,26 @@ def test_from_two_files_to_a_download(app: Served, browser: Browser, tmp_path: P
     assert probe(tmp_path / "result.mp4").has_audio
     check_player(page)
     assert hosts <= {app.address, "data:", "blob:"}, "the page asked somebody else"
+    page.context.close()
+    settle(app)
+
+
+@in_browser
+def test_people_are_boxes_and_one_speaks(app: Served, browser: Browser) -> None:
+    page = open_page(app, browser)
+    give(page, clips()["two"], clips()["short"])
+    first, second = (page.locator(".ls-people button").nth(number) for number in (0, 1))
+    first.focus()
+    page.keyboard.press("Enter")
+    expect(first).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".ls-who").last).to_have_text("Person 1 will speak.")
+    second.click()  # in the same shot: in the place of the first
+    expect(second).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".ls-people button[aria-pressed=true]")).to_have_count(1)
+    (left, right), frame = (box.bounding_box() for box in (first, second)), page.locator(".ls-people img").bounding_box()
+    assert frame["x"] < left["x"] + left["width"] / 2 < frame["x"] + frame["width"] / 2 < right["x"] + right["width"] / 2
+    page.click("#go")
+    expect(page.locator(".ls-report h3")).to_have_text("All 8 frames synced.")
     page.context.close()
     settle(app)
 

@@ -10,7 +10,7 @@ import pytest
 from latentsync.media.probe import probe
 from latentsync.media.segments import SegmentedWriter, work_folder
 from latentsync.media.video_reader import VideoReader
-from latentsync.media.video_writer import AudioTrack, VideoWriter
+from latentsync.media.video_writer import GENERATED, AudioTrack, VideoWriter
 
 FPS = Fraction(30000, 1001)
 FRAMES = 20
@@ -36,7 +36,7 @@ def sound(tmp_path: Path) -> Path:
 
 def write(path: Path, sound: Path, *, stop: int = FRAMES, key: str = "key", keep: bool = False, **quality: object) -> int:
     """Write the pictures up to one; the number of the first that was written in this run."""
-    size = {"width": 64, "height": 48, "fps": FPS, **quality}
+    size = {"width": 64, "height": 48, "fps": FPS, "is_generated": True, **quality}
     whole = VideoWriter(path, audio=AudioTrack(sound, float(FRAMES / FPS)), **size)
     with SegmentedWriter(path, key, lambda segment: VideoWriter(segment, **size), whole, keep=keep) as writer:
         first = writer.frames_written
@@ -62,6 +62,7 @@ def test_a_run_goes_on_from_the_last_whole_segment(tmp_path: Path, sound: Path, 
     ours, theirs = (list(VideoReader(file, None).frames()) for file in (path, whole))
     assert len(ours) == FRAMES and np.array_equal(ours, theirs)
     assert probe(path).video.average_fps == FPS and probe(path).audio is not None
+    assert probe(path).tags["comment"] == GENERATED
     if quality.get("lossless"):
         assert np.array_equal(ours, [picture(k) for k in range(FRAMES)])
     assert not work_folder(path).exists()

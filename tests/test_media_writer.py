@@ -15,7 +15,16 @@ from latentsync.errors import InputError, LatentSyncError, OutputError
 from latentsync.media.audio import AudioSamples, read_audio
 from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
-from latentsync.media.video_writer import CODECS, CONTAINERS, AudioTrack, VideoWriter, check_output, choose_encoding, require_encoder
+from latentsync.media.video_writer import (
+    CODECS,
+    CONTAINERS,
+    GENERATED,
+    AudioTrack,
+    VideoWriter,
+    check_output,
+    choose_encoding,
+    require_encoder,
+)
 
 RATE = 16_000
 
@@ -39,6 +48,17 @@ def test_untouched_frames_stay_what_they_were(tmp_path, matrix):
     after = np.stack(list(result.frames())).astype(float)
     assert np.abs(after - before).mean() < 1
     assert np.abs((after - before).mean((0, 1, 2))).max() < 0.3  # no drift of brightness or hue
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_a_generated_file_says_so_and_keeps_the_tags_of_its_source(tmp_path, container):
+    tags = ["-metadata", "title=Speech; part 1", "-metadata", "copyright=A = B", "-metadata", "comment=A talk"]
+    source = VideoReader(make_clip(tmp_path / "in.mkv", *tags))
+    result = write(tmp_path / f"a{container}", smooth_frames(2), like=source.info, is_generated=True).info
+    again = write(tmp_path / f"b{container}", smooth_frames(2), like=result, is_generated=True).info.tags
+    for kept in (result.tags, again):
+        assert (kept["title"], kept["copyright"], kept["comment"]) == ("Speech; part 1", "A = B", f"{GENERATED}. A talk")
+    assert "comment" not in write(tmp_path / "plain.mp4", smooth_frames(2), like=source.info).info.tags
 
 
 def test_a_picture_from_nowhere_is_tagged(tmp_path):

@@ -28,7 +28,7 @@ from latentsync.constants import VAE_FACTOR
 from latentsync.diffusion import shared_noise
 from latentsync.errors import InputError, OutOfMemoryError, WeightsError
 from latentsync.faces.alignment import warp_faces
-from latentsync.faces.compositing import FaceMatte
+from latentsync.faces.compositing import FaceMatte, draw_mark
 from latentsync.faces.mask import to_pixels
 from latentsync.faces.plan import FacePlan, SkippedRun, Span, plan_spans
 from latentsync.media.deep import DeepFormat, changed_planes, deep_frame
@@ -183,6 +183,11 @@ def test_blank_frames_and_those_of_a_hidden_mouth_stay_as_they_are() -> None:
     assert faded[0] is clip.frames[0] and faded[1] is clip.frames[1] and np.array_equal(faded[3], whole[3])
     change, full = (np.abs(frames[2].astype(int) - clip.frames[2]) for frames in (faded, whole))
     assert np.abs(change - full / 4).max() <= 0.5 and (change[full == 0] == 0).all()
+    marked = list(pipeline.composite(clip, made, is_marked=True))
+    places = [np.argwhere(np.any(one != other, axis=2)) for one, other in zip(marked, faded, strict=True)]
+    assert not len(places[0]) and not len(places[1]) and marked[0] is clip.frames[0]  # frames without a new mouth have no mark
+    height = len(whole[3])
+    assert len(places[3]) and places[3].min(axis=0)[0] > height * 0.7 and np.array_equal(draw_mark(marked[3].copy()), marked[3])
 
 
 def test_strength_moves_the_mouth_by_what_the_sound_asks_for(speech: np.ndarray, one_step: np.ndarray) -> None:

@@ -16,9 +16,10 @@ from typing import Any
 import gradio as gr
 from starlette.responses import PlainTextResponse
 
+from latentsync.app.forecast import Forecast, is_silent, make_forecast
 from latentsync.app.jobs import MAX_PIXELS, JobProgress, JobQueue, JobRequest, QueuedJob, check_pixels
 from latentsync.app.messages import describe_seconds, in_page_words, without_paths
-from latentsync.app.people import PeopleFinder, data_address
+from latentsync.app.people import FoundPeople, PeopleFinder, data_address
 from latentsync.app.previews import Previews
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.media.probe import probe
@@ -26,7 +27,7 @@ from latentsync.pipelines.options import LipsyncOptions
 
 POLL_SECONDS = 0.25  # between two yields of a job's progress
 TOAST_SECONDS = 15
-NOBODY: dict[str, list] = {"people": [], "chosen": []}
+NOBODY: dict[str, list] = {"people": [], "frames": [], "chosen": []}
 
 
 def toast(error: LatentSyncError | str) -> gr.Error:
@@ -171,6 +172,8 @@ class Handlers:
     ) -> None:
         self.job_queue, self.sessions, self.max_minutes, self.max_pixels = job_queue, sessions, max_minutes, max_pixels
         self._people_finder, self._previews = people_finder, Previews()
+        self._found: dict[Path, FoundPeople] = {}  # in videos that were looked at
+        self._silent: dict[Path, bool] = {}  # of sounds that were heard
         self._jobs: dict[str, QueuedJob] = {}  # all that somebody may still watch
 
     def submit(
@@ -229,8 +232,8 @@ class Handlers:
         return in_page_words(without_paths(job.error or "", names | {job.folder / "": ""}))
 
     def people(self, video: str | None, request: gr.Request) -> gr.HTML:
-        """The people of a video as buttons; nobody where it cannot be read, which is said in a toast."""
-        found = []
+        """The people of a video as boxes; none where it cannot be read, which is said in a toast, and where there is nobody to choose."""
+        found = FoundPeople()
         if video:
             original = self._previews.original(video)
             for path in (video, str(original)):
@@ -238,12 +241,30 @@ class Handlers:
             try:
                 check_pixels(probe(original), self.max_pixels)
                 found = self._people_finder(original, self.max_minutes * 60)
+                self._found[original] = found
             except LatentSyncError as error:
                 names = {path: path.name for path in (Path(video), original)}
                 gr.Warning(in_page_words(without_paths(str(error), names)), title="About this video", duration=TOAST_SECONDS)
-        people = enumerate(found, start=1)
-        buttons = [{"image": data_address(picture), "label": f"Person {number}", "point": points} for number, (picture, points) in people]
-        return gr.HTML(NOBODY | {"people": buttons}, visible=True if buttons else "hidden")
+        is_choice = len(found.people) > 1
+        boxes = [
+            {"label": f"Person {number}", "point": person.points, "frame": person.frame, "place": person.place}
+            for number, person in enumerate(found.people, start=1)
+        ]
+        value = {"people": boxes, "frames": [data_address(frame) for frame in found.frames]} if is_choice else {}
+        return gr.HTML(NOBODY | value, visible=True if is_choice else "hidden")
+
+    def forecast(self, video: str | None, audio: str | None, model: str, options: Mapping[str, Any]) -> Forecast:
+        """What will happen with the files and options of a page; nothing of files that cannot be used, which pressing the button tells."""
+        files = [None if path is None else self._previews.original(path) for path in (video, audio)]
+        video_path, audio_path = files
+        try:
+            if audio_path is not None and audio_path not in self._silent:
+                self._silent[audio_path] = is_silent(audio_path, self.max_minutes * 60)
+            found, silent = self._found.get(video_path), self._silent.get(audio_path, False)
+            given = {name: value for name, value in options.items() if value not in (None, "")}
+            return make_forecast(self.job_queue, video_path, audio_path, model, LipsyncOptions(**given), found, silent)
+        except LatentSyncError:
+            return Forecast()
 
     def show_video(self, file: str | None, request: gr.Request) -> Any:
         """A video that the browser plays in the place of one that it does not, or of a photo; nothing where that is not needed."""
@@ -291,6 +312,9 @@ class Handlers:
     def tidy(self) -> None:
         """Remove the jobs, running ones too, that nobody has asked for, and the files that nobody needs."""
         self._previews.forget_missing()
+        for known in (self._found, self._silent):
+            for path in [path for path in list(known) if not path.is_file()]:
+                known.pop(path, None)
         gone = monotonic() - self.sessions.keep_seconds
         self._remove([job for job in self._jobs.copy().values() if job.seen < gone and self.sessions.is_gone(job.owner)])
         self.sessions.remove_old(self.needed())

@@ -142,6 +142,12 @@ class Pace:
         seconds = self._seconds.get((stage, request.model), GUESSED_SECONDS[stage])
         return seconds * frames * self.passes(stage, request.options)
 
+    def whole(self, request: JobRequest, frames: int) -> float | None:
+        """The time of a whole job; None before one with this model taught how long."""
+        if not all(self.knows(stage, request) for stage in WORK):
+            return None
+        return sum(self.seconds(stage, request, frames) for stage in WORK)
+
     def learn(self, stage: JobStage, request: JobRequest, frames: int, seconds: float) -> None:
         new = seconds / (max(frames, 1) * self.passes(stage, request.options))
         self._seconds[stage, request.model] = (self._seconds.get((stage, request.model), new) + new) / 2
@@ -247,8 +253,7 @@ class QueuedJob:
 
     def expected_seconds(self) -> float | None:
         """How long the whole job takes; None before a job with this model taught how long."""
-        is_known = self.request.frames and all(self.pace.knows(stage, self.request) for stage in WORK)
-        return sum(self.pace.seconds(stage, self.request, self.request.frames) for stage in WORK) if is_known else None
+        return self.pace.whole(self.request, self.request.frames) if self.request.frames else None
 
     def _tell(self, share: float, seconds: float) -> None:
         """Set what is shown of the whole job from the share of its stage that is done and the seconds since that began."""
@@ -304,7 +309,7 @@ class JobQueue:
         self._thread = threading.local()  # .job: what this thread works on
         self._jobs: list[QueuedJob] = []  # that run or wait, in their order
         self._lock = threading.Lock()
-        self._pace, self._concurrency = Pace(), concurrency
+        self.pace, self._concurrency = Pace(), concurrency
         self._workers = ThreadPoolExecutor(concurrency, "worker")
 
     def __enter__(self) -> "JobQueue":
@@ -318,7 +323,7 @@ class JobQueue:
     def submit(self, request: JobRequest, owner: str, folder: Path, address: str = "") -> QueuedJob:
         """Put a job in line after a check of its inputs. Raises InputError: one cannot be used, or too many jobs wait."""
         request.check()
-        job = QueuedJob(request, owner, folder, address, self._pace)
+        job = QueuedJob(request, owner, folder, address, self.pace)
         _ = request.frames  # read from the files now, which nobody waits for
         with self._lock:
             waiting = [other for other in self._jobs if other.stage is JobStage.WAITING]

@@ -1,10 +1,10 @@
-"""The people in a video, as thumbnails to choose from: faces are detected in a few frames, spread over the video."""
+"""The people in a video, as boxes on its frames to choose from: faces are detected in a few frames, spread over the video."""
 
 import base64
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 
@@ -13,15 +13,14 @@ import numpy as np
 
 from latentsync.constants import VIDEO_FPS
 from latentsync.faces.detector import FaceDetector, MtcnnDetector, is_plausible, shrink
-from latentsync.faces.plan import MIN_WIDTH
-from latentsync.faces.tracking import Track, group_people
+from latentsync.faces.plan import MIN_WIDTH, detect_each
+from latentsync.faces.tracking import Person, Track, group_people
 from latentsync.media.video_reader import VideoReader
 
 NUM_SAMPLES = 12  # frames in which faces are detected
 MIN_DISTANCE = 5  # frames from one of them to the next
 MAX_PEOPLE = 8
-MARGIN = 1.7  # side of a thumbnail in box heights
-THUMBNAIL = 144  # pixels a side
+FRAME_SIDE = 640  # pixels of the longer side of a frame that is shown
 
 
 @dataclass
@@ -29,7 +28,25 @@ class FaceSighting(Track):
     """A face in one of the sampled frames, as a track of that frame alone."""
 
     point: str = ""  # its middle, as the option `face` wants it
-    picture: np.ndarray | None = None  # its thumbnail, uint8 h w 3
+    place: tuple[float, ...] = ()  # x, y, width, height of its box, as shares of the frame's
+    turns: int = 0  # of `Face`
+
+
+@dataclass(frozen=True)
+class FoundPerson:
+    points: str  # a choice of `face` with all sightings
+    frame: int  # number of one of `FoundPeople.frames`
+    place: tuple[float, ...]  # of the face in it, see `FaceSighting`
+    turns: int  # quarter turns by which the face lies there
+
+
+@dataclass(frozen=True)
+class FoundPeople:
+    """Those seen most first, and as few frames, uint8 h w 3, as show them all."""
+
+    people: list[FoundPerson] = field(default_factory=list)
+    frames: list[np.ndarray] = field(default_factory=list)
+    widest: float = 0.0  # pixels: the widest face, those that are too narrow for a new mouth too
 
 
 class PeopleFinder:
@@ -39,24 +56,43 @@ class PeopleFinder:
         self._detector: FaceDetector | None = None
         self._lock = threading.Lock()
 
-    def __call__(self, path: Path, longest: float, is_wanted: Callable[[], bool] = lambda: True) -> list[tuple[np.ndarray, str]]:
-        """The people of the first `longest` seconds, those seen most first: thumbnail, and a choice of `face` with all sightings.
-
-        `is_wanted` is asked again and again: who is no longer wanted is not looked for any further.
-        """
+    def __call__(self, path: Path, longest: float, is_wanted: Callable[[], bool] = lambda: True) -> FoundPeople:
+        """The people of the first `longest` seconds; `is_wanted` is asked again and again: else nobody is looked for any further."""
         sightings: list[FaceSighting] = []
+        shown, widest = [], 0.0
         with self._lock:
             self._detector = self._detector or MtcnnDetector()
             for number, (seconds, frame) in enumerate(takewhile(lambda _: is_wanted(), sample_frames(path, longest))):
+                shown.append(shrink(frame, FRAME_SIDE))
                 picture = shrink(frame, self._detector.long_side)
                 scale = max(frame.shape[:2]) / max(picture.shape[:2])
-                faces = [face.scaled(scale) for face in self._detector.detect(picture) if is_plausible(face)]
-                for box in (face.box for face in faces if face.width >= MIN_WIDTH):  # narrower ones get no new mouth
+                ((found, _),) = detect_each([(picture, True)], self._detector)
+                faces = [face.scaled(scale) for face in found if is_plausible(face)]
+                widest = max([widest, *(face.width for face in faces)])
+                size = np.array(frame.shape[1::-1] * 2, dtype=float)
+                for face in (face for face in faces if face.width >= MIN_WIDTH):  # narrower ones get no new mouth
+                    box = face.box
                     x, y = (max(float(value), 0.0) for value in (box[:2] + box[2:]) / 2)
-                    sightings.append(FaceSighting(number, [box], point=f"{x:.0f},{y:.0f}@{seconds:.3f}", picture=cut_face(frame, box)))
+                    place = tuple((np.concatenate([box[:2], box[2:] - box[:2]]) / size).tolist())
+                    point = f"{x:.0f},{y:.0f}@{seconds:.3f}"
+                    sightings.append(FaceSighting(number, [box], point=point, place=place, turns=face.turns))
         people = sorted(group_people(sightings, NUM_SAMPLES), key=lambda person: -person.mean_area)[:MAX_PEOPLE]
-        best = [max(person.tracks, key=lambda track: track.mean_width).picture for person in people]
-        return list(zip(best, ("".join(f"{track.point}|" for track in person.tracks) for person in people), strict=True))
+        return place_people(people, shown, widest)
+
+
+def place_people(people: list[Person], shown: list[np.ndarray], widest: float) -> FoundPeople:
+    """Each person in one of the sampled frames: again and again that which shows most of those who have none yet."""
+    left, frames, found = dict(enumerate(people)), [], {}
+    while left:
+        seen = [track.start for person in left.values() for track in person.tracks]
+        number = max(sorted(set(seen)), key=seen.count)
+        for index, person in list(left.items()):
+            for track in (track for track in person.tracks if track.start == number):
+                points = "".join(f"{each.point}|" for each in person.tracks)
+                found[index] = FoundPerson(points, len(frames), track.place, track.turns)
+                left.pop(index, None)
+        frames.append(shown[number])
+    return FoundPeople([found[index] for index in range(len(people))], frames, widest)
 
 
 def sample_frames(path: Path, longest: float) -> Iterator[tuple[float, np.ndarray]]:
@@ -69,18 +105,6 @@ def sample_frames(path: Path, longest: float) -> Iterator[tuple[float, np.ndarra
         with closing(source.frames(index, index + 1)) as frames:
             for frame in frames:
                 yield (index + 0.5) / VIDEO_FPS, frame
-
-
-def cut_face(frame: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """A square picture uint8 of a face with a margin around it."""
-    side = max(round(float(box[3] - box[1]) * MARGIN), 2)
-    x, y = (round(float(value) - side / 2) for value in (box[:2] + box[2:]) / 2)
-    height, width = frame.shape[:2]
-    x, y = min(max(x, 0), max(width - side, 0)), min(max(y, 0), max(height - side, 0))
-    square = frame[y : y + side, x : x + side]
-    side = min(square.shape[:2])
-    top, left = (square.shape[0] - side) // 2, (square.shape[1] - side) // 2
-    return cv2.resize(square[top : top + side, left : left + side], (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
 
 
 def data_address(picture: np.ndarray) -> str:

@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from time import monotonic
@@ -18,6 +18,7 @@ from gradio.themes import Base, Color, colors, sizes
 from jinja2 import Environment, FileSystemLoader
 from starlette.middleware import Middleware
 
+from latentsync.app.forecast import Forecast
 from latentsync.app.handlers import NOBODY, Handlers, Sessions, UploadLimit, address_of, owner_of, toast
 from latentsync.app.jobs import MAX_PIXELS, JobProgress, JobQueue, JobStage, QueuedJob
 from latentsync.app.messages import (
@@ -36,6 +37,7 @@ from latentsync.app.people import PeopleFinder, data_address
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.faces.detector import shrink
 from latentsync.media.files import temporary_folder
+from latentsync.media.video_reader import VideoReader
 from latentsync.pipelines.build import ROOT
 from latentsync.pipelines.options import OPTION_TYPES, QUALITIES, STRONGEST, LipsyncOptions
 from latentsync.pipelines.result import LipsyncResult
@@ -43,6 +45,7 @@ from latentsync.pipelines.result import LipsyncResult
 STATIC = Path(__file__).with_name("static")
 KEPT_UPLOADS = 4  # of the largest size, that a session may keep, and that an address may send and not use
 IDLE_SECONDS = 15.0  # after which a page without a job says again that it is there
+EXAMPLE_SIDE = 240  # pixels of the longer side of an example's picture
 PREVIEW_SIDE = 480  # pixels of the longer side of the newest frame
 STAGES = {JobStage.ANALYSE: "Follow", JobStage.GENERATE: "Make", JobStage.COMPARE: "Compare"}
 MODEL_DEFAULT = -1  # what the API's callers give for numbers that the model or the codec decides
@@ -64,6 +67,7 @@ CONTROLS: dict[str, dict[str, Any]] = {  # the options of a job that page and AP
     "seed": {"label": "Seed", "minimum": 0},
     "length": {"label": "How long is the result?", "choices": [("As long as the sound", "audio"), ("As long as the video", "video")]},
     "keep_fps": {"label": "Keep the video's frame rate"},
+    "mark": {"label": "Write “AI-generated” into a corner of the picture", "info": None},
     "crf": {"label": "Compression (crf)", "minimum": 10, "maximum": 35, "step": 1, "value": 18},
 }
 PRESET_OPTIONS = ("inference_steps", "guidance_scale")  # what quality and model decide where nothing else is chosen
@@ -203,7 +207,7 @@ class Page:
             html(view("header"))
             with gr.Row(elem_classes="ls-main", equal_height=False):
                 with gr.Column(scale=5, min_width=300, elem_classes="ls-form"):
-                    video, audio, people = self._inputs()
+                    video, audio, people, looks = self._inputs()
                     with gr.Group(elem_classes="ls-card"):
                         html(view("heading", 3, "How good, how fast", "The rest has sensible defaults."))
                         names = [(choice.title, key) for key, choice in self._cache.choices.items()]
@@ -213,6 +217,8 @@ class Page:
                         )
                         about = html(self._describe(default), elem_id="about-model")
                         options = self._options(model)
+                    html(view("consent"))
+                    forecast = html(self._show_forecast(Forecast()), elem_id="forecast")
                     with gr.Row(elem_classes="ls-actions"):
                         go = gr.Button("Make the video", variant="primary", size="lg", elem_id="go")
                         gr.Button("Stop", variant="stop", size="lg", elem_id="stop")
@@ -228,6 +234,7 @@ class Page:
             go.click(None, js=SHOW_OUTCOME, **PRIVATE)
             go.click(self._start, [video, audio, people, model], [outcome], inputs_kwargs=options, **PRIVATE)
             gr.on([model.input, page.load, outcome.select], self._describe, [model], [about], **PRIVATE)  # select: another one was loaded
+            self._foresee(looks, [video, audio, model], options, [forecast, options["quality"]])
             page.load(self._enter, None, [outcome, video, audio], **PRIVATE)
             page.load(None, js=read_static("page.js"), **PRIVATE)
             page.unload(self._close)
@@ -235,8 +242,38 @@ class Page:
         page.queue(default_concurrency_limit=None)
         return page
 
-    def _inputs(self) -> tuple[gr.Video, gr.Audio, gr.HTML]:
-        """The cards of the video, with the people who are found in it, and of the sound."""
+    def _foresee(
+        self, looks: Sequence[Any], files: list[Any], options: dict[str, gr.components.Component], shown: list[gr.components.Component]
+    ) -> None:
+        """Say anew what will happen after each of `looks` at a file, and when an option changes on which it depends."""
+
+        def foresee(video: str | None, audio: str | None, model: str, **given: Any) -> tuple[str, Any]:
+            forecast = self._handlers.forecast(video, audio, model, given)
+            return self._show_forecast(forecast), self._presets(model, forecast)
+
+        deciding = {name: options[name] for name in ("quality", "length", "keep_fps", *PRESET_OPTIONS)}
+        settings = {"fn": foresee, "inputs": files, "outputs": shown, "inputs_kwargs": deciding, **PRIVATE}
+        for look in looks:
+            look.then(**settings)
+        gr.on([files[2].input, *(part.change for part in deciding.values())], **settings, trigger_mode="always_last")
+
+    def _show_forecast(self, forecast: Forecast) -> str:
+        return view("forecast", forecast.line(), forecast.warnings())
+
+    def _presets(self, model: str, forecast: Forecast) -> Any:
+        """The presets with their times, closed where they make no difference."""
+        is_one_step = self._cache.choice(model).sampling.inference_steps == 1
+        times = {name: forecast.by_quality.get(name) for name in QUALITIES}
+        names = {
+            name: name.title() + ("" if seconds is None or is_one_step else f" ({describe_seconds(seconds)})")
+            for name, seconds in times.items()
+        }
+        info = "This model takes one step, whichever preset is chosen." if is_one_step else CONTROLS["quality"]["info"]
+        return gr.Radio([(title, name) for name, title in names.items()], interactive=not is_one_step, info=info)
+
+    def _inputs(self) -> tuple[gr.Video, gr.Audio, gr.HTML, list[Any]]:
+        """The cards of the video, with the people who are found in it, and of the sound; and the events that look at them."""
+        examples = self._example_row()
         with gr.Group(elem_classes="ls-card"):
             html(view("heading", 1, "A video of somebody talking", "The face should be clearly visible; other scenes stay as they are."))
             video = gr.Video(label="Video", sources=["upload", "webcam"], height=250, elem_id="video", show_label=False)
@@ -254,23 +291,34 @@ class Page:
             sound = {"sources": ["upload", "microphone"], "type": "filepath", "buttons": []}  # one of Gradio's buttons shares with a hub
             audio = gr.Audio(label="Sound", elem_id="audio", show_label=False, **sound)
             any_sound = gr.UploadButton("Use the sound of a video", file_types=["video", "audio"], elem_id="any-sound", **QUIET_BUTTON)
-            if self._examples:
-                with gr.Row(elem_classes="ls-examples"):
-                    html('<p class="ls-who">No clip at hand? Try</p>')
-                    for number, example in enumerate(self._examples, start=1):
-                        button = gr.Button(f"Example {number}", size="sm", variant="secondary", elem_id=f"example-{number}")
-                        button.click(self._handlers.example(*example), outputs=[video, audio], **PRIVATE)
         video.change(None, None, [people], js=CLEAR_PEOPLE, **PRIVATE)  # at once: those of the last video must not stay in sight
-        video.change(self._handlers.people, [video], [people], trigger_mode="multiple", **PRIVATE)
-        audio.change(self._claim, [audio], None, **PRIVATE)
+        looks = [
+            video.change(self._handlers.people, [video], [people], trigger_mode="multiple", **PRIVATE),
+            audio.change(self._claim, [audio], None, **PRIVATE),
+        ]
+        for button, example in zip(examples, self._examples, strict=True):
+            button.click(self._handlers.example(*example), outputs=[video, audio], **PRIVATE)
         for shown, given, show in ((video, any_video, self._handlers.show_video), (audio, any_sound, self._handlers.show_sound)):
             for part in (shown, given):
                 part.upload(show, [part], [shown], **PRIVATE)
-        return video, audio, people
+        return video, audio, people, looks
+
+    def _example_row(self) -> list[gr.Button]:
+        """The examples as pictures to press, the first frame of each."""
+        if not self._examples:
+            return []
+        pictures = []
+        for video, _ in self._examples:
+            with closing(VideoReader(video, None).frames(0, 1)) as frames:
+                pictures.append(data_address(shrink(next(iter(frames)), EXAMPLE_SIDE)))
+        html(view("examples", pictures))
+        with gr.Row(elem_classes="ls-examples"):
+            return [gr.Button(f"Example {number}", elem_id=f"example-{number}") for number in range(1, len(pictures) + 1)]
 
     def _options(self, model: gr.Dropdown) -> dict[str, gr.components.Component]:
         """The inputs of CONTROLS: how much work to do, and, folded, what few people need. Quality and model set steps and guidance."""
-        inputs = {"quality": option_input("quality")}
+        presets = self._presets(self._cache.default.key, Forecast())
+        inputs = {"quality": option_input("quality", interactive=presets.interactive, info=presets.info)}
         defaults = dict(zip(PRESET_OPTIONS, self._settings(LipsyncOptions.quality, self._cache.default.key), strict=True))
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
             for name in (name for name in CONTROLS if name not in inputs):

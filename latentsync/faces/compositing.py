@@ -1,6 +1,7 @@
 """Aligned faces back into the frame: colour match, inverse warp, soft edge."""
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import cv2
 import numpy as np
@@ -30,6 +31,9 @@ IS_SKIN, IS_NOT_SKIN = 1.6, 3.6  # standard deviations from the colour of the sk
 DOUBT = 0.15  # of a sure cell: what must speak against each cell, so that a doubtful one counts as face
 LARGEST_STEP, STEP_COST = 2, 0.25  # cells from one row of the contour to the next, and what each of them costs
 STEADY = 0.6  # share of the frame before that stays, in colours, scores of cells and contours
+MARK = "AI-generated"
+MARK_SHARE = 0.04  # of the shorter side of a picture: height of the mark, and its distance to the corner
+LEAST_MARK = 12  # pixels
 EDGE = 6.0  # pixels at 256 over which the matte rises
 
 
@@ -200,6 +204,27 @@ def cross_fade(source: np.ndarray, frame: np.ndarray, share: float) -> np.ndarra
     faded = frame.copy()  # of its own type, which may bring the stored picture along
     faded[...] = cv2.addWeighted(np.asarray(source), 1 - share, np.asarray(frame), share, 0)
     return faded
+
+
+@cache
+def mark_tile(height: int) -> np.ndarray:
+    """The visible mark as a picture uint8 [height w 3], white on dark grey."""
+    scale = cv2.getFontScaleFromHeight(cv2.FONT_HERSHEY_SIMPLEX, max(round(height * 0.5), 1))
+    stroke = max(round(height / 16), 1)
+    (width, text_height), _ = cv2.getTextSize(MARK, cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
+    tile = np.full((height, width + height, 3), 40, dtype=np.uint8)
+    where = (height // 2, (height + text_height) // 2)
+    return cv2.putText(tile, MARK, where, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), stroke, cv2.LINE_AA)
+
+
+def draw_mark(frame: np.ndarray) -> np.ndarray:
+    """The frame uint8 [h w 3] with the visible mark at the lower right, written into it; twice is as once."""
+    height, width = frame.shape[:2]
+    side = max(round(min(height, width) * MARK_SHARE), LEAST_MARK)
+    gap = min(side, max(height - side, 0))
+    tile = mark_tile(side)[-height:, -(width - gap) :]
+    frame[height - gap - len(tile) : height - gap, width - gap - tile.shape[1] : width - gap] = tile
+    return frame
 
 
 def pasted_shares(keep: Tensor, size: tuple[int, int]) -> Tensor:

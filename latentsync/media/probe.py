@@ -12,7 +12,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
@@ -219,6 +219,7 @@ class MediaInfo:
     start_time: float  # seconds on the file's clock: the earliest stream
     video: VideoStream | None  # the moving picture; cover art is none
     audio_tracks: tuple[AudioStream, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict, compare=False)  # of the file: title, copyright, ...; in lower case
     series: FrameSeries | None = None  # where `path` is a folder of frames
 
     def source(self) -> tuple[str, dict[str, object]]:
@@ -301,6 +302,7 @@ def probe(path: str | Path) -> MediaInfo:
         start_time=_seconds(report["format"].get("start_time")) or 0.0,
         video=picture,
         audio_tracks=tuple(_audio_stream(s, _promised(path, report, s, alone=len(streams) == 1)) for s in tracks),
+        tags={key.lower(): value for key, value in report["format"].get("tags", {}).items()},
     )
 
 

@@ -1,9 +1,10 @@
 """Lines: new words for one person in a part of a video; layers of lines that do not overlap in time, worked on one after the other."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -103,3 +104,14 @@ class Layer:
         if "measured" in state:
             sync = self.sync(int(state["measured"]))
             sync.held, sync.next = state["held"], int(state["next"])
+
+
+def packed(states: Sequence[dict[str, Tensor]]) -> dict[str, np.ndarray]:
+    """The states of all layers under one name each."""
+    return {f"{number}-{name}": value.numpy() for number, state in enumerate(states) for name, value in state.items()}
+
+
+def unpacked(arrays: Mapping[str, np.ndarray], count: int) -> list[dict[str, Tensor]]:
+    """The opposite of `packed`, for so many layers."""
+    parts = [(*name.split("-"), torch.from_numpy(np.asarray(array))) for name, array in arrays.items()]
+    return [{name: value for number, name, value in parts if int(number) == layer} for layer in range(count)]

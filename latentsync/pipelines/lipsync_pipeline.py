@@ -4,7 +4,7 @@ import logging
 import secrets
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from fractions import Fraction
@@ -24,7 +24,7 @@ from latentsync.constants import AUDIO_SAMPLE_RATE, VAE_FACTOR, VIDEO_FPS
 from latentsync.diffusion import Conditions, denoise, shared_noise
 from latentsync.errors import InputError, WeightsError
 from latentsync.faces.alignment import warp_faces
-from latentsync.faces.compositing import FaceMatte, cross_fade, inside_picture, match_skin, restore_faces, skin_weights
+from latentsync.faces.compositing import FaceMatte, cross_fade, draw_mark, inside_picture, match_skin, restore_faces, skin_weights
 from latentsync.faces.detector import FaceDetector
 from latentsync.faces.mask import fixed_mask, latent_mask, masked_pixels, to_pixels
 from latentsync.faces.plan import FacePlan, FaceRequest, Sighting, find_faces, name_damage, plan_sightings
@@ -37,7 +37,7 @@ from latentsync.media.video_writer import AudioTrack, VideoWriter
 from latentsync.models.unet import UNet3DConditionModel
 from latentsync.models.vae import LatentCodec, sample_latents
 from latentsync.pipelines.face_cache import FaceCache, digest, source_digest, temporary_cache, weights_digest
-from latentsync.pipelines.layers import Layer, Line, in_layers
+from latentsync.pipelines.layers import Layer, Line, in_layers, packed, unpacked
 from latentsync.pipelines.memory import BatchLimiter, estimate_bytes, estimate_picture_bytes, frames_ahead
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.result import (
@@ -87,17 +87,6 @@ NO_MATTER = {"overwrite": None, "resume": None}  # options that do not change a 
 def segment_frames(fps: Fraction) -> int:
     """Frames of a segment of a long result; shorter ones are written at once."""
     return round(SEGMENT_SECONDS * fps)
-
-
-def packed(states: Sequence[dict[str, Tensor]]) -> dict[str, np.ndarray]:
-    """The states of all layers under one name each."""
-    return {f"{number}-{name}": value.numpy() for number, state in enumerate(states) for name, value in state.items()}
-
-
-def unpacked(arrays: Mapping[str, np.ndarray], count: int) -> list[dict[str, Tensor]]:
-    """The opposite of `packed`, for so many layers."""
-    parts = [(*name.split("-"), torch.from_numpy(np.asarray(array))) for name, array in arrays.items()]
-    return [{name: value for number, name, value in parts if int(number) == layer} for layer in range(count)]
 
 
 def seeded(options: LipsyncOptions) -> LipsyncOptions:
@@ -255,7 +244,9 @@ class LipsyncPipeline(DiffusionPipeline):
         """How a result of `total` frames is written: at once, or, where it is long, by segments that outlast a job that is killed."""
         options = script.options
         quality = {"crf": options.crf, "preset": options.preset, "lossless": options.lossless, "deep": reader.deep}
-        open_video = partial(VideoWriter, width=reader.width, height=reader.height, fps=reader.fps, like=reader.info, **quality)
+        open_video = partial(
+            VideoWriter, width=reader.width, height=reader.height, fps=reader.fps, like=reader.info, is_generated=True, **quality
+        )
         whole = open_video(path, audio=track, codec=options.codec)
         if total <= segment_frames(reader.fps):
             return whole
@@ -427,7 +418,7 @@ class LipsyncPipeline(DiffusionPipeline):
                 def make(group: Sequence[Clip], windows: Tensor = windows) -> Tensor:
                     return self.decode(self.denoise(noise, self.encode_faces(group), windows, options), group)
 
-                clip.output = self.composite(clip, self.finite(make, [clip])[0])
+                clip.output = self.composite(clip, self.finite(make, [clip])[0], options.mark)
             yield from clip.frames if clip.output is None else clip.output
 
     def analyse(
@@ -486,7 +477,7 @@ class LipsyncPipeline(DiffusionPipeline):
         for batch in batches(self._aligned_clips(frames, layer, cut, timer), options.batch_clips):
             for group in same_length(batch):
                 for clip, faces in zip(group, in_batches(partial(self.finite, generate), group), strict=True):
-                    clip.output, clip.frames = timer.each("composite", self.composite(clip, faces)), []
+                    clip.output, clip.frames = timer.each("composite", self.composite(clip, faces, options.mark)), []
             for clip in batch:
                 yield from clip.frames if clip.output is None else self.measured(clip, layer, timer)
 
@@ -559,10 +550,10 @@ class LipsyncPipeline(DiffusionPipeline):
             generated = match_skin(generated, pixels, skin_weights(mask if keep is None else keep))
         return generated * (1 - mask) + pixels * mask
 
-    def composite(self, clip: Clip, generated: Tensor) -> Iterator[np.ndarray]:
+    def composite(self, clip: Clip, generated: Tensor, is_marked: bool = False) -> Iterator[np.ndarray]:
         """The frames uint8 (h, w, 3) of a clip with generated faces (f, 3, R, R) by their shares; blank ones (a flash) stay as they are.
 
-        Each is made when it is asked for, from a frame that is let go of then: large ones do not add up.
+        Each is made when it is asked for, from a frame that is let go of then: large ones do not add up. `is_marked`: see `draw_mark`.
         """
         faces = self.blend(generated, to_pixels(clip.faces.to(generated.device)), clip.keep)
         blank = clip.faces.float().std(dim=(1, 2)).amax(dim=1) < BLANK  # f
@@ -571,7 +562,8 @@ class LipsyncPipeline(DiffusionPipeline):
         def pasted(place: int) -> np.ndarray:
             frame, this = frames.popleft(), slice(place, place + 1)
             (made,) = restore_faces([frame], faces[this], clip.matrices[this], None if keep is None else keep[this])
-            return cross_fade(frame, made, shares[place])
+            made = cross_fade(frame, made, shares[place])
+            return draw_mark(made) if is_marked else made
 
         return (pasted(place) if share else frames.popleft() for place, share in enumerate(shares))
 

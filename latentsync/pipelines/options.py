@@ -103,6 +103,7 @@ class LipsyncOptions:
     crf: int | None = _option(None, "constant rate factor, lower is better (default: visually lossless for the codec)")
     preset: str | None = _option(None, "speed preset of the encoder (default: a fast one)", PRESETS, "PRESET")
     lossless: bool = _option(False, "encode without any loss: large files")
+    mark: bool = _option(False, 'write "AI-generated" small in a corner of all frames that get a new mouth')
     resume: bool = _option(False, "keep what is made so far after Ctrl-C, too: the same command goes on (after a crash it always does)")
     overwrite: bool = _option(False, "replace an output file that exists")
 
@@ -214,5 +215,5 @@ def option_table() -> str:
     for option in fields(LipsyncOptions):
         kind = {bool: "", int: "whole number", float: "number", str: "text"}[OPTION_TYPES[option.name]]
         values = ", ".join(option.metadata["choices"] or [kind])
-        lines.append(f"| `--{option.name}` | {values} | {_help(option.default, option.metadata['help'])} |")
+        lines.append(f"| `--{option.name}` | {values} | {_help(option.default, option.metadata['help']).replace('%%', '%')} |")
     return "\n".join(lines)
