@@ -13,6 +13,7 @@ from latentsync.app.forecast import Forecast
 from latentsync.app.messages import describe_result, output_runs, without_paths
 from latentsync.app.people import FaceSighting, FoundPeople, FoundPerson, PeopleFinder, data_address, place_people
 from latentsync.app.ui import strip_of, view
+from latentsync.app.weights_download import WeightsDownload, weights_places
 from latentsync.faces.plan import SkippedRun
 from latentsync.faces.selection import FaceChoice
 from latentsync.faces.tracking import Person
@@ -72,6 +73,19 @@ def test_the_people_of_a_video_can_be_told_apart(tmp_path: Path) -> None:
     (frame,) = found.frames
     jpeg = base64.b64decode(data_address(frame).partition(",")[2])
     assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == frame.shape
+
+
+def test_a_download_of_weights_says_how_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    script = "print('  not fetched: the disk is full.', flush=True); open('checkpoints/a', 'wb').write(bytes(3 << 20)); time.sleep(60)"
+    with WeightsDownload(tmp_path, ("-c", f"import time; {script}")) as download:
+        assert download.line() == ""
+        download.start()
+        while "3 MB so far" not in download.line():
+            assert download.is_running
+    assert not download.is_running
+    assert download.line() == "Not fetched: the disk is full. Press the button again, or put the files there yourself."
+    assert any(place.path.startswith("checkpoints/whisper") for place in weights_places(tmp_path))
 
 
 def test_each_person_is_shown_in_one_frame_of_few() -> None:
