@@ -100,11 +100,11 @@ def test_each_person_is_shown_in_one_frame_of_few() -> None:
 def test_what_will_happen_is_one_line_and_warnings() -> None:
     two = FoundPeople([FoundPerson("", 0, (), 0), FoundPerson("", 0, (), 2)], [], 300.0)
     forecast = Forecast(two, 4.0, 6.12, 6.12, 20.0)
-    assert forecast.line() == "2 people · video 4.0 s · sound 6.1 s · result 6.1 s, the video plays back and forth · about 20 s of work"
+    assert forecast.line() == "2 people · video 4.0 s · sound 6.1 s · result 6.1 s (back and forth) · about 20 s of work"
     assert forecast.warnings() == ["A face lies upside down: if that is a mistake, turn the video first."]
     assert Forecast(video_seconds=4.0).line() == "video 4.0 s" and not Forecast().line() and not Forecast().warnings()
     small = Forecast(FoundPeople(widest=18.0), 4.0, 3.0, 3.0, is_silent=True)
-    assert small.line() == "nobody found · video 4.0 s · sound 3.0 s · result 3.0 s · time not measured yet"
+    assert small.line() == "nobody found · video 4.0 s · sound 3.0 s · result 3.0 s · time not known yet"
     assert "18 pixels" in small.warnings()[0] and "silent" in small.warnings()[1]
     assert "No face was found" in Forecast(FoundPeople()).warnings()[0]
 

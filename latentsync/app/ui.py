@@ -254,7 +254,7 @@ class Page:
 
         def foresee(video: str | None, audio: str | None, model: str, **given: Any) -> tuple[str, Any]:
             forecast = self._handlers.forecast(video, audio, model, given)
-            return self._show_forecast(forecast), self._presets(model, forecast)
+            return self._show_forecast(forecast), gr.Radio(**self._presets(model, forecast))
 
         deciding = {name: options[name] for name in ("quality", "length", "keep_fps", *PRESET_OPTIONS)}
         settings = {"fn": foresee, "inputs": files, "outputs": shown, "inputs_kwargs": deciding, **PRIVATE}
@@ -265,8 +265,8 @@ class Page:
     def _show_forecast(self, forecast: Forecast) -> str:
         return view("forecast", forecast.line(), forecast.warnings())
 
-    def _presets(self, model: str, forecast: Forecast) -> Any:
-        """The presets with their times, closed where they make no difference."""
+    def _presets(self, model: str, forecast: Forecast) -> dict[str, Any]:
+        """Settings of the input: the presets with their times, closed where they make no difference."""
         is_one_step = self._cache.choice(model).sampling.inference_steps == 1
         times = {name: forecast.by_quality.get(name) for name in QUALITIES}
         names = {
@@ -274,7 +274,7 @@ class Page:
             for name, seconds in times.items()
         }
         info = "This model takes one step, whichever preset is chosen." if is_one_step else CONTROLS["quality"]["info"]
-        return gr.Radio([(title, name) for name, title in names.items()], interactive=not is_one_step, info=info)
+        return {"choices": [(title, name) for name, title in names.items()], "interactive": not is_one_step, "info": info}
 
     def _inputs(self) -> tuple[gr.Video, gr.Audio, gr.HTML, list[Any]]:
         """The cards of the video, with the people who are found in it, and of the sound; and the events that look at them."""
@@ -322,8 +322,7 @@ class Page:
 
     def _options(self, model: gr.Dropdown) -> dict[str, gr.components.Component]:
         """The inputs of CONTROLS: how much work to do, and, folded, what few people need. Quality and model set steps and guidance."""
-        presets = self._presets(self._cache.default.key, Forecast())
-        inputs = {"quality": option_input("quality", interactive=presets.interactive, info=presets.info)}
+        inputs = {"quality": option_input("quality", **self._presets(self._cache.default.key, Forecast()))}
         defaults = dict(zip(PRESET_OPTIONS, self._settings(LipsyncOptions.quality, self._cache.default.key), strict=True))
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
             for name in (name for name in CONTROLS if name not in inputs):
