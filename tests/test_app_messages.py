@@ -13,6 +13,7 @@ from latentsync.app.forecast import Forecast
 from latentsync.app.messages import describe_result, output_runs, without_paths
 from latentsync.app.people import FaceSighting, FoundPeople, FoundPerson, PeopleFinder, data_address, place_people
 from latentsync.app.ui import strip_of, view
+from latentsync.app.weights_download import WeightsDownload, weights_places
 from latentsync.faces.plan import SkippedRun
 from latentsync.faces.selection import FaceChoice
 from latentsync.faces.tracking import Person
@@ -74,6 +75,19 @@ def test_the_people_of_a_video_can_be_told_apart(tmp_path: Path) -> None:
     assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).shape == frame.shape
 
 
+def test_a_download_of_weights_says_how_it_ends(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    script = "print('  not fetched: the disk is full.', flush=True); open('checkpoints/a', 'wb').write(bytes(3 << 20)); time.sleep(60)"
+    with WeightsDownload(tmp_path, ("-c", f"import time; {script}")) as download:
+        assert download.line() == ""
+        download.start()
+        while "3 MB so far" not in download.line():
+            assert download.is_running
+    assert not download.is_running
+    assert download.line() == "Not fetched: the disk is full. Press the button again, or put the files there yourself."
+    assert any(place.path.startswith("checkpoints/whisper") for place in weights_places(tmp_path))
+
+
 def test_each_person_is_shown_in_one_frame_of_few() -> None:
     def person(*numbers: int) -> Person:
         return Person([FaceSighting(number, [np.zeros(4)], point=f"1,1@{number}", place=(number,)) for number in numbers], 12)
@@ -86,11 +100,11 @@ def test_each_person_is_shown_in_one_frame_of_few() -> None:
 def test_what_will_happen_is_one_line_and_warnings() -> None:
     two = FoundPeople([FoundPerson("", 0, (), 0), FoundPerson("", 0, (), 2)], [], 300.0)
     forecast = Forecast(two, 4.0, 6.12, 6.12, 20.0)
-    assert forecast.line() == "2 people · video 4.0 s · sound 6.1 s · result 6.1 s, the video plays back and forth · about 20 s of work"
+    assert forecast.line() == "2 people · video 4.0 s · sound 6.1 s · result 6.1 s (back and forth) · about 20 s of work"
     assert forecast.warnings() == ["A face lies upside down: if that is a mistake, turn the video first."]
     assert Forecast(video_seconds=4.0).line() == "video 4.0 s" and not Forecast().line() and not Forecast().warnings()
     small = Forecast(FoundPeople(widest=18.0), 4.0, 3.0, 3.0, is_silent=True)
-    assert small.line() == "nobody found · video 4.0 s · sound 3.0 s · result 3.0 s · time not measured yet"
+    assert small.line() == "nobody found · video 4.0 s · sound 3.0 s · result 3.0 s · time not known yet"
     assert "18 pixels" in small.warnings()[0] and "silent" in small.warnings()[1]
     assert "No face was found" in Forecast(FoundPeople()).warnings()[0]
 

@@ -91,7 +91,7 @@ def test_from_two_files_to_a_download(app: Served, browser: Browser, tmp_path: P
     page.on("request", lambda request: hosts.add(re.sub(r"^(\w+://[^/]*|\w+:).*", r"\1", request.url, flags=re.S)))
     give(page, clips()["talk"], clips()["words"])
     line = page.locator(".ls-forecast p")
-    expect(line).to_have_text("1 person · video 0.8 s · sound 1.0 s · result 1.0 s, the video plays back and forth · time not measured yet")
+    expect(line).to_have_text("1 person · video 0.8 s · sound 1.0 s · result 1.0 s (back and forth) · time not known yet")
     assert not page.locator(".ls-people button").count(), "nobody is asked who where there is one person"
     assert page.locator("#quality input").first.is_disabled() and "one step" in page.locator("#quality").inner_text()
     page.click("#go")

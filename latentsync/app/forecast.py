@@ -31,7 +31,7 @@ class Forecast:
     is_silent: bool = False
 
     def line(self) -> str:
-        """One line: "2 people · video 4.0 s · sound 6.1 s · result 6.1 s, the video turns back · about 20 s of work"."""
+        """One line: "2 people · video 4.0 s · sound 6.1 s · result 6.1 s (back and forth) · about 20 s of work"."""
         parts = []
         if self.people is not None:
             count = len(self.people.people)
@@ -41,8 +41,8 @@ class Forecast:
         ]
         if self.result_seconds is not None:
             is_back = self.video_seconds is not None and self.result_seconds > self.video_seconds + LONGER
-            parts.append(f"result {self.result_seconds:.1f} s" + (", the video plays back and forth" if is_back else ""))
-            known = "time not measured yet" if self.seconds is None else f"about {describe_seconds(self.seconds)} of work"
+            parts.append(f"result {self.result_seconds:.1f} s" + (" (back and forth)" if is_back else ""))
+            known = "time not known yet" if self.seconds is None else f"about {describe_seconds(self.seconds)} of work"
             parts.append(known)
         return " · ".join(parts)
 

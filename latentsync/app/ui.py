@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +20,7 @@ from starlette.middleware import Middleware
 
 from latentsync.app.forecast import Forecast
 from latentsync.app.handlers import NOBODY, Handlers, Sessions, UploadLimit, address_of, owner_of, toast
-from latentsync.app.jobs import MAX_PIXELS, JobProgress, JobQueue, JobStage, QueuedJob
+from latentsync.app.jobs import MAX_PIXELS, JobProgress, JobQueue, JobStage, QueuedJob, is_this_machine
 from latentsync.app.messages import (
     SYNCED,
     describe_place,
@@ -34,6 +34,7 @@ from latentsync.app.messages import (
 )
 from latentsync.app.models import ModelCache
 from latentsync.app.people import PeopleFinder, data_address
+from latentsync.app.weights_download import WeightsDownload, weights_places
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.faces.detector import shrink
 from latentsync.media.files import temporary_folder
@@ -45,6 +46,7 @@ from latentsync.pipelines.result import LipsyncResult
 STATIC = Path(__file__).with_name("static")
 KEPT_UPLOADS = 4  # of the largest size, that a session may keep, and that an address may send and not use
 IDLE_SECONDS = 15.0  # after which a page without a job says again that it is there
+DOWNLOAD_POLL_SECONDS = 1.0
 EXAMPLE_SIDE = 240  # pixels of the longer side of an example's picture
 PREVIEW_SIDE = 480  # pixels of the longer side of the newest frame
 STAGES = {JobStage.ANALYSE: "Follow", JobStage.GENERATE: "Make", JobStage.COMPARE: "Compare"}
@@ -103,8 +105,8 @@ def make_theme() -> Base:
         block_title_text_weight="600",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_dark="*primary_500",
-        button_primary_background_fill_hover_dark="*primary_600",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_700",
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_300",
         block_info_text_color="*neutral_600",
@@ -193,7 +195,8 @@ def html(value: Any, **settings: Any) -> gr.HTML:
 class Page:
     """Builds the page and calls the handlers with what stands on it; `examples` are pairs (video, audio) to try out with."""
 
-    def __init__(self, handlers: Handlers, examples: Sequence[tuple[Path, Path]]) -> None:
+    def __init__(self, handlers: Handlers, examples: Sequence[tuple[Path, Path]], download: WeightsDownload) -> None:
+        self._download = download
         self._handlers, self._cache, self._examples = handlers, handlers.job_queue.model_cache, examples
 
     def build(self) -> gr.Blocks:
@@ -217,9 +220,11 @@ class Page:
                         )
                         about = html(self._describe(default), elem_id="about-model")
                         options = self._options(model)
+                        if not all(place.is_there for place in weights_places()):
+                            self._published()
                     html(view("consent"))
-                    forecast = html(self._show_forecast(Forecast()), elem_id="forecast")
                     with gr.Row(elem_classes="ls-actions"):
+                        forecast = html(self._show_forecast(Forecast()), elem_id="forecast")
                         go = gr.Button("Make the video", variant="primary", size="lg", elem_id="go")
                         gr.Button("Stop", variant="stop", size="lg", elem_id="stop")
                 with gr.Column(scale=6, min_width=300, elem_classes="ls-outcome"):
@@ -249,7 +254,7 @@ class Page:
 
         def foresee(video: str | None, audio: str | None, model: str, **given: Any) -> tuple[str, Any]:
             forecast = self._handlers.forecast(video, audio, model, given)
-            return self._show_forecast(forecast), self._presets(model, forecast)
+            return self._show_forecast(forecast), gr.Radio(**self._presets(model, forecast))
 
         deciding = {name: options[name] for name in ("quality", "length", "keep_fps", *PRESET_OPTIONS)}
         settings = {"fn": foresee, "inputs": files, "outputs": shown, "inputs_kwargs": deciding, **PRIVATE}
@@ -260,8 +265,8 @@ class Page:
     def _show_forecast(self, forecast: Forecast) -> str:
         return view("forecast", forecast.line(), forecast.warnings())
 
-    def _presets(self, model: str, forecast: Forecast) -> Any:
-        """The presets with their times, closed where they make no difference."""
+    def _presets(self, model: str, forecast: Forecast) -> dict[str, Any]:
+        """Settings of the input: the presets with their times, closed where they make no difference."""
         is_one_step = self._cache.choice(model).sampling.inference_steps == 1
         times = {name: forecast.by_quality.get(name) for name in QUALITIES}
         names = {
@@ -269,7 +274,7 @@ class Page:
             for name, seconds in times.items()
         }
         info = "This model takes one step, whichever preset is chosen." if is_one_step else CONTROLS["quality"]["info"]
-        return gr.Radio([(title, name) for name, title in names.items()], interactive=not is_one_step, info=info)
+        return {"choices": [(title, name) for name, title in names.items()], "interactive": not is_one_step, "info": info}
 
     def _inputs(self) -> tuple[gr.Video, gr.Audio, gr.HTML, list[Any]]:
         """The cards of the video, with the people who are found in it, and of the sound; and the events that look at them."""
@@ -317,8 +322,7 @@ class Page:
 
     def _options(self, model: gr.Dropdown) -> dict[str, gr.components.Component]:
         """The inputs of CONTROLS: how much work to do, and, folded, what few people need. Quality and model set steps and guidance."""
-        presets = self._presets(self._cache.default.key, Forecast())
-        inputs = {"quality": option_input("quality", interactive=presets.interactive, info=presets.info)}
+        inputs = {"quality": option_input("quality", **self._presets(self._cache.default.key, Forecast()))}
         defaults = dict(zip(PRESET_OPTIONS, self._settings(LipsyncOptions.quality, self._cache.default.key), strict=True))
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
             for name in (name for name in CONTROLS if name not in inputs):
@@ -330,6 +334,23 @@ class Page:
         for chooser in (inputs["quality"], model):
             chooser.input(self._settings, [inputs["quality"], model], [inputs[name] for name in PRESET_OPTIONS], **PRIVATE)
         return inputs
+
+    def _published(self) -> None:
+        """How to get the published weights: which file goes where, and a download for who sits at the machine that serves the page."""
+
+        def fetch(request: gr.Request) -> Iterator[str]:
+            if not is_this_machine(address_of(request)):
+                yield view("weights", weights_places(), "Only who sits at the machine that runs this page can download them to it.")
+                return
+            self._download.start()
+            while self._download.is_running:
+                yield view("weights", weights_places(), self._download.line())
+                sleep(DOWNLOAD_POLL_SECONDS)
+            yield view("weights", weights_places(), self._download.line())
+
+        with gr.Accordion("Better mouths: the published weights", open=False, elem_id="weights"):
+            shown = html(view("weights", weights_places(), ""))
+            gr.Button("Download what is missing", elem_id="download-weights", **QUIET_BUTTON).click(fetch, None, [shown], **PRIVATE)
 
     def _endpoint(self) -> None:
         """The API's /lipsync, which programs call; its inputs and outputs stand on no page."""
@@ -470,13 +491,13 @@ def serving(
     GRADIO_SERVER_NAME and GRADIO_SERVER_PORT, else 127.0.0.1 and the first free port from 7860. Raises InputError: they cannot be had.
     """
     preload = threading.Thread(target=model_cache.preload, name="preload")
-    with temporary_folder("latentsync-app-") as folder, JobQueue(model_cache, concurrency) as job_queue:
+    with temporary_folder("latentsync-app-") as folder, JobQueue(model_cache, concurrency) as job_queue, WeightsDownload() as download:
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # where Gradio keeps files; it reads the variable again and again
         sessions = Sessions(folder, keep_minutes * 60, KEPT_UPLOADS * max_megabytes * 2**20)
         handlers = Handlers(job_queue, sessions, PeopleFinder(), max_minutes, max_pixels)
         videos = sorted((ROOT / "assets").glob("demo*_video.mp4"))
         pairs = [(video, video.with_name(video.name.replace("_video.mp4", "_audio.wav"))) for video in videos]
-        page = Page(handlers, [pair for pair in pairs if pair[1].is_file()]).build()
+        page = Page(handlers, [pair for pair in pairs if pair[1].is_file()], download).build()
 
         @asynccontextmanager
         async def lifespan(app: gr.routes.App) -> AsyncIterator[None]:  # from before the first request is answered
