@@ -145,6 +145,29 @@ def check_player(page: Page) -> None:
     assert before == pytest.approx(after, abs=0.1)
     assert page.locator(".ls-strip i").count() == 1
     expect(page.locator("[data-time]")).to_have_text("0.5 / 1.0 s")
+    check_compare(page, times)
+
+
+def check_compare(page: Page, times: str) -> None:
+    """A line to drag, an enlarged mouth, single frames, the original's sound, and from the end to the beginning."""
+    page.keyboard.press(".")
+    page.wait_for_function(f"Math.min(...{times}) > 0.51")
+    assert page.evaluate(times) == pytest.approx([13.5 / 25] * 2, abs=0.005)  # the middle of the next frame, in both
+    page.get_by_role("button", name="One frame back").click()
+    page.wait_for_function(f"Math.max(...{times}) < 0.51")
+    page.get_by_role("button", name="Wipe").click()
+    line = page.get_by_label("How much of the left one is shown")
+    line.press("ArrowRight")
+    assert page.evaluate("getComputedStyle(document.querySelector('.ls-left-side')).clipPath") == "inset(0px 49% 0px 0px)"
+    places = "[...document.querySelectorAll('#outcome figure')].map(figure => figure.getBoundingClientRect().x)"
+    assert len(set(page.evaluate(places))) == 1, "one lies over the other"
+    page.get_by_role("button", name="Zoom on the mouth").click()
+    moved = page.evaluate("[...document.querySelectorAll('#outcome video')].map(video => video.style.transform)")
+    assert moved[0] == moved[1]
+    assert "scale(" in moved[0]
+    page.get_by_role("button", name="Loop").click()
+    assert page.evaluate("document.querySelector('#outcome video[data-after]').loop")
+    assert page.locator("[data-look=sound]").count() == 0, "this video has no sound of its own"
 
 
 @in_browser

@@ -23,7 +23,7 @@ from latentsync.errors import InputError, LatentSyncError, reason_of
 from latentsync.faces.detector import shrink
 from latentsync.media.probe import MediaInfo, probe
 from latentsync.media.video_reader import VideoReader, prefetch
-from latentsync.media.video_writer import VideoWriter
+from latentsync.media.video_writer import AudioTrack, VideoWriter
 from latentsync.pipelines.memory import release_cached_memory
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.result import LipsyncResult
@@ -38,8 +38,8 @@ MAX_WAITING_OF_SESSION = 4
 MAX_WAITING_OF_ADDRESS = 8  # of a machine other than this one, however many sessions it claims to have
 MEASURED_SECONDS = 1.0  # of a stage, after which its own speed says how long the rest takes
 COMPARISON_VIDEO = "before.mp4"  # name in a job's folder
-COMPARISON_SIDE = 640  # pixels of its longer side: it is shown at half the width of a page
-COMPARISON_CRF = 23
+COMPARISON_SIDE = 1920  # pixels of its longer side: it is enlarged, too
+COMPARISON_CRF = 20
 
 
 class JobStage(str, Enum):
@@ -287,12 +287,13 @@ def is_this_machine(address: str) -> bool:
 
 
 def write_comparison_video(result: LipsyncResult, path: Path, advance: Callable[[str, int, int | None], None]) -> Path:
-    """Write the result's source as the result plays it, without sound, as .mp4; `advance` is told of progress, may raise to stop."""
+    """Write the result's source as the result plays it, with its own sound, as .mp4; `advance` is told of progress, may raise to stop."""
     source = VideoReader(result.video_path, Fraction(result.fps).limit_denominator(1001))
     scale = min(1.0, COMPARISON_SIDE / max(source.width, source.height))
     width, height = max(round(source.width * scale), 1), max(round(source.height * scale), 1)
     frames = prefetch(source.ping_pong(result.frames, result.source_frames))
-    writer = VideoWriter(path, width, height, source.fps, like=source.info, crf=COMPARISON_CRF, preset="ultrafast")
+    sound = AudioTrack(result.video_path, float(result.frames / source.fps)) if source.info.has_audio else None
+    writer = VideoWriter(path, width, height, source.fps, audio=sound, like=source.info, crf=COMPARISON_CRF, preset="ultrafast")
     with closing(frames), writer:
         for number, frame in enumerate(frames, start=1):
             advance(JobStage.COMPARE.value, number, result.frames)

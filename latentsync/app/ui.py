@@ -29,6 +29,7 @@ from latentsync.app.messages import (
     describe_seconds,
     describe_stop,
     describe_work,
+    mouth_places,
     output_runs,
     title_of,
 )
@@ -37,6 +38,7 @@ from latentsync.app.people import PeopleFinder, data_address
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.faces.detector import shrink
 from latentsync.media.files import temporary_folder
+from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.pipelines.build import ROOT
 from latentsync.pipelines.options import OPTION_TYPES, QUALITIES, STRONGEST, LipsyncOptions
@@ -132,8 +134,8 @@ def _templates() -> Any:
 
 
 def view(name: str, *values: object) -> str:
-    """A piece of HTML: a macro of `views.html`, which escapes the values."""
-    return str(getattr(_templates(), name)(*values))
+    """A piece of HTML: a macro of `views.html`, which escapes the values that are no such pieces themselves."""
+    return getattr(_templates(), name)(*values)
 
 
 def progress_view(progress: JobProgress, is_loaded: bool = False) -> str:
@@ -154,12 +156,22 @@ def strip_of(result: LipsyncResult) -> tuple[list[tuple[float, str, str]], str]:
 
 
 def result_view(job: QueuedJob, title: str) -> str:
-    """The result: player, strip of time, report, download; `title` is the model's."""
-    result = job.result
-    original, address = (f"gradio_api/file={quote(str(path))}" for path in (job.comparison_video, result.output_path))
-    tall = result.height > result.width
-    sentences, small_print = describe_result(result), describe_work(result, title)
-    return view("result", original, address, result.output_path.name, tall, *strip_of(result), sentences, small_print)
+    """The result: player, report, download; `title` is the model's."""
+    result, address = job.result, address_of_file(job.result.output_path)
+    player = player_view(job, job.comparison_video, ("Original", "New words"))
+    return view("result", player, address, result.output_path.name, describe_result(result), describe_work(result, title))
+
+
+def address_of_file(path: Path) -> str:
+    return f"gradio_api/file={quote(str(path))}"
+
+
+def player_view(job: QueuedJob, beside: Path, names: tuple[str, str]) -> str:
+    """A job's result on the right, another video `beside` it on the left, and what they are called."""
+    result, tall = job.result, job.result.height > job.result.width
+    faces, strip = json.dumps(mouth_places(result)), view("strip", *strip_of(result))
+    left, right = address_of_file(beside), address_of_file(result.output_path)
+    return view("player", left, right, names, tall, f"{result.fps:g}", faces, probe(beside).has_audio, strip)
 
 
 def option_input(name: str, **settings: Any) -> gr.components.Component:
