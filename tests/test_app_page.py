@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from socket import socket
@@ -271,6 +272,52 @@ def test_two_sessions_wait_cancel_and_end_right(app: Served, browser: Browser) -
     fetched = "address => fetch(address, {cache: 'no-store'}).then(answer => answer.status)"
     assert ben.evaluate(fetched, address) == 200
     ben.context.close()
+    settle(app)
+
+
+@in_browser
+def test_results_are_kept_compared_used_downloaded_and_deleted(app: Served, browser: Browser, tmp_path: Path) -> None:
+    page = open_page(app, browser)
+    page.on("dialog", lambda dialog: dialog.accept())
+    give(page, clips()["talk"], clips()["short"])
+    page.click("#advanced button")
+    for seed in ("7", "8"):
+        page.locator("#seed input").fill(seed)
+        page.locator("#seed input").blur()
+        page.click("#go")
+        expect(page.locator(".ls-small").first).to_contain_text(f"seed {seed}")
+    items = page.locator(".ls-gallery li")
+    expect(items).to_have_count(2)
+    expect(items.first).to_contain_text("talk_new_words.mp4")
+    expect(items.first).to_contain_text(re.compile(r"Standard · seed 8 · \d+:\d\d"))
+    page.reload()
+    expect(items).to_have_count(2)
+    expect(items.first.locator("img")).to_have_attribute("src", re.compile("^data:image/jpeg"))
+    for box in items.get_by_role("checkbox").all():
+        box.check()
+    page.get_by_role("button", name="Compare two").click()
+    expect(page.locator("#outcome figcaption")).to_have_text(["Standard · seed 7", "Standard · seed 8"])
+    page.wait_for_function("[...document.querySelectorAll('#outcome video')].every(video => video.readyState >= 2)")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download 2").click()
+    download.value.save_as(tmp_path / "results.zip")
+    with zipfile.ZipFile(tmp_path / "results.zip") as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        assert [Path(name).name for name in names] == [f"talk_new_words.{kind}" for kind in ("report.json", "settings.json", "mp4")] * 2
+        assert [json.loads(archive.read(name))["seed"] for name in names if "settings" in name] == [8, 7]
+    items.last.get_by_role("button", name="Show").click()
+    expect(page.locator(".ls-small").first).to_contain_text("seed 7")
+    items.last.get_by_role("button", name="Use as video").click()
+    expect(page.locator("#video video")).to_have_attribute("src", re.compile("talk_new_words"))
+    items.last.get_by_role("button", name="Delete").click()
+    expect(items).to_have_count(1)
+    expect(page.locator(".ls-empty")).to_be_visible()
+    other = open_page(app, browser)
+    expect(other.locator(".ls-empty")).to_be_visible()
+    assert other.locator(".ls-gallery li").count() == 0, "another browser's results"
+    for tab in (other, page):
+        tab.context.close()
     settle(app)
 
 
