@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from latentsync.app.handlers import Handlers, Sessions, UploadLimit
 from latentsync.app.jobs import WORK, JobQueue, JobRequest, JobStage, QueuedJob
-from latentsync.app.messages import describe_progress
+from latentsync.app.messages import describe_progress, mouth_places
 from latentsync.app.models import EMBEDDED_KEY, find_models
 from latentsync.app.people import PeopleFinder
 from latentsync.config import dump_config, load_config
@@ -94,6 +94,9 @@ def test_the_original_plays_beside_the_result_frame_by_frame(queue: JobQueue, tm
     assert len(before) == len(made) == 24
     for frame, shown in ((0, 0), (19, 19), (23, 16)):
         assert abs(before[frame].astype(int) - source[shown]).mean() < 8
+    (second, x, y, enlarged), *more = mouth_places(job.result)
+    assert (second, more) == (0, [])
+    assert (x, y, enlarged) == pytest.approx((195 / 384, 130 / 256, 256 / 120 / 0.6), abs=0.02)  # the lower half of the fixed face
 
 
 def test_cancel_stops_a_running_job_and_frees_the_worker(queue: JobQueue, tmp_path: Path) -> None:

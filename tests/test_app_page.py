@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from socket import socket
@@ -145,6 +146,29 @@ def check_player(page: Page) -> None:
     assert before == pytest.approx(after, abs=0.1)
     assert page.locator(".ls-strip i").count() == 1
     expect(page.locator("[data-time]")).to_have_text("0.5 / 1.0 s")
+    check_compare(page, times)
+
+
+def check_compare(page: Page, times: str) -> None:
+    """A line to drag, an enlarged mouth, single frames, the original's sound, and from the end to the beginning."""
+    page.keyboard.press(".")
+    page.wait_for_function(f"Math.min(...{times}) > 0.51")
+    assert page.evaluate(times) == pytest.approx([13.5 / 25] * 2, abs=0.005)  # the middle of the next frame, in both
+    page.get_by_role("button", name="One frame back").click()
+    page.wait_for_function(f"Math.max(...{times}) < 0.51")
+    page.get_by_role("button", name="Wipe").click()
+    line = page.get_by_label("How much of the left one is shown")
+    line.press("ArrowRight")
+    assert page.evaluate("getComputedStyle(document.querySelector('.ls-left-side')).clipPath") == "inset(0px 49% 0px 0px)"
+    places = "[...document.querySelectorAll('#outcome figure')].map(figure => figure.getBoundingClientRect().x)"
+    assert len(set(page.evaluate(places))) == 1, "one lies over the other"
+    page.get_by_role("button", name="Zoom on the mouth").click()
+    moved = page.evaluate("[...document.querySelectorAll('#outcome video')].map(video => video.style.transform)")
+    assert moved[0] == moved[1]
+    assert "scale(" in moved[0]
+    page.get_by_role("button", name="Loop").click()
+    assert page.evaluate("document.querySelector('#outcome video[data-after]').loop")
+    assert page.locator("[data-look=sound]").count() == 0, "this video has no sound of its own"
 
 
 @in_browser
@@ -248,6 +272,52 @@ def test_two_sessions_wait_cancel_and_end_right(app: Served, browser: Browser) -
     fetched = "address => fetch(address, {cache: 'no-store'}).then(answer => answer.status)"
     assert ben.evaluate(fetched, address) == 200
     ben.context.close()
+    settle(app)
+
+
+@in_browser
+def test_results_are_kept_compared_used_downloaded_and_deleted(app: Served, browser: Browser, tmp_path: Path) -> None:
+    page = open_page(app, browser)
+    page.on("dialog", lambda dialog: dialog.accept())
+    give(page, clips()["talk"], clips()["short"])
+    page.click("#advanced button")
+    for seed in ("7", "8"):
+        page.locator("#seed input").fill(seed)
+        page.locator("#seed input").blur()
+        page.click("#go")
+        expect(page.locator(".ls-small").first).to_contain_text(f"seed {seed}")
+    items = page.locator(".ls-gallery li")
+    expect(items).to_have_count(2)
+    expect(items.first).to_contain_text("talk_new_words.mp4")
+    expect(items.first).to_contain_text(re.compile(r"Standard · seed 8 · \d+:\d\d"))
+    page.reload()
+    expect(items).to_have_count(2)
+    expect(items.first.locator("img")).to_have_attribute("src", re.compile("^data:image/jpeg"))
+    for box in items.get_by_role("checkbox").all():
+        box.check()
+    page.get_by_role("button", name="Compare two").click()
+    expect(page.locator("#outcome figcaption")).to_have_text(["Standard · seed 7", "Standard · seed 8"])
+    page.wait_for_function("[...document.querySelectorAll('#outcome video')].every(video => video.readyState >= 2)")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download 2").click()
+    download.value.save_as(tmp_path / "results.zip")
+    with zipfile.ZipFile(tmp_path / "results.zip") as archive:
+        assert archive.testzip() is None
+        names = archive.namelist()
+        assert [Path(name).name for name in names] == [f"talk_new_words.{kind}" for kind in ("report.json", "settings.json", "mp4")] * 2
+        assert [json.loads(archive.read(name))["seed"] for name in names if "settings" in name] == [8, 7]
+    items.last.get_by_role("button", name="Show").click()
+    expect(page.locator(".ls-small").first).to_contain_text("seed 7")
+    items.last.get_by_role("button", name="Use as video").click()
+    expect(page.locator("#video video")).to_have_attribute("src", re.compile("talk_new_words"))
+    items.last.get_by_role("button", name="Delete").click()
+    expect(items).to_have_count(1)
+    expect(page.locator(".ls-empty")).to_be_visible()
+    other = open_page(app, browser)
+    expect(other.locator(".ls-empty")).to_be_visible()
+    assert other.locator(".ls-gallery li").count() == 0, "another browser's results"
+    for tab in (other, page):
+        tab.context.close()
     settle(app)
 
 

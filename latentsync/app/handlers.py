@@ -12,12 +12,15 @@ from math import inf
 from pathlib import Path
 from time import monotonic, time
 from typing import Any
+from urllib.parse import quote
 
 import gradio as gr
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from latentsync.app.forecast import Forecast, is_silent, make_forecast
-from latentsync.app.jobs import MAX_PIXELS, JobProgress, JobQueue, JobRequest, QueuedJob, check_pixels
+from latentsync.app.gallery import LISTED, zip_of
+from latentsync.app.jobs import MAX_PIXELS, JobProgress, JobQueue, JobRequest, JobStage, QueuedJob, check_pixels
 from latentsync.app.messages import describe_seconds, in_page_words, without_paths
 from latentsync.app.people import FoundPeople, PeopleFinder, data_address
 from latentsync.app.previews import Previews
@@ -52,7 +55,7 @@ class Sessions:
     """
 
     def __init__(self, root: Path, keep_seconds: float = 1800.0, max_bytes: float = inf) -> None:
-        self._root, self.keep_seconds, self._max_bytes = root.resolve(), keep_seconds, max_bytes
+        self._root, self.keep_seconds, self.max_bytes = root.resolve(), keep_seconds, max_bytes
         self._pages: set[str] = set()
         self._seen: dict[str, float] = {}
         self._uploads: defaultdict[str, list[Path]] = defaultdict(list)  # of a session, those it used last at the end
@@ -87,7 +90,7 @@ class Sessions:
         with self._lock:
             uploads = [other for other in self._uploads[key] if other != file and other.is_file()] + [file]
             old = []
-            while len(uploads) > 2 and sum(other.stat().st_size for other in uploads) > self._max_bytes:
+            while len(uploads) > 2 and sum(other.stat().st_size for other in uploads) > self.max_bytes:
                 old.append(uploads.pop(0))
             self._uploads[key] = uploads
         self.release(key, old, needed)
@@ -225,10 +228,10 @@ class Handlers:
 
     def release_inputs(self, job: QueuedJob) -> None:
         """A call of the API has ended: its uploads go at once, its result when its client does."""
-        self.sessions.release(job.owner, (job.request.video, job.request.audio), self.needed(without=job))
+        self.sessions.release(job.owner, job.request.files, self.needed(without=job))
 
     def failure(self, job: QueuedJob) -> str:
-        names = {path: path.name for path in (job.request.video, job.request.audio)}
+        names = {path: path.name for path in job.request.files}
         return in_page_words(without_paths(job.error or "", names | {job.folder / "": ""}))
 
     def people(self, video: str | None, request: gr.Request) -> gr.HTML:
@@ -316,7 +319,10 @@ class Handlers:
             for path in [path for path in list(known) if not path.is_file()]:
                 known.pop(path, None)
         gone = monotonic() - self.sessions.keep_seconds
-        self._remove([job for job in self._jobs.copy().values() if job.seen < gone and self.sessions.is_gone(job.owner)])
+        jobs = list(self._jobs.copy().values())
+        self._remove([job for job in jobs if job.seen < gone and self.sessions.is_gone(job.owner)])
+        for owner in {job.owner for job in jobs}:
+            self._remove(self._too_many([job for job in jobs if job.owner == owner and job.stage.is_end]))
         self.sessions.remove_old(self.needed())
 
     def _remove(self, jobs: Sequence[QueuedJob]) -> None:
@@ -328,10 +334,39 @@ class Handlers:
                 shutil.rmtree(job.folder, ignore_errors=True)
                 self.release_inputs(job)
 
+    def remove(self, name: str) -> None:
+        """Stop a job, or remove it with its files where it has ended; who knows its id may."""
+        if job := self.job(name):
+            self._remove([job])
+
+    def _too_many(self, jobs: Sequence[QueuedJob]) -> list[QueuedJob]:
+        """The oldest of the jobs of a session that have ended, of which only the newest have room in the session's bytes."""
+        seen, size = set(), 0
+        for place, job in enumerate(sorted(jobs, key=lambda job: -(job.ended or 0))):
+            files = {file for file in (*job.request.files, *job.folder.rglob("*")) if file.is_file()} - seen
+            seen, size = seen | files, size + sum(file.stat().st_size for file in files)
+            if place and size > self.sessions.max_bytes:
+                return sorted(jobs, key=lambda job: -(job.ended or 0))[place:]
+        return []
+
+    def results(self, names: Sequence[str]) -> list[QueuedJob]:
+        """The jobs of these ids that have a result."""
+        found = [self.job(name) for name in names]
+        return [job for job in found if job is not None and job.stage is JobStage.DONE]
+
+    def download(self, request: Request) -> Response:
+        """The results of some jobs, by their ids, as one .zip file."""
+        found = self.results(request.query_params.getlist("job")[:LISTED])
+        if not found:
+            return PlainTextResponse("These results are gone.", status_code=404)
+        name = f"{found[0].result.output_path.stem}.zip" if len(found) == 1 else "results.zip"
+        disposition = {"content-disposition": f"attachment; filename*=utf-8''{quote(name)}"}
+        return StreamingResponse(zip_of(found), media_type="application/zip", headers=disposition)
+
     def needed(self, without: QueuedJob | None = None) -> set[Path]:
         """Inputs and folders of all jobs but one."""
         jobs = [job for job in self._jobs.copy().values() if job is not without]
-        return {path.resolve() for job in jobs for path in (job.request.video, job.request.audio, job.folder)}
+        return {path.resolve() for job in jobs for path in (*job.request.files, job.folder)}
 
     def health(self) -> dict[str, Any]:
         """The loaded model, and how many jobs run and wait."""

@@ -13,17 +13,18 @@ from fractions import Fraction
 from functools import cached_property
 from math import inf
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 
 import numpy as np
 
 from latentsync.app.models import ModelCache
+from latentsync.app.people import data_address
 from latentsync.constants import VIDEO_FPS
 from latentsync.errors import InputError, LatentSyncError, reason_of
 from latentsync.faces.detector import shrink
 from latentsync.media.probe import MediaInfo, probe
 from latentsync.media.video_reader import VideoReader, prefetch
-from latentsync.media.video_writer import VideoWriter
+from latentsync.media.video_writer import AudioTrack, VideoWriter
 from latentsync.pipelines.memory import release_cached_memory
 from latentsync.pipelines.options import LipsyncOptions
 from latentsync.pipelines.result import LipsyncResult
@@ -38,8 +39,9 @@ MAX_WAITING_OF_SESSION = 4
 MAX_WAITING_OF_ADDRESS = 8  # of a machine other than this one, however many sessions it claims to have
 MEASURED_SECONDS = 1.0  # of a stage, after which its own speed says how long the rest takes
 COMPARISON_VIDEO = "before.mp4"  # name in a job's folder
-COMPARISON_SIDE = 640  # pixels of its longer side: it is shown at half the width of a page
-COMPARISON_CRF = 23
+COMPARISON_SIDE = 1920  # pixels of its longer side: it is enlarged, too
+COMPARISON_CRF = 20
+POSTER_SIDE = 240  # pixels of the longer side of a result's picture
 
 
 class JobStage(str, Enum):
@@ -79,6 +81,11 @@ class JobRequest:
     model: str  # its key
     max_minutes: float = 5.0  # of the longest result
     max_pixels: int = MAX_PIXELS  # of the largest picture
+
+    @property
+    def files(self) -> list[Path]:
+        """All inputs, the video first."""
+        return [self.video, self.audio]
 
     def check(self) -> None:
         """Refuse at once what can be refused without the networks. Raises InputError."""
@@ -182,11 +189,14 @@ class QueuedJob:
     result: LipsyncResult | None = None
     comparison_video: Path | None = None  # the original, frame for frame beside the result
     newest_frame: np.ndarray | None = None  # uint8 h w 3, while the job runs
+    poster: str | None = None  # address of a picture of the result
+    ended: float | None = None  # seconds since 1970
     error: str | None = None  # why it failed
     seen: float = field(default_factory=monotonic)  # when somebody last looked at it
     _done: int = 0
     _total: int | None = None
     _steps: int = 0  # passes of the denoiser since frames last came out
+    _middle: np.ndarray | None = None  # the frame in the middle, or the newest before that
     _share: float = 0.0  # of the stage
     _since: float = 0.0  # when the stage began
     _shown_share: float = 0.0  # of the whole job, the largest that was told
@@ -232,12 +242,16 @@ class QueuedJob:
     def show(self, frame: np.ndarray) -> None:
         """The pipeline's newest frame."""
         self.newest_frame = frame
+        if self._done <= (self._total or 0) // 2:
+            self._middle = frame
 
     def end(self, stage: JobStage, error: str | None = None) -> None:
         with self._lock:
             if stage is JobStage.DONE:
                 self._learn()
-            self.stage, self.error, self.newest_frame = stage, error, None
+                self.poster = None if self._middle is None else data_address(shrink(self._middle, POSTER_SIDE))
+            self.error, self.newest_frame, self._middle, self.ended = error, None, None, time()
+            self.stage = stage
 
     def progress(self, ahead: int = 0, seconds_ahead: float | None = None) -> JobProgress:
         with self._lock:
@@ -287,12 +301,13 @@ def is_this_machine(address: str) -> bool:
 
 
 def write_comparison_video(result: LipsyncResult, path: Path, advance: Callable[[str, int, int | None], None]) -> Path:
-    """Write the result's source as the result plays it, without sound, as .mp4; `advance` is told of progress, may raise to stop."""
+    """Write the result's source as the result plays it, with its own sound, as .mp4; `advance` is told of progress, may raise to stop."""
     source = VideoReader(result.video_path, Fraction(result.fps).limit_denominator(1001))
     scale = min(1.0, COMPARISON_SIDE / max(source.width, source.height))
     width, height = max(round(source.width * scale), 1), max(round(source.height * scale), 1)
     frames = prefetch(source.ping_pong(result.frames, result.source_frames))
-    writer = VideoWriter(path, width, height, source.fps, like=source.info, crf=COMPARISON_CRF, preset="ultrafast")
+    sound = AudioTrack(result.video_path, float(result.frames / source.fps)) if source.info.has_audio else None
+    writer = VideoWriter(path, width, height, source.fps, audio=sound, like=source.info, crf=COMPARISON_CRF, preset="ultrafast")
     with closing(frames), writer:
         for number, frame in enumerate(frames, start=1):
             advance(JobStage.COMPARE.value, number, result.frames)

@@ -11,6 +11,9 @@ from latentsync.pipelines.result import LipsyncResult
 
 SYNCED = ""  # the reason of frames that were given a new mouth
 SAID_OTHERWISE = ("Left as they are: ", "The sound (")  # begin warnings of the pipeline whose facts the report tells in its own words
+MOUTH_HEIGHT = 0.75  # of a face's box, from its top
+MOUTH_SIZE = 0.6  # of a face's box, what is shown enlarged
+MOST_ENLARGED = 8.0
 MAX_PLACES = 4  # stretches that are named in one sentence
 TITLES = {
     JobStage.WAITING: "Waiting in line",
@@ -80,6 +83,23 @@ def output_runs(result: LipsyncResult) -> list[SkippedRun]:
     """All frames of the result as runs, in order of time: why they were left as they were, or SYNCED."""
     reasons = frame_reasons(result.skipped, result.source_frames)
     return reason_runs(reasons[source_index(k, result.source_frames)] for k in range(result.frames))
+
+
+def mouth_places(result: LipsyncResult) -> list[tuple[float, float, float, float]]:
+    """Where to look for the new mouth: (from which second of the result, x, y as shares of the picture, how much to enlarge)."""
+    found: list[tuple[float, float, float, float]] = []
+    for k in range(result.frames):
+        source = source_index(k, result.source_frames)
+        box = next((span.box for span in result.spans if span.start <= source < span.stop), None)
+        if box is None:
+            continue
+        left, top, right, bottom = box
+        x, y = (left + right) / 2 / result.width, (top + MOUTH_HEIGHT * (bottom - top)) / result.height
+        scale = min(min(result.width / (right - left), result.height / (bottom - top)) / MOUTH_SIZE, MOST_ENLARGED)
+        place = (round(x, 4), round(y, 4), round(max(scale, 1.0), 3))
+        if not found or found[-1][1:] != place:
+            found.append((round(k / result.fps, 3), *place))
+    return found
 
 
 def describe_result(result: LipsyncResult) -> list[str]:

@@ -1,13 +1,16 @@
 """The page: its theme, layout and events, the API's endpoint, and the server of both."""
 
 import asyncio
+import hashlib
 import json
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager, nullcontext
 from functools import cache
+from math import inf
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -19,6 +22,7 @@ from jinja2 import Environment, FileSystemLoader
 from starlette.middleware import Middleware
 
 from latentsync.app.forecast import Forecast
+from latentsync.app.gallery import LISTED, gallery_item, label_of, report_of
 from latentsync.app.handlers import NOBODY, Handlers, Sessions, UploadLimit, address_of, owner_of, toast
 from latentsync.app.jobs import MAX_PIXELS, JobProgress, JobQueue, JobStage, QueuedJob, is_this_machine
 from latentsync.app.messages import (
@@ -29,6 +33,7 @@ from latentsync.app.messages import (
     describe_seconds,
     describe_stop,
     describe_work,
+    mouth_places,
     output_runs,
     title_of,
 )
@@ -38,6 +43,7 @@ from latentsync.app.weights_download import WeightsDownload, weights_places
 from latentsync.errors import InputError, LatentSyncError
 from latentsync.faces.detector import shrink
 from latentsync.media.files import temporary_folder
+from latentsync.media.probe import probe
 from latentsync.media.video_reader import VideoReader
 from latentsync.pipelines.build import ROOT
 from latentsync.pipelines.options import OPTION_TYPES, QUALITIES, STRONGEST, LipsyncOptions
@@ -134,8 +140,8 @@ def _templates() -> Any:
 
 
 def view(name: str, *values: object) -> str:
-    """A piece of HTML: a macro of `views.html`, which escapes the values."""
-    return str(getattr(_templates(), name)(*values))
+    """A piece of HTML: a macro of `views.html`, which escapes the values that are no such pieces themselves."""
+    return getattr(_templates(), name)(*values)
 
 
 def progress_view(progress: JobProgress, is_loaded: bool = False) -> str:
@@ -156,12 +162,22 @@ def strip_of(result: LipsyncResult) -> tuple[list[tuple[float, str, str]], str]:
 
 
 def result_view(job: QueuedJob, title: str) -> str:
-    """The result: player, strip of time, report, download; `title` is the model's."""
-    result = job.result
-    original, address = (f"gradio_api/file={quote(str(path))}" for path in (job.comparison_video, result.output_path))
-    tall = result.height > result.width
-    sentences, small_print = describe_result(result), describe_work(result, title)
-    return view("result", original, address, result.output_path.name, tall, *strip_of(result), sentences, small_print)
+    """The result: player, report, download; `title` is the model's."""
+    result, address = job.result, address_of_file(job.result.output_path)
+    player = player_view(job, job.comparison_video, ("Original", "New words"))
+    return view("result", player, job.id, address, result.output_path.name, describe_result(result), describe_work(result, title))
+
+
+def address_of_file(path: Path) -> str:
+    return f"gradio_api/file={quote(str(path))}"
+
+
+def player_view(job: QueuedJob, beside: Path, names: tuple[str, str]) -> str:
+    """A job's result on the right, another video `beside` it on the left, and what they are called."""
+    result, tall = job.result, job.result.height > job.result.width
+    faces, strip = json.dumps(mouth_places(result)), view("strip", *strip_of(result))
+    left, right = address_of_file(beside), address_of_file(result.output_path)
+    return view("player", left, right, names, tall, f"{result.fps:g}", faces, probe(beside).has_audio, strip)
 
 
 def option_input(name: str, **settings: Any) -> gr.components.Component:
@@ -206,6 +222,12 @@ class Page:
         def stop_job(name: str) -> None:
             self.stop(name)
 
+        def compare_jobs(names: list[str]) -> str:
+            return self.compare(names)
+
+        def remove_job(name: str) -> None:
+            self._handlers.remove(str(name))
+
         with gr.Blocks(title="LatentSync", analytics_enabled=False) as page:
             html(view("header"))
             with gr.Row(elem_classes="ls-main", equal_height=False):
@@ -236,6 +258,15 @@ class Page:
                         elem_id="outcome",
                         elem_classes="ls-card",
                     )
+                    gallery = html(
+                        {},
+                        html_template='<div class="ls-gallery"></div>',
+                        js_on_load=read_static("gallery.js"),
+                        server_functions=[compare_jobs, remove_job],
+                        elem_id="gallery",
+                        elem_classes="ls-card",
+                    )
+            gallery.select(self._use_result, None, [video], **PRIVATE)
             go.click(None, js=SHOW_OUTCOME, **PRIVATE)
             go.click(self._start, [video, audio, people, model], [outcome], inputs_kwargs=options, **PRIVATE)
             gr.on([model.input, page.load, outcome.select], self._describe, [model], [about], **PRIVATE)  # select: another one was loaded
@@ -407,7 +438,7 @@ class Page:
 
         Answers with HTML to show, the tab's title, whether that is the end, and a picture of the newest frame, if there is one.
         """
-        name, answer = question.get("job"), {"loaded": self._cache.loaded}
+        name, answer = question.get("job"), {"loaded": self._cache.loaded, **self._listed(question)}
         job = self._handlers.job(name, page=str(question.get("page") or ""))
         if not name:
             return answer
@@ -421,6 +452,41 @@ class Page:
         if frame is not None and progress.done != question.get("shown"):
             answer |= {"shown": progress.done, "picture": data_address(shrink(frame, PREVIEW_SIDE))}
         return answer
+
+    def _listed(self, question: dict[str, Any]) -> dict[str, Any]:
+        """The list of the jobs that a page knows, where it is not the `version` that it shows already."""
+        names = [str(name) for name in question.get("jobs") or []][:LISTED]
+        jobs = {name: job for name in names if (job := self._handlers.job(name))}
+        items = [gallery_item(job, self._handlers.job_queue.progress(job)) for job in jobs.values()]
+        items.sort(key=lambda item: -inf if item.ended is None else -item.ended)
+        unknown = [name for name in names if name not in jobs]
+        html = view("gallery", items)
+        version = hashlib.sha256(f"{html}{unknown}".encode()).hexdigest()
+        if version == question.get("version"):
+            return {}
+        return {"list": html, "version": version, "unknown": unknown, "isBusy": not all(item.is_end for item in items)}
+
+    def compare(self, names: list[str]) -> str:
+        """Two results beside each other; nothing where one of them is gone."""
+        jobs = self._handlers.results([str(name) for name in names][:2])
+        if len(jobs) < 2:
+            return ""
+        left, right = sorted(jobs, key=lambda job: job.ended or 0)
+        names = [label_of(job) for job in (left, right)]
+        if names[0] == names[1]:
+            names = [f"{name}, {place}" for name, place in zip(names, ("first", "second"), strict=True)]
+        return view("comparison", player_view(right, left.result.output_path, (names[0], names[1])), names)
+
+    def _use_result(self, request: gr.Request, event: gr.EventData) -> Any:
+        """A result becomes the video: a copy, which stays when the result is removed."""
+        jobs = self._handlers.results([str(event._data.get("job"))])
+        if not jobs:
+            return gr.skip()
+        folder = self._handlers.sessions.fresh_folder("input")
+        folder.mkdir(parents=True)
+        copy = shutil.copy(jobs[0].result.output_path, folder)
+        self._handlers.claim(copy, owner_of(request))
+        return copy
 
     def _end(self, job: QueuedJob | None) -> tuple[str, str]:
         """The tab's title and the page's view of a job that has ended, or that is not known any more."""
@@ -458,10 +524,7 @@ class Page:
             yield None, {"stage": progress.stage.value, **numbers, "share": progress.share, "seconds_left": progress.seconds_left}
         if job.result is None or job.stage is not JobStage.DONE:
             raise toast(self._handlers.failure(job) or "The job was stopped.")
-        report = job.result.as_dict()
-        for key in ("video_path", "audio_path", "output_path"):
-            report[key] = Path(report[key]).name
-        yield str(job.result.output_path), report | {"stage": "done", "model": job.request.model, "sentences": describe_result(job.result)}
+        yield str(job.result.output_path), report_of(job)
 
 
 async def tidy_regularly(handlers: Handlers) -> None:
@@ -502,6 +565,7 @@ def serving(
         @asynccontextmanager
         async def lifespan(app: gr.routes.App) -> AsyncIterator[None]:  # from before the first request is answered
             app.add_api_route("/health", handlers.health)
+            app.add_api_route("/results.zip", handlers.download)
             tidying = asyncio.create_task(tidy_regularly(handlers))
             yield
             tidying.cancel()

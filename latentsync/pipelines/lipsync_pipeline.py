@@ -723,7 +723,7 @@ class LipsyncPipeline(DiffusionPipeline):
             duration=float(total / reader.fps),
             seed=options.seed,
             batch_clips=options.batch_clips,
-            spans=tuple(SpanReport(span.start, span.stop, span.shot) for span in sorted(spans, key=first_frame)),
+            spans=tuple(SpanReport.of(span) for span in sorted(spans, key=first_frame)),
             skipped=tuple(sorted((run for one in lines for run in one.skipped), key=first_frame)),
             lines=lines,
             warnings=warnings,

@@ -36,6 +36,11 @@ class SpanReport:
     start: int
     stop: int
     shot: int
+    box: tuple[float, float, float, float] | None = None  # x0 y0 x1 y1 of the face in the picture, pixels, the mean over the run
+
+    @classmethod
+    def of(cls, span: Span) -> "SpanReport":
+        return cls(span.start, span.stop, span.shot, tuple(round(float(value), 1) for value in span.boxes.mean(axis=0)))
 
 
 @dataclass(frozen=True)
