@@ -6,6 +6,7 @@ const isOn = (name) => one(`[data-look=${name}]`)?.getAttribute("aria-pressed") 
 const SHORT = 10; // seconds under which tenths are shown
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 const SLIP = 0.1; // seconds that the left one may be off while it plays, before it is set right
+const PHONE = matchMedia("(max-width: 760px)");
 const STILL = 0.004; // the same while both stand
 
 function show() {
@@ -114,6 +115,10 @@ for (const name of ["timeupdate", "loadedmetadata", "play", "pause", "ended", "s
     name,
     (event) => {
       if (event.target !== after()) return;
+      if (name === "loadedmetadata" && PHONE.matches && !isOn("wipe")) {
+        one("[data-look=wipe]").setAttribute("aria-pressed", "true"); // two pictures, one below the other, do not fit
+        apply();
+      }
       show();
       if (name !== "timeupdate") follow();
       if (name === "ended") before()?.pause();
