@@ -216,18 +216,6 @@ class Page:
         self._handlers, self._cache, self._examples = handlers, handlers.job_queue.model_cache, examples
 
     def build(self) -> gr.Blocks:
-        def watch_job(question: dict[str, Any]) -> dict[str, Any]:  # Gradio marks the functions that a page may call, not methods
-            return self.watch(question)
-
-        def stop_job(name: str) -> None:
-            self.stop(name)
-
-        def compare_jobs(names: list[str]) -> str:
-            return self.compare(names)
-
-        def remove_job(name: str) -> None:
-            self._handlers.remove(str(name))
-
         with gr.Blocks(title="LatentSync", analytics_enabled=False) as page:
             html(view("header"))
             with gr.Row(elem_classes="ls-main", equal_height=False):
@@ -250,22 +238,7 @@ class Page:
                         go = gr.Button("Make the video", variant="primary", size="lg", elem_id="go")
                         gr.Button("Stop", variant="stop", size="lg", elem_id="stop")
                 with gr.Column(scale=6, min_width=300, elem_classes="ls-outcome"):
-                    outcome = html(
-                        {},
-                        html_template=f'<div class="ls-view">{view("empty")}</div>',
-                        js_on_load=read_static("watch.js") + read_static("player.js"),
-                        server_functions=[watch_job, stop_job],
-                        elem_id="outcome",
-                        elem_classes="ls-card",
-                    )
-                    gallery = html(
-                        {},
-                        html_template='<div class="ls-gallery"></div>',
-                        js_on_load=read_static("gallery.js"),
-                        server_functions=[compare_jobs, remove_job],
-                        elem_id="gallery",
-                        elem_classes="ls-card",
-                    )
+                    outcome, gallery = self._outcome()
             gallery.select(self._use_result, None, [video], **PRIVATE)
             go.click(None, js=SHOW_OUTCOME, **PRIVATE)
             go.click(self._start, [video, audio, people, model], [outcome], inputs_kwargs=options, **PRIVATE)
@@ -277,6 +250,39 @@ class Page:
             self._endpoint()
         page.queue(default_concurrency_limit=None)
         return page
+
+    def _outcome(self) -> tuple[gr.HTML, gr.HTML]:
+        """The job that the page watches, with its player, and the list of all results."""
+
+        def watch_job(question: dict[str, Any]) -> dict[str, Any]:  # Gradio marks the functions that a page may call, not methods
+            return self.watch(question)
+
+        def stop_job(name: str) -> None:
+            self.stop(name)
+
+        def compare_jobs(names: list[str]) -> str:
+            return self.compare(names)
+
+        def remove_job(name: str) -> None:
+            self._handlers.remove(str(name))
+
+        outcome = html(
+            {},
+            html_template=f'<div class="ls-view">{view("empty")}</div>',
+            js_on_load=read_static("watch.js") + read_static("player.js"),
+            server_functions=[watch_job, stop_job],
+            elem_id="outcome",
+            elem_classes="ls-card",
+        )
+        gallery = html(
+            {},
+            html_template='<div class="ls-gallery"></div>',
+            js_on_load=read_static("gallery.js"),
+            server_functions=[compare_jobs, remove_job],
+            elem_id="gallery",
+            elem_classes="ls-card",
+        )
+        return outcome, gallery
 
     def _foresee(
         self, looks: Sequence[Any], files: list[Any], options: dict[str, gr.components.Component], shown: list[gr.components.Component]
