@@ -285,7 +285,7 @@ def test_results_are_kept_compared_used_downloaded_and_deleted(app: Served, brow
         page.locator("#seed input").fill(seed)
         page.locator("#seed input").blur()
         page.click("#go")
-        expect(page.locator(".ls-small").first).to_contain_text(f"seed {seed}")
+        expect(page.locator("#outcome .ls-small")).to_contain_text(f"seed {seed}")
     items = page.locator(".ls-gallery li")
     expect(items).to_have_count(2)
     expect(items.first).to_contain_text("talk_new_words.mp4")
@@ -307,7 +307,7 @@ def test_results_are_kept_compared_used_downloaded_and_deleted(app: Served, brow
         assert [Path(name).name for name in names] == [f"talk_new_words.{kind}" for kind in ("report.json", "settings.json", "mp4")] * 2
         assert [json.loads(archive.read(name))["seed"] for name in names if "settings" in name] == [8, 7]
     items.last.get_by_role("button", name="Show").click()
-    expect(page.locator(".ls-small").first).to_contain_text("seed 7")
+    expect(page.locator("#outcome .ls-small")).to_contain_text("seed 7")
     items.last.get_by_role("button", name="Use as video").click()
     expect(page.locator("#video video")).to_have_attribute("src", re.compile("talk_new_words"))
     items.last.get_by_role("button", name="Delete").click()
