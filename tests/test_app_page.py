@@ -197,7 +197,7 @@ def test_any_format_is_shown_and_the_original_is_used(app: Served, browser: Brow
     page.locator("#audio .timestamps, #audio #waveform").first.wait_for(state="attached")
     page.click("#go")
     expect(page.locator(".ls-report h3")).to_have_text("All 8 frames synced.")
-    expect(page.locator(".ls-small")).to_contain_text("768×512")  # the copy that the page shows is smaller
+    expect(page.locator("#outcome .ls-small")).to_contain_text("768×512")  # the copy that the page shows is smaller
     page.context.close()
     settle(app)
 
