@@ -62,12 +62,7 @@ class Previews:
         target.parent.mkdir(parents=True, exist_ok=True)
         arguments = [*QUIET, "-nostdin", "-protocol_whitelist", "file", *source, "-i", file_url(path), *output, file_url(target)]
         child = Child(["ffmpeg", *arguments])
-        try:
-            status = child.finish()
-        except BaseException:
-            child.kill()
-            raise
-        if status:
+        if child.finish():
             raise InputError(f"{path} cannot be shown here: {child.reason()}")
         with self._lock:
             self._originals[target.resolve()] = path

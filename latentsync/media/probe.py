@@ -62,11 +62,15 @@ class Child:
         return self._first_time
 
     def finish(self) -> int:
-        """Wait for the end; returns the exit status."""
+        """Wait for the end; returns the exit status. The program is killed where the wait is interrupted."""
         for pipe in filter(None, (self.stdin, self.stdout)):
             with contextlib.suppress(OSError):
                 pipe.close()
-        status = self._process.wait()
+        try:
+            status = self._process.wait()
+        except BaseException:
+            self.interrupt()
+            raise
         self._drain.join()
         return status
 

@@ -110,12 +110,7 @@ class SegmentedWriter:
         (self.folder / "list.txt").write_text("".join(entries), encoding="utf-8")
         with staged(self.path) as temporary:
             child = Child(["ffmpeg", *QUIET, "-nostdin", *self._joined.joining(self.folder / "list.txt", temporary)])
-            try:
-                status = child.finish()
-            except BaseException:
-                child.kill()
-                raise
-            if status:
+            if child.finish():
                 raise OutputError(f"{self.path} was not written: ffmpeg stopped with: {child.reason()}")
 
     def _is_whole(self, number: int) -> bool:
